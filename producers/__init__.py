@@ -1,0 +1,1 @@
+"""Programs that feed topics: datasets, files, generators with drift."""

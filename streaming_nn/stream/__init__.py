@@ -1,0 +1,1 @@
+"""Where it flows: the Spark jobs that learn, answer and replay."""
