@@ -1,0 +1,264 @@
+"""JSON records: an object with an array of features, or with a number field for each, and a label."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json, to_json
+
+from streaming_nn.records import rows as reasons
+from streaming_nn.records.rows import Blobs, Rows, targets
+from streaming_nn.records.schema import Schema, label_key
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MISSING = object()
+
+
+class Odd(ValueError):  # noqa: N818 (no error of the program: a record's fate)
+    """A record can't be learned; the message is the reason."""
+
+
+def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
+    """Decode the records at these positions: numbers as a whole batch, or row by row where one is odd."""
+    features, labels, kept, rejected = [], [], [], []
+    read, label = _reader(schema), _labeler(schema) if labeled else _nothing
+    for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
+        try:
+            record = _object(blob)
+            features.append(read(record))
+            labels.append(label(record))
+        except Odd as odd:
+            del features[len(labels) :]
+            rejected.append((i, str(odd)))
+        else:
+            kept.append(i)
+    x, bad = _float32(features, schema)
+    for j in sorted(bad, reverse=True):
+        rejected.append((kept[j], bad[j]))
+        del labels[j], kept[j]
+    y = targets(labels, schema.classes) if labeled else None
+    return Rows(x, y, np.array(kept, np.int64), rejected)
+
+
+def encode(
+    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+) -> list[bytes]:
+    """Encode rows with the fewest digits that give the same float32 back."""
+    table = _shortest(x).tolist()
+    paths = None if isinstance(schema.features, str) else [name.split(".") for name in schema.features]
+    out = []
+    for i, row in enumerate(table):
+        record: dict[str, Any] = {}
+        if paths is None:
+            _put(record, str(schema.features).split("."), row)
+        else:
+            for path, number in zip(paths, row, strict=True):
+                _put(record, path, number)
+        if y is not None and schema.label is not None:
+            label = float(y[i]) if schema.classes is None else schema.classes[int(y[i])]
+            _put(record, schema.label.split("."), label)
+        if ids is not None:
+            record["id"] = ids[i]
+        out.append(to_json(record, inf_nan_mode="constants"))
+    return out
+
+
+def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count the widths, and the labels with their types, of the records that can be read."""
+    widths, labels = Counter[int](), Counter[tuple[type, Any]]()
+    label_path = schema.label.split(".") if schema.label else None
+    for blob in blobs.at(np.flatnonzero(~blobs.absent)):
+        try:
+            record = _object(blob)
+            row = _row(record, schema)
+            _numbers(row, schema)
+        except Odd:
+            continue
+        widths[len(row)] += 1
+        label = _at(record, label_path) if label_path else None
+        if type(label) is float and label.is_integer():
+            label = int(label)
+        if type(label) in (str, int, float, bool):
+            labels[type(label), label] += 1
+    return widths, labels
+
+
+def _object(blob: bytes) -> dict[str, Any]:
+    try:
+        record = from_json(blob)
+    except ValueError:
+        raise Odd(reasons.NOT_JSON) from None
+    if type(record) is not dict:
+        raise Odd(reasons.NOT_AN_OBJECT)
+    return record
+
+
+def _reader(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
+    """Return what takes the features, not yet looked at, out of a record."""
+    names, inputs = schema.features, schema.inputs
+
+    name = names if isinstance(names, str) else ""
+
+    def array(record: dict[str, Any]) -> Sequence[Any]:
+        row = record.get(name)
+        if type(row) is list and len(row) == inputs:
+            return row
+        raise Odd(_why_not(record, schema))
+
+    def nested(record: dict[str, Any]) -> Sequence[Any]:
+        row = _row(record, schema)
+        if len(row) == inputs:
+            return row
+        raise Odd(reasons.WRONG_WIDTH)
+
+    if isinstance(names, str):
+        return nested if "." in names else array
+    if any("." in name for name in names):
+        return nested
+    get = itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
+
+    def fields(record: dict[str, Any]) -> Sequence[Any]:
+        try:
+            return get(record)
+        except KeyError:
+            raise Odd(_why_not(record, schema)) from None
+
+    return fields
+
+
+def _row(record: dict[str, Any], schema: Schema) -> Sequence[Any]:
+    """Return the features, whatever their number and kind; the long way, for any schema."""
+    if not isinstance(schema.features, str):
+        return [_present(record, name) for name in schema.features]
+    row = _present(record, schema.features)
+    if type(row) is not list:
+        raise Odd(f"{reasons.NOT_AN_ARRAY}: {schema.features}")
+    return row
+
+
+def _present(record: dict[str, Any], name: str) -> Any:
+    value = _at(record, name.split("."))
+    if value is _MISSING:
+        raise Odd(f"{reasons.FIELD_MISSING}: {name}")
+    return value
+
+
+def _why_not(record: dict[str, Any], schema: Schema) -> str:
+    try:
+        _row(record, schema)
+    except Odd as odd:
+        return str(odd)
+    return reasons.WRONG_WIDTH
+
+
+def _nothing(record: dict[str, Any]) -> None:
+    return None
+
+
+def _labeler(schema: Schema) -> Callable[[dict[str, Any]], Any]:
+    """Return what takes the label out of a record: the class's index, or the target."""
+    path = str(schema.label).split(".")
+    if schema.classes is None:
+        return lambda record: _target(_at(record, path), schema)
+    index = {label_key(label): i for i, label in enumerate(schema.classes)}
+
+    def label(record: dict[str, Any]) -> int:
+        value = _at(record, path)
+        if type(value) in (str, int, float, bool):
+            found = index.get(label_key(value))
+            if found is not None:
+                return found
+            raise Odd(reasons.LABEL_NOT_IN_CLASSES)
+        missing = value is None or value is _MISSING
+        raise Odd(reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES)
+
+    return label
+
+
+def _target(value: Any, schema: Schema) -> float:
+    if value is None or value is _MISSING:
+        raise Odd(reasons.LABEL_MISSING)
+    try:
+        return _number(value, schema)
+    except Odd as odd:
+        raise Odd(f"label {odd}") from None
+
+
+def _at(record: dict[str, Any], path: Sequence[str]) -> Any:
+    """Return the field at a path, or _MISSING."""
+    value: Any = record
+    for name in path:
+        if type(value) is not dict or name not in value:
+            return _MISSING
+        value = value[name]
+    return value
+
+
+def _float32(features: list[Sequence[Any]], schema: Schema) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Return the rows as one array, without those that hold no numbers: their places and reasons."""
+    bad: dict[int, str] = {}
+    if not set(map(type, chain.from_iterable(features))) <= {int, float}:
+        bad = _mend(features, schema, {int, float})
+    try:
+        table = np.array(features, np.float64)
+    except OverflowError:  # a whole number that no float64 holds
+        bad |= _mend(features, schema, {float})
+        table = np.array(features, np.float64)
+    table = np.delete(table.reshape(len(features), schema.inputs), list(bad), axis=0) if bad else table
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and rejected as such
+        return table.reshape(-1, schema.inputs).astype(np.float32), bad
+
+
+def _mend(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, str]:
+    """Replace rows with anything but plain numbers: by numbers, or by zeros and a reason."""
+    bad: dict[int, str] = {}
+    for j, row in enumerate(features):
+        if not set(map(type, row)) <= plain:
+            try:
+                features[j] = _numbers(row, schema)
+            except Odd as odd:
+                features[j], bad[j] = [0.0] * schema.inputs, str(odd)
+    return bad
+
+
+def _numbers(row: Sequence[Any], schema: Schema) -> list[float]:
+    return [_number(value, schema) for value in row]
+
+
+def _number(value: Any, schema: Schema) -> float:
+    """Return a number as float64; infinite ones pass, they are rejected with the whole batch."""
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise Odd(reasons.NOT_FINITE) from None
+    if schema.numbers_as_strings and type(value) is str and _NUMBER.fullmatch(value):
+        return float(value)
+    raise Odd(reasons.NOT_A_NUMBER)
+
+
+def _put(record: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        record = record.setdefault(name, {})
+    record[path[-1]] = value
+
+
+def _shortest(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return x in float64 with the fewest of 6 to 9 decimal digits that round to the same float32."""
+    wide = x.astype(np.float64)
+    size = np.where((wide == 0) | ~np.isfinite(wide), 1.0, np.abs(wide))
+    magnitude = np.floor(np.log10(size)).astype(np.int64)
+    short = wide.copy()
+    for digits in (9, 8, 7, 6):
+        scale = 10.0 ** np.clip(digits - 1 - magnitude, -22, 22)
+        with np.errstate(invalid="ignore", over="ignore"):
+            tried = np.round(wide * scale) / scale
+            short = np.where(tried.astype(np.float32) == x, tried, short)
+    return short

@@ -1,0 +1,85 @@
+"""Packed records: little-endian float32 features, after a label of four bytes where there is one.
+
+Byte for byte, with n = inputs:
+
+    labeled, classes      4 + 4n bytes: int32 index into the classes, then n float32
+    labeled, regression   4 + 4n bytes: float32 target, then n float32
+    unlabeled             4n bytes: n float32
+
+The length tells whether there is a label; where none is asked for, both lengths are read.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.records.rows import LABEL_MISSING, LABEL_NOT_IN_CLASSES, WRONG_WIDTH, Blobs, Rows
+from streaming_nn.records.schema import Schema
+
+
+def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
+    """Decode the records at these positions, without a copy where they lie in one run."""
+    sizes = (blobs.ends - blobs.starts)[positions]
+    bare, full = 4 * schema.inputs, 4 * schema.inputs + 4
+    allowed = (sizes == full) if labeled else (sizes == full) | (sizes == bare)
+    rejected = [
+        (int(i), LABEL_MISSING if labeled and size == bare else WRONG_WIDTH)
+        for i, size in zip(positions[~allowed], sizes[~allowed], strict=True)
+    ]
+    kept, sizes = positions[allowed], sizes[allowed]
+    words = _words(blobs, kept, sizes, full if labeled else bare)
+    if not labeled:
+        return Rows(words, None, kept, rejected)
+    x, first = words[:, 1:], words[:, 0]
+    if schema.classes is None:
+        return Rows(x, first.copy(), kept, rejected)
+    y = first.view(np.int32) if first.flags.c_contiguous else np.ascontiguousarray(first).view(np.int32)
+    known = (y >= 0) & (y < len(schema.classes))
+    rejected += [(int(i), LABEL_NOT_IN_CLASSES) for i in kept[~known]]
+    return Rows(x[known] if not known.all() else x, y[known], kept[known], rejected)
+
+
+def encode(
+    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+) -> list[bytes]:
+    """Encode rows; packed records have no place for ids."""
+    if y is None:
+        return [row.tobytes() for row in x.astype("<f4")]
+    kind = "<f4" if schema.classes is None else "<i4"
+    table = np.empty(len(x), dtype=[("y", kind), ("x", "<f4", (schema.inputs,))])
+    table["y"], table["x"] = y, x
+    raw, size = table.tobytes(), table.itemsize
+    return [raw[start : start + size] for start in range(0, len(raw), size)]
+
+
+def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count widths and labels; the classes are 0 to the largest index seen."""
+    extra = 0 if schema.label is None else 1
+    sizes = (blobs.ends - blobs.starts)[~blobs.absent]
+    widths = Counter[int]()
+    for size, n in Counter(sizes[sizes % 4 == 0].tolist()).items():
+        if size // 4 - extra > 0:
+            widths[size // 4 - extra] += n
+    if not widths or not extra:
+        return widths, Counter()
+    full = 4 * widths.most_common(1)[0][0] + 4
+    kept = np.flatnonzero((blobs.ends - blobs.starts == full) & ~blobs.absent)
+    indices = [int.from_bytes(blob[:4], "little", signed=True) for blob in blobs.at(kept)]
+    seen = [index for index in indices if 0 <= index < len(indices)]
+    return widths, Counter((int, index) for index in range(max(seen, default=-1) + 1))
+
+
+def _words(blobs: Blobs, kept: NDArray[np.int64], sizes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """Return the last `size` bytes of each record as a row of float32."""
+    if not len(kept):
+        return np.empty((0, size // 4), np.float32)
+    starts, ends = blobs.starts[kept], blobs.ends[kept]
+    data = np.frombuffer(blobs.data, np.uint8)
+    if (sizes == size).all() and (starts[1:] == ends[:-1]).all():
+        run = data[starts[0] : ends[-1]]
+    else:
+        run = data[((ends - size)[:, None] + np.arange(size)).ravel()]
+    return run.view("<f4").reshape(len(kept), size // 4).astype(np.float32, copy=False)

@@ -1,0 +1,54 @@
+"""What every format's decoder is given and gives back, and the reasons why a record is rejected."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_VALUE = "no value"
+TOO_LARGE = "too large"
+NOT_JSON = "not JSON"
+NOT_AN_OBJECT = "not an object"
+FIELD_MISSING = "field missing"
+NOT_AN_ARRAY = "not an array"
+WRONG_WIDTH = "wrong width"
+NOT_A_NUMBER = "not a number"
+NOT_FINITE = "not finite"
+LABEL_MISSING = "label missing"
+LABEL_NOT_IN_CLASSES = "label not in classes"
+LABEL_NOT_A_NUMBER = "label not a number"
+LABEL_NOT_FINITE = "label not finite"
+
+
+class Blobs(NamedTuple):
+    """Records as one run of bytes."""
+
+    data: bytes | memoryview
+    starts: NDArray[np.int64]  # (records,) where a record begins in data
+    ends: NDArray[np.int64]  # (records,) where it ends
+    absent: NDArray[np.bool_]  # (records,) True: a tombstone
+
+    def at(self, positions: NDArray[np.int64]) -> list[bytes]:
+        """Return the records at these positions."""
+        data = bytes(self.data) if not isinstance(self.data, bytes) else self.data
+        starts, ends = self.starts[positions].tolist(), self.ends[positions].tolist()
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+class Rows(NamedTuple):
+    """What a format's decoder gives: rows that may still hold NaN or infinity."""
+
+    x: NDArray[np.float32]  # (rows, inputs)
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target
+    kept: NDArray[np.int64]  # (rows,)
+    rejected: list[tuple[int, str]]
+
+
+def targets(labels: list[Any], classes: object) -> NDArray[Any]:
+    """Return labels that were looked up already as the array that a learner takes."""
+    with np.errstate(over="ignore"):
+        return (
+            np.array(labels, np.int32)
+            if classes is not None
+            else np.array(labels, np.float64).astype(np.float32)
+        )
