@@ -1,0 +1,41 @@
+"""What options may be, checked once: each error says what is allowed and what came."""
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError where `value` is not one of the names in `allowed`."""
+    names = list(allowed)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, names))}; got {value!r}")
+
+
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError where `value` is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
+
+
+def between(
+    name: str, value: Any, low: float, high: float, *, low_in: bool = False, high_in: bool = False
+) -> None:
+    """Raise ValueError where `value` is not a finite number between the two bounds (outside of it unless
+    `_in`)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    if number and (low <= value if low_in else low < value) and (value <= high if high_in else value < high):
+        return
+    brackets = f"{'[' if low_in else '('}{low:g}, {high:g}{']' if high_in else ')'}"
+    raise ValueError(f"{name} must be a number in {brackets}; got {value!r}")
+
+
+def labels(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
+    """Give labels as a tuple of JSON's own types; ValueError unless there are two or more, all different."""
+    found = tuple(label.item() if hasattr(label, "item") else label for label in value)
+    if len(found) < 2 or len({(type(label), label) for label in found}) < len(found):
+        raise ValueError(f"{name} must be two or more different labels; got {found!r}")
+    for label in found:
+        if not isinstance(label, (str, int, float)):
+            raise ValueError(f"{name} must be strings, numbers or booleans; got {label!r}")
+    return found

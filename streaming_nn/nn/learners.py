@@ -1,0 +1,39 @@
+"""Every learner by its name, so that a version's record can hold the options and any process make it
+again."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from streaming_nn.nn import checks
+from streaming_nn.nn.learner import Learner
+from streaming_nn.nn.mlp import MLP
+
+LEARNERS: dict[str, type[MLP]] = {"mlp": MLP}
+
+
+def options(learner: Learner[Any]) -> dict[str, Any]:
+    """Give a learner's options, ready for JSON, with its name under "learner"."""
+    return learner.options()
+
+
+def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
+    """Make a learner from its options; "learner" names it, and is "mlp" where it is missing.
+
+    Errors: ValueError for an unknown name (the nearest known one is told) and for an option out of range.
+    """
+    given = dict(options)
+    name = given.pop("learner", "mlp")
+    checks.one_of("learner", name, LEARNERS)
+    known = {field.name: field for field in fields(LEARNERS[name])}
+    for option in given:
+        if option not in known:
+            near = get_close_matches(str(option), known, 1) or sorted(known)
+            raise ValueError(f"options of {name!r} must be known ones, such as {near[0]!r}; got {option!r}")
+    if "inputs" not in given:
+        raise ValueError(
+            f"options of {name!r} must have 'inputs', the features of a row; got {sorted(given)}"
+        )
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return LEARNERS[name](**values)

@@ -1,0 +1,333 @@
+"""How well a model answers: over a window of rows, fading, and since the beginning, beside two baselines.
+
+Four answers are counted for each row: prequential (before learning it), as served (by the version in force
+when the micro-batch began), and two that need no model: the majority class so far and the last class, or for
+regression the mean so far and the last target. Their index in every axis of 4 is in that order; in an axis of
+2, the first two.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+CONFUSION_CLASSES = (
+    100  # with more classes the confusion matrix is neither kept nor reported: it would outweigh the model
+)
+EPSILON = float(np.finfo(np.float32).eps)  # least probability in a log loss, as in scikit-learn for float32
+CELLS = 1 << 20  # bound of a temporary (rows, classes)
+SPANS = ("window", "fading", "total")
+
+
+class Ring(NamedTuple):
+    """The last rows; row r is at r % window."""
+
+    y: Array  # (window,) int32 class index, or float64 target
+    answers: Array  # (4, window) of y's dtype
+    log_loss: NDArray[np.float32]  # (2, window), or (2, 0) for regression
+
+
+class Counts(NamedTuple):
+    """Weighted counts of classified rows."""
+
+    actual: NDArray[np.float64]  # (classes,) rows of this class
+    predicted: NDArray[np.float64]  # (4, classes) rows answered with this class
+    correct: NDArray[np.float64]  # (4, classes) both
+    confusion: NDArray[
+        np.float64
+    ]  # (2, classes, classes) [actual, predicted]; (2, 0, 0) with too many classes
+    log_loss: NDArray[np.float64]  # (2,) sum
+
+
+class Sums(NamedTuple):
+    """Weighted sums over rows with a target; moments of the target for R2."""
+
+    weight: NDArray[np.float64]  # ()
+    mean: NDArray[np.float64]  # () of the targets
+    m2: NDArray[np.float64]  # () sum of squared deviations of the targets
+    absolute: NDArray[np.float64]  # (4,) sum of |error|
+    squared: NDArray[np.float64]  # (4,) sum of error squared
+
+
+class Metrics(NamedTuple):
+    """All accumulators; they are part of a version."""
+
+    rows: NDArray[np.int64]  # () rows counted
+    decay: NDArray[np.float64]  # () what a row's weight in `fading` is multiplied with at each later row
+    window: Ring
+    fading: Counts | Sums
+    total: Counts | Sums
+
+
+def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metrics:
+    """Return the metrics of no rows; `classes` None means regression."""
+    kind = np.float64 if classes is None else np.int32
+    ring = Ring(
+        np.zeros(window, kind),
+        np.zeros((4, window), kind),
+        np.zeros((2, 0 if classes is None else window), np.float32),
+    )
+    empty = _no_sums() if classes is None else _no_counts(classes)
+    return Metrics(np.zeros((), np.int64), np.array(fading, np.float64), ring, empty, empty)
+
+
+def _no_counts(classes: int) -> Counts:
+    side = classes if classes <= CONFUSION_CLASSES else 0
+    return Counts(
+        np.zeros(classes),
+        np.zeros((4, classes)),
+        np.zeros((4, classes)),
+        np.zeros((2, side, side)),
+        np.zeros(2),
+    )
+
+
+def _no_sums() -> Sums:
+    return Sums(np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(4), np.zeros(4))
+
+
+def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
+    """Count rows in their order: truth y (rows,), answers output and served (rows, outputs) given before
+    learning.
+
+    An answer that is not finite counts as a wrong one: a probability as 0, a target as the mean so far. A
+    target that is not finite has no truth in it, and is not counted.
+    """
+    if isinstance(metrics.total, Sums):
+        known = np.isfinite(y)
+        if not known.all():
+            y, output, served = y[known], output[known], served[known]
+    if not len(y):
+        return metrics
+    if isinstance(metrics.total, Counts):
+        y = y.astype(np.int32, copy=False)
+        answers, log_loss = _classes(metrics, y, output, served)
+    else:
+        y = y.astype(np.float64)
+        answers, log_loss = _targets(metrics, y, output, served), np.zeros((2, 0), np.float32)
+    decay = metrics.decay ** np.arange(len(y) - 1, -1, -1, dtype=np.float64)
+    block, faded = (
+        _count(metrics.total, y, answers, log_loss, None),
+        _count(metrics.fading, y, answers, log_loss, decay),
+    )
+    return Metrics(
+        np.asarray(metrics.rows + len(y)),
+        metrics.decay,
+        _remember(metrics.window, int(metrics.rows), y, answers, log_loss),
+        _add(metrics.fading, faded, float(metrics.decay) ** len(y)),
+        _add(metrics.total, block, 1.0),
+    )
+
+
+def _last(metrics: Metrics) -> Any:
+    return metrics.window.y[(int(metrics.rows) - 1) % len(metrics.window.y)]  # 0 before the first row
+
+
+def _classes(metrics: Metrics, y: Array, output: Array, served: Array) -> tuple[Array, Array]:
+    """Give the four answers (4, rows) and the log losses (2, rows)."""
+    answers = np.empty((4, len(y)), np.int32)
+    right = np.empty((2, len(y)), np.float32)
+    at = np.arange(len(y))
+    for i, p in enumerate((output, served)):
+        finite = p if np.isfinite(p.sum()) else np.nan_to_num(p, posinf=0.0, neginf=0.0)
+        answers[i] = finite.argmax(axis=1)
+        right[i] = finite[at, y]
+    answers[2] = _majority(metrics.total.actual, y)  # type: ignore[union-attr]
+    answers[3, 0] = _last(metrics)
+    answers[3, 1:] = y[:-1]
+    return answers, -np.log(np.clip(right, EPSILON, 1 - EPSILON))
+
+
+def _majority(seen: Array, y: Array) -> Array:
+    """Give the most frequent class before each row; the first of those that tie."""
+    answers = np.empty(len(y), np.int32)
+    size = max(1, CELLS // len(seen))
+    for start in range(0, len(y), size):
+        part = y[start : start + size]
+        after = seen + np.bincount(part, minlength=len(seen))
+        candidates = np.flatnonzero(after >= seen.max())  # no other class can lead anywhere within this part
+        is_class = part[:, None] == candidates
+        before = np.cumsum(is_class, axis=0) - is_class + seen[candidates]
+        answers[start : start + size] = candidates[before.argmax(axis=1)]
+        seen = after
+    return answers
+
+
+def _targets(metrics: Metrics, y: Array, output: Array, served: Array) -> Array:
+    """Give the four answers (4, rows)."""
+    answers = np.empty((4, len(y)))
+    total = metrics.total
+    assert isinstance(total, Sums)
+    before = np.cumsum(y) - y + total.mean * total.weight
+    answers[2] = before / np.maximum(total.weight + np.arange(len(y)), 1)
+    answers[3, 0] = _last(metrics)
+    answers[3, 1:] = y[:-1]
+    for i, answer in enumerate((output, served)):
+        answers[i] = np.where(np.isfinite(answer[:, 0]), answer[:, 0], answers[2])
+    return answers
+
+
+def _count(
+    like: Counts | Sums, y: Array, answers: Array, log_loss: Array, weight: Array | None
+) -> Counts | Sums:
+    if isinstance(like, Sums):
+        return _sums(y, answers, np.ones(len(y)) if weight is None else weight)
+    return _counts(like, y, answers, log_loss, weight)
+
+
+def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Array | None) -> Counts:
+    classes, side = len(like.actual), like.confusion.shape[1]
+
+    def table(index: Array, cells: int) -> Array:
+        return np.bincount(index, weight, cells).astype(np.float64, copy=False)
+
+    hits = [np.where(answer == y, y, classes) for answer in answers]
+    confusion = [
+        table(y.astype(np.intp) * side + answer, side * side).reshape(side, side) for answer in answers[:2]
+    ]
+    return Counts(
+        table(y, classes),
+        np.stack([table(answer, classes) for answer in answers]),
+        np.stack([table(hit, classes + 1)[:classes] for hit in hits]),
+        np.stack(confusion) if side else like.confusion,
+        log_loss.sum(axis=1, dtype=np.float64) if weight is None else log_loss @ weight,
+    )
+
+
+def _sums(y: Array, answers: Array, weight: Array) -> Sums:
+    total = weight.sum()
+    mean = (weight @ y) / total
+    error = np.abs(answers - y)
+    return Sums(
+        np.asarray(total),
+        np.asarray(mean),
+        np.asarray(weight @ (y - mean) ** 2),
+        error @ weight,
+        error**2 @ weight,
+    )
+
+
+def _add(old: Counts | Sums, new: Counts | Sums, kept: float) -> Counts | Sums:
+    """Add two accumulators, the old one's weight multiplied with `kept`."""
+    if isinstance(old, Counts):
+        return Counts(*(a * kept + b for a, b in zip(old, new, strict=True)))
+    assert isinstance(new, Sums)
+    weight, delta = old.weight * kept + new.weight, new.mean - old.mean
+    part = new.weight / weight
+    return Sums(
+        np.asarray(weight),
+        np.asarray(old.mean + delta * part),
+        np.asarray(old.m2 * kept + new.m2 + delta**2 * part * old.weight * kept),
+        old.absolute * kept + new.absolute,
+        old.squared * kept + new.squared,
+    )
+
+
+def _remember(ring: Ring, rows: int, y: Array, answers: Array, log_loss: Array) -> Ring:
+    window = len(ring.y)
+    kept = min(len(y), window)
+    at = np.arange(rows + len(y) - kept, rows + len(y)) % window
+    fresh = Ring(*(part.copy() for part in ring))
+    fresh.y[at] = y[-kept:]
+    fresh.answers[:, at] = answers[:, -kept:]
+    if log_loss.shape[1]:
+        fresh.log_loss[:, at] = log_loss[:, -kept:]
+    return fresh
+
+
+def report(metrics: Metrics) -> dict[str, Any]:
+    """Give all figures, ready for JSON; None where no row has been counted yet.
+
+    Averages are those of scikit-learn with `zero_division=0`: "macro" over the classes that occur in truth or
+    answer. Kappa-temporal compares with the last class (Bifet et al. 2015, section 3.2); both kappas are 0
+    where undefined. Confusion matrices have the truth in their rows, and like the figures of each class they
+    end at 100 classes.
+    """
+    spans = dict(zip(SPANS, (_recent(metrics), metrics.fading, metrics.total), strict=True))
+    baselines = ("mean", "last") if isinstance(metrics.total, Sums) else ("majority", "last")
+    return {
+        "rows": int(metrics.rows),
+        "prequential": {name: _scores(span, 0) for name, span in spans.items()},
+        "served": {name: _scores(span, 1) for name, span in spans.items()},
+        "baselines": {
+            baseline: {name: _scores(span, i) for name, span in spans.items()}
+            for i, baseline in enumerate(baselines, 2)
+        },
+    }
+
+
+def _recent(metrics: Metrics) -> Counts | Sums:
+    rows = min(int(metrics.rows), len(metrics.window.y))
+    y, answers, log_loss = (part[..., :rows] for part in metrics.window)
+    if rows:
+        return _count(metrics.total, y, answers, log_loss, None)
+    return _no_sums() if isinstance(metrics.total, Sums) else _no_counts(len(metrics.total.actual))
+
+
+def _scores(span: Counts | Sums, who: int) -> dict[str, Any]:
+    return _errors(span, who) if isinstance(span, Sums) else _rates(span, who)
+
+
+def _errors(sums: Sums, who: int) -> dict[str, Any]:
+    if not sums.weight:
+        return dict.fromkeys(("mae", "rmse", "r2"))
+    squared = float(sums.squared[who])
+    r2 = 1 - squared / float(sums.m2) if sums.m2 > 0 else float(squared == 0)  # as scikit-learn, force_finite
+    return {
+        "mae": float(sums.absolute[who] / sums.weight),
+        "rmse": float(np.sqrt(squared / sums.weight)),
+        "r2": r2,
+    }
+
+
+AVERAGES = (
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+)
+
+
+def _rates(counts: Counts, who: int) -> dict[str, Any]:
+    rows = counts.actual.sum()
+    names = ("accuracy", *AVERAGES, "kappa", "kappa_temporal", *(("log_loss",) if who < 2 else ()))
+    if not rows:
+        return dict.fromkeys(names)
+    each = _per_class(counts, who)
+    present = counts.actual + counts.predicted[who] > 0
+    accuracy = counts.correct[who].sum() / rows
+    chance = counts.actual @ counts.predicted[who] / rows**2
+    values = [
+        accuracy,
+        *(rate[present].mean() for rate in each.values()),
+        *(rate @ counts.actual / rows for rate in each.values()),
+        _beyond(accuracy, chance),
+        _beyond(accuracy, counts.correct[3].sum() / rows),
+        *(counts.log_loss[who : who + 1] / rows if who < 2 else ()),
+    ]
+    scores: dict[str, Any] = dict(zip(names, map(float, values), strict=True))
+    if who < 2 and len(counts.actual) <= CONFUSION_CLASSES:
+        scores["per_class"] = {name: rate.tolist() for name, rate in each.items()}
+        scores["confusion"] = counts.confusion[who].tolist()
+    return scores
+
+
+def _per_class(counts: Counts, who: int) -> dict[str, Array]:
+    actual, predicted, correct = counts.actual, counts.predicted[who], counts.correct[who]
+
+    def rate(part: Array, of: Array) -> Array:
+        return np.divide(part, of, out=np.zeros_like(part), where=of > 0)
+
+    return {
+        "precision": rate(correct, predicted),
+        "recall": rate(correct, actual),
+        "f1": rate(2 * correct, actual + predicted),
+    }
+
+
+def _beyond(accuracy: Any, reference: Any) -> Any:
+    """Part of what the reference leaves to be gained that the accuracy gains."""
+    return (accuracy - reference) / (1 - reference) if 1 - reference > 1e-12 else 0.0

@@ -1,0 +1,140 @@
+"""A stack of networks of one shape: flat parameters in, answers and gradients out."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.nn import checks, initializers
+from streaming_nn.nn.activations import ACTIVATIONS
+from streaming_nn.nn.losses import LOSSES
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of a feed-forward network; its parameters are one flat vector a member of the stack.
+
+    `layers` counts units from the inputs to the outputs. `initializer` None takes the one that fits: He's for
+    the relu family, Glorot's for the others, and LeCun's for the last layer. Errors: ValueError for an
+    unknown name.
+    """
+
+    layers: tuple[int, ...]
+    activation: str = "relu"
+    loss: str = "softmax"
+    initializer: str | float | None = None
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.layers) < 2:
+            raise ValueError(f"layers must have at least inputs and outputs; got {self.layers!r}")
+        for units in self.layers:
+            checks.whole("a layer's size", units)
+        checks.one_of("activation", self.activation, ACTIVATIONS)
+        checks.one_of("loss", self.loss, LOSSES)
+        if self.initializer is not None:
+            initializers.check("initializer", self.initializer)
+        checks.between("bias", self.bias, -np.inf, np.inf)
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int, int, int, int], ...]:
+        """For each layer: where its weights begin and end, where its biases end, its fan-in and fan-out."""
+        places, start = [], 0
+        for fan_in, fan_out in pairwise(self.layers):
+            middle = start + fan_in * fan_out
+            places.append((start, middle, middle + fan_out, fan_in, fan_out))
+            start = middle + fan_out
+        return tuple(places)
+
+
+def size(network: Network) -> int:
+    """Parameters of one member."""
+    return network.places[-1][2]
+
+
+def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> NDArray[np.float32]:
+    """Draw first parameters (members, parameters); each member its own draw."""
+    theta = np.empty((members, size(network)), np.float32)
+    for layer, (W, b) in enumerate(views(network, theta)):
+        W[:] = initializers.draw(_initializer(network, layer), rng, W.shape)
+        b[:] = network.bias
+    return theta
+
+
+def _initializer(network: Network, layer: int) -> str | float:
+    if network.initializer is not None:
+        return network.initializer
+    if layer == len(network.layers) - 2:
+        return "lecun_normal"
+    return "he_normal" if ACTIVATIONS[network.activation].gain == 2 else "glorot_uniform"
+
+
+def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
+    """Look at theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out); no
+    copy."""
+    members = len(theta)
+    return [
+        (theta[:, start:middle].reshape(members, n, m), theta[:, middle:end].reshape(members, 1, m))
+        for start, middle, end, n, m in network.places
+    ]
+
+
+def predict(network: Network, theta: Array, x: Array) -> Array:
+    """Answer rows x (rows, inputs), or (members, rows, inputs), with (members, rows, outputs)."""
+    forward = ACTIVATIONS[network.activation].forward
+    *hidden, (W, b) = views(network, theta)
+    for V, c in hidden:
+        z = np.matmul(x, V)
+        z += c
+        x, _ = forward(z)
+    z = np.matmul(x, W)
+    z += b
+    return LOSSES[network.loss].link(z)
+
+
+def gradient(
+    network: Network, theta: Array, x: Array, y: Array, weight: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Answer rows and differentiate their mean loss, in one forward and one backward pass.
+
+    x (rows, inputs) and y (rows,) are shared by the members, or have their own axis of members in front. A
+    row's loss counts `weight` (rows,) times; the mean is over rows, so that a heavy row alone in its
+    mini-batch stays heavy. Gives output (members, rows, outputs), loss (members, rows) without weight, and
+    the gradient (members, parameters); all of theta's dtype.
+    """
+    activation = ACTIVATIONS[network.activation]
+    layers = views(network, theta)
+    inputs, kept = [x], []
+    for W, b in layers[:-1]:
+        z = np.matmul(x, W)
+        z += b
+        x, keep = activation.forward(z)
+        inputs.append(x)
+        kept.append(keep)
+    z = np.matmul(x, layers[-1][0])
+    z += layers[-1][1]
+    output = LOSSES[network.loss].link(z)
+    loss, delta = LOSSES[network.loss].loss(output, y)
+    _average(delta, weight)
+    slope = np.empty_like(theta)
+    slopes = views(network, slope)
+    for layer in range(len(layers) - 1, -1, -1):
+        np.matmul(inputs[layer].swapaxes(-1, -2), delta, out=slopes[layer][0])
+        np.add.reduce(delta, axis=-2, keepdims=True, out=slopes[layer][1])
+        if layer:
+            delta = np.matmul(delta, layers[layer][0].swapaxes(-1, -2))
+            activation.backward(delta, kept[layer - 1])
+    return output, loss, slope
+
+
+def _average(delta: Array, weight: Array | None) -> None:
+    rows = delta.shape[-2]
+    if weight is not None:
+        delta *= weight[..., None]
+    if rows > 1:
+        delta *= 1 / rows
