@@ -1,0 +1,41 @@
+"""The Java that Spark and the embedded broker run on: found once, or one line that says how to get it."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+OLDEST = 17  # Spark 4 and Kafka 4 need it
+INSTALL = (
+    "install it with `sudo apt install openjdk-17-jre-headless` on Debian and Ubuntu (openjdk-21-jre-headless "
+    "where 17 is not offered), `brew install --cask temurin@17` on macOS"
+)
+
+
+def find() -> Path:
+    """The `java` program of JAVA_HOME, else of PATH: the one that Spark's launcher takes too.
+
+    Raises RuntimeError, in one line with the command that mends it, where there is none or it is too old.
+    """
+    home = os.environ.get("JAVA_HOME")
+    program = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    origin = f"JAVA_HOME is {home}" if home else f"PATH has {program}"
+    if program is None:
+        raise RuntimeError(f"Java {OLDEST} or newer is needed and none is on PATH: {INSTALL}")
+    major = version(Path(program))
+    if major is None:
+        raise RuntimeError(f"Java {OLDEST} or newer is needed; {origin}, which does not run: {INSTALL}")
+    if major < OLDEST:
+        raise RuntimeError(f"Java {OLDEST} or newer is needed; {origin}, which is Java {major}: {INSTALL}")
+    return Path(program)
+
+
+def version(program: Path) -> int | None:
+    """The major version that `program` reports (8, 11, 17 …), or None when it is not a Java that runs."""
+    try:
+        ran = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', ran.stderr + ran.stdout)
+    return int(found[1]) if ran.returncode == 0 and found else None
