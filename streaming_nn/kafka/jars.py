@@ -50,8 +50,9 @@ class Coordinates(NamedTuple):
 def connector() -> list[Path]:
     """Spark's Kafka connector and what it needs beyond the jars that PySpark ships; for `spark.jars`.
 
-    The first call on a machine downloads 10 MB and shows it on stderr, later ones ask the network for nothing.
-    Raises RuntimeError without Java or when a jar is not the recorded one, ConnectionError without the network.
+    The first call on a machine downloads 10 MB and shows it on stderr, later ones ask the network for
+    nothing. Raises RuntimeError without Java or when what came is not the recorded jar, ConnectionError
+    without a network.
     """
     return _jars("connector")
 
@@ -154,10 +155,11 @@ def _install(name: str, home: Path, wanted: dict[str, str]) -> None:
         _write_record(fetched / "checked.json", {path: _stamp(fetched / path) for path in wanted})
         if home.exists():
             home.rename(Path(folder, "damaged"))
-        with suppress(
-            OSError
-        ):  # a process that could not wait for us may have been first, with the same files
+        try:
             fetched.rename(home)
+        except OSError:  # a process that could not wait for us may have been first, with the same files
+            if not _intact(home, wanted):
+                raise
 
 
 def _verify(jar: Path, digest: str) -> None:
@@ -174,13 +176,12 @@ def _download(name: str, wanted: list[Coordinates], folder: Path) -> None:
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         raise ConnectionError(
-            f"{TITLES[name]} needs {missing[0]}{others}, which could not be downloaded ({_reason(folder)}): is there "
-            "a network? Behind a proxy set https_proxy, for a mirror of Maven Central set STREAMING_NN_MAVEN to its "
-            f"address, or copy {cache() / 'jars'} from a machine that has it"
+            f"{TITLES[name]} needs {missing[0]}{others}, which could not be downloaded ({_reason(folder)}): "
+            "is there a network? Behind a proxy set https_proxy, for a mirror of Maven Central set "
+            f"STREAMING_NN_MAVEN to its address, or copy {cache() / 'jars'} from a machine that has it"
         )
-    _say(
-        f"{TITLES[name]}: {len(wanted)} jars in {time.monotonic() - began:.0f} s, kept in {cache() / 'jars'}"
-    )
+    seconds = time.monotonic() - began
+    _say(f"{TITLES[name]}: {len(wanted)} jars in {seconds:.0f} s, kept in {cache() / 'jars'}")
 
 
 def _path(jar: Coordinates) -> str:
@@ -191,14 +192,22 @@ def _path(jar: Coordinates) -> str:
 def ivy(folder: Path, wanted: list[Coordinates], advance: Callable[[str], None], resolve: bool) -> None:
     """Let Ivy fetch `wanted` into `folder`/jars, with all that they depend on when `resolve` is set.
 
-    `advance` is called with each jar's name as it comes. What Ivy says is in `folder`/ivy.log; it never looks into
-    ~/.m2 or ~/.ivy2. What could not be had is simply not there.
+    `advance` is called with each jar's name as it comes. What Ivy says is in `folder`/ivy.log; it never looks
+    into ~/.m2 or ~/.ivy2. What could not be had is simply not there.
     """
     (folder / "settings.xml").write_text(_settings(resolve))
     (folder / "ivy.xml").write_text(_module(wanted, resolve))
-    command = [java.find(), *_proxy_flags(), f"-Divy.default.ivy.user.dir={folder}", "-jar", _ivy_jar()]
-    command += ["-settings", folder / "settings.xml", "-cache", folder / "cache", "-ivy", folder / "ivy.xml"]
-    command += ["-types", "jar", "bundle", "-retrieve", folder / "jars" / LAYOUT]
+    command = [str(java.find()), *_proxy_flags(), f"-Divy.default.ivy.user.dir={folder}", "-jar"]
+    command += [str(_ivy_jar()), "-settings", f"{folder}/settings.xml", "-cache", f"{folder}/cache"]
+    command += [
+        "-ivy",
+        f"{folder}/ivy.xml",
+        "-types",
+        "jar",
+        "bundle",
+        "-retrieve",
+        f"{folder}/jars/{LAYOUT}",
+    ]
     with (
         (folder / "ivy.log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
@@ -220,16 +229,17 @@ def _settings(resolve: bool) -> str:
     root = f" root={quoteattr(mirror.rstrip('/') + '/')}" if mirror else ""
     return (
         '<ivysettings><settings defaultResolver="maven"/>'
-        '<timeout-constraints><timeout-constraint name="bounded" connectionTimeout="15000" readTimeout="60000"/>'
-        f'</timeout-constraints><resolvers><ibiblio name="maven" m2compatible="true"{root} checksums="" '
-        f'usepoms="{str(resolve).lower()}" timeoutConstraint="bounded"/></resolvers></ivysettings>'
+        '<timeout-constraints><timeout-constraint name="bounded" connectionTimeout="15000" '
+        'readTimeout="60000"/></timeout-constraints><resolvers>'
+        f'<ibiblio name="maven" m2compatible="true"{root} checksums="" usepoms="{str(resolve).lower()}" '
+        'timeoutConstraint="bounded"/></resolvers></ivysettings>'
     )
 
 
 def _module(wanted: list[Coordinates], resolve: bool) -> str:
     dependencies = "".join(
-        f'<dependency org="{jar.organisation}" name="{jar.module}" rev="{jar.revision}" conf="default->default" '
-        f'transitive="{str(resolve).lower()}"/>'
+        f'<dependency org="{jar.organisation}" name="{jar.module}" rev="{jar.revision}" '
+        f'conf="default->default" transitive="{str(resolve).lower()}"/>'
         for jar in wanted
     )
     return (
@@ -295,7 +305,7 @@ def _say(line: str) -> None:
 
 
 def write_lists() -> None:
-    """Resolve both sets from ROOTS and write their lists anew; for developers, after a change of a version."""
+    """Resolve both sets from ROOTS and write their lists anew; for developers, after a change of version."""
     shipped = {re.sub(r"-\d.*", "", jar.name) for jar in _pyspark_jars().glob("*.jar")}
     for name, roots in ROOTS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 OLDEST = 17  # Spark 4 and Kafka 4 need it
 INSTALL = (
-    "install it with `sudo apt install openjdk-17-jre-headless` on Debian and Ubuntu (openjdk-21-jre-headless "
-    "where 17 is not offered), `brew install --cask temurin@17` on macOS"
+    "install it with `sudo apt install openjdk-17-jre-headless` on Debian and Ubuntu "
+    "(openjdk-21-jre-headless where 17 is not offered), `brew install --cask temurin@17` on macOS"
 )
 
 
