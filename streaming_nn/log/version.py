@@ -1,7 +1,7 @@
 """One version of the model is one safetensors file: the state as tensors, and how it came to be as a record.
 
 The record is JSON in the header, under one metadata key (with several the order of the bytes is not fixed).
-Its last key is a seal, the sha256 of the text before it, and it holds the digest of the tensors. So every byte
+Its last key is a seal, the sha256 of the text before it, and it holds the digest of the tensors. So each byte
 is accounted for: a file that was cut, flipped, emptied or exchanged is noticed when it is read.
 """
 
