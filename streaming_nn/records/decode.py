@@ -58,9 +58,10 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
 def encode(
     schema: Schema, x: NDArray[Any], y: NDArray[Any] | None = None, ids: Sequence[object] | None = None
 ) -> list[bytes]:
-    """Encode rows (rows, inputs) as records; y as in `Decoded`, None for unlabeled ones.
+    """Encode rows (rows, inputs) as records; y as in `Decoded`: None for unlabeled rows, class -1 for one.
 
-    float32 features come back to the bit. `ids` (one a row) become the field "id" where the format has names.
+    float32 features come back to the bit; NaN and infinity have no JSON and become null. `ids`, one a row,
+    become the field "id" where the format has names. Raises ValueError where the shapes don't fit.
     """
     x = np.atleast_2d(np.asarray(x, dtype=np.float32))
     if x.shape[1] != schema.inputs:

@@ -50,6 +50,8 @@ def encode(
 ) -> list[bytes]:
     """Encode rows with the fewest digits that give the same float32 back."""
     table = _shortest(x).tolist()
+    if y is not None and schema.classes is None:
+        y = _shortest(np.asarray(y, np.float32))
     paths = None if isinstance(schema.features, str) else [name.split(".") for name in schema.features]
     out = []
     for i, row in enumerate(table):
@@ -60,11 +62,13 @@ def encode(
             for path, number in zip(paths, row, strict=True):
                 _put(record, path, number)
         if y is not None and schema.label is not None:
-            label = float(y[i]) if schema.classes is None else schema.classes[int(y[i])]
-            _put(record, schema.label.split("."), label)
+            if schema.classes is None:
+                _put(record, schema.label.split("."), float(y[i]))
+            elif y[i] >= 0:
+                _put(record, schema.label.split("."), schema.classes[y[i]])
         if ids is not None:
             record["id"] = ids[i]
-        out.append(to_json(record, inf_nan_mode="constants"))
+        out.append(to_json(record))
     return out
 
 

@@ -1,0 +1,220 @@
+"""`python -m producers STREAM --topic …`: feed a topic with a dataset, a file or a generated stream."""
+
+import json
+import signal
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from producers import options as known
+from producers.messages import Message, Plan, messages, schema_of
+from producers.send import Sent, producer, send
+from producers.streams import Stream, limited
+
+FAILED, MISUSED = 1, 2  # exit codes
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def produce(
+    stream: Annotated[str, typer.Argument(help=f"One of {', '.join(known.STREAMS)}.")],
+    file: Annotated[Path | None, typer.Argument(help="The file of csv, npz and parquet.")] = None,
+    topic: Annotated[str, typer.Option(help="Where labeled records go.")] = "labeled",
+    unlabeled_topic: Annotated[str | None, typer.Option(help="Where unlabeled records go.")] = None,
+    unlabeled: Annotated[float, typer.Option(help="Share of rows that go there.")] = 0.0,
+    label_delay: Annotated[
+        str | None, typer.Option(help="Unlabeled rows come again with their label: after 500 rows, or 5s.")
+    ] = None,
+    malformed: Annotated[float, typer.Option(help="Share of rows that are spoilt on purpose.")] = 0.0,
+    drift_at: Annotated[
+        list[str] | None, typer.Option(help="The world changes at this row, or 30s; may be repeated.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Rows a second; as fast as can be without.")] = None,
+    records: Annotated[int | None, typer.Option(help="Rows after which it ends.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same records.")] = 0,
+    first_id: Annotated[int, typer.Option(help="Id of the first row.")] = 0,
+    format: Annotated[str, typer.Option(help="json or packed.")] = "json",
+    named: Annotated[bool, typer.Option(help="JSON with a field for each feature.")] = False,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the stream itself: noise=0.2.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Label column of a file; the last one without.")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature columns of a file: a,b,c.")] = None,
+    regression: Annotated[bool, typer.Option(help="The file's label is a number to be told.")] = False,
+    loop: Annotated[bool, typer.Option(help="Begin the file again at its end.")] = False,
+    time: Annotated[str | None, typer.Option(help="Column of recorded times: the file's own pace.")] = None,
+    speed: Annotated[float, typer.Option(help="How many times the recorded pace.")] = 1.0,
+    kafka: Annotated[
+        list[str] | None, typer.Option(help="A Kafka option: key=value; may be repeated.")
+    ] = None,
+    config: Annotated[
+        Path, typer.Option(help="Settings whose [kafka] table is used, where the file exists.")
+    ] = Path("streaming-nn.toml"),
+    compression: Annotated[str | None, typer.Option(help="gzip, for one.")] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
+    ] = False,
+) -> None:
+    """Feed a topic with labeled records, and another with unlabeled ones, at a steady pace.
+
+    The record's key is its row's id, so that the default partitioner spreads rows over all partitions.
+    """
+    try:
+        plan = Plan(
+            topic=topic,
+            unlabeled_topic=unlabeled_topic,
+            unlabeled=unlabeled,
+            malformed=malformed,
+            label_delay=None if label_delay is None else _rows("label-delay", label_delay, rate),
+            format=format,
+            seed=seed,
+            first_id=first_id,
+            rate=rate,
+            speed=speed,
+            named=named,
+        )
+        drifts = tuple(_rows("drift-at", text, rate) for text in drift_at or ())
+        if stream in known.FILES:
+            columns = tuple(name.strip() for name in features.split(",")) if features else ()
+            given = {
+                "label": label,
+                "features": columns,
+                "time": time,
+                "regression": regression,
+                "loop": loop,
+            }
+            rows = _file(stream, file, drifts, given)
+        else:
+            rows = known.generator(stream, seed, drifts, _pairs("--set", option or []))
+        schema_of(rows, plan)  # an error before anything is sent
+        client = producer(_kafka(kafka or [], config), compression)
+    except ValueError as error:
+        raise _misused(error) from None
+    sent = _run(limited(rows, records), plan, client, drifts, seconds, records)
+    _tell(sent, stream, topic, json_)
+
+
+def _rows(what: str, text: str, rate: float | None) -> int:
+    """Return a position in rows; `30s` is a position in time, at the rate."""
+    try:
+        if not text.endswith("s"):
+            return int(text)
+        seconds = float(text[:-1])
+    except ValueError:
+        raise ValueError(f"{what} must be rows, like 5000, or seconds, like 30s; got {text!r}") from None
+    if rate is None:
+        raise ValueError(f"{what} in seconds needs --rate; got {text!r} without")
+    return round(seconds * rate)
+
+
+def _file(name: str, path: Path | None, drifts: tuple[int, ...], given: dict[str, Any]) -> Stream:
+    if path is None:
+        raise ValueError(f"{name} needs a file: python -m producers {name} FILE")
+    if drifts:
+        raise ValueError(f"{name} is as its file is: drift-at is for generated streams")
+    return known.file(name, path, **given)
+
+
+def _pairs(what: str, texts: list[str]) -> dict[str, str]:
+    for text in texts:
+        if "=" not in text:
+            raise ValueError(f"{what} must be key=value; got {text!r}")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
+    """Return kafka-python's options: the settings' [kafka] table, overridden by the flags."""
+    from streaming_nn.kafka.options import for_python
+
+    table: dict[str, Any] = {}
+    if config.is_file():
+        try:
+            table = tomllib.loads(config.read_text(encoding="utf-8")).get("kafka", {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config} is no TOML: {error}") from None
+    kafka: dict[str, Any] = for_python(
+        {"bootstrap.servers": "localhost:9092"} | table | _pairs("--kafka", texts)
+    )
+    return kafka
+
+
+def _run(
+    rows: Stream,
+    plan: Plan,
+    client: Any,
+    drifts: tuple[int, ...],
+    seconds: float | None,
+    records: int | None,
+) -> Sent:
+    stop = _stop_on_signals()
+    console = Console(stderr=True)
+    with _progress(console, records, drifts) as progress:
+        return send(messages(rows, plan), client, stop.is_set, seconds, progress)
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; the second one ends at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stop
+
+
+@contextmanager
+def _progress(
+    console: Console, records: int | None, drifts: tuple[int, ...]
+) -> Iterator[Callable[[Message], None]]:
+    """Show a bar on a terminal, and announce the drift everywhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    ahead = list(drifts)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("rows sent", total=records)
+
+        def follow(message: Message) -> None:
+            if ahead and message.row >= ahead[0]:
+                console.print(f"row {ahead.pop(0):,}: the world changes")
+            if message.row % 64 == 0:
+                bar.update(task, completed=message.row + 1)
+
+        yield follow
+
+
+def _tell(sent: Sent, stream: str, topic: str, as_json: bool) -> None:
+    counts = sent.acknowledged
+    if as_json:
+        print(
+            json.dumps(
+                counts | {"failed": sent.failed, "seconds": round(sent.seconds, 3), "error": sent.error}
+            )
+        )
+    else:
+        what = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
+        print(f"{stream}: {what or 'nothing'} acknowledged in {sent.seconds:.1f} s")
+    if sent.error or sent.failed:
+        print(f"{sent.failed:,} records failed: {sent.error or 'no answer from the broker'}", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
+def _misused(error: Exception) -> typer.Exit:
+    print(f"producers: {error}", file=sys.stderr)
+    return typer.Exit(MISUSED)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m producers")

@@ -1,0 +1,66 @@
+"""Handwritten digits without end: scikit-learn's 1,797 real images, reshuffled and shifted by a pixel."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producers.streams import BLOCK, Block, Stream, checked_drift, concepts
+
+SIDE = 8  # pixels; values are 0 to 16
+MOVES = np.array([(0, 1), (2, 1), (1, 0), (1, 2), (1, 1), (1, 1), (1, 1), (1, 1)])  # (1, 1) stays in place
+
+
+def digits(seed: int, drift_at: tuple[int, ...] = ()) -> Stream:
+    """Stream 64 pixels (0 to 16) and the digit: each epoch in a new order, half the images moved by a pixel.
+
+    When the world changes, the images are mirrored and the digits' names trade places, as if another office
+    had begun to send: what was learned is wrong until it is relearned. The next change brings the first world
+    back.
+    """
+    images, names = _load()
+    return Stream(SIDE * SIDE, tuple(range(10)), _blocks(images, names, seed, checked_drift(drift_at)))
+
+
+def _load() -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ValueError("digits needs scikit-learn: pip install 'streaming_nn[demo]'") from None
+    bunch: Any = load_digits()
+    return bunch.images.astype(np.float32), bunch.target.astype(np.int32)
+
+
+def _blocks(
+    images: NDArray[np.float32], names: NDArray[np.int32], seed: int, drift_at: tuple[int, ...]
+) -> Iterator[Block]:
+    rng = np.random.default_rng(seed)
+    orders = np.array([_order(k) for k in range(len(drift_at) + 1)])
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    queue, start = np.empty(0, np.int64), 0
+    while True:
+        while len(queue) < BLOCK:
+            queue = np.concatenate([queue, rng.permutation(len(images))])
+        picked, queue = queue[:BLOCK], queue[BLOCK:]
+        concept = concepts(start, BLOCK, drift_at)
+        x = _shifted(padded, picked, rng)
+        x = np.where((concept % 2 == 1)[:, None, None], x[:, :, ::-1], x)
+        y = orders[concept, names[picked]]
+        yield Block(x.reshape(BLOCK, SIDE * SIDE), y)
+        start += BLOCK
+
+
+def _shifted(
+    padded: NDArray[np.float32], picked: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    down, right = MOVES[rng.integers(0, len(MOVES), len(picked))].T[:, :, None, None]
+    pixel = np.arange(SIDE)
+    moved: NDArray[np.float32] = padded[picked[:, None, None], down + pixel[:, None], right + pixel]
+    return moved
+
+
+def _order(concept: int) -> NDArray[np.int32]:
+    """Return the digit that each digit is called in a concept: no digit keeps its name in an odd one."""
+    digits = np.arange(10, dtype=np.int32)
+    return digits if concept % 2 == 0 else np.roll(digits, concept)

@@ -1,0 +1,171 @@
+"""Any CSV, Parquet or NPZ file as a stream, once or looped, at a rate or at its own recorded speed."""
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+from numpy.typing import NDArray
+
+from producers.streams import BLOCK, Block, Stream
+
+CLASSES = 1000  # more labels than this are no classes
+
+Batches = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]  # the file's named columns, from its beginning
+
+
+def csv(path: Path, **options: Any) -> Stream:
+    """Stream a CSV file with a header; its columns must be numbers, the label may be text."""
+
+    def batches(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        convert = pa_csv.ConvertOptions(include_columns=list(names))
+        yield from pa_csv.open_csv(path, convert_options=convert)
+
+    with pa_csv.open_csv(path) as reader:
+        return _stream(reader.schema, batches, **options)
+
+
+def parquet(path: Path, **options: Any) -> Stream:
+    """Stream a Parquet file, a row group at a time."""
+
+    def batches(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with pa_parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(1 << 14, columns=list(names))
+
+    return _stream(pa_parquet.read_schema(path), batches, **options)
+
+
+def npz(
+    path: Path,
+    label: str | None = None,
+    features: Sequence[str] = (),
+    time: str | None = None,
+    regression: bool = False,
+    loop: bool = False,
+) -> Stream:
+    """Stream an NPZ file: an array of features (rows, inputs), named x or X, and one of labels, named y."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x = _array(arrays, features[0] if features else "x")
+            y = _array(arrays, label or "y")
+            at = _array(arrays, time) if time else None
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} can't be read as NPZ: {error}") from None
+    x = x.reshape(len(x), -1)
+    if len(y) != len(x):
+        raise ValueError(f"{path.name} has {len(x)} rows of features, but {len(y)} labels")
+    classes = None if regression else _classes(pa.array(y.tolist()), "y")
+    index = _targets(pa.array(y.tolist()), classes)
+    moments = None if at is None else _seconds(pa.array(at))
+
+    def rows() -> Iterator[Block]:
+        for start in range(0, len(x), BLOCK):
+            end = start + BLOCK
+            part = None if moments is None else moments[start:end]
+            yield Block(x[start:end].astype(np.float32), index[start:end], part)
+
+    return Stream(x.shape[1], classes, _looped(rows, loop))
+
+
+def _array(arrays: Any, name: str) -> NDArray[Any]:
+    found = next((have for have in arrays.files if have.lower() == name.lower()), None)
+    if found is None:
+        raise ValueError(f"it has arrays {', '.join(arrays.files)}; none is {name!r}")
+    array: NDArray[Any] = arrays[found]
+    return array
+
+
+def _stream(
+    schema: pa.Schema,
+    batches: Batches,
+    label: str | None = None,
+    features: Sequence[str] = (),
+    time: str | None = None,
+    regression: bool = False,
+    loop: bool = False,
+) -> Stream:
+    label = label or schema.names[-1]
+    names = tuple(features) or tuple(name for name in schema.names if name not in (label, time))
+    _check_columns(schema, names, label, time)
+    classes = None if regression else _classes(_column(batches, label), label)
+    wanted = [*names, label, *([time] if time else [])]
+
+    def rows() -> Iterator[Block]:
+        for batch in batches(wanted):
+            for start in range(0, batch.num_rows, BLOCK):
+                yield _block(batch.slice(start, BLOCK), names, label, time, classes)
+
+    return Stream(len(names), classes, _looped(rows, loop), names)
+
+
+def _check_columns(schema: pa.Schema, names: Sequence[str], label: str, time: str | None) -> None:
+    for name in (*names, label, *([time] if time else [])):
+        if name not in schema.names:
+            raise ValueError(f"the columns are {', '.join(schema.names)}; none is {name!r}")
+    for name in names:
+        kind = schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise ValueError(f"column {name!r} holds {kind}, no numbers: name the features without it")
+
+
+def _column(batches: Batches, name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([batch.column(name) for batch in batches([name])])
+
+
+def _classes(labels: pa.Array | pa.ChunkedArray, name: str) -> tuple[Any, ...]:
+    """Return the labels there are, sorted; numbers with a fraction are no classes."""
+    found = [_plain(value) for value in pc.unique(labels).to_pylist() if value is not None]
+    if any(isinstance(value, float) for value in found) or len(found) > CLASSES:
+        raise ValueError(f"label {name!r} has {len(found):,} values, like {found[0]!r}: say --regression")
+    if len(found) < 2:
+        raise ValueError(f"label {name!r} has {len(found)} class: nothing can be learned from it")
+    return tuple(sorted(found))
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _targets(labels: Any, classes: tuple[Any, ...] | None) -> NDArray[Any]:
+    if classes is None:
+        return np.asarray(pc.cast(labels, pa.float64()), np.float32)
+    index = {value: i for i, value in enumerate(classes)}
+    return np.array([index.get(value, -1) for value in labels.to_pylist()], np.int32)
+
+
+def _block(
+    batch: pa.RecordBatch, names: Sequence[str], label: str, time: str | None, classes: tuple[Any, ...] | None
+) -> Block:
+    columns = [np.asarray(pc.cast(batch.column(name), pa.float64()), np.float32) for name in names]
+    y = _targets(batch.column(label), classes)
+    return Block(np.stack(columns, axis=1), y, _seconds(batch.column(time)) if time else None)
+
+
+def _seconds(moments: Any) -> NDArray[np.float64]:
+    """Return timestamps, or numbers that are seconds already, as seconds."""
+    if pa.types.is_timestamp(moments.type):
+        return np.asarray(pc.cast(moments, pa.timestamp("us")).cast(pa.int64()), np.float64) / 1e6
+    return np.asarray(pc.cast(moments, pa.float64()), np.float64)
+
+
+def _looped(rows: Callable[[], Iterator[Block]], loop: bool) -> Iterator[Block]:
+    """Yield the file's blocks, again and again if looped; recorded times begin at 0 and never go back."""
+    first, offset, last = None, 0.0, 0.0
+    while True:
+        empty = True
+        for block in rows():
+            empty = False
+            if block.at is not None:
+                first = float(block.at[0]) if first is None else first
+                at = np.maximum.accumulate(np.maximum(block.at - first + offset, last))
+                last = float(at[-1])
+                block = block._replace(at=at)
+            yield block
+        if empty or not loop:
+            return
+        offset = last

@@ -1,0 +1,114 @@
+"""Send messages to Kafka at a steady pace, and count what the broker acknowledged."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from producers.messages import KINDS, Message
+from producers.pace import TICK, Pace
+
+FLUSH_SECONDS = 30
+IN_FLIGHT = 20_000  # messages not yet acknowledged: the client has no bound of its own
+
+
+class Sent(NamedTuple):
+    """What a run of a producer came to."""
+
+    acknowledged: dict[str, int]  # by kind: labeled, unlabeled, malformed
+    failed: int  # messages that the broker did not acknowledge
+    error: str | None  # why the first of them failed
+    seconds: float
+
+
+def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
+    """Return a kafka-python producer that is idempotent and waits for all replicas.
+
+    `kafka` holds kafka-python's own options, as `streaming_nn.kafka.options.for_python` gives them.
+    """
+    from kafka import KafkaProducer
+
+    options = {
+        "enable_idempotence": True,
+        "acks": "all",
+        "linger_ms": 5,
+        "batch_size": 1 << 17,
+        "compression_type": compression,
+    }
+    from kafka.errors import KafkaError
+
+    try:
+        return KafkaProducer(**(options | kafka))
+    except (KafkaError, AssertionError) as error:
+        where = kafka.get("bootstrap_servers")
+        raise ValueError(f"no producer for {where}: {type(error).__name__}: {error}") from None
+
+
+def send(
+    messages: Iterable[Message],
+    client: Any,
+    stopped: Callable[[], bool] = lambda: False,
+    seconds: float | None = None,
+    progress: Callable[[Message], None] = lambda message: None,
+) -> Sent:
+    """Send each message when it is due, until they or the seconds end or `stopped()`; then flush.
+
+    The counts are of acknowledged messages: they equal what the topics hold.
+    """
+    began, pace, tally = time.monotonic(), Pace(), Tally()
+
+    def over() -> bool:
+        late = seconds is not None and time.monotonic() - began >= seconds
+        return late or stopped() or tally.failed > 0
+
+    for message in messages:
+        if over() or not pace.wait(message.at, over):
+            break
+        while tally.sent - tally.settled > IN_FLIGHT and not over():
+            time.sleep(TICK)
+        tally.follow(message, client.send(message.topic, key=message.key, value=message.value))
+        progress(message)
+    _flush(client, tally)
+    return Sent(
+        tally.acknowledged,
+        tally.sent - sum(tally.acknowledged.values()),
+        tally.error,
+        time.monotonic() - began,
+    )
+
+
+class Tally:
+    """Counts of what was sent and of what the broker said; callbacks come from the client's one thread."""
+
+    def __init__(self) -> None:
+        self.sent, self.settled, self.failed = 0, 0, 0
+        self.acknowledged = dict.fromkeys(KINDS, 0)
+        self.error: str | None = None
+        self._count = {kind: self._counter(kind) for kind in KINDS}
+
+    def follow(self, message: Message, future: Any) -> None:
+        """Count a message that is on its way, and what becomes of it."""
+        self.sent += 1
+        future.add_callback(self._count[message.kind])
+        future.add_errback(self.fail)
+
+    def fail(self, error: BaseException) -> None:
+        """Note a failure; the first one is told."""
+        self.settled += 1
+        self.failed += 1
+        self.error = self.error or f"{type(error).__name__}: {error}"
+
+    def _counter(self, kind: str) -> Callable[[Any], None]:
+        def count(_: Any) -> None:
+            self.acknowledged[kind] += 1
+            self.settled += 1
+
+        return count
+
+
+def _flush(client: Any, tally: Tally) -> None:
+    """Wait for the broker's answers, and no longer than FLUSH_SECONDS: the rest counts as failed."""
+    try:
+        client.flush(FLUSH_SECONDS)
+    except Exception as error:  # whatever the client says, the counts must be told
+        tally.error = tally.error or f"{type(error).__name__}: {error}"
+    client.close(FLUSH_SECONDS)

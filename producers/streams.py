@@ -1,0 +1,56 @@
+"""What a stream is: labeled rows without end, in blocks, and the places where its world changes."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = (
+    256  # rows drawn and encoded at a time: large enough for NumPy, at 1,000/s a quarter of a second ahead
+)
+
+
+class Block(NamedTuple):
+    """Consecutive rows of a stream."""
+
+    x: NDArray[np.float32]  # (rows, inputs)
+    y: NDArray[Any]  # (rows,) int32 class index, or float32 target
+    at: NDArray[np.float64] | None = (
+        None  # (rows,) seconds since the stream's first row, where it was recorded
+    )
+
+
+class Stream(NamedTuple):
+    """Rows to be produced; the same seed gives the same rows."""
+
+    inputs: int
+    classes: tuple[Any, ...] | None  # labels in the order of their indices; None: regression
+    blocks: Iterator[Block]
+    names: tuple[str, ...] | None = None  # of the features, where they have any
+
+
+def concepts(start: int, rows: int, drift_at: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return for rows start, start + 1, … how often the world has changed before them (rows,)."""
+    return np.searchsorted(np.array(drift_at, np.int64), np.arange(start, start + rows), side="right")
+
+
+def checked_drift(drift_at: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the drift positions, which must be ascending row numbers; ValueError if they aren't."""
+    if any(b <= a for a, b in zip((0, *drift_at), drift_at, strict=False)):
+        raise ValueError(f"drift_at must be ascending row numbers, 1 or more; got {list(drift_at)}")
+    return drift_at
+
+
+def limited(stream: Stream, rows: int | None) -> Stream:
+    """Return the stream's first rows only; None: all."""
+    return stream if rows is None else stream._replace(blocks=_limited(stream.blocks, rows))
+
+
+def _limited(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
+    while rows > 0:
+        block = next(blocks, None)
+        if block is None:
+            return
+        yield Block(block.x[:rows], block.y[:rows], None if block.at is None else block.at[:rows])
+        rows -= len(block.x)
