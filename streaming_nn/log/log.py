@@ -71,8 +71,10 @@ class Log:
     def head(self) -> Version | None:
         """Return the newest version, None when there is none.
 
-        Damaged: it can't be read; the message names the last good one. It is never passed over.
+        Damaged: it can't be read, or a number is missing; the message names the last good version. Damage is
+        never passed over.
         """
+        self._look()
         while (number := self.head_number()) is not None:
             try:
                 return self.read(number)
@@ -140,6 +142,8 @@ class Log:
         data, number = encode(version), version.number
         if self.has(number):
             return self._own(version, sha256(data))
+        if not self._looked:
+            files.clean(self.versions)
         self._look()
         self._check_parent(version.record)
         try:
@@ -176,7 +180,6 @@ class Log:
         """Once, list the folder: a hole would end the search for the head below versions that are there."""
         if self._looked:
             return
-        files.clean(self.versions)
         taken = self.numbers()
         missing = next((i for i, number in enumerate(taken) if i != number), None)
         if missing is not None:

@@ -1,0 +1,85 @@
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from streaming_nn.log import files
+
+
+def test_create_gives_a_name_once(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "folder" / "a"
+    files.create(path, b"first")
+    with pytest.raises(FileExistsError):
+        files.create(path, b"second")
+    assert files.read(path) == b"first"
+    assert files.names(path.parent) == ["a"]
+    assert path.stat().st_nlink == 1
+
+
+def test_create_syncs_the_file_before_it_has_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, link, unlink = os.fsync, os.link, Path.unlink
+    path = tmp_path / "a"
+
+    def seen_fsync(fd: int) -> None:
+        what = os.readlink(f"/proc/self/fd/{fd}")
+        steps.append("fsync folder" if what == str(tmp_path) else f"fsync {os.path.getsize(what)} bytes")
+        fsync(fd)
+
+    def seen_link(a: Path, b: Path) -> None:
+        steps.append(f"link {Path(b).name}")
+        link(a, b)
+
+    def seen_unlink(self: Path, missing_ok: bool = False) -> None:
+        steps.append("unlink aside" if self != path else "unlink the name")
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", seen_fsync)
+    monkeypatch.setattr(os, "link", seen_link)
+    monkeypatch.setattr(Path, "unlink", seen_unlink)
+    files.create(path, b"12345")
+    assert steps == ["fsync 5 bytes", "link a", "fsync folder", "unlink aside"]
+
+
+def test_a_folder_that_is_made_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(a: Path, b: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="must be where hard links can be made"):
+        files.create(tmp_path / "a", b"x")
+    assert files.names(tmp_path) == []
+
+
+def test_replace_never_makes_a_new_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.replace(tmp_path / "a", b"x")
+    assert files.names(tmp_path) == []
+    files.create(tmp_path / "a", b"x")
+    files.replace(tmp_path / "a", b"y")
+    assert files.read(tmp_path / "a") == b"y"
+    assert files.names(tmp_path) == ["a"]
+
+
+def test_only_old_files_aside_are_cleaned(tmp_path: Path) -> None:
+    files.create(tmp_path / "a", b"x")
+    old, new = (files.write_aside(tmp_path / name, b"x") for name in "bc")
+    os.utime(old, (time.time() - 7200,) * 2)
+    os.utime(tmp_path / "a", (time.time() - 7200,) * 2)
+    assert files.clean(tmp_path) == [old.name]
+    assert sorted(files.names(tmp_path)) == sorted(["a", new.name])
+
+
+def test_names_of_no_folder_are_none(tmp_path: Path) -> None:
+    assert files.names(tmp_path / "nowhere") == []
