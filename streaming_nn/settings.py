@@ -1,0 +1,212 @@
+"""One place for what a user sets: `streaming-nn.toml`, then `STREAMING_NN_…` variables, then flags."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+FILE = "streaming-nn.toml"
+PREFIX = "STREAMING_NN_"
+OTHER_VARIABLES = {"STREAMING_NN_CACHE", "STREAMING_NN_MAVEN", "STREAMING_NN_FAULT"}  # read elsewhere
+
+
+class Section(BaseModel):
+    """A table of the settings file; a key that it doesn't know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Records(Section):
+    """How a Kafka record becomes a row; `inputs` and `classes` are taken from a look at the topic if absent."""
+
+    format: str = "json"
+    features: str | list[str] = "features"
+    label: str = "label"
+    inputs: int | None = None
+    classes: list[str | int | bool] | None = None
+    regression: bool = False
+    max_bytes: int = 1 << 20
+    numbers_as_strings: bool = False
+
+
+class Train(Section):
+    """The job that learns."""
+
+    topics: list[str] = ["labeled"]
+    dead_letters: str = "dead-letters"
+    starting: str = Field("earliest", pattern="^(earliest|latest)$")  # only where there is no version yet
+    trigger: str = "1 second"
+    once: bool = False  # learn what is there, then end
+    max_offsets_per_trigger: int = Field(100_000, ge=1)
+    max_rejected: float = Field(0.5, ge=0, le=1)  # a larger share of rejected records stops the run
+    max_rejected_bytes: int = Field(8 << 20, ge=0)  # of rejected records that one batch takes to the driver
+    accept_loss: bool = False  # go on where records were lost to retention or with the topic
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class Score(Section):
+    """The job that answers."""
+
+    topic: str = "unlabeled"
+    predictions: str = "predictions"
+    checkpoint: str = ""  # "": <model>/scorers/<topic>; holds the scorer's place, so it must last
+    trigger: str = "0 seconds"
+    once: bool = False
+    max_offsets_per_trigger: int = Field(100_000, ge=1)
+    max_age: float = Field(0, ge=0)  # seconds; older versions' answers are marked stale; 0: never
+
+
+class MetricsOut(Section):
+    """Where the metrics of every version are carried to, besides the version itself."""
+
+    topic: str = ""
+    file: str = ""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `load` reads it and turns mistakes into one line each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    model: Path = Path("model")
+    kafka: dict[str, str] = {}  # a Kafka client's options by their Java names, for every client of ours
+    records: Records = Records()
+    learner: dict[str, Any] = {}  # options of the learner; see nn/learners.py
+    train: Train = Train()
+    score: Score = Score()
+    metrics: MetricsOut = MetricsOut()
+    spark: dict[str, str] = {}  # Spark's own options, as they are
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 (pydantic's own contract)
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+def load(
+    file: str | Path | None = None, flags: Mapping[str, Any] | None = None, sets: Iterable[str] = ()
+) -> Settings:
+    """Read the settings: `file` (or ./streaming-nn.toml if there is one), variables, then `flags` and `sets`.
+
+    `flags` is nested as the file is, None means not given; `sets` are "section.key=value" in TOML's values.
+    Raises ValueError in one line: an unknown key with the nearest known one, a value with what is allowed.
+    """
+    values = _file(file)
+    _merge(values, _variables())
+    _merge(values, flags or {})
+    for text in sets:
+        _merge(values, _assignment(text))
+    try:
+        return _Merged(**values)
+    except ValidationError as error:
+        raise ValueError(_one_line(error)) from None
+
+
+class _Merged(Settings):
+    """Settings from merged values alone: the variables are merged in already, below the flags."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _file(file: str | Path | None) -> dict[str, Any]:
+    path = Path(file or FILE)
+    if file is None and not path.exists():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"settings file {path}: there is no such file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"settings file {path}: {error}") from None
+    for name in ("kafka", "spark"):  # the clients' options have dots in their names: accept them unquoted too
+        if name in values:
+            values[name] = _flat(values[name])
+    return values
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return flat
+
+
+def _variables() -> dict[str, Any]:
+    """Take every variable with our prefix: an unknown one is then refused as an unknown key is."""
+    values: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES:
+            path = name.removeprefix(PREFIX).lower().split("__")
+            _merge(values, _nested(path, _toml_value(text)))
+    return values
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    section, dot, rest = key.strip().partition(".")
+    if not equals or not key.strip():
+        raise ValueError(f"--set must be section.key=value; got {text!r}")
+    if section in ("kafka", "spark") and dot:
+        return {section: {rest: value.strip()}}
+    return _nested(key.strip().split("."), _toml_value(value.strip()))
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        elif isinstance(value, Mapping):
+            values[key] = {}
+            _merge(values[key], value)
+        elif value is not None:
+            values[key] = value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    name = ".".join(where)
+    if first["type"] != "extra_forbidden":
+        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
+    fields: Any = Settings.model_fields
+    if len(where) > 1:
+        fields = fields[where[0]].annotation.model_fields
+    near = get_close_matches(where[-1], fields, 1, 0.0)
+    return f"setting {name} is not known; the nearest known one is {'.'.join([*where[:-1], *near])}"

@@ -1,0 +1,206 @@
+"""Where a run begins: version 0 where there is none, else the head, once its topics still hold what follows."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.environment import describe, writer
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.decode import Look, look
+from streaming_nn.records.schema import Schema, schema_from
+from streaming_nn.settings import Settings
+from streaming_nn.stream import source
+from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
+
+LOOK_RECORDS = 1000
+LOOK_LEAST = 100  # width and classes are never taken from fewer
+
+Say = Callable[[str], None]
+
+
+class DataLoss(RuntimeError):  # noqa: N818 (it says what happened)
+    """Records that the model has not learned are no longer in the topic; the message names them."""
+
+
+def now() -> str:
+    """Return the time as records have it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def first_version(
+    spark: SparkSession, settings: Settings, log: Log, learner: Learner[Any] | None, run: str, say: Say
+) -> Version:
+    """Make and append version 0: a model that has seen nothing, its schema, and where it will begin to learn.
+
+    Raises ValueError where width or classes are neither set nor to be seen in the topic.
+    """
+    schema = _schema(spark, settings, say)
+    learner = learner or made(settings, {"inputs": schema.inputs, "classes": schema.classes})
+    names = settings.train.topics
+    places = topics.beginnings if settings.train.starting == "earliest" else topics.ends
+    record = Record(
+        0,
+        kind="initial",
+        learner=learner.options(),
+        schema=schema.options(),
+        offsets=places(settings.kafka, names),
+        topic_ids=topics.ids(settings.kafka, names),
+        environment=describe(),
+        written_at=now(),
+        written_by=writer(run),
+    )
+    version = Version(record, flatten(initial(learner)))
+    log.append(version)
+    return log.read(0)
+
+
+def made(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
+    """Make the learner of the recorded options, with those that the settings name in their place."""
+    return learner_from({**recorded, **settings.learner})
+
+
+def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -> Learner[Any]:
+    """Make the learner that goes on from `head`: its options, with those that the settings change.
+
+    Raises ValueError where a change needs other tensors than the head has.
+    """
+    learner = learner or made(settings, head.record.learner)
+    wanted = {name: (t.shape, t.dtype) for name, t in flatten(initial(learner)).items()}
+    found = {name: (np.shape(t), np.asarray(t).dtype) for name, t in head.tensors.items()}
+    if wanted != found:
+        new, old = learner.options(), head.record.learner
+        changes = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
+        raise ValueError(
+            f"model {settings.model} was made with {changes or 'other options'}: that takes a new model directory"
+        )
+    return learner
+
+
+def same_schema(settings: Settings, head: Version) -> Schema:
+    """Return the head's schema; raises ValueError where the settings name another width, field or class."""
+    recorded = dict(head.record.schema)
+    asked = settings.records.model_dump(exclude={"regression"}, exclude_unset=True, exclude_none=True)
+    for name, value in asked.items():
+        if recorded.get(name) != value:
+            raise ValueError(
+                f"model {settings.model} was made with records.{name} = {recorded.get(name)!r}, now {value!r}: "
+                "that takes a new model directory"
+            )
+    return schema_from(recorded)
+
+
+def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[dict[str, Any]]]:
+    """Return the offsets to read from, for every partition there is, and the losses that were accepted.
+
+    Raises DataLoss where the topic is another one by now, or retention has taken what comes next, unless the
+    settings accept the loss.
+    """
+    names = settings.train.topics
+    first, ends = topics.beginnings(settings.kafka, names), topics.ends(settings.kafka, names)
+    another = changed_topics(settings, head)
+    lost: Ranges = {}
+    offsets: Offsets = {}
+    for topic in names:
+        known = {} if topic in another else head.offsets.get(topic, {})
+        offsets[topic] = {p: known.get(p, EARLIEST) for p in sorted(ends[topic])}
+        for p, begin in known.items():
+            if begin < first[topic].get(p, 0):
+                lost.setdefault(topic, {})[p] = (begin, first[topic][p])
+                offsets[topic][p] = first[topic][p]
+    events = [{"lost": _spoken(lost)}] if lost else []
+    events += [{"topic_made_again": topic} for topic in another]
+    if events and not settings.train.accept_loss:
+        raise DataLoss(_loss(settings, head, lost, another))
+    for event in events:
+        say(f"going on in spite of {event}")
+    return offsets, events
+
+
+def changed_topics(settings: Settings, head: Record) -> list[str]:
+    """Name the topics that were deleted and made again since the head was written."""
+    ids = topics.ids(settings.kafka, settings.train.topics)
+    return [t for t, known in head.topic_ids.items() if t in ids and ids[t] != known]
+
+
+def loss_of(settings: Settings, head: Record, another: list[str]) -> DataLoss:
+    """Make the error for topics that were made again while the run went on."""
+    return DataLoss(_loss(settings, head, {}, another))
+
+
+def _loss(settings: Settings, head: Record, lost: Ranges, another: list[str]) -> str:
+    parts = [
+        f"topic {t!r} was deleted and made again: what it held from {_places(head.offsets.get(t, {}))} is gone"
+        for t in another
+    ]
+    parts += [
+        f"retention has taken offsets {a:,} to {b - 1:,} of {t!r} partition {p} before they were learned"
+        for t, ps in lost.items()
+        for p, (a, b) in ps.items()
+    ]
+    return (
+        f"{'; '.join(parts)}. Version {head.number} is safe. To go on with what the topic has now: "
+        f"--accept-loss (the next version's record will say it); to begin anew: another model directory"
+    )
+
+
+def _places(offsets: Mapping[int, int]) -> str:
+    return ", ".join(f"partition {p} offset {o:,}" for p, o in offsets.items()) or "its beginning"
+
+
+def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
+    return {t: {str(p): list(r) for p, r in ps.items()} for t, ps in ranges.items()}
+
+
+def _schema(spark: SparkSession, settings: Settings, say: Say) -> Schema:
+    asked = settings.records
+    known = asked.inputs is not None and (asked.regression or asked.classes is not None)
+    seen = None if known else _look(spark, settings, say)
+    inputs = asked.inputs or (seen.inputs if seen else 0)
+    classes = asked.classes if asked.classes is not None else (seen.classes if seen else None)
+    return schema_from(
+        {
+            **asked.model_dump(exclude={"regression"}),
+            "inputs": inputs,
+            "classes": None if asked.regression or classes is None else tuple(classes),
+        }
+    )
+
+
+def _look(spark: SparkSession, settings: Settings, say: Say) -> Look:
+    """Look at the first records; wait for them where the stream goes on."""
+    asked, waited = settings.records, 0
+    while True:
+        values = source.first_values(spark, settings.kafka, settings.train.topics, LOOK_RECORDS)
+        if len(values) >= (LOOK_RECORDS if waited < 10 and not settings.train.once else LOOK_LEAST):
+            break
+        if settings.train.once:
+            raise ValueError(
+                f"topic {', '.join(settings.train.topics)} has {len(values)} records, and width and classes are "
+                f"taken from {LOOK_LEAST} or more: set records.inputs and records.classes"
+            )
+        if waited == 0:
+            say(f"waiting for records: width and classes are taken from the first {LOOK_RECORDS:,}")
+        waited += 1
+        time.sleep(1)
+    seen = look(
+        values,
+        format=asked.format,
+        features=asked.features,
+        label=asked.label,
+        regression=asked.regression,
+        numbers_as_strings=asked.numbers_as_strings,
+    )
+    kind = "regression" if seen.classes is None else f"classes {list(seen.classes)}"
+    say(f"from a look at {seen.records:,} records: {seen.inputs} features, {kind}")
+    for remark in seen.remarks:
+        say(f"  {remark}")
+    return seen

@@ -1,0 +1,219 @@
+"""Learn recorded versions again from the topic, and see whether the same bits come out."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.environment import describe, differences
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.learner import Learner
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.records.schema import schema_from
+from streaming_nn.stream import source
+from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.source import Ranges
+from streaming_nn.stream.worker import RELEARNED, Relearn
+
+JOB_ROWS = 200_000  # records that one Spark job learns again: one task sorts them
+JOB_VERSIONS = 200  # the join looks at each of them for each record
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How a replay ended."""
+
+    first: int  # versions that were learned again
+    last: int
+    rows: int = 0  # records that were learned again
+    different: int | None = None  # the first version whose digest is another one; None: all are the same
+    reason: str = ""  # what differs, where one does
+    machine: list[str] = field(default_factory=list)  # what this machine has otherwise than the record says
+
+    @property
+    def identical(self) -> bool:
+        """Whether every version came out to the bit."""
+        return self.different is None
+
+
+def verify(
+    spark: SparkSession,
+    kafka: Mapping[str, str],
+    log: Log,
+    first: int | None = None,
+    last: int | None = None,
+    learner_of: Callable[[Mapping[str, Any]], Learner[Any]] = learner_from,
+    progress: Callable[[int], None] = lambda number: None,
+) -> Verified:
+    """Learn versions `first` to `last` (default all) again, and compare each one's digest with the record's.
+
+    Learning starts from the nearest kept version before `first`, and goes on from its own result, never from
+    what is recorded. Raises ValueError for versions that do not exist, DataLoss where the topic no longer has
+    their records.
+    """
+    head = log.head_number()
+    if head is None:
+        raise ValueError(f"model {log.directory}: there is no version yet, so there is nothing to replay")
+    first, last = 1 if first is None else first, head if last is None else last
+    if not (1 <= first <= last <= head) and head > 0:
+        raise ValueError(
+            f"versions must be from 1 to {head}, the first not after the last; got {first} to {last}"
+        )
+    start = log.read(log.nearest_kept(max(first - 1, 0)))
+    tensors, rows = start.tensors, 0
+    records = [log.record(number) for number in range(start.number + 1, last + 1)]
+    _still_there(kafka, records)
+    for chunk in _chunks(records):
+        if chunk[0].kind != "learned":  # its tensors were taken over, not learned
+            tensors = log.read(chunk[0].number).tensors
+            continue
+        result = _relearn(spark, kafka, learner_of(chunk[0].learner), chunk, tensors)
+        rows += result.rows
+        if result.different is not None:
+            recorded = next(r for r in chunk if r.number == result.different)
+            return Verified(
+                start.number + 1,
+                last,
+                rows,
+                result.different,
+                _reason(log, recorded, result),
+                _machine(recorded),
+            )
+        tensors = result.tensors
+        progress(chunk[-1].number)
+    return Verified(start.number + 1, last, rows)
+
+
+@dataclass(frozen=True)
+class _Relearned:
+    tensors: dict[str, Any]
+    rows: int
+    different: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)  # of the version that differs
+
+
+def _relearn(
+    spark: SparkSession,
+    kafka: Mapping[str, str],
+    learner: Learner[Any],
+    chunk: list[Record],
+    tensors: dict[str, Any],
+) -> _Relearned:
+    """Learn a chunk of versions again, in one Spark job."""
+    spans = {r.number: r.ranges for r in chunk if r.rows["received"]}
+    if not spans:
+        return _unchanged(chunk, tensors)
+    state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
+    received = {r.number: r.rows["received"] for r in chunk}
+    work = Relearn(
+        learner, schema_from(chunk[0].schema), state, {r.number: r.digest for r in chunk}, received
+    )
+    frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans)
+    try:
+        rows = frame.mapInArrow(work, RELEARNED).collect()
+    finally:
+        state.destroy()
+    counts = {row.version: json.loads(row.rows) for row in rows}
+    total = sum(c["received"] for c in counts.values())
+    recorded = {r.number: r for r in chunk}
+    for row in rows:
+        if row.digest != recorded[row.version].digest:
+            return _Relearned(
+                safetensors.numpy.load(bytes(row.state)), total, row.version, counts[row.version]
+            )
+    missing = sorted(set(spans) - set(counts))
+    if missing:  # the topic gave no record of it: compaction, or another topic of that name
+        return _Relearned({}, total, missing[0], {})
+    return _Relearned(safetensors.numpy.load(bytes(rows[-1].state)), total)
+
+
+def _unchanged(chunk: list[Record], tensors: dict[str, Any]) -> _Relearned:
+    """Versions without a record have their parent's state."""
+    from streaming_nn.log.version import state_digest
+
+    digest = state_digest(tensors)
+    different = next((r.number for r in chunk if r.digest != digest), None)
+    return _Relearned(tensors, 0, different)
+
+
+def _chunks(records: list[Record]) -> Iterator[list[Record]]:
+    """Consecutive versions that one job can learn: the same options, and not too many rows."""
+    chunk: list[Record] = []
+    rows = 0
+    for record in records:
+        fits = chunk and (record.kind, record.learner, record.schema) == (
+            chunk[0].kind,
+            chunk[0].learner,
+            chunk[0].schema,
+        )
+        full = rows + record.rows["received"] > JOB_ROWS or len(chunk) == JOB_VERSIONS
+        if chunk and (not fits or full or record.kind != "learned"):
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(record)
+        rows += record.rows["received"]
+    if chunk:
+        yield chunk
+
+
+def _hull(chunk: list[Record]) -> Ranges:
+    """The offsets from the first to the last of the chunk; each version takes its own out of them."""
+    hull: Ranges = {}
+    for record in chunk:
+        for topic, ranges in record.ranges.items():
+            for p, (a, b) in ranges.items():
+                begin, end = hull.setdefault(topic, {}).get(p, (a, b))
+                hull[topic][p] = (min(begin, a), max(end, b))
+    return hull
+
+
+def _still_there(kafka: Mapping[str, str], records: list[Record]) -> None:
+    """Raise DataLoss for what the topic has no longer: a replay of less would compare apples with pears."""
+    hull = _hull(records)
+    first, ids = topics.beginnings(kafka, hull), topics.ids(kafka, hull)
+    for record in records:
+        for topic, known in record.topic_ids.items():
+            if topic in ids and ids[topic] != known:
+                raise DataLoss(
+                    f"topic {topic!r} was deleted and made again since version {record.number} learned it"
+                )
+        for topic, ranges in record.ranges.items():
+            for p, (a, b) in ranges.items():
+                if a < b and a < first[topic].get(p, 0):
+                    raise DataLoss(
+                        f"version {record.number} learned {topic!r} partition {p} from offset {a:,}, and the topic "
+                        f"now begins at {first[topic][p]:,}: replay from a later version (--from)"
+                    )
+
+
+def _machine(recorded: Record) -> list[str]:
+    return [str(line) for line in differences(recorded.environment, describe())]
+
+
+def _reason(log: Log, recorded: Record, result: _Relearned) -> str:
+    if not result.counts:
+        return "the topic gave none of its records"
+    if result.counts != recorded.rows:
+        return f"its rows are {result.counts}, recorded are {recorded.rows}"
+    try:
+        kept = log.read(recorded.number)
+    except LookupError:
+        return "its tensors differ"
+    return f"its tensors differ: {_distance(kept, result.tensors)}"
+
+
+def _distance(kept: Version, tensors: Mapping[str, Any]) -> str:
+    """Name the tensor that is furthest from the recorded one, and how far."""
+    far = {
+        name: float(np.max(np.abs(np.asarray(t, float) - np.asarray(tensors[name], float)), initial=0.0))
+        for name, t in kept.tensors.items()
+        if name in tensors and np.shape(t) == np.shape(tensors[name]) and np.asarray(t).dtype.kind in "fiu"
+    }
+    worst = max(far, key=lambda name: far[name], default="")
+    return f"{worst} by up to {far[worst]:.3g}" if worst else "their names or shapes"

@@ -1,0 +1,142 @@
+"""The job that answers: each micro-batch of the unlabeled topic is scored with the newest version."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Version
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.records.schema import schema_from
+from streaming_nn.settings import Settings
+from streaming_nn.stream import source
+from streaming_nn.stream.begin import Say
+from streaming_nn.stream.worker import SCORED, Answer
+
+DIGEST_PREFIX = 12  # characters of the digest that an answer carries
+
+
+class Scorer:
+    """Answers the unlabeled topic; `start` it, then `drain` or `stop`.
+
+    At least once: its Spark checkpoint is durable, and topic, partition and offset in each answer tell the
+    doubles. Raises ConnectionError without the broker, ValueError where a topic is missing.
+    """
+
+    def __init__(self, spark: SparkSession, settings: Settings, say: Say = lambda line: None) -> None:
+        self.spark, self.settings, self.say = spark, settings, say
+        self.log = Log(settings.model)
+        topics.ids(settings.kafka, [settings.score.topic, settings.score.predictions])
+        self.version: Version | None = None
+        self.query: StreamingQuery | None = None
+        self.failure: BaseException | None = None
+
+    def await_version(self, seconds: float = float("inf")) -> bool:
+        """Wait for a first version that has learned something, and say so; whether there is one."""
+        began, said = time.monotonic(), False
+        while (self.log.head_number() or 0) < 1:
+            if not said:
+                self.say(f"waiting for a first version in {self.settings.model}")
+                said = True
+            if time.monotonic() - began > seconds:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def start(self) -> StreamingQuery:
+        """Start the query where its checkpoint ended, or at the topic's beginning."""
+        asked = self.settings.score
+        checkpoint = asked.checkpoint or str(Path(self.settings.model, "scorers", asked.topic).absolute())
+        frame = source.stream(
+            self.spark, self.settings.kafka, [asked.topic], "earliest", asked.max_offsets_per_trigger
+        )
+        trigger: dict[str, Any] = {"availableNow": True} if asked.once else {"processingTime": asked.trigger}
+        self.query = (
+            frame.writeStream.foreachBatch(self._guarded)
+            .option("checkpointLocation", checkpoint)
+            .trigger(**trigger)
+            .start()
+        )
+        return self.query
+
+    def wait(self) -> None:
+        """Wait until the query ends; raises what it died of."""
+        assert self.query is not None, "start() comes first"
+        try:
+            self.query.awaitTermination()
+        except PySparkException as error:
+            raise self._cause(error) from None
+
+    def drain(self) -> None:
+        """Answer all that the topic holds now; raises what the query died of."""
+        assert self.query is not None, "start() comes first"
+        try:
+            self.query.processAllAvailable()
+        except PySparkException as error:
+            raise self._cause(error) from None
+
+    def stop(self) -> None:
+        """End the query. A micro-batch under way may be answered again by the next run."""
+        if self.query is not None:
+            self.query.stop()
+
+    def _cause(self, error: PySparkException) -> BaseException:
+        return self.failure or RuntimeError(f"the scorer's query ended: {str(error).splitlines()[0][:500]}")
+
+    def _guarded(self, frame: DataFrame, batch_id: int) -> None:
+        try:
+            self.micro_batch(frame, batch_id)
+        except BaseException as error:
+            if not isinstance(error, PySparkException):
+                self.failure = error
+            raise
+
+    def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
+        """Answer one micro-batch with the version that is the newest when it begins."""
+        version = self._newest()
+        record = version.record
+        state = self.spark.sparkContext.broadcast(safetensors.numpy.save(version.tensors))
+        work = Answer(learner_from(record.learner), schema_from(record.schema), state, self._stamp(version))
+        try:
+            (
+                frame.mapInArrow(work, SCORED)
+                .write.format("kafka")
+                .options(**for_spark(self.settings.kafka))
+                .option("topic", self.settings.score.predictions)
+                .save()
+            )
+        finally:
+            state.destroy()
+
+    def _newest(self) -> Version:
+        number = self.log.head_number()
+        if self.version is None or number != self.version.number:
+            self.version = self.log.head()
+        assert self.version is not None  # await_version came first
+        return self.version
+
+    def _stamp(self, version: Version) -> dict[str, Any]:
+        """What each answer says of its version: number, digest, age in records and in seconds, and if too old."""
+        record = version.record
+        age = (datetime.now(UTC) - datetime.fromisoformat(record.written_at)).total_seconds()
+        ends = topics.ends(self.settings.kafka, record.offsets)
+        behind = sum(
+            max(end - record.offsets[t].get(p, 0), 0)
+            for t, partitions in ends.items()
+            for p, end in partitions.items()
+        )
+        return {
+            "version": version.number,
+            "digest": record.digest[:DIGEST_PREFIX],
+            "age_records": behind,
+            "age_seconds": round(age, 3),
+            "stale": bool(self.settings.score.max_age and age > self.settings.score.max_age),
+        }

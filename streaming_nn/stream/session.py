@@ -1,0 +1,51 @@
+"""A Spark session that can read Kafka, run our workers, and give the same bits each time."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import jars, java
+
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
+
+
+def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
+    """Start (or get) a session with the Kafka connector; `options` are Spark's own and win over ours.
+
+    Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched.
+    """
+    java.find()
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if _is_local(options) else None
+    builder = SparkSession.builder.appName(name)
+    for key, value in {**_ours(), **(options or {})}.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _is_local(options: Mapping[str, str] | None) -> bool:
+    return (options or {}).get("spark.master", "local[*]").startswith("local")
+
+
+def _ours() -> dict[str, str]:
+    log4j = Path(__file__).with_name("log4j2.properties").as_uri()
+    return {
+        "spark.master": "local[*]",
+        "spark.jars": ",".join(str(jar) for jar in jars.connector()),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j}",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.ui.retainedExecutions": "20",  # its default of 1000 fills the driver over days
+        "spark.ui.retainedJobs": "50",
+        "spark.ui.retainedStages": "50",
+        "spark.sql.adaptive.enabled": "false",  # re-plans a one-stage job for nothing, and may reorder it
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.streaming.minBatchesToRetain": "2",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+        "spark.sql.shuffle.partitions": "2",
+        **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
+    }

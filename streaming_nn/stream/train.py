@@ -1,0 +1,302 @@
+"""The job that learns: every micro-batch becomes one version, which is the only thing that counts."""
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import safetensors.numpy
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.environment import describe, writer
+from streaming_nn.log.log import Conflict, Log, child
+from streaming_nn.log.version import Version
+from streaming_nn.nn import metrics
+from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.nn.tensors import unflatten
+from streaming_nn.settings import Settings
+from streaming_nn.stream import begin, dead_letters, fault, source
+from streaming_nn.stream.begin import Say
+from streaming_nn.stream.source import Offsets, Ranges
+from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from
+
+JUDGED = (
+    100  # records: the share of rejected ones is judged over at least so many, as one of one says nothing
+)
+
+
+class Breaker(RuntimeError):  # noqa: N818 (the field's word)
+    """Too many records can't be learned: the run has stopped, and no version holds this batch."""
+
+
+class _Stopped(Exception):  # noqa: N818
+    """The run is ending; the batch at hand is left to the next one."""
+
+
+class _Learned(NamedTuple):
+    """What the batch's one Spark job gave."""
+
+    tensors: dict[str, Any]
+    rows: dict[str, int]
+    rejected: dict[str, int]
+    letters: list[Letter]
+    overflow: bool
+
+
+class Trainer:
+    """Learns topics into a model directory, from its head on; `start` it, then `wait` or `stop`.
+
+    The Spark checkpoint is fresh with each run and thrown away: the head's offsets are where a run begins.
+    `learner` is for one that the settings can't name. Raises ValueError for settings that don't fit the
+    model, DataLoss where records are gone, ConnectionError without the broker.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        learner: Learner[Any] | None = None,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.spark, self.settings = spark, settings
+        self.run = uuid4().hex[:12]
+        self.log = Log(settings.model)
+        topics.ids(settings.kafka, settings.train.topics)  # they must be there before anything is written
+        dead_letters.ready(settings.kafka, settings.train.dead_letters)
+        head = self.log.head() or begin.first_version(spark, settings, self.log, learner, self.run, say)
+        self.learner = begin.continued(settings, head, learner)
+        self.schema = begin.same_schema(settings, head)
+        self.starting, self.events = begin.starting(settings, head.record, say)
+        self.head, self.sha = head, self.log.sha256(head.number)
+        self.template = initial(self.learner)
+        self.judged = [0, 0]  # records received and rejected since the share was last judged
+        self.failure: BaseException | None = None
+        self.query: StreamingQuery | None = None
+        self.stopping = threading.Event()
+        self.busy = threading.Lock()
+        self.environment = describe()
+
+    def start(self) -> StreamingQuery:
+        """Start the query, from the head's offsets, on a checkpoint of its own."""
+        asked = self.settings.train
+        self.checkpoint = Path(tempfile.mkdtemp(prefix="streaming-nn-train-"))
+        frame = source.stream(
+            self.spark, self.settings.kafka, asked.topics, self.starting, asked.max_offsets_per_trigger
+        )
+        trigger: dict[str, Any] = {"availableNow": True} if asked.once else {"processingTime": asked.trigger}
+        self.position: Offsets = {}
+        self.query = (
+            frame.writeStream.foreachBatch(self._guarded)
+            .option("checkpointLocation", self.checkpoint.as_uri())
+            .trigger(**trigger)
+            .start()
+        )
+        return self.query
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the query ends (or so long); whether it has. Raises what it died of."""
+        assert self.query is not None, "start() comes first"
+        try:
+            ended = self.query.awaitTermination(seconds)  # type: ignore[arg-type]
+        except PySparkException as error:
+            self._close()
+            raise self._cause(error) from None
+        if ended is not False:
+            self._close()
+        return ended is not False
+
+    def drain(self) -> None:
+        """Learn all that the topics hold now. Raises what the query died of."""
+        assert self.query is not None, "start() comes first"
+        try:
+            self.query.processAllAvailable()
+        except PySparkException as error:
+            raise self._cause(error) from None
+
+    def stop(self) -> None:
+        """End between two micro-batches; the version at hand is the last one."""
+        self.stopping.set()
+        with self.busy:
+            pass  # a batch under way ends first, so that nothing is appended after stop() has returned
+        if self.query is not None:
+            with suppress(PySparkException):
+                self.query.stop()
+        self._close()
+
+    def _close(self) -> None:
+        shutil.rmtree(getattr(self, "checkpoint", ""), ignore_errors=True)
+
+    def _cause(self, error: PySparkException) -> BaseException:
+        """Our own error where the batch raised one, else Spark's in one line, with the ways on if data is lost."""
+        if self.failure is not None:
+            return self.failure
+        text = str(error)
+        if "KAFKA_DATA_LOSS" in text or "data was lost" in text.lower():
+            try:
+                begin.starting(self.settings, self.head.record, lambda line: None)
+            except (begin.DataLoss, ConnectionError, ValueError, LookupError) as found:
+                return found
+        return RuntimeError(f"the query ended: {text.splitlines()[0][:500]}")
+
+    def _guarded(self, frame: DataFrame, batch_id: int) -> None:
+        try:
+            with self.busy:
+                if self.stopping.is_set():
+                    raise _Stopped
+                self.micro_batch(frame, batch_id)
+        except BaseException as error:
+            if not isinstance(error, _Stopped):
+                self.failure = _without_spark(error)
+            raise
+
+    def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
+        """Learn one micro-batch. The order is the guarantee:
+
+        1. Take the batch's offsets from Spark's own plan of it.
+        2. Run one job: test, then train, in the one order; get the state, the counts, the rejected records.
+        3. Stop if too many are rejected: nothing has been sent or written yet.
+        4. Send the rejected ones to the dead-letter topic, and wait until they are there.
+        5. See that the topics are still the ones that the head has learned from.
+        6. Append the version. This is the commit point: before it nothing of the batch counts, after it all.
+        """
+        clock = _Clock()
+        fault.point("batch-begun")
+        ranges = self._ranges(batch_id)  # 1
+        with clock.timed("learn"):
+            learned = self._learn(frame)  # 2
+        fault.point("learned")
+        self._judge(learned)  # 3
+        with clock.timed("dead_letters"):
+            self._send(learned.letters)  # 4
+        fault.point("dead-letters-sent")
+        self._same_topics()  # 5
+        fault.point("before-append")
+        self._append(ranges, learned, clock.seconds)  # 6
+        fault.point("appended")
+
+    def _ranges(self, batch_id: int) -> Ranges:
+        before = self.position or source.begun(self.checkpoint)
+        ranges = source.planned(self.checkpoint, batch_id, before)
+        self.position = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+        return ranges
+
+    def _learn(self, frame: DataFrame) -> _Learned:
+        state = self.spark.sparkContext.broadcast(safetensors.numpy.save(self.head.tensors))
+        work = Learn(self.learner, self.schema, state, self.settings.train.max_rejected_bytes)
+        try:
+            row: Row = source.in_order(frame).mapInArrow(work, LEARNED).collect()[0]
+        finally:
+            state.destroy()
+        overflow = row.overflow
+        return _Learned(
+            {} if overflow else safetensors.numpy.load(bytes(row.state)),
+            json.loads(row.rows),
+            json.loads(row.rejected),
+            [] if overflow else letters_from(bytes(row.letters)),
+            overflow,
+        )
+
+    def _judge(self, learned: _Learned) -> None:
+        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in learned.rejected.items())
+        safe = f"Nothing of this batch is learned or lost; version {self.head.number} is the last one"
+        if learned.overflow:
+            raise Breaker(
+                f"rejected records of one batch exceed train.max_rejected_bytes = "
+                f"{self.settings.train.max_rejected_bytes:,} ({reasons}). {safe}"
+            )
+        received, rejected = self.judged
+        received, rejected = received + learned.rows["received"], rejected + learned.rows["rejected"]
+        if received >= JUDGED and rejected > self.settings.train.max_rejected * received:
+            raise Breaker(
+                f"{rejected:,} of {received:,} records can't be learned ({reasons}), more than "
+                f"train.max_rejected = {self.settings.train.max_rejected:g} allows: is the schema right? {safe}"
+            )
+        self.judged = [0, 0] if received >= JUDGED else [received, rejected]
+
+    def _send(self, letters: list[Letter]) -> None:
+        if letters:
+            dead_letters.send(self.settings.kafka, self.settings.train.dead_letters, letters)
+
+    def _same_topics(self) -> None:
+        # Spark raises nothing when a topic was deleted, made again and filled past our offsets
+        another = begin.changed_topics(self.settings, self.head.record)
+        accepted = {event.get("topic_made_again") for event in self.events}
+        if another := [topic for topic in another if topic not in accepted]:
+            raise begin.loss_of(self.settings, self.head.record, another)
+
+    def _append(self, ranges: Ranges, learned: _Learned, seconds: dict[str, float]) -> None:
+        state = unflatten(self.template, learned.tensors)
+        offsets = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+        changed = {"topic_ids": topics.ids(self.settings.kafka, offsets)} if self.events else {}
+        record = child(
+            self.head.record,
+            self.sha,
+            learner=self.learner.options(),
+            offsets={**self.head.record.offsets, **offsets},
+            ranges=ranges,
+            rows=learned.rows,
+            rejected=learned.rejected,
+            metrics=metrics.report(state.metrics),
+            written_at=begin.now(),
+            written_by=writer(self.run),
+            environment=self.environment,
+            seconds=seconds,
+            events=self.events,
+            **changed,
+        )
+        version = Version(record, learned.tensors)
+        self.sha = self.log.append(version)
+        self.head, self.events = version, []
+
+
+class _Clock:
+    """How long each step of a micro-batch took, for its record."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, step: str) -> Any:
+        began = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - began, 6)
+
+
+def _without_spark(error: BaseException) -> BaseException:
+    """Spark's errors carry a page of JVM frames: keep what happened. Ours are kept as they are."""
+    if not isinstance(error, PySparkException):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
+    return RuntimeError(f"the batch could not be learned: {last[:500]}")
+
+
+def train(
+    spark: SparkSession,
+    settings: Settings,
+    say: Say = lambda line: None,
+    begun: Callable[[Trainer], None] = lambda trainer: None,
+) -> Trainer:
+    """Learn until stopped (Ctrl-C), or with `once` until all that is there is learned. Raises as `Trainer`."""
+    trainer = Trainer(spark, settings, say=say)
+    begun(trainer)
+    trainer.start()
+    try:
+        trainer.wait()
+    except KeyboardInterrupt:
+        say("stopping after the micro-batch under way")
+    finally:
+        trainer.stop()
+    return trainer
+
+
+__all__ = ["Breaker", "Conflict", "Trainer", "train"]
