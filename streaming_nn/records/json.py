@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from streaming_nn.records import rows as reasons
+from streaming_nn.records import simd
 from streaming_nn.records.rows import Blobs, Rows, targets
 from streaming_nn.records.schema import Schema, label_key
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = object()
+PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
 
 
 class Odd(ValueError):  # noqa: N818 (no error of the program: a record's fate)
@@ -24,25 +26,47 @@ class Odd(ValueError):  # noqa: N818 (no error of the program: a record's fate)
 
 
 def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
-    """Decode the records at these positions: numbers as a whole batch, or row by row where one is odd."""
+    """Decode the records at these positions: row by row to lists, and those to numbers all at once."""
     features, labels, kept, rejected = [], [], [], []
     read, label = _reader(schema), _labeler(schema) if labeled else _nothing
+    fast, path = _Fast(schema), schema.label.split(".") if schema.label else ()
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
-            record = _object(blob)
-            features.append(read(record))
-            labels.append(label(record))
-        except Odd as odd:
-            del features[len(labels) :]
-            rejected.append((i, str(odd)))
-        else:
+            taken = fast.take(blob)
+            if taken is None:
+                record = _object(blob)
+                taken = read(record), _at(record, path)
+                fast.learn(record)
+            row, value = taken
+            labels.append(label(value))
+            features.append(row)
             kept.append(i)
+        except Odd as odd:
+            rejected.append((i, str(odd)))
     x, bad = _float32(features, schema)
     for j in sorted(bad, reverse=True):
         rejected.append((kept[j], bad[j]))
         del labels[j], kept[j]
     y = targets(labels, schema.classes) if labeled else None
     return Rows(x, y, np.array(kept, np.int64), rejected)
+
+
+class _Fast:
+    """Takes records by simdjson while they have the keys of the last one that was decoded row by row."""
+
+    def __init__(self, schema: Schema):
+        names = (schema.features,) if isinstance(schema.features, str) else schema.features
+        paths = any("." in name for name in (*names, schema.label or ""))
+        self.schema = schema
+        self.left = 0 if paths or not simd.installed() else PATIENCE
+        self.keys: list[str] = []
+        self.take: Callable[[bytes], simd.Taken | None] = _nothing
+
+    def learn(self, record: dict[str, Any]) -> None:
+        """Look for records with these keys from now on, unless the keys keep changing."""
+        if self.left and self.keys != (keys := list(record)):
+            self.left -= 1
+            self.keys, self.take = keys, simd.taker(self.schema, keys) or _nothing
 
 
 def encode(
@@ -160,24 +184,21 @@ def _why_not(record: dict[str, Any], schema: Schema) -> str:
     return reasons.WRONG_WIDTH
 
 
-def _nothing(record: dict[str, Any]) -> None:
+def _nothing(_: object) -> None:
     return None
 
 
-def _labeler(schema: Schema) -> Callable[[dict[str, Any]], Any]:
-    """Return what takes the label out of a record: the class's index, or the target."""
-    path = str(schema.label).split(".")
+def _labeler(schema: Schema) -> Callable[[Any], Any]:
+    """Return what makes of a label the class's index, or the target."""
     if schema.classes is None:
-        return lambda record: _target(_at(record, path), schema)
+        return lambda value: _target(value, schema)
     index = {label_key(label): i for i, label in enumerate(schema.classes)}
 
-    def label(record: dict[str, Any]) -> int:
-        value = _at(record, path)
+    def label(value: Any) -> int:
         if type(value) in (str, int, float, bool):
             found = index.get(label_key(value))
             if found is not None:
                 return found
-            raise Odd(reasons.LABEL_NOT_IN_CLASSES)
         missing = value is None or value is _MISSING
         raise Odd(reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES)
 
@@ -203,8 +224,26 @@ def _at(record: dict[str, Any], path: Sequence[str]) -> Any:
     return value
 
 
-def _float32(features: list[Sequence[Any]], schema: Schema) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Return the rows as one array, without those that hold no numbers: their places and reasons."""
+def _float32(features: list[Any], schema: Schema) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Return rows, buffers of float64 or numbers, as one array without those that hold other things.
+
+    Their places and reasons come beside it.
+    """
+    slow = [j for j, row in enumerate(features) if type(row) is not bytes]
+    table, bad = _float64([features[j] for j in slow], schema)
+    whole = np.empty((len(features), schema.inputs))
+    whole[slow] = table
+    if len(slow) < len(features):
+        taken = np.frombuffer(b"".join(row for row in features if type(row) is bytes))
+        whole[np.delete(np.arange(len(features)), slow)] = taken.reshape(-1, schema.inputs)
+    places = {slow[j]: reason for j, reason in bad.items()}
+    whole = np.delete(whole, list(places), axis=0) if places else whole
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and rejected as such
+        return whole.astype(np.float32), places
+
+
+def _float64(features: list[Sequence[Any]], schema: Schema) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Return rows as one array; those that hold no numbers are zeros, their places and reasons beside it."""
     bad: dict[int, str] = {}
     if not set(map(type, chain.from_iterable(features))) <= {int, float}:
         bad = _mend(features, schema, {int, float})
@@ -213,9 +252,7 @@ def _float32(features: list[Sequence[Any]], schema: Schema) -> tuple[NDArray[np.
     except OverflowError:  # a whole number that no float64 holds
         bad |= _mend(features, schema, {float})
         table = np.array(features, np.float64)
-    table = np.delete(table.reshape(len(features), schema.inputs), list(bad), axis=0) if bad else table
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and rejected as such
-        return table.reshape(-1, schema.inputs).astype(np.float32), bad
+    return table.reshape(len(features), schema.inputs), bad
 
 
 def _mend(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, str]:
