@@ -106,7 +106,8 @@ def test_then_train(learner: Learner[S], state: State[S], batches: Iterable[Batc
     """
     model, counted, rows = state.model, state.metrics, Rows()
     for block in _recut(learner, batches):
-        model, output, trained = _learn(learner, model, block)
+        with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
+            model, output, trained = _learn(learner, model, block)
         counted = metrics.update(counted, block.y, output, learner.predict(state.model, block.x))
         received = len(block.y)
         rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)

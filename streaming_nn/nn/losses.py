@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+FEW_OUTPUTS = 32
+LEAST = 1e-37  # probability whose logarithm is still taken: the least that float32 holds in full precision
 
 
 class Loss(NamedTuple):
@@ -32,10 +34,13 @@ def _row_starts(members: int, rows: int, outputs: int) -> NDArray[np.intp]:
 
 
 def _softmax(z: Array) -> Array:
-    z -= np.maximum.reduce(z, axis=-1, keepdims=True)
-    np.exp(z, out=z)
-    z /= np.add.reduce(z, axis=-1, keepdims=True)
-    return z
+    # Reducing and broadcasting over few outputs is slow; over the rows it is up to four times as fast.
+    axis = -2 if z.shape[-1] <= FEW_OUTPUTS else -1
+    p = np.ascontiguousarray(z.swapaxes(-1, -2)) if axis == -2 else z
+    p -= np.maximum.reduce(p, axis=axis, keepdims=True)
+    np.exp(p, out=p)
+    p /= np.add.reduce(p, axis=axis, keepdims=True)
+    return np.ascontiguousarray(p.swapaxes(-1, -2)) if axis == -2 else p
 
 
 def _cross_entropy(p: Array, y: Array) -> tuple[Array, Array]:
@@ -44,7 +49,8 @@ def _cross_entropy(p: Array, y: Array) -> tuple[Array, Array]:
     chosen = delta.reshape(-1)
     right = chosen[at]
     chosen[at] = right - 1
-    return -np.log(np.maximum(right, np.finfo(p.dtype).tiny)), delta
+    loss = np.log(np.maximum(right, LEAST))
+    return np.negative(loss, out=loss), delta
 
 
 def _identity(z: Array) -> Array:

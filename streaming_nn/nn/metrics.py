@@ -107,16 +107,13 @@ def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
         y = y.astype(np.float64)
         answers, log_loss = _targets(metrics, y, output, served), np.zeros((2, 0), np.float32)
     decay = metrics.decay ** np.arange(len(y) - 1, -1, -1, dtype=np.float64)
-    block, faded = (
-        _count(metrics.total, y, answers, log_loss, None),
-        _count(metrics.fading, y, answers, log_loss, decay),
-    )
+    faded = _count(metrics.fading, y, answers, log_loss, decay)
     return Metrics(
         np.asarray(metrics.rows + len(y)),
         metrics.decay,
         _remember(metrics.window, int(metrics.rows), y, answers, log_loss),
         _add(metrics.fading, faded, float(metrics.decay) ** len(y)),
-        _add(metrics.total, block, 1.0),
+        _add(metrics.total, _count(metrics.total, y, answers, log_loss, None), 1.0),
     )
 
 
@@ -179,18 +176,15 @@ def _count(
 def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Array | None) -> Counts:
     classes, side = len(like.actual), like.confusion.shape[1]
 
-    def table(index: Array, cells: int) -> Array:
-        return np.bincount(index, weight, cells).astype(np.float64, copy=False)
+    def tables(indices: Any, cells: int) -> Array:
+        return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64, copy=False)
 
-    hits = [np.where(answer == y, y, classes) for answer in answers]
-    confusion = [
-        table(y.astype(np.intp) * side + answer, side * side).reshape(side, side) for answer in answers[:2]
-    ]
+    pairs = y.astype(np.intp) * side + answers[:2]
     return Counts(
-        table(y, classes),
-        np.stack([table(answer, classes) for answer in answers]),
-        np.stack([table(hit, classes + 1)[:classes] for hit in hits]),
-        np.stack(confusion) if side else like.confusion,
+        tables([y], classes)[0],
+        tables(answers, classes),
+        tables(np.where(answers == y, y, classes), classes + 1)[:, :classes],
+        tables(pairs, side * side).reshape(2, side, side) if side else like.confusion,
         log_loss.sum(axis=1, dtype=np.float64) if weight is None else log_loss @ weight,
     )
 

@@ -14,7 +14,7 @@ from streaming_nn.nn.network import Network
 from streaming_nn.nn.optimizers import OPTIMIZERS, SGD, Adam
 from streaming_nn.nn.scaling import Scaling
 
-TARGET_CLIP = 6.0  # z-score past which a target no longer pulls: one outlier must not throw the weights
+TARGET_CLIP = 6.0  # z-score past which no target pulls and no answer goes: one outlier must not throw all
 
 
 class MLPState(NamedTuple):
@@ -96,28 +96,27 @@ class MLP:
         Targets are standardised with themselves counted in: the answer has been given, and so the first
         mini-batch has a unit already.
         """
-        with np.errstate(all="ignore"):
-            z = scaling.standardize(state.features, batch.x, self.clip)
-            targets, y = state.targets, batch.y
-            if targets is not None:
-                targets = scaling.update(targets, y[:, None])
-                y = scaling.standardize(targets, y[:, None], TARGET_CLIP)[:, 0]
-            output, loss, slope = network.gradient(self._network, state.theta, z, y, batch.weight)
-            theta, optimizer = self._steps.update(state.optimizer, slope, state.theta)
-            features = scaling.update(state.features, batch.x)
-            answer = Step(_in_unit(state.targets, output[0]), _finite(loss, slope, theta, features, targets))
-            return (MLPState(theta, optimizer, features, targets) if answer.trained else state), answer
+        x, y, weight = batch
+        features, targets = scaling.update(state.features, x), state.targets
+        if targets is not None:
+            targets = scaling.update(targets, y[:, None])
+            y = scaling.standardize(targets, y[:, None], TARGET_CLIP)[:, 0]
+        z = scaling.standardize(state.features, x, self.clip)
+        output, loss, slope = network.gradient(self._network, state.theta, z, y, weight)
+        theta, optimizer = self._steps.update(state.optimizer, slope, state.theta)
+        step = Step(_in_unit(state.targets, output[0]), _finite(loss, slope, theta, features, targets))
+        return (MLPState(theta, optimizer, features, targets) if step.trained else state), step
 
 
 def _in_unit(targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
     if targets is None:
         return output
-    answer: NDArray[np.float32] = (output * scaling.deviation(targets) + targets.mean).astype(np.float32)
-    return answer
+    answer = output.clip(-TARGET_CLIP, TARGET_CLIP) * scaling.deviation(targets) + targets.mean
+    return answer.astype(np.float32)
 
 
 def _finite(loss: Any, slope: Any, theta: Any, features: Scaling, targets: Scaling | None) -> bool:
     """Tell whether a step may stand: a sum is finite only where all of its parts are."""
-    slope, theta = slope.reshape(-1), theta.reshape(-1)
-    total = np.add.reduce(loss, axis=None) + slope.dot(slope) + theta.dot(theta) + np.add.reduce(features.m2)
+    loss, slope, theta = loss.reshape(-1), slope.reshape(-1), theta.reshape(-1)
+    total = loss.dot(loss) + slope.dot(slope) + theta.dot(theta) + np.add.reduce(features.m2)
     return isfinite(total if targets is None else total + targets.m2[0])

@@ -124,12 +124,21 @@ def gradient(
     slope = np.empty_like(theta)
     slopes = views(network, slope)
     for layer in range(len(layers) - 1, -1, -1):
-        np.matmul(inputs[layer].swapaxes(-1, -2), delta, out=slopes[layer][0])
-        np.add.reduce(delta, axis=-2, keepdims=True, out=slopes[layer][1])
+        _outer(inputs[layer], delta, *slopes[layer])
         if layer:
             delta = np.matmul(delta, layers[layer][0].swapaxes(-1, -2))
             activation.backward(delta, kept[layer - 1])
     return output, loss, slope
+
+
+def _outer(x: Array, delta: Array, W: Array, b: Array) -> None:
+    """Write the gradients by one layer's W and b: sums over rows of what came in times what came back."""
+    if delta.shape[-2] == 1:  # the same, without the machinery of a matrix product
+        np.multiply(x.swapaxes(-1, -2), delta, out=W)
+        b[...] = delta
+    else:
+        np.matmul(x.swapaxes(-1, -2), delta, out=W)
+        np.add.reduce(delta, axis=-2, keepdims=True, out=b)
 
 
 def _average(delta: Array, weight: Array | None) -> None:

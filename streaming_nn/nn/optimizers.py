@@ -11,6 +11,7 @@ from streaming_nn.nn import checks
 
 Array = NDArray[Any]
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
+QUIET = 1e-18  # added to a gradient: moments that fade to subnormal numbers slow many CPUs down
 
 Rate = float | tuple[float, ...]  # one for all members, or one each
 
@@ -64,7 +65,8 @@ class SGD:
 class AdamState(NamedTuple):
     """Running moments of the gradient."""
 
-    steps: NDArray[np.int64]  # (members, 1)
+    power1: NDArray[np.float64]  # (members, 1) beta1 to the number of steps
+    power2: NDArray[np.float64]  # (members, 1) beta2 to the number of steps
     m: Array  # (members, parameters) first moment
     v: Array  # (members, parameters) second moment
 
@@ -90,25 +92,27 @@ class Adam:
 
     def init(self, theta: Array) -> AdamState:
         """Return moments of zero."""
-        return AdamState(np.zeros((len(theta), 1), np.int64), np.zeros_like(theta), np.zeros_like(theta))
+        one = np.ones((len(theta), 1))
+        return AdamState(one, one, np.zeros_like(theta), np.zeros_like(theta))
 
     def update(self, state: AdamState, gradient: Array, theta: Array) -> tuple[Array, AdamState]:
         """Take one step; the two bias corrections are folded into the rate and epsilon (section 2, last
         lines)."""
-        steps = state.steps + 1
+        power1, power2 = state.power1 * self.beta1, state.power2 * self.beta2
+        gradient = gradient + QUIET
         m = state.m * self.beta1
         v = state.v * self.beta2
         step = gradient * (1 - self.beta1)
         m += step
-        np.multiply(gradient, gradient, out=step)
-        step *= 1 - self.beta2
-        v += step
-        root = np.sqrt(1 - self.beta2**steps)
+        gradient *= gradient
+        gradient *= 1 - self.beta2
+        v += gradient
+        root = np.sqrt(1 - power2)
         np.sqrt(v, out=step)
         step += (self.epsilon * root).astype(theta.dtype)
         np.divide(m, step, out=step)
-        step *= (self._rate * root / (1 - self.beta1**steps)).astype(theta.dtype)
-        return np.subtract(theta, step, out=step), AdamState(steps, m, v)
+        step *= (self._rate * root / (1 - power1)).astype(theta.dtype)
+        return np.subtract(theta, step, out=step), AdamState(power1, power2, m, v)
 
 
 OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}

@@ -1,11 +1,10 @@
 """Running standardisation: means and variances of what has been seen, mergeable across tasks."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-RESOLUTION = 1e-7  # of a float32: a column that varies less than this part of its mean is constant
 
 
 class Scaling(NamedTuple):
@@ -21,14 +20,33 @@ def init(columns: int) -> Scaling:
     return Scaling(np.zeros(()), np.zeros(columns), np.zeros(columns))
 
 
+@lru_cache(8)
+def _ones(rows: int) -> NDArray[np.float64]:
+    return np.ones(rows)
+
+
 def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
-    """Add rows x (rows, columns)."""
-    rows = len(x)
-    mean = np.add.reduce(x, axis=0, dtype=np.float64)
-    mean /= rows
-    difference = x - mean
-    difference *= difference
-    return merge(scaling, Scaling(np.asarray(float(rows)), mean, np.add.reduce(difference, axis=0)))
+    """Add rows x (rows, columns): `merge` with the moments of x about the old mean, in one pass over x.
+
+    The first rows have no old mean, and take the first row for it: a constant column's m2 is exactly 0.
+    """
+    if not len(x):
+        return scaling
+    origin = scaling.mean if scaling.rows else x[0].astype(np.float64)
+    rows = scaling.rows + len(x)
+    delta = x.astype(np.float64)
+    delta -= origin
+    ones = _ones(len(x))
+    total = ones @ delta
+    delta *= delta
+    m2 = ones @ delta
+    mean = total / rows
+    total *= mean
+    m2 -= total
+    np.maximum(m2, 0, out=m2)
+    m2 += scaling.m2
+    mean += origin
+    return Scaling(np.asarray(rows), mean, m2)
 
 
 def merge(a: Scaling, b: Scaling) -> Scaling:
@@ -45,23 +63,21 @@ def merge(a: Scaling, b: Scaling) -> Scaling:
     return Scaling(np.asarray(rows), mean, delta)
 
 
-def deviation(scaling: Scaling) -> NDArray[np.float64]:
+def deviation(scaling: Scaling) -> NDArray[np.float32]:
     """Standard deviation of each column; 1 where it has been constant."""
-    variance = scaling.m2 / np.maximum(scaling.rows, 1)
-    floor = scaling.mean * RESOLUTION
-    floor *= floor
-    return np.sqrt(np.where(variance > floor, variance, 1.0))
+    variance = scaling.m2 / (scaling.rows or 1)
+    deviation = np.sqrt(variance, out=variance).astype(np.float32)
+    deviation += deviation == 0
+    return deviation
 
 
-def standardize(scaling: Scaling, x: NDArray[Any], clip: float) -> NDArray[np.float32]:
+def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
     """Give z-scores (rows, columns) in [-clip, clip]; 0 where nothing has been seen.
 
     Clipped, because a column that was constant and begins to move has a z-score of 90 and more.
     """
     if not scaling.rows:
         return np.zeros(x.shape, np.float32)
-    z = x - scaling.mean
+    z = x - scaling.mean.astype(np.float32)
     z /= deviation(scaling)
-    np.maximum(z, -clip, out=z)
-    np.minimum(z, clip, out=z)
-    return z.astype(np.float32)
+    return z.clip(-clip, clip, out=z)

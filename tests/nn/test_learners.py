@@ -1,0 +1,41 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming_nn.nn.learners import learner_from, options
+from streaming_nn.nn.mlp import MLP
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        MLP(inputs=3),
+        MLP(inputs=3, hidden=(), initializer=0.1),
+        MLP(inputs=64, classes=(0, 1, 2), hidden=(8, 8), optimizer="sgd", learning_rate=0.05, mini_batch=1),
+        MLP(inputs=2, classes=tuple(np.array(["no", "yes"])), initializer="orthogonal", seed=7, fading=0.99),
+    ],
+)
+def test_options_make_the_same_learner_again(learner: MLP) -> None:
+    again = learner_from(json.loads(json.dumps(options(learner))))
+    assert again == learner
+    assert options(again) == options(learner)
+    assert again.init().theta.tobytes() == learner.init().theta.tobytes()
+
+
+def test_the_plain_network_is_the_default() -> None:
+    assert learner_from({"inputs": 3, "classes": ["a", "b"]}) == MLP(inputs=3, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learner": "mpl", "inputs": 3}, "^learner must be one of 'mlp'; got 'mpl'$"),
+        ({"inputs": 3, "lerning_rate": 1}, "known ones, such as 'learning_rate'; got 'lerning_rate'$"),
+        ({"hidden": [3]}, r"^options of 'mlp' must have 'inputs', the features of a row; got \['hidden'\]$"),
+    ],
+)
+def test_wrong_options_are_told(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learner_from(given)

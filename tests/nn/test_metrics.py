@@ -1,0 +1,202 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from streaming_nn.nn import metrics
+from streaming_nn.nn.metrics import Metrics
+
+WINDOW, FADING = 20, 0.9
+SPANS = ("window", "fading", "total")
+
+
+def probabilities(rng: np.random.Generator, rows: int, classes: int) -> np.ndarray:
+    p = rng.dirichlet(np.ones(classes) * 0.3, rows).astype(np.float32)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def counted(classes: int | None, cuts: list[int], *columns: np.ndarray) -> Metrics:
+    state = metrics.init(classes, WINDOW, FADING)
+    for parts in zip(*(np.split(column, sorted(cuts)) for column in columns), strict=True):
+        state = metrics.update(state, *parts)
+    return state
+
+
+def spans(rows: int) -> Iterator[tuple[str, slice, np.ndarray]]:
+    """Give each span's name, its rows, and their weight."""
+    yield "window", slice(max(0, rows - WINDOW), rows), np.ones(min(rows, WINDOW))
+    yield "fading", slice(0, rows), FADING ** np.arange(rows - 1, -1, -1.0)
+    yield "total", slice(0, rows), np.ones(rows)
+
+
+def majority(y: np.ndarray, classes: int) -> np.ndarray:
+    return np.array([np.bincount(y[:i], minlength=classes).argmax() for i in range(len(y))])
+
+
+def last(y: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], y[:-1]]).astype(y.dtype)
+
+
+def rates(y: np.ndarray, answer: np.ndarray, weight: np.ndarray, reference: float) -> dict[str, float]:
+    """Scikit-learn's figures for these answers."""
+    figures = {"accuracy": oracle.accuracy_score(y, answer, sample_weight=weight)}
+    for average in ("macro", "weighted"):
+        three = oracle.precision_recall_fscore_support(
+            y, answer, average=average, sample_weight=weight, zero_division=0
+        )
+        names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
+        figures |= dict(zip(names, three[:3], strict=True))
+    if len(set(y) | set(answer)) > 1:
+        figures["kappa"] = oracle.cohen_kappa_score(y, answer, sample_weight=weight)
+    if reference < 1:
+        figures["kappa_temporal"] = (figures["accuracy"] - reference) / (1 - reference)
+    return figures
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    classes=st.integers(2, 6),
+    rows=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+)
+def test_classification_is_that_of_scikit_learn(classes: int, rows: int, seed: int, cuts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    y = rng.choice(classes, rows, p=rng.dirichlet(np.ones(classes))).astype(np.int32)
+    output, served = probabilities(rng, rows, classes), probabilities(rng, rows, classes)
+    report = metrics.report(counted(classes, cuts, y, output, served))
+    assert report["rows"] == rows
+    answers = {
+        "prequential": output.argmax(axis=1),
+        "served": served.argmax(axis=1),
+        "majority": majority(y, classes),
+        "last": last(y),
+    }
+    for span, at, weight in spans(rows):
+        reference = oracle.accuracy_score(y[at], answers["last"][at], sample_weight=weight)
+        for name, answer in answers.items():
+            got = (report.get(name) or report["baselines"][name])[span]
+            for figure, value in rates(y[at], answer[at], weight, reference).items():
+                assert got[figure] == pytest.approx(value, abs=1e-9), (name, span, figure)
+        for name, p in (("prequential", output), ("served", served)):
+            got = report[name][span]
+            loss = oracle.log_loss(y[at], p[at], sample_weight=weight, labels=range(classes))
+            assert got["log_loss"] == pytest.approx(loss, rel=1e-5)
+            answer = answers[name][at]
+            table = oracle.confusion_matrix(y[at], answer, labels=range(classes), sample_weight=weight)
+            np.testing.assert_allclose(got["confusion"], table, atol=1e-9)
+            each = oracle.precision_recall_fscore_support(
+                y[at], answer, labels=range(classes), sample_weight=weight, zero_division=0
+            )
+            for figure, values in zip(("precision", "recall", "f1"), each[:3], strict=True):
+                np.testing.assert_allclose(got["per_class"][figure], values, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+    origin=st.sampled_from([0.0, 1e4]),
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+)
+def test_regression_is_that_of_scikit_learn(rows: int, seed: int, origin: float, cuts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    y = (origin + rng.normal(size=rows)).astype(np.float32)
+    output, served = (y[:, None] + rng.normal(size=(2, rows, 1)) * [[[0.3]], [[2]]]).astype(np.float32)
+    report = metrics.report(counted(None, cuts, y, output, served))
+    truth = y.astype(np.float64)
+    answers = {
+        "prequential": output[:, 0],
+        "served": served[:, 0],
+        "mean": np.array([truth[:i].mean() if i else 0.0 for i in range(rows)]),
+        "last": last(truth),
+    }
+    for span, at, weight in spans(rows):
+        for name, answer in answers.items():
+            got = (report.get(name) or report["baselines"][name])[span]
+            mae = oracle.mean_absolute_error(truth[at], answer[at], sample_weight=weight)
+            mse = oracle.mean_squared_error(truth[at], answer[at], sample_weight=weight)
+            assert got["mae"] == pytest.approx(mae, rel=1e-6)
+            assert got["rmse"] == pytest.approx(mse**0.5, rel=1e-6)
+            if len(truth[at]) > 1:
+                r2 = oracle.r2_score(truth[at], answer[at], sample_weight=weight)
+                assert got["r2"] == pytest.approx(r2, rel=1e-5, abs=1e-5)
+
+
+@given(st.integers(0, 100), st.integers(1, 7), st.integers(1, 12), st.integers(0, 50))
+def test_majority_before_each_row(seed: int, classes: int, cells: int, cut: int) -> None:
+    y = np.random.default_rng(seed).integers(0, classes, 50).astype(np.int32)
+    seen = np.bincount(y[:cut], minlength=classes).astype(np.float64)
+    with mock.patch.object(metrics, "CELLS", cells):  # several parts, down to one row each
+        got = metrics._majority(seen, y[cut:])
+    assert got.tolist() == majority(y, classes)[cut:].tolist()
+
+
+def test_more_than_100_classes_have_no_confusion_matrix() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 101, 500).astype(np.int32), probabilities(rng, 500, 101)
+    state = counted(101, [200], y, p, p)
+    assert state.total.confusion.shape == (2, 0, 0)  # type: ignore[union-attr]
+    total = metrics.report(state)["prequential"]["total"]
+    assert not {"confusion", "per_class"} & total.keys()
+    assert total["accuracy"] == pytest.approx(oracle.accuracy_score(y, p.argmax(axis=1)))
+    expected = oracle.f1_score(y, p.argmax(axis=1), average="macro", zero_division=0)
+    assert total["f1_macro"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [3, None])
+def test_before_any_row_the_figures_are_null(classes: int | None) -> None:
+    report = metrics.report(metrics.init(classes, WINDOW, FADING))
+    assert report["rows"] == 0
+    for span in SPANS:
+        assert set(report["prequential"][span].values()) == {None}
+        assert set(report["baselines"]["last"][span].values()) == {None}
+
+
+@pytest.mark.parametrize("classes", [3, None])
+def test_a_report_is_strict_json(classes: int | None) -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, 50), probabilities(rng, 50, 3)
+    report = metrics.report(counted(classes, [7], y, p, p))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_where_a_rate_is_undefined_it_is_zero() -> None:
+    sure = np.tile(np.array([[1, 0]], np.float32), (5, 1))
+    total = metrics.report(counted(2, [], np.zeros(5, np.int32), sure, sure))["prequential"]["total"]
+    assert (total["accuracy"], total["f1_macro"]) == (1, 1)
+    assert (total["kappa"], total["kappa_temporal"]) == (0, 0)
+    assert total["per_class"]["f1"] == [1, 0]
+
+
+def test_probabilities_that_are_not_finite_count_as_wrong_and_poison_nothing() -> None:
+    bad = np.array([[np.nan, np.nan], [np.inf, 0.5], [0.1, 0.9]], np.float32)
+    state = counted(2, [], np.array([1, 0, 1], np.int32), bad, bad)
+    total = metrics.report(state)["served"]["total"]
+    assert total["accuracy"] == pytest.approx(1 / 3)
+    worst = -np.log(np.finfo(np.float32).eps)
+    assert total["log_loss"] == pytest.approx((2 * worst - np.log(0.9)) / 3, rel=1e-5)
+
+
+def test_targets_that_are_not_finite_poison_nothing() -> None:
+    y = np.array([1.0, np.nan, 3.0, np.inf, 5.0], np.float32)
+    output = np.array([[0.0], [0.0], [np.nan], [0.0], [4.0]], np.float32)
+    report = metrics.report(counted(None, [3], y, output, output))
+    assert report["rows"] == 3
+    assert report["prequential"]["total"]["mae"] == pytest.approx((1 + 2 + 1) / 3)  # 2: the mean so far was 1
+    assert report["baselines"]["last"]["total"]["mae"] == pytest.approx((1 + 2 + 2) / 3)
+
+
+def test_update_is_pure() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, 50).astype(np.int32), probabilities(rng, 50, 3)
+    state = counted(3, [], y, p, p)
+    before: Any = json.dumps(metrics.report(state))
+    metrics.update(state, y, p, p)
+    assert json.dumps(metrics.report(state)) == before
