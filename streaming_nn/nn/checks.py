@@ -21,8 +21,7 @@ def whole(name: str, value: object, least: int = 1) -> None:
 def between(
     name: str, value: Any, low: float, high: float, *, low_in: bool = False, high_in: bool = False
 ) -> None:
-    """Raise ValueError where `value` is not a finite number between the two bounds (outside of it unless
-    `_in`)."""
+    """Raise ValueError where `value` is not a finite number between the bounds; `_in` lets a bound in."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if number and (low <= value if low_in else low < value) and (value <= high if high_in else value < high):
         return

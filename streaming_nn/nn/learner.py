@@ -70,15 +70,13 @@ class Learner(Protocol[S]):
         """What a row's weight in the fading metrics is multiplied with at each later row."""
 
     def options(self) -> dict[str, Any]:
-        """Give the options, ready for JSON, from which `learners.learner_from` makes the same learner
-        again."""
+        """Give the options, ready for JSON, from which `learners.learner_from` makes this learner."""
 
     def init(self) -> S:
         """Return the state of a model that has seen nothing."""
 
     def predict(self, state: S, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets in their own
-        unit."""
+        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
 
     def step(self, state: S, batch: Batch) -> tuple[S, Step]:
         """Answer one mini-batch, then learn it. Pure: the state that came in is not changed."""
@@ -118,8 +116,7 @@ test_then_train.__test__ = False  # type: ignore[attr-defined]  # pytest would t
 
 
 def _learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
-    """Answer and learn a block, mini-batch by mini-batch; give the model, the answers and the rows
-    trained."""
+    """Answer and learn a block, mini-batch by mini-batch; give model, answers and rows trained."""
     x, y, weight = block
     size, outputs, trained = learner.mini_batch, [], 0
     for start in range(0, len(y), size):
@@ -132,8 +129,7 @@ def _learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.f
 
 
 def _recut(learner: Learner[S], batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Cut batches anew into blocks of one size, the last one shorter: whole mini-batches, at least
-    MEASURE_ROWS."""
+    """Cut batches anew into blocks: whole mini-batches, at least MEASURE_ROWS; only the last is shorter."""
     size = -(-MEASURE_ROWS // learner.mini_batch) * learner.mini_batch
     waiting: list[Batch] = []
     lacking = size

@@ -1,5 +1,4 @@
-"""Every learner by its name, so that a version's record can hold the options and any process make it
-again."""
+"""Every learner by its name, so that any process can make it again from a version's record."""
 
 from collections.abc import Mapping
 from dataclasses import fields

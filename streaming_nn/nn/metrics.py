@@ -177,7 +177,7 @@ def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Arr
     classes, side = len(like.actual), like.confusion.shape[1]
 
     def tables(indices: Any, cells: int) -> Array:
-        return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64, copy=False)
+        return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64)
 
     pairs = y.astype(np.intp) * side + answers[:2]
     return Counts(

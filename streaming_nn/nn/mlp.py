@@ -84,8 +84,7 @@ class MLP:
         return MLPState(theta, self._steps.init(theta), scaling.init(self.inputs), targets)
 
     def predict(self, state: MLPState, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets in their own
-        unit."""
+        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
         with np.errstate(all="ignore"):
             z = scaling.standardize(state.features, x, self.clip)
             return _in_unit(state.targets, network.predict(self._network, state.theta, z)[0])

@@ -75,8 +75,7 @@ def _initializer(network: Network, layer: int) -> str | float:
 
 
 def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
-    """Look at theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out); no
-    copy."""
+    """View theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out)."""
     members = len(theta)
     return [
         (theta[:, start:middle].reshape(members, n, m), theta[:, middle:end].reshape(members, 1, m))

@@ -96,8 +96,7 @@ class Adam:
         return AdamState(one, one, np.zeros_like(theta), np.zeros_like(theta))
 
     def update(self, state: AdamState, gradient: Array, theta: Array) -> tuple[Array, AdamState]:
-        """Take one step; the two bias corrections are folded into the rate and epsilon (section 2, last
-        lines)."""
+        """Take one step; the bias corrections are folded into rate and epsilon (section 2, last lines)."""
         power1, power2 = state.power1 * self.beta1, state.power2 * self.beta2
         gradient = gradient + QUIET
         m = state.m * self.beta1

@@ -10,8 +10,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 def flatten(state: tuple[Any, ...]) -> dict[str, NDArray[Any]]:
-    """Name each array of nested NamedTuples: `{"model.theta": ...}`. A None, and a tuple of nothing, have no
-    tensor."""
+    """Name each array of nested NamedTuples: `{"model.theta": ...}`. None and () have none."""
     tensors: dict[str, NDArray[Any]] = {}
     _collect(state, "", tensors)
     return tensors
@@ -30,8 +29,7 @@ def _fields(value: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def unflatten(template: T, tensors: Mapping[str, NDArray[Any]]) -> T:
-    """Make a state like `template` out of named tensors; shapes may differ, names and dtypes may not
-    (ValueError)."""
+    """Make a state like `template` out of named tensors; only shapes may differ (else ValueError)."""
     expected = flatten(template)
     if expected.keys() != tensors.keys():
         missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
