@@ -18,6 +18,7 @@ from streaming_nn.records.schema import Schema, label_key
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = object()
+CHUNK = 1024  # records whose numbers are held as Python's own before they become an array: some 2 MB
 PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
 
 
@@ -26,47 +27,57 @@ class Odd(ValueError):  # noqa: N818 (no error of the program: a record's fate)
 
 
 def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
-    """Decode the records at these positions: row by row to lists, and those to numbers all at once."""
-    features, labels, kept, rejected = [], [], [], []
-    read, label = _reader(schema), _labeler(schema) if labeled else _nothing
-    fast, path = _Fast(schema), schema.label.split(".") if schema.label else ()
-    for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
-        try:
-            taken = fast.take(blob)
-            if taken is None:
-                record = _object(blob)
-                taken = read(record), _at(record, path)
-                fast.learn(record)
-            row, value = taken
-            labels.append(label(value))
-            features.append(row)
-            kept.append(i)
-        except Odd as odd:
-            rejected.append((i, str(odd)))
-    x, bad = _float32(features, schema)
-    for j in sorted(bad, reverse=True):
-        rejected.append((kept[j], bad[j]))
-        del labels[j], kept[j]
-    y = targets(labels, schema.classes) if labeled else None
-    return Rows(x, y, np.array(kept, np.int64), rejected)
+    """Decode the records at these positions: row by row to lists, and a chunk of those to numbers at once."""
+    read = _Reader(schema, labeled)
+    cuts = range(CHUNK, len(positions), CHUNK)
+    parts = [read.chunk(blobs.at(chunk), chunk) for chunk in np.split(positions, cuts)]
+    if len(parts) == 1:
+        return parts[0]
+    x, y, kept, rejected = zip(*parts, strict=True)
+    whole_y = np.concatenate(y) if labeled else None
+    return Rows(np.concatenate(x), whole_y, np.concatenate(kept), list(chain.from_iterable(rejected)))
 
 
-class _Fast:
-    """Takes records by simdjson while they have the keys of the last one that was decoded row by row."""
+class _Reader:
+    """Decodes chunks; simdjson takes records while they have the keys of the last one decoded row by row."""
 
-    def __init__(self, schema: Schema):
+    def __init__(self, schema: Schema, labeled: bool):
+        self.schema, self.labeled = schema, labeled
+        self.features, self.label = _reader(schema), _labeler(schema) if labeled else _nothing
+        self.path = schema.label.split(".") if schema.label else ()
         names = (schema.features,) if isinstance(schema.features, str) else schema.features
-        paths = any("." in name for name in (*names, schema.label or ""))
-        self.schema = schema
-        self.left = 0 if paths or not simd.installed() else PATIENCE
+        plain = not any("." in name for name in (*names, schema.label or ""))
+        self.left = PATIENCE if plain and simd.installed() else 0
         self.keys: list[str] = []
         self.take: Callable[[bytes], simd.Taken | None] = _nothing
 
-    def learn(self, record: dict[str, Any]) -> None:
-        """Look for records with these keys from now on, unless the keys keep changing."""
+    def chunk(self, values: list[bytes], positions: NDArray[np.int64]) -> Rows:
+        """Decode consecutive records."""
+        features, labels, kept, rejected = [], [], [], []
+        label = self.label
+        for i, blob in zip(positions.tolist(), values, strict=True):
+            try:
+                row, value = self.take(blob) or self._decode(blob)
+                labels.append(label(value))
+                features.append(row)
+                kept.append(i)
+            except Odd as odd:
+                rejected.append((i, str(odd)))
+        x, bad = _float32(features, self.schema)
+        for j in sorted(bad, reverse=True):
+            rejected.append((kept[j], bad[j]))
+            del labels[j], kept[j]
+        y = targets(labels, self.schema.classes) if self.labeled else None
+        return Rows(x, y, np.array(kept, np.int64), rejected)
+
+    def _decode(self, blob: bytes) -> simd.Taken:
+        """Decode one record; look for others with its keys from now on, unless the keys keep changing."""
+        record = _object(blob)
+        taken = self.features(record), _at(record, self.path)
         if self.left and self.keys != (keys := list(record)):
             self.left -= 1
             self.keys, self.take = keys, simd.taker(self.schema, keys) or _nothing
+        return taken
 
 
 def encode(

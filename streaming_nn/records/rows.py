@@ -29,10 +29,13 @@ class Blobs(NamedTuple):
     absent: NDArray[np.bool_]  # (records,) True: a tombstone
 
     def at(self, positions: NDArray[np.int64]) -> list[bytes]:
-        """Return the records at these positions."""
-        data = bytes(self.data) if not isinstance(self.data, bytes) else self.data
-        starts, ends = self.starts[positions].tolist(), self.ends[positions].tolist()
-        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+        """Return the records at these positions, which ascend."""
+        if not len(positions):
+            return []
+        first, last = self.starts[positions[0]], self.ends[positions[-1]]
+        run = bytes(self.data[first:last])
+        edges = (self.starts[positions] - first).tolist(), (self.ends[positions] - first).tolist()
+        return [run[start:end] for start, end in zip(*edges, strict=True)]
 
 
 class Rows(NamedTuple):

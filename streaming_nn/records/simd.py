@@ -3,7 +3,7 @@
 simdjson reads an array of numbers into a buffer without making a Python number of each. It differs from the
 decoder in a few places (the first of two equal keys wins, a byte order mark is skipped, nested arrays come
 flat, it goes deeper), so a record is only taken where none of them can matter: its keys are, in order, those
-of a record that the decoder has accepted, and it has no second array. What is taken has the decoder's numbers.
+of one that the decoder has accepted, and it has no second array. What is taken has the decoder's numbers.
 """
 
 from collections.abc import Callable
