@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class Records(Section):
-    """How a Kafka record becomes a row; `inputs` and `classes` are taken from a look at the topic if absent."""
+    """How a Kafka record becomes a row; absent `inputs` and `classes` are seen in the topic."""
 
     format: str = "json"
     features: str | list[str] = "features"

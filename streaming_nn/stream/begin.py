@@ -106,7 +106,7 @@ def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[
     """
     names = settings.train.topics
     first, ends = topics.beginnings(settings.kafka, names), topics.ends(settings.kafka, names)
-    another = changed_topics(settings, head)
+    another = changed_topics(topics.ids(settings.kafka, names), head)
     lost: Ranges = {}
     offsets: Offsets = {}
     for topic in names:
@@ -125,9 +125,8 @@ def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[
     return offsets, events
 
 
-def changed_topics(settings: Settings, head: Record) -> list[str]:
-    """Name the topics that were deleted and made again since the head was written."""
-    ids = topics.ids(settings.kafka, settings.train.topics)
+def changed_topics(ids: Mapping[str, str], head: Record) -> list[str]:
+    """Name the topics that were deleted and made again since the head was written; `ids` are those of now."""
     return [t for t, known in head.topic_ids.items() if t in ids and ids[t] != known]
 
 

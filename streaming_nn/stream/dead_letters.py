@@ -16,8 +16,7 @@ PREFIX = "streaming_nn."  # of our headers
 
 def ready(kafka: Mapping[str, str], topic: str) -> None:
     """Make the topic where there is none: a run must not find that out at the first bad record."""
-    if not topics.exists(kafka, topic):
-        topics.create(kafka, topic, 1)
+    topics.create(kafka, topic, exist_ok=True)
 
 
 def send(kafka: Mapping[str, str], topic: str, letters: Iterable[Letter]) -> None:
@@ -26,7 +25,7 @@ def send(kafka: Mapping[str, str], topic: str, letters: Iterable[Letter]) -> Non
     At least once: a batch that is learned again sends its letters again, and topic, partition and offset in
     the headers tell the doubles.
     """
-    producer = KafkaProducer(**for_python(kafka), acks="all", retries=10)
+    producer = KafkaProducer(**for_python(kafka, KafkaProducer), acks="all", retries=10)
     try:
         sent = [producer.send(topic, key=x.key, value=x.value, headers=headers(x)) for x in letters]
         producer.flush(timeout=60)

@@ -16,7 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.kafka import topics
+from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.environment import describe, writer
 from streaming_nn.log.log import Conflict, Log, child
 from streaming_nn.log.version import Version
@@ -70,7 +70,8 @@ class Trainer:
         self.spark, self.settings = spark, settings
         self.run = uuid4().hex[:12]
         self.log = Log(settings.model)
-        topics.ids(settings.kafka, settings.train.topics)  # they must be there before anything is written
+        self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
+        self.topics.ids(settings.train.topics)  # they must be there before anything is written
         dead_letters.ready(settings.kafka, settings.train.dead_letters)
         head = self.log.head() or begin.first_version(spark, settings, self.log, learner, self.run, say)
         self.learner = begin.continued(settings, head, learner)
@@ -133,7 +134,9 @@ class Trainer:
         self._close()
 
     def _close(self) -> None:
-        shutil.rmtree(getattr(self, "checkpoint", ""), ignore_errors=True)
+        self.topics.close()
+        if self.query is not None:
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def _cause(self, error: PySparkException) -> BaseException:
         """Our own error where the batch raised one, else Spark's in one line, with the ways on if data is lost."""
@@ -228,7 +231,8 @@ class Trainer:
 
     def _same_topics(self) -> None:
         # Spark raises nothing when a topic was deleted, made again and filled past our offsets
-        another = begin.changed_topics(self.settings, self.head.record)
+        self.ids = self.topics.ids(self.settings.train.topics)
+        another = begin.changed_topics(self.ids, self.head.record)
         accepted = {event.get("topic_made_again") for event in self.events}
         if another := [topic for topic in another if topic not in accepted]:
             raise begin.loss_of(self.settings, self.head.record, another)
@@ -236,12 +240,12 @@ class Trainer:
     def _append(self, ranges: Ranges, learned: _Learned, seconds: dict[str, float]) -> None:
         state = unflatten(self.template, learned.tensors)
         offsets = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
-        changed = {"topic_ids": topics.ids(self.settings.kafka, offsets)} if self.events else {}
         record = child(
             self.head.record,
             self.sha,
             learner=self.learner.options(),
             offsets={**self.head.record.offsets, **offsets},
+            topic_ids={**self.head.record.topic_ids, **self.ids},
             ranges=ranges,
             rows=learned.rows,
             rejected=learned.rejected,
@@ -251,7 +255,6 @@ class Trainer:
             environment=self.environment,
             seconds=seconds,
             events=self.events,
-            **changed,
         )
         version = Version(record, learned.tensors)
         self.sha = self.log.append(version)

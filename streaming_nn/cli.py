@@ -1,0 +1,361 @@
+"""The commands: `streaming-nn demo`, and beneath it `train`, `score`, `replay` and `broker`."""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streaming_nn import __version__
+from streaming_nn.settings import Settings, load
+
+app = typer.Typer(
+    name="streaming-nn",
+    help="Neural networks that learn online on Apache Spark, exactly once, from Kafka.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+broker_app = typer.Typer(
+    help="A real single-node Kafka on this machine, for tests and trials.", no_args_is_help=True
+)
+app.add_typer(broker_app, name="broker")
+
+# A supervisor must not start a run again that ended for one of these; docs/guarantees.md has them too
+CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5}
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings; ./streaming-nn.toml without.")]
+Model = Annotated[Path | None, typer.Option(help="The model directory: a log of versions.")]
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap", help="Kafka's host:port; for one, [kafka] has the rest.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Any setting: section.key=value; may be repeated.")
+]
+Master = Annotated[str | None, typer.Option(help="Spark's master, such as local[4].")]
+
+
+def say(line: str) -> None:
+    """Tell the user something, on stderr: stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _settings(config: Path | None, sets: list[str] | None, bootstrap: str | None, **flags: Any) -> Settings:
+    kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
+    settings = load(config, {"kafka": kafka, **flags}, sets or ())
+    if "bootstrap.servers" not in settings.kafka:
+        raise ValueError(
+            'kafka must have "bootstrap.servers"; give --bootstrap host:port or set it under [kafka]'
+        )
+    return settings
+
+
+def _list(text: str | None, kind: Any = str) -> list[Any] | None:
+    return None if text is None else [kind(item.strip()) for item in text.split(",")]
+
+
+def _label(text: str) -> Any:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+@app.command()
+def train(
+    config: Config = None,
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Labeled topic; may be repeated.")] = None,
+    features: Annotated[str | None, typer.Option(help="Array field, or fields a,b,c.d.")] = None,
+    label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Labels a,b,c; seen in the topic without.")] = None,
+    regression: Annotated[
+        bool | None, typer.Option("--regression", help="The label is a number to be told.")
+    ] = None,
+    hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers: 64,32.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    mini_batch: Annotated[int | None, typer.Option(help="Rows a step learns from.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="Time between micro-batches: '1 second'.")] = None,
+    max_offsets: Annotated[int | None, typer.Option(help="Most offsets of a micro-batch.")] = None,
+    once: Annotated[bool | None, typer.Option("--once", help="Learn what is there, then end.")] = None,
+    accept_loss: Annotated[
+        bool | None, typer.Option("--accept-loss", help="Go on where records are gone.")
+    ] = None,
+    master: Master = None,
+    set_: Sets = None,
+) -> None:
+    """Learn topics, from where the model directory's newest version ends; Ctrl-C stops it cleanly."""
+    settings = _settings(
+        config,
+        set_,
+        bootstrap,
+        model=model,
+        records={
+            "features": _list(features) if features and "," in features else features,
+            "label": label,
+            "classes": _list(classes, _label),
+            "regression": regression,
+        },
+        learner={
+            "hidden": _list(hidden, int),
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "mini_batch": mini_batch,
+        },
+        train={
+            "topics": topic,
+            "trigger": trigger,
+            "max_offsets_per_trigger": max_offsets,
+            "once": once,
+            "accept_loss": accept_loss,
+        },
+        spark={"spark.master": master},
+    )
+    from streaming_nn.followers.follower import Followers
+    from streaming_nn.stream.session import session
+    from streaming_nn.stream.train import train as run
+
+    spark = session(settings.spark)
+    stop = threading.Event()
+    threading.Thread(target=_tell_versions, args=(settings, stop), daemon=True).start()
+    followers: list[Followers] = []
+
+    def begun(trainer: Any) -> None:
+        head = trainer.head.number
+        say(f"{settings.model}: going on after version {head}" if head else f"{settings.model}: a new model")
+        followers.append(Followers(trainer.log, _followers(settings), say))
+
+    try:
+        run(spark, settings, say, begun)
+    finally:
+        stop.set()
+        for running in followers:
+            running.stop(drain=10)
+        spark.stop()
+
+
+def _followers(settings: Settings) -> list[Any]:
+    from streaming_nn.followers.json_lines import JsonLines
+    from streaming_nn.followers.topic import MetricsTopic
+
+    wanted: list[Any] = []
+    if settings.metrics.file:
+        wanted.append(JsonLines(settings.metrics.file))
+    if settings.metrics.topic:
+        wanted.append(MetricsTopic(settings.kafka, settings.metrics.topic, settings.model))
+    return wanted
+
+
+def _tell_versions(settings: Settings, stop: threading.Event) -> None:
+    """Say each new version in a line."""
+    from streaming_nn.log.log import Log
+
+    log = Log(settings.model)
+    head = log.head_number()
+    for record in log.follow(after=-1 if head is None else head, stop=stop):
+        say(line(record))
+
+
+def line(record: Any) -> str:
+    """Say in one line what a version has learned and how well it answered."""
+    rows, window = record.rows, record.metrics.get("prequential", {}).get("window", {})
+    served = record.metrics.get("served", {}).get("window", {})
+    names = ("accuracy", "f1_macro", "log_loss") if "accuracy" in window else ("mae", "rmse", "r2")
+    values = "  ".join(f"{n} {window[n]:.3f}" for n in names if window.get(n) is not None)
+    first = names[0]
+    as_served = f"  as served {served[first]:.3f}" if served.get(first) is not None else ""
+    counts = f"{rows['trained']:,} rows  {rows['rejected']:,} rejected"
+    return f"version {record.number}  {counts}  {values}{as_served}"
+
+
+@app.command()
+def score(
+    config: Config = None,
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    topic: Annotated[str | None, typer.Option(help="Unlabeled topic.")] = None,
+    predictions: Annotated[str | None, typer.Option(help="Topic of the answers.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="Time between micro-batches; none by default.")] = None,
+    once: Annotated[bool | None, typer.Option("--once", help="Answer what is there, then end.")] = None,
+    max_age: Annotated[
+        float | None, typer.Option(help="Seconds after which a version's answers are stale.")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="The scorer's durable place.")] = None,
+    master: Master = None,
+    set_: Sets = None,
+) -> None:
+    """Answer an unlabeled topic, each micro-batch with the newest version; Ctrl-C stops it."""
+    given = {
+        "topic": topic,
+        "predictions": predictions,
+        "trigger": trigger,
+        "once": once,
+        "max_age": max_age,
+        "checkpoint": checkpoint,
+    }
+    settings = _settings(config, set_, bootstrap, model=model, score=given, spark={"spark.master": master})
+    from streaming_nn.stream.score import Scorer
+    from streaming_nn.stream.session import session
+
+    spark = session(settings.spark)
+    scorer = Scorer(spark, settings, say)
+    try:
+        scorer.await_version()
+        scorer.start()
+        say(f"answering {settings.score.topic} into {settings.score.predictions} from {settings.model}")
+        scorer.wait()
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        scorer.stop()
+        spark.stop()
+
+
+@app.command()
+def replay(
+    config: Config = None,
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every version's digest (what replay does now).")
+    ] = True,
+    first: Annotated[int | None, typer.Option("--from", help="First version; 1 without.")] = None,
+    last: Annotated[int | None, typer.Option("--to", help="Last version; the newest without.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
+    ] = False,
+    master: Master = None,
+    set_: Sets = None,
+) -> None:
+    """Learn recorded versions again from the topic, and say whether the same bits come out."""
+    settings = _settings(config, set_, bootstrap, model=model, spark={"spark.master": master})
+    from streaming_nn.log.log import Log
+    from streaming_nn.stream.replay import verify as run
+    from streaming_nn.stream.session import session
+
+    log = Log(settings.model)
+    if log.head_number() is None:
+        raise ValueError(f"model {settings.model}: there is no version yet, so there is nothing to replay")
+    spark = session(settings.spark)
+    try:
+        result = run(
+            spark, settings.kafka, log, first, last, progress=lambda n: say(f"identical up to version {n}")
+        )
+    finally:
+        spark.stop()
+    if as_json:
+        verdict = "identical" if result.identical else "different"
+        print(
+            json.dumps(
+                {
+                    "replay": verdict,
+                    "first": result.first,
+                    "last": result.last,
+                    "rows": result.rows,
+                    "different": result.different,
+                    "reason": result.reason,
+                    "machine": result.machine,
+                }
+            )
+        )
+    if result.identical:
+        say(
+            f"identical: versions {result.first} to {result.last}, "
+            f"{result.rows:,} records learned again to the same bits"
+        )
+        return
+    say(f"version {result.different} differs: {result.reason}")
+    for difference in result.machine:
+        say(f"  this machine has {difference}")
+    raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=5, help="How long the stream runs.")] = 60,
+    rate: Annotated[float, typer.Option(min=10, help="Records a second.")] = 1000,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Run here, or go on from what is here.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
+    ] = False,
+) -> None:
+    """Watch a network learn handwritten digits through a real Kafka and Spark, and prove its past."""
+    from streaming_nn.demo import run
+
+    summary = run(directory, seconds, rate, say)
+    if summary is None:
+        raise typer.Exit(130)
+    if as_json:
+        print(json.dumps(summary), flush=True)
+    if not (summary["accounted"] and summary["replay"] == "identical"):
+        raise typer.Exit(1)
+
+
+Folder = Annotated[Path, typer.Option("--dir", help="The broker's folder.")]
+
+
+@broker_app.command("start")
+def broker_start(
+    directory: Folder = Path("broker"), port: Annotated[int, typer.Option(help="0: a free one.")] = 9092
+) -> None:
+    """Start a broker in the background; its data stay in its folder."""
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.start(directory, port=port, detached=True)
+    print(running.bootstrap)
+
+
+@broker_app.command("stop")
+def broker_stop(directory: Folder = Path("broker")) -> None:
+    """Stop the broker of this folder."""
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(directory)
+    if running is None:
+        raise LookupError(f"no broker is running in {directory}")
+    running.stop()
+    say(f"stopped {running.bootstrap}")
+
+
+@broker_app.command("status")
+def broker_status(directory: Folder = Path("broker")) -> None:
+    """Say whether the broker of this folder runs, and where."""
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(directory)
+    print(running.bootstrap if running else "not running")
+    if running is None:
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and end.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run a command; what goes wrong ends in one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, LookupError, RuntimeError, OSError, AssertionError) as error:
+        say(f"streaming-nn: {error}")
+        sys.exit(CODES.get(type(error).__name__, 2 if isinstance(error, ValueError) else 1))
+
+
+if __name__ == "__main__":
+    main()
