@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from producers import options as known
+from producers import known
 from producers.messages import Message, Plan, messages, schema_of
 from producers.send import Sent, producer, send
 from producers.streams import Stream, limited

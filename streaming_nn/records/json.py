@@ -18,6 +18,7 @@ from streaming_nn.records.schema import Schema, label_key
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = object()
+_LABELS = frozenset((str, int, float, bool))
 CHUNK = 1024  # records whose numbers are held as Python's own before they become an array: some 2 MB
 PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
 
@@ -206,8 +207,8 @@ def _labeler(schema: Schema) -> Callable[[Any], Any]:
     index = {label_key(label): i for i, label in enumerate(schema.classes)}
 
     def label(value: Any) -> int:
-        if type(value) in (str, int, float, bool):
-            found = index.get(label_key(value))
+        if type(value) in _LABELS:
+            found = index.get(value if type(value) is not bool else label_key(value))
             if found is not None:
                 return found
         missing = value is None or value is _MISSING
@@ -240,12 +241,12 @@ def _float32(features: list[Any], schema: Schema) -> tuple[NDArray[np.float32], 
 
     Their places and reasons come beside it.
     """
-    slow = [j for j, row in enumerate(features) if type(row) is not bytes]
+    slow = [j for j, row in enumerate(features) if type(row) in (list, tuple)]
     table, bad = _float64([features[j] for j in slow], schema)
     whole = np.empty((len(features), schema.inputs))
     whole[slow] = table
     if len(slow) < len(features):
-        taken = np.frombuffer(b"".join(row for row in features if type(row) is bytes))
+        taken = np.frombuffer(b"".join(row for row in features if type(row) not in (list, tuple)))
         whole[np.delete(np.arange(len(features)), slow)] = taken.reshape(-1, schema.inputs)
     places = {slow[j]: reason for j, reason in bad.items()}
     whole = np.delete(whole, list(places), axis=0) if places else whole

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from producers import digits, files, generators
+from producers import digits, generators, tables
 from producers.streams import Stream
 
 GENERATORS: dict[str, Callable[..., Stream]] = {
@@ -17,7 +17,7 @@ GENERATORS: dict[str, Callable[..., Stream]] = {
     "led": generators.led,
     "friedman": generators.friedman,
 }
-FILES: dict[str, Callable[..., Stream]] = {"csv": files.csv, "npz": files.npz, "parquet": files.parquet}
+FILES: dict[str, Callable[..., Stream]] = {"csv": tables.csv, "npz": tables.npz, "parquet": tables.parquet}
 STREAMS = (*GENERATORS, *FILES)
 
 

@@ -1,0 +1,402 @@
+"""Records in, rows out: every reason, any bytes, and a decoder in plain Python as the oracle."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.records.decode import decode, encode, look
+from streaming_nn.records.schema import Schema
+
+DIGITS = Schema(3, (0, 1, 2))
+MIXED = Schema(2, (1, True, "1"), features=("a", "b.c"), label="b.y")
+TARGET = Schema(2, None)
+PACKED = Schema(3, (0, 1, 2), format="packed")
+
+
+def reasons(schema, *values, labeled=True):
+    decoded = decode(schema, list(values), labeled)
+    assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
+    return [reason for _, reason in decoded.rejected]
+
+
+def test_golden_json():
+    x = np.array([[0.5, -1.25, 3]], np.float32)
+    assert encode(DIGITS, x, np.array([2]), [7]) == [b'{"features":[0.5,-1.25,3.0],"label":2,"id":7}']
+    assert encode(DIGITS, x) == [b'{"features":[0.5,-1.25,3.0]}']
+    assert encode(MIXED, x[:, :2], np.array([1])) == [b'{"a":0.5,"b":{"c":-1.25,"y":true}}']
+    assert encode(TARGET, x[:, :2], np.array([0.1], np.float32)) == [b'{"features":[0.5,-1.25],"label":0.1}']
+
+
+def test_golden_packed():
+    x = np.array([[0.5, -1.25, 3]], np.float32)
+    features = b"\x00\x00\x00\x3f\x00\x00\xa0\xbf\x00\x00\x40\x40"
+    assert encode(PACKED, x, np.array([2])) == [b"\x02\x00\x00\x00" + features]
+    assert encode(PACKED, x) == [features]
+    target = Schema(3, None, format="packed")
+    assert encode(target, x, np.array([0.5], np.float32)) == [b"\x00\x00\x00\x3f" + features]
+
+
+@pytest.mark.parametrize("format", ["json", "packed"])
+@pytest.mark.parametrize("classes", [("a", "b", "c"), None])
+def test_what_was_encoded_comes_back_to_the_bit(format, classes):
+    schema = Schema(5, classes, format=format)
+    rng = np.random.default_rng(1)
+    bits = rng.integers(0, 1 << 32, (3000, 5), dtype=np.uint32).view(np.float32)
+    x = np.where(np.isfinite(bits), bits, np.float32(0))
+    y = rng.integers(0, 3, 3000).astype(np.int32) if classes else x[:, 0].copy()
+    decoded = decode(schema, encode(schema, x, y), labeled=True)
+    np.testing.assert_array_equal(decoded.x, x)
+    np.testing.assert_array_equal(decoded.y, y)
+    assert decoded.x.dtype == np.float32
+    assert decoded.x.flags.c_contiguous
+    assert decoded.y.dtype == (np.int32 if classes else np.float32)
+    assert decoded.rejected == []
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (None, "no value"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"features":[1,2,3],"label":1}x', "not JSON"),
+        (b'\xef\xbb\xbf{"features":[1,2,3],"label":1}', "not JSON"),
+        (b'{"features":[1,2,3],"label":"\xff"}', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "not JSON"),
+        (b"[1,2,3]", "not an object"),
+        (b"null", "not an object"),
+        (b"{}", "field missing: features"),
+        (b'{"features":3,"label":1}', "not an array: features"),
+        (b'{"features":null,"label":1}', "not an array: features"),
+        (b'{"features":[1,2],"label":1}', "wrong width"),
+        (b'{"features":[],"label":1}', "wrong width"),
+        (b'{"features":[1,2,true],"label":1}', "not a number"),
+        (b'{"features":[1,2,null],"label":1}', "not a number"),
+        (b'{"features":[1,2,"3"],"label":1}', "not a number"),
+        (b'{"features":[1,[2],3],"label":1}', "not a number"),
+        (b'{"features":[1,NaN,3],"label":1}', "not finite"),
+        (b'{"features":[1,-Infinity,3],"label":1}', "not finite"),
+        (b'{"features":[1,1e39,3],"label":1}', "not finite"),
+        (b'{"features":[1,1e999,3],"label":1}', "not finite"),
+        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 60), "not finite"),
+        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 400), "not finite"),
+        (b'{"features":[1,2,3]}', "label missing"),
+        (b'{"features":[1,2,3],"label":null}', "label missing"),
+        (b'{"features":[1,2,3],"label":3}', "label not in classes"),
+        (b'{"features":[1,2,3],"label":true}', "label not in classes"),
+        (b'{"features":[1,2,3],"label":"1"}', "label not in classes"),
+        (b'{"features":[1,2,3],"label":[1]}', "label not in classes"),
+        (b'{"features":[1,2,3],"label":{"1":1}}', "label not in classes"),
+        (b'{"features":[1,2,3],"label":1,"pad":"' + b"x" * (1 << 20) + b'"}', "too large"),
+    ],
+)
+def test_every_reason_in_json_wherever_the_record_stands(record, reason):
+    good = b'{"features":[1,2,3],"label":1}'
+    assert reasons(DIGITS, record) == [reason]
+    decoded = decode(DIGITS, [good, good, record, good], labeled=True)
+    assert decoded.rejected == [(2, reason)]
+    np.testing.assert_array_equal(decoded.kept, [0, 1, 3])
+    np.testing.assert_array_equal(decoded.x, [[1, 2, 3]] * 3)
+    np.testing.assert_array_equal(decoded.y, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b'{"features":[1,2],"label":"1"}', "label not a number"),
+        (b'{"features":[1,2],"label":true}', "label not a number"),
+        (b'{"features":[1,2],"label":NaN}', "label not finite"),
+        (b'{"features":[1,2],"label":1e39}', "label not finite"),
+        (b'{"features":[1,2],"label":%s}' % (b"9" * 400), "label not finite"),
+        (b'{"features":[1,2]}', "label missing"),
+    ],
+)
+def test_every_reason_of_a_target(record, reason):
+    good = b'{"features":[1,2],"label":0.5}'
+    assert decode(TARGET, [good, record, good], labeled=True).rejected == [(1, reason)]
+
+
+def test_named_and_nested_fields_and_labels_by_their_type():
+    good = [b'{"a":1,"b":{"c":2,"y":%s}}' % label for label in (b"1", b"1.0", b"true", b'"1"')]
+    np.testing.assert_array_equal(decode(MIXED, good, labeled=True).y, [0, 0, 1, 2])
+    assert reasons(MIXED, b'{"a":1,"b":{"y":1}}', b'{"b":{"c":2,"y":1}}', b'{"a":1,"b":3}') == [
+        "field missing: b.c",
+        "field missing: a",
+        "field missing: b.c",
+    ]
+    plain = Schema(2, (0, 1), features=("a", "b"))
+    assert reasons(plain, b'{"a":1,"label":0}', b'{"a":1,"b":"2","label":0}') == [
+        "field missing: b",
+        "not a number",
+    ]
+
+
+def test_of_equal_keys_the_last_counts():
+    record = b'{"features":[9,9,9],"label":0,"features":[1,2,3],"label":1}'
+    plain = b'{"features":[1,2,3],"label":1}'
+    for values in ([record], [plain, record], [record, record, plain]):
+        decoded = decode(DIGITS, values, labeled=True)
+        np.testing.assert_array_equal(decoded.x, [[1, 2, 3]] * len(values))
+        np.testing.assert_array_equal(decoded.y, [1] * len(values))
+
+
+def test_numbers_as_strings_are_numbers_of_json_only():
+    schema = Schema(1, None, numbers_as_strings=True)
+    good = [b'{"features":["%s"],"label":"2"}' % text for text in (b"1.5", b"-1e3", b"+.5", b"7.", b"3")]
+    np.testing.assert_array_equal(decode(schema, good, True).x[:, 0], [1.5, -1000, 0.5, 7, 3])
+    bad = [
+        b'{"features":["%s"],"label":1}' % text
+        for text in (b"", b" 1", b"1_0", b"nan", b"inf", b"0x1", b"1,5")
+    ]
+    assert reasons(schema, *bad) == ["not a number"] * len(bad)
+    assert reasons(schema, b'{"features":["1e999"],"label":1}') == ["not finite"]
+
+
+def test_every_reason_in_packed():
+    x = np.ones((1, 3), np.float32)
+    (good,) = encode(PACKED, x, np.array([1]))
+    nan = good[:-4] + np.float32(np.nan).tobytes()
+    outside = [np.int32(k).tobytes() + good[4:] for k in (-1, 3, 1 << 30)]
+    values = [good, None, b"", good[:-1], good + b"1234", good[4:], nan, *outside, b"x" * (2 << 20), good]
+    decoded = decode(PACKED, values, labeled=True)
+    assert decoded.rejected == [
+        (1, "no value"),
+        (2, "wrong width"),
+        (3, "wrong width"),
+        (4, "wrong width"),
+        (5, "label missing"),
+        (6, "not finite"),
+        (7, "label not in classes"),
+        (8, "label not in classes"),
+        (9, "label not in classes"),
+        (10, "too large"),
+    ]
+    np.testing.assert_array_equal(decoded.kept, [0, 11])
+    np.testing.assert_array_equal(decoded.x, np.ones((2, 3)))
+    target = Schema(3, None, format="packed")
+    assert reasons(target, np.float32(np.inf).tobytes() + good[4:], good[4:]) == [
+        "label not finite",
+        "label missing",
+    ]
+
+
+@pytest.mark.parametrize("schema", [DIGITS, PACKED])
+def test_to_be_scored_records_may_have_a_label_or_not(schema):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    values = [*encode(schema, x, np.array([0, 1])), *encode(schema, x)]
+    decoded = decode(schema, values, labeled=False)
+    np.testing.assert_array_equal(decoded.x, np.concatenate([x, x]))
+    assert decoded.y is None
+    with pytest.raises(ValueError, match="labels were asked for, but the schema's label is None"):
+        decode(Schema(3, label=None), values, labeled=True)
+
+
+@pytest.mark.parametrize("schema", [DIGITS, PACKED])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_arrow_arrays_of_any_cut(schema, kind):
+    x = np.arange(30, dtype=np.float32).reshape(10, 3)
+    values = encode(schema, x, np.arange(10) % 3)
+    values[4] = None
+    array = pa.array(values, kind)
+    for part, rows in (
+        (array[3:7], [3, 5, 6]),
+        (array[:0], []),
+        (pa.chunked_array([array[:2], array[2:]]), None),
+    ):
+        decoded = decode(schema, part, labeled=True)
+        np.testing.assert_array_equal(decoded.x, x[rows] if rows is not None else np.delete(x, 4, axis=0))
+    np.testing.assert_array_equal(decode(schema, array[3:7], labeled=True).kept, [0, 2, 3])
+    assert decode(schema, pa.nulls(3, kind), True).rejected == [(i, "no value") for i in range(3)]
+    assert decode(schema, [], True).x.shape == (0, 3)
+    with pytest.raises(ValueError, match="values must be an Arrow array of binary; got int64"):
+        decode(schema, pa.array([1]), True)
+
+
+def test_chunks_meet_without_a_seam():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5000, 3)).astype(np.float32), rng.integers(0, 3, 5000).astype(np.int32)
+    values = encode(DIGITS, x, y)
+    bad = sorted(rng.choice(5000, 50, replace=False).tolist())
+    for i in bad:
+        values[i] = b'{"features":[1,"x",3],"label":1}'
+    decoded = decode(DIGITS, values, labeled=True)
+    assert decoded.rejected == [(i, "not a number") for i in bad]
+    np.testing.assert_array_equal(decoded.x, np.delete(x, bad, axis=0))
+    np.testing.assert_array_equal(decoded.y, np.delete(y, bad))
+
+
+def oracle(schema, record):
+    """One record by the standard library: (row, index) or a reason; slow and plain."""
+    try:
+        value = json.loads(record.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return "not JSON"
+    if not isinstance(value, dict):
+        return "not an object"
+    if schema.features not in value:
+        return f"field missing: {schema.features}"
+    row = value[schema.features]
+    if not isinstance(row, list):
+        return f"not an array: {schema.features}"
+    if len(row) != schema.inputs:
+        return "wrong width"
+    label = value.get(schema.label)
+    if label is None:
+        return "label missing"
+    index = [
+        i
+        for i, c in enumerate(schema.classes)
+        if c == label and isinstance(c, bool) == isinstance(label, bool)
+    ]
+    if not index:
+        return "label not in classes"
+    if any(type(v) not in (int, float) for v in row):
+        return "not a number"
+    try:
+        with np.errstate(over="ignore"):
+            row = [float(np.float32(float(v))) for v in row]
+    except OverflowError:
+        return "not finite"
+    return (row, index[0]) if all(map(math.isfinite, row)) else "not finite"
+
+
+numbers = st.one_of(
+    st.integers(),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(),
+    st.sampled_from([1e39, 3.4028235e38, 3.4028236e38, -0.0, 1e-46, 2**53 + 1, 2**64 - 1, 2**64, 10**400]),
+)
+scalars = st.one_of(
+    st.none(), st.booleans(), numbers, st.text(alphabet=st.characters(codec="utf-8"), max_size=5)
+)
+values_ = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(alphabet='ab\\"[{', max_size=2), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+records = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "features": st.lists(numbers, min_size=2, max_size=2),
+            "label": st.sampled_from([0, 1, 1.0, True, "x"]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"features": st.one_of(st.lists(values_, min_size=1, max_size=3), values_)},
+        optional={"label": values_, "extra": values_, "\u00e9": values_},
+    ),
+    values_,
+)
+texts = st.builds(
+    lambda value, ascii_, separators: json.dumps(value, ensure_ascii=ascii_, separators=separators).encode(),
+    records,
+    st.booleans(),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+)
+doubled = st.builds(lambda a, b: a.rstrip()[:-1] + b"," + b.lstrip()[1:], texts, texts)
+flipped = st.builds(
+    lambda text, at, byte: text[: at % (len(text) + 1)] + bytes([byte]) + text[at % (len(text) + 1) + 1 :],
+    texts,
+    st.integers(0, 200),
+    st.integers(0, 255),
+)
+blobs = st.one_of(texts, doubled, flipped, st.binary(max_size=60))
+SMALL = Schema(2, (0, 1, "x", True))
+
+
+def same(schema, values):
+    decoded = decode(schema, values, labeled=True)
+    expected = [oracle(schema, value) for value in values]
+    assert dict(decoded.rejected) == {i: e for i, e in enumerate(expected) if isinstance(e, str)}
+    good = [e for e in expected if not isinstance(e, str)]
+    np.testing.assert_array_equal(decoded.x, np.array([row for row, _ in good], np.float32).reshape(-1, 2))
+    np.testing.assert_array_equal(decoded.y, [index for _, index in good])
+
+
+@given(st.lists(st.one_of(texts, st.just(b'{"features":[1,2.5],"label":0}')), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_as_the_standard_library_reads_it(values):
+    same(SMALL, values)
+
+
+@given(st.lists(blobs, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_kept_or_rejected_and_alone_as_among_others(values):
+    decoded = decode(SMALL, values, labeled=True)
+    assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
+    assert np.isfinite(decoded.x).all()
+    for i, value in enumerate(values):
+        alone = decode(SMALL, [value], labeled=True)
+        assert [reason for _, reason in alone.rejected] == [r for at, r in decoded.rejected if at == i]
+        np.testing.assert_array_equal(alone.x, decoded.x[decoded.kept == i])
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_as_packed(values, labeled):
+    for classes in ((0, 1), None):
+        decoded = decode(Schema(2, classes, format="packed"), values, labeled)
+        assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
+        assert np.isfinite(decoded.x).all()
+
+
+def test_look_takes_the_majority():
+    x, y = np.ones((100, 3), np.float32), np.arange(100) % 3
+    values = [
+        *encode(DIGITS, x, y),
+        b"no",
+        b'{"features":[1,2],"label":1}',
+        b'{"features":[1,2,3],"label":"?"}',
+    ]
+    found = look(values)
+    assert (found.inputs, found.classes, found.records) == (3, (0, 1, 2), 102)
+    assert found.remarks == ("width 2 in 1 of 102 records", "label is a str in 1 records: no class")
+    assert look(values, regression=True).classes is None
+    assert look(encode(PACKED, x, y), format="packed")[:2] == (3, (0, 1, 2))
+    named = Schema(2, ("n", "y"), features=("a", "b.c"), label="b.l")
+    found = look(encode(named, x[:, :2], y % 2), features=["a", "b.c"], label="b.l")
+    assert (found.inputs, found.classes) == (2, ("n", "y"))
+    assert look(encode(Schema(3, label=None), x), label=None)[:2] == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ([b"no", b"{}"], "none of 2 records could be read as json with features 'features'"),
+        ([], "none of 0 records could be read as json with features 'features'"),
+        (
+            [b'{"features":[1],"label":1.5}'] * 2,
+            "'label' holds numbers like 1.5: say regression, or give the classes",
+        ),
+        (
+            [b'{"features":[1]}'],
+            "no record has a label in 'label'; name the field, or say that there is none",
+        ),
+        ([b'{"features":[1],"label":1}'], "'label' has 1 different labels among 1: give the classes"),
+    ],
+)
+def test_look_says_what_it_cannot_take(values, error):
+    with pytest.raises(ValueError) as raised:
+        look(values)
+    assert str(raised.value) == error
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error"),
+    [
+        (np.ones((2, 4)), None, "x must have 3 columns; got 4"),
+        (np.ones((2, 3)), np.ones(3), "y must have 2 rows; got 3"),
+    ],
+)
+def test_encode_refuses_other_shapes(x, y, error):
+    with pytest.raises(ValueError, match=error):
+        encode(DIGITS, x, y)
