@@ -132,6 +132,8 @@ class _Stage:
         )
         self.parts.append(followers)
         trainer.start()
+        self.say("warming up")  # an empty micro-batch: the first one of a session takes seconds
+        trainer.drain()
         self._produce(seconds, rate)
         scorer = Scorer(self.spark, self.settings, say=lambda line: None)
         self.parts.append(scorer)
@@ -322,18 +324,25 @@ class _View:
         world = "changed: digits are mirrored, labels traded" if produced >= self.drift else "as it was"
         return {
             "rows/s": f"{(after - before) / (now - then) if now > then else 0:,.0f}",
-            "loss": f"{window['log_loss']:.3f}",
-            "accuracy": f"{window['accuracy']:.3f}",
-            "macro F1": f"{window['f1_macro']:.3f}",
-            "as served": f"{served['accuracy']:.3f}",
-            "majority": f"{baselines['majority']['window']['accuracy']:.3f}",
-            "last class": f"{baselines['last']['window']['accuracy']:.3f}",
+            "loss": _shown(window["log_loss"]),
+            "accuracy": _shown(window["accuracy"]),
+            "macro F1": _shown(window["f1_macro"]),
+            "as served": _shown(served["accuracy"]),
+            "majority": _shown(baselines["majority"]["window"]["accuracy"]),
+            "last class": _shown(baselines["last"]["window"]["accuracy"]),
             "version": f"{record.number} ({age:.1f} s old)",
             "lag": f"{produced - done:,}",
             "predictions": f"{self.stage._produced('digits-predictions'):,}",
             "dead letters": f"{self.stage._produced('digits-dead'):,}",
             "the world": world,
         }
+
+
+def _shown(value: Any) -> str:
+    """Show a figure of the metrics; None is one that no row has made yet."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
 def _seconds(written_at: str) -> float:

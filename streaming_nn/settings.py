@@ -39,12 +39,12 @@ class Train(Section):
 
     topics: list[str] = ["labeled"]
     dead_letters: str = "dead-letters"
-    starting: str = Field("earliest", pattern="^(earliest|latest)$")  # only where there is no version yet
+    starting: str = Field(default="earliest", pattern="^(earliest|latest)$")  # without a version
     trigger: str = "1 second"
     once: bool = False  # learn what is there, then end
-    max_offsets_per_trigger: int = Field(100_000, ge=1)
-    max_rejected: float = Field(0.5, ge=0, le=1)  # a larger share of rejected records stops the run
-    max_rejected_bytes: int = Field(8 << 20, ge=0)  # of rejected records that one batch takes to the driver
+    max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    max_rejected: float = Field(default=0.5, ge=0, le=1)  # a larger share of rejected records stops the run
+    max_rejected_bytes: int = Field(default=8 << 20, ge=0)  # that one batch may carry
     accept_loss: bool = False  # go on where records were lost to retention or with the topic
 
     @field_validator("topics", mode="before")
@@ -61,8 +61,8 @@ class Score(Section):
     checkpoint: str = ""  # "": <model>/scorers/<topic>; holds the scorer's place, so it must last
     trigger: str = "0 seconds"
     once: bool = False
-    max_offsets_per_trigger: int = Field(100_000, ge=1)
-    max_age: float = Field(0, ge=0)  # seconds; older versions' answers are marked stale; 0: never
+    max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    max_age: float = Field(default=0, ge=0)  # seconds; older versions' answers are marked stale; 0: never
 
 
 class MetricsOut(Section):

@@ -1,4 +1,4 @@
-"""Where a run begins: version 0 where there is none, else the head, once its topics still hold what follows."""
+"""Where a run begins: at version 0 or at the head, if its topics still hold what follows."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -80,7 +80,8 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
         new, old = learner.options(), head.record.learner
         changes = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
         raise ValueError(
-            f"model {settings.model} was made with {changes or 'other options'}: that takes a new model directory"
+            f"model {settings.model} was made with {changes or 'other options'}: "
+            "that takes a new model directory"
         )
     return learner
 
@@ -92,8 +93,8 @@ def same_schema(settings: Settings, head: Version) -> Schema:
     for name, value in asked.items():
         if recorded.get(name) != value:
             raise ValueError(
-                f"model {settings.model} was made with records.{name} = {recorded.get(name)!r}, now {value!r}: "
-                "that takes a new model directory"
+                f"model {settings.model} was made with records.{name} = {recorded.get(name)!r}, "
+                f"now {value!r}: that takes a new model directory"
             )
     return schema_from(recorded)
 
@@ -116,7 +117,7 @@ def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[
             if begin < first[topic].get(p, 0):
                 lost.setdefault(topic, {})[p] = (begin, first[topic][p])
                 offsets[topic][p] = first[topic][p]
-    events = [{"lost": _spoken(lost)}] if lost else []
+    events: list[dict[str, Any]] = [{"lost": _spoken(lost)}] if lost else []
     events += [{"topic_made_again": topic} for topic in another]
     if events and not settings.train.accept_loss:
         raise DataLoss(_loss(settings, head, lost, another))
@@ -137,7 +138,8 @@ def loss_of(settings: Settings, head: Record, another: list[str]) -> DataLoss:
 
 def _loss(settings: Settings, head: Record, lost: Ranges, another: list[str]) -> str:
     parts = [
-        f"topic {t!r} was deleted and made again: what it held from {_places(head.offsets.get(t, {}))} is gone"
+        f"topic {t!r} was deleted and made again: "
+        f"what it held from {_places(head.offsets.get(t, {}))} is gone"
         for t in another
     ]
     parts += [
@@ -183,8 +185,8 @@ def _look(spark: SparkSession, settings: Settings, say: Say) -> Look:
             break
         if settings.train.once:
             raise ValueError(
-                f"topic {', '.join(settings.train.topics)} has {len(values)} records, and width and classes are "
-                f"taken from {LOOK_LEAST} or more: set records.inputs and records.classes"
+                f"topic {', '.join(settings.train.topics)} has {len(values)} records, and width and classes "
+                f"are taken from {LOOK_LEAST} or more: set records.inputs and records.classes"
             )
         if waited == 0:
             say(f"waiting for records: width and classes are taken from the first {LOOK_RECORDS:,}")

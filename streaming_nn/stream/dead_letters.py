@@ -20,7 +20,7 @@ def ready(kafka: Mapping[str, str], topic: str) -> None:
 
 
 def send(kafka: Mapping[str, str], topic: str, letters: Iterable[Letter]) -> None:
-    """Send the records and wait until the broker has them all; raises ConnectionError when it doesn't take them.
+    """Send the records and wait until the broker has them all; ConnectionError when it doesn't take them.
 
     At least once: a batch that is learned again sends its letters again, and topic, partition and offset in
     the headers tell the doubles.

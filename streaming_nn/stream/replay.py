@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka import topics
 from streaming_nn.log.environment import describe, differences
 from streaming_nn.log.log import Log
-from streaming_nn.log.version import Record, Version
+from streaming_nn.log.version import Record, Version, state_digest
 from streaming_nn.nn.learner import Learner
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
@@ -135,8 +135,6 @@ def _relearn(
 
 def _unchanged(chunk: list[Record], tensors: dict[str, Any]) -> _Relearned:
     """Versions without a record have their parent's state."""
-    from streaming_nn.log.version import state_digest
-
     digest = state_digest(tensors)
     different = next((r.number for r in chunk if r.digest != digest), None)
     return _Relearned(tensors, 0, different)
@@ -180,20 +178,19 @@ def _still_there(kafka: Mapping[str, str], records: list[Record]) -> None:
     for record in records:
         for topic, known in record.topic_ids.items():
             if topic in ids and ids[topic] != known:
-                raise DataLoss(
-                    f"topic {topic!r} was deleted and made again since version {record.number} learned it"
-                )
+                raise DataLoss(f"topic {topic!r} was made again since version {record.number} learned it")
         for topic, ranges in record.ranges.items():
             for p, (a, b) in ranges.items():
                 if a < b and a < first[topic].get(p, 0):
                     raise DataLoss(
-                        f"version {record.number} learned {topic!r} partition {p} from offset {a:,}, and the topic "
-                        f"now begins at {first[topic][p]:,}: replay from a later version (--from)"
+                        f"version {record.number} learned {topic!r} partition {p} from offset {a:,}, and "
+                        f"the topic now begins at {first[topic][p]:,}: replay from a later version (--from)"
                     )
 
 
 def _machine(recorded: Record) -> list[str]:
-    return [str(line) for line in differences(recorded.environment, describe())]
+    now = differences(recorded.environment, describe())
+    return [f"{name} {here!r}, recorded is {then!r}" for name, (then, here) in now.items()]
 
 
 def _reason(log: Log, recorded: Record, result: _Relearned) -> str:

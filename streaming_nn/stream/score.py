@@ -124,7 +124,7 @@ class Scorer:
         return self.version
 
     def _stamp(self, version: Version) -> dict[str, Any]:
-        """What each answer says of its version: number, digest, age in records and in seconds, and if too old."""
+        """What each answer says of its version: number, digest, age in records and seconds, if too old."""
         record = version.record
         age = (datetime.now(UTC) - datetime.fromisoformat(record.written_at)).total_seconds()
         ends = topics.ends(self.settings.kafka, record.offsets)

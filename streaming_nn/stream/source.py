@@ -1,4 +1,4 @@
-"""Kafka as Spark reads it: a stream from the head's offsets, a recorded range again, and what a batch holds."""
+"""Kafka as Spark reads it: a stream from the head's offsets, recorded ranges, and what a batch holds."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -64,9 +64,8 @@ def first_values(
 ) -> list[bytes | None]:
     """Return the values of the first records that the topics still hold."""
     frame = spark.read.format("kafka").options(**_options(kafka)).option("subscribe", ",".join(topics)).load()
-    return [
-        None if row.value is None else bytes(row.value) for row in frame.select("value").limit(rows).collect()
-    ]
+    values = [row.value for row in frame.select("value").limit(rows).collect()]
+    return [None if value is None else bytes(value) for value in values]
 
 
 def in_order(frame: DataFrame) -> DataFrame:
@@ -91,7 +90,7 @@ def by_version(frame: DataFrame, spans: Mapping[int, Ranges]) -> DataFrame:
 
 
 def planned(checkpoint: Path, batch_id: int, before: Offsets) -> Ranges:
-    """What micro-batch `batch_id` holds, from Spark's own write-ahead plan of it; `before` is where it begins.
+    """What micro-batch `batch_id` holds, by Spark's own write-ahead plan; `before` is where it begins.
 
     A partition that `before` doesn't know is new: Spark reads it from its first offset, which is 0 (it fails
     with data loss otherwise).

@@ -139,7 +139,7 @@ class Trainer:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def _cause(self, error: PySparkException) -> BaseException:
-        """Our own error where the batch raised one, else Spark's in one line, with the ways on if data is lost."""
+        """Our own error where the batch raised one, else Spark's in one line; the ways on if data is lost."""
         if self.failure is not None:
             return self.failure
         text = str(error)
@@ -177,6 +177,8 @@ class Trainer:
         with clock.timed("learn"):
             learned = self._learn(frame)  # 2
         fault.point("learned")
+        if not self._anything(ranges):
+            return  # a query's first batch may be empty: there is nothing to commit
         self._judge(learned)  # 3
         with clock.timed("dead_letters"):
             self._send(learned.letters)  # 4
@@ -185,6 +187,9 @@ class Trainer:
         fault.point("before-append")
         self._append(ranges, learned, clock.seconds)  # 6
         fault.point("appended")
+
+    def _anything(self, ranges: Ranges) -> bool:
+        return bool(self.events) or any(a < b for ps in ranges.values() for a, b in ps.values())
 
     def _ranges(self, batch_id: int) -> Ranges:
         before = self.position or source.begun(self.checkpoint)
@@ -221,7 +226,8 @@ class Trainer:
         if received >= JUDGED and rejected > self.settings.train.max_rejected * received:
             raise Breaker(
                 f"{rejected:,} of {received:,} records can't be learned ({reasons}), more than "
-                f"train.max_rejected = {self.settings.train.max_rejected:g} allows: is the schema right? {safe}"
+                f"train.max_rejected = {self.settings.train.max_rejected:g} allows: is the schema right? "
+                f"{safe}"
             )
         self.judged = [0, 0] if received >= JUDGED else [received, rejected]
 
@@ -275,7 +281,7 @@ class _Clock:
 
 
 def _without_spark(error: BaseException) -> BaseException:
-    """Spark's errors carry a page of JVM frames: keep what happened. Ours are kept as they are."""
+    """Keep what happened of Spark's errors, which carry a page of JVM frames; ours stay as they are."""
     if not isinstance(error, PySparkException):
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -289,7 +295,7 @@ def train(
     say: Say = lambda line: None,
     begun: Callable[[Trainer], None] = lambda trainer: None,
 ) -> Trainer:
-    """Learn until stopped (Ctrl-C), or with `once` until all that is there is learned. Raises as `Trainer`."""
+    """Learn until stopped by Ctrl-C, or with `once` all that is there. Raises as `Trainer` does."""
     trainer = Trainer(spark, settings, say=say)
     begun(trainer)
     trainer.start()

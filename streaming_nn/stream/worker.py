@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,7 +187,7 @@ def _by_version(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Rec
         if not len(versions):
             continue
         cuts = [0, *(np.flatnonzero(np.diff(versions)) + 1).tolist(), len(versions)]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             yield int(versions[start]), batch.slice(start, stop - start)
 
 
