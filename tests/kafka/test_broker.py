@@ -1,0 +1,145 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.broker import Broker, _command_of, _java_properties
+from streaming_nn.kafka.options import for_python
+
+SASL = {
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "listener.name.client.plain.sasl.jaas.config": (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        'username="broker" password="own" user_broker="own" user_me="say \\"päss\\\\word\\"";'
+    ),
+}
+ME = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "me",
+    "sasl.password": 'say "päss\\word"',
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A broker's folder that the tests below use one after another: formatting one takes a second."""
+    return tmp_path_factory.mktemp("folder")
+
+
+def gone(pid: int, within: float = 10) -> bool:
+    deadline = time.monotonic() + within
+    while _command_of(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not _command_of(pid)
+
+
+def values(options: dict[str, str], topic: str, count: int) -> list[bytes]:
+    kwargs = for_python(options, KafkaConsumer)
+    consumer = KafkaConsumer(topic, auto_offset_reset="earliest", consumer_timeout_ms=10_000, **kwargs)
+    read = [next(consumer).value for _ in range(count)]
+    consumer.close()
+    return read
+
+
+def test_a_restart_keeps_port_and_data_and_a_stop_leaves_nothing(folder: Path) -> None:
+    with Broker.start(folder) as broker:
+        options = {"bootstrap.servers": broker.bootstrap}
+        connection = topics.Topics(options)
+        connection.create("t", partitions=2)
+        identity = connection.ids(["t"])
+        producer = KafkaProducer(**for_python(options, KafkaProducer))
+        producer.send("t", b"before", partition=1).get(10)
+        producer.close()
+
+        found = Broker.find(folder)
+        assert found is not None
+        assert (found.pid, found.bootstrap) == (broker.pid, broker.bootstrap)
+        with pytest.raises(RuntimeError, match=f"held by a running broker .pid {broker.pid}, 127.0.0.1"):
+            Broker.start(folder)
+        assert os.getsid(broker.pid) != os.getsid(0)  # out of reach of a terminal's Ctrl-C
+        assert broker.log.exists()
+        found.stop()  # by another object than the one that has started it
+        assert not broker.running
+    assert gone(broker.pid)
+    assert Broker.find(folder) is None
+    broker.stop()
+
+    with Broker.start(folder) as again:
+        assert again.bootstrap == broker.bootstrap
+        assert connection.ids(["t"]) == identity  # the connection of before has survived
+        assert connection.ends(["t"]) == {"t": {0: 0, 1: 1}}
+        assert values(options, "t", 1) == [b"before"]
+        connection.close()
+
+
+def test_sasl_through_the_same_options_as_java(tmp_path: Path) -> None:
+    with Broker.start(tmp_path, properties=SASL) as broker:
+        options = {"bootstrap.servers": broker.bootstrap, **ME}
+        topics.create(options, "t")
+        producer = KafkaProducer(**for_python(options, KafkaProducer))
+        producer.send("t", b"secret").get(10)
+        producer.close()
+        assert values(options, "t", 1) == [b"secret"]
+        assert (tmp_path / "server.properties").stat().st_mode & 0o077 == 0
+        with pytest.raises((PermissionError, ConnectionError), match=broker.bootstrap) as error:
+            topics.Topics({**options, "sasl.password": "wrong"}, patience=2)
+        assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_when_the_parent_dies(folder: Path, detached: bool) -> None:
+    program = (
+        "import sys, time; from streaming_nn.kafka.broker import Broker; "
+        f"print(Broker.start({str(folder)!r}, detached={detached}).pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    if detached:
+        assert not gone(pid, within=1)
+        broker = Broker.find(folder)
+        assert broker is not None
+        assert topics.ids({"bootstrap.servers": broker.bootstrap}, []) == {}
+        broker.stop()
+    assert gone(pid)
+    assert Broker.find(folder) is None
+
+
+def test_a_taken_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(OSError, match=f"port must be free on 127.0.0.1; {port} is taken"):
+            Broker.start(tmp_path, port=port)
+
+
+def test_a_broker_that_dies_says_why(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"Invalid value many for configuration num.io.threads"):
+        Broker.start(folder, properties={"num.io.threads": "many"})
+    assert Broker.find(folder) is None
+
+
+def test_a_stranger_with_the_pid_of_before(tmp_path: Path) -> None:
+    (tmp_path / "broker.json").write_text(f'{{"pid": {os.getpid()}, "port": 1, "controller_port": 2}}')
+    assert Broker.find(tmp_path) is None
+
+
+def test_properties_that_are_the_brokers_own(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"properties must leave .* to the broker; got listeners"):
+        Broker.start(tmp_path, properties={"listeners": "CLIENT://0.0.0.0:9092"})
+    with pytest.raises(ValueError, match="must have no comma"):
+        Broker.start(tmp_path / "a,b")
+
+
+def test_values_of_java_properties() -> None:
+    assert _java_properties({"a": "back\\slash\nline ä"}) == "a=back\\\\slash\\nline \\u00e4\n"
