@@ -1,1 +1,1 @@
-"""What follows the log: each reads versions in order, keeps its own place, and can fail without stopping learning."""
+"""What follows the log: each reads versions in order, keeps its own place, and never stops learning."""

@@ -1,0 +1,182 @@
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streaming_nn.followers import follower as module
+from streaming_nn.followers.follower import Followers
+from streaming_nn.log.log import Log, child
+from streaming_nn.log.version import Record, Version
+
+
+class Sink:
+    """A follower in memory that can be down."""
+
+    def __init__(self, name: str = "sink") -> None:
+        self.name = name
+        self.seen: list[int] = []
+        self.down = False
+        self.tries = self.closed = 0
+
+    def place(self) -> int:
+        return self.seen[-1] if self.seen else -1
+
+    def follow(self, record: Record) -> None:
+        self.tries += 1
+        if self.down:
+            raise ConnectionError("no broker answers\nat length")
+        self.seen.append(record.number)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def fill(log: Log, count: int) -> None:
+    head = log.head_number()
+    number = -1 if head is None else head
+    for _ in range(count):
+        record = child(log.record(number), log.sha256(number)) if number >= 0 else Record(0, kind="initial")
+        log.append(Version(record, {}))
+        number += 1
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL", 0.005)
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
+
+
+def test_each_follower_gets_every_version_in_order_from_its_own_place(tmp_path: Path) -> None:
+    fill(log := Log(tmp_path), 3)
+    new, old = Sink(), Sink()
+    old.seen = [0, 1]
+    followers = Followers(log, [new, old])
+    fill(log, 4)
+    assert followers.stop(drain=10)
+    assert new.seen == old.seen == list(range(7))
+    assert new.closed == old.closed == 1
+
+
+def test_what_was_appended_before_stop_is_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL", 60.0)  # so that only the end of the wait can bring it
+    log, sink = Log(tmp_path), Sink()
+    followers = Followers(log, [sink])
+    time.sleep(0.05)
+    fill(log, 5)
+    assert followers.stop(drain=10)
+    assert sink.seen == list(range(5))
+
+
+def test_a_follower_that_is_down_is_said_once_holds_nobody_up_and_catches_up(tmp_path: Path) -> None:
+    log, said = Log(tmp_path), list[str]()
+    good, bad = Sink("good"), Sink("bad")
+    followers = Followers(log, [good, bad], said.append)
+    for _ in range(2):  # two outages
+        bad.down = True
+        fill(log, 5)
+        until(lambda: good.seen == list(range(log.head_number() + 1)) and bad.tries > 3)
+        bad.tries, bad.down = 0, False
+        until(lambda: bad.seen == good.seen)
+    assert followers.stop(drain=10)
+    assert said == [
+        "bad: ConnectionError: no broker answers; learning goes on, trying again",
+        "bad: goes on after version 0",
+        "bad: ConnectionError: no broker answers; learning goes on, trying again",
+        "bad: goes on after version 5",
+    ]
+
+
+def test_waits_grow_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    enough = threading.Event()
+
+    def pause(self: object, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 9:
+            enough.set()
+        time.sleep(0.001)
+
+    monkeypatch.setattr(module._End, "pause", pause)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.5)
+    fill(log := Log(tmp_path), 1)
+    sink = Sink()
+    sink.down = True
+    followers = Followers(log, [sink])
+    assert enough.wait(10)
+    assert not followers.stop()
+    assert waits[:9] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
+
+
+def test_the_end_does_not_wait_longer_than_the_drain_and_says_what_stays(tmp_path: Path) -> None:
+    said: list[str] = []
+    fill(log := Log(tmp_path), 4)
+    sink = Sink()
+    sink.down = True
+    followers = Followers(log, [sink], said.append)
+    until(lambda: sink.tries > 0)
+    began = time.monotonic()
+    assert not followers.stop(drain=0.3)
+    assert 0.25 < time.monotonic() - began < 3
+    assert not followers.stop()
+    assert said[-1] == "sink: versions 0 to 3 are left to the next run"
+    assert sum("left to" in line for line in said) == 1
+
+
+def test_a_sink_that_hangs_is_left_behind(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Hanging(Sink):
+        def follow(self, record: Record) -> None:
+            release.wait(30)
+
+    said: list[str] = []
+    fill(log := Log(tmp_path), 1)
+    followers = Followers(log, [Hanging()], said.append)
+    began = time.monotonic()
+    assert not followers.stop(drain=0.1)
+    assert time.monotonic() - began < 3
+    release.set()
+
+
+def test_a_drain_goes_on_trying(tmp_path: Path) -> None:
+    fill(log := Log(tmp_path), 3)
+    sink = Sink()
+    sink.down = True
+    followers = Followers(log, [sink])
+    until(lambda: sink.tries > 0)
+    threading.Timer(0.2, lambda: setattr(sink, "down", False)).start()
+    assert followers.stop(drain=10)
+    assert sink.seen == [0, 1, 2]
+
+
+def test_a_damaged_version_is_not_passed_over(tmp_path: Path) -> None:
+    fill(log := Log(tmp_path), 4)
+    good = log.path(2).read_bytes()
+    log.path(2).write_bytes(good[:100])
+    said, sink = list[str](), Sink()
+    followers = Followers(log, [sink], said.append)
+    until(lambda: bool(said))
+    assert sink.seen == [0, 1]
+    assert "000000000002.safetensors is damaged" in said[0]
+    log.path(2).write_bytes(good)
+    assert followers.stop(drain=10)
+    assert sink.seen == [0, 1, 2, 3]
+
+
+def test_a_place_that_the_log_does_not_have_is_said(tmp_path: Path) -> None:
+    fill(log := Log(tmp_path), 2)
+    said, sink = list[str](), Sink()
+    sink.seen = [7]
+    followers = Followers(log, [sink], said.append)
+    until(lambda: bool(said))
+    followers.stop()
+    assert "its place is version 7, which this log doesn't have" in said[0]

@@ -1,0 +1,38 @@
+import json
+import re
+
+from streaming_nn.followers.line import line, text
+from streaming_nn.log.version import Record
+
+RECORD = Record(
+    3,
+    learner={"kind": "mlp", "mini_batch": 8},
+    offsets={"t": {0: 5, 10: 6}},
+    ranges={"t": {0: (1, 5)}},
+    metrics={"loss": float("nan")},
+    written_by={"host": "h", "run": "blue"},
+    written_at="2025-01-02T03:04:05Z",
+    digest="ab",
+)
+
+
+def test_it_says_what_a_dashboard_needs() -> None:
+    told = json.loads(text(RECORD))
+    assert told["number"] == 3
+    assert told["mini_batch"] == 8
+    assert told["run"] == "blue"
+    assert told["offsets"] == {"t": {"0": 5, "10": 6}}
+    assert told["ranges"] == {"t": {"0": [1, 5]}}
+    assert told["metrics"] == {"loss": None}
+    assert told["taken_from"] is None
+    assert json.loads(text(Record(4, kind="rolled-back", taken_from=0)))["taken_from"] == 0
+    assert json.loads(text(Record(0)))["mini_batch"] is None
+
+
+def test_every_key_is_described() -> None:
+    described = set(re.findall(r"`(\w+)`", line.__doc__ or ""))
+    assert line(RECORD).keys() == described - {"learned_again"}
+
+
+def test_the_name_of_the_machine_is_not_told() -> None:
+    assert b'"h"' not in text(RECORD)
