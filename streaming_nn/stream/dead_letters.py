@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -12,29 +13,43 @@ from streaming_nn.kafka.options import for_python
 from streaming_nn.stream.worker import Letter
 
 PREFIX = "streaming_nn."  # of our headers
+PATIENCE = 60  # seconds until records that the broker did not take stop the run
 
 
-def ready(kafka: Mapping[str, str], topic: str) -> None:
-    """Make the topic where there is none: a run must not find that out at the first bad record."""
-    topics.create(kafka, topic, exist_ok=True)
-
-
-def send(kafka: Mapping[str, str], topic: str, letters: Iterable[Letter]) -> None:
-    """Send the records and wait until the broker has them all; ConnectionError when it doesn't take them.
+class DeadLetters:
+    """The dead-letter topic, made where there is none: a run must not find that out at the first bad record.
 
     At least once: a batch that is learned again sends its letters again, and topic, partition and offset in
     the headers tell the doubles.
     """
-    producer = KafkaProducer(**for_python(kafka, KafkaProducer), acks="all", retries=10)
-    try:
-        sent = [producer.send(topic, key=x.key, value=x.value, headers=headers(x)) for x in letters]
-        producer.flush(timeout=60)
-        for future in sent:
-            future.get(timeout=60)
-    except KafkaError as error:
-        raise ConnectionError(f"dead letters could not be sent to {topic!r}: {error}") from None
-    finally:
-        producer.close(timeout=5)
+
+    def __init__(self, kafka: Mapping[str, str], topic: str) -> None:
+        self.kafka, self.topic = kafka, topic
+        self._producer: Any = None  # from the first letter on: connecting costs a tenth of a second
+        topics.create(kafka, topic, exist_ok=True)
+
+    def send(self, letters: Iterable[Letter]) -> None:
+        """Send records and wait until the broker has them all; ConnectionError when it doesn't take them."""
+        try:
+            if self._producer is None:
+                self._producer = KafkaProducer(
+                    **for_python(self.kafka, KafkaProducer), acks="all", retries=10
+                )
+            futures = [
+                self._producer.send(self.topic, key=x.key, value=x.value, headers=headers(x)) for x in letters
+            ]
+            self._producer.flush(timeout=PATIENCE)
+            for future in futures:
+                future.get(timeout=PATIENCE)
+        except KafkaError as error:
+            self.close()
+            raise ConnectionError(f"dead letters could not be sent to {self.topic!r}: {error}") from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close(timeout=5)
 
 
 def headers(letter: Letter) -> list[tuple[str, bytes]]:

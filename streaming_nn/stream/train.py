@@ -24,8 +24,9 @@ from streaming_nn.nn import metrics
 from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.tensors import unflatten
 from streaming_nn.settings import Settings
-from streaming_nn.stream import begin, dead_letters, fault, source
+from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
+from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from
 
@@ -72,7 +73,7 @@ class Trainer:
         self.log = Log(settings.model)
         self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
         self.topics.ids(settings.train.topics)  # they must be there before anything is written
-        dead_letters.ready(settings.kafka, settings.train.dead_letters)
+        self.dead_letters = DeadLetters(settings.kafka, settings.train.dead_letters)
         head = self.log.head() or begin.first_version(spark, settings, self.log, learner, self.run, say)
         self.learner = begin.continued(settings, head, learner)
         self.schema = begin.same_schema(settings, head)
@@ -135,6 +136,7 @@ class Trainer:
 
     def _close(self) -> None:
         self.topics.close()
+        self.dead_letters.close()
         if self.query is not None:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
@@ -181,7 +183,8 @@ class Trainer:
             return  # a query's first batch may be empty: there is nothing to commit
         self._judge(learned)  # 3
         with clock.timed("dead_letters"):
-            self._send(learned.letters)  # 4
+            if learned.letters:
+                self.dead_letters.send(learned.letters)  # 4
         fault.point("dead-letters-sent")
         self._same_topics()  # 5
         fault.point("before-append")
@@ -230,10 +233,6 @@ class Trainer:
                 f"{safe}"
             )
         self.judged = [0, 0] if received >= JUDGED else [received, rejected]
-
-    def _send(self, letters: list[Letter]) -> None:
-        if letters:
-            dead_letters.send(self.settings.kafka, self.settings.train.dead_letters, letters)
 
     def _same_topics(self) -> None:
         # Spark raises nothing when a topic was deleted, made again and filled past our offsets
