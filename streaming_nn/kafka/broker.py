@@ -50,6 +50,8 @@ DEFAULTS = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    "broker.session.timeout.ms": "3000",  # a broker that was killed waits as long at its next start
+    "broker.heartbeat.interval.ms": "500",
     "log.cleaner.dedupe.buffer.size": "16777216",  # of a heap of 512 MB
     "log.retention.ms": "-1",  # a past that is deleted can't be learned again
     "num.network.threads": "2",
@@ -106,15 +108,15 @@ class Broker:
         """
         home = Path(directory).expanduser().resolve()
         own_properties = _properties(home, properties or {})
-        classpath = os.pathsep.join(map(str, jars.broker()))
+        program = [str(java.find()), *JVM, *LOGGING, "-cp", os.pathsep.join(map(str, jars.broker()))]
         home.mkdir(parents=True, exist_ok=True)
         with _starting(home):
             address = _ports(home, port)
             _write_private(
                 home / "server.properties", _java_properties({**own_properties, **_listeners(address)})
             )
-            _format(home, classpath)
-            broker = cls._launch(home, address, classpath, detached)
+            _format(home, program)
+            broker = cls._launch(home, address, program, detached)
             try:
                 broker._await(timeout)
             except BaseException:
@@ -123,11 +125,11 @@ class Broker:
         return broker
 
     @classmethod
-    def _launch(cls, home: Path, address: Address, classpath: str, detached: bool) -> Self:
+    def _launch(cls, home: Path, address: Address, program: list[str], detached: bool) -> Self:
         log = home / "broker.log"
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(home / "broker.log.1")
-        command = [java.find(), *JVM, *LOGGING, "-cp", classpath, "kafka.Kafka", home / "server.properties"]
+        command = [*program, "kafka.Kafka", str(home / "server.properties")]
         with log.open("ab") as file:
             began = file.tell()
             process = _spawn(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
@@ -218,7 +220,7 @@ class Broker:
         return f"Broker({str(self.directory)!r}, {self.bootstrap!r}, pid={self.pid})"
 
 
-def _spawn(command: list[Any], **streams: Any) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
     """A process in a session of its own, which a terminal's Ctrl-C does not reach."""
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
     return subprocess.Popen(command, start_new_session=True, **streams)
@@ -294,14 +296,13 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _format(home: Path, classpath: str) -> None:
+def _format(home: Path, program: list[str]) -> None:
     """Give a new folder its cluster id, as Kafka asks for."""
     if (home / "data" / "meta.properties").exists():
         return
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = [str(java.find()), *JVM, *LOGGING, "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    # The id follows a "=", since a random one can begin with "-".
-    tool += [f"--cluster-id={cluster}", "--config", str(home / "server.properties")]
+    tool = [*program, "kafka.tools.StorageTool", "format", "--config", str(home / "server.properties")]
+    tool += [f"--cluster-id={cluster}"]  # with "=", since a random id can begin with "-"
     ran = subprocess.run(tool, capture_output=True)
     if ran.returncode:
         raise RuntimeError(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -141,13 +142,20 @@ def _alone(lock: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _say(f"waiting for another process that fetches {lock.stem}")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _install(name: str, home: Path, wanted: dict[str, str]) -> None:
     """Download aside, verify, and only then move into place."""
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=home.parent) as folder:
+    for left in home.parent.glob(f".{name}-*"):
+        if left.stat().st_mtime < time.time() - 3600:  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as folder:
         fetched = Path(folder, "jars")
         _download(name, [coordinates(path) for path in wanted], Path(folder))
         for path, digest in wanted.items():
