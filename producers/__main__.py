@@ -135,7 +135,9 @@ def _pairs(what: str, texts: list[str]) -> dict[str, str]:
 
 def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
     """Return kafka-python's options: the settings' [kafka] table, overridden by the flags."""
-    from streaming_nn.kafka.options import for_python
+    from kafka import KafkaProducer
+
+    from streaming_nn.kafka.options import flat, for_python
 
     table: dict[str, Any] = {}
     if config.is_file():
@@ -143,10 +145,8 @@ def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
             table = tomllib.loads(config.read_text(encoding="utf-8")).get("kafka", {})
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{config} is no TOML: {error}") from None
-    kafka: dict[str, Any] = for_python(
-        {"bootstrap.servers": "localhost:9092"} | table | _pairs("--kafka", texts)
-    )
-    return kafka
+    given = flat(table) | _pairs("--kafka", texts)
+    return for_python({"bootstrap.servers": "localhost:9092"} | given, KafkaProducer)
 
 
 def _run(

@@ -26,8 +26,8 @@ def installed() -> bool:
 def taker(schema: Schema, keys: list[str]) -> Callable[[bytes], Taken | None] | None:
     """Return what takes records with these keys apart; what it doesn't take gives None.
 
-    `keys` are those of an accepted record. None in place of the function: nothing here is for simdjson, as fields
-    of one number each are read as fast by the decoder.
+    `keys` are those of an accepted record. None in place of the function: nothing here is for simdjson; the
+    decoder reads fields of one number each as fast.
     """
     name, inputs = schema.features, schema.inputs
     if not isinstance(name, str) or name not in keys:
