@@ -48,7 +48,7 @@ def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(
     sink.follow(record(1))
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    for size in range(len(whole)):
+    for size in range(0, len(whole), 5):
         path.write_bytes(whole[:size])
         assert JsonLines(path).place() == (0 if size >= first else -1)
         assert path.read_bytes() == whole[: first if size >= first else 0]

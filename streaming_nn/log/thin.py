@@ -1,0 +1,46 @@
+"""Retention: old versions give their tensors up and stay as records, so that no number is ever freed."""
+
+from streaming_nn.log import files
+from streaming_nn.log.log import Log
+from streaming_nn.log.tags import tags
+from streaming_nn.log.version import Damaged, decode, stub
+
+
+def thin(
+    log: Log, keep_last: int, keep_tagged: bool = True, every: int | None = None, since: int = 1
+) -> list[int]:
+    """Take the tensors of old versions away; return which. Their records stay, and so do their numbers.
+
+    Kept are the last `keep_last` (at least 1: never the head), each `every`-th number, tagged ones, and each
+    version that can't be learned again from the stream: the initial, rolled-back and repaired ones. A trainer
+    that calls this after every append gives `since` the head minus a little more than `keep_last`, so that it
+    costs the same however long the log is.
+
+    Damaged: a file is not whole. It is left as it is for `repair`; the others were thinned.
+    """
+    if keep_last < 1 or (every is not None and every < 1):
+        raise ValueError(f"keep_last and every must be at least 1; got {keep_last} and {every}")
+    head = log.head_number()
+    keep = set(tags(log).values()) if keep_tagged else set()
+    thinned, damaged = [], []
+    for number in range(max(since, 1), (head if head is not None else 0) - keep_last + 1):
+        if number in keep or (every and number % every == 0):
+            continue
+        try:
+            if _thin(log, number):
+                thinned.append(number)
+        except Damaged as e:
+            damaged.append(str(e))
+    if damaged:
+        raise Damaged("; ".join(damaged))
+    return thinned
+
+
+def _thin(log: Log, number: int) -> bool:
+    record = log.record(number)
+    if record.kind != "learned" or not record.kept:
+        return False
+    data = files.read(log.path(number))
+    decode(data, number, str(log.path(number)))  # a stub says that its original was whole
+    files.replace(log.path(number), stub(data))
+    return True

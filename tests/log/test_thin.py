@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+from logs import AT, BY, filled, learn
+
+from streaming_nn.log import files
+from streaming_nn.log.log import Log
+from streaming_nn.log.repair import check
+from streaming_nn.log.rollback import rollback
+from streaming_nn.log.tags import tag
+from streaming_nn.log.thin import thin
+from streaming_nn.log.version import Damaged
+
+
+def kept(log: Log) -> list[int]:
+    return [number for number in log.numbers() if log.record(number).kept]
+
+
+def test_the_last_ones_the_tagged_each_nth_and_the_initial_one_are_kept(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 12)
+    tag(log, "best", 3)
+    assert thin(log, keep_last=2, every=4) == [1, 2, 5, 6, 7, 9]
+    assert kept(log) == [0, 3, 4, 8, 10, 11]
+    assert thin(log, keep_last=2, every=4) == []
+    assert thin(log, keep_last=1, keep_tagged=False) == [3, 4, 8, 10]
+    assert kept(log) == [0, 11]
+
+
+def test_history_stays_whole_and_learning_goes_on(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 6)
+    before = [(log.record(n).rows, log.record(n).digest, log.sha256(n)) for n in log.numbers()]
+    thin(log, keep_last=1)
+    assert [(log.record(n).rows, log.record(n).digest, log.sha256(n)) for n in log.numbers()] == before
+    again = Log(tmp_path)
+    learn(again)
+    thin(again, keep_last=1)
+    learn(again)
+    assert check(again) == []
+    assert again.numbers() == list(range(8))
+    assert not [name for name in files.names(log.versions) if name.endswith(files.ASIDE)]
+
+
+def test_the_head_is_never_thinned(tmp_path: Path) -> None:
+    for count in (0, 1, 2):
+        log = filled(Log(tmp_path / str(count)), count)
+        assert thin(log, keep_last=1) == []
+    with pytest.raises(ValueError, match="keep_last and every must be at least 1; got 0"):
+        thin(log, keep_last=0)
+
+
+def test_what_can_not_be_learned_again_is_kept(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 5)
+    rollback(log, 2, BY, AT)
+    filled(log, 3)
+    assert thin(log, keep_last=1) == [1, 2, 3, 4, 6, 7]
+    assert kept(log) == [0, 5, 8]
+
+
+def test_a_damaged_version_is_left_and_said_and_the_others_thinned(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 6)
+    broken = bytearray(log.path(2).read_bytes())
+    broken[-1] ^= 1
+    log.path(2).write_bytes(broken)
+    with pytest.raises(Damaged, match="000000000002"):
+        thin(log, keep_last=2)
+    assert log.path(2).read_bytes() == bytes(broken)
+    assert [log.record(n).kept for n in (1, 3)] == [False, False]
+
+
+def test_a_trainer_thins_after_every_append_at_the_same_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(Log(tmp_path), 10)
+    looks: list[int] = []
+    record = Log.record
+    monkeypatch.setattr(Log, "record", lambda self, n: looks.append(n) or record(self, n))
+    for _ in range(5):
+        head = learn(log).number
+        looks.clear()
+        thin(log, keep_last=3, since=head - 5)
+        assert len(looks) == 3
+    assert [n for n in range(5, 15) if record(log, n).kept] == [12, 13, 14]
