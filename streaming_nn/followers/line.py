@@ -4,6 +4,20 @@ from typing import Any
 
 from streaming_nn.log.version import Record, to_text
 
+CONFUSION_CLASSES = 32  # six matrices of so many classes are 50 kB of JSON; a Kafka record holds 1 MB
+TOLD = [
+    "number",
+    "kind",
+    "written_at",
+    "rows",
+    "rejected",
+    "ranges",
+    "offsets",
+    "seconds",
+    "events",
+    "digest",
+]
+
 
 def line(record: Record) -> dict[str, Any]:
     """Return what a dashboard needs of a version; keys are only ever added.
@@ -18,28 +32,26 @@ def line(record: Record) -> dict[str, Any]:
     - `ranges`: {topic: {partition: [from, until)}} of this batch
     - `offsets`: {topic: {partition: next}} after it
     - `mini_batch`: rows a step learned from, without which no accuracy can be compared; null if not known
-    - `metrics`: {"prequential", "served": {"window", "fading", "total": {...}}, "baselines", "rows"}
+    - `metrics`: {"prequential", "served": {"window", "fading", "total": {...}}, "baselines", "rows"};
+      confusion matrices of more than 32 classes do not fit into a Kafka record, and are in the version only
     - `seconds`: {step of the micro-batch: how long}, so rows["received"] / seconds["learn"] is the rate
     - `events`: what happened in it: drift, a member restarted, a rollback
     - `digest`: of the weights and all other state, the first 12 characters name it in predictions
     """
     values = record.to_json()
-    told = (
-        "number",
-        "kind",
-        "written_at",
-        "rows",
-        "rejected",
-        "ranges",
-        "offsets",
-        "metrics",
-        "seconds",
-        "events",
-    )
-    return {name: values[name] for name in (*told, "digest")} | {
+    return {name: values[name] for name in TOLD} | {
         "taken_from": record.taken_from if record.taken_from >= 0 else None,
         "run": record.written_by.get("run"),
         "mini_batch": record.learner.get("mini_batch"),
+        "metrics": _small(record.metrics),
+    }
+
+
+def _small(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _small(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if not (name == "confusion" and len(value) > CONFUSION_CLASSES)
     }
 
 

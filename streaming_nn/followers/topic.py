@@ -59,7 +59,7 @@ class MetricsTopic:
             try:
                 topics.partitions([self._topic])
             except LookupError:
-                topics.create(self._topic, 1, {"cleanup.policy": "compact"}, exist_ok=True)
+                topics.create(self._topic, 1, {"cleanup.policy": "compact,delete"}, exist_ok=True)
 
     def close(self) -> None:
         """Let go of the connection."""

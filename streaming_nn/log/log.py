@@ -80,7 +80,8 @@ class Log:
                 return self.read(number)
             except LookupError:  # thinned just now, so there is a newer one
                 if self.head_number() == number:
-                    raise
+                    lacks = f"version {number} is the newest of {self.directory}, and its tensors are gone"
+                    raise Damaged(f"{lacks}; {self._last_good(number)}") from None
             except Damaged as e:
                 raise Damaged(f"{e}; {self._last_good(number)}") from None
         return None

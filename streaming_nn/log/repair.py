@@ -45,6 +45,9 @@ def check(log: Log, since: int = 0) -> list[Finding]:
         elif not isinstance(before, ValueError):
             findings += [Finding(number, what, lost=False) for what in _doubts(log, record, before)]
         before = record
+    if isinstance(before, Record) and not before.kept:
+        what = f"version {before.number} is the newest, and its tensors are gone"
+        findings.append(Finding(before.number, what, lost=True))
     return findings + list(_tag_doubts(log))
 
 

@@ -1,8 +1,12 @@
 import json
 import re
 
+import numpy as np
+import pytest
+
 from streaming_nn.followers.line import line, text
 from streaming_nn.log.version import Record
+from streaming_nn.nn import metrics
 
 RECORD = Record(
     3,
@@ -27,6 +31,19 @@ def test_it_says_what_a_dashboard_needs() -> None:
     assert told["taken_from"] is None
     assert json.loads(text(Record(4, kind="rolled-back", taken_from=0)))["taken_from"] == 0
     assert json.loads(text(Record(0)))["mini_batch"] is None
+
+
+@pytest.mark.parametrize(("classes", "there"), [(3, True), (32, True), (33, False)])
+def test_only_confusion_matrices_that_fit_into_a_kafka_record_are_told(classes: int, there: bool) -> None:
+    answers = np.full((2, classes), 1 / classes, np.float32)
+    seen = metrics.report(metrics.update(metrics.init(classes), np.zeros(2, np.int32), answers, answers))
+    told = json.loads(text(Record(1, metrics=seen)))["metrics"]
+    assert told.keys() == seen.keys()
+    for face in ("prequential", "served"):
+        for scope in ("window", "fading", "total"):
+            missing = seen[face][scope].keys() - told[face][scope].keys()
+            assert missing == (set() if there else {"confusion"})
+    assert "confusion" in seen["served"]["total"]
 
 
 def test_every_key_is_described() -> None:

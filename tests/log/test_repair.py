@@ -116,6 +116,19 @@ def test_several_lost_at_the_end(tmp_path: Path) -> None:
     assert check(log) == []
 
 
+def test_newer_versions_deleted_down_to_a_thinned_one(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 6)
+    thin(log, keep_last=2, every=3)
+    log.path(5).unlink()
+    log.path(4).unlink()
+    log.path(3).unlink()
+    with pytest.raises(Damaged, match=r"version 2 is the newest .* the last good version is 0"):
+        Log(tmp_path).head()
+    assert [(f.number, f.lost) for f in check(log)] == [(2, True)]
+    assert repair(Log(tmp_path), BY, AT) == Repair([], [], 0, 3)
+    assert check(log) == []
+
+
 def test_a_missing_number_is_taken_again(tmp_path: Path) -> None:
     log = filled(Log(tmp_path), 6)
     log.path(1).unlink()
