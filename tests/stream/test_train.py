@@ -1,0 +1,281 @@
+"""The trainer on a real broker: every record counts once, and what can't be right stops the run."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import (
+    SCHEMA,
+    fill,
+    labeled,
+    learn,
+    learned_ranges,
+    read,
+    records_of,
+    rows_of,
+    seamless,
+    settings_of,
+)
+from kafka import KafkaAdminClient, TopicPartition
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.log import Log
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.settings import Settings
+from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.replay import verify
+from streaming_nn.stream.train import Breaker, Trainer
+
+MALFORMED: list[tuple[bytes | None, str]] = [
+    (b"{not json", "not JSON"),
+    (b'{"features": [1, 2], "label": 1}', "wrong width"),
+    (b'{"label": 1}', "field missing"),
+    (b'{"features": [1, 2, 3], "label": 7}', "label not in classes"),
+    (None, "no value"),
+]
+HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
+
+
+def running(spark: SparkSession, settings: Settings) -> Trainer:
+    """A trainer that goes on until it is stopped."""
+    asked = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
+    trainer = Trainer(spark, settings.model_copy(update={"train": asked}))
+    trainer.start()
+    return trainer
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("rows", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(2500))
+    keys = [b"key-0", b"", None, b"\xff", b"key-4"]
+    fill(broker.options, topic, [v for v, _ in MALFORMED], None, keys, [HEADERS, [], HEADERS])
+    learn(spark, settings)
+
+    assert rows_of(settings.model) == {"received": 2505, "trained": 2500, "skipped": 0, "rejected": 5}
+    records = records_of(settings.model)
+    assert len(records) > 3, "one micro-batch would prove little"
+    assert sum((Counter(r.rejected) for r in records), Counter()) == Counter(w for _, w in MALFORMED)
+    assert [r.metrics["prequential"]["total"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
+    assert records[-1].metrics["rows"] == 2500
+
+    sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
+    letters = read(broker.options, settings.train.dead_letters)
+    reasons = {value: reason for value, reason in MALFORMED}
+    assert Counter(x.value for x in letters) == Counter(list(reasons))
+    for letter in letters:
+        ours = dict((k, v.decode()) for k, v in letter.headers if k.startswith("streaming_nn."))
+        assert ours.pop("streaming_nn.topic") == topic
+        assert ours.pop("streaming_nn.reason") == reasons[letter.value]
+        place = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
+        assert not ours
+        source = sources[place]
+        assert (letter.key, letter.value) == (source.key, source.value)
+        assert list(letter.headers[:-4]) == list(source.headers)
+
+
+def test_a_record_of_nothing_is_sent_on_too(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """Neither key nor value: kafka-python can't send such a one, other clients (Spark's here) can."""
+    topic = broker.topic("nothing")
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    nothing = spark.createDataFrame([(None, None)], "key binary, value binary")
+    sink = {"kafka.bootstrap.servers": broker.bootstrap, "topic": topic}
+    nothing.write.format("kafka").options(**sink).save()
+    learn(spark, settings)
+    assert rows_of(settings.model)["rejected"] == 1
+    assert [(x.key, x.value) for x in read(broker.options, settings.train.dead_letters)] == [(None, None)]
+
+
+def test_a_second_run_goes_on_from_the_head(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("again", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(1200))
+    learn(spark, settings)
+    middle = Log(settings.model).head_number()
+    learn(spark, settings)
+    assert Log(settings.model).head_number() == middle, "nothing came, so nothing is learned"
+    fill(broker.options, topic, labeled(900, seed=1))
+    learn(spark, settings)
+
+    assert rows_of(settings.model)["trained"] == 2100
+    found = learned_ranges(settings.model)
+    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {(topic, p): (0, 700) for p in range(3)}
+    assert all(seamless(ranges) for ranges in found.values())
+
+    log = Log(settings.model)
+    result = verify(spark, broker.options, log)
+    assert result.identical, result
+    assert (result.first, result.last, result.rows) == (1, log.head_number(), 2100)
+    assert middle is not None
+    part = verify(spark, broker.options, log, middle + 1, middle + 1)
+    assert part.identical, part
+    assert part.rows == log.record(middle + 1).rows["received"]
+
+
+def test_a_replay_by_other_rules_is_not_identical(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("other", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(300))
+    learn(spark, settings)
+    result = verify(
+        spark,
+        broker.options,
+        Log(settings.model),
+        learner_of=lambda options: learner_from({**options, "learning_rate": 0.0031}),
+    )
+    assert not result.identical
+    assert result.different == 1
+    assert "tensors differ" in result.reason
+
+
+def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("wrong", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(40) + [b'{"pixels": [1, 2, 3], "label": 1}'] * 160)
+    with pytest.raises(Breaker, match=r"160 of 200 records can't be learned \(field missing: 160\)") as caught:
+        learn(spark, settings)
+    assert "\n" not in str(caught.value)
+    assert Log(settings.model).head_number() == 0
+    assert read(broker.options, settings.train.dead_letters) == []
+
+
+def test_more_rejected_bytes_than_the_driver_may_get(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("heavy", 2)
+    bounds = {"max_rejected": 1.0, "max_rejected_bytes": 20_000}
+    settings = settings_of(broker.options, tmp_path / "model", topic, train=bounds)
+    fill(broker.options, topic, labeled(200) + [b"x" * 5000] * 10)
+    with pytest.raises(Breaker, match=r"exceed train.max_rejected_bytes = 20,000"):
+        learn(spark, settings)
+    assert Log(settings.model).head_number() == 0
+    assert read(broker.options, settings.train.dead_letters) == []
+
+
+@pytest.mark.parametrize("refilled", [2000, 30])
+def test_a_topic_made_again_under_a_batch(
+    spark: SparkSession, broker: Any, tmp_path: Path, refilled: int
+) -> None:
+    """The batch is planned on the old topic, and read from the new one, which is past our offsets or isn't."""
+    topic = broker.topic("made-again", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(400))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        head = Log(settings.model).head_number()
+        with trainer.busy:  # the next batch waits here
+            fill(broker.options, topic, labeled(100, seed=1))
+            until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
+            topics.delete(broker.options, topic)
+            topics.create(broker.options, topic, 2)
+            fill(broker.options, topic, labeled(refilled, seed=2))
+        with pytest.raises(DataLoss, match="was deleted and made again"):
+            trainer.wait(90)
+    finally:
+        trainer.stop()
+    assert Log(settings.model).head_number() == head
+    assert rows_of(settings.model)["received"] == 400
+
+    with pytest.raises(DataLoss, match="was deleted and made again"):
+        Trainer(spark, settings)
+    accepted = settings.train.model_copy(update={"accept_loss": True})
+    learn(spark, settings.model_copy(update={"train": accepted}))
+    assert rows_of(settings.model)["received"] == 400 + refilled
+    assert records_of(settings.model)[-1].topic_ids == topics.ids(broker.options, [topic])
+
+
+def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("short", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(300))
+    learn(spark, settings)
+    head = Log(settings.model).head_number()
+    assert head is not None
+    fill(broker.options, topic, labeled(300, seed=1))
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): 150})
+    admin.close()
+
+    with pytest.raises(DataLoss, match=f"offsets 100 to 149 of '{topic}' partition 0 before") as caught:
+        Trainer(spark, settings)
+    assert "--accept-loss" in str(caught.value)
+    assert Log(settings.model).head_number() == head
+
+    lines: list[str] = []
+    accepted = settings.model_copy(update={"train": settings.train.model_copy(update={"accept_loss": True})})
+    trainer = Trainer(spark, accepted, say=lines.append)
+    trainer.start()
+    trainer.wait()
+    event = {"lost": {topic: {"0": [100, 150]}}}
+    assert [r.events for r in records_of(settings.model)[head + 1 :]] == [[event]]
+    assert any("150" in line for line in lines)
+    assert rows_of(settings.model)["received"] == 550
+    assert learned_ranges(settings.model)[topic, 0] == [(0, 100), (150, 200)]
+    assert verify(spark, broker.options, Log(settings.model), head + 1).identical
+    with pytest.raises(DataLoss, match="partition 0 from offset 0"):
+        verify(spark, broker.options, Log(settings.model))
+
+
+def test_partitions_that_are_added(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """One while the run goes on, one between two runs: both from their first record."""
+    topic = broker.topic("grows", 1)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(200))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        topics.add_partitions(broker.options, topic, 2)
+        fill(broker.options, topic, labeled(150, seed=1), [1])
+        until(lambda: rows_of(settings.model)["received"] == 350)
+    finally:
+        trainer.stop()
+    topics.add_partitions(broker.options, topic, 3)
+    fill(broker.options, topic, labeled(90, seed=2), [2, 1, 0])
+    learn(spark, settings)
+
+    found = learned_ranges(settings.model)
+    ends = topics.ends(broker.options, [topic])[topic]
+    assert ends == {0: 230, 1: 180, 2: 30}
+    assert {p: (r[0][0], r[-1][1]) for (_, p), r in found.items()} == {p: (0, end) for p, end in ends.items()}
+    assert all(seamless(ranges) for ranges in found.values())
+    assert rows_of(settings.model)["trained"] == 440
+    assert verify(spark, broker.options, Log(settings.model)).identical
+
+
+def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("fixed")
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    Trainer(spark, settings)
+    with pytest.raises(ValueError, match=r"was made with hidden = \[8\], now \[9\]") as caught:
+        Trainer(spark, settings.model_copy(update={"learner": {"hidden": [9]}}))
+    assert "\n" not in str(caught.value)
+    wider = settings_of(broker.options, settings.model, topic, records={"inputs": 4})
+    with pytest.raises(ValueError, match=r"was made with records.inputs = 3, now 4"):
+        Trainer(spark, wider)
+    Trainer(spark, settings.model_copy(update={"learner": {"learning_rate": 0.5}}))  # that one may change
+
+
+def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic, few = broker.topic("unknown", 3), broker.topic("few")
+    settings = settings_of(broker.options, tmp_path / "model", topic, records={})
+    fill(broker.options, topic, [b'{"features": [1, 2], "label": 9}', b"", *labeled(1500)])
+    lines: list[str] = []
+    Trainer(spark, settings, say=lines.append)
+    assert any("3 features, classes [0, 1" in line for line in lines), lines
+    schema = Log(settings.model).record(0).schema
+    assert schema["inputs"] == SCHEMA.inputs
+
+    fill(broker.options, few, labeled(20))
+    with pytest.raises(ValueError, match=r"has 20 records.*set records.inputs and records.classes"):
+        Trainer(spark, settings_of(broker.options, tmp_path / "few", few, records={}))
+    assert Log(tmp_path / "few").head_number() is None
