@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -7,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.admin import UserScramCredentialUpsertion
 
 from streaming_nn.kafka import topics
 from streaming_nn.kafka.broker import Broker, _command_of, _java_properties
@@ -94,6 +96,62 @@ def test_sasl_through_the_same_options_as_java(tmp_path: Path) -> None:
         with pytest.raises((PermissionError, ConnectionError), match=broker.bootstrap) as error:
             topics.Topics({**options, "sasl.password": "wrong"}, patience=2)
         assert "wrong" not in str(error.value)
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate for 127.0.0.1; `<name>.pem` has it with its key, as Java's PEM stores do."""
+    plain, key, signed, pem = (folder / f"{name}.{kind}" for kind in ("plain", "key", "crt", "pem"))
+    sign = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    sign += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(plain), "-out", str(signed)]
+    # Kafka on Java 17 can't read what OpenSSL uses to encrypt a key by itself (PBES2).
+    lock = ["openssl", "pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-passout", "pass:unlock"]
+    for command in (sign, [*lock, "-in", str(plain), "-out", str(key)]):
+        subprocess.run(command, check=True, capture_output=True)
+    pem.write_text(key.read_text() + signed.read_text())
+    return signed
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificates with openssl")
+def test_tls_with_certificates_of_both_sides_and_scram(tmp_path: Path) -> None:
+    authorities = tmp_path / "authorities.pem"
+    server, client = certificate(tmp_path, "server"), certificate(tmp_path, "client")
+    authorities.write_text(server.read_text() + client.read_text())
+    tls = {
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authorities),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(tmp_path / "server.pem"),
+        "ssl.key.password": "unlock",
+    }
+    secured = {
+        **SASL,
+        **tls,
+        "listener.name.client.ssl.client.auth": "required",
+        "listener.security.protocol.map": "CLIENT:SASL_SSL,CONTROLLER:PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "listener.name.client.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+    }
+    mine = {
+        **ME,
+        **tls,
+        "security.protocol": "SASL_SSL",
+        "ssl.keystore.location": str(tmp_path / "client.pem"),
+    }
+    with Broker.start(tmp_path / "broker", properties=secured) as broker:
+        options = {"bootstrap.servers": broker.bootstrap, **mine}
+        with KafkaAdminClient(**for_python(options)) as admin:
+            user = UserScramCredentialUpsertion("me", "SCRAM-SHA-512", "s3cret")
+            admin.alter_user_scram_credentials([user])
+        scram = {**options, "sasl.mechanism": "SCRAM-SHA-512", "sasl.password": "s3cret"}
+        topics.create(scram, "t")
+        assert topics.ends(scram, ["t"]) == {"t": {0: 0}}
+        nobody = {name: value for name, value in scram.items() if not name.startswith("ssl.keystore")}
+        stranger = {**scram, "ssl.truststore.location": str(client)}
+        for refused, why in [(nobody, "CERT"), (stranger, "CERT"), ({**scram, "sasl.password": "other"}, "")]:
+            with pytest.raises((ConnectionError, PermissionError), match=f"{broker.bootstrap} .*{why}"):
+                topics.Topics(refused, patience=1)
 
 
 @pytest.mark.parametrize("detached", [False, True])
