@@ -70,6 +70,7 @@ def produce(
 
     The record's key is its row's id, so that the default partitioner spreads rows over all partitions.
     """
+    stop = _stop_on_signals()
     try:
         plan = Plan(
             topic=topic,
@@ -101,7 +102,7 @@ def produce(
         client = producer(_kafka(kafka or [], config), compression)
     except ValueError as error:
         raise _misused(error) from None
-    sent = _run(limited(rows, records), plan, client, drifts, seconds, records)
+    sent = _run(messages(limited(rows, records), plan), client, stop, drifts, seconds, records)
     _tell(sent, stream, topic, json_)
 
 
@@ -150,17 +151,15 @@ def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
 
 
 def _run(
-    rows: Stream,
-    plan: Plan,
+    ready: Iterator[Message],
     client: Any,
+    stop: threading.Event,
     drifts: tuple[int, ...],
     seconds: float | None,
     records: int | None,
 ) -> Sent:
-    stop = _stop_on_signals()
-    console = Console(stderr=True)
-    with _progress(console, records, drifts) as progress:
-        return send(messages(rows, plan), client, stop.is_set, seconds, progress)
+    with _progress(Console(stderr=True), records, drifts) as progress:
+        return send(ready, client, stop.is_set, seconds, progress)
 
 
 def _stop_on_signals() -> threading.Event:

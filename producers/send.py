@@ -8,6 +8,7 @@ from producers.messages import KINDS, Message
 from producers.pace import TICK, Pace
 
 FLUSH_SECONDS = 30
+BOOTSTRAP_MS = 10_000  # how long a broker may take to answer first
 LINGER_MS = (
     20  # a batch waits so long for more records: fewer requests, which cost this client more than records
 )
@@ -35,6 +36,7 @@ def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
         "acks": "all",
         "linger_ms": LINGER_MS,
         "batch_size": 1 << 17,
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
     }
     if compression:
         kafka = kafka | {"compression_type": compression}

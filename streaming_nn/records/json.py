@@ -104,7 +104,7 @@ def encode(
                 _put(record, schema.label.split("."), schema.classes[y[i]])
         if ids is not None:
             record["id"] = ids[i]
-        out.append(to_json(record))
+        out.append(to_json(record, inf_nan_mode="null"))
     return out
 
 

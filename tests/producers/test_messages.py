@@ -1,0 +1,111 @@
+"""Rows become messages: shares, spoilt records that no decoder takes, and labels that come late."""
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from producers.generators import agrawal, friedman, sea
+from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of, spoil
+from producers.streams import limited
+from streaming_nn.records.decode import decode
+
+
+def sent(make, rows, plan, **options):
+    return list(messages(limited(make(3, **options), rows), plan))
+
+
+@pytest.mark.parametrize("make", [sea, agrawal, friedman])
+@pytest.mark.parametrize(("format", "named"), [("json", False), ("json", True), ("packed", False)])
+def test_what_is_sent_is_what_the_stream_holds(make, format, named):
+    if named and make(3).names is None:
+        pytest.skip("its features have no names")
+    plan = Plan("l", "u", unlabeled=0.2, malformed=0.05, format=format, named=named, seed=9)
+    out = sent(make, 1000, plan)
+    assert out == sent(make, 1000, plan)
+    assert out != sent(make, 1000, Plan("l", "u", unlabeled=0.2, malformed=0.05, format=format, named=named))
+    assert [m.row for m in out] == list(range(1000))
+    assert [m.key for m in out] == [b"%d" % i for i in range(1000)]
+    counts = Counter(m.kind for m in out)
+    assert 150 < counts[UNLABELED] < 250
+    assert 20 < counts[MALFORMED] < 70
+    blocks = list(islice(make(3).blocks, 4))
+    x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
+    schema = schema_of(make(3), plan)
+    for kind, topic in ((LABELED, "l"), (UNLABELED, "u"), (MALFORMED, "l")):
+        some = [m for m in out if m.kind == kind]
+        assert {m.topic for m in some} == {topic}
+        decoded = decode(schema, [m.value for m in some], labeled=kind != UNLABELED)
+        if kind == MALFORMED:
+            assert len(decoded.kept) == 0
+            continue
+        ids = [m.row for m in some]
+        assert decoded.rejected == []
+        np.testing.assert_array_equal(decoded.x, x[ids])
+        if kind == LABELED:
+            np.testing.assert_array_equal(decoded.y, y[ids])
+        else:
+            assert len(decode(schema, [m.value for m in some], labeled=True).kept) == 0  # no label leaks
+
+
+@pytest.mark.parametrize("make", [sea, agrawal, friedman])
+@pytest.mark.parametrize("format", ["json", "packed"])
+def test_spoilt_records_are_of_several_kinds(make, format):
+    stream = make(1)
+    schema = schema_of(stream, Plan("t", format=format))
+    rng = np.random.default_rng(0)
+    values = [m.value for m in islice(messages(stream, Plan("t", format=format)), 200)]
+    decoded = decode(schema, [spoil(value, schema, rng) for value in values], labeled=True)
+    assert len(decoded.kept) == 0
+    label = {"label not in classes", "label not a number", "label not finite"}
+    found = {reason for _, reason in decoded.rejected}
+    assert {"wrong width", "not finite", "label missing"} <= found
+    assert label & found
+    assert ("not JSON" in found) == (format == "json")
+
+
+def test_late_labels_follow_their_rows():
+    plan = Plan("l", "u", unlabeled=1.0, label_delay=100, rate=1000)
+    out = sent(sea, 300, plan)
+    assert len(out) == 600
+    bare = {m.key: i for i, m in enumerate(out) if m.kind == UNLABELED}
+    late = {m.key: i for i, m in enumerate(out) if m.kind == LABELED}
+    assert bare.keys() == late.keys()
+    for key, i in bare.items():
+        due = int(key) + 100
+        assert out[late[key]].row == due
+        assert out[late[key]].at == pytest.approx(due / 1000, abs=1e-9)
+        assert late[key] > i
+    assert [m.at for m in out] == sorted(m.at for m in out)
+
+
+def test_a_resumed_stream_goes_on_with_new_ids():
+    assert [m.key for m in sent(sea, 2, Plan("l", first_id=10**6))] == [b"1000000", b"1000001"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"unlabeled": 0.1}, "unlabeled = 0.1 needs an unlabeled topic; got none"),
+        ({"malformed": 1.5}, "malformed must be 0 to 1; got 1.5"),
+        ({"rate": 0}, "rate must be more than 0; got 0"),
+        ({"speed": -1}, "speed must be more than 0; got -1"),
+        ({"label_delay": -1}, "label_delay must be 0 rows or more; got -1"),
+    ],
+)
+def test_a_wrong_plan_is_one_line(options, error):
+    with pytest.raises(ValueError) as raised:
+        Plan("l", **options)
+    assert str(raised.value) == error
+
+
+def test_rows_enough_for_the_demo_cost_little():
+    import time
+
+    from producers.digits import digits
+
+    stream, plan = digits(0), Plan("l", "u", unlabeled=0.1, malformed=0.002)
+    began = time.process_time()
+    list(islice(messages(stream, plan), 20_000))
+    assert time.process_time() - began < 1.0  # 20,000 rows/s, on a machine that has other things to do

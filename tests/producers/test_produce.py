@@ -1,0 +1,129 @@
+"""The command: what it says was acknowledged is what the topics hold, also after Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from producers.generators import sea
+from producers.messages import Plan, schema_of
+from streaming_nn.records.decode import decode
+
+
+def command(broker, *flags):
+    options = ["--kafka", f"bootstrap.servers={broker.bootstrap}", "--json", *map(str, flags)]
+    return [sys.executable, "-m", "producers", *options]
+
+
+def held(broker, topic):
+    """All records of a topic."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest")
+    try:
+        parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(parts)
+        ends = consumer.end_offsets(parts)
+        records = []
+        while any(consumer.position(part) < ends[part] for part in parts):
+            records += [r for some in consumer.poll(500).values() for r in some]
+        return records
+    finally:
+        consumer.close()
+
+
+def until(happened, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def topics(broker):
+    return broker.topic("labeled", partitions=3), broker.topic("unlabeled", partitions=2)
+
+
+def flags(topics):
+    return ("--topic", topics[0], "--unlabeled-topic", topics[1], "--unlabeled", 0.1, "--malformed", 0.02)
+
+
+def check(broker, topics, said):
+    labeled, unlabeled = held(broker, topics[0]), held(broker, topics[1])
+    decoded = decode(schema_of(sea(0), Plan("t")), [r.value for r in labeled], labeled=True)
+    assert said["labeled"] == len(decoded.kept)
+    assert said["malformed"] == len(decoded.rejected)
+    assert said["unlabeled"] == len(unlabeled)
+    keys = [int(r.key) for r in labeled + unlabeled]
+    assert sorted(keys) == list(range(len(keys)))
+    return {r.partition for r in labeled}
+
+
+def test_counts_equal_the_topics(broker, topics, tmp_path):
+    run = subprocess.run(
+        command(broker, "sea", *flags(topics), "--records", 3000, "--drift-at", 500, "--compression", "gzip"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert said["labeled"] + said["unlabeled"] + said["malformed"] == 3000
+    assert (said["failed"], said["error"]) == (0, None)
+    assert run.stderr.strip() == "row 500: the world changes"
+    assert check(broker, topics, said) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(broker, topics, number):
+    process = subprocess.Popen(
+        command(broker, "sea", *flags(topics), "--rate", 500), stdout=subprocess.PIPE, text=True
+    )
+    until(lambda: len(held(broker, topics[0])) > 200)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    said = json.loads(out.splitlines()[-1])
+    assert said["labeled"] > 0
+    check(broker, topics, said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["sea2"], "stream must be one of digits"),
+        (["sea", "--drift-at", "3s"], "drift-at in seconds needs --rate; got '3s' without"),
+        (["sea", "--drift-at", "x"], "drift-at must be rows, like 5000, or seconds, like 30s; got 'x'"),
+        (["csv"], "csv needs a file: python -m producers csv FILE"),
+        (["sea", "--format", "xml"], "format must be one of 'json', 'packed'; got 'xml'"),
+        (["sea", "--kafka", "x"], "--kafka must be key=value; got 'x'"),
+        (["sea", "--set", "noise"], "--set must be key=value; got 'noise'"),
+        (["sea", "--named"], "named fields need a stream whose features have names"),
+        (
+            ["sea", "--kafka", "bootstrap.servers=127.0.0.1:1", "--kafka", "request.timeout.ms=1000"],
+            "no producer for",
+        ),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_exit_2(flags, error, monkeypatch, capsys, tmp_path):
+    from typer.testing import CliRunner
+
+    import producers.send
+    from producers.__main__ import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(producers.send, "BOOTSTRAP_MS", 1000)
+    result = CliRunner().invoke(app, flags)
+    assert result.exit_code == 2
+    assert f"producers: {error}" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_the_settings_file_gives_the_broker(broker, topics, tmp_path):
+    (tmp_path / "streaming-nn.toml").write_text(f'[kafka]\nbootstrap.servers = "{broker.bootstrap}"\n')
+    line = [sys.executable, "-m", "producers", "sea", "--topic", topics[0], "--records", "50"]
+    run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.startswith("sea: 50 labeled acknowledged in ")
+    assert len(held(broker, topics[0])) == 50

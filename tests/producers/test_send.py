@@ -1,0 +1,101 @@
+"""Sending counts what was acknowledged, stops at the first failure, and bounds what is on its way."""
+
+import pytest
+
+from producers import send as sending
+from producers.messages import Message
+from producers.send import send
+
+
+class Future:
+    def __init__(self):
+        self.good, self.bad = [], []
+
+    def add_callback(self, call):
+        self.good.append(call)
+
+    def add_errback(self, call):
+        self.bad.append(call)
+
+
+class Client:
+    """A producer whose broker answers only when told, or at the flush."""
+
+    def __init__(self, fails_at=None, silent=()):
+        self.open, self.fails_at, self.silent, self.sent, self.most = [], fails_at, silent, 0, 0
+        self.closed = False
+
+    def send(self, topic, key, value):
+        if self.fails_at is not None and self.sent > self.fails_at:
+            self.answer()
+        future = Future()
+        self.open.append((self.sent, future))
+        self.sent += 1
+        self.most = max(self.most, len(self.open))
+        return future
+
+    def answer(self):
+        for number, future in self.open:
+            if number in self.silent:
+                continue
+            for call in future.bad if number == self.fails_at else future.good:
+                call(TimeoutError("no leader") if number == self.fails_at else None)
+        self.open = []
+
+    def flush(self, timeout):
+        self.answer()
+        if self.silent:
+            raise TimeoutError("flush took too long")
+
+    def close(self, timeout):
+        self.closed = True
+
+
+def messages(count, at=0.0):
+    kinds = ("labeled", "unlabeled", "malformed")
+    return [Message(i, at, "t", b"%d" % i, b"v", kinds[i % 3]) for i in range(count)]
+
+
+def test_acknowledged_by_kind():
+    client = Client()
+    sent = send(messages(10), client)
+    assert sent.acknowledged == {"labeled": 4, "unlabeled": 3, "malformed": 3}
+    assert (sent.failed, sent.error) == (0, None)
+    assert client.closed
+
+
+def test_a_failure_stops_and_is_told():
+    client = Client(fails_at=4)
+    sent = send(messages(1000), client)
+    assert client.sent == 6
+    assert sent.failed == 1
+    assert sum(sent.acknowledged.values()) == client.sent - 1
+    assert sent.error == "TimeoutError: no leader"
+
+
+def test_what_was_never_answered_has_failed():
+    sent = send(messages(10), Client(silent={3, 7}))
+    assert sum(sent.acknowledged.values()) == 8
+    assert sent.failed == 2
+    assert sent.error == "TimeoutError: flush took too long"
+
+
+def test_what_is_on_its_way_is_bounded(monkeypatch):
+    client = Client()
+    monkeypatch.setattr(sending, "IN_FLIGHT", 50)
+    monkeypatch.setattr(sending.time, "sleep", lambda seconds: client.answer())
+    sent = send(messages(1000), client)
+    assert sum(sent.acknowledged.values()) == 1000
+    assert client.most <= 52
+
+
+@pytest.mark.parametrize("how", ["seconds", "stopped"])
+def test_it_ends_when_told_and_flushes(how):
+    client = Client()
+    endless = (m for _ in iter(int, 1) for m in messages(3, at=0.0))
+    if how == "seconds":
+        sent = send(endless, client, seconds=0.2)
+    else:
+        sent = send(endless, client, stopped=lambda: client.sent >= 30)
+    assert sum(sent.acknowledged.values()) == client.sent >= 30
+    assert client.closed
