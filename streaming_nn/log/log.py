@@ -181,13 +181,18 @@ class Log:
         """Once, list the folder: a hole would end the search for the head below versions that are there."""
         if self._looked:
             return
-        taken = self.numbers()
-        missing = next((i for i, number in enumerate(taken) if i != number), None)
-        if missing is not None:
-            raise Damaged(
-                f"version {missing} of {self.directory} is missing, and version {taken[-1]} is there"
-            )
+        names = [name for name in files.names(self.versions) if name.endswith(SUFFIX)]
+        if names and max(names) != self.path(len(names) - 1).name:
+            self._find_hole()
         self._looked = True
+
+    def _find_hole(self) -> None:
+        taken = set(self.numbers())
+        last = max(taken, default=-1)
+        for number in range(last):
+            # a listing may show 43 and not 42 where both were appended meanwhile
+            if number not in taken and not self.has(number):
+                raise Damaged(f"version {number} of {self.directory} is missing, and version {last} is there")
 
     def numbers(self) -> list[int]:
         """Return all numbers that are taken, in order, by listing the folder."""

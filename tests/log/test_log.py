@@ -204,6 +204,18 @@ def test_a_missing_number_is_noticed_at_the_start(tmp_path: Path, hole: int) -> 
             start()
 
 
+def test_a_listing_that_misses_what_was_appended_meanwhile_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(log := Log(tmp_path), 4)
+    (log.versions / "copy of the best.safetensors").touch()
+    names = files.names
+    monkeypatch.setattr(files, "names", lambda folder: [n for n in names(folder) if n != log.path(2).name])
+    again = Log(tmp_path)
+    again.append(following(again))
+    assert again.head_number() == 4
+
+
 def damage(log: Log, number: int, how: str) -> None:
     path = log.path(number)
     data = bytearray(path.read_bytes())
