@@ -2,11 +2,15 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from streaming_nn.kafka import topics
 from streaming_nn.kafka.broker import Broker
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class SessionBroker:
@@ -28,3 +32,12 @@ class SessionBroker:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionBroker]:
     with Broker.start(tmp_path_factory.mktemp("broker")) as running:
         yield SessionBroker(running)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator["SparkSession"]:
+    from streaming_nn.stream.session import session  # a test without Spark must not wait for it
+
+    running = session({"spark.master": "local[2]"})
+    yield running
+    running.stop()
