@@ -86,7 +86,8 @@ def test_tls_as_java_would_do_it() -> None:
     newer = for_python({**PLAIN, "security.protocol": "SSL", "ssl.enabled.protocols": "TLSv1.3"})
     assert newer["ssl_context"].minimum_version == ssl.TLSVersion.TLSv1_3
     trusting = {**PLAIN, "security.protocol": "SSL", "ssl.endpoint.identification.algorithm": ""}
-    assert not for_python(trusting)["ssl_context"].check_hostname
+    anyone = for_python(trusting)["ssl_context"]
+    assert (anyone.check_hostname, anyone.verify_mode) == (False, ssl.CERT_REQUIRED)
 
 
 @pytest.mark.parametrize(
