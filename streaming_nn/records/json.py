@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -156,17 +156,31 @@ def _reader(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
             return row
         raise Odd(reasons.WRONG_WIDTH)
 
-    if isinstance(names, str):
-        return nested if "." in names else array
-    if any("." in name for name in names):
-        return nested
-    get = itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
+    return _fields(schema) if not isinstance(names, str) else nested if "." in names else array
+
+
+def _fields(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
+    """Return what takes named fields; neighbours in one object are taken together."""
+    groups = []
+    paths = [name.split(".") for name in schema.features]
+    for parent, members in groupby(paths, key=lambda path: path[:-1]):
+        leaves = [path[-1] for path in members]
+        groups.append((parent, itemgetter(*leaves), len(leaves) == 1))
 
     def fields(record: dict[str, Any]) -> Sequence[Any]:
+        row: list[Any] = []
         try:
-            return get(record)
-        except KeyError:
+            for parent, get, alone in groups:
+                value: Any = record
+                for name in parent:
+                    value = value[name]
+                if alone:
+                    row.append(get(value))
+                else:
+                    row += get(value)
+        except (KeyError, TypeError):  # TypeError: what should be an object is none
             raise Odd(_why_not(record, schema)) from None
+        return row
 
     return fields
 
