@@ -11,6 +11,7 @@ import typer
 
 from streaming_nn import __version__
 from streaming_nn.settings import Settings, load
+from streaming_nn.versions import app as versions_app
 
 app = typer.Typer(
     name="streaming-nn",
@@ -23,6 +24,7 @@ broker_app = typer.Typer(
     help="A real single-node Kafka on this machine, for tests and trials.", no_args_is_help=True
 )
 app.add_typer(broker_app, name="broker")
+app.add_typer(versions_app, name="versions")
 
 # A supervisor must not start a run again that ended for one of these; docs/guarantees.md has them too
 CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5}
@@ -154,7 +156,7 @@ def _tell_versions(settings: Settings, stop: threading.Event) -> None:
 
     log = Log(settings.model)
     head = log.head_number()
-    for record in log.follow(after=-1 if head is None else head, stop=stop):
+    for record in log.follow(after=head or 0, stop=stop):  # version 0 has learned nothing
         say(line(record))
 
 
@@ -293,6 +295,23 @@ def demo(
         print(json.dumps(summary), flush=True)
     if not (summary["accounted"] and summary["replay"] == "identical"):
         raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    config: Config = None,
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
+    ] = False,
+    set_: Sets = None,
+) -> None:
+    """Look at what a run needs, and say how to mend what is missing."""
+    from streaming_nn.doctor import main as diagnosed
+
+    kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
+    raise typer.Exit(diagnosed(load(config, {"kafka": kafka, "model": model}, set_ or ()), as_json))
 
 
 Folder = Annotated[Path, typer.Option("--dir", help="The broker's folder.")]

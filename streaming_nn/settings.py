@@ -45,6 +45,7 @@ class Train(Section):
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     max_rejected: float = Field(default=0.5, ge=0, le=1)  # a larger share of rejected records stops the run
     max_rejected_bytes: int = Field(default=8 << 20, ge=0)  # that one batch may carry
+    keep_versions: int = Field(default=0, ge=0)  # older ones become stubs, tagged ones stay; 0: all are kept
     accept_loss: bool = False  # go on where records were lost to retention or with the topic
 
     @field_validator("topics", mode="before")

@@ -32,12 +32,8 @@ class DeadLetters:
         """Send records and wait until the broker has them all; ConnectionError when it doesn't take them."""
         try:
             if self._producer is None:
-                self._producer = KafkaProducer(
-                    **for_python(self.kafka, KafkaProducer), acks="all", retries=10
-                )
-            futures = [
-                self._producer.send(self.topic, key=x.key, value=x.value, headers=headers(x)) for x in letters
-            ]
+                self._producer = _connected(self.kafka)
+            futures = [self._producer.send(self.topic, key=x, value=x, headers=headers(x)) for x in letters]
             self._producer.flush(timeout=PATIENCE)
             for future in futures:
                 future.get(timeout=PATIENCE)
@@ -52,8 +48,19 @@ class DeadLetters:
             producer.close(timeout=5)
 
 
+def _connected(kafka: Mapping[str, str]) -> Any:
+    """A producer of letters. It refuses a record without key and value, except from its serializers."""
+    ours = {
+        "acks": "all",
+        "retries": 10,
+        "key_serializer": lambda letter: letter.key,
+        "value_serializer": lambda letter: letter.value,
+    }
+    return KafkaProducer(**{**for_python(kafka, KafkaProducer), **ours})
+
+
 def headers(letter: Letter) -> list[tuple[str, bytes]]:
-    """Return the record's own headers, untouched, and then ours."""
+    """Return the record's own headers, untouched (a null is b"": the client takes no null), and then ours."""
     own = [(h["key"], base64.b64decode(h.get("value") or "")) for h in json.loads(letter.headers or "[]")]
     ours = {
         "reason": letter.reason,

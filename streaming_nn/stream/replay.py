@@ -70,6 +70,8 @@ def verify(
     records = [log.record(number) for number in range(start.number + 1, last + 1)]
     _still_there(kafka, records)
     for chunk in _chunks(records):
+        if chunk[0].kind == "damaged":  # lost, and repaired by a later version, whose tensors are taken
+            continue
         if chunk[0].kind != "learned":  # its tensors were taken over, not learned
             tensors = log.read(chunk[0].number).tensors
             continue

@@ -19,6 +19,7 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.begin import Say
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line
 from streaming_nn.stream.worker import SCORED, Answer
 
 DIGEST_PREFIX = 12  # characters of the digest that an answer carries
@@ -89,13 +90,13 @@ class Scorer:
             self.query.stop()
 
     def _cause(self, error: PySparkException) -> BaseException:
-        return self.failure or RuntimeError(f"the scorer's query ended: {str(error).splitlines()[0][:500]}")
+        return self.failure or RuntimeError(f"the scorer ended: {in_one_line(error)}")
 
     def _guarded(self, frame: DataFrame, batch_id: int) -> None:
         try:
             self.micro_batch(frame, batch_id)
         except BaseException as error:
-            if not isinstance(error, PySparkException):
+            if not isinstance(error, SPARK_ERRORS):
                 self.failure = error
             raise
 

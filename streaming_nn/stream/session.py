@@ -5,11 +5,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import jars, java
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
+
+SPARK_ERRORS = (PySparkException, Py4JError)  # the second for what Spark has no class of error for
+LOST = ("KAFKA_DATA_LOSS", "may have been lost", "data was lost", "OffsetOutOfRange")  # Spark has no one word
 
 
 def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
@@ -49,3 +54,10 @@ def _ours() -> dict[str, str]:
         "spark.sql.shuffle.partitions": "2",
         **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
     }
+
+
+def in_one_line(error: BaseException) -> str:
+    """Keep what happened of Spark's errors, which carry pages of JVM frames."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
+    return ours[:500]

@@ -19,7 +19,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.environment import describe, writer
 from streaming_nn.log.log import Conflict, Log, child
-from streaming_nn.log.version import Version
+from streaming_nn.log.thin import thin
+from streaming_nn.log.version import Damaged, Version
 from streaming_nn.nn import metrics
 from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.tensors import unflatten
@@ -27,6 +28,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
+from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from
 
@@ -141,16 +143,18 @@ class Trainer:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def _cause(self, error: PySparkException) -> BaseException:
-        """Our own error where the batch raised one, else Spark's in one line; the ways on if data is lost."""
-        if self.failure is not None:
-            return self.failure
-        text = str(error)
-        if "KAFKA_DATA_LOSS" in text or "data was lost" in text.lower():
+        return self.failure or self._explained(error)
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """Our own errors stay as they are; Spark's become one line, or the loss that is behind them."""
+        if not isinstance(error, SPARK_ERRORS):
+            return error
+        if any(words in str(error) for words in LOST):
             try:
                 begin.starting(self.settings, self.head.record, lambda line: None)
             except (begin.DataLoss, ConnectionError, ValueError, LookupError) as found:
                 return found
-        return RuntimeError(f"the query ended: {text.splitlines()[0][:500]}")
+        return RuntimeError(f"the run ended: {in_one_line(error)}")
 
     def _guarded(self, frame: DataFrame, batch_id: int) -> None:
         try:
@@ -160,7 +164,7 @@ class Trainer:
                 self.micro_batch(frame, batch_id)
         except BaseException as error:
             if not isinstance(error, _Stopped):
-                self.failure = _without_spark(error)
+                self.failure = self._explained(error)
             raise
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
@@ -173,14 +177,19 @@ class Trainer:
         5. See that the topics are still the ones that the head has learned from.
         6. Append the version. This is the commit point: before it nothing of the batch counts, after it all.
         """
-        clock = _Clock()
         fault.point("batch-begun")
         ranges = self._ranges(batch_id)  # 1
+        while not self._committed(frame, ranges):
+            pass
+
+    def _committed(self, frame: DataFrame, ranges: Ranges) -> bool:
+        """Do steps 2 to 6; False: the model was rolled back meanwhile, and the batch begins from there."""
+        clock = _Clock()
         with clock.timed("learn"):
             learned = self._learn(frame)  # 2
         fault.point("learned")
         if not self._anything(ranges):
-            return  # a query's first batch may be empty: there is nothing to commit
+            return True  # a query's first batch may be empty: there is nothing to commit
         self._judge(learned)  # 3
         with clock.timed("dead_letters"):
             if learned.letters:
@@ -188,8 +197,31 @@ class Trainer:
         fault.point("dead-letters-sent")
         self._same_topics()  # 5
         fault.point("before-append")
-        self._append(ranges, learned, clock.seconds)  # 6
+        try:
+            self._append(ranges, learned, clock.seconds)  # 6
+        except Conflict as conflict:
+            if conflict.record is None or conflict.record.kind != "rolled-back":
+                raise
+            self._adopt()
+            return False
         fault.point("appended")
+        self._thin()
+        return True
+
+    def _adopt(self) -> None:
+        """Go on from a rollback's version: it keeps the offsets, so the batch at hand is still the next."""
+        head = self.log.head()
+        assert head is not None  # it has just won a number
+        self.learner = begin.continued(self.settings, head, None)
+        self.template = initial(self.learner)
+        self.head, self.sha = head, self.log.sha256(head.number)
+
+    def _thin(self) -> None:
+        """Turn versions that retention does not keep into stubs; a damaged one is left as it is."""
+        keep = self.settings.train.keep_versions
+        if keep:
+            with suppress(Damaged):
+                thin(self.log, keep, since=max(self.head.number - keep - 10, 1))
 
     def _anything(self, ranges: Ranges) -> bool:
         return bool(self.events) or any(a < b for ps in ranges.values() for a, b in ps.values())
@@ -277,15 +309,6 @@ class _Clock:
         began = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - began, 6)
-
-
-def _without_spark(error: BaseException) -> BaseException:
-    """Keep what happened of Spark's errors, which carry a page of JVM frames; ours stay as they are."""
-    if not isinstance(error, PySparkException):
-        return error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
-    return RuntimeError(f"the batch could not be learned: {last[:500]}")
 
 
 def train(
