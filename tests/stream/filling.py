@@ -1,6 +1,7 @@
 """Fill topics, and read them as a client that knows nothing of Spark."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,4 +136,4 @@ def learned_ranges(model: Path) -> dict[tuple[str, int], list[tuple[int, int]]]:
 
 def seamless(ranges: Sequence[tuple[int, int]]) -> bool:
     """Whether each range begins where the one before has ended."""
-    return all(before[1] == after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    return all(before[1] == after[0] for before, after in pairwise(ranges))

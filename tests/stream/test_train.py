@@ -33,7 +33,7 @@ from streaming_nn.stream.train import Breaker, Trainer
 MALFORMED: list[tuple[bytes | None, str]] = [
     (b"{not json", "not JSON"),
     (b'{"features": [1, 2], "label": 1}', "wrong width"),
-    (b'{"label": 1}', "field missing"),
+    (b'{"label": 1}', "field missing: features"),
     (b'{"features": [1, 2, 3], "label": 7}', "label not in classes"),
     (None, "no value"),
 ]
@@ -72,10 +72,10 @@ def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tm
 
     sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
     letters = read(broker.options, settings.train.dead_letters)
-    reasons = {value: reason for value, reason in MALFORMED}
+    reasons = dict(MALFORMED)
     assert Counter(x.value for x in letters) == Counter(list(reasons))
     for letter in letters:
-        ours = dict((k, v.decode()) for k, v in letter.headers if k.startswith("streaming_nn."))
+        ours = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
         assert ours.pop("streaming_nn.topic") == topic
         assert ours.pop("streaming_nn.reason") == reasons[letter.value]
         place = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
@@ -88,7 +88,7 @@ def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tm
 def test_a_record_of_nothing_is_sent_on_too(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     """Neither key nor value: kafka-python can't send such a one, other clients (Spark's here) can."""
     topic = broker.topic("nothing")
-    settings = settings_of(broker.options, tmp_path / "model", topic)
+    settings = settings_of({**broker.options, "acks": "1"}, tmp_path / "model", topic)
     nothing = spark.createDataFrame([(None, None)], "key binary, value binary")
     sink = {"kafka.bootstrap.servers": broker.bootstrap, "topic": topic}
     nothing.write.format("kafka").options(**sink).save()
@@ -110,7 +110,9 @@ def test_a_second_run_goes_on_from_the_head(spark: SparkSession, broker: Any, tm
 
     assert rows_of(settings.model)["trained"] == 2100
     found = learned_ranges(settings.model)
-    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {(topic, p): (0, 700) for p in range(3)}
+    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {
+        (topic, p): (0, 700) for p in range(3)
+    }
     assert all(seamless(ranges) for ranges in found.values())
 
     log = Log(settings.model)
@@ -143,14 +145,18 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     topic = broker.topic("wrong", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(40) + [b'{"pixels": [1, 2, 3], "label": 1}'] * 160)
-    with pytest.raises(Breaker, match=r"160 of 200 records can't be learned \(field missing: 160\)") as caught:
+    with pytest.raises(
+        Breaker, match=r"160 of 200 records can't be learned \(field missing: features: 160\)"
+    ) as caught:
         learn(spark, settings)
     assert "\n" not in str(caught.value)
     assert Log(settings.model).head_number() == 0
     assert read(broker.options, settings.train.dead_letters) == []
 
 
-def test_more_rejected_bytes_than_the_driver_may_get(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_more_rejected_bytes_than_the_driver_may_get(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("heavy", 2)
     bounds = {"max_rejected": 1.0, "max_rejected_bytes": 20_000}
     settings = settings_of(broker.options, tmp_path / "model", topic, train=bounds)
@@ -165,7 +171,7 @@ def test_more_rejected_bytes_than_the_driver_may_get(spark: SparkSession, broker
 def test_a_topic_made_again_under_a_batch(
     spark: SparkSession, broker: Any, tmp_path: Path, refilled: int
 ) -> None:
-    """The batch is planned on the old topic, and read from the new one, which is past our offsets or isn't."""
+    """The batch is planned on the old topic and read from the new one, which has our offsets or hasn't."""
     topic = broker.topic("made-again", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(400))

@@ -1,0 +1,80 @@
+"""Learners that show what they were given: one counts each record, one remembers their order."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.nn.learner import Batch, Step
+
+
+class Counts(NamedTuple):
+    counts: NDArray[np.int32]  # (records,) how often each was learned
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Counts how often it has learned each record; a record's only feature is its number."""
+
+    records: int
+    inputs: int = 1
+    classes: tuple[int, ...] = (0, 1)
+    mini_batch: int = 1000
+    window: int = 100
+    fading: float = 0.999
+
+    def options(self) -> dict[str, Any]:
+        return {"learner": "counting", **asdict(self), "classes": list(self.classes)}
+
+    def init(self) -> Counts:
+        return Counts(np.zeros(self.records, np.int32))
+
+    def predict(self, state: Counts, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full((len(x), 2), 0.5, np.float32)
+
+    def step(self, state: Counts, batch: Batch) -> tuple[Counts, Step]:
+        counts = state.counts.copy()
+        np.add.at(counts, batch.x[:, 0].astype(np.int64), 1)
+        return Counts(counts), Step(self.predict(state, batch.x), True)
+
+
+class Link(NamedTuple):
+    digest: NDArray[np.uint8]  # (32,) sha256 of all records so far, in their order
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Remembers the order of all that it has learned, as a chain of hashes."""
+
+    inputs: int = 1
+    classes: tuple[int, ...] = (0, 1)
+    mini_batch: int = 7
+    window: int = 100
+    fading: float = 0.999
+
+    def options(self) -> dict[str, Any]:
+        return {"learner": "chain", **asdict(self), "classes": list(self.classes)}
+
+    def init(self) -> Link:
+        return Link(np.zeros(32, np.uint8))
+
+    def predict(self, state: Link, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full((len(x), 2), 0.5, np.float32)
+
+    def step(self, state: Link, batch: Batch) -> tuple[Link, Step]:
+        digest = chained(state.digest.tobytes(), batch.x[:, 0].tolist())
+        return Link(np.frombuffer(digest, np.uint8)), Step(self.predict(state, batch.x), True)
+
+
+def chained(digest: bytes, numbers: Iterable[float]) -> bytes:
+    """Go on from `digest` over records with these numbers."""
+    for number in numbers:
+        digest = hashlib.sha256(digest + str(int(number)).encode()).digest()
+    return digest
+
+
+def counting_from(options: dict[str, Any]) -> Counting:
+    return Counting(options["records"])

@@ -1,0 +1,71 @@
+"""Records are learned by (timestamp, topic, partition, offset), by the stream and by the replay."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filling import fill, learn, read, records_of, rows_of, settings_of
+from oracles import Chain, chained
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.log import Log
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.stream.replay import verify
+
+SCHEMA = Schema(inputs=1, classes=(0, 1))
+RECORDS = 1300
+BEGAN = 1_700_000_000_000  # milliseconds
+
+
+def numbered(first: int, count: int) -> list[bytes]:
+    return encode(SCHEMA, np.arange(first, first + count)[:, None], np.zeros(count, np.int32))
+
+
+def expected(kafka: dict[str, str], model: Path, names: list[str]) -> list[bytes]:
+    """The chain after each version, from its ranges and the topics as a plain client reads them."""
+    records = [r for name in names for r in read(kafka, name)]
+    digest, chain = bytes(32), []
+    for version in records_of(model):
+        own = [
+            r
+            for r in records
+            if r.topic in version.ranges
+            and version.ranges[r.topic][r.partition][0] <= r.offset < version.ranges[r.topic][r.partition][1]
+        ]
+        own.sort(key=lambda r: (r.timestamp, r.topic, r.partition, r.offset))
+        digest = chained(digest, [json.loads(r.value)["features"][0] for r in own])
+        chain.append(digest)
+    return chain
+
+
+@pytest.mark.usefixtures("oracles")
+@pytest.mark.parametrize("partitions", [(5,), (7,), (2, 3)])
+def test_the_order_is_the_same_in_stream_and_replay(
+    spark: SparkSession, broker: Any, tmp_path: Path, partitions: tuple[int, ...]
+) -> None:
+    names = [broker.topic("ordered", n) for n in partitions]
+    for i, name in enumerate(names):  # late ones and many of the same millisecond: no other order will do
+        late = np.random.default_rng(i).integers(0, 60, RECORDS)
+        fill(broker.options, name, numbered(i * RECORDS, RECORDS), timestamps=(BEGAN + late).tolist())
+    settings = settings_of(
+        broker.options,
+        tmp_path / "model",
+        names,
+        records={"inputs": 1, "classes": [0, 1]},
+        learner={},
+        train={"max_offsets_per_trigger": 500},
+    )
+    learn(spark, settings, Chain())
+
+    log = Log(settings.model)
+    assert rows_of(settings.model)["trained"] == RECORDS * len(names)
+    assert len(log.numbers()) > 3
+    chain = expected(broker.options, settings.model, names)
+    assert [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()] == chain
+    assert verify(spark, broker.options, log, learner_of=lambda options: Chain()).identical
+    head = log.record(len(chain) - 1)
+    assert head.offsets == topics.ends(broker.options, names)
