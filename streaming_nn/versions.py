@@ -62,7 +62,7 @@ def list_(
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table()
+    table = Table(box=None)
     for name in rows[0]:
         table.add_column(name, no_wrap=True)
     for row in rows:
@@ -81,7 +81,7 @@ def _row(record: Record, named: list[str]) -> dict[str, Any]:
         "trained": record.rows["trained"],
         "rejected": record.rows["rejected"],
         figure: prequential.get(figure),
-        "as served": served.get(figure),
+        "served": served.get(figure),
         "kept": record.kept,
         "tags": named,
     }
