@@ -1,0 +1,148 @@
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from streaming_nn import __version__, cli
+from streaming_nn.log.log import Conflict
+from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.train import Breaker
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty folder, and the signal as it was: `main` takes it."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["streaming-nn", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from leaves(sub, *path, name)
+    if not getattr(command, "commands", None):
+        yield path, command
+
+
+COMMANDS = dict(leaves(get_command(cli.app)))
+
+
+def test_the_commands_are_those_of_the_readme() -> None:
+    alone = {path[0] for path in COMMANDS if len(path) == 1}
+    assert {"demo", "train", "score", "replay"} <= alone
+    assert {path[1] for path in COMMANDS if path[0] == "broker"} == {"start", "stop", "status"}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_tells_what_a_command_does_and_each_of_its_flags(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, *path, "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert COMMANDS[path].help.split(";")[0].split("\n")[0][:60] in said
+    for parameter in COMMANDS[path].params:
+        if parameter.opts[0].startswith("-"):
+            assert parameter.opts[0] in said
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["train"], 2, 'kafka must have "bootstrap.servers"; give --bootstrap'),
+        (["score"], 2, 'kafka must have "bootstrap.servers"; give --bootstrap'),
+        (["replay"], 2, 'kafka must have "bootstrap.servers"; give --bootstrap'),
+        (["replay", "--bootstrap", "x:1"], 2, "model model: there is no version yet"),
+        (["train", "-c", "no.toml"], 2, "settings file no.toml: there is no such file"),
+        (["train", "-s", "train.topcs=a"], 2, "setting train.topcs is not known"),
+        (["train", "-s", "train"], 2, "--set must be section.key=value"),
+        (["score", "--max-age", "-1"], 2, "setting score.max_age"),
+        (["broker", "stop"], 1, "no broker is running in broker"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_ends_in_one_line_and_a_code(
+    words: list[str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, *words) == code
+    out, err = capsys.readouterr()
+    assert err.startswith(f"streaming-nn: {said}")
+    assert (err.count("\n"), out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "train"),
+        (["train", "--bogus"], "--bogus"),
+        (["demo", "--seconds", "1"], "--seconds"),
+        (["demo", "now"], "now"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_words_that_are_no_command(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Conflict("another was first", 3, None), 3),
+        (DataLoss("records are gone"), 4),
+        (Breaker("too many"), 5),
+        (ConnectionError("no broker answers"), 1),
+        (RuntimeError("Java 17 or newer is needed"), 1),
+        (LookupError("no such topic"), 1),
+        (ValueError("hidden must be whole"), 2),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_each_end_has_a_code_of_its_own(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert call(monkeypatch) == code
+    assert capsys.readouterr().err == f"streaming-nn: {error}\n"
+
+
+def test_the_codes_are_those_of_the_guarantees() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "guarantees.md").read_text()
+    assert all(f"exit code {code}" in page for code in cli.CODES.values())
+
+
+def test_ctrl_c_and_a_term_signal_end_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda: signal.raise_signal(signal.SIGTERM))
+    assert call(monkeypatch) == 130
+
+
+def test_no_broker_is_running(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "broker", "status") == 1
+    assert capsys.readouterr().out == "not running\n"

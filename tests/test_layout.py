@@ -1,0 +1,140 @@
+"""Who may import whom: the table of the README, held by reading every import there is."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(p for top in ("streaming_nn", "producers") for p in (ROOT / top).rglob("*.py"))
+INITS = [path for path in FILES if path.name == "__init__.py"]
+
+# each folder: which of our own modules it may import, besides the version in streaming_nn/__init__.py
+OURS = {
+    "nn": {"nn"},
+    "log": {"log"},
+    "records": {"records"},
+    "kafka": {"kafka"},
+    "followers": {"followers", "log", "kafka"},
+    "stream": {"stream", "nn", "log", "records", "kafka", "settings"},
+}
+# what else it may import; every other folder may use all that pyproject.toml names but Spark
+OTHERS = {"nn": {"numpy"}, "log": {"numpy", "safetensors"}}
+PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def imports(source: str) -> set[str]:
+    """Name every module that the source imports, wherever in it; for `from a import b` both a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            assert isinstance(node.args[0], ast.Constant), f"line {node.lineno}: names what it imports"
+            found.add(str(node.args[0].value))
+    return found
+
+
+def of(path: Path) -> set[str]:
+    return imports(path.read_text())
+
+
+def within(folder: str) -> list[Path]:
+    paths = [path for path in FILES if path.is_relative_to(ROOT / "streaming_nn" / folder)]
+    assert paths, f"streaming_nn/{folder} is gone: change the table"
+    return paths
+
+
+def ours(path: Path) -> set[str]:
+    """Name the folders and modules right under streaming_nn that a file imports."""
+    return {
+        name.split(".")[1]
+        for name in of(path)
+        if name.startswith("streaming_nn.") and name != "streaming_nn.__version__"
+    } | {"producers" for name in of(path) if name.split(".")[0] == "producers"}
+
+
+def others(path: Path) -> set[str]:
+    tops = {name.split(".")[0] for name in of(path)}
+    return tops - set(sys.stdlib_module_names) - {"streaming_nn", "producers"}
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_a_folder_imports_only_what_the_table_says(folder: str) -> None:
+    beyond = {str(path.relative_to(ROOT)): ours(path) - OURS[folder] for path in within(folder)}
+    assert {path: names for path, names in beyond.items() if names} == {}
+
+
+@pytest.mark.parametrize("folder", OTHERS)
+def test_the_inner_folders_need_little(folder: str) -> None:
+    beyond = {str(path.relative_to(ROOT)): others(path) - OTHERS[folder] for path in within(folder)}
+    assert {path: names for path, names in beyond.items() if names} == {}
+
+
+def test_every_folder_is_in_the_table() -> None:
+    folders = {path.parent.name for path in INITS if path.parent.parent == ROOT / "streaming_nn"}
+    assert folders == set(OURS)
+
+
+def test_spark_appears_in_stream_and_mllib_only() -> None:
+    users = {path for path in FILES if {"pyspark", "py4j"} & others(path)}
+    allowed = {*within("stream"), ROOT / "streaming_nn" / "mllib.py"}
+    assert users <= allowed
+    assert users, "the test no longer sees imports"
+
+
+def test_nothing_is_pickled() -> None:
+    for path in FILES:
+        assert not PICKLES & {name.split(".")[0] for name in of(path)}, path
+        assert "allow_pickle=True" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("path", INITS, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_a_package_imports_nothing_by_itself(path: Path) -> None:
+    assert of(path) == set()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import streaming_nn",
+        "import streaming_nn.nn.learners, streaming_nn.nn.metrics, streaming_nn.nn.tensors",
+        "import streaming_nn.log.log",
+        "import streaming_nn.records.decode",
+        "import streaming_nn.cli",  # `--help` must not wait for Spark
+    ],
+)
+def test_what_needs_no_spark_does_not_load_it(statement: str) -> None:
+    code = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pyspark", "py4j", "kafka", "sklearn", "pandas"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import a.b as c", {"a.b"}),
+        ("def f():\n    from a import b", {"a", "a.b"}),
+        ("import_module('a')", {"a"}),
+    ],
+)
+def test_imports_are_seen_wherever_they_stand(source: str, found: set[str]) -> None:
+    assert imports(source) == found
+
+
+def test_every_requirement_is_locked_with_a_hash_and_no_host() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pins = {block.split("==")[0]: block for block in lock.replace(" \\\n", " ").splitlines() if "==" in block}
+    for name in {requirement.split("[")[0].split(">")[0].split("=")[0] for requirement in asked}:
+        if name != "streaming_nn":
+            assert "--hash=sha256:" in pins[name.lower().replace("_", "-")], name

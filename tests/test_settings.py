@@ -1,0 +1,152 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_nn.settings import Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of whoever runs the tests."""
+    for name in os.environ:
+        if name.startswith("STREAMING_NN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def read(text: str = "", flags: dict[str, Any] | None = None, sets: tuple[str, ...] = ()) -> Settings:
+    Path("other.toml").write_text(text)
+    return load("other.toml", flags, sets)
+
+
+def test_without_anything_there_are_defaults() -> None:
+    settings = load()
+    assert (settings.train.topics, settings.train.max_offsets_per_trigger) == (["labeled"], 100_000)
+    assert settings.kafka == {}
+
+
+def test_the_file_of_the_folder_is_read_unless_another_is_named() -> None:
+    Path("streaming-nn.toml").write_text('model = "here"')
+    assert load().model == Path("here")
+    assert read('model = "there"').model == Path("there")
+
+
+def test_variables_win_over_the_file_and_flags_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[train]\ntrigger = "1 second"\ndead_letters = "bad"\ntopics = ["a"]'
+    assert read(text).train.trigger == "1 second"
+    monkeypatch.setenv("STREAMING_NN_TRAIN__TRIGGER", "2 seconds")
+    monkeypatch.setenv("STREAMING_NN_TRAIN__TOPICS", '["b", "c"]')
+    assert read(text).train.trigger == "2 seconds"
+    given = read(text, {"train": {"trigger": "3 seconds", "topics": None}}).train
+    assert (given.trigger, given.topics, given.dead_letters) == ("3 seconds", ["b", "c"], "bad")
+    assert read(text, {"train": {"trigger": "3 seconds"}}, ("train.trigger='4 seconds'",)).train.trigger == (
+        "4 seconds"
+    )
+
+
+def test_a_flag_that_was_not_given_changes_nothing() -> None:
+    text = '[learner]\nhidden = [2]\noptimizer = "sgd"'
+    assert read(text, {"learner": {"hidden": None, "optimizer": None}}).learner == {
+        "hidden": [2],
+        "optimizer": "sgd",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ('modle = "m"', "model"),
+        ('[trian]\ntopics = "a"', "train"),
+        ('[train]\ntopcs = "a"', "train.topics"),
+        ("[train]\nmax_ofsets = 3", "train.max_offsets_per_trigger"),
+        ("[records]\nclases = [1]", "records.classes"),
+        ('[score]\nprediction = "p"', "score.predictions"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(text: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=rf"is not known; the nearest known one is {nearest}$"):
+        read(text)
+
+
+def test_an_unknown_variable_is_refused_as_a_key_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMING_NN_TRAIN__TRIGER", "2 seconds")
+    with pytest.raises(ValueError, match=r"setting train.triger is not known; .* train.trigger"):
+        load()
+
+
+def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load()
+    for name in ("STREAMING_NN_CACHE", "STREAMING_NN_MAVEN", "STREAMING_NN_FAULT"):
+        monkeypatch.setenv(name, "x")
+    assert load() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[train]\nmax_offsets_per_trigger = 0", r"train.max_offsets_per_trigger: .* 1; got 0"),
+        ("[train]\nmax_rejected = 2", r"train.max_rejected: .* 1; got 2"),
+        ("[train]\nmax_rejected = 'lots'", r"train.max_rejected: .*; got 'lots'"),
+        ("[train]\nstarting = 'middle'", r"train.starting: .*earliest\|latest.*; got 'middle'"),
+        ("[records]\nlabel = 7", r"records.label: .*; got 7"),
+        ("[score]\nmax_age = -1", r"score.max_age: .*; got -1"),
+        ("train = 3", r"train: .*; got 3"),
+        ("model = [", r"settings file other.toml: "),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        read(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match=r"settings file nowhere.toml: there is no such file"):
+        load("nowhere.toml")
+
+
+@pytest.mark.parametrize("key", ['"sasl.jaas.config"', "sasl.jaas.config"])
+def test_keys_with_dots_may_be_quoted_or_not(key: str) -> None:
+    assert read(f'[kafka]\n{key} = "x"').kafka == {"sasl.jaas.config": "x"}
+
+
+def test_a_clients_numbers_and_flags_become_its_text() -> None:
+    text = "[kafka]\nlinger.ms = 5\nenable.idempotence = true\n[spark]\nspark.ui.enabled = false"
+    settings = read(text)
+    assert settings.kafka == {"linger.ms": "5", "enable.idempotence": "true"}
+    assert settings.spark == {"spark.ui.enabled": "false"}
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "values"),
+    [
+        ("kafka.sasl.password=a=b", "kafka", {"sasl.password": "a=b"}),
+        ("spark.spark.master=local[2]", "spark", {"spark.master": "local[2]"}),
+        ("learner.hidden=[3, 4]", "learner", {"hidden": [3, 4]}),
+        ("learner.optimizer=sgd", "learner", {"optimizer": "sgd"}),
+    ],
+)
+def test_anything_can_be_set_from_the_command_line(text: str, section: str, values: dict[str, Any]) -> None:
+    assert getattr(read(sets=(text,)), section) == values
+
+
+@pytest.mark.parametrize("text", ["learner", "=3"])
+def test_a_set_without_key_or_value(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"--set must be section.key=value; got '{text}'"):
+        read(sets=(text,))
+
+
+def test_one_topic_is_a_list_of_one() -> None:
+    assert read('[train]\ntopics = "a"').train.topics == ["a"]
+
+
+def test_classes_keep_their_kinds() -> None:
+    classes = read('[records]\nclasses = [true, "1", 1]').records.classes
+    assert [(type(label), label) for label in classes or ()] == [(bool, True), (str, "1"), (int, 1)]
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().train.once = True
