@@ -1,0 +1,205 @@
+"""docker-compose.yml without Docker: its form, and that all it starts is there and fits together."""
+
+import importlib
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+import yaml
+
+from producers.__main__ import app as producers_app
+from streaming_nn import cli
+from streaming_nn.settings import Settings, load
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+KAFKA = SERVICES["kafka"]["environment"]
+
+
+def said(text: str) -> str:
+    """What a container gets: Compose makes one dollar sign of two, and would fill in what follows one."""
+    assert "$" not in text.replace("$$", ""), text
+    return text.replace("$$", "$")
+
+
+def parsed(name: str) -> dict[str, Any]:
+    """The options that the service's command line gives, parsed by the command itself; nothing is run."""
+    words = list(SERVICES[name]["command"])
+    if words[:3] == ["python", "-m", "producers"]:
+        command: Any = typer.main.get_command(producers_app)
+        words = words[3:]
+    else:
+        assert words[0] == "streaming-nn"
+        group: Any = typer.main.get_command(cli.app)
+        command, words = group.commands[words[1]], words[2:]
+    return dict(command.make_context(name, words).params)
+
+
+def settings(name: str) -> Settings:
+    given = parsed(name)
+    flags: dict[str, Any] = {"kafka": {"bootstrap.servers": given["bootstrap"]}, "model": given["model"]}
+    if name == "trainer":
+        flags["train"] = {"topics": given["topic"]}
+    else:
+        flags["score"] = {key: given[key] for key in ("topic", "predictions", "checkpoint")}
+    return load("/dev/null", flags, given["set_"] or ())
+
+
+def mounts(name: str) -> dict[str, str]:
+    """Container's path -> volume."""
+    return {v.split(":")[1]: v.split(":")[0] for v in SERVICES[name].get("volumes", ())}
+
+
+def inside(path: str, name: str) -> str:
+    """The volume that holds a path of the service."""
+    return next(volume for at, volume in mounts(name).items() if Path(path).is_relative_to(at))
+
+
+def listeners() -> dict[str, str]:
+    """Listener -> host:port, as the broker tells its clients."""
+    return dict(text.split("://") for text in KAFKA["KAFKA_ADVERTISED_LISTENERS"].split(","))
+
+
+def created(folder: Path) -> dict[str, int]:
+    """Topic -> partitions, by its script and a kafka-topics.sh that writes down its words."""
+    program = folder / "kafka-topics.sh"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/said\n')
+    program.chmod(0o755)
+    service = SERVICES["topics"]
+    script = said(service["command"][0]).replace("/opt/kafka/bin", str(folder))
+    subprocess.run([*service["entrypoint"], script], check=True)
+    made = {}
+    for line in (folder / "said").read_text().splitlines():
+        words = line.split()
+        assert words[:4] == ["--bootstrap-server", listeners()["CONTAINERS"], "--create", "--if-not-exists"]
+        flags = dict(zip(words[4::2], words[5::2], strict=True))
+        made[flags["--topic"]] = int(flags["--partitions"])
+    return made
+
+
+def test_it_is_valid_by_the_schema_of_compose() -> None:
+    package = importlib.import_module("check_jsonschema").__file__
+    assert package is not None
+    schema = Path(package).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
+    jsonschema.validate(COMPOSE, json.loads(schema.read_text()))
+    broken = {**COMPOSE, "services": {"kafka": {"imagine": "apache/kafka"}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, json.loads(schema.read_text()))
+
+
+def test_what_services_name_is_defined() -> None:
+    volumes = {volume for name in SERVICES for volume in mounts(name).values()}
+    assert volumes == set(COMPOSE["volumes"])
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in SERVICES, f"{name} waits for {other}"
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other]
+            if how["condition"] == "service_completed_successfully":
+                assert SERVICES[other]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_of_ours_parses(name: str) -> None:
+    assert parsed(name)
+
+
+def test_a_flag_that_does_not_exist_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SERVICES["trainer"], "command", ["streaming-nn", "train", "--imagined=1"])
+    with pytest.raises(Exception, match="imagined"):
+        parsed("trainer")
+
+
+def test_the_image_copies_what_is_there_and_its_folders_are_those_of_the_volumes() -> None:
+    for name in OURS:
+        dockerfile = said(SERVICES[name]["build"]["dockerfile_inline"])
+        for line in dockerfile.splitlines():
+            if line.startswith("COPY "):
+                assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
+        made = next(line for line in dockerfile.splitlines() if "install -d" in line).split()
+        assert set(mounts(name)) <= set(made), "a volume takes its owner from the image's folder"
+        assert inside(SERVICES[name]["environment"]["STREAMING_NN_CACHE"], "trainer") == "cache"
+
+
+def test_the_services_topics_are_created_and_agree(tmp_path: Path) -> None:
+    train, score, produce = settings("trainer"), settings("scorer"), parsed("producer")
+    trained = {*train.train.topics, train.train.dead_letters, train.metrics.topic}
+    scored = {score.score.topic, score.score.predictions}
+    assert trained | scored == set(created(tmp_path))
+    assert [produce["topic"]] == train.train.topics
+    assert produce["unlabeled_topic"] == score.score.topic
+
+
+def test_trainer_and_scorer_share_the_model_and_what_must_last_is_in_volumes() -> None:
+    train, score = settings("trainer"), settings("scorer")
+    assert inside(str(train.model), "trainer") == inside(str(score.model), "scorer") == "model"
+    assert inside(score.score.checkpoint, "scorer") == "checkpoint"
+    assert inside(KAFKA["KAFKA_LOG_DIRS"], "kafka") == "kafka"
+
+
+def test_ports_agree() -> None:
+    told = listeners()
+    host, inner = told["HOST"], told["CONTAINERS"]
+    binds = dict(text.split("://:") for text in KAFKA["KAFKA_LISTENERS"].split(","))
+    controller = KAFKA["KAFKA_CONTROLLER_QUORUM_VOTERS"]
+    assert SERVICES["kafka"]["ports"] == [f"127.0.0.1:{binds['HOST']}:{host.split(':')[1]}"]
+    assert host == f"localhost:{binds['HOST']}"
+    assert inner == f"kafka:{binds['CONTAINERS']}"
+    assert controller == f"{KAFKA['KAFKA_NODE_ID']}@kafka:{binds['CONTROLLER']}"
+    assert settings("trainer").kafka == settings("scorer").kafka == {"bootstrap.servers": inner}
+    assert parsed("producer")["kafka"] == [f"bootstrap.servers={inner}"]
+    assert SERVICES["kafka-ui"]["environment"]["KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS"] == inner
+    assert SERVICES["kafka"]["healthcheck"]["test"][-1] == host
+
+
+def test_every_listener_has_a_protocol() -> None:
+    protocols = dict(text.split(":") for text in KAFKA["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    names = {text.split("://")[0] for text in KAFKA["KAFKA_LISTENERS"].split(",")}
+    assert set(protocols) == names
+    assert KAFKA["KAFKA_INTER_BROKER_LISTENER_NAME"] in listeners()
+    assert KAFKA["KAFKA_CONTROLLER_LISTENER_NAMES"] in names - set(listeners())
+
+
+def wrapped(name: str, command: list[str]) -> list[str]:
+    return [said(word) for word in SERVICES[name]["entrypoint"]] + command
+
+
+def ends() -> Iterator[tuple[int, int]]:
+    """What a command ends with, and what the container then ends with."""
+    finals = {2, *cli.CODES.values()}
+    return ((code, 0 if code in finals else code) for code in (0, 1, 2, 3, 4, 5, 6, 130))
+
+
+@pytest.mark.parametrize(("code", "container"), list(ends()))
+def test_only_what_may_mend_itself_is_started_again(code: int, container: int) -> None:
+    for name in OURS:
+        assert SERVICES[name]["restart"] == "on-failure"
+    ended = subprocess.run(
+        wrapped("trainer", ["sh", "-c", f"exit {code}"]), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == container
+    assert (f"exit code {code}" in ended.stderr) == (code != container)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no sh")
+def test_the_command_is_told_of_a_stop_and_is_waited_for(tmp_path: Path) -> None:
+    began, ended = tmp_path / "began", tmp_path / "ended"
+    script = f"trap 'sleep 0.5; touch {ended}; exit 130' TERM; touch {began}; while :; do sleep 0.1; done"
+    running = subprocess.Popen(wrapped("trainer", ["sh", "-c", script]))
+    deadline = time.monotonic() + 20
+    while not began.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 130
+    assert ended.exists()
