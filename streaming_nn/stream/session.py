@@ -52,6 +52,9 @@ def _ours() -> dict[str, str]:
         "spark.sql.streaming.minBatchesToRetain": "2",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
         "spark.sql.shuffle.partitions": "2",
+        # Spark's own patterns know nothing of sasl.jaas.config, which holds a password
+        "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",
+        "spark.sql.redaction.options.regex": "(?i)url|secret|password|token|jaas",
         **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
     }
 
