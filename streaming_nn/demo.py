@@ -292,7 +292,7 @@ class _View:
 
     def __init__(self, stage: _Stage, drift: int) -> None:
         self.stage, self.drift, self.last = stage, drift, 0.0
-        self.learned: deque[tuple[float, int]] = deque(maxlen=8)  # (when, records learned)
+        self.seen: deque[tuple[float, int, int]] = deque(maxlen=8)  # (when, records learned, answers)
 
     def due(self) -> bool:
         now = time.monotonic()
@@ -300,6 +300,12 @@ class _View:
             return False
         self.last = now
         return True
+
+    def _rates(self) -> tuple[float, float]:
+        """Records learned and answered a second, over the last looks."""
+        (then, *before), (now, *after) = self.seen[0], self.seen[-1]
+        passed = max(now - then, 1.0)
+        return (after[0] - before[0]) / passed, (after[1] - before[1]) / passed
 
     def show(self, live: Live | None, say: Say, elapsed: float) -> None:
         number = self.stage.log.head_number()
@@ -316,14 +322,15 @@ class _View:
     def _values(self, record: Record) -> dict[str, str]:
         produced = self.stage._produced("digits")
         done = sum(sum(ps.values()) for ps in record.offsets.values())
-        self.learned.append((time.monotonic(), done))
-        (then, before), (now, after) = self.learned[0], self.learned[-1]
+        answers = self.stage._produced("digits-predictions")
+        self.seen.append((time.monotonic(), done, answers))
+        learned_rate, answer_rate = self._rates()
         window, served = record.metrics["prequential"]["window"], record.metrics["served"]["window"]
         baselines = record.metrics["baselines"]
         age = time.time() - _seconds(record.written_at)
         world = "changed: digits are mirrored, labels traded" if produced >= self.drift else "as it was"
         return {
-            "rows/s": f"{(after - before) / (now - then) if now > then else 0:,.0f}",
+            "rows/s": f"{learned_rate:,.0f}",
             "loss": _shown(window["log_loss"]),
             "accuracy": _shown(window["accuracy"]),
             "macro F1": _shown(window["f1_macro"]),
@@ -332,7 +339,7 @@ class _View:
             "last class": _shown(baselines["last"]["window"]["accuracy"]),
             "version": f"{record.number} ({age:.1f} s old)",
             "lag": f"{produced - done:,}",
-            "predictions": f"{self.stage._produced('digits-predictions'):,}",
+            "predictions/s": f"{answer_rate:,.0f} ({answers:,} in all)",
             "dead letters": f"{self.stage._produced('digits-dead'):,}",
             "the world": world,
         }
