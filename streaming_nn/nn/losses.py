@@ -62,7 +62,14 @@ def _squared(output: Array, y: Array) -> tuple[Array, Array]:
     return 0.5 * np.add.reduce(delta * delta, axis=-1), delta
 
 
+def _huber(output: Array, y: Array) -> tuple[Array, Array]:
+    error = output - y[..., None]
+    delta = error.clip(-1, 1)
+    return np.add.reduce(delta * (error - 0.5 * delta), axis=-1), delta
+
+
 LOSSES = {
     "softmax": Loss(_softmax, _cross_entropy),
     "squared": Loss(_identity, _squared),
+    "huber": Loss(_identity, _huber),  # Huber 1964, with k = 1: squared near 0, absolute further out
 }

@@ -110,8 +110,7 @@ class MLP:
 def _in_unit(targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
     if targets is None:
         return output
-    answer = output.clip(-TARGET_CLIP, TARGET_CLIP) * scaling.deviation(targets) + targets.mean
-    return answer.astype(np.float32)
+    return scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
 
 
 def _finite(loss: Any, slope: Any, theta: Any, features: Scaling, targets: Scaling | None) -> bool:

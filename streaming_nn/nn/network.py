@@ -20,8 +20,10 @@ class Network:
     """The shape of a feed-forward network; its parameters are one flat vector a member of the stack.
 
     `layers` counts units from the inputs to the outputs. `initializer` None takes the one that fits: He's for
-    the relu family, Glorot's for the others, and LeCun's for the last layer. Errors: ValueError for an
-    unknown name.
+    the relu family, Glorot's for the others, and LeCun's for the last layer, for which
+    `output_initializer` takes precedence. `skip` adds a linear model of the inputs to the last sums, its
+    weights zero at first: the network need only learn what is not linear. Errors: ValueError for an unknown
+    name.
     """
 
     layers: tuple[int, ...]
@@ -29,6 +31,8 @@ class Network:
     loss: str = "softmax"
     initializer: str | float | None = None
     bias: float = 0.0
+    output_initializer: str | float | None = None
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if len(self.layers) < 2:
@@ -39,6 +43,8 @@ class Network:
         checks.one_of("loss", self.loss, LOSSES)
         if self.initializer is not None:
             initializers.check("initializer", self.initializer)
+        if self.output_initializer is not None:
+            initializers.check("output_initializer", self.output_initializer)
         checks.between("bias", self.bias, -np.inf, np.inf)
 
     @cached_property
@@ -54,7 +60,7 @@ class Network:
 
 def size(network: Network) -> int:
     """Parameters of one member."""
-    return network.places[-1][2]
+    return network.places[-1][2] + (network.layers[0] * network.layers[-1] if network.skip else 0)
 
 
 def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> NDArray[np.float32]:
@@ -63,13 +69,17 @@ def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> 
     for layer, (W, b) in enumerate(views(network, theta)):
         W[:] = initializers.draw(_initializer(network, layer), rng, W.shape)
         b[:] = network.bias
+    skip_view(network, theta)[:] = 0
     return theta
 
 
 def _initializer(network: Network, layer: int) -> str | float:
+    last = layer == len(network.layers) - 2
+    if last and network.output_initializer is not None:
+        return network.output_initializer
     if network.initializer is not None:
         return network.initializer
-    if layer == len(network.layers) - 2:
+    if last:
         return "lecun_normal"
     return "he_normal" if ACTIVATIONS[network.activation].gain == 2 else "glorot_uniform"
 
@@ -83,16 +93,25 @@ def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
     ]
 
 
+def skip_view(network: Network, theta: Array) -> Array:
+    """View the weights from the inputs to the outputs: (members, inputs, outputs), no inputs without skip."""
+    inputs = network.layers[0] if network.skip else 0
+    return theta[:, network.places[-1][2] :].reshape(len(theta), inputs, network.layers[-1])
+
+
 def predict(network: Network, theta: Array, x: Array) -> Array:
     """Answer rows x (rows, inputs), or (members, rows, inputs), with (members, rows, outputs)."""
     forward = ACTIVATIONS[network.activation].forward
     *hidden, (W, b) = views(network, theta)
+    inputs = x
     for V, c in hidden:
         z = np.matmul(x, V)
         z += c
         x, _ = forward(z)
     z = np.matmul(x, W)
     z += b
+    if network.skip:
+        z += np.matmul(inputs, skip_view(network, theta))
     return LOSSES[network.loss].link(z)
 
 
@@ -101,10 +120,10 @@ def gradient(
 ) -> tuple[Array, Array, Array]:
     """Answer rows and differentiate their mean loss, in one forward and one backward pass.
 
-    x (rows, inputs) and y (rows,) are shared by the members, or have their own axis of members in front. A
-    row's loss counts `weight` (rows,) times; the mean is over rows, so that a heavy row alone in its
-    mini-batch stays heavy. Gives output (members, rows, outputs), loss (members, rows) without weight, and
-    the gradient (members, parameters); all of theta's dtype.
+    x (rows, inputs), y (rows,) and weight (rows,) are shared by the members, or have their own axis of
+    members in front. A row's loss counts `weight` times; the mean is over rows, so that a heavy row alone in
+    its mini-batch stays heavy. Gives output (members, rows, outputs), loss (members, rows) without weight,
+    and the gradient (members, parameters); all of theta's dtype.
     """
     activation = ACTIVATIONS[network.activation]
     layers = views(network, theta)
@@ -117,11 +136,15 @@ def gradient(
         kept.append(keep)
     z = np.matmul(x, layers[-1][0])
     z += layers[-1][1]
+    if network.skip:
+        z += np.matmul(inputs[0], skip_view(network, theta))
     output = LOSSES[network.loss].link(z)
     loss, delta = LOSSES[network.loss].loss(output, y)
     _average(delta, weight)
     slope = np.empty_like(theta)
     slopes = views(network, slope)
+    if network.skip:
+        np.matmul(inputs[0].swapaxes(-1, -2), delta, out=skip_view(network, slope))
     for layer in range(len(layers) - 1, -1, -1):
         _outer(inputs[layer], delta, *slopes[layer])
         if layer:

@@ -71,6 +71,11 @@ def deviation(scaling: Scaling) -> NDArray[np.float32]:
     return deviation
 
 
+def restore(scaling: Scaling, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give z-scores their unit back: the inverse of `standardize`, but for its clip."""
+    return (z * deviation(scaling) + scaling.mean).astype(np.float32)
+
+
 def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
     """Give z-scores (rows, columns) in [-clip, clip]; 0 where nothing has been seen.
 

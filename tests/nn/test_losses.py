@@ -45,6 +45,12 @@ def test_a_probability_of_zero_gives_a_finite_loss() -> None:
     assert delta.tolist() == [[[-1.0, 1.0]]]
 
 
+def test_huber_is_squared_near_the_target_and_absolute_further_out() -> None:
+    loss, delta = LOSSES["huber"].loss(np.array([[[3.0], [1.5], [-9.0]]]), np.ones(3))
+    assert loss.tolist() == [[1.5, 0.125, 9.5]]
+    assert delta.tolist() == [[[1.0], [0.5], [-1.0]]]
+
+
 def test_squared() -> None:
     loss, delta = LOSSES["squared"].loss(np.array([[[3.0], [1.0]]]), np.array([1.0, 1.0]))
     assert loss.tolist() == [[2.0, 0.0]]

@@ -19,18 +19,21 @@ def problem(net: Network, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nda
     return theta, x, y, rng.uniform(0.5, 2, ROWS)
 
 
-def shape(loss: str, activation: str = "tanh", hidden: tuple[int, ...] = (6, 5)) -> Network:
-    return Network((4, *hidden, 3 if loss == "softmax" else 1), activation, loss)
+def shape(
+    loss: str, activation: str = "tanh", hidden: tuple[int, ...] = (6, 5), skip: bool = False
+) -> Network:
+    return Network((4, *hidden, 3 if loss == "softmax" else 1), activation, loss, skip=skip)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
 @pytest.mark.parametrize("rows", [1, ROWS])
+@pytest.mark.parametrize("skip", [False, True])
 def test_gradient_is_that_of_finite_differences(
-    loss: str, activation: str, hidden: tuple[int, ...], rows: int
+    loss: str, activation: str, hidden: tuple[int, ...], rows: int, skip: bool
 ) -> None:
-    net = shape(loss, activation, hidden)
+    net = shape(loss, activation, hidden, skip)
     theta, x, y, weight = problem(net)
     x, y, weight = x[:rows], y[:rows], weight[:rows]
 
@@ -69,8 +72,40 @@ def test_members_may_have_rows_of_their_own(loss: str) -> None:
             np.testing.assert_allclose(stacked[i], one[0], rtol=1e-12)
 
 
-def test_the_answer_is_the_one_that_predict_gives() -> None:
-    net = shape("softmax", "relu")
+def test_members_may_weigh_rows_each_in_its_own_way() -> None:
+    net = shape("softmax", skip=True)
+    theta, x, y, _ = problem(net)
+    weight = np.random.default_rng(1).uniform(0.5, 2, (MEMBERS, ROWS))
+    together = network.gradient(net, theta, x, y, weight)[2]
+    for i in range(MEMBERS):
+        alone = network.gradient(net, theta[i : i + 1], x, y, weight[i])[2]
+        np.testing.assert_allclose(together[i], alone[0], rtol=1e-12)
+
+
+def test_skip_adds_a_linear_model_that_starts_at_zero() -> None:
+    plain, net = shape("squared"), shape("squared", skip=True)
+    end = network.size(plain)
+    assert network.size(net) == end + 4
+    first = network.initialize(net, np.random.default_rng(0), MEMBERS)
+    same = network.initialize(plain, np.random.default_rng(0), MEMBERS)
+    assert first[:, :end].tolist() == same.tolist()
+    assert not network.skip_view(net, first).any()
+    theta, x, _, _ = problem(net)
+    linear = x @ network.skip_view(net, theta)
+    expected = network.predict(plain, theta[:, :end], x) + linear
+    np.testing.assert_allclose(network.predict(net, theta, x), expected, rtol=1e-12)
+
+
+def test_the_last_layer_may_start_in_its_own_way() -> None:
+    net = Network((4, 6, 3), output_initializer="zeros")
+    (V, _), (W, _) = network.views(net, network.initialize(net, np.random.default_rng(0)))
+    assert V.all()
+    assert not W.any()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_the_answer_is_the_one_that_predict_gives(skip: bool) -> None:
+    net = shape("softmax", "relu", skip=skip)
     theta, x, y, _ = problem(net)
     assert network.gradient(net, theta, x, y)[0].tobytes() == network.predict(net, theta, x).tobytes()
 
@@ -137,6 +172,7 @@ def test_first_weights_follow_the_seed_and_the_activation() -> None:
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"loss": "hinge"}, "^loss must be one of 'softmax', .*; got 'hinge'$"),
         ({"initializer": "he"}, "^initializer must be one of .*; got 'he'$"),
+        ({"output_initializer": "he"}, "^output_initializer must be one of .*; got 'he'$"),
         ({"bias": float("inf")}, "^bias must be a number in .*; got inf$"),
     ],
 )

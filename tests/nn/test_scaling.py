@@ -98,3 +98,11 @@ def test_what_came_in_is_not_changed() -> None:
     scaling.standardize(state, x, 5)
     assert [part.tolist() for part in state] == [part.tolist() for part in before]
     assert x.tolist() == [[0, 1], [2, 3]]
+
+
+def test_restore_is_the_inverse_of_standardize() -> None:
+    x = np.random.default_rng(0).normal(50, 7, size=(40, 3)).astype(np.float32)
+    seen = scaling.update(scaling.init(3), x)
+    again = scaling.restore(seen, scaling.standardize(seen, x, 100))
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, x, rtol=1e-5)
