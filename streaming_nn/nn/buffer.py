@@ -1,0 +1,67 @@
+"""The latest rows, kept to be learned again: a ring, and in front of it the few rows that came last.
+
+Appending must not change the buffer that came in. A copy of the whole ring for each mini-batch could cost as
+much as learning it, so new rows wait in `fresh`, and the ring is copied once for many of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+FRESH = 64  # rows that wait before the ring is copied
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+
+
+class Buffer(NamedTuple):
+    """Row number i (from 0) has slot i % capacity; the newest row of a slot is the one that is kept."""
+
+    ring: NDArray[np.float32]  # (capacity, columns)
+    fresh: NDArray[np.float32]  # (at most FRESH, columns) rows number `moved` to `rows`
+    moved: NDArray[np.int64]  # () rows that went into the ring
+    rows: NDArray[np.int64]  # () rows appended
+    draws: NDArray[np.uint64]  # () rows drawn: the state of the random draws
+
+
+def init(capacity: int, columns: int) -> Buffer:
+    """Return a buffer without rows."""
+    ring = np.zeros((capacity, columns), np.float32)
+    fresh = np.zeros((min(FRESH, capacity), columns), np.float32)
+    return Buffer(ring, fresh, np.zeros((), np.int64), np.zeros((), np.int64), np.zeros((), np.uint64))
+
+
+def append(buffer: Buffer, block: Array) -> Buffer:
+    """Add the rows of block (rows, columns); each takes the place of the oldest."""
+    moved, total = int(buffer.moved), int(buffer.rows) + len(block)
+    waiting = int(buffer.rows) - moved
+    if waiting + len(block) <= len(buffer.fresh):
+        fresh = buffer.fresh.copy()
+        fresh[waiting : waiting + len(block)] = block
+        return buffer._replace(fresh=fresh, rows=np.asarray(total))
+    ring, capacity = buffer.ring.copy(), len(buffer.ring)
+    latest = np.concatenate([buffer.fresh[:waiting], block])[-capacity:]
+    ring[np.arange(total - len(latest), total) % capacity] = latest
+    return buffer._replace(ring=ring, moved=np.asarray(total), rows=np.asarray(total))
+
+
+def draw(buffer: Buffer, count: int) -> tuple[Array, Buffer]:
+    """Draw `count` rows, or as many as there are, evenly from all that are kept; the same may come twice.
+
+    Slots follow the multiples of the golden ratio (Weyl's sequence): any run of draws covers the buffer more
+    evenly than independent ones, and a counter is the whole random state.
+    """
+    capacity, moved, rows = len(buffer.ring), int(buffer.moved), int(buffer.rows)
+    kept = min(rows, capacity)
+    count = min(count, kept)
+    turns = np.arange(count, dtype=np.uint64)
+    turns += buffer.draws
+    turns *= GOLDEN
+    turns >>= np.uint64(32)
+    slots = ((turns * np.uint64(kept)) >> np.uint64(32)).astype(np.intp)
+    drawn = buffer.ring[slots]
+    if rows > moved:
+        waiting = (slots - moved) % capacity  # place in `fresh` of a slot whose newest row is there
+        late = waiting < rows - moved
+        drawn[late] = buffer.fresh[waiting[late]]
+    return drawn, buffer._replace(draws=np.asarray(buffer.draws + np.uint64(count)))

@@ -1,0 +1,64 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.nn import buffer
+from streaming_nn.nn.buffer import FRESH, Buffer
+
+
+def numbered(start: int, count: int) -> np.ndarray:
+    """Rows that tell their number."""
+    return np.stack([np.arange(start, start + count), -np.arange(start, start + count)], 1).astype(np.float32)
+
+
+def filled(capacity: int, blocks: list[int]) -> Buffer:
+    kept = buffer.init(capacity, 2)
+    for count in blocks:
+        kept = buffer.append(kept, numbered(int(kept.rows), count))
+    return kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    capacity=st.sampled_from([1, 5, FRESH, 150]),
+    blocks=st.lists(st.integers(0, 200), max_size=12),
+    count=st.integers(1, 300),
+)
+def test_draws_are_those_of_one_plain_ring(capacity: int, blocks: list[int], count: int) -> None:
+    kept = filled(capacity, blocks)
+    ring: dict[int, int] = {number % capacity: number for number in range(sum(blocks))}
+    turns = range(7, 7 + min(count, len(ring)))
+    slots = [((turn * 0x9E3779B97F4A7C15 % 2**64) >> 32) * len(ring) >> 32 for turn in turns]
+    drawn, after = buffer.draw(kept._replace(draws=np.asarray(np.uint64(7))), count)
+    assert drawn[:, 0].tolist() == [ring[slot] for slot in slots]
+    assert (drawn[:, 1] == -drawn[:, 0]).all()
+    assert int(after.draws) == 7 + len(slots)
+    assert int(after.rows) == sum(blocks)
+
+
+def test_draws_come_evenly() -> None:
+    kept = filled(100, [250])
+    drawn, _ = buffer.draw(kept, 100)
+    numbers, times = np.unique(drawn[:, 0], return_counts=True)
+    assert numbers.min() >= 150
+    assert len(numbers) > 80  # of independent draws, 63 would be expected
+    assert times.max() <= 2
+
+
+@pytest.mark.parametrize("count", [1, FRESH + 1])
+def test_nothing_that_came_in_is_changed(count: int) -> None:
+    kept = filled(100, [90])
+    before: list[Any] = [array.tolist() for array in kept]
+    buffer.append(kept, numbered(90, count))
+    buffer.draw(kept, 10)[0][:] = 0
+    assert [array.tolist() for array in kept] == before
+
+
+def test_dtypes_stay() -> None:
+    first = buffer.init(100, 2)
+    later = buffer.draw(filled(100, [90, 3]), 5)[1]
+    assert [array.dtype for array in later] == [array.dtype for array in first]
+    assert [array.shape for array in later] == [array.shape for array in first]
