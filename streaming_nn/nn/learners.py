@@ -8,8 +8,9 @@ from typing import Any
 from streaming_nn.nn import checks
 from streaming_nn.nn.learner import Learner
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.nn.portfolio import Portfolio
 
-LEARNERS: dict[str, type[MLP]] = {"mlp": MLP}
+LEARNERS: dict[str, type[MLP] | type[Portfolio]] = {"mlp": MLP, "portfolio": Portfolio}
 
 
 def options(learner: Learner[Any]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streaming_nn.nn import tensors
 from streaming_nn.nn.learners import learner_from, options
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.nn.portfolio import Portfolio
 
 
 @pytest.mark.parametrize(
@@ -15,13 +17,16 @@ from streaming_nn.nn.mlp import MLP
         MLP(inputs=3, hidden=(), initializer=0.1),
         MLP(inputs=64, classes=(0, 1, 2), hidden=(8, 8), optimizer="sgd", learning_rate=0.05, mini_batch=1),
         MLP(inputs=2, classes=tuple(np.array(["no", "yes"])), initializer="orthogonal", seed=7, fading=0.99),
+        Portfolio(inputs=3),
+        Portfolio(inputs=2, classes=(0, 1), follow=(0.1,), replay=((0.01, 2), (0.003, 1)), buffer_rows=50),
     ],
 )
-def test_options_make_the_same_learner_again(learner: MLP) -> None:
+def test_options_make_the_same_learner_again(learner: MLP | Portfolio) -> None:
     again = learner_from(json.loads(json.dumps(options(learner))))
     assert again == learner
     assert options(again) == options(learner)
-    assert again.init().theta.tobytes() == learner.init().theta.tobytes()
+    one, other = tensors.flatten(again.init()), tensors.flatten(learner.init())
+    assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
 
 
 def test_the_plain_network_is_the_default() -> None:
@@ -31,7 +36,7 @@ def test_the_plain_network_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"learner": "mpl", "inputs": 3}, "^learner must be one of 'mlp'; got 'mpl'$"),
+        ({"learner": "mpl", "inputs": 3}, "^learner must be one of 'mlp', 'portfolio'; got 'mpl'$"),
         ({"inputs": 3, "lerning_rate": 1}, "known ones, such as 'learning_rate'; got 'lerning_rate'$"),
         ({"hidden": [3]}, r"^options of 'mlp' must have 'inputs', the features of a row; got \['hidden'\]$"),
     ],

@@ -1,0 +1,307 @@
+"""The learner that needs no tuning: networks that learn side by side, and the mixture of their answers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.nn import buffer, checks, network, scaling
+from streaming_nn.nn.buffer import Buffer
+from streaming_nn.nn.learner import Batch, Step
+from streaming_nn.nn.mlp import TARGET_CLIP
+from streaming_nn.nn.network import Network
+from streaming_nn.nn.optimizers import SGD, Adam
+from streaming_nn.nn.scaling import Scaling
+
+Array = NDArray[Any]
+LEAST = 1e-4  # probability at which a row's log loss in the mixture ends: no row alone decides
+MOST = 10.0  # loss of a row for a member that diverged; a regression's absolute error ends here too
+HOPELESS = 1e4  # norm of a gradient past which its member has diverged, for rows of weight 1
+TARGET_RATE = 0.3  # SGD's rates for regression are this much smaller
+
+
+class Members(NamedTuple):
+    """Networks that learn alike."""
+
+    theta: NDArray[np.float32]  # (members, parameters)
+    optimizer: Any  # the optimizer's own NamedTuple
+
+
+class PortfolioState(NamedTuple):
+    """The model; where members are counted, followers come first."""
+
+    followers: Members
+    replayers: Members
+    weight: NDArray[np.float64]  # (members,) of the mixture; sums to 1
+    restarts: NDArray[np.int64]  # (members,)
+    features: Scaling  # (inputs,)
+    targets: Scaling | None  # (1,) for regression
+    buffer: Buffer  # rows of x, y and weight, side by side
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """Networks with a linear part, mixed by fixed share (Herbster & Warmuth 1998, section 5).
+
+    `follow` has the rates of the members that learn the new rows only, by SGD. `replay` has, for each of the
+    others, Adam's rate and how many old rows a new one weighs; they learn the new rows and `replayed` rows
+    drawn from the last `buffer_rows` (fewer where these would take more than `buffer_bytes`). `eta` is the
+    mixture's rate, and `share` the part of the weights that is dealt out evenly again at each row. A member
+    that diverges goes on from the best other one. `clip` bounds the inputs' z-scores. Errors: ValueError,
+    one line for each option.
+    """
+
+    inputs: int
+    classes: tuple[Any, ...] | None = None
+    hidden: tuple[int, ...] = (64,)
+    activation: str = "relu"
+    follow: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.2)
+    replay: tuple[tuple[float, float], ...] = (
+        (0.001, 1),
+        (0.003, 1),
+        (0.01, 1),
+        (0.001, 8),
+        (0.003, 8),
+        (0.01, 8),
+    )
+    replayed: int = 32
+    buffer_rows: int = 5000
+    buffer_bytes: int = 8 << 20
+    eta: float = 0.25
+    share: float = 0.003
+    mini_batch: int = 32
+    clip: float = 5.0
+    seed: int = 0
+    window: int = 1000
+    fading: float = 0.999
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "follow", tuple(self.follow))
+        object.__setattr__(self, "replay", _pairs(self.replay))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", checks.labels("classes", self.classes))
+        for name in ("inputs", "replayed", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
+            checks.whole(name, getattr(self, name))
+        for units in self.hidden:
+            checks.whole("hidden", units)
+        checks.whole("seed", self.seed, 0)
+        checks.between("clip", self.clip, 0, np.inf)
+        checks.between("eta", self.eta, 0, np.inf)
+        checks.between("share", self.share, 0, 1)
+        checks.between("fading", self.fading, 0, 1)
+        if not self.follow and not self.replay:
+            raise ValueError("follow and replay must have one member or more; got none")
+        for rate in self.follow:
+            checks.between("follow", rate, 0, np.inf)
+        _ = self._network  # it checks the rest
+
+    @cached_property
+    def _network(self) -> Network:
+        outputs = 1 if self.classes is None else len(self.classes)
+        loss = "huber" if self.classes is None else "softmax"
+        layers = (self.inputs, *self.hidden, outputs)
+        return Network(layers, self.activation, loss, output_initializer="zeros", skip=True)
+
+    @cached_property
+    def _sgd(self) -> SGD:
+        scale = TARGET_RATE if self.classes is None else 1
+        return SGD(tuple(rate * scale for rate in self.follow))
+
+    @cached_property
+    def _adam(self) -> Adam:
+        return Adam(tuple(rate for rate, _ in self.replay))
+
+    @property
+    def capacity(self) -> int:
+        """Rows that are kept for replay."""
+        return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * (self.inputs + 2))))
+
+    def options(self) -> dict[str, Any]:
+        """Give the options, ready for JSON."""
+        options = {"learner": "portfolio", **asdict(self)}
+        options["replay"] = [list(pair) for pair in self.replay]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+    def init(self) -> PortfolioState:
+        """Return a model that has seen nothing; every member's weights are another draw from `seed`."""
+        theta = self._first()
+        members, split = len(theta), len(self.follow)
+        return PortfolioState(
+            Members(theta[:split], self._sgd.init(theta[:split])),
+            Members(theta[split:], self._adam.init(theta[split:])),
+            np.full(members, 1 / members),
+            np.zeros(members, np.int64),
+            scaling.init(self.inputs),
+            scaling.init(1) if self.classes is None else None,
+            buffer.init(self.capacity, self.inputs + 2),
+        )
+
+    def _first(self) -> NDArray[np.float32]:
+        members = len(self.follow) + len(self.replay)
+        return network.initialize(self._network, np.random.default_rng(self.seed), members)
+
+    def predict(self, state: PortfolioState, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
+        with np.errstate(all="ignore"):
+            z = scaling.standardize(state.features, x, self.clip)
+            answers = [network.predict(self._network, group.theta, z) for group in state[:2]]
+            return self._mixed(state, np.concatenate(answers))
+
+    def step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
+        """Answer one mini-batch, then learn it; where a row is not finite, nothing of the state changes."""
+        with np.errstate(all="ignore"):
+            return self._step(state, batch)
+
+    def _step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
+        rows, count = _side_by_side(batch), len(batch.y)
+        old, kept = buffer.draw(state.buffer, self.replayed)
+        z, y, weight = self._to_learn(state, np.concatenate([rows, old]))
+        answers, slopes = self._gradients(state, z, y, weight, count)
+        features = scaling.update(state.features, batch.x)
+        targets = None if state.targets is None else scaling.update(state.targets, batch.y[:, None])
+        step = Step(self._mixed(state, answers), _finite(features, targets, z[:count], rows[:, -1]))
+        if not step.trained:
+            return state, step
+        loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
+        length = np.sqrt(np.concatenate([np.einsum("ij,ij->i", slope, slope) for slope in slopes]))
+        bad = ~(np.isfinite(loss) & (length < HOPELESS * max(1.0, float(weight.max()))))
+        loss[bad] = MOST * rows[:, -1].sum()
+        learned = PortfolioState(
+            _moved(self._sgd, state.followers, slopes[0]),
+            _moved(self._adam, state.replayers, slopes[1]),
+            _reweighed(state.weight, self.eta * loss, 1 - (1 - self.share) ** count),
+            state.restarts,
+            features,
+            targets,
+            buffer.append(kept, rows),
+        )
+        return (self._restarted(learned, bad) if bad.any() else learned), step
+
+    def _to_learn(self, state: PortfolioState, rows: Array) -> tuple[Array, Array, Array]:
+        """Give z (rows, inputs), class indices or standardised targets, and weights."""
+        z = scaling.standardize(state.features, rows[:, :-2], self.clip)
+        if state.targets is None:
+            return z, rows[:, -2].astype(np.intp), rows[:, -1]
+        return z, scaling.standardize(state.targets, rows[:, -2:-1], TARGET_CLIP)[:, 0], rows[:, -1]
+
+    def _gradients(
+        self, state: PortfolioState, z: Array, y: Array, weight: Array, count: int
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Give the members' answers to the first `count` rows, which are the new ones, and the gradients.
+
+        The members that replay answer once more, apart from the old rows: a product with more rows can have
+        other last bits, and `predict` must say what this says.
+        """
+        shape, (followers, replayers) = self._network, state[:2]
+        new, _, slope = network.gradient(shape, followers.theta, z[:count], y[:count], weight[:count])
+        replayed = network.predict(shape, replayers.theta, z[:count])
+        emphasis = _emphasis(self.replay, count, len(z) - count)
+        _, _, replay_slope = network.gradient(shape, replayers.theta, z, y, emphasis * weight)
+        return np.concatenate([new, replayed]), (slope, replay_slope)
+
+    def _losses(self, answers: Array, y: Array) -> NDArray[np.float64]:
+        """Give each member's loss at each row (members, rows): log loss, or absolute error; both bounded."""
+        if self.classes is None:
+            error: NDArray[np.float64] = np.abs(answers[:, :, 0] - y, dtype=np.float64)
+            return np.minimum(error, MOST, out=error)
+        right: NDArray[np.float64] = answers[:, np.arange(len(y)), y].astype(np.float64)
+        np.log(np.maximum(right, LEAST), out=right)
+        return np.negative(right, out=right)
+
+    def _mixed(self, state: PortfolioState, answers: Array) -> NDArray[np.float32]:
+        """Weigh the members' answers (members, rows, outputs); one that is not finite has no say."""
+        weight, targets = state.weight, state.targets
+        if not isfinite(np.add.reduce(answers, axis=None)):
+            mixed = _mixed_of_finite(weight, answers, 1 / answers.shape[2] if targets is None else 0.0)
+        else:
+            if targets is not None:
+                answers = answers.clip(-TARGET_CLIP, TARGET_CLIP)
+            mixed = weight.astype(np.float32) @ answers.reshape(len(answers), -1)
+            mixed = mixed.reshape(answers.shape[1:])
+        return mixed if targets is None else scaling.restore(targets, mixed)
+
+    def _restarted(self, state: PortfolioState, bad: NDArray[np.bool_]) -> PortfolioState:
+        """Let bad members go on from the best good one, or from the first weights where none is good."""
+        theta, split = np.concatenate([state.followers.theta, state.replayers.theta]), len(self.follow)
+        if bad.all():
+            theta = self._first()
+        else:
+            theta[bad] = theta[np.where(bad, -1.0, state.weight).argmax()]
+        return state._replace(
+            followers=_with(state.followers, theta[:split], bad[:split], self._sgd),
+            replayers=_with(state.replayers, theta[split:], bad[split:], self._adam),
+            restarts=state.restarts + bad,
+        )
+
+
+def _pairs(replay: Sequence[Any]) -> tuple[tuple[float, float], ...]:
+    pairs = tuple(tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in replay)
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(f"replay must be pairs of rate and emphasis; got {pair!r}")
+        checks.between("replay's rate", pair[0], 0, np.inf)
+        checks.between("replay's emphasis", pair[1], 0, np.inf)
+    return pairs
+
+
+def _side_by_side(batch: Batch) -> NDArray[np.float32]:
+    x, y, weight = batch
+    rows = np.empty((len(x), x.shape[1] + 2), np.float32)
+    rows[:, :-2] = x
+    rows[:, -2] = y  # a class index up to 2**24 is exact
+    rows[:, -1] = 1 if weight is None else weight
+    return rows
+
+
+@lru_cache(64)
+def _emphasis(replay: tuple[tuple[float, float], ...], new: int, old: int) -> NDArray[np.float32]:
+    """Give the weights (members, new + old) of new and old rows in a mean; a member's have mean 1."""
+    emphasis = np.ones((len(replay), new + old), np.float32)
+    emphasis[:, :new] = np.array([each for _, each in replay], np.float32)[:, None]
+    emphasis /= emphasis.mean(axis=1, keepdims=True)
+    emphasis.flags.writeable = False
+    return emphasis
+
+
+def _moved(optimizer: SGD | Adam, members: Members, slope: Array) -> Members:
+    theta, memory = optimizer.update(members.optimizer, slope, members.theta)
+    return Members(theta, memory)
+
+
+def _reweighed(weight: Array, loss: Array, dealt: float) -> NDArray[np.float64]:
+    """Take fixed share's step: weights fall with the loss, then a part of them is dealt out evenly."""
+    new: NDArray[np.float64] = weight * np.exp(loss.min() - loss)
+    new *= (1 - dealt) / new.sum()
+    new += dealt / len(new)
+    return new
+
+
+def _mixed_of_finite(weight: Array, answers: Array, otherwise: float) -> NDArray[np.float32]:
+    """Mix as `_mixed` does; probabilities are within the clip of targets, so that it does them no harm."""
+    finite = np.logical_and.reduce(np.isfinite(answers), axis=2)  # (members, rows)
+    answers = np.where(finite[:, :, None], answers, 0).clip(-TARGET_CLIP, TARGET_CLIP)
+    say = weight[:, None] * finite
+    total = say.sum(axis=0)
+    say = say / np.where(total > 0, total, 1)
+    mixed = np.add.reduce(say[:, :, None] * answers, axis=0)
+    mixed[total == 0] = otherwise
+    narrow: NDArray[np.float32] = mixed.astype(np.float32)
+    return narrow
+
+
+def _with(members: Members, theta: Array, bad: NDArray[np.bool_], optimizer: SGD | Adam) -> Members:
+    """Put in theta, and forget what the optimizer remembers of the bad members."""
+    pairs = zip(members.optimizer, optimizer.init(theta), strict=True)
+    memory = [np.where(bad[:, None], first, now) for now, first in pairs]
+    return Members(theta, type(members.optimizer)(*memory))
+
+
+def _finite(features: Scaling, targets: Scaling | None, z: Array, weight: Array) -> bool:
+    """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
+    total = np.add.reduce(features.m2) + np.add.reduce(z, axis=None) + np.add.reduce(weight)
+    return isfinite(total if targets is None else total + targets.m2[0])

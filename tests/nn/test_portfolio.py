@@ -1,0 +1,347 @@
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.nn import buffer, metrics, network, tensors
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn.learner import Batch, Rows, initial, test_then_train
+from streaming_nn.nn.portfolio import Portfolio, PortfolioState
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(3, 2, size=(300, 3)).astype(np.float32)
+Y = ((X[:, 0] - 3) * (X[:, 1] - 3) > 0).astype(np.int32) + (X[:, 2] > 5)
+TARGETS = (X[:, 0] * X[:, 1] + 100).astype(np.float32)
+WEIGHT = RNG.uniform(0.5, 2, 300).astype(np.float32)
+SMALL: dict[str, Any] = {
+    "hidden": (5,),
+    "follow": (0.01, 0.1),
+    "replay": ((0.003, 1), (0.01, 8)),
+    "replayed": 6,
+    "buffer_rows": 70,
+    "mini_batch": 8,
+    "window": 50,
+}
+CLASSIFIER = Portfolio(3, ("a", "b", "c"), **SMALL)
+REGRESSOR = Portfolio(3, **SMALL)
+BOTH = pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
+
+
+def truth(learner: Portfolio) -> np.ndarray:
+    return Y if learner.classes else TARGETS
+
+
+def bits(state: tuple[Any, ...]) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in tensors.flatten(state).items()}
+
+
+def after(learner: Portfolio, rows: int) -> PortfolioState:
+    batch = Batch(X[:rows], truth(learner)[:rows])
+    return test_then_train(learner, initial(learner), [batch])[0].model
+
+
+class Slow:
+    """The portfolio a second time: one member, one row at a time, in float64, by the papers' formulas."""
+
+    def __init__(self, learner: Portfolio) -> None:
+        self.options, self.rows, self.draws = learner, [], 0  # type: ignore[var-annotated]
+        state = learner.init()
+        self.theta = [t.astype(np.float64) for t in (*state.followers.theta, *state.replayers.theta)]
+        self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
+        self.weight = np.full(len(self.theta), 1 / len(self.theta))
+
+    def moments(self, column: int) -> tuple[float, float]:
+        seen = np.array([np.append(x, y)[column] for x, y, _ in self.rows] or [0.0], np.float64)
+        return seen.mean(), seen.std() or 1.0
+
+    def standardized(self, x: np.ndarray, y: float) -> tuple[np.ndarray, float]:
+        columns = [self.moments(column) for column in range(4)]
+        z = [np.clip((v - mean) / sd, -5, 5) for v, (mean, sd) in zip(x, columns[:3], strict=True)]
+        t = y if self.options.classes else np.clip((y - columns[3][0]) / columns[3][1], -6, 6)
+        return np.array(z) * bool(self.rows), t * (bool(self.rows) or bool(self.options.classes))
+
+    def answer(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        net = self.options._network
+        (V, b), (W, c) = [(A[0], d[0, 0]) for A, d in network.views(net, self.theta[i][None])]
+        h = np.maximum(z @ V + b, 0)
+        out = h @ W + c + z @ network.skip_view(net, self.theta[i][None])[0]
+        return h, np.exp(out) / np.exp(out).sum() if self.options.classes else out
+
+    def slope(self, i: int, z: np.ndarray, t: float) -> np.ndarray:
+        (_, _), (W, _) = network.views(self.options._network, self.theta[i][None])
+        h, out = self.answer(i, z)
+        error = out - np.eye(len(out))[int(t)] if self.options.classes else np.clip(out - t, -1, 1)
+        back = (W[0] @ error) * (h > 0)
+        parts = [np.outer(z, back), back, np.outer(h, error), error, np.outer(z, error)]
+        return np.concatenate([part.ravel() for part in parts])
+
+    def drawn(self) -> list[Any]:
+        capacity = self.options.capacity
+        kept = min(len(self.rows), capacity)
+        numbers = range(len(self.rows))
+        ring = {n % capacity: self.rows[n] for n in numbers}
+        turns = range(self.draws, self.draws + min(self.options.replayed, kept))
+        self.draws += len(turns)
+        return [ring[((turn * 0x9E3779B97F4A7C15 % 2**64) >> 32) * kept >> 32] for turn in turns]
+
+    def step(self, batch: list[Any]) -> np.ndarray:
+        options, k, old = self.options, len(batch), self.drawn()
+        new = [(*self.standardized(x, y), w) for x, y, w in batch]
+        kept = [(*self.standardized(x, y), w) for x, y, w in old]
+        answers = np.array([[self.answer(i, z)[1] for z, _, _ in new] for i in range(len(self.theta))])
+        if options.classes is None:
+            mixed = np.tensordot(self.weight, np.clip(answers, -6, 6), 1)
+            mean, sd = self.moments(3) if self.rows else (0.0, 1.0)
+            mixed = mean + sd * mixed
+        else:
+            mixed = np.tensordot(self.weight, answers, 1)
+        loss = np.zeros(len(self.theta))
+        for i, own in enumerate(answers):
+            for (_, t, w), out in zip(new, own, strict=True):
+                each = -np.log(max(out[int(t)], 1e-4)) if options.classes else min(abs(out[0] - t), 10)
+                loss[i] += w * each
+        self.learn(new, kept)
+        self.weight = self.weight * np.exp(-options.eta * loss)
+        self.weight /= self.weight.sum()
+        for _ in range(k):
+            self.weight = (1 - options.share) * self.weight + options.share / len(self.weight)
+        self.rows += batch
+        return mixed
+
+    def learn(self, new: list[Any], kept: list[Any]) -> None:
+        options = self.options
+        for i, rate in enumerate(options.follow):
+            slope = sum(w * self.slope(i, z, t) for z, t, w in new) / len(new)
+            self.theta[i] = self.theta[i] - rate * (1 if options.classes else 0.3) * slope
+        for i, (rate, emphasis) in enumerate(options.replay, len(options.follow)):
+            slope = sum(emphasis * w * self.slope(i, z, t) for z, t, w in new)
+            slope += sum(w * self.slope(i, z, t) for z, t, w in kept)
+            slope /= emphasis * len(new) + len(kept)
+            self.steps[i] += 1
+            self.m[i] = 0.9 * self.m[i] + 0.1 * slope
+            self.v[i] = 0.999 * self.v[i] + 0.001 * slope**2
+            m, v = self.m[i] / (1 - 0.9 ** self.steps[i]), self.v[i] / (1 - 0.999 ** self.steps[i])
+            self.theta[i] = self.theta[i] - rate * m / (np.sqrt(v) + 1e-8)
+
+
+@BOTH
+@pytest.mark.parametrize("weighted", [False, True])
+def test_steps_are_those_of_a_slow_second_way(learner: Portfolio, weighted: bool) -> None:
+    slow, state, y = Slow(learner), learner.init(), truth(learner)
+    for start in range(0, 120, 8):
+        at = slice(start, start + 8)
+        weight = WEIGHT[at] if weighted else np.ones(8, np.float32)
+        state, step = learner.step(state, Batch(X[at], y[at], weight if weighted else None))
+        expected = slow.step(list(zip(X[at], y[at], weight, strict=True)))
+        assert step.trained
+        np.testing.assert_allclose(step.output, expected, rtol=2e-3, atol=2e-3)
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    np.testing.assert_allclose(state.weight, slow.weight, rtol=1e-2)
+    np.testing.assert_allclose(theta, slow.theta, atol=2e-3)
+    assert state.weight.max() > 1.2 * state.weight.min()
+    assert state.restarts.tolist() == [0, 0, 0, 0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    learner=st.sampled_from([CLASSIFIER, REGRESSOR]),
+    mini_batch=st.sampled_from([1, 7, 8, 80]),
+    rows=st.integers(1, 200),
+    weighted=st.booleans(),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_any_cut_gives_the_same_bits(
+    learner: Portfolio, mini_batch: int, rows: int, weighted: bool, cuts: list[int]
+) -> None:
+    learner = replace(learner, mini_batch=mini_batch)
+    batch = Batch(X[:rows], truth(learner)[:rows], WEIGHT[:rows] if weighted else None)
+    columns = [[None] * (len(cuts) + 1) if part is None else np.split(part, sorted(cuts)) for part in batch]
+    with mock.patch.object(loop, "MEASURE_ROWS", 30):  # several blocks
+        whole, counted = test_then_train(learner, initial(learner), [batch])
+        pieces = [Batch(*parts) for parts in zip(*columns, strict=True)]
+        cut, again = test_then_train(learner, initial(learner), pieces)
+    assert counted == again == Rows(rows, rows, 0, 0)
+    assert bits(whole) == bits(cut)
+
+
+@pytest.mark.parametrize("hidden", [(), (64,), (16, 8)])
+@pytest.mark.parametrize("mini_batch", [1, 3, 32])
+@pytest.mark.parametrize("classes", [None, ("a", "b"), ("a", "b", "c")])
+def test_a_step_answers_what_predict_answers(hidden: Any, mini_batch: int, classes: Any) -> None:
+    learner = Portfolio(3, classes, hidden, mini_batch=mini_batch)
+    state = learner.init()
+    y = TARGETS if classes is None else Y % len(classes)
+    for start in range(0, 150, mini_batch):
+        batch = Batch(X[start : start + mini_batch], y[start : start + mini_batch])
+        served = learner.predict(state, batch.x)
+        state, step = learner.step(state, batch)
+        assert step.output.tobytes() == served.tobytes()
+        assert step.output.dtype == np.float32
+
+
+@BOTH
+def test_a_step_changes_nothing_that_came_in(learner: Portfolio) -> None:
+    state = after(learner, 290)
+    before = bits(state)
+    wild = state._replace(followers=state.followers._replace(theta=state.followers.theta * np.nan))
+    for model in (state, wild):
+        learner.step(model, Batch(X[:8], truth(learner)[:8]))
+    assert bits(state) == before
+
+
+@BOTH
+def test_it_goes_on_from_its_tensors_to_the_same_bits(learner: Portfolio) -> None:
+    batch = Batch(X, truth(learner))
+    state, _ = test_then_train(learner, initial(learner), [batch])
+    again = tensors.unflatten(initial(learner), tensors.flatten(state))
+    first, second = (test_then_train(learner, each, [batch])[0] for each in (state, again))
+    assert bits(first) == bits(second)
+
+
+@BOTH
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("member", [0, 3])
+def test_a_member_that_diverges_goes_on_from_the_best(learner: Portfolio, poison: float, member: int) -> None:
+    state = after(learner, 100)
+    group, place = divmod(member, 2)
+    theta = state[group].theta.copy()
+    theta[place] = poison
+    sick = state._replace(**{state._fields[group]: state[group]._replace(theta=theta)})
+    batch = Batch(X[100:108], truth(learner)[100:108])
+    well, step = learner.step(sick, batch)
+    assert step.trained
+    assert np.isfinite(step.output).all()
+    assert well.restarts.tolist() == [int(i == member) for i in range(4)]
+    assert all(np.isfinite(array).all() for array in tensors.flatten(well).values())
+    every = np.concatenate([well.followers.theta, well.replayers.theta])
+    best = np.where(np.arange(4) == member, -1, well.weight).argmax()
+    assert every[member].tobytes() == every[best].tobytes()
+    assert well.weight[member] < state.weight[member]
+    if group:
+        memory = well.replayers.optimizer
+        assert not memory.m[place].any()
+        assert not memory.v[place].any()
+        assert memory.power1[place] == memory.power2[place] == 1
+        assert memory.m[1 - place].any()
+    if not np.isfinite(poison) and learner.classes:
+        np.testing.assert_allclose(step.output.sum(axis=1), 1, rtol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_member_that_is_not_finite_has_no_say(learner: Portfolio, poison: float) -> None:
+    state = after(learner, 100)
+    theta = state.followers.theta.copy()
+    *_, (_, bias) = network.views(learner._network, theta)
+    bias[1, 0, 0] = poison
+    sick = state._replace(followers=state.followers._replace(theta=theta))
+    say = np.where(np.arange(4) == 1, 0, state.weight)
+    expected = learner.predict(state._replace(weight=say / say.sum()), X)
+    np.testing.assert_allclose(learner.predict(sick, X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_that_is_not_finite_is_answered_with_what_is_known_without_it() -> None:
+    wrong = np.full((1, 3), np.nan, np.float32)
+    np.testing.assert_allclose(CLASSIFIER.predict(after(CLASSIFIER, 100), wrong), [[1 / 3] * 3])
+    regression = REGRESSOR.predict(after(REGRESSOR, 104), wrong)
+    assert regression.item() == pytest.approx(TARGETS[:104].mean(), rel=1e-5)
+
+
+def test_where_all_members_diverge_they_begin_anew() -> None:
+    state = after(CLASSIFIER, 100)
+    sick = state._replace(
+        followers=state.followers._replace(theta=state.followers.theta * np.nan),
+        replayers=state.replayers._replace(theta=state.replayers.theta * np.nan),
+    )
+    well, step = CLASSIFIER.step(sick, Batch(X[:8], Y[:8]))
+    np.testing.assert_allclose(step.output, 1 / 3)
+    assert well.restarts.tolist() == [1, 1, 1, 1]
+    first = CLASSIFIER.init()
+    assert well.followers.theta.tobytes() == first.followers.theta.tobytes()
+    assert well.replayers.theta.tobytes() == first.replayers.theta.tobytes()
+    assert well.weight.sum() == pytest.approx(1)
+
+
+def test_rates_that_explode_are_survived() -> None:
+    learner = replace(REGRESSOR, follow=(0.01, 3000.0), mini_batch=1)
+    state, rows = test_then_train(learner, initial(learner), [Batch(X, TARGETS)])
+    assert rows.trained == 300
+    assert state.model.restarts[1] > 0
+    assert state.model.restarts[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert all(np.isfinite(array).all() for array in tensors.flatten(state.model).values())
+    report = metrics.report(state.metrics)
+    assert report["prequential"]["window"]["mae"] < report["baselines"]["mean"]["window"]["mae"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "place"),
+    [(one, p) for one in (CLASSIFIER, REGRESSOR) for p in ("x", "weight")] + [(REGRESSOR, "y")],
+)
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_skipped_with_its_mini_batch(
+    learner: Portfolio, place: str, poison: float
+) -> None:
+    state = after(learner, 100)
+    batch = Batch(X[:8].copy(), truth(learner)[:8].copy(), np.ones(8, np.float32))
+    getattr(batch, place)[3] = poison
+    same, step = learner.step(state, batch)
+    assert not step.trained
+    assert same is state
+
+
+def test_heavy_rows_are_no_divergence() -> None:
+    state = after(CLASSIFIER, 100)
+    well, _ = CLASSIFIER.step(state, Batch(X[:8], Y[:8], np.full(8, 1e6, np.float32)))
+    assert not well.restarts.any()
+
+
+def test_the_mixture_follows_the_best_member() -> None:
+    learner = Portfolio(3, ("a", "b", "c"), follow=(1e-6,), replay=((0.01, 1),), mini_batch=4)
+    state, _ = test_then_train(learner, initial(learner), [Batch(X, Y)])
+    assert state.model.weight[1] > 0.9
+    report = metrics.report(state.metrics)
+    majority = report["baselines"]["majority"]["total"]["accuracy"]
+    assert report["prequential"]["total"]["accuracy"] > majority + 0.05
+
+
+@pytest.mark.parametrize("members", [{"follow": ()}, {"replay": ()}])
+@BOTH
+def test_one_kind_of_members_is_enough(learner: Portfolio, members: dict[str, Any]) -> None:
+    learner = replace(learner, **members)
+    model = after(learner, 100)
+    assert model.weight.shape == (2,)
+    assert np.isfinite(learner.predict(model, X)).all()
+
+
+def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
+    assert Portfolio(8).capacity == 5000
+    wide = Portfolio(784)
+    assert wide.capacity == buffer.init(wide.capacity, 786).ring.nbytes // (4 * 786) == 2668
+    assert Portfolio(8, buffer_bytes=1).capacity == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
+        ({"classes": ("a",)}, r"^classes must be two or more different labels; got \('a',\)$"),
+        ({"hidden": (0,)}, "^hidden must be a whole number >= 1; got 0$"),
+        ({"follow": (0.1, 0)}, r"^follow must be a number in \(0, inf\); got 0$"),
+        ({"replay": (0.1,)}, r"^replay must be pairs of rate and emphasis; got \(0.1,\)$"),
+        ({"replay": ((0, 1),)}, r"^replay's rate must be a number in \(0, inf\); got 0$"),
+        ({"replay": ((0.1, -1),)}, r"^replay's emphasis must be a number in \(0, inf\); got -1$"),
+        ({"follow": (), "replay": ()}, "^follow and replay must have one member or more; got none$"),
+        ({"buffer_rows": 0}, "^buffer_rows must be a whole number >= 1; got 0$"),
+        ({"eta": 0}, r"^eta must be a number in \(0, inf\); got 0$"),
+        ({"share": 1.0}, r"^share must be a number in \(0, 1\); got 1.0$"),
+        ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
+        ({"clip": 0}, r"^clip must be a number in \(0, inf\); got 0$"),
+    ],
+)
+def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Portfolio(**{"inputs": 3, **options})
