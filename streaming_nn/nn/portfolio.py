@@ -21,6 +21,7 @@ Array = NDArray[Any]
 LEAST = 1e-4  # probability at which a row's log loss in the mixture ends: no row alone decides
 MOST = 10.0  # loss of a row for a member that diverged; a regression's absolute error ends here too
 HOPELESS = 1e4  # norm of a gradient past which its member has diverged, for rows of weight 1
+REACH = 2.0  # times the clip: how far a value may pull the running mean and deviation
 TARGET_RATE = 0.3  # SGD's rates for regression are this much smaller
 
 
@@ -162,9 +163,9 @@ class Portfolio:
         old, kept = buffer.draw(state.buffer, self.replayed)
         z, y, weight = self._to_learn(state, np.concatenate([rows, old]))
         answers, slopes = self._gradients(state, z, y, weight, count)
-        features = scaling.update(state.features, batch.x)
+        features = scaling.update(state.features, scaling.tame(state.features, batch.x, REACH * self.clip))
         targets = None if state.targets is None else scaling.update(state.targets, batch.y[:, None])
-        step = Step(self._mixed(state, answers), _finite(features, targets, z[:count], rows[:, -1]))
+        step = Step(self._mixed(state, answers), _finite(features, targets, z[:count], rows))
         if not step.trained:
             return state, step
         loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
@@ -301,7 +302,8 @@ def _with(members: Members, theta: Array, bad: NDArray[np.bool_], optimizer: SGD
     return Members(theta, type(members.optimizer)(*memory))
 
 
-def _finite(features: Scaling, targets: Scaling | None, z: Array, weight: Array) -> bool:
+def _finite(features: Scaling, targets: Scaling | None, z: Array, rows: Array) -> bool:
     """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
-    total = np.add.reduce(features.m2) + np.add.reduce(z, axis=None) + np.add.reduce(weight)
+    total = np.add.reduce(features.m2) + np.add.reduce(z, axis=None)
+    total += np.add.reduce(rows, axis=None, dtype=np.float64)
     return isfinite(total if targets is None else total + targets.m2[0])

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+SETTLED = 100  # rows after which the deviations are trusted to tell what is wild
+
 
 class Scaling(NamedTuple):
     """Rows, mean and sum of squared deviations of each column."""
@@ -69,6 +71,19 @@ def deviation(scaling: Scaling) -> NDArray[np.float32]:
     deviation = np.sqrt(variance, out=variance).astype(np.float32)
     deviation += deviation == 0
     return deviation
+
+
+def tame(scaling: Scaling, x: NDArray[np.float32], reach: float) -> NDArray[np.float32]:
+    """Bound rows, for `update`, to `reach` deviations: one wild value must not flatten a column for ever.
+
+    The first 100 rows pass as they are, and so does a column that has been constant: it may begin to move.
+    """
+    if scaling.rows < SETTLED:
+        return x
+    mean, far = scaling.mean.astype(np.float32), deviation(scaling)
+    far *= reach
+    far[scaling.m2 == 0] = np.inf
+    return np.clip(x, mean - far, mean + far)
 
 
 def restore(scaling: Scaling, z: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -106,3 +106,16 @@ def test_restore_is_the_inverse_of_standardize() -> None:
     again = scaling.restore(seen, scaling.standardize(seen, x, 100))
     assert again.dtype == np.float32
     np.testing.assert_allclose(again, x, rtol=1e-5)
+
+
+def test_a_wild_value_is_tamed_once_the_deviations_are_known() -> None:
+    x = np.random.default_rng(0).normal(50, 7, size=(100, 3)).astype(np.float32)
+    x[:, 2] = 4
+    wild = np.array([[1e9, 51, 9], [50, -1e9, 4]], np.float32)
+    early = scaling.update(scaling.init(3), x[:99])
+    assert scaling.tame(early, wild, 10) is wild
+    seen = scaling.update(scaling.init(3), x)
+    mean, sd = x.mean(axis=0), x.std(axis=0)
+    expected = [[mean[0] + 10 * sd[0], 51, 9], [50, mean[1] - 10 * sd[1], 4]]
+    np.testing.assert_allclose(scaling.tame(seen, wild, 10), expected, rtol=1e-5)
+    assert np.isnan(scaling.tame(seen, np.full((1, 3), np.nan, np.float32), 10)).all()
