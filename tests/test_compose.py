@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ import yaml
 
 from producers.__main__ import app as producers_app
 from streaming_nn import cli
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.broker import Broker
+from streaming_nn.log.log import Log
 from streaming_nn.settings import Settings, load
 
 ROOT = Path(__file__).parent.parent
@@ -203,3 +207,28 @@ def test_the_command_is_told_of_a_stop_and_is_waited_for(tmp_path: Path) -> None
     running.send_signal(signal.SIGTERM)
     assert running.wait(20) == 130
     assert ended.exists()
+
+
+@pytest.mark.slow
+def test_the_commands_run_without_docker(tmp_path: Path) -> None:
+    with Broker.start(tmp_path / "broker") as broker:
+
+        def ended(name: str, *more: str) -> None:
+            words = [word.replace("kafka:19092", broker.bootstrap) for word in SERVICES[name]["command"]]
+            words = [word.replace("/data", str(tmp_path)) for word in words]
+            place = {"streaming-nn": [sys.executable, "-m", "streaming_nn.cli"], "python": [sys.executable]}
+            subprocess.run(wrapped(name, [*place[words[0]], *words[1:], *more]), check=True, timeout=250)
+
+        kafka = {"bootstrap.servers": broker.bootstrap}
+        for topic, partitions in created(tmp_path).items():
+            topics.create(kafka, topic, partitions)
+        ended("producer", "--records=1500", "--rate=100000")
+        ended("trainer", "--once", "--master=local[1]")
+        ended("scorer", "--once", "--master=local[1]")
+        sent = {t: sum(topics.ends(kafka, [t])[t].values()) for t in created(tmp_path / "model")}
+    head = Log(tmp_path / "model").head()
+    assert head is not None
+    assert head.record.rows["received"] == sent["labeled"] > 1000
+    assert sent["predictions"] == sent["unlabeled"] > 100
+    assert sent["metrics"] == head.number + 1
+    assert sent["dead-letters"] == 0
