@@ -1,8 +1,11 @@
 """A Spark session that can read Kafka, run our workers, and give the same bits each time."""
 
 import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -29,7 +32,21 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    with _same_interrupt():
+        return builder.getOrCreate()
+
+
+@contextmanager
+def _same_interrupt() -> Iterator[None]:
+    """Keep the handler of Ctrl-C: Spark's own cancels all jobs, also a micro-batch that is under way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_local(options: Mapping[str, str] | None) -> bool:
