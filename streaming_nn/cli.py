@@ -366,7 +366,8 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def main() -> None:
     """Run a command; what goes wrong ends in one line on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _interrupt)
     try:
         app()
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """A Spark session that can read Kafka, run our workers, and give the same bits each time."""
 
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched.
     """
     java.find()
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if _is_local(options) else None
