@@ -328,6 +328,25 @@ def broker_start(
     print(running.bootstrap)
 
 
+@broker_app.command("topics")
+def broker_topics(
+    names: Annotated[list[str], typer.Argument(metavar="NAME[:PARTITIONS]...")],
+    directory: Folder = Path("broker"),
+) -> None:
+    """Create topics on the broker of this folder; one that exists already stays as it is."""
+    from streaming_nn.kafka import topics
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(directory)
+    if running is None:
+        raise LookupError(f"no broker is running in {directory}")
+    for item in names:
+        name, _, partitions = item.partition(":")
+        if partitions and not (partitions.isdigit() and int(partitions) > 0):
+            raise ValueError(f"a topic must be NAME or NAME:PARTITIONS, such as labeled:3; got {item!r}")
+        topics.create({"bootstrap.servers": running.bootstrap}, name, int(partitions or 1), exist_ok=True)
+
+
 @broker_app.command("stop")
 def broker_stop(directory: Folder = Path("broker")) -> None:
     """Stop the broker of this folder."""

@@ -140,8 +140,13 @@ def _file(file: str | Path | None) -> dict[str, Any]:
         raise ValueError(f"settings file {path}: there is no such file") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"settings file {path}: {error}") from None
-    for name in ("kafka", "spark"):  # the clients' options have dots in their names: accept them unquoted too
-        if name in values:
+    return _clients(values)
+
+
+def _clients(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the clients' options, which have dots in their names, unquoted too, and their numbers as text."""
+    for name in ("kafka", "spark"):
+        if isinstance(values.get(name), Mapping):
             values[name] = _flat(values[name])
     return values
 
@@ -162,8 +167,11 @@ def _variables() -> dict[str, Any]:
     for name, text in os.environ.items():
         if name.startswith(PREFIX) and name not in OTHER_VARIABLES:
             path = name.removeprefix(PREFIX).lower().split("__")
-            _merge(values, _nested(path, _toml_value(text)))
-    return values
+            if path[0] in ("kafka", "spark") and len(path) > 1:  # a variable's name can't hold a dot
+                _merge(values, {path[0]: {".".join(path[1:]).replace("_", "."): text}})
+            else:
+                _merge(values, _nested(path, _toml_value(text)))
+    return _clients(values)
 
 
 def _assignment(text: str) -> dict[str, Any]:
@@ -204,6 +212,8 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     name = ".".join(where)
+    if where[0] == "kafka":  # what came may be a password: it is not told
+        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}"
     if first["type"] != "extra_forbidden":
         return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
     fields: Any = Settings.model_fields

@@ -43,7 +43,7 @@ COMMANDS = dict(leaves(get_command(cli.app)))
 def test_the_commands_are_those_of_the_readme() -> None:
     alone = {path[0] for path in COMMANDS if len(path) == 1}
     assert {"demo", "train", "score", "replay"} <= alone
-    assert {path[1] for path in COMMANDS if path[0] == "broker"} == {"start", "stop", "status"}
+    assert {path[1] for path in COMMANDS if path[0] == "broker"} == {"start", "stop", "status", "topics"}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -150,3 +150,20 @@ def test_classes_keep_their_kinds() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().train.once = True
+
+
+def test_kafka_options_may_come_from_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMING_NN_KAFKA__SASL_PASSWORD", "hush")
+    monkeypatch.setenv("STREAMING_NN_KAFKA__BOOTSTRAP_SERVERS", "here:9092")
+    assert load().kafka == {"sasl.password": "hush", "bootstrap.servers": "here:9092"}
+    monkeypatch.setenv("STREAMING_NN_KAFKA", '{session.timeout.ms=3000, sasl.mechanism="PLAIN"}')
+    assert {"session.timeout.ms": "3000", "sasl.mechanism": "PLAIN"}.items() <= load().kafka.items()
+
+
+def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMING_NN_KAFKA", '"sasl.password = hush"')
+    with pytest.raises(ValueError, match="setting kafka") as error:
+        load()
+    assert "hush" not in str(error.value)
