@@ -70,7 +70,7 @@ class Trainer:
         learner: Learner[Any] | None = None,
         say: Say = lambda line: None,
     ) -> None:
-        self.spark, self.settings = spark, settings
+        self.spark, self.settings, self.given = spark, settings, learner
         self.run = uuid4().hex[:12]
         self.log = Log(settings.model)
         self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
@@ -212,7 +212,7 @@ class Trainer:
         """Go on from a rollback's version: it keeps the offsets, so the batch at hand is still the next."""
         head = self.log.head()
         assert head is not None  # it has just won a number
-        self.learner = begin.continued(self.settings, head, None)
+        self.learner = begin.continued(self.settings, head, self.given)
         self.template = initial(self.learner)
         self.head, self.sha = head, self.log.sha256(head.number)
 
