@@ -11,10 +11,13 @@ from oracles import Chain, chained
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import topics
+from streaming_nn.log.environment import writer
 from streaming_nn.log.log import Log
+from streaming_nn.log.rollback import rollback
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.stream.replay import verify
+from streaming_nn.stream.train import Trainer
 
 SCHEMA = Schema(inputs=1, classes=(0, 1))
 RECORDS = 1300
@@ -69,3 +72,22 @@ def test_the_order_is_the_same_in_stream_and_replay(
     assert verify(spark, broker.options, log, learner_of=lambda options: Chain()).identical
     head = log.record(len(chain) - 1)
     assert head.offsets == topics.ends(broker.options, names)
+
+
+@pytest.mark.usefixtures("oracles")
+def test_a_learner_that_settings_cannot_name_lives_through_a_rollback(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    name, options = broker.topic("back"), {"inputs": 1, "classes": [0, 1]}
+    settings = settings_of(broker.options, tmp_path / "model", name, records=options, learner={})
+    fill(broker.options, name, numbered(0, 200))
+    learn(spark, settings, Chain())
+    fill(broker.options, name, numbered(200, 150))
+    learn(spark, settings, Chain())
+    trainer = Trainer(spark, settings, Chain())  # its head is version 2
+    rollback(Log(settings.model), 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    fill(broker.options, name, numbered(350, 50))
+    trainer.start()
+    trainer.wait()
+    digest = Log(settings.model).read(4).tensors["model.digest"].tobytes()
+    assert digest == chained(bytes(32), [*range(200), *range(350, 400)])
