@@ -18,6 +18,7 @@ from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
 from streaming_nn.stream import source
 from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line
 from streaming_nn.stream.source import Ranges
 from streaming_nn.stream.worker import RELEARNED, Relearn
 
@@ -119,6 +120,8 @@ def _relearn(
     frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans)
     try:
         rows = frame.mapInArrow(work, RELEARNED).collect()
+    except SPARK_ERRORS as error:
+        raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
     finally:
         state.destroy()
     counts = {row.version: json.loads(row.rows) for row in rows}

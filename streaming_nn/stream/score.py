@@ -29,7 +29,7 @@ class Scorer:
     """Answers the unlabeled topic; `start` it, then `drain` or `stop`.
 
     At least once: its Spark checkpoint is durable, and topic, partition and offset in each answer tell the
-    doubles. Raises ConnectionError without the broker, ValueError where a topic is missing.
+    doubles. Raises ConnectionError without the broker, LookupError where a topic is missing.
     """
 
     def __init__(self, spark: SparkSession, settings: Settings, say: Say = lambda line: None) -> None:
