@@ -186,7 +186,7 @@ class Broker:
 
     def _ends_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while self.running:
+        while self.running or _exiting(self.pid):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
@@ -339,6 +339,18 @@ def _command_of(pid: int) -> str:
             return ""
     asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
     return asked.stdout
+
+
+def _exiting(pid: int) -> bool:
+    """Whether a process has lost its command line already, but may still hold its files, locks and ports."""
+    if pid <= 0 or _command_of(pid):
+        return False
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    state, threads = fields[0], int(fields[17])  # see proc(5): the third field and the twentieth
+    return not (state in "ZX" and threads <= 1)
 
 
 def _write_private(path: Path, text: str) -> None:
