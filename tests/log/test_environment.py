@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from streaming_nn import __version__
-from streaming_nn.log.environment import describe, differences, writer
+from streaming_nn.log.environment import THREADS, describe, differences, writer
 
 
 def test_it_says_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREADS:  # a Spark session that another test has started leaves some
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     it = describe()
     assert json.loads(json.dumps(it)) == it
     assert it["python"] == platform.python_version()
