@@ -45,9 +45,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _settings(config: Path | None, sets: list[str] | None, bootstrap: str | None, **flags: Any) -> Settings:
+def _loaded(config: Path | None, sets: list[str] | None, bootstrap: str | None, **flags: Any) -> Settings:
     kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
-    settings = load(config, {"kafka": kafka, **flags}, sets or ())
+    return load(config, {"kafka": kafka, **flags}, sets or ())
+
+
+def _settings(config: Path | None, sets: list[str] | None, bootstrap: str | None, **flags: Any) -> Settings:
+    settings = _loaded(config, sets, bootstrap, **flags)
     if "bootstrap.servers" not in settings.kafka:
         raise ValueError(
             'kafka must have "bootstrap.servers"; give --bootstrap host:port or set it under [kafka]'
@@ -310,8 +314,7 @@ def doctor(
     """Look at what a run needs, and say how to mend what is missing."""
     from streaming_nn.doctor import main as diagnosed
 
-    kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
-    raise typer.Exit(diagnosed(load(config, {"kafka": kafka, "model": model}, set_ or ()), as_json))
+    raise typer.Exit(diagnosed(_loaded(config, set_, bootstrap, model=model), as_json))
 
 
 Folder = Annotated[Path, typer.Option("--dir", help="The broker's folder.")]
@@ -328,6 +331,15 @@ def broker_start(
     print(running.bootstrap)
 
 
+def _running(directory: Path) -> Any:
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(directory)
+    if running is None:
+        raise LookupError(f"no broker is running in {directory}")
+    return running
+
+
 @broker_app.command("topics")
 def broker_topics(
     names: Annotated[list[str], typer.Argument(metavar="NAME[:PARTITIONS]...")],
@@ -335,11 +347,8 @@ def broker_topics(
 ) -> None:
     """Create topics on the broker of this folder; one that exists already stays as it is."""
     from streaming_nn.kafka import topics
-    from streaming_nn.kafka.broker import Broker
 
-    running = Broker.find(directory)
-    if running is None:
-        raise LookupError(f"no broker is running in {directory}")
+    running = _running(directory)
     for item in names:
         name, _, partitions = item.partition(":")
         if partitions and not (partitions.isdigit() and int(partitions) > 0):
@@ -350,11 +359,7 @@ def broker_topics(
 @broker_app.command("stop")
 def broker_stop(directory: Folder = Path("broker")) -> None:
     """Stop the broker of this folder."""
-    from streaming_nn.kafka.broker import Broker
-
-    running = Broker.find(directory)
-    if running is None:
-        raise LookupError(f"no broker is running in {directory}")
+    running = _running(directory)
     running.stop()
     say(f"stopped {running.bootstrap}")
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from streaming_nn.kafka import jars, java, topics
+from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_python
+from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record
 from streaming_nn.settings import Settings, load
@@ -64,9 +66,8 @@ def _stage(home: Path, say: Say) -> Iterator["_Stage"]:
         stage.set_up()
         yield stage
     finally:
-        before = signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # a second Ctrl-C must not leave anything running
+        # a second Ctrl-C must not leave anything running
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         stage.tear_down()
         signal.signal(signal.SIGINT, before)
 
@@ -80,12 +81,14 @@ class _Stage:
         self.producer: subprocess.Popen[str] | None = None
         self.parts: list[Any] = []  # trainer, scorer, followers: what has stop()
         self.spark: Any = None
+        self.topics: Any = None
 
     def set_up(self) -> None:
         from streaming_nn.stream.session import session
 
         self.say(f"in {self.home}")
-        jars.connector(), jars.broker()  # both progress displays before anything else speaks
+        jars.connector()  # both progress displays before anything else speaks
+        jars.broker()
         with ThreadPoolExecutor(1) as pool:
             broker = pool.submit(Broker.start, self.home / "broker")
             self.say("starting Kafka and Spark")
@@ -94,8 +97,9 @@ class _Stage:
             finally:
                 self.broker = broker.result()
         self.kafka = {"bootstrap.servers": self.broker.bootstrap}
+        self.topics = Topics(self.kafka)  # kept open: the table asks each second
         for topic, partitions in PARTITIONS.items():
-            topics.create(self.kafka, topic, partitions, exist_ok=True)
+            self.topics.create(topic, partitions, exist_ok=True)
         self.settings = _settings(self.home, self.kafka)
         self.log = Log(self.settings.model)
 
@@ -105,6 +109,8 @@ class _Stage:
             self.producer.wait(15)
         for part in reversed(self.parts):
             part.stop()
+        if self.topics is not None:
+            self.topics.close()
         if self.spark is not None:
             self.spark.stop()
         if self.broker is not None:
@@ -195,7 +201,7 @@ class _Stage:
             scorer.start()
 
     def _produced(self, topic: str) -> int:
-        return sum(topics.ends(self.kafka, [topic])[topic].values())
+        return sum(self.topics.ends([topic])[topic].values())
 
     def _summary(self, drift: int, identical: bool) -> dict[str, Any]:
         records = [self.log.record(n) for n in self.log.numbers()]
@@ -311,7 +317,8 @@ class _View:
         number = self.stage.log.head_number()
         record = self.stage.log.record(number) if number else None
         if record is None:
-            say(f"{elapsed:4.0f} s  the first micro-batch is on its way") if live is None else None
+            if live is None:
+                say(f"{elapsed:4.0f} s  the first micro-batch is on its way")
             return
         values = self._values(record)
         if live is None:
@@ -327,7 +334,7 @@ class _View:
         learned_rate, answer_rate = self._rates()
         window, served = record.metrics["prequential"]["window"], record.metrics["served"]["window"]
         baselines = record.metrics["baselines"]
-        age = time.time() - _seconds(record.written_at)
+        age = time.time() - datetime.fromisoformat(record.written_at).timestamp()
         world = "changed: digits are mirrored, labels traded" if produced >= self.drift else "as it was"
         return {
             "rows/s": f"{learned_rate:,.0f}",
@@ -352,12 +359,6 @@ def _shown(value: Any) -> str:
     return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
-def _seconds(written_at: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(written_at).timestamp()
-
-
 def _table(values: dict[str, str], elapsed: float) -> Table:
     table = Table(title=f"streaming_nn learns handwritten digits, {elapsed:.0f} s", title_justify="left")
     table.add_column("over the last 1,000 rows")
@@ -372,8 +373,5 @@ def _show(summary: dict[str, Any]) -> None:
     table.add_column("")
     table.add_column("", justify="right")
     for name, value in summary.items():
-        shown = (
-            f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
-        )
-        table.add_row(name.replace("_", " "), shown)
+        table.add_row(name.replace("_", " "), _shown(value))
     Console(stderr=True).print(table)

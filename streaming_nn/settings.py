@@ -147,18 +147,10 @@ def _clients(values: dict[str, Any]) -> dict[str, Any]:
     """Take the clients' options, which have dots in their names, unquoted too, and their numbers as text."""
     for name in ("kafka", "spark"):
         if isinstance(values.get(name), Mapping):
-            values[name] = _flat(values[name])
+            from streaming_nn.kafka.options import flat  # which brings the client: only where it is named
+
+            values[name] = flat(values[name])
     return values
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value).lower() if isinstance(value, bool) else str(value)
-    return flat
 
 
 def _variables() -> dict[str, Any]:

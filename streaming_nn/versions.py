@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streaming_nn.log.compare import compare
-from streaming_nn.log.environment import writer
+from streaming_nn.log.environment import now, writer
 from streaming_nn.log.log import Log
 from streaming_nn.log.repair import check, repair
 from streaming_nn.log.rollback import rollback
@@ -38,10 +37,6 @@ def _log(config: Path | None, model: Path | None) -> Log:
     if log.head_number() is None:
         raise LookupError(f"model {directory}: there is no version yet")
     return log
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @app.command("list")
@@ -131,7 +126,7 @@ def tag_(
 def rollback_(name: Name, config: Config = None, model: Model = None) -> None:
     """Append a version with an old one's model and the head's offsets; a live trainer goes on from it."""
     log = _log(config, model)
-    version = rollback(log, find(log, name), writer(RUN), _now())
+    version = rollback(log, find(log, name), writer(RUN), now())
     print(f"version {version.number} has the model of version {version.record.taken_from}")
 
 
@@ -159,7 +154,7 @@ def check_(config: Config = None, model: Model = None) -> None:
 def repair_(config: Config = None, model: Model = None) -> None:
     """Mend a damaged log so that learning can go on; what is damaged is kept aside."""
     log = _log(config, model)
-    result = repair(log, writer(RUN), _now())
+    result = repair(log, writer(RUN), now())
     for line in _repaired(result):
         print(line)
 

@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 import socket
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ def describe() -> dict[str, Any]:
         "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
         "kernels": {name: os.environ[name] for name in KERNELS if name in os.environ},
     }
+
+
+def now() -> str:
+    """Return the time as records have it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def writer(run: str) -> dict[str, Any]:

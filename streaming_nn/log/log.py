@@ -11,6 +11,7 @@ from streaming_nn.log.version import (
     Damaged,
     Record,
     Version,
+    add_up,
     decode,
     decode_record,
     encode,
@@ -272,7 +273,7 @@ def child(parent: Record, parent_sha256: str, **changes: Any) -> Record:
 
 def _check(record: Record) -> None:
     rows = record.rows
-    if rows.get("received") != sum(rows.get(key, 0) for key in ("trained", "skipped", "rejected")):
+    if not add_up(rows):
         raise ValueError(
             f"version {record.number}: received must be trained + skipped + rejected; got {rows}"
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from streaming_nn.log import files
 from streaming_nn.log.log import SUFFIX, Log, child
 from streaming_nn.log.tags import tags
-from streaming_nn.log.version import Damaged, Record, Version, decode, decode_record, encode, sha256
+from streaming_nn.log.version import Damaged, Record, Version, add_up, decode, decode_record, encode, sha256
 
 
 class Finding(NamedTuple):
@@ -64,7 +64,7 @@ def _whole(log: Log, number: int) -> Record | ValueError:
 
 def _doubts(log: Log, record: Record, parent: Record) -> Iterator[str]:
     n, rows = record.number, record.rows
-    if rows.get("received") != sum(rows.get(key, 0) for key in ("trained", "skipped", "rejected")):
+    if not add_up(rows):
         yield f"version {n}: received is not trained + skipped + rejected: {rows}"
     if record.kind == "damaged":
         return

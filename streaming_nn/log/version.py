@@ -35,6 +35,11 @@ def no_rows() -> dict[str, int]:
     return {"received": 0, "trained": 0, "skipped": 0, "rejected": 0}
 
 
+def add_up(rows: dict[str, int]) -> bool:
+    """Whether received = trained + skipped + rejected."""
+    return rows.get("received") == sum(rows.get(key, 0) for key in ("trained", "skipped", "rejected"))
+
+
 @dataclass(frozen=True)
 class Record:
     """How a version came to be. Everything in it survives JSON; partitions are ints here and strings there.

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import topics
-from streaming_nn.log.environment import describe, writer
+from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record, Version
 from streaming_nn.nn.learner import Learner, initial
@@ -29,11 +28,6 @@ Say = Callable[[str], None]
 
 class DataLoss(RuntimeError):  # noqa: N818 (it says what happened)
     """Records that the model has not learned are no longer in the topic; the message names them."""
-
-
-def now() -> str:
-    """Return the time as records have it: ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def first_version(

@@ -18,7 +18,7 @@ from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
 from streaming_nn.stream import source
 from streaming_nn.stream.begin import DataLoss
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Ranges
 from streaming_nn.stream.worker import RELEARNED, Relearn
 
@@ -112,18 +112,14 @@ def _relearn(
     spans = {r.number: r.ranges for r in chunk if r.rows["received"]}
     if not spans:
         return _unchanged(chunk, tensors)
-    state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
-    received = {r.number: r.rows["received"] for r in chunk}
-    work = Relearn(
-        learner, schema_from(chunk[0].schema), state, {r.number: r.digest for r in chunk}, received
-    )
+    schema, digests = schema_from(chunk[0].schema), {r.number: r.digest for r in chunk}
     frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans)
-    try:
-        rows = frame.mapInArrow(work, RELEARNED).collect()
-    except SPARK_ERRORS as error:
-        raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
-    finally:
-        state.destroy()
+    with shared(spark, tensors) as state:
+        work = Relearn(learner, schema, state, digests, last=max(spans))
+        try:
+            rows = frame.mapInArrow(work, RELEARNED).collect()
+        except SPARK_ERRORS as error:
+            raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
     counts = {row.version: json.loads(row.rows) for row in rows}
     total = sum(c["received"] for c in counts.values())
     recorded = {r.number: r for r in chunk}

@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.kafka import topics
 from streaming_nn.kafka.options import for_spark
+from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import Version
 from streaming_nn.nn.learners import learner_from
@@ -19,13 +18,14 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.begin import Say
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line
+from streaming_nn.stream.job import Job
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.worker import SCORED, Answer
 
 DIGEST_PREFIX = 12  # characters of the digest that an answer carries
 
 
-class Scorer:
+class Scorer(Job):
     """Answers the unlabeled topic; `start` it, then `drain` or `stop`.
 
     At least once: its Spark checkpoint is durable, and topic, partition and offset in each answer tell the
@@ -33,12 +33,12 @@ class Scorer:
     """
 
     def __init__(self, spark: SparkSession, settings: Settings, say: Say = lambda line: None) -> None:
+        super().__init__()
         self.spark, self.settings, self.say = spark, settings, say
         self.log = Log(settings.model)
-        topics.ids(settings.kafka, [settings.score.topic, settings.score.predictions])
+        self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
+        self.topics.ids([settings.score.topic, settings.score.predictions])
         self.version: Version | None = None
-        self.query: StreamingQuery | None = None
-        self.failure: BaseException | None = None
 
     def await_version(self, seconds: float = float("inf")) -> bool:
         """Wait for a first version that has learned something, and say so; whether there is one."""
@@ -59,35 +59,16 @@ class Scorer:
         frame = source.stream(
             self.spark, self.settings.kafka, [asked.topic], "earliest", asked.max_offsets_per_trigger
         )
-        trigger: dict[str, Any] = {"availableNow": True} if asked.once else {"processingTime": asked.trigger}
-        self.query = (
-            frame.writeStream.foreachBatch(self._guarded)
-            .option("checkpointLocation", checkpoint)
-            .trigger(**trigger)
-            .start()
-        )
-        return self.query
-
-    def wait(self) -> None:
-        """Wait until the query ends; raises what it died of."""
-        assert self.query is not None, "start() comes first"
-        try:
-            self.query.awaitTermination()
-        except PySparkException as error:
-            raise self._cause(error) from None
-
-    def drain(self) -> None:
-        """Answer all that the topic holds now; raises what the query died of."""
-        assert self.query is not None, "start() comes first"
-        try:
-            self.query.processAllAvailable()
-        except PySparkException as error:
-            raise self._cause(error) from None
+        return self._launch(frame, checkpoint, asked.trigger, asked.once)
 
     def stop(self) -> None:
         """End the query. A micro-batch under way may be answered again by the next run."""
         if self.query is not None:
             self.query.stop()
+        self._close()
+
+    def _close(self) -> None:
+        self.topics.close()
 
     def _cause(self, error: PySparkException) -> BaseException:
         return self.failure or RuntimeError(f"the scorer ended: {in_one_line(error)}")
@@ -104,9 +85,10 @@ class Scorer:
         """Answer one micro-batch with the version that is the newest when it begins."""
         version = self._newest()
         record = version.record
-        state = self.spark.sparkContext.broadcast(safetensors.numpy.save(version.tensors))
-        work = Answer(learner_from(record.learner), schema_from(record.schema), state, self._stamp(version))
-        try:
+        learner, schema = learner_from(record.learner), schema_from(record.schema)
+        stamp = self._stamp(version)
+        with shared(self.spark, version.tensors) as state:
+            work = Answer(learner, schema, state, stamp)
             (
                 frame.mapInArrow(work, SCORED)
                 .write.format("kafka")
@@ -114,8 +96,6 @@ class Scorer:
                 .option("topic", self.settings.score.predictions)
                 .save()
             )
-        finally:
-            state.destroy()
 
     def _newest(self) -> Version:
         number = self.log.head_number()
@@ -128,7 +108,7 @@ class Scorer:
         """What each answer says of its version: number, digest, age in records and seconds, if too old."""
         record = version.record
         age = (datetime.now(UTC) - datetime.fromisoformat(record.written_at)).total_seconds()
-        ends = topics.ends(self.settings.kafka, record.offsets)
+        ends = self.topics.ends(record.offsets)
         behind = sum(
             max(end - record.offsets[t].get(p, 0), 0)
             for t, partitions in ends.items()

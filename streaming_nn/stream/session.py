@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import safetensors.numpy
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import jars, java
+from streaming_nn.log.version import Tensors
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
 
@@ -30,12 +33,23 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1") if _is_local(options) else None
+    if _is_local(options):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
         builder = builder.config(key, value)
     with _same_interrupt():
         return builder.getOrCreate()
+
+
+@contextmanager
+def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
+    """Broadcast a state to the tasks, and take it back: a closure would stay in its folder for ever."""
+    state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
+    try:
+        yield state
+    finally:
+        state.destroy()
 
 
 @contextmanager

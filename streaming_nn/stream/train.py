@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_nn.kafka.topics import Topics
-from streaming_nn.log.environment import describe, writer
+from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Conflict, Log, child
 from streaming_nn.log.thin import thin
 from streaming_nn.log.version import Damaged, Version
@@ -28,13 +28,12 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
-from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line
+from streaming_nn.stream.job import Job
+from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from
 
-JUDGED = (
-    100  # records: the share of rejected ones is judged over at least so many, as one of one says nothing
-)
+JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
 
 class Breaker(RuntimeError):  # noqa: N818 (the field's word)
@@ -55,7 +54,7 @@ class _Learned(NamedTuple):
     overflow: bool
 
 
-class Trainer:
+class Trainer(Job):
     """Learns topics into a model directory, from its head on; `start` it, then `wait` or `stop`.
 
     The Spark checkpoint is fresh with each run and thrown away: the head's offsets are where a run begins.
@@ -70,6 +69,7 @@ class Trainer:
         learner: Learner[Any] | None = None,
         say: Say = lambda line: None,
     ) -> None:
+        super().__init__()
         self.spark, self.settings, self.given = spark, settings, learner
         self.run = uuid4().hex[:12]
         self.log = Log(settings.model)
@@ -83,8 +83,6 @@ class Trainer:
         self.head, self.sha = head, self.log.sha256(head.number)
         self.template = initial(self.learner)
         self.judged = [0, 0]  # records received and rejected since the share was last judged
-        self.failure: BaseException | None = None
-        self.query: StreamingQuery | None = None
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self.environment = describe()
@@ -96,35 +94,8 @@ class Trainer:
         frame = source.stream(
             self.spark, self.settings.kafka, asked.topics, self.starting, asked.max_offsets_per_trigger
         )
-        trigger: dict[str, Any] = {"availableNow": True} if asked.once else {"processingTime": asked.trigger}
         self.position: Offsets = {}
-        self.query = (
-            frame.writeStream.foreachBatch(self._guarded)
-            .option("checkpointLocation", self.checkpoint.as_uri())
-            .trigger(**trigger)
-            .start()
-        )
-        return self.query
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the query ends (or so long); whether it has. Raises what it died of."""
-        assert self.query is not None, "start() comes first"
-        try:
-            ended = self.query.awaitTermination(seconds)  # type: ignore[arg-type]
-        except PySparkException as error:
-            self._close()
-            raise self._cause(error) from None
-        if ended is not False:
-            self._close()
-        return ended is not False
-
-    def drain(self) -> None:
-        """Learn all that the topics hold now. Raises what the query died of."""
-        assert self.query is not None, "start() comes first"
-        try:
-            self.query.processAllAvailable()
-        except PySparkException as error:
-            raise self._cause(error) from None
+        return self._launch(frame, self.checkpoint.as_uri(), asked.trigger, asked.once)
 
     def stop(self) -> None:
         """End between two micro-batches; the version at hand is the last one."""
@@ -233,12 +204,9 @@ class Trainer:
         return ranges
 
     def _learn(self, frame: DataFrame) -> _Learned:
-        state = self.spark.sparkContext.broadcast(safetensors.numpy.save(self.head.tensors))
-        work = Learn(self.learner, self.schema, state, self.settings.train.max_rejected_bytes)
-        try:
+        with shared(self.spark, self.head.tensors) as state:
+            work = Learn(self.learner, self.schema, state, self.settings.train.max_rejected_bytes)
             row: Row = source.in_order(frame).mapInArrow(work, LEARNED).collect()[0]
-        finally:
-            state.destroy()
         overflow = row.overflow
         return _Learned(
             {} if overflow else safetensors.numpy.load(bytes(row.state)),
@@ -287,7 +255,7 @@ class Trainer:
             rows=learned.rows,
             rejected=learned.rejected,
             metrics=metrics.report(state.metrics),
-            written_at=begin.now(),
+            written_at=now(),
             written_by=writer(self.run),
             environment=self.environment,
             seconds=seconds,

@@ -69,22 +69,29 @@ def unpack(learner: Learner[Any], data: bytes) -> State[Any]:
 
 
 class _Rejected:
-    """The records of one task that can't be learned, up to a bound in bytes."""
+    """The records of one task that can't be learned: counted, and kept up to `limit` bytes (None: no)."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.limit, self.bytes = limit, 0
         self.letters: list[Letter] = []
         self.counts: Counter[str] = Counter()
 
     def add(self, batch: pa.RecordBatch, rejected: list[tuple[int, str]]) -> None:
         for position, reason in rejected:
-            row = batch.slice(position, 1).to_pylist()[0]
             self.counts[reason] += 1
+            if self.limit is None:
+                continue
+            row = batch.slice(position, 1).to_pylist()[0]
             self.bytes += sum(len(row[name] or b"") for name in ("key", "value", "headers")) + 64
             if self.bytes > self.limit:
                 raise Overflow
             names = ("topic", "partition", "offset", "key", "value", "headers")
             self.letters.append(Letter(reason, *(row[name] for name in names)))
+
+    def with_rows(self, rows: Rows) -> dict[str, int]:
+        """Count them to the rows that could be learned."""
+        bad = self.counts.total()
+        return rows._replace(received=rows.received + bad, rejected=bad)._asdict()
 
     def packed(self) -> bytes:
         table = pa.Table.from_pylist([letter._asdict() for letter in self.letters], LETTERS)
@@ -128,12 +135,10 @@ class Learn:
             yield self._row(b"", Rows(), rejected, overflow=True)
 
     def _row(self, state: bytes, rows: Rows, rejected: _Rejected, overflow: bool) -> pa.RecordBatch:
-        bad = rejected.counts.total()
-        counted = rows._replace(received=rows.received + bad, rejected=bad)
         return pa.record_batch(
             {
                 "state": pa.array([state], pa.binary()),
-                "rows": [json.dumps(counted._asdict())],
+                "rows": [json.dumps(rejected.with_rows(rows))],
                 "rejected": [json.dumps(rejected.counts)],
                 "letters": pa.array([b"" if overflow else rejected.packed()], pa.binary()),
                 "overflow": [overflow],
@@ -152,30 +157,28 @@ class Relearn:
     schema: Schema
     state: Any  # Broadcast[bytes]
     digests: dict[int, str]  # as recorded
-    rows: dict[int, int]  # records of each version, as recorded
+    last: int  # version that has rows
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Learn the rows, which come sorted by version."""
         state = unpack(self.learner, self.state.value)
         groups = groupby(_by_version(batches), key=lambda piece: piece[0])
-        last = max((n for n, rows in self.rows.items() if rows), default=-1)
         for version, pieces in groups:
-            rejected = _Rejected(1 << 62)
+            rejected = _Rejected(None)
             batches_of = (batch for _, batch in pieces)
             state, rows = test_then_train(self.learner, state, _decoded(batches_of, self.schema, rejected))
-            digest, bad = state_digest(flatten(state)), rejected.counts.total()
-            counted = rows._replace(received=rows.received + bad, rejected=bad)
-            ends = version == last or digest != self.digests[version]
-            yield self._row(version, digest, counted, pack(state) if ends else b"")
+            digest = state_digest(flatten(state))
+            ends = version == self.last or digest != self.digests[version]
+            yield self._row(version, digest, rejected.with_rows(rows), pack(state) if ends else b"")
             if digest != self.digests[version]:
                 return
 
-    def _row(self, version: int, digest: str, rows: Rows, state: bytes) -> pa.RecordBatch:
+    def _row(self, version: int, digest: str, rows: dict[str, int], state: bytes) -> pa.RecordBatch:
         return pa.record_batch(
             {
                 "version": pa.array([version], pa.int64()),
                 "digest": [digest],
-                "rows": [json.dumps(rows._asdict())],
+                "rows": [json.dumps(rows)],
                 "state": pa.array([state], pa.binary()),
             }
         )
