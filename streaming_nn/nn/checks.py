@@ -1,6 +1,7 @@
 """What options may be, checked once: each error says what is allowed and what came."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -10,6 +11,16 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, names))}; got {value!r}")
+
+
+def known(name: str, given: Iterable[object], allowed: Iterable[str]) -> None:
+    """Raise ValueError where one of `given` is not a name in `allowed`; the nearest that is one is told."""
+    names = sorted(allowed)
+    for each in given:
+        if each not in names:
+            near = get_close_matches(str(each), names, 1) or names
+            such = f"such as {near[0]!r}" if near else "and there are none"
+            raise ValueError(f"{name} must be known ones, {such}; got {each!r}")
 
 
 def whole(name: str, value: object, least: int = 1) -> None:

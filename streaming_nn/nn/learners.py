@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 from streaming_nn.nn import checks
@@ -26,11 +25,7 @@ def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
     given = dict(options)
     name = given.pop("learner", "mlp")
     checks.one_of("learner", name, LEARNERS)
-    known = {field.name: field for field in fields(LEARNERS[name])}
-    for option in given:
-        if option not in known:
-            near = get_close_matches(str(option), known, 1) or sorted(known)
-            raise ValueError(f"options of {name!r} must be known ones, such as {near[0]!r}; got {option!r}")
+    checks.known(f"options of {name!r}", given, [field.name for field in fields(LEARNERS[name])])
     if "inputs" not in given:
         raise ValueError(
             f"options of {name!r} must have 'inputs', the features of a row; got {sorted(given)}"

@@ -12,6 +12,9 @@ from streaming_nn.nn import checks
     [
         (lambda: checks.one_of("how", "rleu", ["relu", "tanh"]), "must be one of 'relu', 'tanh'; got 'rleu'"),
         (lambda: checks.one_of("how", ["relu"], ["relu"]), "must be one of 'relu'; got ['relu']"),
+        (lambda: checks.known("options", ["sed"], ["seed", "clip"]), "ones, such as 'seed'; got 'sed'"),
+        (lambda: checks.known("options", [3], ["seed", "clip"]), "known ones, such as 'clip'; got 3"),
+        (lambda: checks.known("options", ["seed"], []), "known ones, and there are none; got 'seed'"),
         (lambda: checks.whole("inputs", 0), "must be a whole number >= 1; got 0"),
         (lambda: checks.whole("inputs", 2.0), "must be a whole number >= 1; got 2.0"),
         (lambda: checks.whole("inputs", True), "must be a whole number >= 1; got True"),
@@ -32,6 +35,8 @@ def test_a_wrong_value_is_one_line(check: Callable[[], object], message: str) ->
 
 def test_right_values_pass() -> None:
     checks.one_of("activation", "relu", ["relu", "tanh"])
+    checks.known("options", ["seed"], ["seed", "clip"])
+    checks.known("options", [], [])
     checks.whole("seed", 0, 0)
     checks.between("fading", 1, 0, 1, high_in=True)
     checks.between("fading", 0, 0, 1, low_in=True)

@@ -1,0 +1,320 @@
+"""Drift detectors: they read a learner's losses in their order, and tell where these have changed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import log, sqrt
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.nn import checks
+
+Memory = TypeVar("Memory", bound=tuple[Any, ...])
+Losses = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+MODES = ("up", "down", "both")  # which changes of the mean are told
+HUGE = 1e100  # where values are bounded: their squares, and sums of these, stay finite
+LEVELS = 48  # a window of 2**48 values takes nine years at a microsecond a value: no level overflows
+SIZES = [2.0**level for level in range(LEVELS)]  # values in one bucket of a level
+
+
+class Detector(Protocol[Memory]):
+    """Options of a detector, frozen; what it remembers is the state that goes in and comes out.
+
+    Its arrays keep their shapes, since every version holds them.
+    """
+
+    def init(self) -> Memory:
+        """Return the state before the first value."""
+
+    def update(self, state: Memory, values: Losses) -> tuple[Memory, Places]:
+        """Read values (n,) in their order: new state, and the indices in `values` at which it fired.
+
+        A value that is not finite is left out. Values may come cut in any way: the state has the same bits.
+        What came in is not changed.
+        """
+
+
+def _finite(values: Losses) -> tuple[Places, list[float]]:
+    places = np.flatnonzero(np.isfinite(values))
+    return places, np.clip(values[places], -HUGE, HUGE).tolist()
+
+
+class NoDriftState(NamedTuple):
+    """Who doesn't look remembers nothing."""
+
+
+@dataclass(frozen=True)
+class NoDrift:
+    """The detector that never fires."""
+
+    def init(self) -> NoDriftState:
+        """Return the empty state."""
+        return NoDriftState()
+
+    def update(self, state: NoDriftState, values: Losses) -> tuple[NoDriftState, Places]:
+        """Look at nothing."""
+        return state, np.zeros(0, np.int64)
+
+
+class PageHinkleyState(NamedTuple):
+    """The mean and the sums since the last detection."""
+
+    seen: NDArray[np.int64]  # () values
+    mean: NDArray[np.float64]  # ()
+    rise: NDArray[np.float64]  # () sum of deviations less delta
+    low: NDArray[np.float64]  # () least rise
+    fall: NDArray[np.float64]  # () sum of deviations plus delta
+    high: NDArray[np.float64]  # () greatest fall
+    fired: NDArray[np.int64]  # () 1: at the last value, so the next one begins anew
+
+
+@dataclass(frozen=True)
+class PageHinkley:
+    """Page-Hinkley's test (Page 1954; Gama et al., ACM Computing Surveys 2014), its sums fading by `alpha`.
+
+    It fires where the sum of deviations from the mean so far, less `delta` each, is more than `threshold`
+    above its least value ("up"), or its mirror image below its greatest ("down"), once `min_instances` values
+    are in. After that it begins anew. Defaults and decisions are River's.
+    """
+
+    min_instances: int = 30
+    delta: float = 0.005
+    threshold: float = 50.0
+    alpha: float = 1 - 0.0001
+    mode: str = "both"
+
+    def __post_init__(self) -> None:
+        checks.whole("min_instances", self.min_instances)
+        checks.between("delta", self.delta, 0, np.inf, low_in=True)
+        checks.between("threshold", self.threshold, 0, np.inf)
+        checks.between("alpha", self.alpha, 0, 1, high_in=True)
+        checks.one_of("mode", self.mode, MODES)
+
+    def init(self) -> PageHinkleyState:
+        """Return sums of nothing."""
+        zero, none = np.zeros(()), np.zeros((), np.int64)
+        return PageHinkleyState(none, zero, zero, zero, zero, zero, none)
+
+    def update(self, state: PageHinkleyState, values: Losses) -> tuple[PageHinkleyState, Places]:
+        """Read values one by one: each mean and each sum rounds as it does in River."""
+        places, xs = _finite(values)
+        delta, alpha, least = self.delta, self.alpha, self.min_instances
+        up = self.threshold if self.mode != "down" else np.inf
+        down = self.threshold if self.mode != "up" else np.inf
+        seen, mean, rise, low, fall, high, fired = (part.item() for part in state)
+        found = []
+        for i, x in enumerate(xs):
+            if fired:
+                seen, mean, rise, low, fall, high, fired = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+            seen += 1
+            mean += 1 / seen * (x - mean)
+            deviation = x - mean
+            rise = alpha * rise + deviation - delta
+            fall = alpha * fall + deviation + delta
+            if rise < low:
+                low = rise
+            if fall > high:
+                high = fall
+            if (rise - low > up or high - fall > down) and seen >= least:
+                found.append(i)
+                fired = 1
+        sums = (np.asarray(part) for part in (seen, mean, rise, low, fall, high, fired))
+        return PageHinkleyState(*sums), places[found]
+
+
+class ADWINState(NamedTuple):
+    """The window as an exponential histogram: buckets of level i sum up 2**i values each, oldest first."""
+
+    width: NDArray[np.int64]  # () values in it
+    total: NDArray[np.float64]  # () their sum; total / width estimates the mean
+    variance: NDArray[np.float64]  # () their sum of squared deviations
+    since: NDArray[np.int64]  # () values since the last look
+    fired: NDArray[np.int64]  # () 1: at the last value, so the next one begins a new window
+    buckets: NDArray[np.int64]  # (levels,) how many; places past them hold 0
+    totals: NDArray[np.float64]  # (levels, max_buckets) sums
+    variances: NDArray[np.float64]  # (levels, max_buckets) sums of squared deviations
+
+
+@dataclass(frozen=True)
+class ADWIN:
+    """Adaptive windowing (Bifet & Gavalda, SDM 2007, ADWIN2): a window that is cut where its means differ.
+
+    Every `clock` values it looks for a cut into two parts of `min_window_length` values or more whose means
+    differ, at confidence `delta`, and forgets its oldest bucket as long as there is one; not before more than
+    `grace_period` values are in. A level holds `max_buckets`, then two of them become one of the next.
+    Defaults and decisions are River's, so after it has fired the window is empty, where the paper keeps its
+    newer part. `mode` is ours: with "up" or "down", a change the other way cuts the window as in the paper,
+    and is not told.
+    """
+
+    delta: float = 0.002
+    clock: int = 32
+    max_buckets: int = 5
+    min_window_length: int = 5
+    grace_period: int = 10
+    mode: str = "both"
+
+    def __post_init__(self) -> None:
+        checks.between("delta", self.delta, 0, 1)
+        checks.whole("clock", self.clock)
+        checks.whole("max_buckets", self.max_buckets)
+        checks.whole("min_window_length", self.min_window_length)
+        checks.whole("grace_period", self.grace_period, 0)
+        checks.one_of("mode", self.mode, MODES)
+
+    def init(self) -> ADWINState:
+        """Return the empty window."""
+        none, zero, buckets = np.zeros((), np.int64), np.zeros(()), np.zeros((LEVELS, self.max_buckets))
+        return ADWINState(none, zero, zero, none, none, np.zeros(LEVELS, np.int64), buckets, buckets)
+
+    def update(self, state: ADWINState, values: Losses) -> tuple[ADWINState, Places]:
+        """Read values, from one look at the window to the next."""
+        places, xs = _finite(values)
+        window, found, start = _Window(self, state), [], 0
+        while start < len(xs):
+            if window.fired:
+                window = _Window(self, self.init())
+            stop = min(len(xs), start + self.clock - window.since)
+            window.extend(xs[start:stop])
+            if window.since == self.clock:
+                window.look()
+            if window.fired:
+                found.append(stop - 1)
+            start = stop
+        return window.state(), places[found]
+
+
+class _Window:
+    """An ADWIN's state in lists, for the length of one update: an array costs more to touch than to sum."""
+
+    def __init__(self, options: ADWIN, state: ADWINState) -> None:
+        self.options = options
+        self.width, self.since, self.fired = int(state.width), int(state.since), int(state.fired)
+        self.total, self.variance = float(state.total), float(state.variance)
+        counts = state.buckets.tolist()
+        self.totals = [row[:count] for row, count in zip(state.totals.tolist(), counts, strict=True)]
+        self.variances = [row[:count] for row, count in zip(state.variances.tolist(), counts, strict=True)]
+
+    def state(self) -> ADWINState:
+        totals, variances = np.zeros((2, LEVELS, self.options.max_buckets))
+        counts = [len(level) for level in self.totals]
+        for i, count in enumerate(counts):
+            if count:
+                totals[i, :count] = self.totals[i]
+                variances[i, :count] = self.variances[i]
+        figures = (self.width, self.total, self.variance, self.since, self.fired, counts, totals, variances)
+        return ADWINState(*(np.asarray(figure) for figure in figures))
+
+    def extend(self, xs: list[float]) -> None:
+        """Put values into the window, each a bucket of its own."""
+        width, total, variance = self.width, self.total, self.variance
+        for x in xs:
+            if width:
+                apart = x - total / width
+                variance += width * apart * apart / (width + 1)
+            width += 1
+            total += x
+        self.width, self.total, self.variance = width, total, variance
+        self.since += len(xs)
+        self.totals[0] += xs
+        self.variances[0] += [0.0] * len(xs)
+        self._compress()
+
+    def _compress(self) -> None:
+        """Make one bucket of the two oldest, level by level, as long as there are too many.
+
+        At the end of a run of values, all at once: the same buckets as after each value.
+        """
+        for level, (totals, variances) in enumerate(zip(self.totals, self.variances, strict=True)):
+            pairs = 2 * ((len(totals) - self.options.max_buckets + 1) // 2)
+            if pairs <= 0:
+                return
+            size, half = SIZES[level], SIZES[level] / 2
+            for i in range(0, pairs, 2):
+                apart = (totals[i] - totals[i + 1]) / size
+                self.totals[level + 1].append(totals[i] + totals[i + 1])
+                self.variances[level + 1].append(variances[i] + variances[i + 1] + half * apart * apart)
+            del totals[:pairs], variances[:pairs]
+
+    def look(self) -> None:
+        """Cut the window as long as it has two parts that differ; fire where the mode asks for the first."""
+        self.since = 0
+        change = first = self._change()
+        while change:
+            self._forget()
+            change = self._change()
+        mode = self.options.mode
+        self.fired = int(first != 0 if mode == "both" else first > 0 if mode == "up" else first < 0)
+
+    def _change(self) -> float:
+        """Give by how much the mean has risen at the oldest cut whose two means differ; 0 without one.
+
+        Differ: by more than epsilon_cut, the paper's second one, which knows the window's variance. As in
+        River, each length in their harmonic mean is less by `min_window_length` - 1.
+        """
+        least, width, taken = self.options.min_window_length, self.width, self.options.min_window_length - 1
+        if width <= self.options.grace_period or width < 2 * least:
+            return 0.0
+        log_delta = log(2 * log(width) / self.options.delta)
+        spread, bound = 2 * (self.variance / width) * log_delta, 2 / 3 * log_delta
+        n0, n1, u0, u1 = 0.0, float(width), 0.0, self.total
+        for level in range(LEVELS - 1, -1, -1):
+            size = SIZES[level]
+            for u in self.totals[level]:
+                n0 += size
+                n1 -= size
+                u0 += u
+                u1 -= u
+                if n0 < least or n1 < least:
+                    continue
+                change: float = u1 / n1 - u0 / n0
+                m = 1 / (n0 - taken) + 1 / (n1 - taken)
+                if abs(change) > sqrt(spread * m) + bound * m:
+                    return change
+        return 0.0
+
+    def _forget(self) -> None:
+        """Drop the oldest bucket, and sum the others anew.
+
+        Taking it off the sums (as River does) leaves the rounding of a great value that has gone, and a
+        variance below 0.
+        """
+        oldest = max(level for level in range(LEVELS) if self.totals[level])
+        del self.totals[oldest][0], self.variances[oldest][0]
+        n, total, variance = 0.0, 0.0, 0.0
+        for size, totals, variances in zip(SIZES, self.totals, self.variances, strict=True):
+            for u, v in zip(totals, variances, strict=True):
+                apart = u / size - total / n if n else 0.0
+                variance += v + n * size * apart * apart / (n + size)
+                total += u
+                n += size
+        self.width, self.total, self.variance = int(n), total, variance
+
+
+DETECTORS: dict[str, type[NoDrift] | type[PageHinkley] | type[ADWIN]] = {
+    "none": NoDrift,
+    "page_hinkley": PageHinkley,
+    "adwin": ADWIN,
+}
+
+
+def options(detector: NoDrift | PageHinkley | ADWIN) -> dict[str, Any]:
+    """Give a detector's options, ready for JSON, with its name under "detector"."""
+    name = next(name for name, kind in DETECTORS.items() if kind is type(detector))
+    return {"detector": name, **asdict(detector)}
+
+
+def detector_from(options: Mapping[str, Any]) -> NoDrift | PageHinkley | ADWIN:
+    """Make a detector from its options; "detector" names it, and is "none" where it is missing.
+
+    Errors: ValueError for an unknown name, an unknown option (the nearest known one is told) and an option
+    out of range.
+    """
+    given = dict(options)
+    name = given.pop("detector", "none")
+    checks.one_of("detector", name, DETECTORS)
+    checks.known(f"options of {name!r}", given, [field.name for field in fields(DETECTORS[name])])
+    return DETECTORS[name](**given)
