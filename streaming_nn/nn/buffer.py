@@ -4,10 +4,13 @@ Appending must not change the buffer that came in. A copy of the whole ring for 
 much as learning it, so new rows wait in `fresh`, and the ring is copied once for many of them.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streaming_nn.nn.merge import interleaved
 
 Array = NDArray[Any]
 FRESH = 64  # rows that wait before the ring is copied
@@ -43,6 +46,31 @@ def append(buffer: Buffer, block: Array) -> Buffer:
     latest = np.concatenate([buffer.fresh[:waiting], block])[-capacity:]
     ring[np.arange(total - len(latest), total) % capacity] = latest
     return buffer._replace(ring=ring, moved=np.asarray(total), rows=np.asarray(total))
+
+
+def latest(buffer: Buffer, count: int) -> Array:
+    """Give the last `count` rows appended, oldest first; no more than are kept."""
+    rows, moved, capacity = int(buffer.rows), int(buffer.moved), len(buffer.ring)
+    numbers = np.arange(rows - min(count, rows, capacity), rows)
+    block = buffer.ring[numbers % capacity]
+    late = numbers >= moved
+    block[late] = buffer.fresh[numbers[late] - moved]
+    return block
+
+
+def merge(start: Buffer, parts: Sequence[Buffer]) -> Buffer:
+    """Append the rows that tasks have appended to a common start, as if they had come side by side."""
+    counts = [int(part.rows - start.rows) for part in parts]
+    order = interleaved(counts, len(start.ring))
+    blocks = [latest(part, count) for part, count in zip(parts, counts, strict=True)]
+    rows = np.empty((len(order), start.ring.shape[1]), np.float32)
+    for task, block in enumerate(blocks):
+        mine = order[:, 0] == task
+        rows[mine] = block[order[mine, 1] - (counts[task] - len(block))]
+    begin = np.asarray(start.rows + sum(counts) - len(order))  # rows that later ones push out are counted
+    buffer = start._replace(rows=begin, moved=begin) if begin > start.rows else start
+    draws = start.draws + sum((part.draws - start.draws for part in parts), np.uint64(0))
+    return append(buffer, rows)._replace(draws=np.asarray(draws, np.uint64))
 
 
 def draw(buffer: Buffer, count: int) -> tuple[Array, Buffer]:

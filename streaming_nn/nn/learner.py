@@ -1,19 +1,24 @@
 """The contract of a learner, and the one loop that changes a model: predict, measure, learn."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import metrics
+from streaming_nn.nn import merge, metrics
+from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.metrics import Metrics
 
 MEASURE_ROWS = (
     4096  # rows whose answers are kept before they are counted: bounds memory, and fixes the order of sums
 )
 
+LEAST = 1e-4  # probability at which a row's log loss ends for the detector: no row alone is a drift
+MOST = 10.0  # deviations of the target at which a row's error ends for it
+
 S = TypeVar("S", bound=tuple[Any, ...])
+C = TypeVar("C", bound=tuple[Any, ...], contravariant=True)
 
 
 class Batch(NamedTuple):
@@ -82,17 +87,36 @@ class Learner(Protocol[S]):
         """Answer one mini-batch, then learn it. Pure: the state that came in is not changed."""
 
 
+class Watch(NamedTuple):
+    """The detector that watches the prequential loss, and what it has found."""
+
+    detector: Any  # the detector's own NamedTuple
+    mini_batch: NDArray[np.int64]  # () rows of a step whose mean losses it has seen
+    found: NDArray[np.int64]  # () drifts so far
+
+
 class State(NamedTuple, Generic[S]):
-    """All that a version holds: the model, and how well it has answered so far."""
+    """All that a version holds: the model, how well it has answered so far, and what watches for drift."""
 
     model: S
     metrics: Metrics
+    watch: Watch | tuple[()] = ()  # () where the learner has no detector
+
+
+class Part(NamedTuple, Generic[S]):
+    """What one task has made of a micro-batch's common start: all of it, or one partition's rows."""
+
+    model: S
+    metrics: Metrics
+    losses: NDArray[np.float64]  # (steps,) mean loss of each mini-batch before it was learned; () unwatched
+    rows: Rows
 
 
 def initial(learner: Learner[S]) -> State[S]:
     """Return the state that has seen nothing."""
     classes = None if learner.classes is None else len(learner.classes)
-    return State(learner.init(), metrics.init(classes, learner.window, learner.fading))
+    counts = metrics.init(classes, learner.window, learner.fading)
+    return State(learner.init(), counts, _watch(learner))
 
 
 def test_then_train(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -> tuple[State[S], Rows]:
@@ -102,20 +126,173 @@ def test_then_train(learner: Learner[S], state: State[S], batches: Iterable[Batc
     (as served). Batches may come cut in any way: they are cut anew, and the state has the same bits. Errors:
     ValueError for a batch that does not fit the learner; the state that came in is never changed.
     """
-    model, counted, rows = state.model, state.metrics, Rows()
-    for block in _recut(learner, batches):
-        with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
-            model, output, trained = _learn(learner, model, block)
-        counted = metrics.update(counted, block.y, output, learner.predict(state.model, block.x))
-        received = len(block.y)
-        rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
-    return State(model, counted), rows
+    part = learn_part(learner, state, batches)
+    return close(learner, state, [part]), part.rows
 
 
 test_then_train.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def _learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
+def learn_part(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -> Part[S]:
+    """Do one task's work on a micro-batch; `close` makes the next state of what all tasks give."""
+    model, counted, rows = state.model, state.metrics, Rows()
+    watched, losses = bool(state.watch), []
+    for block in _recut(learner, batches):
+        with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
+            model, output, trained = learn(learner, model, block)
+            if watched:
+                losses.append(_mean_losses(counted, block.y, output, learner.mini_batch))
+        counted = metrics.update(counted, block.y, output, learner.predict(state.model, block.x))
+        received = len(block.y)
+        rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
+    return Part(model, counted, np.concatenate([np.empty(0), *losses]), rows)
+
+
+def close(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> State[S]:
+    """End a micro-batch: put the tasks' parts together, look for drift, and let the model react to it.
+
+    `state` is the one that all parts began with; they come in the order of (topic, partition). One part is
+    taken as it is. Errors: ValueError where several parts can't be merged.
+    """
+    parts = [part for part in parts if part.rows.received] or list(parts[:1])
+    model, counted = parts[0].model, parts[0].metrics
+    if len(parts) > 1:
+        model = merging(learner).merge(
+            state.model, [part.model for part in parts], [part.rows.trained for part in parts]
+        )
+        counted = metrics.merge(state.metrics, [part.metrics for part in parts])
+    if not state.watch:
+        return State(model, counted)
+    watch = _watched(learner, state.watch, _side_by_side([part.losses for part in parts]))
+    if watch.found > state.watch.found and isinstance(learner, Reacts):
+        model = learner.react(model)
+    return State(model, counted, watch)
+
+
+@runtime_checkable
+class Merges(Protocol[S]):
+    """A learner whose state, learned by several tasks from one start, can be put together again."""
+
+    def merge(self, start: S, parts: Sequence[S], rows: Sequence[int]) -> S:
+        """Combine the models of tasks that trained so many `rows` each."""
+
+
+@runtime_checkable
+class Reacts(Protocol[S]):
+    """A learner that does something about a drift; what, is an option of its own."""
+
+    def react(self, state: S) -> S:
+        """Return the model that goes on after a drift was found."""
+
+
+@runtime_checkable
+class Grows(Protocol[S]):
+    """A learner whose model can take up more classes."""
+
+    def grow(self, state: S, classes: int) -> S:
+        """Return the model of `classes` classes before, with the outputs of this learner's classes."""
+
+
+def merging(learner: Learner[S]) -> Merges[S]:
+    """Give the learner, which can merge. ValueError: it can't."""
+    if not isinstance(learner, Merges):
+        raise ValueError(
+            f"update must be 'sequential' for learner {learner.options().get('learner')!r}: "
+            "its state can't be merged; got 'averaged'"
+        )
+    return learner
+
+
+def grown(learner: Learner[S], state: State[S]) -> State[S]:
+    """Give a state of fewer classes the learner's classes, the old ones first; the rest stays as it was.
+
+    Errors: ValueError where the learner can't grow.
+    """
+    before = len(state.metrics.total.actual) if isinstance(state.metrics.total, metrics.Counts) else 0
+    if learner.classes is None or before == len(learner.classes):
+        return state
+    if not isinstance(learner, Grows):
+        raise ValueError(f"classes can't grow for learner {learner.options().get('learner')!r}")
+    counts = metrics.grown(state.metrics, len(learner.classes))
+    return state._replace(model=learner.grow(state.model, before), metrics=counts)
+
+
+@runtime_checkable
+class Mixes(Protocol[C]):
+    """A learner of several members."""
+
+    def members(self, state: C) -> list[dict[str, Any]]:
+        """Describe each member, ready for JSON: its name, its weight in the mixture, its restarts."""
+
+
+def report(learner: Learner[S], state: State[S]) -> dict[str, Any]:
+    """Give a version's figures, ready for JSON: those of the metrics, the members', and the drifts found."""
+    figures = metrics.report(state.metrics)
+    if isinstance(learner, Mixes):
+        figures["members"] = learner.members(state.model)
+    if state.watch:
+        figures["drifts"] = int(state.watch.found)
+    return figures
+
+
+def events(learner: Learner[S], before: State[S], after: State[S]) -> list[dict[str, Any]]:
+    """Say what happened in a micro-batch besides learning, ready for a version's record."""
+    happened: list[dict[str, Any]] = []
+    if before.watch and after.watch and after.watch.found > before.watch.found:
+        happened.append({"event": "drift", "found": int(after.watch.found - before.watch.found)})
+    if isinstance(learner, Mixes):
+        for then, now in zip(learner.members(before.model), learner.members(after.model), strict=True):
+            if now["restarts"] > then["restarts"]:
+                happened.append({"event": "member restarted", "member": now["member"]})
+    return happened
+
+
+def _detector(learner: Learner[Any]) -> Detector[Any] | None:
+    return getattr(learner, "detector", None)  # learners of a caller's own need not have one
+
+
+def _watch(learner: Learner[Any]) -> Watch | tuple[()]:
+    detector = _detector(learner)
+    if detector is None:
+        return ()
+    return Watch(detector.init(), np.asarray(learner.mini_batch), np.zeros((), np.int64))
+
+
+def _watched(learner: Learner[Any], watch: Watch, losses: NDArray[np.float64]) -> Watch:
+    """Show the detector the losses; means of fewer rows vary more, so it starts afresh with another size."""
+    detector = _detector(learner)
+    assert detector is not None
+    size, memory = np.asarray(learner.mini_batch), watch.detector
+    if size != watch.mini_batch:
+        memory = detector.init()
+    memory, found = detector.update(memory, losses)
+    return Watch(memory, size, np.asarray(watch.found + len(found)))
+
+
+def _side_by_side(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Give tasks' losses as one series: the first of each, then the second of each."""
+    if len(series) == 1:
+        return series[0]
+    order = merge.interleaved([len(each) for each in series], max(sum(map(len, series)), 1))
+    return np.array([series[task][row] for task, row in order])
+
+
+def _mean_losses(
+    counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size: int
+) -> NDArray[np.float64]:
+    """Give each mini-batch's mean loss: log loss, or the absolute error in deviations of the target."""
+    if isinstance(counted.total, metrics.Counts):
+        loss = -np.log(np.maximum(output[np.arange(len(y)), y], LEAST), dtype=np.float64)
+    else:
+        spread = float(np.sqrt(counted.total.m2 / np.maximum(counted.total.weight, 1))) or 1.0
+        loss = np.minimum(np.abs(output[:, 0] - y, dtype=np.float64) / spread, MOST)
+    starts = np.arange(0, len(y), size)
+    rows = np.minimum(size, len(y) - starts)
+    means: NDArray[np.float64] = np.add.reduceat(loss, starts) / rows
+    return means
+
+
+def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
     """Answer and learn a block, mini-batch by mini-batch; give model, answers and rows trained."""
     x, y, weight = block
     size, outputs, trained = learner.mini_batch, [], 0

@@ -18,12 +18,14 @@ def options(learner: Learner[Any]) -> dict[str, Any]:
 
 
 def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
-    """Make a learner from its options; "learner" names it, and is "mlp" where it is missing.
+    """Make a learner from its options; "learner" names it.
+
+    Where it is missing, it is the portfolio, or the plain network where an optimizer is named.
 
     Errors: ValueError for an unknown name (the nearest known one is told) and for an option out of range.
     """
     given = dict(options)
-    name = given.pop("learner", "mlp")
+    name = given.pop("learner", "mlp" if "optimizer" in given else "portfolio")
     checks.one_of("learner", name, LEARNERS)
     checks.known(f"options of {name!r}", given, [field.name for field in fields(LEARNERS[name])])
     if "inputs" not in given:

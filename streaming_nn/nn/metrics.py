@@ -6,10 +6,13 @@ regression the mean so far and the last target. Their index in every axis of 4 i
 2, the first two.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streaming_nn.nn.merge import interleaved
 
 Array = NDArray[Any]
 CONFUSION_CLASSES = (
@@ -228,6 +231,93 @@ def _remember(ring: Ring, rows: int, y: Array, answers: Array, log_loss: Array) 
     if log_loss.shape[1]:
         fresh.log_loss[:, at] = log_loss[:, -kept:]
     return fresh
+
+
+def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:
+    """Combine what tasks have counted from a common start, as if their rows had come side by side.
+
+    Totals are exact sums. The window holds the last rows in that order. A fading figure is the tasks' mean
+    by what their rows weigh, and the whole weighs as much as that many rows do in one task. Baselines are as
+    each task saw them: the class before a row is the one before it in its partition.
+    """
+    counts = [int(part.rows - start.rows) for part in parts]
+    rows, decay = sum(counts), float(start.decay)
+    if not rows:
+        return start
+    total, fresh = start.total, []
+    for part, count in zip(parts, counts, strict=True):
+        if count:
+            total = _add(total, _since(part.total, start.total, 1.0), 1.0)
+            fresh.append(_since(part.fading, start.fading, decay**count))
+    weight = (1 - decay**rows) / (1 - decay) / sum(_weight(each) for each in fresh)
+    fading, kept = start.fading, decay**rows
+    for each in fresh:
+        fading, kept = _add(fading, _scaled(each, weight), kept), 1.0
+    window = _merged(start, [part.window for part in parts], counts)
+    return Metrics(np.asarray(start.rows + rows), start.decay, window, fading, total)
+
+
+def _weight(span: Counts | Sums) -> float:
+    return float(span.weight if isinstance(span, Sums) else span.actual.sum())
+
+
+def _scaled(span: Counts | Sums, by: float) -> Counts | Sums:
+    if isinstance(span, Counts):
+        return Counts(*(part * by for part in span))
+    return Sums(*(part if name == "mean" else np.asarray(part * by) for name, part in span._asdict().items()))
+
+
+def _since(now: Counts | Sums, before: Counts | Sums, kept: float) -> Counts | Sums:
+    """What has been added to `before`, of which `kept` is left: the inverse of `_add`."""
+    if isinstance(now, Counts):
+        return Counts(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
+    assert isinstance(before, Sums)
+    old = before.weight * kept
+    weight = now.weight - old
+    delta = (now.mean - before.mean) * now.weight / weight  # from the old mean to that of what was added
+    m2 = now.m2 - before.m2 * kept - delta**2 * weight / now.weight * old
+    return Sums(
+        np.asarray(weight),
+        np.asarray(before.mean + delta),
+        np.asarray(np.maximum(m2, 0)),
+        np.maximum(now.absolute - before.absolute * kept, 0),
+        np.maximum(now.squared - before.squared * kept, 0),
+    )
+
+
+def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Ring:
+    window, begin = len(start.window.y), int(start.rows)
+    order = interleaved(counts, window)
+    at = np.arange(begin + sum(counts) - len(order), begin + sum(counts)) % window
+    merged = Ring(*(part.copy() for part in start.window))
+    for task, ring in enumerate(rings):
+        mine = order[:, 0] == task
+        source = (begin + order[mine, 1]) % window
+        for whole, part in zip(merged, ring, strict=True):
+            if part.shape[-1]:
+                whole[..., at[mine]] = part[..., source]
+    return merged
+
+
+def grown(metrics: Metrics, classes: int) -> Metrics:
+    """Make room for more classes; those that there were keep their counts."""
+
+    def wider(counts: Counts | Sums) -> Counts:
+        assert isinstance(counts, Counts)
+        more = classes - len(counts.actual)
+        side = [(0, 0), (0, more), (0, more)]
+        confusion = np.pad(counts.confusion, side) if counts.confusion.size else counts.confusion
+        if classes > CONFUSION_CLASSES:
+            confusion = np.zeros((2, 0, 0))
+        return Counts(
+            np.pad(counts.actual, (0, more)),
+            np.pad(counts.predicted, [(0, 0), (0, more)]),
+            np.pad(counts.correct, [(0, 0), (0, more)]),
+            confusion,
+            counts.log_loss,
+        )
+
+    return metrics._replace(fading=wider(metrics.fading), total=wider(metrics.total))
 
 
 def report(metrics: Metrics) -> dict[str, Any]:

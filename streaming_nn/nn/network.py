@@ -1,6 +1,6 @@
 """A stack of networks of one shape: flat parameters in, answers and gradients out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -169,3 +169,14 @@ def _average(delta: Array, weight: Array | None) -> None:
         delta *= weight[..., None]
     if rows > 1:
         delta *= 1 / rows
+
+
+def widened(network: Network, theta: Array, outputs: int) -> Array:
+    """Lay theta of a network with fewer `outputs` out for this one; what is new is 0."""
+    wide = np.zeros((len(theta), size(network)), theta.dtype)
+    before = replace(network, layers=(*network.layers[:-1], outputs))
+    for (W, b), (V, c) in zip(views(network, wide), views(before, theta), strict=True):
+        W[:, :, : V.shape[2]] = V
+        b[:, :, : c.shape[2]] = c
+    skip_view(network, wide)[:, :, :outputs] = skip_view(before, theta)
+    return wide

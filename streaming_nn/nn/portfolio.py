@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import buffer, checks, network, scaling
+from streaming_nn.nn import buffer, checks, merge, network, scaling
 from streaming_nn.nn.buffer import Buffer
+from streaming_nn.nn.drift import DETECTORS
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.mlp import TARGET_CLIP
 from streaming_nn.nn.network import Network
@@ -22,6 +23,7 @@ LEAST = 1e-4  # probability at which a row's log loss in the mixture ends: no ro
 MOST = 10.0  # loss of a row for a member that diverged; a regression's absolute error ends here too
 HOPELESS = 1e4  # norm of a gradient past which its member has diverged, for rows of weight 1
 REACH = 2.0  # times the clip: how far a value may pull the running mean and deviation
+REACTIONS = ("report", "restart", "fresh")
 TARGET_RATE = 0.3  # SGD's rates for regression are this much smaller
 
 
@@ -61,14 +63,7 @@ class Portfolio:
     hidden: tuple[int, ...] = (64,)
     activation: str = "relu"
     follow: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.2)
-    replay: tuple[tuple[float, float], ...] = (
-        (0.001, 1),
-        (0.003, 1),
-        (0.01, 1),
-        (0.001, 8),
-        (0.003, 8),
-        (0.01, 8),
-    )
+    replay: tuple[tuple[float, float], ...] = ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
     replayed: int = 32
     buffer_rows: int = 5000
     buffer_bytes: int = 8 << 20
@@ -76,6 +71,8 @@ class Portfolio:
     share: float = 0.003
     mini_batch: int = 32
     clip: float = 5.0
+    drift: str = "adwin"
+    on_drift: str = "report"
     seed: int = 0
     window: int = 1000
     fading: float = 0.999
@@ -95,6 +92,8 @@ class Portfolio:
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)
         checks.between("fading", self.fading, 0, 1)
+        checks.one_of("drift", self.drift, DETECTORS)
+        checks.one_of("on_drift", self.on_drift, REACTIONS)
         if not self.follow and not self.replay:
             raise ValueError("follow and replay must have one member or more; got none")
         for rate in self.follow:
@@ -109,13 +108,22 @@ class Portfolio:
         return Network(layers, self.activation, loss, output_initializer="zeros", skip=True)
 
     @cached_property
-    def _sgd(self) -> SGD:
+    def _sgd_rates(self) -> tuple[float, ...]:
         scale = TARGET_RATE if self.classes is None else 1
-        return SGD(tuple(rate * scale for rate in self.follow))
+        return tuple(rate * scale for rate in self.follow)
+
+    @cached_property
+    def _sgd(self) -> SGD:
+        return SGD(self._sgd_rates)
 
     @cached_property
     def _adam(self) -> Adam:
         return Adam(tuple(rate for rate, _ in self.replay))
+
+    @cached_property
+    def detector(self) -> Any:
+        """What watches the loss; None: nothing does."""
+        return None if self.drift == "none" else DETECTORS[self.drift]()
 
     @property
     def capacity(self) -> int:
@@ -226,13 +234,77 @@ class Portfolio:
             mixed = mixed.reshape(answers.shape[1:])
         return mixed if targets is None else scaling.restore(targets, mixed)
 
+    def members(self, state: PortfolioState) -> list[dict[str, Any]]:
+        """Describe each member: its optimizer, its weight in the mixture, how often it was restarted."""
+        names = [f"sgd {rate:g}" for rate in self._sgd_rates]
+        names += [f"adam {rate:g}, replay {new:g}:1" for rate, new in self.replay]
+        return [
+            {"member": name, "weight": round(float(weight), 6), "restarts": int(restarts)}
+            for name, weight, restarts in zip(names, state.weight, state.restarts, strict=True)
+        ]
+
+    def react(self, state: PortfolioState) -> PortfolioState:
+        """Do what `on_drift` says: the worse half goes on from the best, or the worst begins afresh."""
+        if self.on_drift == "report":
+            return state
+        ranks = state.weight.argsort(kind="stable")
+        if self.on_drift == "restart":
+            return self._restarted(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
+        return self._fresh(state, np.arange(len(ranks)) == ranks[0])
+
+    def merge(
+        self, start: PortfolioState, parts: Sequence[PortfolioState], rows: Sequence[int]
+    ) -> PortfolioState:
+        """Combine what tasks have learned from `start`; docs/averaged.md has the rule of each field.
+
+        A member that one of them had to restart is restarted from the combined ones.
+        """
+        share = merge.shares(rows)
+        moved = np.sum([np.log(part.weight) - np.log(start.weight) for part in parts], axis=0)
+        targets = [part.targets for part in parts if part.targets is not None]
+        merged = PortfolioState(
+            merge.averaged([part.followers for part in parts], share),
+            merge.averaged([part.replayers for part in parts], share),
+            _reweighed(start.weight, -moved, self.share),
+            start.restarts,
+            scaling.combined(start.features, [part.features for part in parts]),
+            None if start.targets is None else scaling.combined(start.targets, targets),
+            buffer.merge(start.buffer, [part.buffer for part in parts]),
+        )
+        bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
+        return self._restarted(merged, bad) if bad.any() else merged
+
+    def grow(self, state: PortfolioState, classes: int) -> PortfolioState:
+        """Give each member an output for each class that is new: no weights, and the least of the biases."""
+        return state._replace(
+            followers=self._wider(state.followers, classes), replayers=self._wider(state.replayers, classes)
+        )
+
+    def _wider(self, members: Members, classes: int) -> Members:
+        theta = network.widened(self._network, members.theta, classes)
+        _, bias = network.views(self._network, theta)[-1]
+        bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)
+        memory = [
+            network.widened(self._network, part, classes) if part.shape == members.theta.shape else part
+            for part in members.optimizer
+        ]
+        return Members(theta, type(members.optimizer)(*memory))
+
     def _restarted(self, state: PortfolioState, bad: NDArray[np.bool_]) -> PortfolioState:
         """Let bad members go on from the best good one, or from the first weights where none is good."""
-        theta, split = np.concatenate([state.followers.theta, state.replayers.theta]), len(self.follow)
         if bad.all():
-            theta = self._first()
-        else:
-            theta[bad] = theta[np.where(bad, -1.0, state.weight).argmax()]
+            return self._fresh(state, bad)
+        theta = np.concatenate([state.followers.theta, state.replayers.theta])
+        theta[bad] = theta[np.where(bad, -1.0, state.weight).argmax()]
+        return self._put(state, theta, bad)
+
+    def _fresh(self, state: PortfolioState, bad: NDArray[np.bool_]) -> PortfolioState:
+        """Let bad members begin anew."""
+        theta = np.concatenate([state.followers.theta, state.replayers.theta])
+        return self._put(state, np.where(bad[:, None], self._first(), theta), bad)
+
+    def _put(self, state: PortfolioState, theta: Array, bad: NDArray[np.bool_]) -> PortfolioState:
+        split = len(self.follow)
         return state._replace(
             followers=_with(state.followers, theta[:split], bad[:split], self._sgd),
             replayers=_with(state.replayers, theta[split:], bad[split:], self._adam),

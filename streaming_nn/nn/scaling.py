@@ -1,5 +1,6 @@
 """Running standardisation: means and variances of what has been seen, mergeable across tasks."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -101,3 +102,21 @@ def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArra
     z = x - scaling.mean.astype(np.float32)
     z /= deviation(scaling)
     return z.clip(-clip, clip, out=z)
+
+
+def since(now: Scaling, before: Scaling) -> Scaling:
+    """Give the statistics of the rows between two states of one column's history: the inverse of `merge`."""
+    rows = now.rows - before.rows
+    if not rows:
+        return init(len(now.mean))
+    delta = (now.mean - before.mean) * (now.rows / rows)
+    m2 = now.m2 - before.m2 - delta * delta * (before.rows * rows / now.rows)
+    return Scaling(np.asarray(rows), before.mean + delta, np.maximum(m2, 0))
+
+
+def combined(start: Scaling, parts: Sequence[Scaling]) -> Scaling:
+    """Give the statistics of the start's rows and of those that each task has added to them."""
+    total = start
+    for part in parts:
+        total = merge(total, since(part, start))
+    return total

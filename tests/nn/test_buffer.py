@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from streaming_nn.nn import buffer
 from streaming_nn.nn.buffer import FRESH, Buffer
+from streaming_nn.nn.merge import interleaved
 
 
 def numbered(start: int, count: int) -> np.ndarray:
@@ -62,3 +63,24 @@ def test_dtypes_stay() -> None:
     later = buffer.draw(filled(100, [90, 3]), 5)[1]
     assert [array.dtype for array in later] == [array.dtype for array in first]
     assert [array.shape for array in later] == [array.shape for array in first]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    capacity=st.sampled_from([1, 5, FRESH, 150]),
+    before=st.integers(0, 200),
+    rows=st.lists(st.lists(st.integers(0, 90), max_size=3), min_size=1, max_size=4),
+)
+def test_what_tasks_appended_lies_side_by_side(capacity: int, before: int, rows: list[list[int]]) -> None:
+    start = filled(capacity, [before])
+    parts = []
+    for task, blocks in enumerate(rows):
+        part = start
+        for count in blocks:
+            part = buffer.append(part, numbered(1000 * (task + 1) + int(part.rows) - before, count))
+        parts.append(part)
+    merged = buffer.merge(start, parts)
+    order = interleaved([sum(blocks) for blocks in rows], 1000)
+    expected = [*range(before), *(1000 * (task + 1) + row for task, row in order)][-capacity:]
+    assert buffer.latest(merged, capacity)[:, 0].tolist() == expected
+    assert int(merged.rows) == before + sum(map(sum, rows))

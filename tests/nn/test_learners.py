@@ -29,16 +29,25 @@ def test_options_make_the_same_learner_again(learner: MLP | Portfolio) -> None:
     assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
 
 
-def test_the_plain_network_is_the_default() -> None:
-    assert learner_from({"inputs": 3, "classes": ["a", "b"]}) == MLP(inputs=3, classes=("a", "b"))
+def test_the_portfolio_is_the_default_and_an_optimizer_means_one_network() -> None:
+    given = {"inputs": 3, "classes": ["a", "b"]}
+    assert learner_from(given) == Portfolio(inputs=3, classes=("a", "b"))
+    one = learner_from({**given, "optimizer": "sgd"})
+    assert one == MLP(inputs=3, classes=("a", "b"), optimizer="sgd")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"learner": "mpl", "inputs": 3}, "^learner must be one of 'mlp', 'portfolio'; got 'mpl'$"),
-        ({"inputs": 3, "lerning_rate": 1}, "known ones, such as 'learning_rate'; got 'lerning_rate'$"),
-        ({"hidden": [3]}, r"^options of 'mlp' must have 'inputs', the features of a row; got \['hidden'\]$"),
+        (
+            {"inputs": 3, "optimizer": "sgd", "lerning_rate": 1},
+            "known ones, such as 'learning_rate'; got 'lerning_rate'$",
+        ),
+        (
+            {"hidden": [3]},
+            r"^options of 'portfolio' must have 'inputs', the features of a row; got \['hidden'\]$",
+        ),
     ],
 )
 def test_wrong_options_are_told(given: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from streaming_nn.nn import metrics
+from streaming_nn.nn.merge import interleaved
 from streaming_nn.nn.metrics import Metrics
 
 WINDOW, FADING = 20, 0.9
@@ -200,3 +201,59 @@ def test_update_is_pure() -> None:
     before: Any = json.dumps(metrics.report(state))
     metrics.update(state, y, p, p)
     assert json.dumps(metrics.report(state)) == before
+
+
+def parts_of(start: Metrics, classes: int | None, rows: list[int]) -> tuple[list[Metrics], list[Any]]:
+    """Let tasks count rows of their own from a common start; give what each has, and the rows."""
+    rng = np.random.default_rng(7)
+    columns = []
+    for count in rows:
+        if classes:
+            columns.append((rng.integers(0, classes, count), *(probabilities(rng, count, classes),) * 2))
+        else:
+            y = rng.normal(5, 2, count)
+            columns.append((y, (y + rng.normal(size=count))[:, None], np.full((count, 1), 4.0)))
+    return [metrics.update(start, *column) for column in columns], columns
+
+
+@pytest.mark.parametrize("classes", [3, None])
+@given(rows=st.lists(st.integers(0, 40), min_size=1, max_size=4), before=st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_tasks_count_what_one_would(classes: int | None, rows: list[int], before: int) -> None:
+    start = metrics.init(classes, WINDOW, FADING)
+    start = metrics.update(start, *parts_of(start, classes, [before])[1][0])
+    parts, columns = parts_of(start, classes, rows)
+    merged = metrics.merge(start, parts)
+    order = interleaved(rows, sum(rows))
+    inorder = [np.array([columns[t][c][r] for t, r in order]) for c in range(3)]
+    whole = metrics.update(start, *inorder) if sum(rows) else start
+    assert int(merged.rows) == int(whole.rows) == before + sum(rows)
+    for name in merged.total._fields:
+        ours, one = getattr(merged.total, name), getattr(whole.total, name)
+        pick = slice(0, 2) if name in ("predicted", "correct", "absolute", "squared") else slice(None)
+        if ours.ndim:  # baselines differ: each task saw other rows before
+            ours, one = ours[pick], one[pick]
+        np.testing.assert_allclose(ours, one, rtol=1e-7, atol=1e-7, err_msg=name)
+    np.testing.assert_array_equal(merged.window.y, whole.window.y)
+    np.testing.assert_array_equal(merged.window.answers[:2], whole.window.answers[:2])
+    weigh = [m.fading.weight if classes is None else m.fading.actual.sum() for m in (merged, whole)]
+    np.testing.assert_allclose(*weigh, rtol=1e-9, atol=1e-9)
+
+
+def test_one_task_fades_as_it_did() -> None:
+    start = metrics.init(3, WINDOW, FADING)
+    (part,), _ = parts_of(start, 3, [33])
+    merged = metrics.merge(start, [part, start])
+    np.testing.assert_allclose(merged.fading.actual, part.fading.actual, rtol=1e-9)
+
+
+def test_new_classes_have_no_counts_and_old_ones_keep_theirs() -> None:
+    start = metrics.init(3, WINDOW, FADING)
+    (part,), columns = parts_of(start, 3, [33])
+    wider = metrics.grown(part, 5)
+    y, output, _ = columns[0]
+    padded = [np.pad(output, [(0, 0), (0, 2)])] * 2
+    direct = metrics.update(metrics.init(5, WINDOW, FADING), y, *padded)
+    for ours, fresh in zip(wider.total, direct.total, strict=True):
+        np.testing.assert_allclose(ours, fresh)
+    assert json.dumps(metrics.report(wider)["prequential"]["total"]["confusion"])

@@ -368,3 +368,128 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
 def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Portfolio(**{"inputs": 3, **options})
+
+
+def parts(learner: Portfolio, start: Any, tasks: int, rows: int = 100) -> list[loop.Part[Any]]:
+    """Let tasks learn every so many-th row each, from one start."""
+    y = truth(learner)
+    cuts = [slice(50 + task, 50 + rows, tasks) for task in range(tasks)]
+    return [loop.learn_part(learner, start, [Batch(X[cut], y[cut])]) for cut in cuts]
+
+
+@BOTH
+def test_one_task_averaged_is_the_sequence(learner: Portfolio) -> None:
+    start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
+    whole, rows = test_then_train(learner, start, [Batch(X[50:150], truth(learner)[50:150])])
+    (part,) = parts(learner, start, 1)
+    assert bits(loop.close(learner, start, [part])) == bits(whole)
+    assert part.rows == rows
+
+
+@BOTH
+def test_each_field_of_the_state_is_merged_by_its_rule(learner: Portfolio) -> None:
+    start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
+    each = parts(learner, start, 4)
+    merged = loop.close(learner, start, each).model
+    models, share = [part.model for part in each], [part.rows.trained / 100 for part in each]
+    for group in ("followers", "replayers"):
+        mean = sum(s * getattr(m, group).theta.astype(float) for s, m in zip(share, models, strict=True))
+        np.testing.assert_allclose(getattr(merged, group).theta, mean, rtol=1e-6, atol=1e-7)
+    mean = sum(s * m.replayers.optimizer.m.astype(float) for s, m in zip(share, models, strict=True))
+    np.testing.assert_allclose(merged.replayers.optimizer.m, mean, rtol=1e-5, atol=1e-9)
+    steps = np.log(merged.replayers.optimizer.power1) / np.log(0.9)
+    np.testing.assert_allclose(
+        steps, 7 + sum(s * -(-p.rows.trained // 8) for s, p in zip(share, each, strict=True))
+    )
+    np.testing.assert_allclose(merged.features.mean, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
+    np.testing.assert_allclose(merged.features.m2, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
+    assert int(merged.buffer.rows) == 150
+    assert buffer.latest(merged.buffer, 70)[:, :3].tolist() == X[80:150].tolist()  # in the stream's order
+    moved = sum(np.log(m.weight) - np.log(start.model.weight) for m in models)
+    new = start.model.weight * np.exp(moved - moved.max())
+    expected = new / new.sum() * (1 - learner.share) + learner.share / len(new)
+    np.testing.assert_allclose(merged.weight, expected)
+    assert merged.weight.sum() == pytest.approx(1)
+    assert merged.restarts.tolist() == [0, 0, 0, 0]
+
+
+def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() -> None:
+    start = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X[:50], Y[:50])])[0]
+    each = parts(CLASSIFIER, start, 2)
+    broken = each[0].model._replace(restarts=np.array([0, 0, 0, 1]))
+    merged = loop.close(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
+    assert merged.restarts.tolist() == [0, 0, 0, 1]
+    theta = np.concatenate([merged.followers.theta, merged.replayers.theta])
+    assert theta[3].tobytes() == theta[:3][merged.weight[:3].argmax()].tobytes()
+    assert not merged.replayers.optimizer.m[1].any()
+    happened = loop.events(CLASSIFIER, start, start._replace(model=merged))
+    assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
+
+
+@BOTH
+def test_a_drift_is_found_told_and_answered(learner: Portfolio) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(6000, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32) if learner.classes else (x[:, 0] * 3).astype(np.float32)
+    y[3000:] = 1 - y[3000:] if learner.classes else -y[3000:] + 20
+    for how in ("report", "restart", "fresh"):
+        watching = replace(learner, on_drift=how, mini_batch=4)
+        state = initial(watching)
+        happened = []
+        for begin in range(0, 6000, 200):
+            batch = Batch(x[begin : begin + 200], y[begin : begin + 200])
+            after, _ = test_then_train(watching, state, [batch])
+            happened += [(begin, event) for event in loop.events(watching, state, after)]
+            state = after
+        drifts = [begin for begin, event in happened if event["event"] == "drift"]
+        assert any(3000 <= begin < 4000 for begin in drifts), (how, happened)
+        assert loop.report(watching, state)["drifts"] >= len(drifts)
+        restarted = [begin for begin, event in happened if event["event"] == "member restarted"]
+        assert bool(restarted) == (how != "report")
+        assert set(restarted) <= set(drifts)
+
+
+def test_another_mini_batch_size_begins_the_watch_afresh() -> None:
+    state = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])[0]
+    other = replace(CLASSIFIER, mini_batch=2)
+    went_on = test_then_train(CLASSIFIER, state, [Batch(X[:8], Y[:8])])[0]
+    afresh = test_then_train(other, state, [Batch(X[:8], Y[:8])])[0]
+    assert int(afresh.watch.detector.width) == 4 < int(went_on.watch.detector.width)
+    assert int(afresh.watch.mini_batch) == 2
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c", "d"), ("a", "b", "c", "d", "e", "f")])
+def test_new_classes_leave_what_was_learned_as_it_was(classes: tuple[str, ...]) -> None:
+    state = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])[0]
+    wider = replace(CLASSIFIER, classes=classes)
+    grown = loop.grown(wider, state)
+    old, new = CLASSIFIER.predict(state.model, X), wider.predict(grown.model, X)
+    assert new.shape == (300, len(classes))
+    assert (new[:, 3:] <= new[:, :3].max(axis=1, keepdims=True)).all()  # the new ones don't take over
+    went_on = test_then_train(wider, grown, [Batch(X, Y)])[0]
+    again = tensors.unflatten(initial(wider), tensors.flatten(went_on))
+    assert bits(again) == bits(went_on)
+    x, y = X[:64] + 20, np.full(64, len(classes) - 1, np.int32)
+    for _ in range(30):
+        went_on = test_then_train(wider, went_on, [Batch(x, y)])[0]
+    assert (wider.predict(went_on.model, x).argmax(axis=1) == len(classes) - 1).mean() > 0.9
+    one = replace(CLASSIFIER, follow=(0.1,), replay=())
+    bare = test_then_train(one, initial(one), [Batch(X, Y)])[0]
+    ours = loop.grown(replace(one, classes=classes), bare).model
+    p, q = one.predict(bare.model, X), replace(one, classes=classes).predict(ours, X)
+    np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4, atol=1e-6)
+    assert old.shape == (300, 3)
+
+
+def test_learners_that_cannot_are_refused() -> None:
+    class Bare:
+        classes, mini_batch, window, fading = (0, 1, 2), 8, 10, 0.9
+
+        def options(self) -> dict[str, Any]:
+            return {"learner": "bare"}
+
+    with pytest.raises(ValueError, match=r"^update must be 'sequential' for learner 'bare'"):
+        loop.merging(Bare())  # type: ignore[arg-type]
+    state = initial(CLASSIFIER)._replace(metrics=metrics.init(2))
+    with pytest.raises(ValueError, match="classes can't grow for learner 'bare'"):
+        loop.grown(Bare(), state)  # type: ignore[arg-type]
