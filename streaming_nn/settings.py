@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -45,6 +45,9 @@ class Train(Section):
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     max_rejected: float = Field(default=0.5, ge=0, le=1)  # a larger share of rejected records stops the run
     max_rejected_bytes: int = Field(default=8 << 20, ge=0)  # that one batch may carry
+    max_skipped_batches: int = Field(default=10, ge=1)  # micro-batches in a row without a finite step
+    update: Literal["sequential", "averaged"] = "sequential"  # one task learns; or one a partition, averaged
+    mini_batch_cap: int = Field(default=32, ge=1)  # the largest that learner.mini_batch = "auto" takes
     keep_versions: int = Field(default=0, ge=0)  # older ones become stubs, tagged ones stay; 0: all are kept
     accept_loss: bool = False  # go on where records were lost to retention or with the topic
 

@@ -251,8 +251,8 @@ class Log:
 def child(parent: Record, parent_sha256: str, **changes: Any) -> Record:
     """Return the record of the version after `parent`: what describes the stream stays, the batch is new.
 
-    Kept are learner, schema, offsets, topic_ids, environment, source, metrics and written_by; `changes` go
-    over them.
+    Kept are learner, schema, update, auto, offsets, topic_ids, environment, source, metrics and written_by;
+    `changes` go over them.
     """
     fresh = Record(number=parent.number + 1)
     kept = {
@@ -260,6 +260,8 @@ def child(parent: Record, parent_sha256: str, **changes: Any) -> Record:
         for name in (
             "learner",
             "schema",
+            "update",
+            "auto",
             "offsets",
             "topic_ids",
             "environment",

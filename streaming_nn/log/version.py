@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 FORMAT = 1
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
+SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one a partition, averaged
+
 _SEAL = ',"seal":"'
 _SEAL_LENGTH = len(_SEAL) + 64 + len('"}')
 
@@ -55,6 +57,8 @@ class Record:
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)  # topic, partition: next offset to learn
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic: Kafka's id of it
     ranges: dict[str, dict[int, tuple[int, int]]] = field(default_factory=dict)  # this batch: [from, until)
+    update: str = SEQUENTIAL  # how this batch's tasks were put together: one of UPDATES
+    auto: int = 0  # cap under which learner["mini_batch"] was chosen for this batch; 0: it was set
     rows: dict[str, int] = field(default_factory=no_rows)  # of this batch
     rejected: dict[str, int] = field(default_factory=dict)  # reason: records of this batch
     metrics: dict[str, Any] = field(default_factory=dict)  # numbers that are not finite are written as null

@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka import topics
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log
-from streaming_nn.log.version import Record, Version
-from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.log.version import AVERAGED, Record, Version
+from streaming_nn.nn.learner import Learner, initial, merging
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import Look, look
@@ -20,6 +20,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
 
+AUTO = "auto"  # of learner.mini_batch: chosen for each micro-batch; see stream/pace.py
 LOOK_RECORDS = 1000
 LOOK_LEAST = 100  # width and classes are never taken from fewer
 
@@ -38,7 +39,10 @@ def first_version(
     Raises ValueError where width or classes are neither set nor to be seen in the topic.
     """
     schema = _schema(spark, settings, say)
+    given = learner is not None
     learner = learner or made(settings, {"inputs": schema.inputs, "classes": schema.classes})
+    if settings.train.update == AVERAGED:
+        merging(learner)
     names = settings.train.topics
     places = topics.beginnings if settings.train.starting == "earliest" else topics.ends
     record = Record(
@@ -46,6 +50,8 @@ def first_version(
         kind="initial",
         learner=learner.options(),
         schema=schema.options(),
+        update=settings.train.update,
+        auto=0 if given else auto_cap(settings, kept=True),
         offsets=places(settings.kafka, names),
         topic_ids=topics.ids(settings.kafka, names),
         environment=describe(),
@@ -58,8 +64,23 @@ def first_version(
 
 
 def made(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
-    """Make the learner of the recorded options, with those that the settings name in their place."""
-    return learner_from({**recorded, **settings.learner})
+    """Make the learner of the recorded options, with those that the settings name in their place.
+
+    A mini-batch that is to be chosen begins where the recorded one is, or at its cap.
+    """
+    options = {**recorded, **settings.learner}
+    if options.get("mini_batch", AUTO) == AUTO:
+        options["mini_batch"] = recorded.get("mini_batch", settings.train.mini_batch_cap)
+    return learner_from(options)
+
+
+def auto_cap(settings: Settings, kept: bool) -> int:
+    """Give the cap under which the mini-batch is chosen, or 0 where it is set.
+
+    Settings that say nothing leave it as it was: `kept` says whether it was chosen.
+    """
+    asked = settings.learner.get("mini_batch", AUTO if kept else None)
+    return settings.train.mini_batch_cap if asked == AUTO else 0
 
 
 def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -> Learner[Any]:
@@ -68,6 +89,8 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
     Raises ValueError where a change needs other tensors than the head has.
     """
     learner = learner or made(settings, head.record.learner)
+    if settings.train.update == AVERAGED:
+        merging(learner)
     wanted = {name: (t.shape, t.dtype) for name, t in flatten(initial(learner)).items()}
     found = {name: (np.shape(t), np.asarray(t).dtype) for name, t in head.tensors.items()}
     if wanted != found:

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka import topics
 from streaming_nn.log.environment import describe, differences
 from streaming_nn.log.log import Log
-from streaming_nn.log.version import Record, Version, state_digest
+from streaming_nn.log.version import AVERAGED, Record, Version, state_digest
 from streaming_nn.nn.learner import Learner
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
@@ -113,9 +113,10 @@ def _relearn(
     if not spans:
         return _unchanged(chunk, tensors)
     schema, digests = schema_from(chunk[0].schema), {r.number: r.digest for r in chunk}
-    frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans)
+    averaged = chunk[0].update == AVERAGED
+    frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans, averaged)
     with shared(spark, tensors) as state:
-        work = Relearn(learner, schema, state, digests, last=max(spans))
+        work = Relearn(learner, schema, state, digests, max(spans), averaged)
         try:
             rows = frame.mapInArrow(work, RELEARNED).collect()
         except SPARK_ERRORS as error:
@@ -146,11 +147,7 @@ def _chunks(records: list[Record]) -> Iterator[list[Record]]:
     chunk: list[Record] = []
     rows = 0
     for record in records:
-        fits = chunk and (record.kind, record.learner, record.schema) == (
-            chunk[0].kind,
-            chunk[0].learner,
-            chunk[0].schema,
-        )
+        fits = chunk and _rules(record) == _rules(chunk[0])
         full = rows + record.rows["received"] > JOB_ROWS or len(chunk) == JOB_VERSIONS
         if chunk and (not fits or full or record.kind != "learned"):
             yield chunk
@@ -159,6 +156,10 @@ def _chunks(records: list[Record]) -> Iterator[list[Record]]:
         rows += record.rows["received"]
     if chunk:
         yield chunk
+
+
+def _rules(record: Record) -> tuple[Any, ...]:
+    return record.kind, record.learner, record.schema, record.update
 
 
 def _hull(chunk: list[Record]) -> Ranges:

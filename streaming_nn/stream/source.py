@@ -73,8 +73,11 @@ def in_order(frame: DataFrame) -> DataFrame:
     return frame.coalesce(1).sortWithinPartitions(*ORDER)
 
 
-def by_version(frame: DataFrame, spans: Mapping[int, Ranges]) -> DataFrame:
-    """Name each row's version (by the recorded ranges), and sort each version's rows as the stream did."""
+def by_version(frame: DataFrame, spans: Mapping[int, Ranges], averaged: bool = False) -> DataFrame:
+    """Name each row's version (by the recorded ranges), and sort each version's rows as the stream did.
+
+    A version whose tasks were `averaged` was learned by a task a partition, each in the order of its offsets.
+    """
     rows = [(t, p, a, b, n) for n, ts in spans.items() for t, ps in ts.items() for p, (a, b) in ps.items()]
     names = ["span_topic", "span_partition", "begin", "until", "version"]
     table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
@@ -86,7 +89,7 @@ def by_version(frame: DataFrame, spans: Mapping[int, Ranges]) -> DataFrame:
         & (F.col("offset") < F.col("until"))
     )
     joined = frame.coalesce(1).join(spans_frame, inside).drop(*names[:4])
-    return joined.sortWithinPartitions("version", *ORDER)
+    return joined.sortWithinPartitions("version", *(ORDER[1:] if averaged else ORDER))
 
 
 def planned(checkpoint: Path, batch_id: int, before: Offsets) -> Ranges:

@@ -5,13 +5,13 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import safetensors.numpy
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -20,19 +20,21 @@ from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Conflict, Log, child
 from streaming_nn.log.thin import thin
-from streaming_nn.log.version import Damaged, Version
-from streaming_nn.nn import metrics
-from streaming_nn.nn.learner import Learner, initial
-from streaming_nn.nn.tensors import unflatten
+from streaming_nn.log.version import AVERAGED, Damaged, Version, no_rows
+from streaming_nn.nn.learner import Learner, Part, Rows, close, events, initial, report
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job
+from streaming_nn.stream.pace import Pace
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Offsets, Ranges
-from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from
+from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from, unpack_part
 
+BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
 JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
 
@@ -47,11 +49,12 @@ class _Stopped(Exception):  # noqa: N818
 class _Learned(NamedTuple):
     """What the batch's one Spark job gave."""
 
-    tensors: dict[str, Any]
+    parts: list[Part[Any]]  # in the order of (topic, partition); one where the update is sequential
     rows: dict[str, int]
     rejected: dict[str, int]
     letters: list[Letter]
     overflow: bool
+    seconds: float  # of learning; the slowest task's
 
 
 class Trainer(Job):
@@ -81,8 +84,12 @@ class Trainer(Job):
         self.schema = begin.same_schema(settings, head)
         self.starting, self.events = begin.starting(settings, head.record, say)
         self.head, self.sha = head, self.log.sha256(head.number)
-        self.template = initial(self.learner)
+        self.state = unflatten(initial(self.learner), head.tensors)
+        cap = begin.auto_cap(settings, kept=bool(head.record.auto) and learner is None)
+        self.pace = Pace(cap, min(self.learner.mini_batch, cap)) if cap else None
         self.judged = [0, 0]  # records received and rejected since the share was last judged
+        self.skipped = 0  # micro-batches in a row without a finite step
+        self.begun = 0.0  # when the last micro-batch with records began
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self.environment = describe()
@@ -149,18 +156,30 @@ class Trainer(Job):
         6. Append the version. This is the commit point: before it nothing of the batch counts, after it all.
         """
         fault.point("batch-begun")
+        began = time.monotonic()
         ranges = self._ranges(batch_id)  # 1
-        while not self._committed(frame, ranges):
+        while (learned := self._committed(frame, ranges)) is None:
             pass
+        if self.pace and learned.rows["received"]:
+            self._choose(self.pace, learned, began)
 
-    def _committed(self, frame: DataFrame, ranges: Ranges) -> bool:
-        """Do steps 2 to 6; False: the model was rolled back meanwhile, and the batch begins from there."""
+    def _choose(self, pace: Pace, learned: _Learned, began: float) -> None:
+        """Choose the mini-batch of the next micro-batch."""
+        received = learned.rows["received"]
+        behind = received >= BACKLOG * self.settings.train.max_offsets_per_trigger or self.settings.train.once
+        since, self.begun = began - self.begun if self.begun else 0.0, began
+        size = pace.note(received, learned.seconds, since, behind)
+        if size != self.learner.mini_batch:
+            self.learner = learner_from({**self.learner.options(), "mini_batch": size})
+
+    def _committed(self, frame: DataFrame, ranges: Ranges) -> _Learned | None:
+        """Do steps 2 to 6; None: the model was rolled back meanwhile, and the batch begins from there."""
         clock = _Clock()
         with clock.timed("learn"):
             learned = self._learn(frame)  # 2
         fault.point("learned")
         if not self._anything(ranges):
-            return True  # a query's first batch may be empty: there is nothing to commit
+            return learned  # a query's first batch may be empty: there is nothing to commit
         self._judge(learned)  # 3
         with clock.timed("dead_letters"):
             if learned.letters:
@@ -174,17 +193,17 @@ class Trainer(Job):
             if conflict.record is None or conflict.record.kind != "rolled-back":
                 raise
             self._adopt()
-            return False
+            return None
         fault.point("appended")
         self._thin()
-        return True
+        return learned
 
     def _adopt(self) -> None:
         """Go on from a rollback's version: it keeps the offsets, so the batch at hand is still the next."""
         head = self.log.head()
         assert head is not None  # it has just won a number
         self.learner = begin.continued(self.settings, head, self.given)
-        self.template = initial(self.learner)
+        self.state = unflatten(initial(self.learner), head.tensors)
         self.head, self.sha = head, self.log.sha256(head.number)
 
     def _thin(self) -> None:
@@ -204,17 +223,26 @@ class Trainer(Job):
         return ranges
 
     def _learn(self, frame: DataFrame) -> _Learned:
+        averaged = self.settings.train.update == AVERAGED
         with shared(self.spark, self.head.tensors) as state:
             work = Learn(self.learner, self.schema, state, self.settings.train.max_rejected_bytes)
-            row: Row = source.in_order(frame).mapInArrow(work, LEARNED).collect()[0]
-        overflow = row.overflow
+            ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
+            tasks: list[Row] = ordered.mapInArrow(work, LEARNED).collect()
+        tasks.sort(key=lambda task: (task.topic, task.partition))
+        rows = [json.loads(task.rows) for task in tasks]
+        overflow = any(task.overflow for task in tasks)
         return _Learned(
-            {} if overflow else safetensors.numpy.load(bytes(row.state)),
-            json.loads(row.rows),
-            json.loads(row.rejected),
-            [] if overflow else letters_from(bytes(row.letters)),
+            [] if overflow else [self._part(*each) for each in zip(tasks, rows, strict=True)],
+            {name: sum(counts[name] for counts in rows) for name in no_rows()},
+            dict(sum((Counter(json.loads(task.rejected)) for task in tasks), Counter[str]())),
+            [] if overflow else [letter for task in tasks for letter in letters_from(bytes(task.letters))],
             overflow,
+            max(task.seconds for task in tasks),
         )
+
+    def _part(self, task: Row, rows: dict[str, int]) -> Part[Any]:
+        learned = Rows(rows["received"] - rows["rejected"], rows["trained"], rows["skipped"])
+        return unpack_part(self.learner, bytes(task.part), learned)
 
     def _judge(self, learned: _Learned) -> None:
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in learned.rejected.items())
@@ -233,6 +261,13 @@ class Trainer(Job):
                 f"{safe}"
             )
         self.judged = [0, 0] if received >= JUDGED else [received, rejected]
+        if learned.rows["skipped"] or learned.rows["trained"]:
+            self.skipped = 0 if learned.rows["trained"] else self.skipped + 1
+        if self.skipped >= self.settings.train.max_skipped_batches:
+            raise Breaker(
+                f"no step was finite in {self.skipped} micro-batches in a row (train.max_skipped_batches): "
+                f"are there values near float32's limits, or is the learning rate too high? {safe}"
+            )
 
     def _same_topics(self) -> None:
         # Spark raises nothing when a topic was deleted, made again and filled past our offsets
@@ -243,27 +278,29 @@ class Trainer(Job):
             raise begin.loss_of(self.settings, self.head.record, another)
 
     def _append(self, ranges: Ranges, learned: _Learned, seconds: dict[str, float]) -> None:
-        state = unflatten(self.template, learned.tensors)
+        state = close(self.learner, self.state, learned.parts)
         offsets = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
         record = child(
             self.head.record,
             self.sha,
             learner=self.learner.options(),
+            update=self.settings.train.update,
+            auto=self.pace.cap if self.pace else 0,
             offsets={**self.head.record.offsets, **offsets},
             topic_ids={**self.head.record.topic_ids, **self.ids},
             ranges=ranges,
             rows=learned.rows,
             rejected=learned.rejected,
-            metrics=metrics.report(state.metrics),
+            metrics=report(self.learner, state),
             written_at=now(),
             written_by=writer(self.run),
             environment=self.environment,
             seconds=seconds,
-            events=self.events,
+            events=[*self.events, *events(self.learner, self.state, state)],
         )
-        version = Version(record, learned.tensors)
+        version = Version(record, flatten(state))
         self.sha = self.log.append(version)
-        self.head, self.events = version, []
+        self.head, self.state, self.events = version, state, []
 
 
 class _Clock:

@@ -4,6 +4,7 @@ A task may run twice (a retry, speculation), so nothing here writes anything: ea
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,14 +18,27 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from streaming_nn.log.version import state_digest
-from streaming_nn.nn.learner import Batch, Learner, Rows, State, initial, test_then_train
+from streaming_nn.nn.learner import (
+    Batch,
+    Learner,
+    Part,
+    Rows,
+    State,
+    close,
+    grown,
+    initial,
+    learn_part,
+)
 from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema
 
 PREDICT_ROWS = 1024
 
-LEARNED = "state binary, rows string, rejected string, letters binary, overflow boolean"
+LEARNED = (
+    "topic string, partition int, part binary, rows string, rejected string, letters binary, "
+    "overflow boolean, seconds double"
+)
 RELEARNED = "version long, digest string, rows string, state binary"
 SCORED = "key binary, value binary"
 
@@ -64,8 +78,22 @@ def pack(state: State[Any]) -> bytes:
 
 
 def unpack(learner: Learner[Any], data: bytes) -> State[Any]:
-    """Read a state of this learner from `pack`'s bytes."""
-    return unflatten(initial(learner), safetensors.numpy.load(data))
+    """Read a state of this learner from `pack`'s bytes; one of fewer classes is grown to the learner's."""
+    return grown(learner, unflatten(initial(learner), safetensors.numpy.load(data)))
+
+
+def pack_part(part: Part[Any]) -> bytes:
+    """Write a task's part as bytes, but for its rows."""
+    tensors = flatten(State(part.model, part.metrics)) | {"losses": part.losses}
+    return safetensors.numpy.save(tensors)
+
+
+def unpack_part(learner: Learner[Any], data: bytes, rows: Rows) -> Part[Any]:
+    """Read a part of this learner from `pack_part`'s bytes."""
+    tensors = safetensors.numpy.load(data)
+    losses = tensors.pop("losses")
+    state = unflatten(initial(learner)._replace(watch=()), tensors)
+    return Part(state.model, state.metrics, losses, rows)
 
 
 class _Rejected:
@@ -115,9 +143,36 @@ def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejec
         yield Batch(rows.x, rows.y)
 
 
+class _Watched:
+    """A task's record batches: where the first one is from, and how long the task waited for them."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._batches, self._began = iter(batches), time.perf_counter()
+        self.place, self._waited = ("", -1), 0.0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            began = time.perf_counter()
+            batch = next(self._batches, None)
+            self._waited += time.perf_counter() - began
+            if batch is None:
+                return
+            if self.place[1] < 0 and batch.num_rows:
+                self.place = _place(batch, 0)
+            yield batch
+
+    def seconds(self) -> float:
+        """How long the task has worked since it was made, without the waiting."""
+        return time.perf_counter() - self._began - self._waited
+
+
+def _place(batch: pa.RecordBatch, row: int) -> tuple[str, int]:
+    return batch.column("topic")[row].as_py(), batch.column("partition")[row].as_py()
+
+
 @dataclass(frozen=True)
 class Learn:
-    """Learn one micro-batch from the state that was broadcast; gives one row (LEARNED)."""
+    """Do one task's part of a micro-batch from the state that was broadcast; gives one row (LEARNED)."""
 
     learner: Learner[Any]
     schema: Schema
@@ -126,22 +181,28 @@ class Learn:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Learn the task's record batches, in the order in which they come."""
-        rejected = _Rejected(self.limit)
+        rejected, task = _Rejected(self.limit), _Watched(batches)
         try:
             state = unpack(self.learner, self.state.value)
-            state, rows = test_then_train(self.learner, state, _decoded(batches, self.schema, rejected))
-            yield self._row(pack(state), rows, rejected, overflow=False)
+            part = learn_part(self.learner, state, _decoded(task, self.schema, rejected))
+            yield self._row(pack_part(part), part.rows, rejected, task, overflow=False)
         except Overflow:
-            yield self._row(b"", Rows(), rejected, overflow=True)
+            yield self._row(b"", Rows(), rejected, task, overflow=True)
 
-    def _row(self, state: bytes, rows: Rows, rejected: _Rejected, overflow: bool) -> pa.RecordBatch:
+    def _row(
+        self, part: bytes, rows: Rows, rejected: _Rejected, task: _Watched, overflow: bool
+    ) -> pa.RecordBatch:
+        topic, partition = task.place
         return pa.record_batch(
             {
-                "state": pa.array([state], pa.binary()),
+                "topic": [topic],
+                "partition": pa.array([partition], pa.int32()),
+                "part": pa.array([part], pa.binary()),
                 "rows": [json.dumps(rejected.with_rows(rows))],
                 "rejected": [json.dumps(rejected.counts)],
                 "letters": pa.array([b"" if overflow else rejected.packed()], pa.binary()),
                 "overflow": [overflow],
+                "seconds": [task.seconds()],
             }
         )
 
@@ -150,6 +211,7 @@ class Learn:
 class Relearn:
     """Learn several recorded versions again, in one task; gives a row (RELEARNED) a version.
 
+    A version whose tasks were averaged is learned a partition after the other, each from the version before.
     The state goes with the last one, and with the first whose digest is not the recorded one: there it ends.
     """
 
@@ -158,6 +220,7 @@ class Relearn:
     state: Any  # Broadcast[bytes]
     digests: dict[int, str]  # as recorded
     last: int  # version that has rows
+    averaged: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Learn the rows, which come sorted by version."""
@@ -165,13 +228,21 @@ class Relearn:
         groups = groupby(_by_version(batches), key=lambda piece: piece[0])
         for version, pieces in groups:
             rejected = _Rejected(None)
-            batches_of = (batch for _, batch in pieces)
-            state, rows = test_then_train(self.learner, state, _decoded(batches_of, self.schema, rejected))
+            state, rows = self._learned(state, (batch for _, batch in pieces), rejected)
             digest = state_digest(flatten(state))
             ends = version == self.last or digest != self.digests[version]
             yield self._row(version, digest, rejected.with_rows(rows), pack(state) if ends else b"")
             if digest != self.digests[version]:
                 return
+
+    def _learned(
+        self, state: State[Any], batches: Iterator[pa.RecordBatch], rejected: _Rejected
+    ) -> tuple[State[Any], Rows]:
+        """Learn one version's rows as its tasks did."""
+        groups = _by_place(batches) if self.averaged else [batches]
+        parts = [learn_part(self.learner, state, _decoded(g, self.schema, rejected)) for g in groups]
+        rows = Rows(*(sum(counts) for counts in zip(*(part.rows for part in parts), strict=True)))
+        return close(self.learner, state, parts), rows
 
     def _row(self, version: int, digest: str, rows: dict[str, int], state: bytes) -> pa.RecordBatch:
         return pa.record_batch(
@@ -184,14 +255,33 @@ class Relearn:
         )
 
 
+def _by_place(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Cut sorted record batches where topic or partition change; give each partition's."""
+    pieces = (
+        (_place(batch, start), batch.slice(start, stop - start))
+        for batch in batches
+        for start, stop in _runs(batch.column("topic"), batch.column("partition"))
+    )
+    for _, group in groupby(pieces, key=lambda piece: piece[0]):
+        yield (batch for _, batch in group)
+
+
 def _by_version(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
     for batch in batches:
-        versions = np.asarray(batch.column("version"))
-        if not len(versions):
-            continue
-        cuts = [0, *(np.flatnonzero(np.diff(versions)) + 1).tolist(), len(versions)]
-        for start, stop in pairwise(cuts):
-            yield int(versions[start]), batch.slice(start, stop - start)
+        for start, stop in _runs(batch.column("version")):
+            yield batch.column("version")[start].as_py(), batch.slice(start, stop - start)
+
+
+def _runs(*columns: pa.Array) -> Iterator[tuple[int, int]]:
+    """Give begin and end of each run of rows in which no column changes."""
+    rows = len(columns[0])
+    if not rows:
+        return
+    changes = np.zeros(rows - 1, bool)
+    for column in columns:
+        codes = np.asarray(column.dictionary_encode().indices)
+        changes |= np.diff(codes) != 0
+    yield from pairwise([0, *(np.flatnonzero(changes) + 1).tolist(), rows])
 
 
 @dataclass(frozen=True)

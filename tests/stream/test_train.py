@@ -134,7 +134,7 @@ def test_a_replay_by_other_rules_is_not_identical(spark: SparkSession, broker: A
         spark,
         broker.options,
         Log(settings.model),
-        learner_of=lambda options: learner_from({**options, "learning_rate": 0.0031}),
+        learner_of=lambda options: learner_from({**options, "eta": 0.3}),
     )
     assert not result.identical
     assert result.different == 1
@@ -268,7 +268,7 @@ def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, t
     wider = settings_of(broker.options, settings.model, topic, records={"inputs": 4})
     with pytest.raises(ValueError, match=r"was made with records.inputs = 3, now 4"):
         Trainer(spark, wider)
-    Trainer(spark, settings.model_copy(update={"learner": {"learning_rate": 0.5}}))  # that one may change
+    Trainer(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # that one may change
 
 
 def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
