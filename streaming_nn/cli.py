@@ -80,9 +80,16 @@ def train(
         bool | None, typer.Option("--regression", help="The label is a number to be told.")
     ] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers: 64,32.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
-    learning_rate: Annotated[float | None, typer.Option()] = None,
-    mini_batch: Annotated[int | None, typer.Option(help="Rows a step learns from.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="One network with this optimizer, in place of the portfolio.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of that one optimizer.")] = None,
+    mini_batch: Annotated[
+        str | None, typer.Option(help="Rows a step learns from; auto: the fewest that keep up.")
+    ] = None,
+    update: Annotated[
+        str | None, typer.Option(help="sequential: one task learns; averaged: one a partition.")
+    ] = None,
     trigger: Annotated[str | None, typer.Option(help="Time between micro-batches: '1 second'.")] = None,
     max_offsets: Annotated[int | None, typer.Option(help="Most offsets of a micro-batch.")] = None,
     once: Annotated[bool | None, typer.Option("--once", help="Learn what is there, then end.")] = None,
@@ -108,10 +115,11 @@ def train(
             "hidden": _list(hidden, int),
             "optimizer": optimizer,
             "learning_rate": learning_rate,
-            "mini_batch": mini_batch,
+            "mini_batch": None if mini_batch is None else _label(mini_batch),
         },
         train={
             "topics": topic,
+            "update": update,
             "trigger": trigger,
             "max_offsets_per_trigger": max_offsets,
             "once": once,

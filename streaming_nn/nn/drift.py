@@ -301,6 +301,14 @@ DETECTORS: dict[str, type[NoDrift] | type[PageHinkley] | type[ADWIN]] = {
 }
 
 
+# What a learner watches its loss with: rises only, of means over 32 rows (see learner.WATCHED). Thresholds
+# are in units of the loss; docs/benchmarks.md says how late and how falsely they fire.
+WATCHING: dict[str, Detector[Any]] = {
+    "page_hinkley": PageHinkley(delta=0.05, threshold=5.0, mode="up"),
+    "adwin": ADWIN(delta=0.05, clock=8, mode="up"),
+}
+
+
 def options(detector: NoDrift | PageHinkley | ADWIN) -> dict[str, Any]:
     """Give a detector's options, ready for JSON, with its name under "detector"."""
     name = next(name for name, kind in DETECTORS.items() if kind is type(detector))

@@ -14,6 +14,7 @@ MEASURE_ROWS = (
     4096  # rows whose answers are kept before they are counted: bounds memory, and fixes the order of sums
 )
 
+WATCHED = 32  # rows in a mean loss that is shown to a drift detector, or more
 LEAST = 1e-4  # probability at which a row's log loss ends for the detector: no row alone is a drift
 MOST = 10.0  # deviations of the target at which a row's error ends for it
 
@@ -91,8 +92,9 @@ class Watch(NamedTuple):
     """The detector that watches the prequential loss, and what it has found."""
 
     detector: Any  # the detector's own NamedTuple
-    mini_batch: NDArray[np.int64]  # () rows of a step whose mean losses it has seen
+    mini_batch: NDArray[np.int64]  # () rows of a step in the losses that it has seen
     found: NDArray[np.int64]  # () drifts so far
+    waiting: NDArray[np.float64]  # (2,) sum and rows of the losses that are too few yet for a mean
 
 
 class State(NamedTuple, Generic[S]):
@@ -108,7 +110,7 @@ class Part(NamedTuple, Generic[S]):
 
     model: S
     metrics: Metrics
-    losses: NDArray[np.float64]  # (steps,) mean loss of each mini-batch before it was learned; () unwatched
+    losses: NDArray[np.float64]  # (2, steps) sum and rows of each mini-batch's loss; no steps: unwatched
     rows: Rows
 
 
@@ -141,11 +143,11 @@ def learn_part(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -
         with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
             model, output, trained = learn(learner, model, block)
             if watched:
-                losses.append(_mean_losses(counted, block.y, output, learner.mini_batch))
+                losses.append(_losses(counted, block.y, output, learner.mini_batch))
         counted = metrics.update(counted, block.y, output, learner.predict(state.model, block.x))
         received = len(block.y)
         rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
-    return Part(model, counted, np.concatenate([np.empty(0), *losses]), rows)
+    return Part(model, counted, np.concatenate([np.empty((2, 0)), *losses], axis=1), rows)
 
 
 def close(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> State[S]:
@@ -255,41 +257,54 @@ def _watch(learner: Learner[Any]) -> Watch | tuple[()]:
     detector = _detector(learner)
     if detector is None:
         return ()
-    return Watch(detector.init(), np.asarray(learner.mini_batch), np.zeros((), np.int64))
+    return Watch(detector.init(), np.asarray(learner.mini_batch), np.zeros((), np.int64), np.zeros(2))
 
 
 def _watched(learner: Learner[Any], watch: Watch, losses: NDArray[np.float64]) -> Watch:
-    """Show the detector the losses; means of fewer rows vary more, so it starts afresh with another size."""
+    """Show the detector mean losses over WATCHED rows or more, of whole mini-batches.
+
+    One row's loss varies too much to be judged. It starts afresh with another size of mini-batch: smaller
+    ones learn faster, which is no drift.
+    """
     detector = _detector(learner)
     assert detector is not None
-    size, memory = np.asarray(learner.mini_batch), watch.detector
+    size, memory, waiting = np.asarray(learner.mini_batch), watch.detector, watch.waiting
     if size != watch.mini_batch:
-        memory = detector.init()
-    memory, found = detector.update(memory, losses)
-    return Watch(memory, size, np.asarray(watch.found + len(found)))
+        memory, waiting = detector.init(), np.zeros(2)
+    means, waiting = _means(np.concatenate([waiting[:, None], losses], axis=1))
+    memory, found = detector.update(memory, means)
+    return Watch(memory, size, np.asarray(watch.found + len(found)), waiting)
+
+
+def _means(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give means over WATCHED rows or more, of whole steps, and sum and rows of what is too few yet."""
+    means, total, rows = [], 0.0, 0.0
+    for loss, count in zip(*losses.tolist(), strict=True):
+        total, rows = total + loss, rows + count
+        if rows >= WATCHED:
+            means.append(total / rows)
+            total, rows = 0.0, 0.0
+    return np.array(means), np.array([total, rows])
 
 
 def _side_by_side(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Give tasks' losses as one series: the first of each, then the second of each."""
+    """Give tasks' losses (2, steps) as one series: the first of each, then the second of each."""
     if len(series) == 1:
         return series[0]
-    order = merge.interleaved([len(each) for each in series], max(sum(map(len, series)), 1))
-    return np.array([series[task][row] for task, row in order])
+    order = merge.interleaved([each.shape[1] for each in series], sum(each.shape[1] for each in series))
+    return np.stack([series[task][:, step] for task, step in order], axis=1) if len(order) else series[0]
 
 
-def _mean_losses(
-    counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size: int
-) -> NDArray[np.float64]:
-    """Give each mini-batch's mean loss: log loss, or the absolute error in deviations of the target."""
+def _losses(counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+    """Give each mini-batch's loss and rows: log loss, or absolute error in deviations of the target."""
     if isinstance(counted.total, metrics.Counts):
         loss = -np.log(np.maximum(output[np.arange(len(y)), y], LEAST), dtype=np.float64)
     else:
         spread = float(np.sqrt(counted.total.m2 / np.maximum(counted.total.weight, 1))) or 1.0
         loss = np.minimum(np.abs(output[:, 0] - y, dtype=np.float64) / spread, MOST)
+    loss = np.nan_to_num(loss, nan=MOST)
     starts = np.arange(0, len(y), size)
-    rows = np.minimum(size, len(y) - starts)
-    means: NDArray[np.float64] = np.add.reduceat(loss, starts) / rows
-    return means
+    return np.stack([np.add.reduceat(loss, starts), np.minimum(size, len(y) - starts)])
 
 
 def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:

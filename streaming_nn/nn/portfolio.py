@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.nn import buffer, checks, merge, network, scaling
 from streaming_nn.nn.buffer import Buffer
-from streaming_nn.nn.drift import DETECTORS
+from streaming_nn.nn.drift import WATCHING
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.mlp import TARGET_CLIP
 from streaming_nn.nn.network import Network
@@ -71,7 +71,7 @@ class Portfolio:
     share: float = 0.003
     mini_batch: int = 32
     clip: float = 5.0
-    drift: str = "adwin"
+    drift: str = "page_hinkley"
     on_drift: str = "report"
     seed: int = 0
     window: int = 1000
@@ -92,7 +92,7 @@ class Portfolio:
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)
         checks.between("fading", self.fading, 0, 1)
-        checks.one_of("drift", self.drift, DETECTORS)
+        checks.one_of("drift", self.drift, ("none", *WATCHING))
         checks.one_of("on_drift", self.on_drift, REACTIONS)
         if not self.follow and not self.replay:
             raise ValueError("follow and replay must have one member or more; got none")
@@ -123,7 +123,7 @@ class Portfolio:
     @cached_property
     def detector(self) -> Any:
         """What watches the loss; None: nothing does."""
-        return None if self.drift == "none" else DETECTORS[self.drift]()
+        return None if self.drift == "none" else WATCHING[self.drift]
 
     @property
     def capacity(self) -> int:

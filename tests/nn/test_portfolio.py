@@ -450,12 +450,46 @@ def test_a_drift_is_found_told_and_answered(learner: Portfolio) -> None:
 
 
 def test_another_mini_batch_size_begins_the_watch_afresh() -> None:
-    state = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])[0]
-    other = replace(CLASSIFIER, mini_batch=2)
-    went_on = test_then_train(CLASSIFIER, state, [Batch(X[:8], Y[:8])])[0]
-    afresh = test_then_train(other, state, [Batch(X[:8], Y[:8])])[0]
-    assert int(afresh.watch.detector.width) == 4 < int(went_on.watch.detector.width)
+    watching = replace(CLASSIFIER, drift="adwin")
+    state = test_then_train(watching, initial(watching), [Batch(X, Y)])[0]
+    other = replace(watching, mini_batch=2)
+    went_on = test_then_train(watching, state, [Batch(X[:40], Y[:40])])[0]
+    afresh = test_then_train(other, state, [Batch(X[:40], Y[:40])])[0]
+    assert int(afresh.watch.detector.width) == 1  # a mean over 32 rows; 8 rows wait
+    assert afresh.watch.waiting[1] == 8
+    assert int(went_on.watch.detector.width) == 10  # of 340 rows, 12 of which wait besides 8
     assert int(afresh.watch.mini_batch) == 2
+
+
+def test_losses_wait_until_they_are_of_32_rows() -> None:
+    watching, seen = replace(CLASSIFIER, mini_batch=10), []
+
+    class Spy:
+        def init(self) -> tuple[()]:
+            return ()
+
+        def update(self, state: tuple[()], values: np.ndarray) -> tuple[tuple[()], np.ndarray]:
+            seen.extend(values.tolist())
+            return state, np.zeros(0, np.int64)
+
+    with mock.patch.object(Portfolio, "detector", Spy()):
+        state, losses = initial(watching), []
+        for cut in np.split(np.arange(300), [25, 31, 200]):
+            outputs, model = [], state.model
+            for start in range(0, len(cut), 10):
+                rows = cut[start : start + 10]
+                model, step = watching.step(model, Batch(X[rows], Y[rows]))
+                outputs.append(-np.log(step.output[np.arange(len(rows)), Y[rows]]))
+            losses += outputs
+            state = test_then_train(watching, state, [Batch(X[cut], Y[cut])])[0]
+    expected, bin_ = [], np.empty(0)
+    for loss in losses:
+        bin_ = np.append(bin_, loss)
+        if len(bin_) >= 32:
+            expected.append(bin_.mean())
+            bin_ = np.empty(0)
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    np.testing.assert_allclose(state.watch.waiting, [bin_.sum(), len(bin_)], rtol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c", "d"), ("a", "b", "c", "d", "e", "f")])
