@@ -1,0 +1,47 @@
+"""`mini_batch = "auto"`: the size goes down while the stream is slow, stands in each record, and replays."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from filling import fill, labeled, learn, records_of, settings_of
+from pyspark.sql import SparkSession
+
+from streaming_nn.log.log import Log
+from streaming_nn.stream.replay import verify
+from streaming_nn.stream.train import Trainer
+
+
+def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("slow")
+    settings = settings_of(
+        broker.options, tmp_path / "model", topic, train={"once": False, "trigger": "100 milliseconds"}
+    )
+    trainer = Trainer(spark, settings)
+    assert trainer.learner.mini_batch == 32
+    trainer.start()
+    try:
+        for i in range(7):
+            fill(broker.options, topic, labeled(40, seed=i))
+            trainer.drain()
+            time.sleep(0.5)  # 40 rows in half a second are few
+    finally:
+        trainer.stop()
+    sizes = [record.learner["mini_batch"] for record in records_of(settings.model)]
+    assert sizes[:2] == [32, 32]
+    assert sizes[-1] < 32
+    assert all(later in (size, size // 2) for size, later in pairwise(sizes))
+    assert {record.auto for record in records_of(settings.model)} == {32}
+
+    fill(broker.options, topic, labeled(3000, seed=9))
+    learn(spark, settings_of(broker.options, settings.model, topic))  # once: a backlog, at the cap
+    head = Log(settings.model).head()
+    assert head is not None
+    assert head.record.learner["mini_batch"] == 32
+    assert verify(spark, broker.options, Log(settings.model)).identical
+
+    fixed = settings_of(broker.options, settings.model, topic, learner={"mini_batch": 4})
+    assert Trainer(spark, fixed).pace is None
+    again = settings_of(broker.options, settings.model, topic, learner={"mini_batch": "auto"})
+    assert Trainer(spark, again).pace is not None
