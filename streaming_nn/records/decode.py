@@ -1,8 +1,8 @@
 """Records in, rows out: what can be learned, in order, and what can't with the reason."""
 
 from collections import Counter
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,22 +10,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streaming_nn.records import json, packed
-from streaming_nn.records.rows import NO_VALUE, TOO_LARGE, Blobs, Rows
-from streaming_nn.records.schema import Label, Schema
+from streaming_nn.records.rows import NO_VALUE, TOO_LARGE, TOO_MANY_CLASSES, Blobs, Rows
+from streaming_nn.records.schema import MAX_CLASSES, Label, Schema, nameable, together, width
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
-LOOK_CLASSES = 1000  # more labels than this among the records looked at are no classes
+LOOK_CLASSES = MAX_CLASSES  # more labels than this among the records looked at are no classes
 _FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed}
 
 
 class Decoded(NamedTuple):
-    """The rows of a batch of records; kept and rejected together name every position once."""
+    """The rows of a batch of records; kept, rejected and waiting together name every position once."""
 
-    x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite
+    x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite; NaN where a value is missing and may be
     y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not asked for
     kept: NDArray[np.int64]  # (rows,) the rows' positions among the records that came, ascending
     rejected: list[tuple[int, str]]  # position and reason, ascending; reasons are few, so they can be counted
+    waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
+    unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label's for classes
 
 
 class Look(NamedTuple):
@@ -40,8 +42,11 @@ class Look(NamedTuple):
 def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     """Decode records (bytes; None is a tombstone) into rows; `labeled` asks for labels too.
 
-    Never raises for what a record holds, whatever its bytes: it ends among the rejected. Raises ValueError
-    only when labels are asked for and the schema has none.
+    Never raises for what a record holds, whatever its bytes: it ends among the rejected. What the schema may
+    grow by is `unseen`, each field's values in the order of their first appearance: `schema.grown` takes them
+    in, and the same records, decoded again, have nothing unseen. Until then an unseen category is all zeros,
+    and a row whose label is unseen is left out. Raises ValueError only when labels are asked for and the
+    schema has none.
     """
     if labeled and schema.label is None:
         raise ValueError("labels were asked for, but the schema's label is None")
@@ -52,7 +57,8 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     rows: Rows = _FORMATS[schema.format].rows(schema, blobs, positions, labeled)
     rejected = [(int(i), NO_VALUE) for i in np.flatnonzero(absent)]
     rejected += [(int(i), TOO_LARGE) for i in np.flatnonzero(large)]
-    return _finite(rows, labeled, rejected)
+    decoded = _finite(schema, rows, labeled, rejected)
+    return _with_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
 
 
 def encode(
@@ -63,6 +69,8 @@ def encode(
     float32 features come back to the bit; NaN and infinity have no JSON and become null. `ids`, one a row,
     become the field "id" where the format has names. Raises ValueError where the shapes don't fit.
     """
+    if schema.categories:
+        raise ValueError("columns of categories can't be turned into a record: use encode_named")
     x = np.atleast_2d(np.asarray(x, dtype=np.float32))
     if x.shape[1] != schema.inputs:
         raise ValueError(f"x must have {schema.inputs} columns; got {x.shape[1]}")
@@ -74,6 +82,30 @@ def encode(
     return values
 
 
+def encode_named(
+    schema: Schema,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[Any] | None = None,
+    ids: Sequence[object] | None = None,
+) -> list[bytes]:
+    """Encode rows that are given by their fields' names, categories as they are, as JSON records.
+
+    A field that a row doesn't have is not written, which is a missing value. Raises ValueError for names that
+    are not among the schema's features, and where the lengths don't fit.
+    """
+    names = schema.features if isinstance(schema.features, tuple) else (schema.features,)
+    if schema.format != "json":
+        raise ValueError(f"records of named fields are JSON; got format {schema.format!r}")
+    for name in {name for row in rows for name in row}:
+        if name not in names:
+            raise ValueError(
+                f"fields must be among the features, {', '.join(map(repr, names))}; got {name!r}"
+            )
+    if labels is not None and len(labels) != len(rows):
+        raise ValueError(f"labels must be {len(rows)}, one a row; got {len(labels)}")
+    return json.encode_named(schema, rows, labels, ids)
+
+
 def look(
     values: Values,
     *,
@@ -82,19 +114,24 @@ def look(
     label: str | None = "label",
     regression: bool = False,
     numbers_as_strings: bool = False,
+    missing: bool = False,
+    categories: Mapping[str, Mapping[str, int]] | None = None,
+    grow: bool = False,
 ) -> Look:
     """Take width and classes from the first records of a topic, by majority, never from one of them.
 
-    Raises ValueError where no record can be read, or where the labels are no classes and `regression` isn't
-    said.
+    Classes that are to grow may be few, or none. Raises ValueError where no record can be read, or where the
+    labels are no classes and `regression` isn't said.
     """
     names = features if isinstance(features, str) else tuple(features)
     asked = Schema(
-        inputs=1 if isinstance(names, str) else len(names),
+        inputs=width(names, categories or {}) or 1,
         features=names,
         label=label,
         format=format,
         numbers_as_strings=numbers_as_strings,
+        missing=missing,
+        categories=categories or {},
     )
     widths, labels = _FORMATS[format].look(asked, blobs_of(values))
     if not widths:
@@ -105,7 +142,7 @@ def look(
     remarks = [f"width {width} in {n:,} of {widths.total():,} records" for width, n in others]
     if regression or label is None:
         return Look(inputs, None, widths.total(), tuple(remarks))
-    classes, remark = _classes(labels, label)
+    classes, remark = _classes(labels, label, grow)
     return Look(inputs, classes, widths.total(), tuple(remarks + remark))
 
 
@@ -126,9 +163,9 @@ def blobs_of(values: Values) -> Blobs:
     return Blobs(memoryview(data) if data is not None else b"", edges[:-1], edges[1:], absent)
 
 
-def _finite(rows: Rows, labeled: bool, rejected: list[tuple[int, str]]) -> Decoded:
-    """Take out the rows with NaN or infinity, all at once, and put what was rejected in order."""
-    good = np.isfinite(rows.x).all(axis=1)
+def _finite(schema: Schema, rows: Rows, labeled: bool, rejected: list[tuple[int, str]]) -> Decoded:
+    """Take out the rows with infinity, or NaN, all at once, and put what was rejected in order."""
+    good = ~np.isinf(rows.x).any(axis=1) if schema.missing else np.isfinite(rows.x).all(axis=1)
     rejected = rejected + rows.rejected
     rejected += [(int(i), "not finite") for i in rows.kept[~good]]
     y = rows.y if labeled else None
@@ -142,11 +179,38 @@ def _finite(rows: Rows, labeled: bool, rejected: list[tuple[int, str]]) -> Decod
     return Decoded(np.ascontiguousarray(rows.x), y, rows.kept, sorted(rejected))
 
 
-def _classes(labels: Counter[tuple[type, Any]], label: str) -> tuple[tuple[Label, ...], list[str]]:
+def _with_unseen(schema: Schema, rows: Rows, decoded: Decoded) -> Decoded:
+    """Set apart the rows whose label is unseen, and tell what the rows that can be read have not seen."""
+    decoded, labels = _waiting(schema, rows, decoded)
+    read = {*decoded.kept.tolist(), *decoded.waiting.tolist()}
+    found = together({name: (value,)} for i, name, value in rows.unseen if i in read)
+    for name in found:
+        found[name] = found[name][: schema.categories[name]["one_hot"] - len(schema.vocabulary[name])]
+    return decoded._replace(unseen=found | ({str(schema.label): labels} if labels else {}))
+
+
+def _waiting(schema: Schema, rows: Rows, decoded: Decoded) -> tuple[Decoded, tuple[Label, ...]]:
+    """Take out the rows whose label is unseen; past the most classes there may be, they are rejected."""
+    x, y, kept, rejected, *_ = decoded
+    known = len(schema.classes or ())
+    if not schema.grow or y is None or not (new := y >= known).any():
+        return decoded, ()
+    places = list(dict.fromkeys(y[new].tolist()))[: MAX_CLASSES - known]
+    waiting = new & np.isin(y, places)
+    over = [(int(i), TOO_MANY_CLASSES) for i in kept[new & ~waiting]]
+    rest = Decoded(x[~new], y[~new], kept[~new], sorted(rejected + over), kept[waiting])
+    return rest, tuple(rows.labels[place] for place in places)
+
+
+def _classes(
+    labels: Counter[tuple[type, Any]], label: str, grow: bool
+) -> tuple[tuple[Label, ...], list[str]]:
     """Sort the labels of the kind (string, number, boolean) that most records have."""
     kinds = Counter[type]()
     for (kind, _), n in labels.items():
         kinds[kind] += n
+    if grow and not kinds:
+        return (), []
     if not kinds:
         raise ValueError(f"no record has a label in {label!r}; name the field, or say that there is none")
     kind = kinds.most_common(1)[0][0]
@@ -154,7 +218,9 @@ def _classes(labels: Counter[tuple[type, Any]], label: str) -> tuple[tuple[Label
         example = next(value for kind, value in labels if kind is float)
         raise ValueError(f"{label!r} holds numbers like {example!r}: say regression, or give the classes")
     found = sorted(value for its, value in labels if its is kind)
-    if not 2 <= len(found) <= LOOK_CLASSES:
+    if grow:
+        found = [value for value in found if nameable(value)][:MAX_CLASSES]
+    elif not 2 <= len(found) <= LOOK_CLASSES:
         raise ValueError(
             f"{label!r} has {len(found):,} different labels among {kinds.total():,}: give the classes"
         )

@@ -2,22 +2,23 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import chain, groupby
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, chain, groupby
+from math import nan
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
+from streaming_nn.records import categories, simd
 from streaming_nn.records import rows as reasons
-from streaming_nn.records import simd
+from streaming_nn.records.categories import ABSENT
 from streaming_nn.records.rows import Blobs, Rows, targets
-from streaming_nn.records.schema import Schema, label_key
+from streaming_nn.records.schema import Label, Schema, label_key, nameable
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_MISSING = object()
 _LABELS = frozenset((str, int, float, bool))
 CHUNK = 1024  # records whose numbers are held as Python's own before they become an array: some 2 MB
 PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
@@ -34,9 +35,18 @@ def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bo
     parts = [read.chunk(blobs.at(chunk), chunk) for chunk in np.split(positions, cuts)]
     if len(parts) == 1:
         return parts[0]
-    x, y, kept, rejected = zip(*parts, strict=True)
+    x, y, kept, rejected, _, unseen = zip(*parts, strict=True)
     whole_y = np.concatenate(y) if labeled else None
-    return Rows(np.concatenate(x), whole_y, np.concatenate(kept), list(chain.from_iterable(rejected)))
+    rejects, new = list(chain.from_iterable(rejected)), list(chain.from_iterable(unseen))
+    return Rows(np.concatenate(x), whole_y, np.concatenate(kept), rejects, parts[-1].labels, new)
+
+
+class _Table(NamedTuple):
+    """A chunk's rows as numbers."""
+
+    table: NDArray[np.float64]  # (rows, inputs) zeros where a row is bad
+    bad: dict[int, str]  # row: why it is no row
+    unseen: Sequence[tuple[int, str, Label]] = ()  # row, field, value
 
 
 class _Reader:
@@ -44,10 +54,12 @@ class _Reader:
 
     def __init__(self, schema: Schema, labeled: bool):
         self.schema, self.labeled = schema, labeled
-        self.features, self.label = _reader(schema), _labeler(schema) if labeled else _nothing
+        self.labels = list(schema.classes or ())  # where they grow, new ones join them for this batch
+        self.features = _reader(schema)
+        self.label = _labeler(schema, self.labels) if labeled else _nothing
         self.path = schema.label.split(".") if schema.label else ()
         names = (schema.features,) if isinstance(schema.features, str) else schema.features
-        plain = not any("." in name for name in (*names, schema.label or ""))
+        plain = not schema.categories and not any("." in name for name in (*names, schema.label or ""))
         self.left = PATIENCE if plain and simd.installed() else 0
         self.keys: list[str] = []
         self.take: Callable[[bytes], simd.Taken | None] = _nothing
@@ -64,12 +76,14 @@ class _Reader:
                 kept.append(i)
             except Odd as odd:
                 rejected.append((i, str(odd)))
-        x, bad = _float32(features, self.schema)
+        table, bad, unseen = _table(features, self.schema)
+        new = [(kept[j], name, value) for j, name, value in unseen]
+        x = _float32(table, bad)
         for j in sorted(bad, reverse=True):
             rejected.append((kept[j], bad[j]))
             del labels[j], kept[j]
         y = targets(labels, self.schema.classes) if self.labeled else None
-        return Rows(x, y, np.array(kept, np.int64), rejected)
+        return Rows(x, y, np.array(kept, np.int64), rejected, self.labels, new)
 
     def _decode(self, blob: bytes) -> simd.Taken:
         """Decode one record; look for others with its keys from now on, unless the keys keep changing."""
@@ -108,6 +122,26 @@ def encode(
     return out
 
 
+def encode_named(
+    schema: Schema,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[Any] | None,
+    ids: Sequence[object] | None,
+) -> list[bytes]:
+    """Encode rows given by the fields' names; a field that a row doesn't have is not written."""
+    out = []
+    for i, row in enumerate(rows):
+        record: dict[str, Any] = {}
+        for name, value in row.items():
+            _put(record, name.split("."), value)
+        if labels is not None and schema.label is not None:
+            _put(record, schema.label.split("."), labels[i])
+        if ids is not None:
+            record["id"] = ids[i]
+        out.append(to_json(record, inf_nan_mode="null"))
+    return out
+
+
 def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the records that can be read."""
     widths, labels = Counter[int](), Counter[tuple[type, Any]]()
@@ -115,17 +149,26 @@ def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type
     for blob in blobs.at(np.flatnonzero(~blobs.absent)):
         try:
             record = _object(blob)
-            row = _row(record, schema)
-            _numbers(row, schema)
+            width = _width(_row(record, schema), schema)
         except Odd:
             continue
-        widths[len(row)] += 1
+        widths[width] += 1
         label = _at(record, label_path) if label_path else None
         if type(label) is float and label.is_integer():
             label = int(label)
         if type(label) in (str, int, float, bool):
             labels[type(label), label] += 1
     return widths, labels
+
+
+def _width(row: Any, schema: Schema) -> int:
+    """Return the columns of one record's features; raises Odd where they can't be read."""
+    if not schema.categories:
+        return len(_numbers(row, schema))
+    bad = _table([row], schema).bad
+    if bad:
+        raise Odd(bad[0])
+    return schema.inputs
 
 
 def _object(blob: bytes) -> dict[str, Any]:
@@ -138,7 +181,7 @@ def _object(blob: bytes) -> dict[str, Any]:
     return record
 
 
-def _reader(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
+def _reader(schema: Schema) -> Callable[[dict[str, Any]], Any]:
     """Return what takes the features, not yet looked at, out of a record."""
     names, inputs = schema.features, schema.inputs
 
@@ -150,16 +193,21 @@ def _reader(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
             return row
         raise Odd(_why_not(record, schema))
 
-    def nested(record: dict[str, Any]) -> Sequence[Any]:
+    def nested(record: dict[str, Any]) -> Any:
         row = _row(record, schema)
         if len(row) == inputs:
             return row
         raise Odd(reasons.WRONG_WIDTH)
 
-    return _fields(schema) if not isinstance(names, str) else nested if "." in names else array
+    def objects(record: dict[str, Any]) -> Any:
+        return _row(record, schema)
+
+    if not isinstance(names, str):
+        return _fields(schema)
+    return objects if schema.categories else nested if "." in names else array
 
 
-def _fields(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
+def _fields(schema: Schema) -> Callable[[dict[str, Any]], Any]:
     """Return what takes named fields; neighbours in one object are taken together."""
     groups = []
     paths = [name.split(".") for name in schema.features]
@@ -167,7 +215,7 @@ def _fields(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
         leaves = [path[-1] for path in members]
         groups.append((parent, itemgetter(*leaves), len(leaves) == 1))
 
-    def fields(record: dict[str, Any]) -> Sequence[Any]:
+    def fields(record: dict[str, Any]) -> Any:
         row: list[Any] = []
         try:
             for parent, get, alone in groups:
@@ -179,25 +227,36 @@ def _fields(schema: Schema) -> Callable[[dict[str, Any]], Sequence[Any]]:
                 else:
                     row += get(value)
         except (KeyError, TypeError):  # TypeError: what should be an object is none
-            raise Odd(_why_not(record, schema)) from None
+            return _row(record, schema)
         return row
 
     return fields
 
 
-def _row(record: dict[str, Any], schema: Schema) -> Sequence[Any]:
+def _row(record: dict[str, Any], schema: Schema) -> Any:
     """Return the features, whatever their number and kind; the long way, for any schema."""
-    if not isinstance(schema.features, str):
-        return [_present(record, name) for name in schema.features]
-    row = _present(record, schema.features)
+    names = schema.features
+    if not isinstance(names, str):
+        row = [_present(record, name, schema.missing) for name in names]
+        if schema.missing and all(value is ABSENT for value in row):
+            raise Odd(reasons.NO_FIELD)  # else records of another kind would be learned as rows of nothing
+        return row
+    if schema.categories:
+        counts = _present(record, names, schema.missing)
+        if schema.missing and (counts is None or counts is ABSENT):
+            return {}
+        if type(counts) is not dict:
+            raise Odd(f"{reasons.NOT_AN_OBJECT}: {names}")
+        return counts
+    row = _present(record, names)
     if type(row) is not list:
-        raise Odd(f"{reasons.NOT_AN_ARRAY}: {schema.features}")
+        raise Odd(f"{reasons.NOT_AN_ARRAY}: {names}")
     return row
 
 
-def _present(record: dict[str, Any], name: str) -> Any:
+def _present(record: dict[str, Any], name: str, missing: bool = False) -> Any:
     value = _at(record, name.split("."))
-    if value is _MISSING:
+    if value is ABSENT and not missing:
         raise Odd(f"{reasons.FIELD_MISSING}: {name}")
     return value
 
@@ -214,25 +273,36 @@ def _nothing(_: object) -> None:
     return None
 
 
-def _labeler(schema: Schema) -> Callable[[Any], Any]:
-    """Return what makes of a label the class's index, or the target."""
+def _labeler(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
+    """Return what makes of a label its place among the labels, which new ones may join, or the target."""
     if schema.classes is None:
         return lambda value: _target(value, schema)
-    index = {label_key(label): i for i, label in enumerate(schema.classes)}
+    index = {label_key(label): i for i, label in enumerate(labels)}
 
     def label(value: Any) -> int:
         if type(value) in _LABELS:
             found = index.get(value if type(value) is not bool else label_key(value))
             if found is not None:
                 return found
-        missing = value is None or value is _MISSING
+            new = _new_label(value) if schema.grow else None
+            if new is not None:
+                index[label_key(new)] = len(labels)
+                labels.append(new)
+                return len(labels) - 1
+        missing = value is None or value is ABSENT
         raise Odd(reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES)
 
     return label
 
 
+def _new_label(value: Any) -> Label | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if nameable(value) else None
+
+
 def _target(value: Any, schema: Schema) -> float:
-    if value is None or value is _MISSING:
+    if value is None or value is ABSENT:
         raise Odd(reasons.LABEL_MISSING)
     try:
         return _number(value, schema)
@@ -241,44 +311,80 @@ def _target(value: Any, schema: Schema) -> float:
 
 
 def _at(record: dict[str, Any], path: Sequence[str]) -> Any:
-    """Return the field at a path, or _MISSING."""
+    """Return the field at a path, or ABSENT."""
     value: Any = record
     for name in path:
         if type(value) is not dict or name not in value:
-            return _MISSING
+            return ABSENT
         value = value[name]
     return value
 
 
-def _float32(features: list[Any], schema: Schema) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Return rows, buffers of float64 or numbers, as one array without those that hold other things.
+def _float32(table: NDArray[np.float64], bad: dict[int, str]) -> NDArray[np.float32]:
+    """Return the table without its bad rows."""
+    table = np.delete(table, list(bad), axis=0) if bad else table
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and rejected as such
+        return table.astype(np.float32)
 
-    Their places and reasons come beside it.
-    """
+
+def _table(features: list[Any], schema: Schema) -> _Table:
+    """Return what the records' features hold as one table."""
+    if not schema.categories:
+        return _numeric(features, schema)
+    if isinstance(schema.features, str):
+        return _Table(*categories.tokens(schema, features))
+    return _coded(features, schema)
+
+
+def _numeric(features: list[Any], schema: Schema) -> _Table:
+    """Return rows, buffers of float64 or numbers, as one table."""
     slow = [j for j, row in enumerate(features) if type(row) in (list, tuple)]
-    table, bad = _float64([features[j] for j in slow], schema)
+    table, bad = _float64([features[j] for j in slow], schema.inputs, schema)
+    if len(slow) == len(features):
+        return _Table(table, bad)
     whole = np.empty((len(features), schema.inputs))
     whole[slow] = table
-    if len(slow) < len(features):
-        taken = np.frombuffer(b"".join(row for row in features if type(row) not in (list, tuple)))
-        whole[np.delete(np.arange(len(features)), slow)] = taken.reshape(-1, schema.inputs)
-    places = {slow[j]: reason for j, reason in bad.items()}
-    whole = np.delete(whole, list(places), axis=0) if places else whole
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and rejected as such
-        return whole.astype(np.float32), places
+    taken = np.frombuffer(b"".join(row for row in features if type(row) not in (list, tuple)))
+    whole[np.delete(np.arange(len(features)), slow)] = taken.reshape(-1, schema.inputs)
+    return _Table(whole, {slow[j]: reason for j, reason in bad.items()})
 
 
-def _float64(features: list[Sequence[Any]], schema: Schema) -> tuple[NDArray[np.float64], dict[int, str]]:
+def _coded(features: list[Sequence[Any]], schema: Schema) -> _Table:
+    """Return named fields as one table, numbers and coded categories in the fields' order."""
+    whole, unseen = np.zeros((len(features), schema.inputs)), list[tuple[int, str, Label]]()
+    starts = _starts(schema)
+    numbers = [i for i, name in enumerate(schema.features) if name not in schema.categories]
+    rows: list[Sequence[Any]] = [[row[i] for i in numbers] for row in features]
+    whole[:, [starts[i] for i in numbers]], bad = _float64(rows, len(numbers), schema)
+    for i, name in enumerate(schema.features):
+        if name in schema.categories:
+            block = whole[:, starts[i] : starts[i + 1]]
+            coded = categories.code(schema, name, [row[i] for row in features], block)
+            unseen += [(j, name, value) for j, value in coded.unseen]
+            bad = coded.bad | bad
+    return _Table(whole, bad, unseen)
+
+
+def _starts(schema: Schema) -> list[int]:
+    """Return where each named field's columns begin, and where the last one's end."""
+    widths = [sum(schema.categories.get(name, {"": 1}).values()) for name in schema.features]
+    return [0, *accumulate(widths)]
+
+
+def _float64(
+    features: list[Sequence[Any]], width: int, schema: Schema
+) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Return rows as one array; those that hold no numbers are zeros, their places and reasons beside it."""
     bad: dict[int, str] = {}
-    if not set(map(type, chain.from_iterable(features))) <= {int, float}:
-        bad = _mend(features, schema, {int, float})
+    plain = {int, float, type(None)} if schema.missing else {int, float}  # NumPy takes None for NaN
+    if not set(map(type, chain.from_iterable(features))) <= plain:
+        bad = _mend(features, schema, plain)
     try:
         table = np.array(features, np.float64)
     except OverflowError:  # a whole number that no float64 holds
         bad |= _mend(features, schema, {float})
         table = np.array(features, np.float64)
-    return table.reshape(len(features), schema.inputs), bad
+    return table.reshape(len(features), width), bad
 
 
 def _mend(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, str]:
@@ -289,7 +395,7 @@ def _mend(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> di
             try:
                 features[j] = _numbers(row, schema)
             except Odd as odd:
-                features[j], bad[j] = [0.0] * schema.inputs, str(odd)
+                features[j], bad[j] = [0.0] * len(row), str(odd)
     return bad
 
 
@@ -308,6 +414,8 @@ def _number(value: Any, schema: Schema) -> float:
             raise Odd(reasons.NOT_FINITE) from None
     if schema.numbers_as_strings and type(value) is str and _NUMBER.fullmatch(value):
         return float(value)
+    if schema.missing and (value is None or value is ABSENT):
+        return nan
     raise Odd(reasons.NOT_A_NUMBER)
 
 

@@ -6,7 +6,8 @@ Byte for byte, with n = inputs:
     labeled, regression   4 + 4n bytes: float32 target, then n float32
     unlabeled             4n bytes: n float32
 
-The length tells whether there is a label; where none is asked for, both lengths are read.
+The length tells whether there is a label; where none is asked for, both lengths are read. A NaN is a missing
+value. Where classes grow, they are 0, 1, 2 and so on, and an index may be larger than what they are now.
 """
 
 from collections import Counter
@@ -16,8 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records.rows import LABEL_MISSING, LABEL_NOT_IN_CLASSES, WRONG_WIDTH, Blobs, Rows
-from streaming_nn.records.schema import Schema
+from streaming_nn.records.rows import (
+    LABEL_MISSING,
+    LABEL_NOT_IN_CLASSES,
+    TOO_MANY_CLASSES,
+    WRONG_WIDTH,
+    Blobs,
+    Rows,
+)
+from streaming_nn.records.schema import MAX_CLASSES, Schema
 
 
 def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
@@ -37,9 +45,12 @@ def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bo
     if schema.classes is None:
         return Rows(x, first.copy(), kept, rejected)
     y = first.view(np.int32) if first.flags.c_contiguous else np.ascontiguousarray(first).view(np.int32)
-    known = (y >= 0) & (y < len(schema.classes))
-    rejected += [(int(i), LABEL_NOT_IN_CLASSES) for i in kept[~known]]
-    return Rows(x[known] if not known.all() else x, y[known], kept[known], rejected)
+    bound = MAX_CLASSES if schema.grow else len(schema.classes)
+    known = (y >= 0) & (y < bound)
+    for i, place in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
+        rejected.append((i, TOO_MANY_CLASSES if schema.grow and place > 0 else LABEL_NOT_IN_CLASSES))
+    x = x[known] if not known.all() else x
+    return Rows(x, y[known], kept[known], rejected, range(bound))
 
 
 def encode(

@@ -1,9 +1,12 @@
 """What every format's decoder is given and gives back, and the reasons why a record is rejected."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streaming_nn.records.schema import Label
 
 NO_VALUE = "no value"
 TOO_LARGE = "too large"
@@ -14,10 +17,13 @@ NOT_AN_ARRAY = "not an array"
 WRONG_WIDTH = "wrong width"
 NOT_A_NUMBER = "not a number"
 NOT_FINITE = "not finite"
+NOT_A_CATEGORY = "not a category"
+NO_FIELD = "no field of the features"
 LABEL_MISSING = "label missing"
 LABEL_NOT_IN_CLASSES = "label not in classes"
 LABEL_NOT_A_NUMBER = "label not a number"
 LABEL_NOT_FINITE = "label not finite"
+TOO_MANY_CLASSES = "too many classes"
 
 
 class Blobs(NamedTuple):
@@ -42,9 +48,11 @@ class Rows(NamedTuple):
     """What a format's decoder gives: rows that may still hold NaN or infinity."""
 
     x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target
+    y: NDArray[Any] | None  # (rows,) int32 place in labels, or float32 target
     kept: NDArray[np.int64]  # (rows,)
     rejected: list[tuple[int, str]]
+    labels: Sequence[Label] = ()  # the classes, and after them what growing classes don't have yet
+    unseen: Sequence[tuple[int, str, Label]] = ()  # position, field, value that a vocabulary doesn't have yet
 
 
 def targets(labels: list[Any], classes: object) -> NDArray[Any]:

@@ -1,22 +1,35 @@
 """What a record looks like: where its features and its label stand, and which values are allowed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 Label = str | int | bool
 
 FORMATS = ("json", "packed")
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a message
+MAX_CLASSES = 1000  # that growing classes may become
+LONGEST = 128  # characters of a value that may become a class or join a vocabulary: they are in every version
+HOW = ("hash", "one_hot")
 
 
 @dataclass(frozen=True)
 class Schema:
     """How the bytes of a record become a row; options, checked once.
 
-    `features` is the name of an array field, or a tuple of the names of number fields; `a.b.c` is field c of
-    object b of object a. `classes` are the labels in the order of the network's outputs, None for regression.
-    `label` is None where records have none, as in a topic to be scored. Raises ValueError in one line.
+    `features` is the name of an array field, or a tuple of the names of fields; `a.b.c` is field c of object
+    b of object a. `classes` are the labels in the order of the network's outputs, None for regression.
+    `label` is None where records have none, as in a topic to be scored.
+
+    `inputs` is the number of columns. A field in `categories` takes as many as it says, where it stands among
+    the features: {"hash": 32} hashes values into 32 columns, {"one_hot": 16} gives each of the first 16
+    values one of its own; `vocabulary` holds these, in the order of their first appearance. An array field's
+    name with {"hash": n} means that the field is an object of tokens and their counts.
+
+    With `missing`, what is null, NaN or not there is NaN in the row. With `grow`, a label that is not in
+    `classes`, which may be none at first, is to be added; so is a value to a vocabulary: see `grown`.
+    Raises ValueError in one line.
     """
 
     inputs: int
@@ -26,6 +39,10 @@ class Schema:
     format: str = "json"
     max_bytes: int = MAX_BYTES  # a record that is larger is rejected
     numbers_as_strings: bool = False  # True: "1.5" is a number
+    missing: bool = False
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
+    vocabulary: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, hash=False)
+    grow: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _names(self.features))
@@ -33,14 +50,53 @@ class Schema:
             raise ValueError(f"format must be one of {_listed(FORMATS)}; got {self.format!r}")
         _check_whole("inputs", self.inputs)
         _check_whole("max_bytes", self.max_bytes)
-        if isinstance(self.features, tuple) and len(self.features) != self.inputs:
-            raise ValueError(f"features names {len(self.features)} fields, but inputs is {self.inputs}")
         if self.label is not None:
             _check_path("label", self.label)
-        if type(self.numbers_as_strings) is not bool:
-            raise ValueError(f"numbers_as_strings must be true or false; got {self.numbers_as_strings!r}")
+        for name in ("numbers_as_strings", "missing", "grow"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}")
+        object.__setattr__(self, "categories", _categories(self))
+        object.__setattr__(self, "vocabulary", _vocabulary(self))
+        self._check_width()
+        if self.grow and self.classes is None:
+            object.__setattr__(self, "classes", ())
         if self.classes is not None:
-            object.__setattr__(self, "classes", _labels(self.classes))
+            object.__setattr__(self, "classes", _labels(self.classes, self.grow))
+            self._check_growth()
+
+    def _check_width(self) -> None:
+        expected = width(self.features, self.categories)
+        if expected is None or expected == self.inputs:
+            return
+        if not self.categories:
+            raise ValueError(f"features names {expected} fields, but inputs is {self.inputs}")
+        raise ValueError(f"features and categories take {expected} columns, but inputs is {self.inputs}")
+
+    def _check_growth(self) -> None:
+        assert self.classes is not None
+        if self.grow and self.format == "packed" and list(self.classes) != [*range(len(self.classes))]:
+            raise ValueError(
+                f"packed records hold a label's place, so growing classes must be 0, 1, 2 and so on; "
+                f"got {list(self.classes)!r}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the columns, in their order: "price", "city=a", and for hashed ones "city#3"."""
+        if self.features in self.categories:
+            return tuple(f"{self.features}#{i}" for i in range(self.inputs))
+        if isinstance(self.features, str):
+            return tuple(f"{self.features}[{i}]" for i in range(self.inputs))
+        return tuple(column for name in self.features for column in self._columns_of(name))
+
+    def _columns_of(self, name: str) -> list[str]:
+        if name not in self.categories:
+            return [name]
+        ((how, columns),) = self.categories[name].items()
+        if how == "hash":
+            return [f"{name}#{i}" for i in range(columns)]
+        values = [f"{name}={_spoken(value)}" for value in self.vocabulary[name]]
+        return values + [f"{name}#{i}" for i in range(len(values), columns)]  # free still
 
     def options(self) -> dict[str, Any]:
         """Return the options as JSON can hold them; `schema_from` is the way back."""
@@ -58,9 +114,96 @@ def schema_from(options: Mapping[str, Any]) -> Schema:
     return Schema(**options)
 
 
+def width(features: str | Sequence[str], categories: Mapping[str, Mapping[str, int]]) -> int | None:
+    """Return how many columns the features take; None for an array field, which can have any width."""
+    if isinstance(features, str):
+        return sum(categories[features].values()) if features in categories else None
+    return sum(sum(categories[name].values()) if name in categories else 1 for name in features)
+
+
+def grown(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema:
+    """Return the schema that knows what was unseen: in its vocabulary by field, in its classes by the label.
+
+    What is known keeps its place; what is new comes after it, in the order given, up to the bounds.
+    Raises ValueError for a field that doesn't grow.
+    """
+    growing = [*schema.vocabulary] + ([schema.label] if schema.grow else [])
+    for name in unseen:
+        if name not in growing:
+            raise ValueError(f"the fields that grow are {_listed(growing) or 'none'}; got {name!r}")
+    vocabulary = {
+        name: _joined(known, unseen.get(name, ()), schema.categories[name]["one_hot"])
+        for name, known in schema.vocabulary.items()
+    }
+    new = unseen.get(schema.label or "", ())
+    if schema.format == "packed":  # a label is its place among the classes: those below it come with it
+        new = range(max(map(int, new), default=-1) + 1)
+    classes = schema.classes if not schema.grow else _joined(schema.classes or (), new, MAX_CLASSES)
+    return replace(schema, vocabulary=vocabulary, classes=classes)
+
+
+def together(parts: Iterable[Mapping[str, Sequence[Label]]]) -> dict[str, tuple[Label, ...]]:
+    """Join what several decodes have not seen before, in the order of the parts."""
+    whole: dict[str, tuple[Label, ...]] = {}
+    for part in parts:
+        for name, values in part.items():
+            known = whole.get(name, ())
+            whole[name] = _joined(known, values, len(known) + len(values))
+    return whole
+
+
 def label_key(label: object) -> object:
     """Return what a label is looked up by: 3 and 3.0 are the same, 1, true and "1" are three."""
     return ("bool", label) if type(label) is bool else label
+
+
+def nameable(value: object) -> bool:
+    """Tell whether a value may become a class or join a vocabulary: it is short, and JSON can hold it."""
+    if type(value) is str:
+        return len(value) <= LONGEST
+    return type(value) is bool or (type(value) is int and -(1 << 63) <= value < 1 << 63)
+
+
+def _joined(known: Sequence[Label], new: Iterable[Label], bound: int) -> tuple[Label, ...]:
+    all_of = {label_key(value): value for value in known}
+    for value in new:
+        all_of.setdefault(label_key(value), value)
+    return tuple(all_of.values())[: max(bound, len(known))]
+
+
+def _categories(schema: Schema) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    if not isinstance(schema.categories, Mapping):
+        raise ValueError(f"categories must name fields and how each is encoded; got {schema.categories!r}")
+    names = (schema.features,) if isinstance(schema.features, str) else schema.features
+    for name, how in schema.categories.items():
+        if name not in names or name == schema.label:
+            raise ValueError(f"categories must be among the features, {_listed(names)}; got {name!r}")
+        if not isinstance(how, Mapping) or len(how) != 1 or next(iter(how)) not in HOW:
+            raise ValueError(f"categories of {name!r} must be {{hash = n}} or {{one_hot = n}}; got {how!r}")
+        ((kind, columns),) = how.items()
+        _check_whole(f"{kind} of {name!r}", columns)
+        if isinstance(schema.features, str) and kind != "hash":
+            raise ValueError(f"the tokens of {name!r} can only be hashed, {{hash = n}}; got {how!r}")
+        found[name] = {kind: columns}
+    if found and schema.format != "json":
+        raise ValueError(f"categories are for JSON records; got format {schema.format!r}")
+    return found
+
+
+def _vocabulary(schema: Schema) -> dict[str, tuple[Label, ...]]:
+    bounds = {name: how["one_hot"] for name, how in schema.categories.items() if "one_hot" in how}
+    if not isinstance(schema.vocabulary, Mapping):
+        raise ValueError(f"vocabulary must be fields and their values; got {schema.vocabulary!r}")
+    for name, values in schema.vocabulary.items():
+        if name not in bounds:
+            raise ValueError(f"vocabulary must be of fields that are one_hot; got {name!r}")
+        _check_labels(f"vocabulary of {name!r}", values)
+        if len(values) > bounds[name]:
+            raise ValueError(
+                f"vocabulary of {name!r} may have {bounds[name]} values, its one_hot; got {len(values)}"
+            )
+    return {name: tuple(schema.vocabulary.get(name, ())) for name in bounds}
 
 
 def _names(features: Any) -> str | tuple[str, ...]:
@@ -76,16 +219,24 @@ def _names(features: Any) -> str | tuple[str, ...]:
     return tuple(features)
 
 
-def _labels(classes: Any) -> tuple[Label, ...]:
-    if not isinstance(classes, (list, tuple)) or len(classes) < 2:
+def _labels(classes: Any, grow: bool) -> tuple[Label, ...]:
+    if not isinstance(classes, (list, tuple)) or (len(classes) < 2 and not grow):
         raise ValueError(f"classes must be a list of two or more labels; got {classes!r}")
-    for label in classes:
-        if type(label) not in (str, int, bool):
-            raise ValueError(f"classes must be strings, whole numbers or booleans; got {label!r}")
-    keys = [label_key(label) for label in classes]
-    if len(set(keys)) < len(keys):
-        raise ValueError(f"classes must differ from each other; got {next(_doubles(keys))!r} twice")
+    _check_labels("classes", classes)
+    if grow and len(classes) > MAX_CLASSES:
+        raise ValueError(f"classes that grow may be {MAX_CLASSES:,} at most; got {len(classes):,}")
     return tuple(classes)
+
+
+def _check_labels(what: str, labels: Any) -> None:
+    if not isinstance(labels, (list, tuple)):
+        raise ValueError(f"{what} must be a list; got {labels!r}")
+    for label in labels:
+        if type(label) not in (str, int, bool):
+            raise ValueError(f"{what} must be strings, whole numbers or booleans; got {label!r}")
+    keys = [label_key(label) for label in labels]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"{what} must differ from each other; got {next(_doubles(keys))!r} twice")
 
 
 def _check_path(what: str, path: Any) -> None:
@@ -103,7 +254,20 @@ def _doubles(items: Any) -> Any:
 
 
 def _plain(option: Any) -> Any:
+    if isinstance(option, Mapping):
+        return {name: _plain(part) for name, part in option.items()}
     return list(option) if isinstance(option, tuple) else option
+
+
+def _spoken(value: Label) -> str:
+    """Write a value as it is; a string that would read as a number or boolean is quoted."""
+    if type(value) is not str:
+        return json.dumps(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    return json.dumps(value)
 
 
 def _listed(names: Any) -> str:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_nn.records.decode import decode, encode, look
-from streaming_nn.records.schema import Schema
+from streaming_nn.records.decode import decode, encode, encode_named, look
+from streaming_nn.records.schema import MAX_CLASSES, Schema, grown
 
 DIGITS = Schema(3, (0, 1, 2))
 MIXED = Schema(2, (1, True, "1"), features=("a", "b.c"), label="b.y")
@@ -347,6 +347,127 @@ def test_any_bytes_as_packed(values, labeled):
         decoded = decode(Schema(2, classes, format="packed"), values, labeled)
         assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
         assert np.isfinite(decoded.x).all()
+
+
+def gaps(schema, *values):
+    decoded = decode(schema, list(values), labeled=True)
+    assert decoded.rejected == []
+    return np.isnan(decoded.x).astype(int).tolist()
+
+
+def test_missing_values_are_nan_where_they_may_be():
+    array = Schema(3, (0, 1), missing=True)
+    values = [b'{"features":[1,%s,3],"label":1}' % value for value in (b"2", b"null", b"NaN", b"-0")]
+    assert gaps(array, *values) == [[0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    named = Schema(2, (0, 1), features=("a", "b.c"), missing=True)
+    values = [b'{"a":1,"label":1%s}' % rest for rest in (b"", b',"b":null', b',"b":{"c":null}', b',"b":{}')]
+    assert gaps(named, *values, b'{"a":null,"b":{"c":2},"label":0}') == [[0, 1]] * 4 + [[1, 0]]
+    text = Schema(2, (0, 1), numbers_as_strings=True, missing=True)
+    assert gaps(text, b'{"features":["1.5",null],"label":1}') == [[0, 1]]
+    packed = Schema(3, (0, 1), format="packed", missing=True)
+    x = np.array([[1, np.nan, 3], [1, 2, 3]], np.float32)
+    assert gaps(packed, *encode(packed, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
+    assert gaps(array, *encode(array, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b'{"features":[1,Infinity,null],"label":1}', "not finite"),
+        (b'{"features":[null,%s,1],"label":1}' % (b"9" * 400), "not finite"),
+        (b'{"features":[1,true,null],"label":1}', "not a number"),
+        (b'{"features":[1,null],"label":1}', "wrong width"),
+        (b'{"features":null,"label":1}', "not an array: features"),
+        (b'{"label":1}', "field missing: features"),
+        (b'{"features":[1,2,null],"label":null}', "label missing"),
+    ],
+)
+def test_what_is_more_than_missing_is_rejected(record, reason):
+    assert reasons(Schema(3, (0, 1), missing=True), record) == [reason]
+
+
+def test_a_record_without_any_of_the_fields_is_not_a_row_of_missing_values():
+    schema = Schema(2, (0, 1), features=("a", "b"), missing=True)
+    assert reasons(schema, b'{"x":1,"label":1}') == ["no field of the features"]
+    assert gaps(schema, b'{"a":null,"b":null,"label":1}') == [[1, 1]]
+
+
+def test_a_target_is_never_missing():
+    assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite"]
+
+
+def test_a_label_that_is_unseen_waits_until_the_classes_have_grown():
+    schema = Schema(1, ("a",), grow=True)
+    labels = ["b", "a", 1, "b", 1.0, True, "1", None, 1.5, "x" * 129, 1 << 70]
+    values = encode_named(schema, [{"features": [i]} for i in range(11)], labels)
+    values.append(b'{"features":["?"],"label":"never"}')
+    decoded = decode(schema, values, labeled=True)
+    assert decoded.unseen == {"label": ("b", 1, True, "1")}
+    assert decoded.kept.tolist() == [1]
+    assert decoded.waiting.tolist() == [0, 2, 3, 4, 5, 6]
+    assert [reason for _, reason in decoded.rejected] == [
+        "label missing",
+        *["label not in classes"] * 3,
+        "not a number",
+    ]
+    again = decode(grown(schema, decoded.unseen), values, labeled=True)
+    assert (again.unseen, again.waiting.tolist(), again.rejected) == ({}, [], decoded.rejected)
+    assert again.y.tolist() == [1, 0, 2, 1, 2, 3, 4]
+    assert again.x[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert decode(schema, values, labeled=False).unseen == {}
+
+
+def test_a_packed_label_that_is_unseen_waits_too():
+    schema = Schema(1, format="packed", grow=True)
+    values = encode(schema, np.zeros((5, 1)), np.array([3, 1, 1000, -1, 1]))
+    decoded = decode(schema, values, labeled=True)
+    assert decoded.unseen == {"label": (3, 1)}
+    assert decoded.waiting.tolist() == [0, 1, 4]
+    assert decoded.rejected == [(2, "too many classes"), (3, "label not in classes")]
+    again = decode(grown(schema, decoded.unseen), values, labeled=True)
+    assert again.y.tolist() == [3, 1, 1]
+    assert again.rejected == decoded.rejected
+
+
+def test_there_are_never_too_many_classes():
+    schema = Schema(1, tuple(range(-10, 0)), grow=True)
+    values = encode_named(schema, [{"features": [0]}] * 2000, range(2000))
+    decoded = decode(schema, values, labeled=True)
+    assert decoded.unseen["label"] == tuple(range(MAX_CLASSES - 10))
+    assert decoded.rejected == [(i, "too many classes") for i in range(990, 2000)]
+    full = grown(schema, decoded.unseen)
+    again = decode(full, values, labeled=True)
+    assert (again.rejected, again.unseen) == (decoded.rejected, {})
+    assert len(again.kept) == 990
+
+
+def test_encode_named_refuses_what_the_schema_does_not_have():
+    schema = Schema(2, (0, 1), features=("a", "b.c"))
+    assert encode_named(schema, [{"a": 1, "b.c": None}], [1], [7]) == [
+        b'{"a":1,"b":{"c":null},"label":1,"id":7}'
+    ]
+    for rows, labels, error in (
+        ([{"x": 1}], None, "fields must be among the features, 'a', 'b.c'; got 'x'"),
+        ([{"a": 1}], [1, 2], "labels must be 1, one a row; got 2"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            encode_named(schema, rows, labels)
+    with pytest.raises(ValueError, match="records of named fields are JSON; got format 'packed'"):
+        encode_named(PACKED, [])
+    hashed = Schema(3, features=("a", "b"), categories={"b": {"hash": 2}})
+    with pytest.raises(ValueError, match="can't be turned into a record: use encode_named"):
+        encode(hashed, np.zeros((1, 3)))
+
+
+def test_look_counts_columns_and_takes_what_may_be_missing():
+    values = [b'{"a":null,"b":"x","label":0}', b'{"a":1,"label":0}', b'{"a":1,"b":[],"label":1}']
+    options = {"features": ["a", "b"], "categories": {"b": {"hash": 5}}}
+    found = look(values, **options, missing=True, grow=True)
+    assert (found.inputs, found.classes, found.records) == (6, (0,), 2)
+    with pytest.raises(ValueError, match="none of 3 records could be read as json"):
+        look(values, **options)
+    assert look([b'{"features":[1]}'], grow=True).classes == ()
+    assert look([b'{"t":{"a":1}}'], features="t", categories={"t": {"hash": 5}}, label=None).inputs == 5
 
 
 def test_look_takes_the_majority():

@@ -22,6 +22,8 @@ def both(schema, values, labeled=True):
         patch.setattr(simd, "installed", lambda: False)
         slow = decode(schema, values, labeled)
     assert fast.rejected == slow.rejected
+    assert fast.unseen == slow.unseen
+    np.testing.assert_array_equal(fast.waiting, slow.waiting)
     for a, b in zip(fast[:3], slow[:3], strict=True):
         np.testing.assert_array_equal(a, b)
         assert a is b is None or (a.dtype == b.dtype and a.tobytes() == b.tobytes())
@@ -31,6 +33,12 @@ def both(schema, values, labeled=True):
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_after_a_good_record(values, labeled):
     both(SMALL, [GOOD, *values, GOOD], labeled)
+
+
+@given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_where_values_may_be_missing_and_classes_grow(values):
+    both(Schema(2, (0,), missing=True, grow=True), [GOOD, *values, GOOD])
 
 
 @given(
