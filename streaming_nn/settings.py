@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 FILE = "streaming-nn.toml"
@@ -28,10 +29,34 @@ class Records(Section):
     features: str | list[str] = "features"
     label: str = "label"
     inputs: int | None = None
-    classes: list[str | int | bool] | None = None
+    classes: list[str | int | bool] | Literal["grow"] | None = None  # "grow": new labels become classes
     regression: bool = False
     max_bytes: int = 1 << 20
     numbers_as_strings: bool = False
+    missing: bool = False  # true: what is null, NaN or not there is a missing value
+    categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        labels = isinstance(value, list) and all(isinstance(label, (str, int, bool)) for label in value)
+        if value is not None and value != "grow" and not labels:
+            raise PydanticCustomError("classes", "must be strings, whole numbers or booleans, or 'grow'")
+        return value
+
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _encoded(cls, value: Any) -> Any:
+        for how in value.values() if isinstance(value, dict) else [value]:
+            if not isinstance(how, dict) or len(how) != 1 or not how.keys() <= {"hash", "one_hot"}:
+                raise PydanticCustomError("categories", "each field's must be {hash = n} or {one_hot = n}")
+        return value
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> "Records":
+        if self.regression and self.classes == "grow":
+            raise PydanticCustomError("classes", "classes can't grow in a regression")
+        return self
 
 
 class Train(Section):

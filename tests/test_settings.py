@@ -91,6 +91,13 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
         ("[train]\nmax_rejected = 'lots'", r"train.max_rejected: .*; got 'lots'"),
         ("[train]\nstarting = 'middle'", r"train.starting: .*earliest\|latest.*; got 'middle'"),
         ("[records]\nlabel = 7", r"records.label: .*; got 7"),
+        ("[records]\nclasses = 'grwo'", r"records.classes: must be .* or 'grow'; got 'grwo'"),
+        ("[records]\nclasses = [1.5]", r"records.classes: must be .* or 'grow'; got \[1.5\]"),
+        ("[records]\nmissing = 3", r"records.missing: .*; got 3"),
+        ("[records]\ncategories = 3", r"records.categories: .*hash = n.*; got 3"),
+        ("[records.categories]\na = {hsh = 3}", r"records.categories: .*hash = n.*; got .*hsh"),
+        ("[records.categories]\na = {hash = 'x'}", r"records.categories.a.hash: .*; got 'x'"),
+        ("[records]\nregression = true\nclasses = 'grow'", r"classes can't grow in a regression"),
         ("[score]\nmax_age = -1", r"score.max_age: .*; got -1"),
         ("train = 3", r"train: .*; got 3"),
         ("model = [", r"settings file other.toml: "),
@@ -145,6 +152,13 @@ def test_one_topic_is_a_list_of_one() -> None:
 def test_classes_keep_their_kinds() -> None:
     classes = read('[records]\nclasses = [true, "1", 1]').records.classes
     assert [(type(label), label) for label in classes or ()] == [(bool, True), (str, "1"), (int, 1)]
+
+
+def test_categories_name_fields_and_how() -> None:
+    text = '[records]\nclasses = "grow"\n[records.categories]\ncity = {hash = 32}\n"a.kind" = {one_hot = 16}'
+    records = read(text).records
+    assert records.categories == {"city": {"hash": 32}, "a.kind": {"one_hot": 16}}
+    assert (records.classes, records.missing) == ("grow", False)
 
 
 def test_settings_are_frozen() -> None:

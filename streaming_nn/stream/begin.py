@@ -15,7 +15,7 @@ from streaming_nn.nn.learner import Learner, initial, merging
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import Look, look
-from streaming_nn.records.schema import Schema, schema_from
+from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
@@ -104,16 +104,22 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
 
 
 def same_schema(settings: Settings, head: Version) -> Schema:
-    """Return the head's schema; raises ValueError where the settings name another width, field or class."""
-    recorded = dict(head.record.schema)
+    """Return the head's schema; raises ValueError where the settings name another width, field or class.
+
+    What it has grown by, classes and vocabulary, is its own.
+    """
+    schema = schema_from(head.record.schema)
+    recorded = schema.options()
+    if schema.grow:
+        recorded["classes"] = "grow"
     asked = settings.records.model_dump(exclude={"regression"}, exclude_unset=True, exclude_none=True)
     for name, value in asked.items():
-        if recorded.get(name) != value:
+        if recorded[name] != value:
             raise ValueError(
-                f"model {settings.model} was made with records.{name} = {recorded.get(name)!r}, "
+                f"model {settings.model} was made with records.{name} = {recorded[name]!r}, "
                 f"now {value!r}: that takes a new model directory"
             )
-    return schema_from(recorded)
+    return schema
 
 
 def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[dict[str, Any]]]:
@@ -180,16 +186,15 @@ def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
 
 def _schema(spark: SparkSession, settings: Settings, say: Say) -> Schema:
     asked = settings.records
-    known = asked.inputs is not None and (asked.regression or asked.classes is not None)
-    seen = None if known else _look(spark, settings, say)
-    inputs = asked.inputs or (seen.inputs if seen else 0)
-    classes = asked.classes if asked.classes is not None else (seen.classes if seen else None)
+    grow = asked.classes == "grow"
+    classes = None if asked.regression or grow or asked.classes is None else tuple(asked.classes)
+    inputs = asked.inputs or width(asked.features, asked.categories)
+    if inputs is None or (classes is None and not asked.regression):
+        seen = _look(spark, settings, say)
+        inputs = inputs or seen.inputs
+        classes = seen.classes if classes is None else classes
     return schema_from(
-        {
-            **asked.model_dump(exclude={"regression"}),
-            "inputs": inputs,
-            "classes": None if asked.regression or classes is None else tuple(classes),
-        }
+        {**asked.model_dump(exclude={"regression"}), "inputs": inputs, "classes": classes, "grow": grow}
     )
 
 
@@ -216,6 +221,9 @@ def _look(spark: SparkSession, settings: Settings, say: Say) -> Look:
         label=asked.label,
         regression=asked.regression,
         numbers_as_strings=asked.numbers_as_strings,
+        missing=asked.missing,
+        categories=asked.categories,
+        grow=asked.classes == "grow",
     )
     kind = "regression" if seen.classes is None else f"classes {list(seen.classes)}"
     say(f"from a look at {seen.records:,} records: {seen.inputs} features, {kind}")
