@@ -6,7 +6,7 @@ A task may run twice (a retry, speculation), so nothing here writes anything: ea
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -31,13 +31,13 @@ from streaming_nn.nn.learner import (
 )
 from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records.decode import decode
-from streaming_nn.records.schema import Schema
+from streaming_nn.records.schema import Label, Schema, together
 
 PREDICT_ROWS = 1024
 
 LEARNED = (
     "topic string, partition int, part binary, rows string, rejected string, letters binary, "
-    "overflow boolean, seconds double"
+    "overflow boolean, seconds double, unseen string"
 )
 RELEARNED = "version long, digest string, rows string, state binary"
 SCORED = "key binary, value binary"
@@ -70,6 +70,14 @@ LETTERS = pa.schema(
 
 class Overflow(Exception):  # noqa: N818 (the batch is not an error yet; the driver's breaker says so)
     """The rejected records of a batch are more than may be carried to the driver."""
+
+
+class Unseen(Exception):  # noqa: N818 (the batch is learned again, by a schema that has grown)
+    """The batch holds labels or categories that its schema is to take in first."""
+
+    def __init__(self, values: Mapping[str, tuple[Label, ...]]) -> None:
+        super().__init__(values)
+        self.values = values
 
 
 def pack(state: State[Any]) -> bytes:
@@ -135,12 +143,20 @@ def letters_from(data: bytes) -> list[Letter]:
 
 
 def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejected) -> Iterator[Batch]:
+    """Decode a task's records; Unseen at their end if there is any, and no more rows from there on."""
+    unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for batch in batches:
         rows = decode(schema, batch.column("value"), labeled=True)
+        if rows.unseen:
+            unseen.append(rows.unseen)
+        if unseen:
+            continue
         if rows.rejected:
             rejected.add(batch, rows.rejected)
         assert rows.y is not None  # labels were asked for
         yield Batch(rows.x, rows.y)
+    if unseen:
+        raise Unseen(together(unseen))
 
 
 class _Watched:
@@ -172,7 +188,10 @@ def _place(batch: pa.RecordBatch, row: int) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Learn:
-    """Do one task's part of a micro-batch from the state that was broadcast; gives one row (LEARNED)."""
+    """Do one task's part of a micro-batch from the state that was broadcast; gives one row (LEARNED).
+
+    Where the schema is to grow first, the row holds what it has not seen, in JSON, and no part.
+    """
 
     learner: Learner[Any]
     schema: Schema
@@ -188,9 +207,12 @@ class Learn:
             yield self._row(pack_part(part), part.rows, rejected, task, overflow=False)
         except Overflow:
             yield self._row(b"", Rows(), rejected, task, overflow=True)
+        except Unseen as found:
+            unseen = json.dumps(found.values)
+            yield self._row(b"", Rows(), _Rejected(None), task, overflow=False, unseen=unseen)
 
     def _row(
-        self, part: bytes, rows: Rows, rejected: _Rejected, task: _Watched, overflow: bool
+        self, part: bytes, rows: Rows, rejected: _Rejected, task: _Watched, overflow: bool, unseen: str = ""
     ) -> pa.RecordBatch:
         topic, partition = task.place
         return pa.record_batch(
@@ -203,6 +225,7 @@ class Learn:
                 "letters": pa.array([b"" if overflow else rejected.packed()], pa.binary()),
                 "overflow": [overflow],
                 "seconds": [task.seconds()],
+                "unseen": [unseen],
             }
         )
 
@@ -314,5 +337,6 @@ class Answer:
     def _answer(self, output: NDArray[np.float32]) -> dict[str, Any]:
         if self.learner.classes is None:
             return {"prediction": float(output[0])}
-        label = self.learner.classes[int(output.argmax())]
-        return {"prediction": label, "probabilities": [round(float(p), 6) for p in output]}
+        known = output[: len(self.learner.classes)]  # classes that grow may be fewer than the outputs
+        label = self.learner.classes[int(known.argmax())] if len(known) else None
+        return {"prediction": label, "probabilities": [round(float(p), 6) for p in known]}
