@@ -11,9 +11,12 @@ SETTLED = 100  # rows after which the deviations are trusted to tell what is wil
 
 
 class Scaling(NamedTuple):
-    """Rows, mean and sum of squared deviations of each column."""
+    """Rows, mean and sum of squared deviations of each column.
 
-    rows: NDArray[np.float64]  # ()
+    Where values may be missing, `inputs` counts the rows of each column: `merge` and `since` take both.
+    """
+
+    rows: NDArray[np.float64]  # (), or (columns,)
     mean: NDArray[np.float64]  # (columns,)
     m2: NDArray[np.float64]  # (columns,)
 
@@ -55,7 +58,7 @@ def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
 def merge(a: Scaling, b: Scaling) -> Scaling:
     """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1979, equation 2.1)."""
     rows = a.rows + b.rows
-    part = b.rows / rows if rows else 0.0
+    part = b.rows / (rows + (rows == 0))
     delta = b.mean - a.mean
     mean = delta * part
     mean += a.mean
@@ -64,6 +67,20 @@ def merge(a: Scaling, b: Scaling) -> Scaling:
     delta += a.m2
     delta += b.m2
     return Scaling(np.asarray(rows), mean, delta)
+
+
+def since(after: Scaling, before: Scaling) -> Scaling:
+    """Return the statistics of the rows that came between: `merge` solved for its second part.
+
+    What several tasks have added to one state is then merged without counting that state more than once.
+    """
+    rows = after.rows - before.rows
+    share = after.rows / (rows + (rows == 0))
+    delta = after.mean - before.mean
+    mean = before.mean + delta * share
+    m2 = after.m2 - before.m2 - delta * delta * (before.rows * share)
+    some = rows > 0
+    return Scaling(np.asarray(rows), np.where(some, mean, 0.0), np.where(some, np.maximum(m2, 0), 0.0))
 
 
 def deviation(scaling: Scaling) -> NDArray[np.float32]:
