@@ -1,5 +1,6 @@
 """How rows come to a network: scaled by running statistics, and with missing values filled in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -118,17 +119,24 @@ class Inputs:
             return Spans(np.fmin(a.low, b.low), np.fmax(a.high, b.high), moments)
         return scaling.merge(a, b) if isinstance(a, Scaling) else a
 
-    def since(self, after: Any, before: Any) -> Any:
-        """Return the statistics of the rows that came between: merged with `before`, they give `after`.
+    def since(self, now: Any, before: Any) -> Any:
+        """Return the statistics of the rows between two states: merged with `before`, they give `now`.
 
-        Least and largest values can't be taken apart: those of `after` stand for the rows between.
+        Least and largest values can't be taken apart: those of `now` stand for the rows between.
         """
-        if not isinstance(after, Spans):
-            return scaling.since(after, before) if isinstance(after, Scaling) else after
-        moments = scaling.since(after.moments, before.moments)
+        if not isinstance(now, Spans):
+            return scaling.since(now, before) if isinstance(now, Scaling) else now
+        moments = scaling.since(now.moments, before.moments)
         some = moments.rows > 0
-        low, high = np.where(some, after.low, np.inf), np.where(some, after.high, -np.inf)
+        low, high = np.where(some, now.low, np.inf), np.where(some, now.high, -np.inf)
         return Spans(low.astype(np.float32), high.astype(np.float32), moments)
+
+    def combined(self, start: Any, parts: Sequence[Any]) -> Any:
+        """Give the statistics of the start's rows and of those that each task has added to them."""
+        total = start
+        for part in parts:
+            total = self.merge(total, self.since(part, start))
+        return total
 
     def check(self, state: Any) -> Any:
         """Return a number that is finite only where the statistics are."""

@@ -69,20 +69,6 @@ def merge(a: Scaling, b: Scaling) -> Scaling:
     return Scaling(np.asarray(rows), mean, delta)
 
 
-def since(after: Scaling, before: Scaling) -> Scaling:
-    """Return the statistics of the rows that came between: `merge` solved for its second part.
-
-    What several tasks have added to one state is then merged without counting that state more than once.
-    """
-    rows = after.rows - before.rows
-    share = after.rows / (rows + (rows == 0))
-    delta = after.mean - before.mean
-    mean = before.mean + delta * share
-    m2 = after.m2 - before.m2 - delta * delta * (before.rows * share)
-    some = rows > 0
-    return Scaling(np.asarray(rows), np.where(some, mean, 0.0), np.where(some, np.maximum(m2, 0), 0.0))
-
-
 def deviation(scaling: Scaling) -> NDArray[np.float32]:
     """Standard deviation of each column; 1 where it has been constant."""
     variance = scaling.m2 / (scaling.rows or 1)
@@ -124,11 +110,11 @@ def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArra
 def since(now: Scaling, before: Scaling) -> Scaling:
     """Give the statistics of the rows between two states of one column's history: the inverse of `merge`."""
     rows = now.rows - before.rows
-    if not rows:
-        return init(len(now.mean))
-    delta = (now.mean - before.mean) * (now.rows / rows)
-    m2 = now.m2 - before.m2 - delta * delta * (before.rows * rows / now.rows)
-    return Scaling(np.asarray(rows), before.mean + delta, np.maximum(m2, 0))
+    none = rows == 0
+    delta = (now.mean - before.mean) * (now.rows / (rows + none))
+    m2 = now.m2 - before.m2 - delta * delta * (before.rows * rows / (now.rows + (now.rows == 0)))
+    mean = np.where(none, 0.0, before.mean + delta)
+    return Scaling(np.asarray(rows), mean, np.where(none, 0.0, np.maximum(m2, 0)))
 
 
 def combined(start: Scaling, parts: Sequence[Scaling]) -> Scaling:

@@ -83,10 +83,9 @@ def test_tasks_that_began_alike_are_merged_without_counting_twice(
     before, one, two = (data.draw(rows_for(missing)) for _ in range(3))
     start, size = seen(inputs, before), size_of(before, one, two)
     tasks = [inputs.update(start, part) for part in (one, two)]
-    parts = [inputs.since(task, start) for task in tasks]
     if scale != "minmax":
-        same(parts[0], seen(inputs, one), size)
-    merged = inputs.merge(start, inputs.merge(*parts))
+        same(inputs.since(tasks[0], start), seen(inputs, one), size)
+    merged = inputs.combined(start, tasks)
     same(merged, seen(inputs, np.concatenate([before, one, two])), size)
 
 
