@@ -182,11 +182,18 @@ def _finite(schema: Schema, rows: Rows, labeled: bool, rejected: list[tuple[int,
 def _with_unseen(schema: Schema, rows: Rows, decoded: Decoded) -> Decoded:
     """Set apart the rows whose label is unseen, and tell what the rows that can be read have not seen."""
     decoded, labels = _waiting(schema, rows, decoded)
+    found = _new_values(schema, rows, decoded) if rows.unseen else {}
+    return decoded._replace(unseen=found | ({str(schema.label): labels} if labels else {}))
+
+
+def _new_values(schema: Schema, rows: Rows, decoded: Decoded) -> dict[str, tuple[Label, ...]]:
+    """Give each vocabulary's new values in the rows that weren't rejected, as many as there is room for."""
     read = {*decoded.kept.tolist(), *decoded.waiting.tolist()}
     found = together({name: (value,)} for i, name, value in rows.unseen if i in read)
-    for name in found:
-        found[name] = found[name][: schema.categories[name]["one_hot"] - len(schema.vocabulary[name])]
-    return decoded._replace(unseen=found | ({str(schema.label): labels} if labels else {}))
+    room = {
+        name: schema.categories[name]["one_hot"] - len(known) for name, known in schema.vocabulary.items()
+    }
+    return {name: values[: room[name]] for name, values in found.items()}
 
 
 def _waiting(schema: Schema, rows: Rows, decoded: Decoded) -> tuple[Decoded, tuple[Label, ...]]:

@@ -11,7 +11,7 @@ from streaming_nn.nn.learner import initial
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.decode import encode_named
 from streaming_nn.records.schema import Schema, grown
-from streaming_nn.stream.worker import LEARNED, Answer, Learn, letters_from, pack
+from streaming_nn.stream.worker import LEARNED, LETTERS, Answer, Learn, letters_from, pack
 
 SHOP = Schema(4, ("no",), ("price", "city"), categories={"city": {"one_hot": 3}}, label="bought", grow=True)
 ROWS = [{"price": i, "city": "abcd"[i % 4]} for i in range(8)]
@@ -22,16 +22,7 @@ def batches(values: list[bytes], cut: int) -> list[pa.RecordBatch]:
     names = ["topic", "partition", "offset", "key", "value", "headers"]
     whole = pa.RecordBatch.from_pylist(
         [dict(zip(names, ("t", 0, i, None, value, None), strict=True)) for i, value in enumerate(values)],
-        pa.schema(
-            [
-                ("topic", pa.string()),
-                ("partition", pa.int32()),
-                ("offset", pa.int64()),
-                ("key", pa.binary()),
-                ("value", pa.binary()),
-                ("headers", pa.string()),
-            ]
-        ),
+        pa.schema(list(LETTERS)[1:]),
     )
     return [whole.slice(0, cut), whole.slice(cut)]
 
