@@ -41,10 +41,13 @@ def between(
 
 
 def labels(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
-    """Give labels as a tuple of JSON's own types; ValueError unless there are two or more, all different."""
+    """Give labels as a tuple of JSON's own types; ValueError unless there are some, all different.
+
+    One is enough: classes that grow may begin with it.
+    """
     found = tuple(label.item() if hasattr(label, "item") else label for label in value)
-    if len(found) < 2 or len({(type(label), label) for label in found}) < len(found):
-        raise ValueError(f"{name} must be two or more different labels; got {found!r}")
+    if not found or len({(type(label), label) for label in found}) < len(found):
+        raise ValueError(f"{name} must be one or more labels, all different; got {found!r}")
     for label in found:
         if not isinstance(label, (str, int, float)):
             raise ValueError(f"{name} must be strings, numbers or booleans; got {label!r}")

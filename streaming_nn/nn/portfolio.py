@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streaming_nn.nn import buffer, checks, merge, network, scaling
 from streaming_nn.nn.buffer import Buffer
 from streaming_nn.nn.drift import WATCHING
+from streaming_nn.nn.inputs import Inputs
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.mlp import TARGET_CLIP
 from streaming_nn.nn.network import Network
@@ -41,7 +42,7 @@ class PortfolioState(NamedTuple):
     replayers: Members
     weight: NDArray[np.float64]  # (members,) of the mixture; sums to 1
     restarts: NDArray[np.int64]  # (members,)
-    features: Scaling  # (inputs,)
+    features: Any  # (inputs,) the statistics of `Inputs`
     targets: Scaling | None  # (1,) for regression
     buffer: Buffer  # rows of x, y and weight, side by side
 
@@ -54,8 +55,9 @@ class Portfolio:
     others, Adam's rate and how many old rows a new one weighs; they learn the new rows and `replayed` rows
     drawn from the last `buffer_rows` (fewer where these would take more than `buffer_bytes`). `eta` is the
     mixture's rate, and `share` the part of the weights that is dealt out evenly again at each row. A member
-    that diverges goes on from the best other one. `clip` bounds the inputs' z-scores. Errors: ValueError,
-    one line for each option.
+    that diverges goes on from the best other one. `scale`, `clip` and `missing` are those of `Inputs`.
+    `drift` names what watches the loss, and `on_drift` what is done about it. Errors: ValueError, one line
+    for each option.
     """
 
     inputs: int
@@ -70,7 +72,9 @@ class Portfolio:
     eta: float = 0.25
     share: float = 0.003
     mini_batch: int = 32
+    scale: str = "standard"
     clip: float = 5.0
+    missing: str = "refuse"
     drift: str = "page_hinkley"
     on_drift: str = "report"
     seed: int = 0
@@ -88,7 +92,6 @@ class Portfolio:
         for units in self.hidden:
             checks.whole("hidden", units)
         checks.whole("seed", self.seed, 0)
-        checks.between("clip", self.clip, 0, np.inf)
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)
         checks.between("fading", self.fading, 0, 1)
@@ -98,14 +101,18 @@ class Portfolio:
             raise ValueError("follow and replay must have one member or more; got none")
         for rate in self.follow:
             checks.between("follow", rate, 0, np.inf)
-        _ = self._network  # it checks the rest
+        _ = self._inputs, self._network  # they check the rest
 
     @cached_property
     def _network(self) -> Network:
         outputs = 1 if self.classes is None else len(self.classes)
         loss = "huber" if self.classes is None else "softmax"
-        layers = (self.inputs, *self.hidden, outputs)
+        layers = (self._inputs.width, *self.hidden, outputs)
         return Network(layers, self.activation, loss, output_initializer="zeros", skip=True)
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs(self.inputs, self.scale, self.clip, self.missing, REACH * self.clip)
 
     @cached_property
     def _sgd_rates(self) -> tuple[float, ...]:
@@ -145,7 +152,7 @@ class Portfolio:
             Members(theta[split:], self._adam.init(theta[split:])),
             np.full(members, 1 / members),
             np.zeros(members, np.int64),
-            scaling.init(self.inputs),
+            self._inputs.init(),
             scaling.init(1) if self.classes is None else None,
             buffer.init(self.capacity, self.inputs + 2),
         )
@@ -157,7 +164,7 @@ class Portfolio:
     def predict(self, state: PortfolioState, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
         with np.errstate(all="ignore"):
-            z = scaling.standardize(state.features, x, self.clip)
+            z = self._inputs.prepare(state.features, x)
             answers = [network.predict(self._network, group.theta, z) for group in state[:2]]
             return self._mixed(state, np.concatenate(answers))
 
@@ -171,9 +178,9 @@ class Portfolio:
         old, kept = buffer.draw(state.buffer, self.replayed)
         z, y, weight = self._to_learn(state, np.concatenate([rows, old]))
         answers, slopes = self._gradients(state, z, y, weight, count)
-        features = scaling.update(state.features, scaling.tame(state.features, batch.x, REACH * self.clip))
+        features = self._inputs.update(state.features, batch.x)
         targets = None if state.targets is None else scaling.update(state.targets, batch.y[:, None])
-        step = Step(self._mixed(state, answers), _finite(features, targets, z[:count], rows))
+        step = Step(self._mixed(state, answers), self._finite(features, targets, z[:count], rows))
         if not step.trained:
             return state, step
         loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
@@ -193,7 +200,7 @@ class Portfolio:
 
     def _to_learn(self, state: PortfolioState, rows: Array) -> tuple[Array, Array, Array]:
         """Give z (rows, inputs), class indices or standardised targets, and weights."""
-        z = scaling.standardize(state.features, rows[:, :-2], self.clip)
+        z = self._inputs.prepare(state.features, rows[:, :-2])
         if state.targets is None:
             return z, rows[:, -2].astype(np.intp), rows[:, -1]
         return z, scaling.standardize(state.targets, rows[:, -2:-1], TARGET_CLIP)[:, 0], rows[:, -1]
@@ -212,6 +219,12 @@ class Portfolio:
         emphasis = _emphasis(self.replay, count, len(z) - count)
         _, _, replay_slope = network.gradient(shape, replayers.theta, z, y, emphasis * weight)
         return np.concatenate([new, replayed]), (slope, replay_slope)
+
+    def _finite(self, features: Any, targets: Scaling | None, z: Array, rows: Array) -> bool:
+        """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
+        total = self._inputs.check(features) + np.add.reduce(z, axis=None)
+        total += self._inputs.check_rows(rows[:, :-2]) + np.add.reduce(rows[:, -2:], axis=None)
+        return isfinite(total if targets is None else total + targets.m2[0])
 
     def _losses(self, answers: Array, y: Array) -> NDArray[np.float64]:
         """Give each member's loss at each row (members, rows): log loss, or absolute error; both bounded."""
@@ -267,7 +280,7 @@ class Portfolio:
             merge.averaged([part.replayers for part in parts], share),
             _reweighed(start.weight, -moved, self.share),
             start.restarts,
-            scaling.combined(start.features, [part.features for part in parts]),
+            self._inputs.combined(start.features, [part.features for part in parts]),
             None if start.targets is None else scaling.combined(start.targets, targets),
             buffer.merge(start.buffer, [part.buffer for part in parts]),
         )
@@ -372,10 +385,3 @@ def _with(members: Members, theta: Array, bad: NDArray[np.bool_], optimizer: SGD
     pairs = zip(members.optimizer, optimizer.init(theta), strict=True)
     memory = [np.where(bad[:, None], first, now) for now, first in pairs]
     return Members(theta, type(members.optimizer)(*memory))
-
-
-def _finite(features: Scaling, targets: Scaling | None, z: Array, rows: Array) -> bool:
-    """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
-    total = np.add.reduce(features.m2) + np.add.reduce(z, axis=None)
-    total += np.add.reduce(rows, axis=None, dtype=np.float64)
-    return isfinite(total if targets is None else total + targets.m2[0])

@@ -40,7 +40,8 @@ def first_version(
     """
     schema = _schema(spark, settings, say)
     given = learner is not None
-    learner = learner or made(settings, {"inputs": schema.inputs, "classes": schema.classes})
+    seen: dict[str, Any] = {"inputs": schema.inputs, "classes": schema.classes}
+    learner = learner or made(settings, seen | ({"missing": "impute"} if schema.missing else {}))
     if settings.train.update == AVERAGED:
         merging(learner)
     names = settings.train.topics

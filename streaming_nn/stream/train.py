@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,11 @@ from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Conflict, Log, child
 from streaming_nn.log.thin import thin
 from streaming_nn.log.version import AVERAGED, Damaged, Version, no_rows
-from streaming_nn.nn.learner import Learner, Part, Rows, close, events, initial, report
+from streaming_nn.nn.learner import Learner, Part, Rows, close, events, grown, initial, report
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten, unflatten
+from streaming_nn.records import schema
+from streaming_nn.records.schema import Label, together
 from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
@@ -203,6 +205,7 @@ class Trainer(Job):
         head = self.log.head()
         assert head is not None  # it has just won a number
         self.learner = begin.continued(self.settings, head, self.given)
+        self.schema = begin.same_schema(self.settings, head)
         self.state = unflatten(initial(self.learner), head.tensors)
         self.head, self.sha = head, self.log.sha256(head.number)
 
@@ -229,6 +232,9 @@ class Trainer(Job):
             ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
             tasks: list[Row] = ordered.mapInArrow(work, LEARNED).collect()
         tasks.sort(key=lambda task: (task.topic, task.partition))
+        if unseen := together(json.loads(task.unseen) for task in tasks if task.unseen):
+            self._grow(unseen)
+            return self._learn(frame)
         rows = [json.loads(task.rows) for task in tasks]
         overflow = any(task.overflow for task in tasks)
         return _Learned(
@@ -239,6 +245,14 @@ class Trainer(Job):
             overflow,
             max(task.seconds for task in tasks),
         )
+
+    def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
+        """Let the schema take in what the batch has brought, and the learner its classes."""
+        self.schema = schema.grown(self.schema, unseen)
+        classes = self.schema.classes
+        if classes is not None and classes != self.learner.classes:
+            self.learner = learner_from({**self.learner.options(), "classes": classes})
+            self.state = grown(self.learner, self.state)
 
     def _part(self, task: Row, rows: dict[str, int]) -> Part[Any]:
         learned = Rows(rows["received"] - rows["rejected"], rows["trained"], rows["skipped"])
@@ -284,6 +298,7 @@ class Trainer(Job):
             self.head.record,
             self.sha,
             learner=self.learner.options(),
+            schema=self.schema.options(),
             update=self.settings.train.update,
             auto=self.pace.cap if self.pace else 0,
             offsets={**self.head.record.offsets, **offsets},

@@ -22,8 +22,8 @@ from streaming_nn.nn import checks
         (lambda: checks.between("of", 2, 0, 1, low_in=True, high_in=True), "a number in [0, 1]; got 2"),
         (lambda: checks.between("rate", "0.1", 0, np.inf), "must be a number in (0, inf); got '0.1'"),
         (lambda: checks.between("rate", float("nan"), 0, 1), "must be a number in (0, 1); got nan"),
-        (lambda: checks.labels("classes", ["a"]), "must be two or more different labels; got ('a',)"),
-        (lambda: checks.labels("classes", ["a", "b", "a"]), "different labels; got ('a', 'b', 'a')"),
+        (lambda: checks.labels("classes", []), "must be one or more labels, all different; got ()"),
+        (lambda: checks.labels("classes", ["a", "b", "a"]), "all different; got ('a', 'b', 'a')"),
         (lambda: checks.labels("classes", ["a", None]), "must be strings, numbers or booleans; got None"),
     ],
 )

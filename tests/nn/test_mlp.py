@@ -98,7 +98,7 @@ def test_probabilities_sum_to_one() -> None:
     ("options", "message"),
     [
         ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
-        ({"classes": ("a",)}, r"^classes must be two or more different labels; got \('a',\)$"),
+        ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
         ({"hidden": (64, 0)}, "^hidden must be a whole number >= 1; got 0$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"optimizer": "adm"}, "^optimizer must be one of 'sgd', 'adam'; got 'adm'$"),

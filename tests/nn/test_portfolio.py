@@ -351,7 +351,11 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
     ("options", "message"),
     [
         ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
-        ({"classes": ("a",)}, r"^classes must be two or more different labels; got \('a',\)$"),
+        ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
+        ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
+        ({"missing": "drop"}, r"^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
+        ({"drift": "ddm"}, r"^drift must be one of 'none', 'page_hinkley', 'adwin'; got 'ddm'$"),
+        ({"on_drift": "panic"}, r"^on_drift must be one of 'report', 'restart', 'fresh'; got 'panic'$"),
         ({"hidden": (0,)}, "^hidden must be a whole number >= 1; got 0$"),
         ({"follow": (0.1, 0)}, r"^follow must be a number in \(0, inf\); got 0$"),
         ({"replay": (0.1,)}, r"^replay must be pairs of rate and emphasis; got \(0.1,\)$"),
@@ -527,3 +531,46 @@ def test_learners_that_cannot_are_refused() -> None:
     state = initial(CLASSIFIER)._replace(metrics=metrics.init(2))
     with pytest.raises(ValueError, match="classes can't grow for learner 'bare'"):
         loop.grown(Bare(), state)  # type: ignore[arg-type]
+
+
+@BOTH
+@pytest.mark.parametrize("scale", ["standard", "minmax", "none"])
+@pytest.mark.parametrize("missing", ["refuse", "impute", "indicate"])
+def test_any_scale_and_what_is_missing_is_learned(learner: Portfolio, scale: str, missing: str) -> None:
+    given = replace(learner, scale=scale, missing=missing)
+    x, y = X.copy(), truth(learner)
+    x[::7, 1] = np.nan
+    state, rows = initial(given), Rows()
+    for _ in range(3):
+        state, rows = test_then_train(given, state, [Batch(x, y)])
+    assert np.isfinite(given.predict(state.model, X)).all()
+    if missing == "refuse":
+        assert rows.skipped > 200  # every mini-batch of 8 that holds a 7th row
+        assert rows.skipped + rows.trained == 300
+    else:
+        assert rows == Rows(300, 300, 0, 0)
+        assert np.isfinite(given.predict(state.model, x)).all()
+        each = parts(given, state, 3)
+        merged = loop.close(given, state, each)
+        assert np.isfinite(given.predict(merged.model, x)).all()
+    again = tensors.unflatten(initial(given), tensors.flatten(state))
+    assert bits(again) == bits(state)
+
+
+def test_a_gap_is_answered_as_the_columns_mean() -> None:
+    given = replace(CLASSIFIER, missing="impute")
+    state = test_then_train(given, initial(given), [Batch(X, Y)])[0].model
+    gap, mean = X[:5].copy(), X[:5].copy()
+    gap[:, 0] = np.nan
+    mean[:, 0] = state.features.mean[0]
+    assert given.predict(state, gap).tobytes() == given.predict(state, mean).tobytes()
+
+
+def test_one_class_waits_for_the_second() -> None:
+    alone = replace(CLASSIFIER, classes=("a",))
+    state = test_then_train(alone, initial(alone), [Batch(X[:50], np.zeros(50, np.int32))])[0]
+    assert alone.predict(state.model, X[:2]).tolist() == [[1.0], [1.0]]
+    both = replace(CLASSIFIER, classes=("a", "b"))
+    went_on = test_then_train(both, loop.grown(both, state), [Batch(X, (X[:, 0] > 3).astype(np.int32))])[0]
+    answers = both.predict(went_on.model, X).argmax(axis=1)
+    assert (answers == (X[:, 0] > 3)).mean() > 0.8
