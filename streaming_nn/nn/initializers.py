@@ -1,4 +1,4 @@
-"""First weights: random matrices whose spread keeps a signal's size from layer to layer."""
+"""First weights and biases: random matrices whose spread keeps a signal's size from layer to layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,33 +9,32 @@ from numpy.typing import NDArray
 from streaming_nn.nn import checks
 
 Array = NDArray[Any]
-Initializer = Callable[
-    [np.random.Generator, tuple[int, int, int]], Array
-]  # shape: (members, fan-in, fan-out)
+Shape = tuple[int, int, int]  # members, rows, columns
+Initializer = Callable[[np.random.Generator, Shape, tuple[int, int]], Array]  # with fan-in and fan-out
 
 
 def _normal(variance: Callable[[int, int], float]) -> Initializer:
-    def draw(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
-        weights: Array = rng.standard_normal(shape) * variance(*shape[1:]) ** 0.5
+    def draw(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
+        weights: Array = rng.standard_normal(shape) * variance(*fans) ** 0.5
         return weights
 
     return draw
 
 
 def _uniform(variance: Callable[[int, int], float]) -> Initializer:
-    def draw(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
-        limit = (3 * variance(*shape[1:])) ** 0.5
+    def draw(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
+        limit = (3 * variance(*fans)) ** 0.5
         return rng.uniform(-limit, limit, shape)
 
     return draw
 
 
-def _orthogonal(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
-    members, fan_in, fan_out = shape
-    tall = rng.standard_normal((members, max(fan_in, fan_out), min(fan_in, fan_out)))
+def _orthogonal(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
+    members, rows, columns = shape
+    tall = rng.standard_normal((members, max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
     q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]  # else the draw is not uniform over rotations
-    return q if fan_in >= fan_out else q.swapaxes(1, 2)
+    return q if rows >= columns else q.swapaxes(1, 2)
 
 
 def _glorot(fan_in: int, fan_out: int) -> float:
@@ -58,7 +57,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_uniform": _uniform(_lecun),
     "lecun_normal": _normal(_lecun),  # LeCun et al. 1998, equation 16
     "orthogonal": _orthogonal,  # Saxe et al. 2014
-    "zeros": lambda rng, shape: np.zeros(shape),
+    "zeros": lambda rng, shape, fans: np.zeros(shape),
 }
 
 
@@ -70,6 +69,13 @@ def check(name: str, how: str | float) -> None:
         checks.between(name, how, -np.inf, np.inf)
 
 
-def draw(how: str | float, rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
-    """Draw weights (members, fan-in, fan-out), float64; a number instead of a name means that constant."""
-    return INITIALIZERS[how](rng, shape) if isinstance(how, str) else np.full(shape, float(how))
+def draw(
+    how: str | float, rng: np.random.Generator, shape: Shape, fans: tuple[int, int] | None = None
+) -> Array:
+    """Draw parameters (members, rows, columns), float64; a number instead of a name means that constant.
+
+    `fans` are the layer's fan-in and fan-out, for its biases: a matrix's own are its rows and columns.
+    """
+    if isinstance(how, str):
+        return INITIALIZERS[how](rng, shape, fans or shape[1:])
+    return np.full(shape, float(how))

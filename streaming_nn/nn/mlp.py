@@ -1,6 +1,7 @@
 """The plain learner: one multilayer perceptron, standardised inputs, one optimizer."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import isfinite
 from typing import Any, NamedTuple
@@ -8,22 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks, network, scaling
+from streaming_nn.nn import checks, losses, network, optimizers, scaling
 from streaming_nn.nn.learner import Batch, Step
+from streaming_nn.nn.losses import LOSSES, Loss
 from streaming_nn.nn.network import Network
-from streaming_nn.nn.optimizers import OPTIMIZERS, SGD, Adam
+from streaming_nn.nn.optimizers import OPTIMIZERS, Optimizer
 from streaming_nn.nn.scaling import Scaling
+from streaming_nn.nn.schedules import SCHEDULES, Schedule, WarmUp
 
+Array = NDArray[Any]
 TARGET_CLIP = 6.0  # z-score past which no target pulls and no answer goes: one outlier must not throw all
+OF_CLASSES = ("softmax", "logistic")
+OF_LOSSES = ("quantiles", "huber_delta", "focal_gamma")
+OF_OPTIMIZERS = ("momentum", "beta1", "beta2", "epsilon", "rho", "beta", "weight_decay")
+OF_SCHEDULES = ("rows", "power", "drop", "growth", "least")
 
 
 class MLPState(NamedTuple):
-    """The model."""
+    """The model; what no option asks for is None, and is not in a version."""
 
     theta: NDArray[np.float32]  # (1, parameters)
     optimizer: Any  # the optimizer's own NamedTuple
     features: Scaling  # (inputs,)
     targets: Scaling | None  # (1,) for regression
+    rows: NDArray[np.int64] | None = None  # () learned: what a schedule, warm-up and dropout count by
+    counts: NDArray[np.float64] | None = None  # (classes,) rows learned of each
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,15 @@ class MLP:
     """A multilayer perceptron that learns online; options only, the model is `MLPState`.
 
     `classes` holds the labels in the order of the outputs, None means regression. `clip` bounds the inputs'
-    z-scores. `window` and `fading` are those of the metrics. Errors: ValueError, one line for each option.
+    z-scores. `window` and `fading` are those of the metrics. An option that is None is left to what it
+    belongs to: `loss` to the task (softmax or squared), `initializer` to the activation, `quantiles` and the
+    like to the loss, `momentum` and the like to the optimizer, what begins with `schedule_` to the schedule.
+
+    Targets, and with them `huber_delta`, are in standard deviations; for the Poisson loss in running means.
+    `warmup` and the schedules count rows. `l1` and `l2` are in the gradient, `weight_decay` is not, and none
+    of them touches biases. `class_weight` maps labels to weights (1 for the others), or follows from the rows
+    seen of each class: "balanced", or "effective" with `class_beta`. Errors: ValueError, one line for each
+    option.
     """
 
     inputs: int
@@ -46,71 +64,271 @@ class MLP:
     seed: int = 0
     window: int = 1000
     fading: float = 0.999
+    bias_initializer: str | float = 0.0
+    loss: str | None = None
+    quantiles: tuple[float, ...] | None = None
+    huber_delta: float | None = None
+    focal_gamma: float | None = None
+    momentum: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    rho: float | None = None
+    beta: float | None = None
+    schedule: str = "constant"
+    schedule_rows: int | None = None
+    schedule_power: float | None = None
+    schedule_drop: float | None = None
+    schedule_growth: float | None = None
+    schedule_least: float | None = None
+    warmup: int = 0
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float | None = None
+    dropout: float = 0.0
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    class_weight: str | Mapping[Any, float] | Sequence[tuple[Any, float]] | None = None
+    class_beta: float = 0.999
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.classes is not None:
             object.__setattr__(self, "classes", checks.labels("classes", self.classes))
+        if self.quantiles is not None:
+            object.__setattr__(self, "quantiles", losses.ascending(self.quantiles))
+        if self.class_weight is not None:
+            object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.classes))
         checks.whole("inputs", self.inputs)
         for units in self.hidden:
             checks.whole("hidden", units)
         checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.whole("mini_batch", self.mini_batch)
         checks.between("clip", self.clip, 0, np.inf)
         checks.whole("seed", self.seed, 0)
         checks.whole("window", self.window)
         checks.between("fading", self.fading, 0, 1)
-        _ = self._network, self._steps  # they check the rest
+        self._check_restraints()
+        _ = self._network, self._steps, self._schedule  # they check the rest
+
+    def _check_restraints(self) -> None:
+        checks.whole("warmup", self.warmup, 0)
+        for name in ("l1", "l2"):
+            checks.between(name, getattr(self, name), 0, np.inf, low_in=True)
+        checks.between("dropout", self.dropout, 0, 1, low_in=True)
+        if self.dropout and not self.hidden:
+            raise ValueError(f"dropout must be 0 without hidden units to drop; got {self.dropout!r}")
+        for name in ("clip_value", "clip_norm"):
+            if getattr(self, name) is not None:
+                checks.between(name, getattr(self, name), 0, np.inf)
+        checks.between("class_beta", self.class_beta, 0, 1)
+        if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup):
+            raise ValueError(
+                "schedule must be 'constant' and warmup 0 with 'ftrl', which has rates of its own; "
+                f"got {self.schedule!r} and {self.warmup}"
+            )
 
     @cached_property
     def _network(self) -> Network:
-        outputs = 1 if self.classes is None else len(self.classes)
-        loss = "squared" if self.classes is None else "softmax"
-        return Network((self.inputs, *self.hidden, outputs), self.activation, loss, self.initializer)
+        loss = self._loss
+        if self.classes is None:
+            outputs = len(loss.quantiles) if isinstance(loss, losses.Quantile) else 1
+        else:
+            outputs = 1 if isinstance(loss, losses.Logistic) else len(self.classes)
+        layers = (self.inputs, *self.hidden, outputs)
+        return Network(layers, self.activation, loss, self.initializer, self.bias_initializer)
 
     @cached_property
-    def _steps(self) -> SGD | Adam:
-        return OPTIMIZERS[self.optimizer](self.learning_rate)
+    def _loss(self) -> Loss:
+        name = self.loss or ("squared" if self.classes is None else "softmax")
+        if self.classes is None:
+            checks.one_of("loss without classes", name, [n for n in LOSSES if n not in OF_CLASSES])
+        else:
+            checks.one_of("loss with classes", name, OF_CLASSES)
+        if name == "logistic" and self.classes is not None and len(self.classes) != 2:
+            raise ValueError(f"classes must be two with loss 'logistic'; got {self.classes!r}")
+        kind = LOSSES[name]
+        return kind(**self._given(kind, f"loss {name!r}", OF_LOSSES))
+
+    @cached_property
+    def _steps(self) -> Optimizer[Any]:
+        kind = OPTIMIZERS[self.optimizer]
+        given = self._given(kind, f"optimizer {self.optimizer!r}", OF_OPTIMIZERS)
+        if self.optimizer == "ftrl":
+            given |= {"l1": self.l1, "l2": self.l2}
+        steps: Optimizer[Any] = kind(self.learning_rate, spared=self._network.biases, **given)
+        return steps
+
+    @cached_property
+    def _schedule(self) -> Schedule | None:
+        """The schedule, None where the rate stays as it is."""
+        kind = SCHEDULES[self.schedule]
+        given = self._given(kind, f"schedule {self.schedule!r}", OF_SCHEDULES, "schedule_")
+        if self.warmup:
+            return WarmUp(self.warmup, kind(**given))
+        return None if self.schedule == "constant" else kind(**given)
+
+    def _given(self, kind: Any, of: str, names: Iterable[str], prefix: str = "") -> dict[str, Any]:
+        """Give the options that are not None to what they belong to; ValueError where they don't."""
+        given = {name: getattr(self, prefix + name) for name in names}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name in sorted(given.keys() - {field.name for field in fields(kind)}):
+            raise ValueError(f"{prefix}{name} must be left out with {of}; got {given[name]!r}")
+        return given
+
+    @property
+    def point(self) -> int:
+        """The output that is the answer where one is wanted: of quantiles, the one nearest to the median."""
+        if isinstance(self._loss, losses.Quantile):
+            return int(np.abs(np.array(self._loss.quantiles) - 0.5).argmin())
+        return 0
 
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""
         options = {"learner": "mlp", **asdict(self)}
+        if isinstance(self.class_weight, tuple):
+            options["class_weight"] = [list(pair) for pair in self.class_weight]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
     def init(self) -> MLPState:
         """Return a model that has seen nothing; its weights are drawn from `seed`."""
         theta = network.initialize(self._network, np.random.default_rng(self.seed))
-        targets = scaling.init(1) if self.classes is None else None
-        return MLPState(theta, self._steps.init(theta), scaling.init(self.inputs), targets)
+        return MLPState(
+            theta,
+            self._steps.init(theta),
+            scaling.init(self.inputs),
+            scaling.init(1) if self.classes is None else None,
+            np.zeros((), np.int64) if self._schedule or self.dropout else None,
+            np.zeros(len(self.classes)) if self.classes and isinstance(self.class_weight, str) else None,
+        )
 
     def predict(self, state: MLPState, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
+        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets.
+
+        The logistic loss has the probabilities of both classes. Quantiles that crossed are sorted.
+        """
         with np.errstate(all="ignore"):
             z = scaling.standardize(state.features, x, self.clip)
-            return _in_unit(state.targets, network.predict(self._network, state.theta, z)[0])
+            return self._answer(state.targets, network.predict(self._network, state.theta, z)[0])
 
     def step(self, state: MLPState, batch: Batch) -> tuple[MLPState, Step]:
         """Answer one mini-batch, then learn it; where anything is not finite, nothing of the state changes.
 
         Targets are standardised with themselves counted in: the answer has been given, and so the first
-        mini-batch has a unit already.
+        mini-batch has a unit already. So are classes that are weighed by their counts.
         """
         x, y, weight = batch
-        features, targets = scaling.update(state.features, x), state.targets
+        features, targets, counts = scaling.update(state.features, x), state.targets, state.counts
         if targets is not None:
             targets = scaling.update(targets, y[:, None])
-            y = scaling.standardize(targets, y[:, None], TARGET_CLIP)[:, 0]
+            y = self._without_unit(targets, y[:, None])[:, 0]
+        if self.class_weight is not None:
+            counts, weight = self._weighed(counts, y, weight)
         z = scaling.standardize(state.features, x, self.clip)
-        output, loss, slope = network.gradient(self._network, state.theta, z, y, weight)
-        theta, optimizer = self._steps.update(state.optimizer, slope, state.theta)
-        step = Step(_in_unit(state.targets, output[0]), _finite(loss, slope, theta, features, targets))
-        return (MLPState(theta, optimizer, features, targets) if step.trained else state), step
+        output, loss, slope = self._gradient(state, z, y, weight)
+        theta, optimizer = self._moved(state, slope)
+        step = Step(self._answer(state.targets, output[0]), _finite(loss, slope, theta, features, targets))
+        if not step.trained:
+            return state, step
+        rows = None if state.rows is None else np.asarray(state.rows + len(y))
+        return MLPState(theta, optimizer, features, targets, rows, counts), step
+
+    def _gradient(self, state: MLPState, z: Array, y: Array, weight: Array | None) -> tuple[Any, Any, Any]:
+        """Give answers, losses and gradient; with dropout, the answers are those of the whole network."""
+        if not self.dropout:
+            return network.gradient(self._network, state.theta, z, y, weight)
+        assert state.rows is not None
+        kept = network.dropout(self._network, self.dropout, len(z), self.seed, int(state.rows))
+        _, loss, slope = network.gradient(self._network, state.theta, z, y, weight, kept)
+        return network.predict(self._network, state.theta, z), loss, slope
+
+    def _moved(self, state: MLPState, slope: Array) -> tuple[Array, Any]:
+        """Take the optimizer's step along the gradient, penalties added, then clipped."""
+        if not self._restrained:
+            return self._steps.update(state.optimizer, slope, state.theta)
+        if self.optimizer != "ftrl":
+            slope = self._penalised(slope, state.theta)
+        if self.clip_value is not None:
+            slope = optimizers.clipped_by_value(slope, self.clip_value)
+        if self.clip_norm is not None:
+            slope = optimizers.clipped_by_norm(slope, self.clip_norm)
+        if self._schedule is None or state.rows is None:
+            return self._steps.update(state.optimizer, slope, state.theta)
+        return self._steps.update(state.optimizer, slope, state.theta, self._schedule.factor(int(state.rows)))
+
+    @cached_property
+    def _restrained(self) -> bool:
+        """Whether a step is more than the optimizer's at its own rate; told once, since most are not."""
+        clips = self.clip_value is not None or self.clip_norm is not None
+        return self._schedule is not None or clips or self.l1 > 0 or self.l2 > 0
+
+    def _penalised(self, slope: Array, theta: Array) -> Array:
+        """Add the gradients of l1 * |theta| and of l2 / 2 * theta squared."""
+        spared, (_, parameters) = self._network.biases, theta.shape
+        if self.l1:
+            slope = slope + np.sign(theta) * optimizers.but(spared, self.l1, parameters, theta.dtype)
+        if self.l2:
+            slope = slope + theta * optimizers.but(spared, self.l2, parameters, theta.dtype)
+        return slope
+
+    def _weighed(self, counts: Array | None, y: Array, weight: Array | None) -> tuple[Any, Array]:
+        """Count classes y (rows,), and multiply the rows' weights with those of their classes."""
+        if counts is None:
+            of_class = self._fixed_weights
+        else:
+            counts = counts + np.bincount(y, minlength=len(counts))
+            balanced = self.class_weight == "balanced"
+            of_class = losses.balanced(counts) if balanced else losses.effective(counts, self.class_beta)
+        own = of_class.astype(np.float32)[y]
+        return counts, own if weight is None else own * weight
+
+    @cached_property
+    def _fixed_weights(self) -> Array:
+        assert isinstance(self.class_weight, tuple)
+        given = {(type(label), label): weight for label, weight in self.class_weight}
+        return np.array([given.get((type(label), label), 1.0) for label in self.classes or ()])
+
+    def _without_unit(self, targets: Scaling, y: Array) -> Array:
+        if isinstance(self._loss, losses.Poisson):
+            return y / _mean(targets)
+        return scaling.standardize(targets, y, TARGET_CLIP)
+
+    def _answer(self, targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn the network's output into the learner's: both classes, the targets' own unit, sorted."""
+        if targets is None:
+            logistic = isinstance(self._loss, losses.Logistic)
+            return np.concatenate([1 - output, output], axis=1) if logistic else output
+        if isinstance(self._loss, losses.Poisson):
+            return output * _mean(targets)
+        answer = scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
+        return losses.uncrossed(answer) if answer.shape[1] > 1 else answer
 
 
-def _in_unit(targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
-    if targets is None:
-        return output
-    return scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
+def _mean(targets: Scaling) -> NDArray[np.float32]:
+    """The mean of counts, the unit of a Poisson loss; 1 where all have been 0."""
+    return np.where(targets.mean > 0, targets.mean, 1).astype(np.float32)
+
+
+def _class_weight(given: Any, classes: tuple[Any, ...] | None) -> Any:
+    """Check class weights; a label may come as text, as a key must in TOML. Gives pairs, or a name."""
+    if classes is None:
+        raise ValueError(f"class_weight must be left out without classes; got {given!r}")
+    if isinstance(given, str):
+        checks.one_of("class_weight", given, ("balanced", "effective"))
+        return given
+    if not isinstance(given, (Mapping, tuple, list)):
+        raise ValueError(f"class_weight must map labels to weights, or be a name; got {given!r}")
+    pairs = []
+    for label, weight in given.items() if isinstance(given, Mapping) else given:
+        same = [c for c in classes if (type(c), c) == (type(label), label)] or [
+            c for c in classes if (str(c).lower() if isinstance(c, bool) else str(c)) == label
+        ]
+        if not same:
+            raise ValueError(f"class_weight must be for labels among {classes!r}; got {label!r}")
+        checks.between("class_weight", weight, 0, np.inf, low_in=True)
+        pairs.append((same[0], float(weight)))
+    return tuple(pairs)
 
 
 def _finite(loss: Any, slope: Any, theta: Any, features: Scaling, targets: Scaling | None) -> bool:

@@ -1,8 +1,9 @@
 """A stack of networks of one shape: flat parameters in, answers and gradients out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from streaming_nn.nn import checks, initializers
 from streaming_nn.nn.activations import ACTIVATIONS
-from streaming_nn.nn.losses import LOSSES
+from streaming_nn.nn.losses import LOSSES, Loss, Quantile
+from streaming_nn.nn.optimizers import Spans
 
 Array = NDArray[Any]
 
@@ -21,16 +23,16 @@ class Network:
 
     `layers` counts units from the inputs to the outputs. `initializer` None takes the one that fits: He's for
     the relu family, Glorot's for the others, and LeCun's for the last layer, for which
-    `output_initializer` takes precedence. `skip` adds a linear model of the inputs to the last sums, its
-    weights zero at first: the network need only learn what is not linear. Errors: ValueError for an unknown
-    name.
+    `output_initializer` takes precedence. `loss` is a name, or a loss with parameters of its own. `skip` adds
+    a linear model of the inputs to the last sums, its weights zero at first: the network need only learn what
+    is not linear. Errors: ValueError for an unknown name.
     """
 
     layers: tuple[int, ...]
     activation: str = "relu"
-    loss: str = "softmax"
+    loss: str | Loss = "softmax"
     initializer: str | float | None = None
-    bias: float = 0.0
+    bias_initializer: str | float = 0.0
     output_initializer: str | float | None = None
     skip: bool = False
 
@@ -40,12 +42,19 @@ class Network:
         for units in self.layers:
             checks.whole("a layer's size", units)
         checks.one_of("activation", self.activation, ACTIVATIONS)
-        checks.one_of("loss", self.loss, LOSSES)
+        if not hasattr(self.loss, "link"):
+            checks.one_of("loss", self.loss, LOSSES)
         if self.initializer is not None:
             initializers.check("initializer", self.initializer)
         if self.output_initializer is not None:
             initializers.check("output_initializer", self.output_initializer)
-        checks.between("bias", self.bias, -np.inf, np.inf)
+        initializers.check("bias_initializer", self.bias_initializer)
+        if isinstance(self._loss, Quantile) and self.layers[-1] != len(self._loss.quantiles):
+            raise ValueError(f"layers must end with an output for each quantile; got {self.layers!r}")
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
 
     @cached_property
     def places(self) -> tuple[tuple[int, int, int, int, int], ...]:
@@ -56,6 +65,11 @@ class Network:
             places.append((start, middle, middle + fan_out, fan_in, fan_out))
             start = middle + fan_out
         return tuple(places)
+
+    @property
+    def biases(self) -> Spans:
+        """From where to where the parameters are biases, layer by layer."""
+        return tuple((middle, end) for _, middle, end, _, _ in self.places)
 
 
 def size(network: Network) -> int:
@@ -68,7 +82,7 @@ def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> 
     theta = np.empty((members, size(network)), np.float32)
     for layer, (W, b) in enumerate(views(network, theta)):
         W[:] = initializers.draw(_initializer(network, layer), rng, W.shape)
-        b[:] = network.bias
+        b[:] = initializers.draw(network.bias_initializer, rng, b.shape, W.shape[1:])
     skip_view(network, theta)[:] = 0
     return theta
 
@@ -112,34 +126,42 @@ def predict(network: Network, theta: Array, x: Array) -> Array:
     z += b
     if network.skip:
         z += np.matmul(inputs, skip_view(network, theta))
-    return LOSSES[network.loss].link(z)
+    return network._loss.link(z)
 
 
 def gradient(
-    network: Network, theta: Array, x: Array, y: Array, weight: Array | None = None
+    network: Network,
+    theta: Array,
+    x: Array,
+    y: Array,
+    weight: Array | None = None,
+    kept: Sequence[Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Answer rows and differentiate their mean loss, in one forward and one backward pass.
 
     x (rows, inputs), y (rows,) and weight (rows,) are shared by the members, or have their own axis of
-    members in front. A row's loss counts `weight` times; the mean is over rows, so that a heavy row alone in
-    its mini-batch stays heavy. Gives output (members, rows, outputs), loss (members, rows) without weight,
-    and the gradient (members, parameters); all of theta's dtype.
+    members in front; the loss says what y is. A row's loss counts `weight` times; the mean is over rows, so
+    that a heavy row alone in its mini-batch stays heavy. `kept` has, for each hidden layer, what its units
+    are multiplied with (rows, units): see `dropout`. Gives output (members, rows, outputs), loss (members,
+    rows) without weight, and the gradient (members, parameters); all of theta's dtype.
     """
     activation = ACTIVATIONS[network.activation]
     layers = views(network, theta)
-    inputs, kept = [x], []
-    for W, b in layers[:-1]:
+    inputs, memory = [x], []
+    for layer, (W, b) in enumerate(layers[:-1]):
         z = np.matmul(x, W)
         z += b
-        x, keep = activation.forward(z)
+        x, remembered = activation.forward(z)
+        if kept is not None:
+            x = x * kept[layer]
         inputs.append(x)
-        kept.append(keep)
+        memory.append(remembered)
     z = np.matmul(x, layers[-1][0])
     z += layers[-1][1]
     if network.skip:
         z += np.matmul(inputs[0], skip_view(network, theta))
-    output = LOSSES[network.loss].link(z)
-    loss, delta = LOSSES[network.loss].loss(output, y)
+    output = network._loss.link(z)
+    loss, delta = network._loss.loss(output, y)
     _average(delta, weight)
     slope = np.empty_like(theta)
     slopes = views(network, slope)
@@ -149,8 +171,25 @@ def gradient(
         _outer(inputs[layer], delta, *slopes[layer])
         if layer:
             delta = np.matmul(delta, layers[layer][0].swapaxes(-1, -2))
-            activation.backward(delta, kept[layer - 1])
+            if kept is not None:
+                delta *= kept[layer - 1]
+            activation.backward(delta, memory[layer - 1])
     return output, loss, slope
+
+
+def dropout(network: Network, p: float, rows: int, seed: int, count: int) -> list[Array]:
+    """Draw what each hidden layer's units (rows, units) are multiplied with: 0 with probability p.
+
+    The others have 1 / (1 - p), so that predicting needs no scaling: inverted dropout (Srivastava et al.
+    2014, section 10). The draw follows from seed and count alone, since the generator counts (Salmon et al.
+    2011): each step has a count of its own.
+    """
+    sizes = [rows * units for units in network.layers[1:-1]]
+    bits = np.random.Philox(key=seed % 2**128, counter=np.array([0, count, 0, 0], np.uint64))
+    drawn = bits.random_raw(-(-sum(sizes) // 2)).view(np.uint32)
+    kept = (drawn >= np.uint32(p * 2**32)) * np.float32(1 / (1 - p))
+    ends = accumulate(sizes)
+    return [kept[end - size : end].reshape(rows, -1) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _outer(x: Array, delta: Array, W: Array, b: Array) -> None:

@@ -1,7 +1,7 @@
 """Optimizers: pure steps on a flat vector of parameters, or on a stack of such vectors."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ Memory = TypeVar("Memory", bound=tuple[Any, ...])
 QUIET = 1e-18  # added to a gradient: moments that fade to subnormal numbers slow many CPUs down
 
 Rate = float | tuple[float, ...]  # one for all members, or one each
+Spans = tuple[tuple[int, int], ...]  # parameters, from and to (not included)
 
 
 class Optimizer(Protocol[Memory]):
@@ -22,17 +23,70 @@ class Optimizer(Protocol[Memory]):
     def init(self, theta: Array) -> Memory:
         """Return the state before the first step."""
 
-    def update(self, state: Memory, gradient: Array, theta: Array) -> tuple[Array, Memory]:
-        """Take one step: new theta (members, parameters) and new state; what came in is not changed."""
+    def update(
+        self, state: Memory, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, Memory]:
+        """Take one step at `factor` times the rate: new theta (members, parameters) and new state.
+
+        What came in is not changed.
+        """
 
 
-def _check_rate(rate: Rate) -> None:
-    for each in rate if isinstance(rate, tuple) else (rate,):
-        checks.between("learning_rate", each, 0, np.inf)
+def clipped_by_value(gradient: Array, most: float) -> Array:
+    """Bound each part of a gradient to [-most, most]."""
+    return np.clip(gradient, -most, most)
 
 
-def _rate_array(rate: Rate) -> Any:
-    return np.array(rate, np.float32)[:, None] if isinstance(rate, tuple) else rate
+def clipped_by_norm(gradient: Array, most: float) -> Array:
+    """Shorten each member's gradient to length `most`, where it is longer (Pascanu et al. 2013, algorithm 1).
+
+    The members are the rows. Where a square is past what the dtype holds, the gradient becomes 0.
+    """
+    length = np.sqrt(np.einsum("ij,ij->i", gradient, gradient))[:, None]
+    shorter: Array = gradient * (most / np.maximum(length, most))
+    return shorter
+
+
+@lru_cache(32)
+def but(spared: Spans, value: float, parameters: int, dtype: Any) -> Array:
+    """Give (parameters,) of `value`, but for 0 where `spared`; read-only."""
+    values = np.full(parameters, value, dtype)
+    for start, end in spared:
+        values[start:end] = 0
+    values.flags.writeable = False
+    return values
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """What every optimizer has: a rate, and weight decay apart from the gradient.
+
+    `weight_decay` times the rate is taken off every parameter at each step (Loshchilov & Hutter 2019,
+    algorithms 1 and 2), but for those in `spared`, such as biases.
+    """
+
+    learning_rate: Rate = 0.05
+    weight_decay: float = field(default=0.0, kw_only=True)
+    spared: Spans = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        for each in self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,):
+            checks.between("learning_rate", each, 0, np.inf)
+        checks.between("weight_decay", self.weight_decay, 0, np.inf, low_in=True)
+
+    @cached_property
+    def _rate(self) -> Any:
+        rate = self.learning_rate
+        return np.array(rate, np.float32)[:, None] if isinstance(rate, tuple) else rate
+
+    def _scaled(self, factor: float) -> Any:
+        return self._rate if factor == 1 else self._rate * factor
+
+    def _less(self, theta: Array, step: Array, rate: Any) -> Array:
+        """Give theta - step, less what decays; overwrites step."""
+        if self.weight_decay:
+            step += theta * (rate * but(self.spared, self.weight_decay, theta.shape[1], theta.dtype))
+        return np.subtract(theta, step, out=step)
 
 
 class SGDState(NamedTuple):
@@ -40,26 +94,127 @@ class SGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(_Descent):
     """Stochastic gradient descent: theta - learning_rate * gradient (Robbins & Monro 1951)."""
-
-    learning_rate: Rate = 0.05
-
-    def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
-
-    @cached_property
-    def _rate(self) -> Any:
-        return _rate_array(self.learning_rate)
 
     def init(self, theta: Array) -> SGDState:
         """Return the empty state."""
         return SGDState()
 
-    def update(self, state: SGDState, gradient: Array, theta: Array) -> tuple[Array, SGDState]:
+    def update(
+        self, state: SGDState, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, SGDState]:
         """Take one step."""
-        step = gradient * self._rate
-        return np.subtract(theta, step, out=step), state
+        rate = self._scaled(factor)
+        return self._less(theta, gradient * rate, rate), state
+
+
+class Velocity(NamedTuple):
+    """Where the parameters are going."""
+
+    velocity: Array  # (members, parameters)
+
+
+@dataclass(frozen=True)
+class Momentum(_Descent):
+    """The heavy ball (Polyak 1964): each step goes on with `momentum` times the one before."""
+
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.between("momentum", self.momentum, 0, 1, low_in=True)
+
+    def init(self, theta: Array) -> Velocity:
+        """Return a velocity of zero."""
+        return Velocity(np.zeros_like(theta))
+
+    def update(
+        self, state: Velocity, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, Velocity]:
+        """Take one step."""
+        rate = self._scaled(factor)
+        velocity = self._velocity(state, gradient, rate)
+        return self._less(theta, np.negative(velocity), rate), Velocity(velocity)
+
+    def _velocity(self, state: Velocity, gradient: Array, rate: Any) -> Array:
+        velocity: Array = state.velocity * self.momentum
+        velocity -= (gradient + QUIET) * rate
+        return velocity
+
+
+@dataclass(frozen=True)
+class Nesterov(Momentum):
+    """Nesterov's momentum as in Sutskever et al. 2013, equations 3 and 4.
+
+    Theta is the point that the velocity will have led to, where the gradient is taken: so it is the gradient
+    of the answer that was given.
+    """
+
+    def update(
+        self, state: Velocity, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, Velocity]:
+        """Take one step."""
+        rate = self._scaled(factor)
+        velocity = self._velocity(state, gradient, rate)
+        step = gradient * rate
+        step -= velocity * self.momentum
+        return self._less(theta, step, rate), Velocity(velocity)
+
+
+class SquaresState(NamedTuple):
+    """Squares of the gradients so far."""
+
+    v: Array  # (members, parameters)
+
+
+@dataclass(frozen=True)
+class Adagrad(_Descent):
+    """Adagrad (Duchi et al. 2011, figure 1, diagonal): rates fall with the gradients' squares."""
+
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.between("epsilon", self.epsilon, 0, np.inf)
+
+    def init(self, theta: Array) -> SquaresState:
+        """Return squares of zero."""
+        return SquaresState(np.zeros_like(theta))
+
+    def update(
+        self, state: SquaresState, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, SquaresState]:
+        """Take one step."""
+        v = self._squares(state.v, gradient)
+        rate = self._scaled(factor)
+        step: Array = gradient / (np.sqrt(v) + self.epsilon)
+        step *= rate
+        return self._less(theta, step, rate), SquaresState(v)
+
+    def _squares(self, v: Array, gradient: Array) -> Array:
+        squares = gradient * gradient
+        squares += v
+        return squares
+
+
+@dataclass(frozen=True)
+class RMSProp(Adagrad):
+    """RMSProp (Tieleman & Hinton 2012, lecture 6.5): as Adagrad, with squares that fade by `rho` a step."""
+
+    learning_rate: Rate = 0.001
+    rho: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.between("rho", self.rho, 0, 1, low_in=True)
+
+    def _squares(self, v: Array, gradient: Array) -> Array:
+        squares: Array = gradient + QUIET
+        squares *= squares
+        squares *= 1 - self.rho
+        squares += v * self.rho
+        return squares
 
 
 class AdamState(NamedTuple):
@@ -72,7 +227,7 @@ class AdamState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(_Descent):
     """Adam (Kingma & Ba 2015, algorithm 1)."""
 
     learning_rate: Rate = 0.001
@@ -81,21 +236,19 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        super().__post_init__()
         checks.between("beta1", self.beta1, 0, 1, low_in=True)
         checks.between("beta2", self.beta2, 0, 1, low_in=True)
         checks.between("epsilon", self.epsilon, 0, np.inf)
-
-    @cached_property
-    def _rate(self) -> Any:
-        return _rate_array(self.learning_rate)
 
     def init(self, theta: Array) -> AdamState:
         """Return moments of zero."""
         one = np.ones((len(theta), 1))
         return AdamState(one, one, np.zeros_like(theta), np.zeros_like(theta))
 
-    def update(self, state: AdamState, gradient: Array, theta: Array) -> tuple[Array, AdamState]:
+    def update(
+        self, state: AdamState, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, AdamState]:
         """Take one step; the bias corrections are folded into rate and epsilon (section 2, last lines)."""
         power1, power2 = state.power1 * self.beta1, state.power2 * self.beta2
         gradient = gradient + QUIET
@@ -103,15 +256,104 @@ class Adam:
         v = state.v * self.beta2
         step = gradient * (1 - self.beta1)
         m += step
+        ahead = self._ahead(m, step, power1)
         gradient *= gradient
         gradient *= 1 - self.beta2
         v += gradient
         root = np.sqrt(1 - power2)
         np.sqrt(v, out=step)
         step += (self.epsilon * root).astype(theta.dtype)
-        np.divide(m, step, out=step)
-        step *= (self._rate * root / (1 - power1)).astype(theta.dtype)
-        return np.subtract(theta, step, out=step), AdamState(power1, power2, m, v)
+        np.divide(ahead, step, out=step)
+        rate = self._scaled(factor)
+        step *= (rate * root / (1 - power1)).astype(theta.dtype)
+        return self._less(theta, step, rate), AdamState(power1, power2, m, v)
+
+    def _ahead(self, m: Array, fresh: Array, power1: Array) -> Array:
+        """Give the moment to step along; `fresh` is what the gradient has just added to it."""
+        return m
 
 
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with weight decay of its own (Loshchilov & Hutter 2019, algorithm 2, with lambda times alpha)."""
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Nadam(Adam):
+    """Adam with Nesterov's momentum (Dozat 2016), its mu the constant beta1."""
+
+    def _ahead(self, m: Array, fresh: Array, power1: Array) -> Array:
+        later = self.beta1 * (1 - power1) / (1 - power1 * self.beta1)
+        ahead: Array = m * later.astype(m.dtype) + fresh
+        return ahead
+
+
+class FTRLState(NamedTuple):
+    """What the parameters follow from."""
+
+    z: Array  # (members, parameters) gradients' sum, less what they have moved already
+    n: Array  # (members, parameters) sum of their squares
+
+
+@dataclass(frozen=True)
+class FTRL(_Descent):
+    """FTRL-proximal (McMahan et al. 2013, algorithm 1), `learning_rate` its alpha.
+
+    `l1` and `l2` are lambda 1 and 2, and leave what is in `spared` alone. z begins where the first
+    parameters follow from it; at 0 where they are. The rates fall by their own rule, so that no factor but 1
+    fits: ValueError.
+    """
+
+    learning_rate: Rate = 0.1
+    beta: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.between("beta", self.beta, 0, np.inf)
+        checks.between("l1", self.l1, 0, np.inf, low_in=True)
+        checks.between("l2", self.l2, 0, np.inf, low_in=True)
+        if self.weight_decay:
+            raise ValueError(f"weight_decay must be 0 with 'ftrl', which has l2; got {self.weight_decay!r}")
+
+    def init(self, theta: Array) -> FTRLState:
+        """Return the z from which theta follows, and squares of zero."""
+        l1, l2 = self._lambdas(theta)
+        z = -theta * (self.beta / self._rate + l2) - np.sign(theta) * l1
+        return FTRLState(z, np.zeros_like(theta))
+
+    def update(
+        self, state: FTRLState, gradient: Array, theta: Array, factor: float = 1.0
+    ) -> tuple[Array, FTRLState]:
+        """Take one step."""
+        if factor != 1:
+            raise ValueError(f"factor must be 1 with 'ftrl', which has rates of its own; got {factor!r}")
+        l1, l2 = self._lambdas(theta)
+        n = state.n + gradient * gradient
+        root = np.sqrt(n)
+        sigma = (root - np.sqrt(state.n)) / self._rate
+        z = state.z + gradient - sigma * theta
+        strength = (self.beta + root) / self._rate + l2
+        new = np.sign(z) * np.maximum(np.abs(z) - l1, 0) / -strength
+        return new, FTRLState(z, n)
+
+    def _lambdas(self, theta: Array) -> tuple[Array, Array]:
+        _, parameters = theta.shape
+        l1 = but(self.spared, self.l1, parameters, theta.dtype)
+        return l1, but(self.spared, self.l2, parameters, theta.dtype)
+
+
+OPTIMIZERS: dict[str, type[Any]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": Adagrad,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": Nadam,
+    "ftrl": FTRL,
+}

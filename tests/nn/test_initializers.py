@@ -31,6 +31,18 @@ def test_orthogonal_has_orthonormal_rows_or_columns(shape: tuple[int, int, int])
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(6), (2, 6, 6)), atol=1e-12)
 
 
+@pytest.mark.parametrize("name", VARIANCE)
+def test_biases_have_the_spread_of_their_layer(name: str) -> None:
+    b = initializers.draw(name, np.random.default_rng(1), (50, 1, 300), (200, 300))
+    assert b.shape == (50, 1, 300)
+    assert b.var() == pytest.approx(VARIANCE[name], rel=0.05)
+
+
+def test_orthogonal_biases_are_a_unit_vector() -> None:
+    b = initializers.draw("orthogonal", np.random.default_rng(1), (2, 1, 9), (5, 9))
+    np.testing.assert_allclose((b * b).sum(axis=(1, 2)), 1, rtol=1e-12)
+
+
 def test_constants() -> None:
     assert initializers.draw("zeros", np.random.default_rng(0), (1, 2, 3)).tolist() == [[[0] * 3] * 2]
     assert initializers.draw(0.5, np.random.default_rng(0), (1, 2, 3)).tolist() == [[[0.5] * 3] * 2]

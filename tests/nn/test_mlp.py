@@ -101,7 +101,7 @@ def test_probabilities_sum_to_one() -> None:
         ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
         ({"hidden": (64, 0)}, "^hidden must be a whole number >= 1; got 0$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
-        ({"optimizer": "adm"}, "^optimizer must be one of 'sgd', 'adam'; got 'adm'$"),
+        ({"optimizer": "adm"}, "^optimizer must be one of 'sgd', .*; got 'adm'$"),
         ({"learning_rate": 0}, r"^learning_rate must be a number in \(0, inf\); got 0$"),
         ({"mini_batch": 0}, "^mini_batch must be a whole number >= 1; got 0$"),
         ({"clip": -1.0}, r"^clip must be a number in \(0, inf\); got -1.0$"),

@@ -1,12 +1,17 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streaming_nn.nn import network
 from streaming_nn.nn.activations import ACTIVATIONS
-from streaming_nn.nn.losses import LOSSES
+from streaming_nn.nn.losses import LOSSES, Huber, Logistic, Loss, Quantile, Softmax
 from streaming_nn.nn.network import Network
 
 MEMBERS, ROWS = 3, 5
+ALL_LOSSES: list[str | Loss] = [*LOSSES, Softmax(2.0), Logistic(0.5), Huber(0.1), Quantile((0.2, 0.7))]
 
 
 def problem(net: Network, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -15,23 +20,41 @@ def problem(net: Network, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nda
     theta = network.initialize(net, rng, MEMBERS).astype(np.float64)
     theta += rng.normal(size=theta.shape) * 0.1  # biases too
     x = rng.normal(size=(ROWS, net.layers[0]))
-    y = rng.integers(0, net.layers[-1], ROWS) if net.loss == "softmax" else rng.normal(size=ROWS)
-    return theta, x, y, rng.uniform(0.5, 2, ROWS)
+    return theta, x, truth(net, rng), rng.uniform(0.5, 2, ROWS)
+
+
+def truth(net: Network, rng: np.random.Generator) -> np.ndarray:
+    """Give y (rows,): a class, 0 or 1, a count, or a number."""
+    if isinstance(net._loss, (Softmax, Logistic)):
+        return rng.integers(0, max(2, net.layers[-1]), ROWS)
+    return rng.poisson(2, ROWS) if net.loss == "poisson" else rng.normal(size=ROWS)
 
 
 def shape(
-    loss: str, activation: str = "tanh", hidden: tuple[int, ...] = (6, 5), skip: bool = False
+    loss: str | Loss, activation: str = "tanh", hidden: tuple[int, ...] = (6, 5), skip: bool = False
 ) -> Network:
-    return Network((4, *hidden, 3 if loss == "softmax" else 1), activation, loss, skip=skip)
+    made = LOSSES[loss]() if isinstance(loss, str) else loss
+    outputs = len(made.quantiles) if isinstance(made, Quantile) else 3 if isinstance(made, Softmax) else 1
+    return Network((4, *hidden, outputs), activation, loss, skip=skip)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+def differences(net: Network, theta: np.ndarray, mean_loss: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Give the gradient of each member's mean loss by finite differences."""
+    slope, step = np.empty_like(theta), 1e-6
+    for i in range(network.size(net)):
+        away = np.zeros_like(theta)
+        away[:, i] = step
+        slope[:, i] = (mean_loss(theta + away) - mean_loss(theta - away)) / (2 * step)
+    return slope
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
+@pytest.mark.parametrize("hidden", [(), (6,), (5, 4, 3)])
 @pytest.mark.parametrize("rows", [1, ROWS])
 @pytest.mark.parametrize("skip", [False, True])
 def test_gradient_is_that_of_finite_differences(
-    loss: str, activation: str, hidden: tuple[int, ...], rows: int, skip: bool
+    loss: str | Loss, activation: str, hidden: tuple[int, ...], rows: int, skip: bool
 ) -> None:
     net = shape(loss, activation, hidden, skip)
     theta, x, y, weight = problem(net)
@@ -40,17 +63,73 @@ def test_gradient_is_that_of_finite_differences(
     def mean_loss(at: np.ndarray) -> np.ndarray:
         return (network.gradient(net, at, x, y)[1] * weight).mean(axis=1)
 
-    slope = network.gradient(net, theta, x, y, weight)[2]
-    expected, step = np.empty_like(slope), 1e-6
-    for i in range(network.size(net)):
-        away = np.zeros_like(theta)
-        away[:, i] = step
-        expected[:, i] = (mean_loss(theta + away) - mean_loss(theta - away)) / (2 * step)
-    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-7)
+    slope, expected = network.gradient(net, theta, x, y, weight)[2], differences(net, theta, mean_loss)
+    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-7 * max(1, np.abs(slope).max()))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_members_do_not_touch_each_other(loss: str) -> None:
+@pytest.mark.parametrize(
+    "loss", ["squared", "absolute", "huber", "poisson", "logistic", Logistic(2.0)], ids=str
+)
+def test_several_outputs_have_a_truth_each(loss: str | Loss) -> None:
+    """Among them are labels that may hold together: the logistic loss of 0 or 1 for each."""
+    net, rng = Network((4, 6, 3), "tanh", loss), np.random.default_rng(0)
+    theta, x, _, weight = problem(net)
+    y = rng.integers(0, 2, (ROWS, 3))
+    _, losses, slope = network.gradient(net, theta, x, y, weight)
+    assert losses.shape == (MEMBERS, ROWS)
+
+    def mean_loss(at: np.ndarray) -> np.ndarray:
+        return (network.gradient(net, at, x, y)[1] * weight).mean(axis=1)
+
+    np.testing.assert_allclose(slope, differences(net, theta, mean_loss), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dropout_has_the_gradient_of_the_network_that_is_left(activation: str) -> None:
+    net = Network((4, 6, 5, 3), activation, skip=True)
+    theta, x, y, weight = problem(net)
+    kept = network.dropout(net, 0.4, ROWS, seed=1, count=7)
+
+    def mean_loss(at: np.ndarray) -> np.ndarray:
+        return (network.gradient(net, at, x, y, None, kept)[1] * weight).mean(axis=1)
+
+    slope = network.gradient(net, theta, x, y, weight, kept)[2]
+    np.testing.assert_allclose(slope, differences(net, theta, mean_loss), rtol=1e-5, atol=1e-7)
+
+
+def test_dropping_nothing_changes_no_bit() -> None:
+    net = Network((4, 6, 5, 3))
+    theta, x, y, weight = problem(net)
+    kept = network.dropout(net, 0.0, ROWS, seed=1, count=7)
+    plain, dropped = (network.gradient(net, theta, x, y, weight, k) for k in (None, kept))
+    assert [part.tobytes() for part in plain] == [part.tobytes() for part in dropped]
+
+
+def test_dropout_drops_its_part_and_keeps_the_mean() -> None:
+    net = Network((4, 301, 100, 3))
+    first, second = network.dropout(net, 0.3, 99, seed=1, count=7)
+    assert (first.shape, second.shape) == ((99, 301), (99, 100))
+    for kept in (first, second):
+        assert kept.dtype == np.float32
+        assert np.unique(kept).tolist() == [0, np.float32(1 / 0.7)]
+        assert kept.mean() == pytest.approx(1, abs=0.02)
+        assert np.abs(kept.mean(axis=0) - 1).max() < 0.35  # 5 deviations: no unit always, no row always
+        assert np.abs(kept.mean(axis=1) - 1).max() < 0.35
+
+
+@given(seed=st.integers(0, 2**130), count=st.integers(0, 2**62), rows=st.integers(1, 40))
+def test_dropout_follows_from_seed_and_count(seed: int, count: int, rows: int) -> None:
+    net = Network((4, 33, 30, 3))
+
+    def drawn(seed: int, count: int) -> bytes:
+        return b"".join(part.tobytes() for part in network.dropout(net, 0.5, rows, seed, count))
+
+    assert drawn(seed, count) == drawn(seed, count)
+    assert len({drawn(seed, count), drawn(seed + 1, count), drawn(seed, count + 1)}) == 3
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=str)
+def test_members_do_not_touch_each_other(loss: str | Loss) -> None:
     net = shape(loss)
     theta, x, y, weight = problem(net)
     together = network.gradient(net, theta, x, y, weight)
@@ -60,8 +139,8 @@ def test_members_do_not_touch_each_other(loss: str) -> None:
             np.testing.assert_allclose(stacked[i], one[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_members_may_have_rows_of_their_own(loss: str) -> None:
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=str)
+def test_members_may_have_rows_of_their_own(loss: str | Loss) -> None:
     net = shape(loss)
     theta, x, y, _ = problem(net)
     own_x, own_y = np.stack([x, x[::-1], 2 * x]), np.stack([y, y[::-1], y])
@@ -150,7 +229,7 @@ def test_views_cover_the_vector_and_are_no_copies() -> None:
 
 
 def test_first_weights_follow_the_seed_and_the_activation() -> None:
-    net = Network((400, 300, 200, 10), "relu", bias=0.1)
+    net = Network((400, 300, 200, 10), "relu", bias_initializer=0.1)
     theta = network.initialize(net, np.random.default_rng(3), 2)
     assert theta.dtype == np.float32
     assert theta.tobytes() == network.initialize(net, np.random.default_rng(3), 2).tobytes()
@@ -164,6 +243,24 @@ def test_first_weights_follow_the_seed_and_the_activation() -> None:
     assert V.var() == pytest.approx(2 / 700, rel=0.02)
 
 
+def test_biases_may_be_drawn_with_their_layers_spread() -> None:
+    net = Network((400, 300, 200, 10), bias_initializer="glorot_normal")
+    (_, b), (_, c), _ = network.views(net, network.initialize(net, np.random.default_rng(3), 50))
+    assert b.var() == pytest.approx(2 / 700, rel=0.05)
+    assert c.var() == pytest.approx(2 / 500, rel=0.05)
+
+
+def test_biases_are_where_they_are_told_to_be() -> None:
+    net = Network((4, 6, 3), skip=True)
+    theta = np.zeros((1, network.size(net)))
+    for start, end in net.biases:
+        theta[:, start:end] = 1
+    for W, b in network.views(net, theta):
+        assert not W.any()
+        assert b.all()
+    assert not network.skip_view(net, theta).any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -173,7 +270,8 @@ def test_first_weights_follow_the_seed_and_the_activation() -> None:
         ({"loss": "hinge"}, "^loss must be one of 'softmax', .*; got 'hinge'$"),
         ({"initializer": "he"}, "^initializer must be one of .*; got 'he'$"),
         ({"output_initializer": "he"}, "^output_initializer must be one of .*; got 'he'$"),
-        ({"bias": float("inf")}, "^bias must be a number in .*; got inf$"),
+        ({"bias_initializer": float("inf")}, "^bias_initializer must be a number in .*; got inf$"),
+        ({"loss": "quantile"}, r"^layers must end with an output for each quantile; got \(3, 2\)$"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, object], message: str) -> None:
