@@ -244,7 +244,7 @@ def balanced(counts: Array) -> Array:
 
 
 def effective(counts: Array, beta: float) -> Array:
-    """Weigh classes by the inverse of their effective number of rows (Cui et al. 2019, equation 2).
+    """Weigh classes by the inverse of their effective number of rows (Cui et al. 2019, proposition 1).
 
     The weights of the classes seen are 1 in the mean; the others' are 1.
     """

@@ -301,9 +301,9 @@ class FTRLState(NamedTuple):
 class FTRL(_Descent):
     """FTRL-proximal (McMahan et al. 2013, algorithm 1), `learning_rate` its alpha.
 
-    `l1` and `l2` are lambda 1 and 2, and leave what is in `spared` alone. z begins where the first
-    parameters follow from it; at 0 where they are. The rates fall by their own rule, so that no factor but 1
-    fits: ValueError.
+    `l1` and `l2` are lambda 1 and 2, and leave what is in `spared` alone. What beta pulls to is the first
+    parameters, where the algorithm has 0: a network can't begin there. The rates fall by their own rule, so
+    that no factor but 1 fits: ValueError.
     """
 
     learning_rate: Rate = 0.1
@@ -320,10 +320,8 @@ class FTRL(_Descent):
             raise ValueError(f"weight_decay must be 0 with 'ftrl', which has l2; got {self.weight_decay!r}")
 
     def init(self, theta: Array) -> FTRLState:
-        """Return the z from which theta follows, and squares of zero."""
-        l1, l2 = self._lambdas(theta)
-        z = -theta * (self.beta / self._rate + l2) - np.sign(theta) * l1
-        return FTRLState(z, np.zeros_like(theta))
+        """Return the z from which theta follows without lambdas, and squares of zero."""
+        return FTRLState(-theta * (self.beta / self._rate), np.zeros_like(theta))
 
     def update(
         self, state: FTRLState, gradient: Array, theta: Array, factor: float = 1.0

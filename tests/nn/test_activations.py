@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, log_expit
 
 from streaming_nn.nn.activations import ACTIVATIONS
 
@@ -31,6 +34,24 @@ def test_backward_is_the_derivative(name: str) -> None:
 def test_values(name: str, at_minus_1: float, at_2: float) -> None:
     h, _ = ACTIVATIONS[name].forward(np.array([-1.0, 2.0]))
     np.testing.assert_allclose(h, [at_minus_1, at_2], rtol=1e-6)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=8))
+def test_formulas(values: list[float]) -> None:
+    z = np.array(values)
+    expected = {
+        "identity": z,
+        "sigmoid": expit(z),
+        "tanh": np.tanh(z),
+        "relu": np.where(z > 0, z, 0),
+        "leaky_relu": np.where(z > 0, z, 0.01 * z),
+        "elu": np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+        "gelu": z * expit(2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)),  # (1 + tanh(u)) / 2 is expit(2 u)
+        "softplus": -log_expit(-z),
+    }
+    assert expected.keys() == ACTIVATIONS.keys()
+    for name, h in expected.items():
+        np.testing.assert_allclose(ACTIVATIONS[name].forward(z.copy())[0], h, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -17,6 +17,16 @@ from streaming_nn.nn.portfolio import Portfolio
         MLP(inputs=3, hidden=(), initializer=0.1),
         MLP(inputs=64, classes=(0, 1, 2), hidden=(8, 8), optimizer="sgd", learning_rate=0.05, mini_batch=1),
         MLP(inputs=2, classes=tuple(np.array(["no", "yes"])), initializer="orthogonal", seed=7, fading=0.99),
+        MLP(
+            inputs=3, loss="quantile", quantiles=(0.1, 0.9), schedule="cosine", schedule_growth=1.0, warmup=9
+        ),
+        MLP(
+            inputs=3, loss="huber", huber_delta=2.0, optimizer="ftrl", beta=2.0, l1=0.1, bias_initializer=0.1
+        ),
+        MLP(inputs=3, classes=("a", 1, True), class_weight={True: 2.0, "a": 0.5}, focal_gamma=1.0),
+        MLP(
+            inputs=3, classes=(0, 1), class_weight="effective", dropout=0.2, optimizer="adamw", clip_norm=1.0
+        ),
         Portfolio(inputs=3),
         Portfolio(inputs=2, classes=(0, 1), follow=(0.1,), replay=((0.01, 2), (0.003, 1)), buffer_rows=50),
     ],

@@ -191,7 +191,7 @@ def test_class_weights_from_counts(counts: list[int]) -> None:
     y = np.repeat(np.flatnonzero(seen), np.minimum(n[seen], 50).astype(int))
     theirs = compute_class_weight("balanced", classes=np.unique(y), y=y)
     np.testing.assert_allclose(losses.balanced(np.bincount(y, minlength=len(n)))[seen], theirs)
-    expected = (1 - 0.999) / (1 - 0.999 ** n[seen])  # equation 2, then the sum that section 4 asks for
+    expected = (1 - 0.999) / (1 - 0.999 ** n[seen])  # proposition 1; their sum is that of no weights
     np.testing.assert_allclose(effective[seen], expected * seen.sum() / expected.sum(), rtol=1e-9)
 
 

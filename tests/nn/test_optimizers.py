@@ -56,7 +56,7 @@ def test_adam_follows_algorithm_1() -> None:
 def test_momentum_is_the_heavy_ball() -> None:
     before = theta = np.ones((1, PARAMETERS))
     for g in gradients():
-        before, theta = theta, theta - 0.1 * g + 0.8 * (theta - before)  # Polyak 1964, equation 9
+        before, theta = theta, theta - 0.1 * g + 0.8 * (theta - before)  # as Polyak 1964 writes it
     np.testing.assert_allclose(descend(Momentum(0.1, 0.8), gradients()), theta, rtol=1e-12)
 
 
@@ -115,11 +115,14 @@ def test_ftrl_follows_algorithm_1() -> None:
     assert zeros > 0
 
 
-def test_ftrl_goes_on_from_the_first_parameters() -> None:
-    optimizer = FTRL(0.1, 1.0, 0.4, 0.2)
+def test_ftrl_begins_at_the_first_parameters_and_shrinks_them_by_its_lambdas() -> None:
     theta = np.random.default_rng(1).normal(size=(2, PARAMETERS))
-    same, _ = optimizer.update(optimizer.init(theta), np.zeros_like(theta), theta)
-    np.testing.assert_allclose(same, theta, rtol=1e-12)
+    for optimizer in (FTRL(0.1, 0.7), FTRL(0.1, 0.7, 3.0, 2.0)):
+        first, _ = optimizer.update(optimizer.init(theta), np.zeros_like(theta), theta)
+        # the least of beta / alpha / 2 (w - theta)**2 + l1 |w| + l2 / 2 w**2
+        shrunk = np.sign(theta) * np.maximum(np.abs(theta) * 7 - optimizer.l1, 0) / (7 + optimizer.l2)
+        np.testing.assert_allclose(first, shrunk, rtol=1e-12)
+    assert 0 < (first == 0).sum() < theta.size
 
 
 def test_ftrl_spares_biases_its_lambdas() -> None:
