@@ -27,6 +27,7 @@ def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
     given = dict(options)
     name = given.pop("learner", "mlp" if "optimizer" in given else "portfolio")
     checks.one_of("learner", name, LEARNERS)
+    _check_owner(name, given)
     checks.known(f"options of {name!r}", given, [field.name for field in fields(LEARNERS[name])])
     if "inputs" not in given:
         raise ValueError(
@@ -34,3 +35,12 @@ def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return LEARNERS[name](**values)
+
+
+def _check_owner(name: str, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that only another learner has, and name that one."""
+    owners = {other: {field.name for field in fields(kind)} for other, kind in LEARNERS.items()}
+    for option in given:
+        others = [other for other, options in owners.items() if option in options]
+        if others and name not in others:
+            raise ValueError(f"option {option!r} must come with learner {others[0]!r}; got {name!r}")

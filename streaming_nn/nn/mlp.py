@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks, losses, network, optimizers, scaling
+from streaming_nn.nn import checks, losses, merge, network, optimizers, scaling
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.losses import LOSSES, Loss
 from streaming_nn.nn.network import Network
@@ -234,6 +234,40 @@ class MLP:
         rows = None if state.rows is None else np.asarray(state.rows + len(y))
         return MLPState(theta, optimizer, features, targets, rows, counts), step
 
+    def merge(self, start: MLPState, parts: Sequence[MLPState], rows: Sequence[int]) -> MLPState:
+        """Combine what tasks have learned from `start`; docs/averaged.md has the rule of each field."""
+        share = merge.shares(rows)
+        theta = merge.average([part.theta for part in parts], share)
+        optimizer = merge.averaged([part.optimizer for part in parts], share)
+        if self.optimizer == "ftrl":  # its parameters follow from its state: a step along no gradient
+            theta, optimizer = self._steps.update(optimizer, np.zeros_like(theta), theta)
+        targets = [part.targets for part in parts if part.targets is not None]
+        return MLPState(
+            theta,
+            optimizer,
+            scaling.combined(start.features, [part.features for part in parts]),
+            None if start.targets is None else scaling.combined(start.targets, targets),
+            _summed(start.rows, [part.rows for part in parts]),
+            _summed(start.counts, [part.counts for part in parts]),
+        )
+
+    def grow(self, state: MLPState, classes: int) -> MLPState:
+        """Give each class that is new an output: no weights, and the least of the biases."""
+        theta = network.widened(self._network, state.theta, classes)
+        _, bias = network.views(self._network, theta)[-1]
+        bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)
+        new = network.widened(self._network, np.ones_like(state.theta), classes) == 0
+        memory = [
+            np.where(new, first, network.widened(self._network, part, classes))
+            if part.shape == state.theta.shape
+            else part
+            for part, first in zip(state.optimizer, self._steps.init(theta), strict=True)
+        ]
+        counts = state.counts
+        if counts is not None:
+            counts = np.append(counts, np.zeros(self._network.layers[-1] - classes))
+        return state._replace(theta=theta, optimizer=type(state.optimizer)(*memory), counts=counts)
+
     def _gradient(self, state: MLPState, z: Array, y: Array, weight: Array | None) -> tuple[Any, Any, Any]:
         """Give answers, losses and gradient; with dropout, the answers are those of the whole network."""
         if not self.dropout:
@@ -303,6 +337,11 @@ class MLP:
             return output * _mean(targets)
         answer = scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
         return losses.uncrossed(answer) if answer.shape[1] > 1 else answer
+
+
+def _summed(start: Any, parts: Sequence[Any]) -> Any:
+    """Add what each part has counted since the start; None where nothing is counted."""
+    return None if start is None else np.asarray(sum((part - start for part in parts), start))
 
 
 def _mean(targets: Scaling) -> NDArray[np.float32]:

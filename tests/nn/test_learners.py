@@ -54,6 +54,11 @@ def test_the_portfolio_is_the_default_and_an_optimizer_means_one_network() -> No
             {"inputs": 3, "optimizer": "sgd", "lerning_rate": 1},
             "known ones, such as 'learning_rate'; got 'lerning_rate'$",
         ),
+        ({"inputs": 3, "dropout": 0.5}, "^option 'dropout' must come with learner 'mlp'; got 'portfolio'$"),
+        (
+            {"learner": "mlp", "inputs": 3, "eta": 1},
+            "^option 'eta' must come with learner 'portfolio'; got 'mlp'$",
+        ),
         (
             {"hidden": [3]},
             r"^options of 'portfolio' must have 'inputs', the features of a row; got \['hidden'\]$",

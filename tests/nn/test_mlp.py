@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
+from streaming_nn.nn import learner as loop
 from streaming_nn.nn import losses, metrics, network, optimizers, scaling, tensors
 from streaming_nn.nn.learner import Batch, Rows, initial, test_then_train
 from streaming_nn.nn.losses import LOSSES
@@ -335,6 +336,51 @@ def test_a_model_goes_on_from_its_tensors_to_the_bit(learner: MLP, cut: int, min
     rest, _ = test_then_train(again, read, [Batch(X[cut:], y[cut:])])
     one, other = tensors.flatten(whole.model), tensors.flatten(rest.model)
     assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
+
+
+@pytest.mark.parametrize("learner", [*EVERYTHING, MLP(4, (0, 1, 2), optimizer="ftrl", learning_rate=0.1)])
+def test_what_tasks_learned_is_put_together_field_by_field(learner: MLP) -> None:
+    y = TARGETS if learner.classes is None else LABELS % len(learner.classes)
+    start, _ = test_then_train(learner, initial(learner), [Batch(X[:20], y[:20])])
+    cuts = [slice(20, 30), slice(30, 60)]
+    parts = [loop.learn_part(learner, start, [Batch(X[cut], y[cut])]) for cut in cuts]
+    merged = loop.close(learner, start, parts).model
+    one, other = (part.model for part in parts)
+    if learner.optimizer == "ftrl":  # theta is what z and n say
+        z, n = (0.25 * a + 0.75 * b for a, b in zip(one.optimizer, other.optimizer, strict=True))
+        np.testing.assert_allclose(merged.theta, -z / ((1 + np.sqrt(n)) / 0.1), rtol=1e-4, atol=1e-6)
+    else:
+        np.testing.assert_allclose(merged.theta, 0.25 * one.theta + 0.75 * other.theta, rtol=1e-4, atol=1e-6)
+        for ours, a, b in zip(merged.optimizer, one.optimizer, other.optimizer, strict=True):
+            mean = a**0.25 * b**0.75 if a.dtype == np.float64 else 0.25 * a + 0.75 * b  # powers, or moments
+            np.testing.assert_allclose(ours, mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(merged.features.mean, X.mean(axis=0, dtype=float), rtol=1e-6)
+    assert merged.rows is None or (merged.rows == 60 and merged.rows.dtype == np.int64)
+    assert merged.counts is None or merged.counts.tolist() == np.bincount(y).tolist()
+    single = loop.close(learner, start, parts[:1]).model
+    assert single.theta.tobytes() == one.theta.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_new_classes_leave_what_was_learned_as_it_was(optimizer: str) -> None:
+    rate = 0.2 if optimizer in ("adagrad", "ftrl") else 0.02
+    learner = MLP(4, (0, 1, 2), (6,), optimizer=optimizer, learning_rate=rate, class_weight="balanced")
+    state, _ = test_then_train(learner, initial(learner), [Batch(X, LABELS)])
+    wider = replace(learner, classes=(0, 1, 2, "new", "newer"))
+    grown = loop.grown(wider, state)
+    assert tensors.flatten(grown).keys() == tensors.flatten(initial(wider)).keys()
+    p, q = learner.predict(state.model, X), wider.predict(grown.model, X)
+    np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4)
+    *_, (W, b) = network.views(wider._network, grown.model.theta)
+    assert not W[0, :, 3:].any()
+    assert b[0, 0, 3:].tolist() == [b[0, 0, :3].min()] * 2
+    still, _ = wider._steps.update(grown.model.optimizer, np.zeros_like(grown.model.theta), grown.model.theta)
+    new = network.widened(wider._network, np.ones_like(state.model.theta), 3) == 0
+    np.testing.assert_allclose(still[new], grown.model.theta[new], atol=1e-6)  # nothing pulls them away
+    for _ in range(40):
+        grown, rows = test_then_train(wider, grown, [Batch(X[:32] + 20, np.full(32, 4, np.int32))])
+        assert rows.skipped == 0
+    assert (wider.predict(grown.model, X[:32] + 20).argmax(axis=1) == 4).all()
 
 
 @pytest.mark.parametrize("hidden", [(), (5,), (8, 7, 6), (8, 8, 8, 8, 8, 8)])
