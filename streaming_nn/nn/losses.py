@@ -65,17 +65,18 @@ def _focus(right: Array, loss: Array, gamma: float) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Softmax:
-    """Cross-entropy of one class among the outputs; y (rows,) or (members, rows) has its index.
-
-    `focal_gamma` above 0 makes it the focal loss (Lin et al. 2017, equation 4): rows that are answered well
-    already count less.
-    """
+class _Focal:
+    """`focal_gamma` above 0: rows that are answered well already count less (Lin et al. 2017, equation 4)."""
 
     focal_gamma: float = 0.0
 
     def __post_init__(self) -> None:
         checks.between("focal_gamma", self.focal_gamma, 0, np.inf, low_in=True)
+
+
+@dataclass(frozen=True)
+class Softmax(_Focal):
+    """Cross-entropy of one class among the outputs; y (rows,) or (members, rows) has its index."""
 
     def link(self, z: Array) -> Array:
         """Give probabilities that sum to 1."""
@@ -96,16 +97,11 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(_Focal):
     """Log loss of yes or no for each output: one output, or labels that may hold together.
 
-    y is 0 or 1: (rows,) for one output, (rows, outputs) for several. `focal_gamma` as for `Softmax`.
+    y is 0 or 1: (rows,) for one output, (rows, outputs) for several.
     """
-
-    focal_gamma: float = 0.0
-
-    def __post_init__(self) -> None:
-        checks.between("focal_gamma", self.focal_gamma, 0, np.inf, low_in=True)
 
     def link(self, z: Array) -> Array:
         """Give each output's probability of 1."""

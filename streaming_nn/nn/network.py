@@ -66,6 +66,14 @@ class Network:
             start = middle + fan_out
         return tuple(places)
 
+    @cached_property
+    def _cuts(self) -> tuple[tuple[Any, Any, int, int], ...]:
+        every = slice(None)  # made once: a step cuts its vectors many times
+        return tuple(
+            ((every, slice(start, middle)), (every, slice(middle, end)), n, m)
+            for start, middle, end, n, m in self.places
+        )
+
     @property
     def biases(self) -> Spans:
         """From where to where the parameters are biases, layer by layer."""
@@ -102,8 +110,8 @@ def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
     """View theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out)."""
     members = len(theta)
     return [
-        (theta[:, start:middle].reshape(members, n, m), theta[:, middle:end].reshape(members, 1, m))
-        for start, middle, end, n, m in network.places
+        (theta[weights].reshape(members, n, m), theta[biases].reshape(members, 1, m))
+        for weights, biases, n, m in network._cuts
     ]
 
 
