@@ -76,7 +76,7 @@ class MLP:
     rho: float | None = None  # of "rmsprop": how its squares fade
     beta: float | None = None  # of "ftrl", whose alpha is the learning rate
     schedule: str = "constant"
-    schedule_rows: int | None = None  # of "inverse", "step" and "cosine": until the first change is made
+    schedule_rows: int | None = None  # of "inverse", "step" and "cosine": of one unit, step or period
     schedule_power: float | None = None  # of "inverse"
     schedule_drop: float | None = None  # of "step": what each one multiplies the rate with
     schedule_growth: float | None = None  # of "cosine": how much longer each period is
