@@ -309,6 +309,23 @@ WATCHING: dict[str, Detector[Any]] = {
 }
 
 
+RAISED = 3.0  # times the learning rate right after a drift, where a learner raises it
+RAISED_ROWS = 500  # rows after which half of that is over
+
+
+def raised(boost: NDArray[np.float64] | None) -> float:
+    """Give the factor of the learning rates while a drift is fresh: `boost` is 1 at it, and fades."""
+    return 1.0 if boost is None or not boost else 1 + (RAISED - 1) * float(boost)
+
+
+def faded(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] | None:
+    """Let a drift's boost fade over rows learned; it ends at 1 in 1000."""
+    if boost is None:
+        return None
+    left = boost * 0.5 ** (rows / RAISED_ROWS)
+    return np.asarray(left if left > 1e-3 else np.zeros(()))
+
+
 def options(detector: NoDrift | PageHinkley | ADWIN) -> dict[str, Any]:
     """Give a detector's options, ready for JSON, with its name under "detector"."""
     name = next(name for name, kind in DETECTORS.items() if kind is type(detector))

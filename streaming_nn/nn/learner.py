@@ -142,12 +142,21 @@ def learn_part(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -
     for block in _recut(learner, batches):
         with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
             model, output, trained = learn(learner, model, block)
+            output, served = _point(learner, output), _point(learner, learner.predict(state.model, block.x))
             if watched:
                 losses.append(_losses(counted, block.y, output, learner.mini_batch))
-        counted = metrics.update(counted, block.y, output, learner.predict(state.model, block.x))
+        counted = metrics.update(counted, block.y, output, served)
         received = len(block.y)
         rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
     return Part(model, counted, np.concatenate([np.empty((2, 0)), *losses], axis=1), rows)
+
+
+def _point(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the answers that count: of a regression's several outputs, the one that is nearest to a median."""
+    if learner.classes is not None or output.shape[1] == 1:
+        return output
+    point = getattr(learner, "point", 0)
+    return output[:, point : point + 1]
 
 
 def close(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> State[S]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks, losses, merge, network, optimizers, scaling
+from streaming_nn.nn import checks, drift, losses, merge, network, optimizers, scaling
+from streaming_nn.nn.inputs import Inputs
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.losses import LOSSES, Loss
 from streaming_nn.nn.network import Network
@@ -19,6 +20,7 @@ from streaming_nn.nn.schedules import SCHEDULES, Schedule, WarmUp
 
 Array = NDArray[Any]
 TARGET_CLIP = 6.0  # z-score past which no target pulls and no answer goes: one outlier must not throw all
+REACTIONS = ("report", "raise", "fresh")
 OF_CLASSES = ("softmax", "logistic")
 OF_LOSSES = ("quantiles", "huber_delta", "focal_gamma")
 OF_OPTIMIZERS = ("momentum", "beta1", "beta2", "epsilon", "rho", "beta", "weight_decay")
@@ -30,26 +32,28 @@ class MLPState(NamedTuple):
 
     theta: NDArray[np.float32]  # (1, parameters)
     optimizer: Any  # the optimizer's own NamedTuple
-    features: Scaling  # (inputs,)
+    features: Any  # (inputs,) the statistics of `Inputs`
     targets: Scaling | None  # (1,) for regression
     rows: NDArray[np.int64] | None = None  # () learned: what a schedule, warm-up and dropout count by
     counts: NDArray[np.float64] | None = None  # (classes,) rows learned of each
+    boost: NDArray[np.float64] | None = None  # () of the rate since a drift
 
 
 @dataclass(frozen=True)
 class MLP:
     """A multilayer perceptron that learns online; options only, the model is `MLPState`.
 
-    `classes` holds the labels in the order of the outputs, None means regression. `clip` bounds the inputs'
-    z-scores. `window` and `fading` are those of the metrics. An option that is None is left to what it
-    belongs to: `loss` to the task (softmax or squared), `initializer` to the activation, `quantiles` and the
-    like to the loss, `momentum` and the like to the optimizer, what begins with `schedule_` to the schedule.
+    `classes` holds the labels in the order of the outputs, None means regression. `window` and `fading` are
+    those of the metrics. An option that is None is left to what it belongs to: `loss` to the task (softmax or
+    squared), `initializer` to the activation, `quantiles` and the like to the loss, `momentum` and the like
+    to the optimizer, what begins with `schedule_` to the schedule.
 
     Targets, and with them `huber_delta`, are in standard deviations; for the Poisson loss in running means.
     `warmup` and the schedules count rows. `l1` and `l2` are in the gradient, `weight_decay` is not, and none
     of them touches biases. `class_weight` maps labels to weights (1 for the others), or follows from the rows
-    seen of each class: "balanced", or "effective" with `class_beta`. Errors: ValueError, one line for each
-    option.
+    seen of each class: "balanced", or "effective" with `class_beta`. `scale`, `clip` and `missing` are those
+    of `Inputs`; `drift` names what watches the loss, and `on_drift` what is done about it. Errors:
+    ValueError, one line for each option.
     """
 
     inputs: int
@@ -90,6 +94,10 @@ class MLP:
     clip_norm: float | None = None  # bound of a gradient's length
     class_weight: str | Mapping[Any, float] | Sequence[tuple[Any, float]] | None = None
     class_beta: float = 0.999
+    scale: str = "standard"
+    missing: str = "refuse"
+    drift: str = "none"
+    on_drift: str = "report"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -105,12 +113,13 @@ class MLP:
         checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.whole("mini_batch", self.mini_batch)
-        checks.between("clip", self.clip, 0, np.inf)
+        checks.one_of("drift", self.drift, ("none", *drift.WATCHING))
+        checks.one_of("on_drift", self.on_drift, REACTIONS)
         checks.whole("seed", self.seed, 0)
         checks.whole("window", self.window)
         checks.between("fading", self.fading, 0, 1)
         self._check_restraints()
-        _ = self._network, self._steps, self._schedule  # they check the rest
+        _ = self._inputs, self._network, self._steps, self._schedule  # they check the rest
 
     def _check_restraints(self) -> None:
         checks.whole("warmup", self.warmup, 0)
@@ -130,13 +139,22 @@ class MLP:
             )
 
     @cached_property
+    def detector(self) -> Any:
+        """What watches the loss; None: nothing does."""
+        return None if self.drift == "none" else drift.WATCHING[self.drift]
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs(self.inputs, self.scale, self.clip, self.missing)
+
+    @cached_property
     def _network(self) -> Network:
         loss = self._loss
         if self.classes is None:
             outputs = len(loss.quantiles) if isinstance(loss, losses.Quantile) else 1
         else:
             outputs = 1 if isinstance(loss, losses.Logistic) else len(self.classes)
-        layers = (self.inputs, *self.hidden, outputs)
+        layers = (self._inputs.width, *self.hidden, outputs)
         return Network(layers, self.activation, loss, self.initializer, self.bias_initializer)
 
     @cached_property
@@ -197,10 +215,11 @@ class MLP:
         return MLPState(
             theta,
             self._steps.init(theta),
-            scaling.init(self.inputs),
+            self._inputs.init(),
             scaling.init(1) if self.classes is None else None,
             np.zeros((), np.int64) if self._schedule or self.dropout else None,
             np.zeros(len(self.classes)) if self.classes and isinstance(self.class_weight, str) else None,
+            np.zeros(()) if self.on_drift == "raise" else None,
         )
 
     def predict(self, state: MLPState, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -209,7 +228,7 @@ class MLP:
         The logistic loss has the probabilities of both classes. Quantiles that crossed are sorted.
         """
         with np.errstate(all="ignore"):
-            z = scaling.standardize(state.features, x, self.clip)
+            z = self._inputs.prepare(state.features, x)
             return self._answer(state.targets, network.predict(self._network, state.theta, z)[0])
 
     def step(self, state: MLPState, batch: Batch) -> tuple[MLPState, Step]:
@@ -219,20 +238,31 @@ class MLP:
         mini-batch has a unit already. So are classes that are weighed by their counts.
         """
         x, y, weight = batch
-        features, targets, counts = scaling.update(state.features, x), state.targets, state.counts
+        features, targets, counts = self._inputs.update(state.features, x), state.targets, state.counts
         if targets is not None:
             targets = scaling.update(targets, y[:, None])
             y = self._without_unit(targets, y[:, None])[:, 0]
         if self.class_weight is not None:
             counts, weight = self._weighed(counts, y, weight)
-        z = scaling.standardize(state.features, x, self.clip)
+        z = self._inputs.prepare(state.features, x)
         output, loss, slope = self._gradient(state, z, y, weight)
         theta, optimizer = self._moved(state, slope)
-        step = Step(self._answer(state.targets, output[0]), _finite(loss, slope, theta, features, targets))
+        seen = self._inputs.check(features)
+        step = Step(self._answer(state.targets, output[0]), _finite(loss, slope, theta, seen, targets))
         if not step.trained:
             return state, step
         rows = None if state.rows is None else np.asarray(state.rows + len(y))
-        return MLPState(theta, optimizer, features, targets, rows, counts), step
+        boost = drift.faded(state.boost, len(y))
+        return MLPState(theta, optimizer, features, targets, rows, counts, boost), step
+
+    def react(self, state: MLPState) -> MLPState:
+        """Do what `on_drift` says: nothing; raise the rate for a while; or begin the network afresh."""
+        if self.on_drift == "raise":
+            return state._replace(boost=np.ones(()))
+        if self.on_drift == "fresh":
+            new = self.init()
+            return state._replace(theta=new.theta, optimizer=new.optimizer)
+        return state
 
     def merge(self, start: MLPState, parts: Sequence[MLPState], rows: Sequence[int]) -> MLPState:
         """Combine what tasks have learned from `start`; docs/averaged.md has the rule of each field."""
@@ -245,10 +275,11 @@ class MLP:
         return MLPState(
             theta,
             optimizer,
-            scaling.combined(start.features, [part.features for part in parts]),
+            self._inputs.combined(start.features, [part.features for part in parts]),
             None if start.targets is None else scaling.combined(start.targets, targets),
             _summed(start.rows, [part.rows for part in parts]),
             _summed(start.counts, [part.counts for part in parts]),
+            drift.faded(start.boost, sum(rows)),
         )
 
     def grow(self, state: MLPState, classes: int) -> MLPState:
@@ -287,15 +318,17 @@ class MLP:
             slope = optimizers.clipped_by_value(slope, self.clip_value)
         if self.clip_norm is not None:
             slope = optimizers.clipped_by_norm(slope, self.clip_norm)
-        if self._schedule is None or state.rows is None:
-            return self._steps.update(state.optimizer, slope, state.theta)
-        return self._steps.update(state.optimizer, slope, state.theta, self._schedule.factor(int(state.rows)))
+        factor = drift.raised(state.boost)
+        if self._schedule is not None and state.rows is not None:
+            factor *= self._schedule.factor(int(state.rows))
+        return self._steps.update(state.optimizer, slope, state.theta, factor)
 
     @cached_property
     def _restrained(self) -> bool:
         """Whether a step is more than the optimizer's at its own rate; told once, since most are not."""
         clips = self.clip_value is not None or self.clip_norm is not None
-        return self._schedule is not None or clips or self.l1 > 0 or self.l2 > 0
+        scheduled = self._schedule is not None or self.on_drift == "raise"
+        return scheduled or clips or self.l1 > 0 or self.l2 > 0
 
     def _penalised(self, slope: Array, theta: Array) -> Array:
         """Add the gradients of l1 * |theta| and of l2 / 2 * theta squared."""
@@ -370,8 +403,8 @@ def _class_weight(given: Any, classes: tuple[Any, ...] | None) -> Any:
     return tuple(pairs)
 
 
-def _finite(loss: Any, slope: Any, theta: Any, features: Scaling, targets: Scaling | None) -> bool:
+def _finite(loss: Any, slope: Any, theta: Any, seen: Any, targets: Scaling | None) -> bool:
     """Tell whether a step may stand: a sum is finite only where all of its parts are."""
     loss, slope, theta = loss.reshape(-1), slope.reshape(-1), theta.reshape(-1)
-    total = loss.dot(loss) + slope.dot(slope) + theta.dot(theta) + np.add.reduce(features.m2)
+    total = loss.dot(loss) + slope.dot(slope) + theta.dot(theta) + seen
     return isfinite(total if targets is None else total + targets.m2[0])

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import buffer, checks, merge, network, scaling
+from streaming_nn.nn import buffer, checks, drift, merge, network, scaling
 from streaming_nn.nn.buffer import Buffer
-from streaming_nn.nn.drift import WATCHING
 from streaming_nn.nn.inputs import Inputs
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.mlp import TARGET_CLIP
@@ -24,7 +23,7 @@ LEAST = 1e-4  # probability at which a row's log loss in the mixture ends: no ro
 MOST = 10.0  # loss of a row for a member that diverged; a regression's absolute error ends here too
 HOPELESS = 1e4  # norm of a gradient past which its member has diverged, for rows of weight 1
 REACH = 2.0  # times the clip: how far a value may pull the running mean and deviation
-REACTIONS = ("report", "restart", "fresh")
+REACTIONS = ("report", "raise", "restart", "fresh")
 TARGET_RATE = 0.3  # SGD's rates for regression are this much smaller
 
 
@@ -45,6 +44,7 @@ class PortfolioState(NamedTuple):
     features: Any  # (inputs,) the statistics of `Inputs`
     targets: Scaling | None  # (1,) for regression
     buffer: Buffer  # rows of x, y and weight, side by side
+    boost: NDArray[np.float64] | None = None  # () of the rates since a drift; None where none is raised
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Portfolio:
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)
         checks.between("fading", self.fading, 0, 1)
-        checks.one_of("drift", self.drift, ("none", *WATCHING))
+        checks.one_of("drift", self.drift, ("none", *drift.WATCHING))
         checks.one_of("on_drift", self.on_drift, REACTIONS)
         if not self.follow and not self.replay:
             raise ValueError("follow and replay must have one member or more; got none")
@@ -130,7 +130,7 @@ class Portfolio:
     @cached_property
     def detector(self) -> Any:
         """What watches the loss; None: nothing does."""
-        return None if self.drift == "none" else WATCHING[self.drift]
+        return None if self.drift == "none" else drift.WATCHING[self.drift]
 
     @property
     def capacity(self) -> int:
@@ -155,6 +155,7 @@ class Portfolio:
             self._inputs.init(),
             scaling.init(1) if self.classes is None else None,
             buffer.init(self.capacity, self.inputs + 2),
+            np.zeros(()) if self.on_drift == "raise" else None,
         )
 
     def _first(self) -> NDArray[np.float32]:
@@ -187,14 +188,16 @@ class Portfolio:
         length = np.sqrt(np.concatenate([np.einsum("ij,ij->i", slope, slope) for slope in slopes]))
         bad = ~(np.isfinite(loss) & (length < HOPELESS * max(1.0, float(weight.max()))))
         loss[bad] = MOST * rows[:, -1].sum()
+        factor = drift.raised(state.boost)
         learned = PortfolioState(
-            _moved(self._sgd, state.followers, slopes[0]),
-            _moved(self._adam, state.replayers, slopes[1]),
+            _moved(self._sgd, state.followers, slopes[0], factor),
+            _moved(self._adam, state.replayers, slopes[1], factor),
             _reweighed(state.weight, self.eta * loss, 1 - (1 - self.share) ** count),
             state.restarts,
             features,
             targets,
             buffer.append(kept, rows),
+            drift.faded(state.boost, count),
         )
         return (self._restarted(learned, bad) if bad.any() else learned), step
 
@@ -257,9 +260,14 @@ class Portfolio:
         ]
 
     def react(self, state: PortfolioState) -> PortfolioState:
-        """Do what `on_drift` says: the worse half goes on from the best, or the worst begins afresh."""
+        """Do what `on_drift` says.
+
+        Nothing; raise the rates for a while; let the worse half go on from the best; or the worst afresh.
+        """
         if self.on_drift == "report":
             return state
+        if self.on_drift == "raise":
+            return state._replace(boost=np.ones(()))
         ranks = state.weight.argsort(kind="stable")
         if self.on_drift == "restart":
             return self._restarted(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
@@ -283,6 +291,7 @@ class Portfolio:
             self._inputs.combined(start.features, [part.features for part in parts]),
             None if start.targets is None else scaling.combined(start.targets, targets),
             buffer.merge(start.buffer, [part.buffer for part in parts]),
+            drift.faded(start.boost, sum(rows)),
         )
         bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
         return self._restarted(merged, bad) if bad.any() else merged
@@ -354,8 +363,8 @@ def _emphasis(replay: tuple[tuple[float, float], ...], new: int, old: int) -> ND
     return emphasis
 
 
-def _moved(optimizer: SGD | Adam, members: Members, slope: Array) -> Members:
-    theta, memory = optimizer.update(members.optimizer, slope, members.theta)
+def _moved(optimizer: SGD | Adam, members: Members, slope: Array, factor: float) -> Members:
+    theta, memory = optimizer.update(members.optimizer, slope, members.theta, factor)
     return Members(theta, memory)
 
 

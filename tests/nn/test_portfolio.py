@@ -355,7 +355,10 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
         ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
         ({"missing": "drop"}, r"^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
         ({"drift": "ddm"}, r"^drift must be one of 'none', 'page_hinkley', 'adwin'; got 'ddm'$"),
-        ({"on_drift": "panic"}, r"^on_drift must be one of 'report', 'restart', 'fresh'; got 'panic'$"),
+        (
+            {"on_drift": "panic"},
+            r"^on_drift must be one of 'report', 'raise', 'restart', 'fresh'; got 'panic'$",
+        ),
         ({"hidden": (0,)}, "^hidden must be a whole number >= 1; got 0$"),
         ({"follow": (0.1, 0)}, r"^follow must be a number in \(0, inf\); got 0$"),
         ({"replay": (0.1,)}, r"^replay must be pairs of rate and emphasis; got \(0.1,\)$"),
@@ -436,7 +439,7 @@ def test_a_drift_is_found_told_and_answered(learner: Portfolio) -> None:
     x = rng.normal(size=(6000, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32) if learner.classes else (x[:, 0] * 3).astype(np.float32)
     y[3000:] = 1 - y[3000:] if learner.classes else -y[3000:] + 20
-    for how in ("report", "restart", "fresh"):
+    for how in ("report", "raise", "restart", "fresh"):
         watching = replace(learner, on_drift=how, mini_batch=4)
         state = initial(watching)
         happened = []
@@ -449,7 +452,8 @@ def test_a_drift_is_found_told_and_answered(learner: Portfolio) -> None:
         assert any(3000 <= begin < 4000 for begin in drifts), (how, happened)
         assert loop.report(watching, state)["drifts"] >= len(drifts)
         restarted = [begin for begin, event in happened if event["event"] == "member restarted"]
-        assert bool(restarted) == (how != "report")
+        assert bool(restarted) == (how in ("restart", "fresh"))
+        assert (state.model.boost is not None) == (how == "raise")
         assert set(restarted) <= set(drifts)
 
 
@@ -574,3 +578,20 @@ def test_one_class_waits_for_the_second() -> None:
     went_on = test_then_train(both, loop.grown(both, state), [Batch(X, (X[:, 0] > 3).astype(np.int32))])[0]
     answers = both.predict(went_on.model, X).argmax(axis=1)
     assert (answers == (X[:, 0] > 3)).mean() > 0.8
+
+
+def test_rates_are_raised_after_a_drift_and_fade() -> None:
+    raising = replace(CLASSIFIER, on_drift="raise", replay=())
+    state = test_then_train(raising, initial(raising), [Batch(X[:96], Y[:96])])[0].model
+    raised = raising.react(state)
+    batch = Batch(X[96:104], Y[96:104])
+    calm, wild = (raising.step(model, batch)[0] for model in (state, raised))
+    moved = wild.followers.theta.astype(float) - state.followers.theta
+    np.testing.assert_allclose(
+        moved, 3 * (calm.followers.theta.astype(float) - state.followers.theta), atol=1e-6
+    )
+    assert float(wild.boost) == pytest.approx(0.5 ** (8 / 500))
+    assert float(calm.boost) == 0
+    for _ in range(1000):
+        raised = raising.step(raised, batch)[0]
+    assert float(raised.boost) == 0
