@@ -96,3 +96,11 @@ def chained(digest: bytes, numbers: Iterable[float]) -> bytes:
 def counting_from(options: Mapping[str, Any]) -> Counting:
     """Make the learner of a version's record."""
     return Counting(options["records"])
+
+
+@dataclass(frozen=True)
+class Stuck(Counting):
+    """Never takes a finite step."""
+
+    def step(self, state: Counts, batch: Batch) -> tuple[Counts, Step]:
+        return state, Step(self.predict(state, batch.x), False)
