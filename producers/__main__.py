@@ -25,8 +25,15 @@ FAILED, MISUSED = 1, 2  # exit codes
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+# options that only some streams have
+NOT_LIVE = ("label_delay",)
+OF_GENERATED = ("drift_at", "option")
+OF_FILES = ("file", "label", "features", "regression", "loop", "time", "speed")
+
+
 @app.command()
 def produce(
+    ctx: typer.Context,
     stream: Annotated[str, typer.Argument(help=f"One of {', '.join(known.STREAMS)}.")],
     file: Annotated[Path | None, typer.Argument(help="The file of csv, npz and parquet.")] = None,
     topic: Annotated[str, typer.Option(help="Where labeled records go.")] = "labeled",
@@ -72,6 +79,7 @@ def produce(
     """
     stop = _stop_on_signals()
     try:
+        _check_options(ctx, known.checked(stream))
         plan = Plan(
             topic=topic,
             unlabeled_topic=unlabeled_topic,
@@ -95,7 +103,9 @@ def produce(
                 "regression": regression,
                 "loop": loop,
             }
-            rows = _file(stream, file, drifts, given)
+            rows = _file(stream, file, given)
+        elif stream in known.LIVE:
+            rows = known.LIVE[stream](**({} if rate is None else {"rate": rate}))
         else:
             rows = known.generator(stream, seed, drifts, _pairs("--set", option or []))
         schema_of(rows, plan)  # an error before anything is sent
@@ -119,11 +129,25 @@ def _rows(what: str, text: str, rate: float | None) -> int:
     return round(seconds * rate)
 
 
-def _file(name: str, path: Path | None, drifts: tuple[int, ...], given: dict[str, Any]) -> Stream:
+def _check_options(ctx: typer.Context, stream: str) -> None:
+    """Raise ValueError for an option that this stream doesn't have: it would do nothing."""
+    having = [(OF_GENERATED, known.GENERATORS), (OF_FILES, known.FILES)]
+    having += [(NOT_LIVE, {**known.GENERATORS, **known.FILES})]
+    flags = {param.name: param.opts[0] for param in ctx.command.params}
+    for options, streams in having:
+        given = [name for name in options if _given(ctx, name)]
+        if given and stream not in streams:
+            raise ValueError(f"{flags[given[0]]} is for {', '.join(streams)}; got it for {stream}")
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"  # by its name: typer may bring its own click
+
+
+def _file(name: str, path: Path | None, given: dict[str, Any]) -> Stream:
     if path is None:
         raise ValueError(f"{name} needs a file: python -m producers {name} FILE")
-    if drifts:
-        raise ValueError(f"{name} is as its file is: drift-at is for generated streams")
     return known.file(name, path, **given)
 
 

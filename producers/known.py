@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from producers import digits, generators, tables
+from producers import digits, generators, machine, tables
 from producers.streams import Stream
 
 GENERATORS: dict[str, Callable[..., Stream]] = {
@@ -18,16 +18,22 @@ GENERATORS: dict[str, Callable[..., Stream]] = {
     "friedman": generators.friedman,
 }
 FILES: dict[str, Callable[..., Stream]] = {"csv": tables.csv, "npz": tables.npz, "parquet": tables.parquet}
-STREAMS = (*GENERATORS, *FILES)
+LIVE: dict[str, Callable[..., Stream]] = {"machine": machine.machine}
+STREAMS = (*GENERATORS, *FILES, *LIVE)
+
+
+def checked(name: str) -> str:
+    """Return the name if there is such a stream; raises ValueError in one line."""
+    if name not in STREAMS:
+        raise ValueError(f"stream must be one of {', '.join(STREAMS)}; got {name!r}")
+    return name
 
 
 def generator(
     name: str, seed: int, drift_at: tuple[int, ...] = (), options: Mapping[str, str] | None = None
 ) -> Stream:
     """Make a generated stream; `options` are its own ones, as text. Raises ValueError in one line."""
-    if name not in GENERATORS:
-        raise ValueError(f"stream must be one of {', '.join(STREAMS)}; got {name!r}")
-    make = GENERATORS[name]
+    make = GENERATORS[checked(name)]
     own = {p.name: p.default for p in inspect.signature(make).parameters.values()}
     del own["seed"], own["drift_at"]
     given = {}

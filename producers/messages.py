@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,17 +62,59 @@ def schema_of(stream: Stream, plan: Plan) -> Schema:
     """Return the schema by which the stream's records can be read."""
     if plan.named and (stream.names is None or plan.format == "packed"):
         raise ValueError(f"named fields need a stream whose features have names, in JSON; got {plan.format}")
-    features = stream.names if plan.named and stream.names else "features"
-    return Schema(stream.inputs, stream.classes, features=features, format=plan.format)
+    named = plan.named or (stream.named and plan.format != "packed")
+    features = _fields(stream.names, stream.label) if named and stream.names else "features"
+    return Schema(stream.inputs, stream.classes, features=features, label=stream.label, format=plan.format)
+
+
+def _fields(names: tuple[str, ...], label: str) -> tuple[str, ...]:
+    """Return the names if a record has a place for each, beside its label and its id."""
+    taken = {label, "id"}
+    for name in names:
+        parts = name.split(".")
+        paths = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+        others = taken | set(names) - {name}
+        if clash := paths & others:
+            raise ValueError(
+                f"named fields need a place each, beside {label} and id; got {name!r} and {min(clash)!r}"
+            )
+    return names
 
 
 def messages(stream: Stream, plan: Plan) -> Iterator[Message]:
     """Yield the stream's messages in the order in which they are sent; the same plan gives the same bytes."""
     schema = schema_of(stream, plan)
     rng = np.random.default_rng([plan.seed, 1])  # apart from the stream's own
+    if stream.late:
+        if plan.label_delay is not None:
+            raise ValueError("label_delay is for labels that are known; this stream's come by themselves")
+        return _as_known(stream.blocks, schema, plan, rng)
+    return _as_planned(stream.blocks, schema, plan, rng)
+
+
+def _as_known(
+    blocks: Iterator[Block], schema: Schema, plan: Plan, rng: np.random.Generator
+) -> Iterator[Message]:
+    """Yield a late stream's messages: rows at once, unlabeled, and each again when its label is known."""
+    at_once, again = replace(plan, rate=None, malformed=0.0), replace(plan, rate=None, unlabeled=0.0)
+    rows = told = 0
+    for block in blocks:
+        if block.y is None:
+            fresh = _block(block, rows, schema, at_once, rng)
+            yield from (message for message, _ in fresh if message.kind == UNLABELED)
+            rows += len(block.x)
+        else:
+            for message, _ in _block(block, told, schema, again, rng):
+                yield message._replace(row=rows - 1)
+            told += len(block.x)
+
+
+def _as_planned(
+    blocks: Iterator[Block], schema: Schema, plan: Plan, rng: np.random.Generator
+) -> Iterator[Message]:
     late: deque[Message] = deque()
     row, at = 0, 0.0
-    for block in stream.blocks:
+    for block in blocks:
         for message, labeled in _block(block, row, schema, plan, rng):
             at = message.at
             while late and late[0].row <= message.row:
@@ -123,6 +165,14 @@ def _fates(rows: int, plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.
     return bare, (rng.uniform(size=rows) < plan.malformed) & ~bare
 
 
+def _place(record: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Return the object that holds the field at a path, and the field's name in it."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        record = record[parent]
+    return record, name
+
+
 def _cut(value: bytes, schema: Schema) -> bytes:
     return value[: len(value) // 2]
 
@@ -132,7 +182,8 @@ def _short_row(value: bytes, schema: Schema) -> bytes:
     if isinstance(schema.features, str):
         record[schema.features] = record[schema.features][:-1]
     else:
-        del record[schema.features[-1]]
+        parent, name = _place(record, schema.features[-1])
+        del parent[name]
     return to_json(record)
 
 
@@ -145,7 +196,8 @@ def _nan_feature(value: bytes, schema: Schema) -> bytes:
     if isinstance(schema.features, str):
         record[schema.features][0] = float("nan")
     else:
-        record[schema.features[0]] = float("nan")
+        parent, name = _place(record, schema.features[0])
+        parent[name] = float("nan")
     return to_json(record, inf_nan_mode="constants")
 
 

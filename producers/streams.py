@@ -15,7 +15,7 @@ class Block(NamedTuple):
     """Consecutive rows of a stream."""
 
     x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any]  # (rows,) int32 class index, or float32 target
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not known yet
     at: NDArray[np.float64] | None = (
         None  # (rows,) seconds since the stream's first row, where it was recorded
     )
@@ -28,6 +28,9 @@ class Stream(NamedTuple):
     classes: tuple[Any, ...] | None  # labels in the order of their indices; None: regression
     blocks: Iterator[Block]
     names: tuple[str, ...] | None = None  # of the features, where they have any
+    label: str = "label"  # the label's name
+    named: bool = False  # JSON has a field for each feature, asked for or not
+    late: bool = False  # rows come without their labels, in real time, and again when those are known
 
 
 def concepts(start: int, rows: int, drift_at: tuple[int, ...]) -> NDArray[np.int64]:
@@ -48,9 +51,11 @@ def limited(stream: Stream, rows: int | None) -> Stream:
 
 
 def _limited(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
-    while rows > 0:
-        block = next(blocks, None)
-        if block is None:
-            return
-        yield Block(block.x[:rows], block.y[:rows], None if block.at is None else block.at[:rows])
-        rows -= len(block.x)
+    """Yield rows until so many have come with their label, and no more than that without."""
+    left = {True: rows, False: rows}
+    while left[True] > 0 and (block := next(blocks, None)) is not None:
+        x, y, at = block
+        known = y is not None
+        n, left[known] = left[known], left[known] - len(x)
+        if n > 0:
+            yield Block(x[:n], None if y is None else y[:n], None if at is None else at[:n])
