@@ -289,7 +289,10 @@ def replay(
 @app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=5, help="How long the stream runs.")] = 60,
-    rate: Annotated[float, typer.Option(min=10, help="Records a second.")] = 1000,
+    rate: Annotated[
+        float | None, typer.Option(help="Rows a second; 1,000 digits without, 20 looks at the machine.")
+    ] = None,
+    stream: Annotated[str, typer.Option(help="digits, or machine: its CPU use a second ahead.")] = "digits",
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Run here, or go on from what is here.")
     ] = None,
@@ -297,10 +300,10 @@ def demo(
         bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
     ] = False,
 ) -> None:
-    """Watch a network learn handwritten digits through a real Kafka and Spark, and prove its past."""
+    """Watch a network learn a stream through a real Kafka and Spark, and prove its past."""
     from streaming_nn.demo import run
 
-    summary = run(directory, seconds, rate, say)
+    summary = run(directory, seconds, rate, say, stream)
     if summary is None:
         raise typer.Exit(130)
     if as_json:

@@ -26,31 +26,32 @@ from streaming_nn.kafka.options import for_python
 from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record
+from streaming_nn.scenes import Scene, scene_of
 from streaming_nn.settings import Settings, load
 from streaming_nn.stream.begin import Say
 
-UNLABELED = 0.1  # share of the images that come without their label
 MALFORMED = 0.002
-PARTITIONS = {
-    "digits": 3,
-    "digits-unlabeled": 1,
-    "digits-dead": 1,
-    "digits-predictions": 1,
-    "digits-metrics": 1,
-}
-ENOUGH = 300  # labeled records: the last version at least so many before the drift is the one before it
+PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics": 1}  # by what ends a topic
 
 
-def run(directory: Path | None, seconds: float, rate: float, say: Say) -> dict[str, Any] | None:
-    """Run the demo in a folder (a temporary one without) and return its summary; None when interrupted."""
+def run(
+    directory: Path | None, seconds: float, rate: float | None, say: Say, stream: str = "digits"
+) -> dict[str, Any] | None:
+    """Run a stream's demo in a folder (a temporary one without); return its summary, None when interrupted.
+
+    Raises ValueError for a stream that has no demo, and for a rate that it doesn't have.
+    """
+    scene = scene_of(stream)
+    rate = scene.paced(rate)
     java.find()
     home = (directory or Path(tempfile.mkdtemp(prefix="streaming-nn-demo-"))).absolute()
     try:
         with ExitStack() as stack:
-            stage = stack.enter_context(_stage(home, say))
+            stage = stack.enter_context(_stage(scene, home, say))
             summary = stage.play(seconds, rate)
     except KeyboardInterrupt:
-        say(f"\nstopped; go on at the next record with: streaming-nn demo --dir {home}")
+        again = f"streaming-nn demo --stream {stream} --dir {home}"
+        say(f"\nstopped; go on at the next record with: {again}")
         return None
     if directory is None:
         shutil.rmtree(home, ignore_errors=True)
@@ -59,9 +60,9 @@ def run(directory: Path | None, seconds: float, rate: float, say: Say) -> dict[s
 
 
 @contextmanager
-def _stage(home: Path, say: Say) -> Iterator["_Stage"]:
+def _stage(scene: Scene, home: Path, say: Say) -> Iterator["_Stage"]:
     """Everything that has to run, and its end whatever happens."""
-    stage = _Stage(home, say)
+    stage = _Stage(scene, home, say)
     try:
         stage.set_up()
         yield stage
@@ -73,10 +74,10 @@ def _stage(home: Path, say: Say) -> Iterator["_Stage"]:
 
 
 class _Stage:
-    """The parts of one demo run."""
+    """The parts of one demo run; what is played is the scene's."""
 
-    def __init__(self, home: Path, say: Say) -> None:
-        self.home, self.say = home, say
+    def __init__(self, scene: Scene, home: Path, say: Say) -> None:
+        self.scene, self.home, self.say = scene, home, say
         self.broker: Broker | None = None
         self.producer: subprocess.Popen[str] | None = None
         self.parts: list[Any] = []  # trainer, scorer, followers: what has stop()
@@ -98,9 +99,9 @@ class _Stage:
                 self.broker = broker.result()
         self.kafka = {"bootstrap.servers": self.broker.bootstrap}
         self.topics = Topics(self.kafka)  # kept open: the table asks each second
-        for topic, partitions in PARTITIONS.items():
-            self.topics.create(topic, partitions, exist_ok=True)
-        self.settings = _settings(self.home, self.kafka)
+        for end, partitions in PARTITIONS.items():
+            self.topics.create(self.scene.stream + end, partitions, exist_ok=True)
+        self.settings = _settings(self.scene, self.home, self.kafka)
         self.log = Log(self.settings.model)
 
     def tear_down(self) -> None:
@@ -125,14 +126,14 @@ class _Stage:
         from streaming_nn.stream.score import Scorer
         from streaming_nn.stream.train import Trainer
 
-        begun = self._produced("digits")
+        begun = self.produced()
         trainer = Trainer(self.spark, self.settings, say=self.say)
         self.parts.append(trainer)
         followers = Followers(
             trainer.log,
             [
                 JsonLines(self.home / "metrics.jsonl"),
-                MetricsTopic(self.kafka, "digits-metrics", self.settings.model),
+                MetricsTopic(self.kafka, f"{self.scene.stream}-metrics", self.settings.model),
             ],
             self.say,
         )
@@ -143,7 +144,7 @@ class _Stage:
         self._produce(seconds, rate)
         scorer = Scorer(self.spark, self.settings, say=lambda line: None)
         self.parts.append(scorer)
-        drift = begun + round(rate * seconds / 2 * (1 - UNLABELED))
+        drift = self.scene.drift(begun, rate, seconds)
         self._watch(trainer, scorer, seconds, drift)
         self.say("draining what was produced")
         trainer.drain()
@@ -158,26 +159,29 @@ class _Stage:
         return self._summary(drift, verified.identical)
 
     def _produce(self, seconds: float, rate: float) -> None:
-        sent = sum(self._produced(t) for t in ("digits", "digits-unlabeled"))
-        command = [sys.executable, "-m", "producers", "digits", "--topic", "digits"]
-        command += ["--unlabeled", str(UNLABELED), "--unlabeled-topic", "digits-unlabeled"]
-        command += ["--malformed", str(MALFORMED), "--rate", str(rate), "--seconds", str(seconds)]
-        command += [
-            "--drift-at",
-            str(round(rate * seconds / 2)),
-            "--first-id",
-            str(sent),
-            "--seed",
-            str(sent),
-        ]
-        command += ["--kafka", f"bootstrap.servers={self.kafka['bootstrap.servers']}", "--json"]
+        name, sent = self.scene.stream, self.produced() + self.produced("-unlabeled")
+        flags: dict[str, Any] = {
+            "topic": name,
+            "unlabeled-topic": f"{name}-unlabeled",
+            "unlabeled": self.scene.unlabeled,
+            "malformed": MALFORMED,
+            "rate": rate,
+            "seconds": seconds,
+            "first-id": sent,
+            "seed": sent,
+            "kafka": f"bootstrap.servers={self.kafka['bootstrap.servers']}",
+        }
+        if len(self.scene.worlds) > 1:
+            flags["drift-at"] = round(rate * seconds / 2)
+        command = [sys.executable, "-m", "producers", name, "--json"]
+        command += [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
         log = (self.home / "producer.log").open("a")
         # a session of its own: a terminal's Ctrl-C reaches us alone, and we end it in our order
         self.producer = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
 
-    def _watch(self, trainer: Any, scorer: Any, seconds: float, drift: int) -> None:
+    def _watch(self, trainer: Any, scorer: Any, seconds: float, drift: int | None) -> None:
         """Show what happens until the producer has ended; say a line a second where there is no terminal."""
         assert self.producer is not None
         console = Console(stderr=True)
@@ -200,15 +204,15 @@ class _Stage:
             scorer.await_version(60)
             scorer.start()
 
-    def _produced(self, topic: str) -> int:
+    def produced(self, end: str = "") -> int:
+        """How many records the topic with this end holds; the labeled one without."""
+        topic = self.scene.stream + end
         return sum(self.topics.ends([topic])[topic].values())
 
-    def _summary(self, drift: int, identical: bool) -> dict[str, Any]:
+    def _summary(self, drift: int | None, identical: bool) -> dict[str, Any]:
         records = [self.log.record(n) for n in self.log.numbers()]
         rows = {name: sum(r.rows[name] for r in records) for name in records[0].rows}
-        head = records[-1]
-        prequential, served = head.metrics["prequential"], head.metrics["served"]
-        labeled, unlabeled = self._produced("digits"), self._produced("digits-unlabeled")
+        labeled, unlabeled = self.produced(), self.produced("-unlabeled")
         scored, letters = self._scored(), self._letters()
         accounted = (
             labeled == rows["trained"] + rows["skipped"] + rows["rejected"] and rows["rejected"] == letters
@@ -221,36 +225,23 @@ class _Stage:
             "produced_unlabeled": unlabeled,
             "scored": scored,
             "versions": len(records),
-            "accuracy": prequential["total"]["accuracy"],
-            "f1_macro": prequential["total"]["f1_macro"],
-            "accuracy_served": served["total"]["accuracy"],
-            "baseline_majority": head.metrics["baselines"]["majority"]["total"]["accuracy"],
-            "baseline_last_class": head.metrics["baselines"]["last"]["total"]["accuracy"],
-            "accuracy_before_drift": _accuracy_at(records, drift - ENOUGH),
-            "accuracy_after_recovery": prequential["window"]["accuracy"],
+            **self.scene.outcome(records, drift),
             "accounted": accounted and scored == unlabeled,
             "replay": "identical" if identical else "different",
         }
 
     def _scored(self) -> int:
         """How many unlabeled records have an answer, each counted once."""
-        return len(
-            {
-                (m["topic"], m["partition"], m["offset"])
-                for m in map(json.loads, self._values("digits-predictions"))
-            }
-        )
+        answers = (json.loads(m.value) for m in self._messages("-predictions"))
+        return len({(a["topic"], a["partition"], a["offset"]) for a in answers})
 
     def _letters(self) -> int:
         """How many labeled records are among the dead letters, each counted once."""
         names = ("streaming_nn.topic", "streaming_nn.partition", "streaming_nn.offset")
-        return len({tuple(dict(m.headers)[name] for name in names) for m in self._messages("digits-dead")})
+        return len({tuple(dict(m.headers)[name] for name in names) for m in self._messages("-dead")})
 
-    def _values(self, topic: str) -> Iterator[bytes]:
-        return (m.value for m in self._messages(topic))
-
-    def _messages(self, topic: str) -> Iterator[Any]:
-        wanted = self._produced(topic)
+    def _messages(self, end: str) -> Iterator[Any]:
+        topic, wanted = self.scene.stream + end, self.produced(end)
         consumer = KafkaConsumer(
             topic,
             **for_python(self.kafka, KafkaConsumer),
@@ -269,34 +260,24 @@ class _Stage:
             consumer.close()
 
 
-def _settings(home: Path, kafka: dict[str, str]) -> Settings:
+def _settings(scene: Scene, home: Path, kafka: dict[str, str]) -> Settings:
+    name = scene.stream
     return load(
         "/dev/null",
         {
             "model": str(home / "model"),
             "kafka": kafka,
-            "records": {"inputs": 64, "classes": list(range(10))},
-            "train": {"topics": ["digits"], "dead_letters": "digits-dead", "trigger": "500 milliseconds"},
-            "score": {"topic": "digits-unlabeled", "predictions": "digits-predictions"},
+            "train": {"topics": [name], "dead_letters": f"{name}-dead", "trigger": "500 milliseconds"},
+            "score": {"topic": f"{name}-unlabeled", "predictions": f"{name}-predictions"},
+            **scene.settings,
         },
     )
-
-
-def _accuracy_at(records: list[Record], labeled: int) -> float | None:
-    """Accuracy of the window in the last version that had received no more than `labeled` records."""
-    received, accuracy = 0, None
-    for record in records[1:]:
-        received += record.rows["received"]
-        if received > labeled:
-            break
-        accuracy = record.metrics["prequential"]["window"]["accuracy"]
-    return accuracy
 
 
 class _View:
     """What the user sees while the stream runs."""
 
-    def __init__(self, stage: _Stage, drift: int) -> None:
+    def __init__(self, stage: _Stage, drift: int | None) -> None:
         self.stage, self.drift, self.last = stage, drift, 0.0
         self.seen: deque[tuple[float, int, int]] = deque(maxlen=8)  # (when, records learned, answers)
 
@@ -324,32 +305,33 @@ class _View:
         if live is None:
             say(f"{elapsed:4.0f} s  " + "  ".join(f"{name} {value}" for name, value in values.items()))
         else:
-            live.update(_table(values, elapsed), refresh=True)
+            live.update(self._table(values, elapsed, record.learner["window"]), refresh=True)
 
     def _values(self, record: Record) -> dict[str, str]:
-        produced = self.stage._produced("digits")
+        produced, answers = self.stage.produced(), self.stage.produced("-predictions")
         done = sum(sum(ps.values()) for ps in record.offsets.values())
-        answers = self.stage._produced("digits-predictions")
         self.seen.append((time.monotonic(), done, answers))
         learned_rate, answer_rate = self._rates()
-        window, served = record.metrics["prequential"]["window"], record.metrics["served"]["window"]
-        baselines = record.metrics["baselines"]
         age = time.time() - datetime.fromisoformat(record.written_at).timestamp()
-        world = "changed: digits are mirrored, labels traded" if produced >= self.drift else "as it was"
+        scene = self.stage.scene
         return {
             "rows/s": f"{learned_rate:,.0f}",
-            "loss": _shown(window["log_loss"]),
-            "accuracy": _shown(window["accuracy"]),
-            "macro F1": _shown(window["f1_macro"]),
-            "as served": _shown(served["accuracy"]),
-            "majority": _shown(baselines["majority"]["window"]["accuracy"]),
-            "last class": _shown(baselines["last"]["window"]["accuracy"]),
+            **{name: _shown(value) for name, value in scene.look(record).items()},
             "version": f"{record.number} ({age:.1f} s old)",
             "lag": f"{produced - done:,}",
             "predictions/s": f"{answer_rate:,.0f} ({answers:,} in all)",
-            "dead letters": f"{self.stage._produced('digits-dead'):,}",
-            "the world": world,
+            "dead letters": f"{self.stage.produced('-dead'):,}",
+            "the world": scene.world(produced, self.drift),
         }
+
+    def _table(self, values: dict[str, str], elapsed: float, window: int) -> Table:
+        title = f"streaming_nn learns {self.stage.scene.title}, {elapsed:.0f} s"
+        table = Table(title=title, title_justify="left")
+        table.add_column(f"over the last {window:,} rows")
+        table.add_column("", justify="right")
+        for name, value in values.items():
+            table.add_row(name, value)
+        return table
 
 
 def _shown(value: Any) -> str:
@@ -357,15 +339,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
-def _table(values: dict[str, str], elapsed: float) -> Table:
-    table = Table(title=f"streaming_nn learns handwritten digits, {elapsed:.0f} s", title_justify="left")
-    table.add_column("over the last 1,000 rows")
-    table.add_column("", justify="right")
-    for name, value in values.items():
-        table.add_row(name, value)
-    return table
 
 
 def _show(summary: dict[str, Any]) -> None:

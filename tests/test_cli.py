@@ -99,6 +99,9 @@ def test_a_mistake_ends_in_one_line_and_a_code(
         (["train", "--bogus"], "--bogus"),
         (["demo", "--seconds", "1"], "--seconds"),
         (["demo", "now"], "now"),
+        (["demo", "--stream", "weather"], "--stream must be one of digits, machine; got 'weather'"),
+        (["demo", "--stream", "machine", "--rate", "0.5"], "--rate of machine must be 1 to 100; got 0.5"),
+        (["demo", "--rate", "9"], "--rate of digits must be 10 or more; got 9"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -21,8 +21,16 @@ COMMAND = [str(Path(sys.executable).with_name("streaming-nn")), "demo"]
 MARK = "DEMO_TEST_FOLDER"  # a variable that every process of a demo inherits
 KEYS = {
     *("produced_labeled", "trained", "skipped", "dead_letters", "produced_unlabeled", "scored", "versions"),
+    *("accounted", "replay"),
+}
+DIGITS = {
     *("accuracy", "f1_macro", "accuracy_served", "baseline_majority", "baseline_last_class"),
-    *("accuracy_before_drift", "accuracy_after_recovery", "accounted", "replay"),
+    *("accuracy_before_drift", "accuracy_after_recovery"),
+}
+MACHINE = {
+    f"{whose}{error}{served}"
+    for error in ("mae", "rmse", "r2")
+    for whose, served in (("", ""), ("", "_served"), ("baseline_mean_", ""), ("baseline_last_value_", ""))
 }
 
 
@@ -83,7 +91,7 @@ def gone(folder: Path) -> None:
 
 def proved(values: dict[str, Any]) -> None:
     """Check what a summary must say of any run."""
-    assert set(values) >= KEYS
+    assert set(values) in (KEYS | DIGITS, KEYS | MACHINE)
     assert values["accounted"] is True
     assert values["replay"] == "identical"
     assert values["produced_labeled"] == values["trained"] + values["skipped"] + values["dead_letters"]
@@ -103,6 +111,25 @@ def test_a_demo_learns_and_proves_it(folder: Path) -> None:
     assert values["versions"] > 5
     gone(folder)
     assert list((folder / "tmp").glob("streaming-nn-*")) == []  # its folders are gone with it
+
+
+def test_this_machine_is_told_a_second_ahead(folder: Path) -> None:
+    process = start(
+        folder, "--stream", "machine", "--seconds", "15", "--rate", "40", "--dir", "run", "--json"
+    )
+    assert process.wait(500) == 0, (folder / "said").read_text()[-2000:]
+    values = summary(folder)
+    proved(values)
+    assert values["produced_unlabeled"] > 400  # each row is asked about, and comes again when it is known
+    assert 0 <= values["produced_unlabeled"] - values["produced_labeled"] < 100
+    assert 0 < values["mae"] <= values["rmse"]
+    assert "MAE last value" in (folder / "said").read_text()
+    last = Log(folder / "run" / "model").head()
+    assert last is not None
+    assert last.record.learner["classes"] is None
+    assert last.record.metrics["prequential"]["total"]["rmse"] == values["rmse"]
+    assert "cpu.now" in last.record.schema["features"]
+    gone(folder)
 
 
 def test_after_ctrl_c_nothing_runs_and_the_next_goes_on(folder: Path) -> None:
