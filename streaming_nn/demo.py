@@ -50,8 +50,7 @@ def run(
             stage = stack.enter_context(_stage(scene, home, say))
             summary = stage.play(seconds, rate)
     except KeyboardInterrupt:
-        again = f"streaming-nn demo --stream {stream} --dir {home}"
-        say(f"\nstopped; go on at the next record with: {again}")
+        say(f"\nstopped; go on at the next record with: streaming-nn demo --dir {home} --stream {stream}")
         return None
     if directory is None:
         shutil.rmtree(home, ignore_errors=True)

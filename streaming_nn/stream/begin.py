@@ -120,6 +120,11 @@ def same_schema(settings: Settings, head: Version) -> Schema:
                 f"model {settings.model} was made with records.{name} = {recorded[name]!r}, "
                 f"now {value!r}: that takes a new model directory"
             )
+    if settings.records.regression and recorded["classes"] is not None:
+        raise ValueError(
+            f"model {settings.model} was made with records.classes = {recorded['classes']!r}, "
+            f"now regression: that takes a new model directory"
+        )
     return schema
 
 
@@ -187,6 +192,10 @@ def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
 
 def _schema(spark: SparkSession, settings: Settings, say: Say) -> Schema:
     asked = settings.records
+    if asked.regression and asked.classes is not None:
+        raise ValueError(
+            f"records must have classes or regression, not both; got classes {asked.classes!r} too"
+        )
     grow = asked.classes == "grow"
     classes = None if asked.regression or grow or asked.classes is None else tuple(asked.classes)
     inputs = asked.inputs or width(asked.features, asked.categories)
