@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from producers.send import Sent, producer, send
 from producers.streams import Stream, limited
 
 FAILED, MISUSED = 1, 2  # exit codes
+REDRAW = 0.1  # seconds between two looks of the progress bar
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,7 +33,7 @@ OF_GENERATED = ("drift_at", "option")
 OF_FILES = ("file", "label", "features", "regression", "loop", "time", "speed")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def produce(
     ctx: typer.Context,
     stream: Annotated[str, typer.Argument(help=f"One of {', '.join(known.STREAMS)}.")],
@@ -49,7 +51,7 @@ def produce(
     rate: Annotated[float | None, typer.Option(help="Rows a second; as fast as can be without.")] = None,
     records: Annotated[int | None, typer.Option(help="Rows after which it ends.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same records.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same records; machine has none.")] = 0,
     first_id: Annotated[int, typer.Option(help="Id of the first row.")] = 0,
     format: Annotated[str, typer.Option(help="json or packed.")] = "json",
     named: Annotated[bool, typer.Option(help="JSON with a field for each feature.")] = False,
@@ -80,6 +82,11 @@ def produce(
     stop = _stop_on_signals()
     try:
         _check_options(ctx, known.checked(stream))
+        _check_ends(records, seconds)
+        if time is not None and rate is not None:
+            raise ValueError("--time gives the file's own pace, --rate another; got both")
+        if time is None and speed != 1:
+            raise ValueError(f"--speed is of recorded times, and needs --time; got {speed:g} without")
         plan = Plan(
             topic=topic,
             unlabeled_topic=unlabeled_topic,
@@ -133,11 +140,18 @@ def _check_options(ctx: typer.Context, stream: str) -> None:
     """Raise ValueError for an option that this stream doesn't have: it would do nothing."""
     having = [(OF_GENERATED, known.GENERATORS), (OF_FILES, known.FILES)]
     having += [(NOT_LIVE, {**known.GENERATORS, **known.FILES})]
-    flags = {param.name: param.opts[0] for param in ctx.command.params}
+    flags = {param.name: param.opts[0] if "-" in param.opts[0] else "FILE" for param in ctx.command.params}
     for options, streams in having:
         given = [name for name in options if _given(ctx, name)]
         if given and stream not in streams:
             raise ValueError(f"{flags[given[0]]} is for {', '.join(streams)}; got it for {stream}")
+
+
+def _check_ends(records: int | None, seconds: float | None) -> None:
+    if records is not None and records < 1:
+        raise ValueError(f"--records must be 1 or more; got {records}")
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"--seconds must be more than 0; got {seconds:g}")
 
 
 def _given(ctx: typer.Context, name: str) -> bool:
@@ -208,14 +222,19 @@ def _progress(
     ahead = list(drifts)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("rows sent", total=records)
+        rows, shown = 0, 0.0
 
         def follow(message: Message) -> None:
+            nonlocal rows, shown
+            rows = message.row + 1
             if ahead and message.row >= ahead[0]:
                 console.print(f"row {ahead.pop(0):,}: the world changes")
-            if message.row % 64 == 0:
-                bar.update(task, completed=message.row + 1)
+            if (now := monotonic()) - shown >= REDRAW:
+                shown = now
+                bar.update(task, completed=rows)
 
         yield follow
+        bar.update(task, completed=rows)
 
 
 def _tell(sent: Sent, stream: str, topic: str, as_json: bool) -> None:
@@ -230,7 +249,8 @@ def _tell(sent: Sent, stream: str, topic: str, as_json: bool) -> None:
         what = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
         print(f"{stream}: {what or 'nothing'} acknowledged in {sent.seconds:.1f} s")
     if sent.error or sent.failed:
-        print(f"{sent.failed:,} records failed: {sent.error or 'no answer from the broker'}", file=sys.stderr)
+        failed = f"{sent.failed:,} records failed: " if sent.failed else ""
+        print(f"producers: {failed}{sent.error or 'no answer from the broker'}", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
@@ -239,5 +259,17 @@ def _misused(error: Exception) -> typer.Exit:
     return typer.Exit(MISUSED)
 
 
+def main() -> int:
+    """Run the command; what is wrong with its words is one line on stderr."""
+    try:
+        code: int | None = app(prog_name="python -m producers", standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own, which typer may bring itself
+            raise
+        print(f"producers: {error.format_message()}", file=sys.stderr)
+        return MISUSED
+    return code or 0
+
+
 if __name__ == "__main__":
-    app(prog_name="python -m producers")
+    sys.exit(main())

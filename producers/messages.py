@@ -56,12 +56,16 @@ class Plan:
                 raise ValueError(f"{what} must be more than 0; got {value}")
         if self.label_delay is not None and self.label_delay < 0:
             raise ValueError(f"label_delay must be 0 rows or more; got {self.label_delay}")
+        if self.label_delay is not None and not self.unlabeled:
+            raise ValueError(f"label_delay = {self.label_delay} is of unlabeled rows; got unlabeled = 0")
 
 
 def schema_of(stream: Stream, plan: Plan) -> Schema:
     """Return the schema by which the stream's records can be read."""
-    if plan.named and (stream.names is None or plan.format == "packed"):
-        raise ValueError(f"named fields need a stream whose features have names, in JSON; got {plan.format}")
+    if plan.named and plan.format == "packed":
+        raise ValueError("named fields need JSON; got packed")
+    if plan.named and stream.names is None:
+        raise ValueError("named fields need a stream whose features have names; got one without")
     named = plan.named or (stream.named and plan.format != "packed")
     features = _fields(stream.names, stream.label) if named and stream.names else "features"
     return Schema(stream.inputs, stream.classes, features=features, label=stream.label, format=plan.format)

@@ -20,7 +20,7 @@ class Sent(NamedTuple):
 
     acknowledged: dict[str, int]  # by kind: labeled, unlabeled, malformed
     failed: int  # messages that the broker did not acknowledge
-    error: str | None  # why the first of them failed
+    error: str | None  # why the first of them failed, or why there were no more
     seconds: float
 
 
@@ -58,7 +58,8 @@ def send(
 ) -> Sent:
     """Send each message when it is due, until they or the seconds end or `stopped()`; then flush.
 
-    The counts are of acknowledged messages: they equal what the topics hold.
+    The counts are of acknowledged messages: they equal what the topics hold. A ValueError of the messages
+    ends the run too, and is told.
     """
     began, pace, tally = time.monotonic(), Pace(), Tally()
 
@@ -66,13 +67,16 @@ def send(
         late = seconds is not None and time.monotonic() - began >= seconds
         return late or stopped() or tally.failed > 0
 
-    for message in messages:
-        if over() or not pace.wait(message.at, over):
-            break
-        while tally.sent - tally.settled > IN_FLIGHT and not over():
-            time.sleep(TICK)
-        tally.follow(message, client.send(message.topic, key=message.key, value=message.value))
-        progress(message)
+    try:
+        for message in messages:
+            if over() or not pace.wait(message.at, over):
+                break
+            while tally.sent - tally.settled > IN_FLIGHT and not over():
+                time.sleep(TICK)
+            tally.follow(message, client.send(message.topic, key=message.key, value=message.value))
+            progress(message)
+    except ValueError as error:  # of a file that is damaged further on: what came before it counts
+        tally.error = tally.error or str(error)
     _flush(client, tally)
     return Sent(
         tally.acknowledged,

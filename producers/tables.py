@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,53 @@ def csv(path: Path, **options: Any) -> Stream:
 
     def batches(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         convert = pa_csv.ConvertOptions(include_columns=list(names))
-        yield from pa_csv.open_csv(path, convert_options=convert)
+        with _read(path, "CSV"):
+            yield from pa_csv.open_csv(path, convert_options=convert)
 
-    with pa_csv.open_csv(path) as reader:
-        return _stream(reader.schema, batches, **options)
+    with _read(path, "CSV"), pa_csv.open_csv(path) as reader:
+        schema = reader.schema
+    _check_header(path, schema)
+    return _stream(schema, batches, **options)
 
 
 def parquet(path: Path, **options: Any) -> Stream:
     """Stream a Parquet file, a row group at a time."""
 
     def batches(names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with pa_parquet.ParquetFile(path) as file:
+        with _read(path, "Parquet"), pa_parquet.ParquetFile(path) as file:
             yield from file.iter_batches(1 << 14, columns=list(names))
 
-    return _stream(pa_parquet.read_schema(path), batches, **options)
+    with _read(path, "Parquet"):
+        schema = pa_parquet.read_schema(path)
+    return _stream(schema, batches, **options)
+
+
+@contextmanager
+def _read(path: Path, what: str) -> Iterator[None]:
+    """Say in one printable line of which file Arrow is speaking."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        line = "".join(c if c.isprintable() else "?" for c in str(error).splitlines()[0])
+        raise ValueError(f"{path.name} can't be read as {what}: {line}") from None
+
+
+def _check_header(path: Path, schema: pa.Schema) -> None:
+    if all(pa.types.is_null(kind) for kind in schema.types):
+        raise ValueError(f"{path.name} has no rows beneath {', '.join(schema.names)}")
+    numbered = schema.names == [str(i) for i in range(len(schema.names))]  # a header too, of a table without
+    if all(map(_is_number, schema.names)) and not numbered:
+        raise ValueError(
+            f"{path.name} must begin with the names of its columns; got {', '.join(schema.names)}"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def npz(
@@ -49,6 +83,8 @@ def npz(
     loop: bool = False,
 ) -> Stream:
     """Stream an NPZ file: an array of features (rows, inputs), named x or X, and one of labels, named y."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path.name} is no NPZ file: numpy.savez makes one")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             x = _array(arrays, features[0] if features else "x")
@@ -56,6 +92,9 @@ def npz(
             at = _array(arrays, time) if time else None
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} can't be read as NPZ: {error}") from None
+    for name, array in ((features[0] if features else "x", x), *([(label or "y", y)] if regression else [])):
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{path.name}'s array {name!r} must hold numbers; got {array.dtype}")
     x = x.reshape(len(x), -1)
     if len(y) != len(x):
         raise ValueError(f"{path.name} has {len(x)} rows of features, but {len(y)} labels")
@@ -91,7 +130,7 @@ def _stream(
 ) -> Stream:
     label = label or schema.names[-1]
     names = tuple(features) or tuple(name for name in schema.names if name not in (label, time))
-    _check_columns(schema, names, label, time)
+    _check_columns(schema, names, label, time, regression)
     classes = None if regression else _classes(_column(batches, label), label)
     wanted = [*names, label, *([time] if time else [])]
 
@@ -103,14 +142,25 @@ def _stream(
     return Stream(len(names), classes, _looped(rows, loop), names)
 
 
-def _check_columns(schema: pa.Schema, names: Sequence[str], label: str, time: str | None) -> None:
+def _check_columns(
+    schema: pa.Schema, names: Sequence[str], label: str, time: str | None, regression: bool
+) -> None:
     for name in (*names, label, *([time] if time else [])):
         if name not in schema.names:
             raise ValueError(f"the columns are {', '.join(schema.names)}; none is {name!r}")
+    if not names:
+        raise ValueError(f"there is no column but {', '.join(schema.names)}: a row needs features too")
     for name in names:
-        kind = schema.field(name).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        if not _numeric(kind := schema.field(name).type):
             raise ValueError(f"column {name!r} holds {kind}, no numbers: name the features without it")
+    if regression and not _numeric(kind := schema.field(label).type):
+        raise ValueError(f"label {label!r} holds {kind}, no numbers: leave --regression out for classes")
+    if time and not (_numeric(kind := schema.field(time).type) or pa.types.is_timestamp(kind)):
+        raise ValueError(f"time {time!r} must hold timestamps or seconds; got {kind}")
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _column(batches: Batches, name: str) -> pa.ChunkedArray:

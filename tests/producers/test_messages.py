@@ -5,11 +5,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from producers.generators import agrawal, friedman, sea
+from producers.generators import agrawal, friedman, sea, sine
 from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of, spoil
-from producers.streams import limited
-from streaming_nn.records.decode import decode
+from producers.streams import Stream, limited
+from streaming_nn.records.decode import decode, encode
 
 
 def sent(make, rows, plan, **options):
@@ -92,12 +94,47 @@ def test_a_resumed_stream_goes_on_with_new_ids():
         ({"rate": 0}, "rate must be more than 0; got 0"),
         ({"speed": -1}, "speed must be more than 0; got -1"),
         ({"label_delay": -1}, "label_delay must be 0 rows or more; got -1"),
+        ({"label_delay": 5}, "label_delay = 5 is of unlabeled rows; got unlabeled = 0"),
     ],
 )
 def test_a_wrong_plan_is_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         Plan("l", **options)
     assert str(raised.value) == error
+
+
+@pytest.mark.parametrize(
+    ("names", "clash"),
+    [
+        (("a", "id"), "'id' and 'id'"),
+        (("label", "b"), "'label' and 'label'"),
+        (("a", "label.x"), "'label.x' and 'label'"),
+        (("a", "a.b"), "'a.b' and 'a'"),
+        (("a.b.c", "a.b"), "'a.b.c' and 'a.b'"),
+    ],
+)
+def test_names_that_would_overwrite_each_other_are_one_line(names, clash):
+    stream = sine(0)._replace(names=names)
+    with pytest.raises(ValueError) as raised:
+        messages(stream, Plan("l", named=True))
+    said = f"named fields need a place each, beside label and id; got {clash}"
+    assert str(raised.value) == said
+    assert schema_of(stream, Plan("l")).features == "features"  # in an array they may be called so
+
+
+@given(st.lists(st.text("abl", min_size=1, max_size=2), min_size=1, max_size=6))
+def test_names_that_are_accepted_give_every_number_back(parts):
+    """Any names, nested ones too: they are refused, or no number is lost."""
+    names = tuple(".".join(parts[i : i + 2]) for i in range(len(parts)))
+    stream = Stream(len(names), None, iter(()), names, "label", named=True)
+    try:
+        schema = schema_of(stream, Plan("l"))
+    except ValueError:
+        return
+    x = np.arange(1, len(names) + 1, dtype=np.float32)[None]
+    decoded = decode(schema, encode(schema, x, np.array([7.5]), [1]), labeled=True)
+    np.testing.assert_array_equal(decoded.x, x)
+    assert decoded.y.tolist() == [7.5]
 
 
 def test_rows_enough_for_the_demo_cost_little():

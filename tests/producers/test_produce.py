@@ -101,6 +101,19 @@ def test_a_signal_ends_it_cleanly(broker, topics, number):
         (["sea", "--kafka", "x"], "--kafka must be key=value; got 'x'"),
         (["sea", "--set", "noise"], "--set must be key=value; got 'noise'"),
         (["sea", "--named"], "named fields need a stream whose features have names"),
+        (["agrawal", "--named", "--format", "packed"], "named fields need JSON; got packed"),
+        (["sea", "--records", "0"], "--records must be 1 or more; got 0"),
+        (["sea", "--seconds", "-1"], "--seconds must be more than 0; got -1"),
+        (["sea", "t.csv"], "FILE is for csv, npz, parquet; got it for sea"),
+        (["sea", "--loop"], "--loop is for csv, npz, parquet; got it for sea"),
+        (["csv", "t.csv", "--drift-at", "5"], "--drift-at is for digits, sea,"),
+        (["csv", "t.csv", "--set", "noise=1"], "--set is for digits, sea,"),
+        (["csv", "t.csv", "--time", "t", "--rate", "5"], "--time gives the file's own pace, --rate another"),
+        (["csv", "t.csv", "--speed", "5"], "--speed is of recorded times, and needs --time; got 5 without"),
+        (["machine", "--label-delay", "5"], "--label-delay is for digits, sea,"),
+        (["machine", "--drift-at", "5"], "--drift-at is for digits, sea,"),
+        (["machine", "--rate", "1000"], "machine's rate must be 1 to 100 samples a second"),
+        (["sea", "--label-delay", "5"], "label_delay = 5 is of unlabeled rows; got unlabeled = 0"),
         (
             ["sea", "--kafka", "bootstrap.servers=127.0.0.1:1", "--kafka", "request.timeout.ms=1000"],
             "no producer for",
@@ -119,6 +132,59 @@ def test_a_wrong_command_is_one_line_and_exit_2(flags, error, monkeypatch, capsy
     assert result.exit_code == 2
     assert f"producers: {error}" in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sea", "--rate", "fast"], "Invalid value for '--rate'"),
+        (["sea", "--recods", "5"], "No such option: --recods"),
+        (["sea", "a", "b"], "Got unexpected extra argument"),
+    ],
+)
+def test_words_that_are_no_command_are_one_line(words, said, monkeypatch, capsys):
+    from producers.__main__ import main
+
+    monkeypatch.setattr(sys, "argv", ["producers", *words])
+    assert main() == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"producers: {said}")
+    assert (err.count("\n"), out) == (1, "")
+
+
+def test_a_file_that_is_damaged_further_on_is_told_after_what_came_before(broker, topics, tmp_path):
+    rows = "".join(f"{i},{i % 2}\n" for i in range(300_000))  # more than the block that tells the types
+    (tmp_path / "t.csv").write_text(f"a,label\n{rows}what?,1\n")
+    run = subprocess.run(
+        command(broker, "csv", tmp_path / "t.csv", "--topic", topics[0]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert said["labeled"] > 0
+    assert said["failed"] == 0
+    assert run.stderr.startswith("producers: t.csv can't be read as CSV: ")
+    assert run.stderr.count("\n") == 1
+    assert len(held(broker, topics[0])) == said["labeled"]
+
+
+def test_the_machine_is_sent_at_its_own_pace(broker, topics):
+    pytest.importorskip("psutil")
+    began = time.monotonic()
+    flags = ["--topic", topics[0], "--unlabeled-topic", topics[1], "--unlabeled", 1, "--records", 30]
+    run = subprocess.run(
+        command(broker, "machine", *flags), capture_output=True, text=True, timeout=60, check=True
+    )
+    assert time.monotonic() - began > 30 / 20 + 1  # the last label comes a second after the last row
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert (said["labeled"], said["unlabeled"]) == (30, 30)
+    asked = {r.key: r.timestamp for r in held(broker, topics[1])}
+    told = {r.key: r.timestamp for r in held(broker, topics[0])}
+    assert asked.keys() == told.keys()
+    waits = sorted((told[key] - asked[key]) / 1000 for key in told)
+    assert waits[len(waits) // 2] == pytest.approx(1, abs=0.2)
 
 
 def test_the_settings_file_gives_the_broker(broker, topics, tmp_path):

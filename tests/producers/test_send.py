@@ -99,3 +99,15 @@ def test_it_ends_when_told_and_flushes(how):
         sent = send(endless, client, stopped=lambda: client.sent >= 30)
     assert sum(sent.acknowledged.values()) == client.sent >= 30
     assert client.closed
+
+
+def test_messages_that_end_in_an_error_are_flushed_and_told():
+    def damaged():
+        yield from messages(5)
+        raise ValueError("line 6 is no row")
+
+    client = Client()
+    sent = send(damaged(), client)
+    assert sum(sent.acknowledged.values()) == 5
+    assert (sent.failed, sent.error) == (0, "line 6 is no row")
+    assert client.closed

@@ -82,6 +82,11 @@ def test_a_row_without_label_or_number_is_sent_as_it_is_and_rejected(tmp_path):
             "column 'label' holds string, no numbers: name the features without it",
         ),
         ({"label": "b", "features": ("a",)}, "label 'b' has 700 values, like "),
+        ({"regression": True}, "label 'label' holds string, no numbers: leave --regression out for classes"),
+        (
+            {"label": "b", "features": ("a",), "regression": True, "time": "label"},
+            "time 'label' must hold timestamps or seconds; got string",
+        ),
     ],
 )
 def test_a_wrong_column_is_one_line(folder, options, error):
@@ -97,3 +102,58 @@ def test_a_file_that_is_none(tmp_path, kind):
     (tmp_path / "bad").write_bytes(b"\x00\x01nonsense")
     with pytest.raises(ValueError):
         known.file(kind, tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "t.csv can't be read as CSV: Empty CSV file"),
+        ("a,b,label\n", "t.csv has no rows beneath a, b, label"),
+        ("label\n0\n1\n", "there is no column but label: a row needs features too"),
+        ("1.5,2,0\n3,4,1\n5,6,0\n", "t.csv must begin with the names of its columns; got 1.5, 2, 0"),
+        ("a,label\n1,0\n2\n", "t.csv can't be read as CSV: CSV parse error: Expected 2 columns, got 1: 2"),
+    ],
+)
+def test_a_csv_file_that_is_none(tmp_path, text, error):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError) as raised:
+        known.file("csv", tmp_path / "t.csv")
+    assert str(raised.value) == error
+
+
+def test_columns_may_be_numbered(tmp_path):
+    (tmp_path / "t.csv").write_text("0,1,2\n1.5,2,0\n3,4,1\n")
+    assert known.file("csv", tmp_path / "t.csv").names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "error"),
+    [
+        (
+            {"x": np.array([["a"], ["b"]]), "y": np.arange(2)},
+            {},
+            "t.npz's array 'x' must hold numbers; got <U1",
+        ),
+        (
+            {"x": np.zeros((2, 1)), "y": np.array(["a", "b"])},
+            {"regression": True},
+            "t.npz's array 'y' must hold numbers; got <U1",
+        ),
+        (
+            {"x": np.zeros((2, 1)), "y": np.array([{}, {}])},
+            {},
+            "t.npz can't be read as NPZ: Object arrays cannot",
+        ),
+    ],
+)
+def test_an_npz_file_without_numbers(tmp_path, arrays, options, error):
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(ValueError) as raised:
+        known.file("npz", tmp_path / "t.npz", **options)
+    assert str(raised.value).startswith(error)
+
+
+def test_an_array_alone_is_no_npz_file(tmp_path):
+    np.save(tmp_path / "t.npy", X)
+    with pytest.raises(ValueError, match="is no NPZ file"):
+        known.file("npz", tmp_path / "t.npy")
