@@ -31,7 +31,7 @@ MACHINE = {
     f"{whose}{error}{served}"
     for error in ("mae", "rmse", "r2")
     for whose, served in (("", ""), ("", "_served"), ("baseline_mean_", ""), ("baseline_last_value_", ""))
-}
+} | {"mae_at_end", "r2_at_end", "baseline_mean_mae_at_end", "baseline_last_value_mae_at_end"}
 
 
 def running(folder: Path) -> dict[int, str]:

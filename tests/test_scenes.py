@@ -32,7 +32,7 @@ def test_every_figure_is_in_the_metrics(scene: Scene) -> None:
     run = records(scene, 5)
     watched, told = scene.look(run[-1]), scene.outcome(run, 600)
     assert set(watched) == set(scene.watched)
-    assert list(told) == [*scene.told, *scene.before_drift, *scene.after_drift]
+    assert list(told) == [*scene.told, *scene.before_drift, *scene.at_end]
     assert all(isinstance(value, float) for value in [*watched.values(), *told.values()])
     assert scene.stream in known.STREAMS
 
