@@ -52,7 +52,7 @@ class Scene:
         """Return the summary's figures of a whole run."""
         before = None if drift is None else before_of(records, drift - ENOUGH)
         head = records[-1]
-        return figures(self.told, head) | figures(self.before_drift, before) | figures(self.after_drift, head)
+        return figures(self.told, head) | figures(self.before_drift, before) | figures(self.at_end, head)
 
 
 def figures(paths: Mapping[str, str], record: Record | None) -> dict[str, Any]:
