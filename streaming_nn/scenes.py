@@ -123,7 +123,7 @@ MACHINE = Scene(
     unlabeled=1.0,  # every row is asked about as it is measured; its label comes a second later
     settings={
         "records": {"features": list(NAMES), "label": LABEL, "inputs": len(NAMES), "regression": True},
-        "learner": {"hidden": [32], "mini_batch": 4, "window": 400},
+        "learner": {"window": 400},
     },
     watched={
         f"{error} {whose}".strip(): f"{answer}.window.{name}"

@@ -39,6 +39,7 @@ numbers_as_strings = {strings}
 
 [learner]
 hidden = [16]
+optimizer = "adam"
 learning_rate = 0.01
 mini_batch = 8
 
