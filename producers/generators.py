@@ -4,6 +4,7 @@ Each is written from its paper and vectorised; none is bit-equal to MOA's or Riv
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,76 @@ def led(seed: int, drift_at: tuple[int, ...] = (), noise: float = 0.1) -> Stream
         return np.take_along_axis(x, place, axis=1).astype(float), y.astype(float)
 
     return Stream(width, tuple(range(10)), _blocks(draw, seed, drift_at, np.int32))
+
+
+def random_rbf(
+    seed: int,
+    drift_at: tuple[int, ...] = (),
+    inputs: int = 10,
+    classes: int = 2,
+    centroids: int = 50,
+    speed: float = 0.0,
+) -> Stream:
+    """Stream points around weighted centroids in [0, 1]^inputs; the class is the centroid's.
+
+    Each centroid has a spread of its own and goes `speed` a row its own way, back at a wall; a change draws
+    them all anew. Bifet et al., "New ensemble methods for evolving data streams", KDD 2009, section 4.
+    """
+    inputs, classes, centroids = (
+        _count(name, value)
+        for name, value in (("inputs", inputs), ("classes", classes), ("centroids", centroids))
+    )
+    if not 2 <= classes <= centroids:
+        raise ValueError(f"classes must be 2 to the {centroids} centroids; got {classes}")
+    if not speed >= 0:
+        raise ValueError(f"speed must be 0 or more; got {speed}")
+    row = 0
+
+    def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
+        nonlocal row
+        rows = row + np.arange(len(concept))[:, None]
+        row += len(concept)
+        pick, way = rng.uniform(size=len(concept)), _unit(rng.uniform(-1, 1, (len(concept), inputs)))
+        far = rng.standard_normal((len(concept), 1))
+        x, y = np.empty_like(way), np.empty(len(concept))
+        for k in np.unique(concept):
+            at = concept == k
+            world = _centroids(np.random.default_rng([seed, 2, k]), centroids, inputs, classes)
+            i = np.searchsorted(world.until, pick[at], side="right")
+            centre = _reflected(world.centre[i] + speed * rows[at] * world.way[i])
+            x[at], y[at] = centre + far[at] * world.spread[i, None] * way[at], world.label[i]
+        return x, y
+
+    return Stream(inputs, tuple(range(classes)), _blocks(draw, seed, drift_at, np.int32))
+
+
+class _Centroids(NamedTuple):
+    centre: Floats  # (centroids, inputs) in [0, 1]
+    way: Floats  # (centroids, inputs) of length 1
+    spread: Floats  # (centroids,) standard deviation of the distance
+    label: NDArray[np.int64]  # (centroids,)
+    until: Floats  # (centroids,) cumulated probability, 1 at the end
+
+
+def _centroids(rng: np.random.Generator, number: int, inputs: int, classes: int) -> _Centroids:
+    weight = np.cumsum(rng.uniform(size=number))
+    return _Centroids(
+        rng.uniform(size=(number, inputs)),
+        _unit(rng.uniform(-1, 1, (number, inputs))),
+        rng.uniform(size=number),
+        rng.permutation(number) % classes,  # each class has some
+        weight / weight[-1],
+    )
+
+
+def _unit(x: Floats) -> Floats:
+    length: Floats = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / length
+
+
+def _reflected(x: Floats) -> Floats:
+    """Fold positions into [0, 1]: what goes on through a wall comes back from it."""
+    return 1 - np.abs(1 - x % 2)
 
 
 def friedman(seed: int, drift_at: tuple[int, ...] = (), noise: float = 1.0) -> Stream:

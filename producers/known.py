@@ -15,6 +15,7 @@ GENERATORS: dict[str, Callable[..., Stream]] = {
     "hyperplane": generators.hyperplane,
     "agrawal": generators.agrawal,
     "led": generators.led,
+    "random_rbf": generators.random_rbf,
     "friedman": generators.friedman,
 }
 FILES: dict[str, Callable[..., Stream]] = {"csv": tables.csv, "npz": tables.npz, "parquet": tables.parquet}

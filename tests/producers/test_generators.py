@@ -14,7 +14,7 @@ def rows(stream, count=4096):
     return np.concatenate([b.x for b in blocks])[:count], np.concatenate([b.y for b in blocks])[:count]
 
 
-@pytest.mark.parametrize("name", ["sea", "sine", "hyperplane", "agrawal", "led", "friedman"])
+@pytest.mark.parametrize("name", ["sea", "sine", "hyperplane", "agrawal", "led", "random_rbf", "friedman"])
 def test_seeded_whole_and_changed_from_the_drift_on(name):
     make = known.GENERATORS[name]
     stream = make(5, (1000,))
@@ -62,6 +62,26 @@ def test_led_segments_tell_the_digit():
     x, y = rows(generators.led(1, (2000,), noise=0))
     np.testing.assert_array_equal(x[:2000, :7], generators.LED_SEGMENTS[y[:2000]])
     np.testing.assert_array_equal(np.roll(x[2000:], -2, axis=1)[:, :7], generators.LED_SEGMENTS[y[2000:]])
+
+
+def test_random_rbf_has_the_class_of_the_centroid():
+    world = generators._centroids(np.random.default_rng([1, 2, 0]), 5, 10, 3)
+    x, y = rows(generators.random_rbf(1, classes=3, centroids=5))
+    distance = np.linalg.norm(x[:, None] - world.centre, axis=2)
+    surely = distance.min(axis=1) < 0.01  # of this centroid and no other
+    assert surely.sum() > 50
+    np.testing.assert_array_equal(y[surely], world.label[distance.argmin(axis=1)[surely]])
+    share = np.bincount(y, minlength=3) / len(y)
+    weight = np.diff(world.until, prepend=0)
+    np.testing.assert_allclose(share, np.bincount(world.label, weight, 3), atol=0.04)
+
+
+def test_random_rbf_moves_between_its_walls():
+    still, moving = (rows(generators.random_rbf(1, speed=speed))[0] for speed in (0.0, 0.001))
+    moved = np.linalg.norm(moving - still, axis=1)
+    assert moved[0] < 1e-6
+    np.testing.assert_allclose(moved[1:100], 0.001 * np.arange(1, 100), rtol=0.5)
+    assert np.abs(moving - still).max() <= 1  # a coordinate of a centroid stays in [0, 1]
 
 
 def test_friedman_without_noise_is_the_formula():
@@ -122,6 +142,8 @@ def test_agrawal_agrees_with_the_paper_row_by_row(function):
         ("hyperplane", {"inputs": "0"}, "inputs must be a whole number, 1 or more; got 0"),
         ("hyperplane", {"inputs": "x"}, "inputs must be a number; got 'x'"),
         ("agrawal", {"function": "11"}, "function must be 1 to 10; got 11"),
+        ("random_rbf", {"classes": "60"}, "classes must be 2 to the 50 centroids; got 60"),
+        ("random_rbf", {"speed": "-1"}, "speed must be 0 or more; got -1.0"),
         ("friedman", {"noise": "-1"}, "noise must be 0 or more; got -1.0"),
         ("seaa", {}, f"stream must be one of {', '.join(known.STREAMS)}; got 'seaa'"),
     ],
