@@ -83,10 +83,7 @@ def produce(
     try:
         _check_options(ctx, known.checked(stream))
         _check_ends(records, seconds)
-        if time is not None and rate is not None:
-            raise ValueError("--time gives the file's own pace, --rate another; got both")
-        if time is None and speed != 1:
-            raise ValueError(f"--speed is of recorded times, and needs --time; got {speed:g} without")
+        _check_pace(rate, time, speed)
         plan = Plan(
             topic=topic,
             unlabeled_topic=unlabeled_topic,
@@ -152,6 +149,13 @@ def _check_ends(records: int | None, seconds: float | None) -> None:
         raise ValueError(f"--records must be 1 or more; got {records}")
     if seconds is not None and not seconds > 0:
         raise ValueError(f"--seconds must be more than 0; got {seconds:g}")
+
+
+def _check_pace(rate: float | None, time: str | None, speed: float) -> None:
+    if time is not None and rate is not None:
+        raise ValueError("--time gives the file's own pace, --rate another; got both")
+    if time is None and speed != 1:
+        raise ValueError(f"--speed is of recorded times, and needs --time; got {speed:g} without")
 
 
 def _given(ctx: typer.Context, name: str) -> bool:
