@@ -56,6 +56,8 @@ class Records(Section):
     def _agreeing(self) -> "Records":
         if self.regression and self.classes == "grow":
             raise PydanticCustomError("classes", "classes can't grow in a regression")
+        if self.regression and self.classes is not None:
+            raise PydanticCustomError("classes", "classes and regression can't both be")
         return self
 
 

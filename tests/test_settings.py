@@ -98,6 +98,7 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
         ("[records.categories]\na = {hsh = 3}", r"records.categories: .*hash = n.*; got .*hsh"),
         ("[records.categories]\na = {hash = 'x'}", r"records.categories.a.hash: .*; got 'x'"),
         ("[records]\nregression = true\nclasses = 'grow'", r"classes can't grow in a regression"),
+        ("[records]\nregression = true\nclasses = [0, 1]", r"classes and regression can't both be"),
         ("[score]\nmax_age = -1", r"score.max_age: .*; got -1"),
         ("train = 3", r"train: .*; got 3"),
         ("model = [", r"settings file other.toml: "),

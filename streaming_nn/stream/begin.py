@@ -192,10 +192,6 @@ def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
 
 def _schema(spark: SparkSession, settings: Settings, say: Say) -> Schema:
     asked = settings.records
-    if asked.regression and asked.classes is not None:
-        raise ValueError(
-            f"records must have classes or regression, not both; got classes {asked.classes!r} too"
-        )
     grow = asked.classes == "grow"
     classes = None if asked.regression or grow or asked.classes is None else tuple(asked.classes)
     inputs = asked.inputs or width(asked.features, asked.categories)

@@ -239,7 +239,6 @@ def test_a_few_records_are_enough_where_nothing_must_be_seen(
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ({"classes": [0, 1]}, "records must have classes or regression, not both; got classes [0, 1] too"),
         ({"inputs": 3}, "features names 2 fields, but inputs is 3"),
         ({"features": ["price", "demand..now"]}, "features must be a field's name, or names joined by dots"),
         ({"features": ["price", "price"]}, "features must differ from each other; got 'price' twice"),
