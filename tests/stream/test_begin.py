@@ -54,3 +54,9 @@ def test_named_fields_and_classes_need_no_look() -> None:
     assert (schema.inputs, schema.classes) == (9, None)
     with pytest.raises(ValueError, match="features and categories take 3 columns, but inputs is 4"):
         _schema(None, Settings(records={**ASKED, "classes": [0, 1], "inputs": 4}), print)  # type: ignore[arg-type]
+
+
+def test_a_model_of_classes_is_no_regression() -> None:
+    with pytest.raises(ValueError, match=r"records.classes = \[0, 1\], now regression"):
+        begun({"regression": True}, Schema(2, (0, 1)).options())
+    assert begun({"regression": True}, Schema(2).options()).classes is None
