@@ -202,6 +202,11 @@ class MLP:
             return int(np.abs(np.array(self._loss.quantiles) - 0.5).argmin())
         return 0
 
+    @property
+    def shape(self) -> Network:
+        """The shape of a member's network, by which its parameters can be viewed as layers."""
+        return self._network
+
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""
         options = {"learner": "mlp", **asdict(self)}

@@ -137,6 +137,11 @@ class Portfolio:
         """Rows that are kept for replay."""
         return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * (self.inputs + 2))))
 
+    @property
+    def shape(self) -> Network:
+        """The shape of a member's network, by which its parameters can be viewed as layers."""
+        return self._network
+
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""
         options = {"learner": "portfolio", **asdict(self)}

@@ -1,0 +1,455 @@
+"""The learners in scikit-learn's manners: arrays in, answers out, and the same versions as the stream."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.log.environment import describe, now, writer
+from streaming_nn.log.log import Log, child
+from streaming_nn.log.version import Record, Version
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn import metrics, network
+from streaming_nn.nn.learner import Batch, Learner, Rows, State, initial
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten, unflatten
+from streaming_nn.records.schema import Schema, schema_from
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_array, check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "streaming_nn.arrays needs scikit-learn 1.6 or newer: pip install 'scikit-learn>=1.6'"
+    ) from error
+
+Array = NDArray[Any]
+ANSWERED = 4096  # rows that are answered at a time: a portfolio's members would need much memory for more
+ROWS: dict[str, Any] = {"dtype": np.float32, "order": "C"}  # what scikit-learn is to make of a table
+OWN = ("member", "random_state")  # parameters of the estimator that are no options of a learner
+
+
+class _Place(NamedTuple):
+    """The version that an estimator goes on from."""
+
+    directory: Path
+    number: int
+    sha256: str
+
+
+class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What classifier and regressor share. Parameters are stored as given and checked where rows come in.
+
+    `learner_` holds the options that are in force, `state_` the model and its metrics.
+    """
+
+    learner_: Any
+    state_: State[Any]
+
+    def __init__(
+        self,
+        learner: str = "portfolio",
+        *,
+        hidden: Any = None,
+        activation: str | None = None,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        initializer: str | float | None = None,
+        follow: Any = None,
+        replay: Any = None,
+        replayed: int | None = None,
+        buffer_rows: int | None = None,
+        buffer_bytes: int | None = None,
+        eta: float | None = None,
+        share: float | None = None,
+        clip: float | None = None,
+        mini_batch: int = 32,
+        window: int | None = None,
+        fading: float | None = None,
+        member: int | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.learner = learner
+        self.hidden = hidden
+        self.activation = activation
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.initializer = initializer
+        self.follow = follow
+        self.replay = replay
+        self.replayed = replayed
+        self.buffer_rows = buffer_rows
+        self.buffer_bytes = buffer_bytes
+        self.eta = eta
+        self.share = share
+        self.clip = clip
+        self.mini_batch = mini_batch
+        self.window = window
+        self.fading = fading
+        self.member = member
+        self.random_state = random_state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "state_")
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """Weights of each layer of `member`, (units before, units after), for standardised features."""
+        return [W[0].copy() for W, _ in network.views(self._shape(), self._theta())]
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """Biases of each layer of `member`."""
+        return [b[0, 0].copy() for _, b in network.views(self._shape(), self._theta())]
+
+    @property
+    def skip_coef_(self) -> Array:
+        """Weights of `member` from the inputs right to the outputs; (0, outputs) for a network without."""
+        view: Array = network.skip_view(self._shape(), self._theta())[0].copy()
+        return view
+
+    def _shape(self) -> network.Network:
+        check_is_fitted(self)
+        return self.learner_.shape  # type: ignore[no-any-return]
+
+    def _theta(self) -> Array:
+        """Give the parameters of the chosen member (1, parameters)."""
+        thetas = [t for name, t in flatten(self.state_.model).items() if name.split(".")[-1] == "theta"]
+        theta = np.concatenate(thetas)
+        if self.member is None and len(theta) == 1:
+            return theta
+        if not isinstance(self.member, int | np.integer) or not 0 <= self.member < len(theta):
+            raise AttributeError(  # so that hasattr() says no
+                f"coefs_ and intercepts_ are those of one member: set member to 0 to {len(theta) - 1}; "
+                f"got {self.member!r}"
+            )
+        return theta[self.member : self.member + 1]
+
+    def _span(self) -> dict[str, Any]:
+        check_is_fitted(self)
+        window: dict[str, Any] = metrics.report(self.state_.metrics)["prequential"]["window"]
+        return window
+
+    def save(self, model_dir: str | Path) -> int:
+        """Append the model to the log in `model_dir` as its newest version, and return the version's number.
+
+        A folder without versions gets the first one; else the newest must be the one that this model was
+        loaded from or last saved as. `streaming-nn train` goes on from it, and `score` answers with it.
+        Errors: ValueError where the newest is another one, Conflict where somebody appends meanwhile.
+        """
+        check_is_fitted(self)
+        log = Log(model_dir)
+        head = log.head()
+        record = self._record(None if head is None else (head.record, log.sha256(head.number)), log)
+        sha = log.append(Version(record, flatten(self.state_)))
+        self._place, self._rows = _Place(log.directory.resolve(), record.number, sha), Rows()
+        return record.number
+
+    def _record(self, head: tuple[Record, str] | None, log: Log) -> Record:
+        news: dict[str, Any] = {
+            "kind": "saved",
+            "learner": self.learner_.options(),
+            "rows": self._rows._asdict(),
+            "metrics": metrics.report(self.state_.metrics),
+            "environment": describe(),
+            "written_at": now(),
+            "written_by": writer(uuid4().hex[:12]),
+        }
+        if head is None:
+            return Record(0, schema=self._schema(), **news)
+        record, sha = head
+        if getattr(self, "_place", None) != _Place(log.directory.resolve(), record.number, sha):
+            raise ValueError(
+                f"model {log.directory}: its newest version, {record.number}, is not what this model goes on "
+                "from: load it first, or save into another folder"
+            )
+        return child(record, sha, **news)
+
+    def _schema(self) -> dict[str, Any]:
+        """Say what a stream's records look like, so that it can go on: the columns' names are the fields'."""
+        names = getattr(self, "feature_names_in_", None)
+        fields = "features" if names is None else tuple(map(str, names))
+        return Schema(self.learner_.inputs, self.learner_.classes, fields).options()
+
+    def _adopt(self, version: Version, place: _Place) -> None:
+        learner = learner_from(version.record.learner)
+        state = unflatten(initial(learner), version.tensors)
+        options = {"random_state": learner.options().get("seed", 0), **learner.options()}
+        self.set_params(**{name: options[name] for name in self.get_params() if name in options})
+        self._enter(learner, state)
+        self._place = place
+        fields = schema_from(version.record.schema).features if version.record.schema else ""
+        if isinstance(fields, tuple):
+            self.feature_names_in_ = np.array(fields, object)
+
+    def _enter(self, learner: Learner[Any], state: State[Any]) -> None:
+        self.learner_, self.state_, self.n_features_in_ = learner, state, learner.inputs
+        self._asked, self._rows = self._options(), Rows()
+
+    def _options(self) -> dict[str, Any]:
+        """Give the learner's options as they have been set; None leaves one to the learner's own default."""
+        given = {name: value for name, value in self.get_params(deep=False).items() if name not in OWN}
+        return {name: _plain(name, value) for name, value in given.items() if value is not None}
+
+    def _begin(self, inputs: int, classes: list[Any] | None) -> None:
+        learner = learner_from(
+            {**self._options(), "inputs": inputs, "classes": classes, "seed": _seed(self.random_state)}
+        )
+        self._enter(learner, initial(learner))
+        self.__dict__.pop("_place", None)
+
+    def _go_on(self) -> None:
+        """Take over what has been set since; ValueError where the model would have to be another one."""
+        asked = self._options()
+        if asked == self._asked:
+            return
+        kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
+        learner = learner_from({**kept, **asked})
+        if _shapes(initial(learner)) != _shapes(self.state_):
+            new, old = learner.options(), self.learner_.options()
+            changed = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
+            raise ValueError(f"partial_fit can't go on with {changed}: fit begins a new model")
+        self.learner_, self._asked = learner, asked
+
+    def _batch(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Batch:
+        """Check rows, and make the model ready to learn them."""
+        X, y = validate_data(self, X, y, reset=anew, y_numeric=_is_regressor(self), **ROWS)
+        weight = sample_weight
+        if weight is not None:
+            weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
+        if anew:
+            self._begin(X.shape[1], self._labels(y, classes))
+        else:
+            self._go_on()
+        return Batch(X, self._targets(y), weight)
+
+    def _labels(self, y: Array, classes: Any) -> list[Any] | None:
+        raise NotImplementedError
+
+    def _targets(self, y: Array) -> Array:
+        raise NotImplementedError
+
+    def _learned(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Any:
+        with _all_or_nothing(self):
+            batch = self._batch(X, y, sample_weight, anew, classes)
+            self.state_, rows = loop.test_then_train(self.learner_, self.state_, [batch])
+            self._rows = _added(self._rows, rows)
+        return self
+
+    def _answers_first(self, X: Any, y: Any, sample_weight: Any, classes: Any, mini_batch: Any) -> Array:
+        """Learn as `_learned` does, and give the answers (rows, outputs) from before each mini-batch."""
+        with _all_or_nothing(self):
+            batch = self._batch(X, y, sample_weight, not hasattr(self, "state_"), classes)
+            learner = self.learner_
+            if mini_batch is not None:
+                learner = replace(learner, mini_batch=mini_batch)
+            before = self.state_
+            with np.errstate(all="ignore"):
+                model, output, trained = loop.learn(learner, before.model, batch)
+            served = self._output(batch.x)
+            counted = metrics.update(before.metrics, batch.y, output, served)
+            self.state_ = before._replace(model=model, metrics=counted)
+            self._rows = _added(self._rows, Rows(len(output), trained, len(output) - trained))
+        return output
+
+    def _answered(self, X: Any) -> Array:
+        check_is_fitted(self)
+        return self._output(validate_data(self, X, reset=False, **ROWS))
+
+    def _output(self, x: Array) -> Array:
+        starts = range(0, len(x), ANSWERED)
+        parts = [self.learner_.predict(self.state_.model, x[start : start + ANSWERED]) for start in starts]
+        return np.concatenate(parts)
+
+
+class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
+    """A classifier that learns rows in their order, once each; the default needs no tuning.
+
+    `learner` is "portfolio" (see nn/portfolio.py) or "mlp", one network (see nn/mlp.py); the other parameters
+    are their options, and one that is None has the learner's default. `mini_batch` rows are answered and
+    learned at a time. With `random_state` a number, the same rows give the same model, to the bit, as in a
+    stream with that `seed`. `member` chooses whose weights `coefs_` and `intercepts_` show. Bad input is a
+    ValueError, and the model stays what it was.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineMLPClassifier":
+        """Begin a new model, and learn the rows once, in their order."""
+        self._learned(X, y, sample_weight, anew=True)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> "OnlineMLPClassifier":
+        """Learn more rows; the first call must say all `classes` that there will be."""
+        self._same_classes(classes)
+        self._learned(X, y, sample_weight, not hasattr(self, "state_"), classes)
+        return self
+
+    def test_then_train(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        mini_batch: int | None = None,
+    ) -> Array:
+        """Learn as `partial_fit` does; return the labels predicted before each mini-batch was learned."""
+        self._same_classes(classes)
+        output = self._answers_first(X, y, sample_weight, classes, mini_batch)
+        return self._named(output)
+
+    def predict(self, X: Any) -> Array:
+        """Answer rows with labels (rows,)."""
+        return self._named(self._answered(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Answer rows with probabilities (rows, classes) in the order of `classes_`."""
+        return self._answered(X)
+
+    @property
+    def loss_(self) -> float:
+        """Mean log loss of the last `window` rows, each answered before it was learned."""
+        return float(self._span()["log_loss"])
+
+    @property
+    def classes_(self) -> Array:
+        """The labels in the order of the outputs."""
+        check_is_fitted(self)
+        return _array_of(self.learner_.classes)
+
+    def _named(self, output: Array) -> Array:
+        labels: Array = self.classes_[output.argmax(axis=1)]
+        return labels
+
+    def _same_classes(self, classes: Any) -> None:
+        fitted = hasattr(self, "state_")
+        if not fitted and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if fitted and classes is not None and set(np.unique(classes).tolist()) != set(self.classes_.tolist()):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, "
+                f"was: {self.classes_!r}"
+            )
+
+    def _labels(self, y: Array, classes: Any) -> list[Any]:
+        check_classification_targets(y)
+        labels = [_whole(label) for label in np.unique(y if classes is None else classes).tolist()]
+        if len(labels) < 2:
+            raise ValueError(f"classes must be two or more; got {len(labels)} class: {labels}")
+        return labels
+
+    def _targets(self, y: Array) -> Array:
+        check_classification_targets(y)
+        labels, inverse = np.unique(y, return_inverse=True)
+        places = {label: place for place, label in enumerate(self.learner_.classes)}
+        if any(label not in places for label in labels.tolist()):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
+                f"'y' has {labels}."
+            )
+        found: Array = np.array([places[label] for label in labels.tolist()], np.int32)[inverse]
+        return found
+
+
+class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
+    """A regressor that learns rows in their order, once each; parameters as for `OnlineMLPClassifier`."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineMLPRegressor":
+        """Begin a new model, and learn the rows once, in their order."""
+        self._learned(X, y, sample_weight, anew=True)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineMLPRegressor":
+        """Learn more rows."""
+        self._learned(X, y, sample_weight, anew=not hasattr(self, "state_"))
+        return self
+
+    def test_then_train(
+        self, X: Any, y: Any, sample_weight: Any = None, mini_batch: int | None = None
+    ) -> Array:
+        """Learn as `partial_fit` does; return the answers to each mini-batch from before it was learned."""
+        return self._answers_first(X, y, sample_weight, None, mini_batch)[:, 0]
+
+    def predict(self, X: Any) -> Array:
+        """Answer rows with targets (rows,)."""
+        return self._answered(X)[:, 0]
+
+    @property
+    def loss_(self) -> float:
+        """Mean squared error of the last `window` rows, each answered before it was learned."""
+        return float(self._span()["rmse"]) ** 2
+
+    def _labels(self, y: Array, classes: Any) -> None:
+        return None
+
+    def _targets(self, y: Array) -> Array:
+        return check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")  # type: ignore[no-any-return]
+
+
+def load(model_dir: str | Path) -> OnlineMLPClassifier | OnlineMLPRegressor:
+    """Read the newest version of a model directory, whoever wrote it; `save` into the same one goes on.
+
+    LookupError: there is no version; Damaged: it is not whole.
+    """
+    log = Log(model_dir)
+    head = log.head()
+    if head is None:
+        raise LookupError(f"model {log.directory}: there is no version yet, so there is nothing to load")
+    regression = head.record.learner.get("classes") is None
+    estimator = OnlineMLPRegressor() if regression else OnlineMLPClassifier()
+    estimator._adopt(head, _Place(log.directory.resolve(), head.number, log.sha256(head.number)))
+    return estimator
+
+
+@contextmanager
+def _all_or_nothing(estimator: _OnlineMLP) -> Iterator[None]:
+    """Put every attribute back where something was wrong: states are never changed, only exchanged."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
+def _is_regressor(estimator: _OnlineMLP) -> bool:
+    return isinstance(estimator, OnlineMLPRegressor)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Give an option in Python's own types, as a version holds it; one number is one hidden layer."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if name == "hidden" and isinstance(value, int):
+        return (value,)
+    return tuple(_plain("", each) for each in value) if isinstance(value, list | tuple) else value
+
+
+def _seed(random_state: Any) -> int:
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _shapes(state: State[Any]) -> dict[str, Any]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in flatten(state).items()}
+
+
+def _added(a: Rows, b: Rows) -> Rows:
+    return Rows(*(x + y for x, y in zip(a, b, strict=True)))
+
+
+def _whole(label: Any) -> Any:
+    """Give 1 for 1.0: scikit-learn's labels may be floats, a record's are not."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
+
+
+def _array_of(labels: tuple[Any, ...]) -> Array:
+    return np.array(labels, None if len(set(map(type, labels))) == 1 else object)
