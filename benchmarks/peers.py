@@ -1,0 +1,143 @@
+"""What others answer on the same rows in the same order: no model at all, River, scikit-learn."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import HIDDEN, Dataset, plain_rows
+from benchmarks.ours import Answers
+
+Array = NDArray[Any]
+CLIP = 3.0  # deviations at which River's linear regression has its inputs clipped: it diverges without
+RATE = 0.003
+FOREST_ROWS = 20_000  # of a stream: a forest takes minutes for more
+TREES = 10
+SKLEARN_MINI_BATCH = 32
+
+BASELINES = ("last", "majority")  # for regression the majority is the mean
+RIVER = ("river linear", "hoeffding tree")
+FOREST = "adaptive forest"
+SKLEARN = "scikit-learn"
+
+
+def needed(forest: bool) -> list[str]:
+    """Name the peers; ValueError where their packages are missing."""
+    try:
+        import river
+        import sklearn
+    except ImportError as error:
+        raise ValueError(f"peers need {error.name}: pip install river scikit-learn, or --no-peers") from None
+    del river, sklearn
+    return [*RIVER, SKLEARN, *([FOREST] if forest else [])]
+
+
+def run(who: str, data: Dataset, seed: int) -> Answers:
+    """Answer and learn all rows once; the forest only the first FOREST_ROWS."""
+    began = time.perf_counter()
+    answers = _RUNS[who](data, seed)
+    return Answers(answers, {}, time.perf_counter() - began)
+
+
+def last(data: Dataset, seed: int) -> Array:
+    """Answer with the row before; 0 at the first."""
+    return np.concatenate([np.zeros(1, data.y.dtype), data.y[:-1]])
+
+
+def majority(data: Dataset, seed: int) -> Array:
+    """Answer with the most frequent class so far, or the mean so far; 0 at the first row."""
+    if data.classes is None:
+        sums = np.cumsum(data.y, dtype=np.float64)
+        return np.concatenate([[0.0], sums[:-1] / np.arange(1, len(sums))])
+    counts, answers = np.zeros(data.classes, int), np.empty(len(data.y), int)
+    for row, label in enumerate(data.y.tolist()):
+        answers[row] = counts.argmax()
+        counts[label] += 1
+    return answers
+
+
+def _river(model: Any, data: Dataset, rows: int | None = None) -> Array:
+    answers = []
+    for x, y in plain_rows(data, rows):
+        answers.append(model.predict_one(x) or 0)
+        model.learn_one(x, y)
+    return np.array(answers, float if data.classes is None else int)
+
+
+def _linear(data: Dataset, seed: int) -> Array:
+    """Logistic regression on standardised inputs; or linear, targets standardised too, inputs clipped."""
+    from river import linear_model, multiclass, preprocessing
+
+    if data.classes is None:
+        return _clipped(data)
+    model: Any = linear_model.LogisticRegression()
+    if data.classes > 2:
+        model = multiclass.OneVsRestClassifier(model)
+    return _river(preprocessing.StandardScaler() | model, data)
+
+
+def _clipped(data: Dataset) -> Array:
+    from river import compose, linear_model, optim, preprocessing
+
+    linear = linear_model.LinearRegression(optimizer=optim.SGD(RATE), intercept_lr=RATE)
+    clip = compose.FuncTransformer(_clip)
+    return _river(preprocessing.StandardScaler() | clip | preprocessing.TargetStandardScaler(linear), data)
+
+
+def _clip(x: dict[int, float]) -> dict[int, float]:
+    return {name: max(-CLIP, min(CLIP, value)) for name, value in x.items()}
+
+
+def _tree(data: Dataset, seed: int) -> Array:
+    from river import tree
+
+    return _river(
+        tree.HoeffdingTreeRegressor() if data.classes is None else tree.HoeffdingTreeClassifier(), data
+    )
+
+
+def _forest(data: Dataset, seed: int) -> Array:
+    from river import forest
+
+    kind = forest.ARFRegressor if data.classes is None else forest.ARFClassifier
+    return _river(kind(n_models=TREES, seed=seed), data, FOREST_ROWS)
+
+
+def _sklearn(data: Dataset, seed: int) -> Array:
+    """Its own MLP with its own defaults, our hidden units, inputs and targets standardised as they come."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.preprocessing import StandardScaler
+
+    hidden = HIDDEN.get(data.name, (64,))
+    kind = MLPRegressor if data.classes is None else MLPClassifier
+    model, features, targets = (
+        kind(hidden_layer_sizes=hidden, random_state=seed),
+        StandardScaler(),
+        StandardScaler(),
+    )
+    answers: list[Array] = []
+    for start in range(0, len(data.y), SKLEARN_MINI_BATCH):
+        x, y = data.x[start : start + SKLEARN_MINI_BATCH], data.y[start : start + SKLEARN_MINI_BATCH]
+        answer = model.predict(features.transform(x)) if start else np.zeros(len(y))
+        if data.classes is None and start:
+            answer = targets.inverse_transform(answer[:, None])[:, 0]
+        answers.append(answer)
+        z = features.partial_fit(x).transform(x)
+        if data.classes is None:
+            model.partial_fit(z, targets.partial_fit(y[:, None]).transform(y[:, None])[:, 0])
+        else:
+            model.partial_fit(z, y, classes=np.arange(data.classes))
+    return np.concatenate(answers)
+
+
+NAMES = (*BASELINES, *RIVER, FOREST, SKLEARN)
+_RUNS: dict[str, Callable[[Dataset, int], Array]] = {
+    "last": last,
+    "majority": majority,
+    "river linear": _linear,
+    "hoeffding tree": _tree,
+    FOREST: _forest,
+    SKLEARN: _sklearn,
+}

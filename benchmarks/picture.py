@@ -1,0 +1,38 @@
+"""Accuracy over time, one frame a stream."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks import ours, peers
+
+COLUMNS = 3
+DRAWN = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
+
+
+def draw(found: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: Path) -> None:
+    """Draw the mean over the last 500 rows, seed 0, of ours at each mini-batch and of the peers."""
+    rows = -(-len(streams) // COLUMNS)
+    figure = Figure(figsize=(6 * COLUMNS, 3.5 * rows))
+    axes = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axis, (name, about) in zip(axes.flat, streams.items(), strict=False):
+        for result in found:
+            if result["stream"] == name and result["curve"]:
+                _line(axis, result)
+        for row in about["drift_at"]:
+            axis.axvline(row, color="black", linewidth=0.5, linestyle=":")
+        axis.set_title(f"{name} (MAE)" if about["classes"] is None else name)
+        axis.legend(fontsize=6)
+    for axis in axes.flat[len(streams) :]:
+        axis.set_axis_off()
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+
+
+def _line(axis: Any, result: dict[str, Any]) -> None:
+    at, means = zip(*result["curve"], strict=True)
+    if result["who"] == ours.DEFAULT:
+        axis.plot(at, means, label=f"{ours.DEFAULT} at {result['mini_batch']}", linewidth=1.4)
+    elif result["who"] in DRAWN:
+        axis.plot(at, means, label=result["who"], linewidth=0.8, alpha=0.7)
