@@ -13,9 +13,10 @@ DRAWN = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
 
 def draw(found: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: Path) -> None:
     """Draw the mean over the last 500 rows, seed 0, of ours at each mini-batch and of the peers."""
-    rows = -(-len(streams) // COLUMNS)
-    figure = Figure(figsize=(6 * COLUMNS, 3.5 * rows))
-    axes = figure.subplots(rows, COLUMNS, squeeze=False)
+    columns = min(COLUMNS, len(streams))
+    rows = -(-len(streams) // columns)
+    figure = Figure(figsize=(6 * columns, 3.5 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis, (name, about) in zip(axes.flat, streams.items(), strict=False):
         for result in found:
             if result["stream"] == name and result["curve"]:

@@ -90,7 +90,9 @@ def _whole(what: str, text: str) -> int:
 def _run(plan: list[tasks.Task], data: Path, jobs: int) -> list[dict[str, Any]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("passes", total=len(plan))
-        return list(tasks.results(plan, data, jobs, lambda task: progress.advance(bar)))
+        results = list(tasks.results(plan, data, jobs, lambda task: progress.advance(bar)))
+    places = {task: place for place, task in enumerate(plan)}
+    return sorted(results, key=lambda result: places[tasks.task_of(result)])
 
 
 def summary(found: list[dict[str, Any]], stream: str, about: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def summary(found: list[dict[str, Any]], stream: str, about: dict[str, Any]) -> 
     here = [result for result in found if result["stream"] == stream]
     alone = [result for result in here if ours.is_member(result["who"])]
     best = targets.best_member(alone, about["classes"] is None)
-    whos = list(dict.fromkeys(result["who"] for result in sorted(here, key=lambda r: r["who"])))
+    whos = list(dict.fromkeys(result["who"] for result in here))
     return {
         **about,
         "who": {who: _of(here, who) for who in whos},

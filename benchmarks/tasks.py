@@ -65,6 +65,11 @@ def measured(task: Task, folder: Path) -> dict[str, Any]:
     }
 
 
+def task_of(result: dict[str, Any]) -> Task:
+    """Give the task whose figures these are."""
+    return Task(*(result[field] for field in Task._fields))
+
+
 def results(
     tasks: list[Task], folder: Path, jobs: int, done: Callable[[Task], None] = lambda task: None
 ) -> Iterator[dict[str, Any]]:

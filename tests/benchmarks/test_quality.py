@@ -1,0 +1,66 @@
+"""The short form starts, finishes and prints its line; the figures in it are counted elsewhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.quality", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
+    pytest.importorskip("river")
+    done = run("--short", "--data", str(tmp_path), "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    *tables, last = done.stdout.splitlines()
+    assert any("best member alone" in line for line in tables)
+    line = json.loads(last)
+    assert line["benchmark"] == "quality"
+    assert line["failed"] == []
+    assert list(line["streams"]) == ["sea-short", "friedman-short"]
+    sea = line["streams"]["sea-short"]["who"]
+    assert {"portfolio", "mlp", "last", "majority", "river linear", "scikit-learn"} <= set(sea)
+    for size in ("8", "32"):
+        assert sea["portfolio"][size]["mean"] > max(sea["last"]["0"]["mean"], sea["majority"]["0"]["mean"])
+        assert list(sea["portfolio"][size]["served"]) == ["100", "1000", "10000"]
+
+
+def test_json_is_all_that_is_printed_where_it_is_asked_for(tmp_path: Path) -> None:
+    asked = (
+        "--streams",
+        "friedman-short",
+        "--mini-batches",
+        "32",
+        "--seeds",
+        "2",
+        "--no-peers",
+        "--no-members",
+    )
+    done = run(*asked, "--json", "--data", str(tmp_path), "--picture", str(tmp_path / "picture.png"))
+    assert done.returncode == 0, done.stderr
+    who = json.loads(done.stdout)["streams"]["friedman-short"]["who"]
+    assert list(who) == ["portfolio", "mlp", "last", "majority"]
+    assert who["portfolio"]["32"]["seeds"] == 2
+    assert who["portfolio"]["32"]["spread"] > 0
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--streams", "elec3"], "streams must be of sea-drift"),
+        (["--mini-batches", "0"], "mini-batches must be whole numbers >= 1 with commas between; got '0'"),
+    ],
+)
+def test_what_can_t_be_measured_is_told_in_a_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = run(*arguments, "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
