@@ -25,7 +25,7 @@ class Answers(NamedTuple):
 
     prequential: Array  # (rows,) class indices or targets
     served: dict[int, Array]  # rows of a micro-batch: (rows,) answers of the version at its start
-    seconds: float  # of answering and learning; what was served is not counted
+    seconds: float  # of a core, answering and learning; what was served is not counted, nor other processes
 
 
 def learner_of(data: Dataset, who: str, mini_batch: int, seed: int) -> Learner[Any]:
@@ -80,10 +80,10 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
             if begins(start, size, learner.mini_batch):
                 versions[size] = model
             served[size].append(answers_of(learner, learner.predict(versions[size], batch.x)))
-        began = time.perf_counter()
+        began = time.process_time()
         with np.errstate(all="ignore"):
             model, output, _ = learn(learner, model, batch)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         prequential.append(answers_of(learner, output))
     whole = {size: np.concatenate(parts) for size, parts in served.items()}
     return Answers(np.concatenate(prequential), whole, seconds)

@@ -36,37 +36,36 @@ def needed(forest: bool) -> list[str]:
 
 def run(who: str, data: Dataset, seed: int) -> Answers:
     """Answer and learn all rows once; the forest only the first FOREST_ROWS."""
-    began = time.perf_counter()
-    answers = _RUNS[who](data, seed)
-    return Answers(answers, {}, time.perf_counter() - began)
+    return _RUNS[who](data, seed)
 
 
-def last(data: Dataset, seed: int) -> Array:
+def _last(data: Dataset, seed: int) -> Answers:
     """Answer with the row before; 0 at the first."""
-    return np.concatenate([np.zeros(1, data.y.dtype), data.y[:-1]])
+    return Answers(np.concatenate([np.zeros(1, data.y.dtype), data.y[:-1]]), {}, 0.0)
 
 
-def majority(data: Dataset, seed: int) -> Array:
+def _majority(data: Dataset, seed: int) -> Answers:
     """Answer with the most frequent class so far, or the mean so far; 0 at the first row."""
     if data.classes is None:
         sums = np.cumsum(data.y, dtype=np.float64)
-        return np.concatenate([[0.0], sums[:-1] / np.arange(1, len(sums))])
+        return Answers(np.concatenate([[0.0], sums[:-1] / np.arange(1, len(sums))]), {}, 0.0)
     counts, answers = np.zeros(data.classes, int), np.empty(len(data.y), int)
     for row, label in enumerate(data.y.tolist()):
         answers[row] = counts.argmax()
         counts[label] += 1
-    return answers
+    return Answers(answers, {}, 0.0)
 
 
-def _river(model: Any, data: Dataset, rows: int | None = None) -> Array:
-    answers = []
+def _river(model: Any, data: Dataset, rows: int | None = None) -> Answers:
+    answers, began = [], time.process_time()
     for x, y in plain_rows(data, rows):
         answers.append(model.predict_one(x) or 0)
         model.learn_one(x, y)
-    return np.array(answers, float if data.classes is None else int)
+    seconds = time.process_time() - began
+    return Answers(np.array(answers, float if data.classes is None else int), {}, seconds)
 
 
-def _linear(data: Dataset, seed: int) -> Array:
+def _linear(data: Dataset, seed: int) -> Answers:
     """Logistic regression on standardised inputs; or linear, targets standardised too, inputs clipped."""
     from river import linear_model, multiclass, preprocessing
 
@@ -78,7 +77,7 @@ def _linear(data: Dataset, seed: int) -> Array:
     return _river(preprocessing.StandardScaler() | model, data)
 
 
-def _clipped(data: Dataset) -> Array:
+def _clipped(data: Dataset) -> Answers:
     from river import compose, linear_model, optim, preprocessing
 
     linear = linear_model.LinearRegression(optimizer=optim.SGD(RATE), intercept_lr=RATE)
@@ -90,7 +89,7 @@ def _clip(x: dict[int, float]) -> dict[int, float]:
     return {name: max(-CLIP, min(CLIP, value)) for name, value in x.items()}
 
 
-def _tree(data: Dataset, seed: int) -> Array:
+def _tree(data: Dataset, seed: int) -> Answers:
     from river import tree
 
     return _river(
@@ -98,14 +97,14 @@ def _tree(data: Dataset, seed: int) -> Array:
     )
 
 
-def _forest(data: Dataset, seed: int) -> Array:
+def _forest(data: Dataset, seed: int) -> Answers:
     from river import forest
 
     kind = forest.ARFRegressor if data.classes is None else forest.ARFClassifier
     return _river(kind(n_models=TREES, seed=seed), data, FOREST_ROWS)
 
 
-def _sklearn(data: Dataset, seed: int) -> Array:
+def _sklearn(data: Dataset, seed: int) -> Answers:
     """Its own MLP with its own defaults, our hidden units, inputs and targets standardised as they come."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import StandardScaler
@@ -118,6 +117,7 @@ def _sklearn(data: Dataset, seed: int) -> Array:
         StandardScaler(),
     )
     answers: list[Array] = []
+    began = time.process_time()
     for start in range(0, len(data.y), SKLEARN_MINI_BATCH):
         x, y = data.x[start : start + SKLEARN_MINI_BATCH], data.y[start : start + SKLEARN_MINI_BATCH]
         answer = model.predict(features.transform(x)) if start else np.zeros(len(y))
@@ -129,13 +129,13 @@ def _sklearn(data: Dataset, seed: int) -> Array:
             model.partial_fit(z, targets.partial_fit(y[:, None]).transform(y[:, None])[:, 0])
         else:
             model.partial_fit(z, y, classes=np.arange(data.classes))
-    return np.concatenate(answers)
+    return Answers(np.concatenate(answers), {}, time.process_time() - began)
 
 
 NAMES = (*BASELINES, *RIVER, FOREST, SKLEARN)
-_RUNS: dict[str, Callable[[Dataset, int], Array]] = {
-    "last": last,
-    "majority": majority,
+_RUNS: dict[str, Callable[[Dataset, int], Answers]] = {
+    "last": _last,
+    "majority": _majority,
     "river linear": _linear,
     "hoeffding tree": _tree,
     FOREST: _forest,

@@ -116,6 +116,7 @@ def _of(here: list[dict[str, Any]], who: str) -> dict[int, dict[str, Any]]:
 
 def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
     scores = [run["score"] for run in runs]
+    rates = [run["rows_per_second"] for run in runs if run["rows_per_second"]]
     drifts = zip(*(run["recovery"] for run in runs), strict=True)
     return {
         "mean": fmean(scores),
@@ -124,7 +125,7 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "served": {size: fmean(run["served"][size] for run in runs) for size in runs[0]["served"]},
         "head": fmean(run["head"] for run in runs),
         "rows": runs[0]["rows"],
-        "rows_per_second": fmean(run["rows_per_second"] for run in runs),
+        "rows_per_second": fmean(rates) if rates else None,
         "recovery": [fmean(rows) for rows in drifts],
     }
 

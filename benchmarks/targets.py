@@ -83,7 +83,7 @@ def judged(
         targets.append(_above(stream, "above the forest, its rows", forest["ours"], forest["forest"]))
     if forest:
         rates = forest["our_rate"], forest["forest_rate"]
-        targets.append(_above(stream, "rows/s above the forest's", *rates))
+        targets.append(_above(stream, "rows/s of a core above the forest's", *rates))
     return targets
 
 

@@ -59,7 +59,7 @@ def measured(task: Task, folder: Path) -> dict[str, Any]:
         "score": float(np.mean(mark[-judged:])),
         "served": {size: float(np.mean(each[-judged:])) for size, each in served.items()},
         "head": float(np.mean(mark[: peers.FOREST_ROWS])),
-        "rows_per_second": len(mark) / max(answers.seconds, 1e-9),
+        "rows_per_second": len(mark) / answers.seconds if answers.seconds else None,
         "recovery": recoveries(mark, data.drift_at) if data.classes else [],
         "curve": curve(mark) if task.seed == 0 else [],
     }
