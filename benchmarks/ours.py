@@ -17,7 +17,7 @@ Array = NDArray[Any]
 MICRO_BATCHES = (100, 1_000, 10_000)  # rows between two versions, as a scorer gets them
 DEFAULT = "portfolio"
 PLAIN = "mlp"
-ALONE = ("follow", "replay")  # how the names of members begin
+ALONE = ("sgd", "adam")  # how the names of members begin
 
 
 class Answers(NamedTuple):
@@ -58,10 +58,10 @@ def is_member(who: str) -> bool:
 def _alone(learner: Learner[Any]) -> dict[str, Learner[Any]]:
     """Make a portfolio of each member alone."""
     assert isinstance(learner, Portfolio)
-    follow, replay = ALONE
-    followers = {f"{follow} {rate:g}": {"follow": (rate,), "replay": ()} for rate in learner.follow}
-    replayers = {f"{replay} {r:g} x{e:g}": {"follow": (), "replay": ((r, e),)} for r, e in learner.replay}
-    return {name: replace(learner, **only) for name, only in (followers | replayers).items()}
+    names = [member["member"] for member in learner.members(learner.init())]
+    followers = [replace(learner, follow=(rate,), replay=()) for rate in learner.follow]
+    replayers = [replace(learner, follow=(), replay=(pair,)) for pair in learner.replay]
+    return dict(zip(names, [*followers, *replayers], strict=True))
 
 
 def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = MICRO_BATCHES) -> Answers:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log, child
-from streaming_nn.log.version import Record, Version
+from streaming_nn.log.version import SEQUENTIAL, Record, Version
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import metrics, network
 from streaming_nn.nn.learner import Batch, Learner, Rows, State, initial
@@ -71,6 +71,8 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         share: float | None = None,
         clip: float | None = None,
         mini_batch: int = 32,
+        drift: str | None = None,
+        on_drift: str | None = None,
         window: int | None = None,
         fading: float | None = None,
         member: int | None = None,
@@ -91,6 +93,8 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self.share = share
         self.clip = clip
         self.mini_batch = mini_batch
+        self.drift = drift
+        self.on_drift = on_drift
         self.window = window
         self.fading = fading
         self.member = member
@@ -149,7 +153,8 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         head = log.head()
         record = self._record(None if head is None else (head.record, log.sha256(head.number)), log)
         sha = log.append(Version(record, flatten(self.state_)))
-        self._place, self._rows = _Place(log.directory.resolve(), record.number, sha), Rows()
+        self._place = _Place(log.directory.resolve(), record.number, sha)
+        self._saved, self._rows = self.state_, Rows()
         return record.number
 
     def _record(self, head: tuple[Record, str] | None, log: Log) -> Record:
@@ -157,7 +162,9 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             "kind": "saved",
             "learner": self.learner_.options(),
             "rows": self._rows._asdict(),
-            "metrics": metrics.report(self.state_.metrics),
+            "update": SEQUENTIAL,
+            "metrics": loop.report(self.learner_, self.state_),
+            "events": loop.events(self.learner_, self._saved, self.state_),
             "environment": describe(),
             "written_at": now(),
             "written_by": writer(uuid4().hex[:12]),
@@ -191,7 +198,7 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     def _enter(self, learner: Learner[Any], state: State[Any]) -> None:
         self.learner_, self.state_, self.n_features_in_ = learner, state, learner.inputs
-        self._asked, self._rows = self._options(), Rows()
+        self._asked, self._saved, self._rows = self._options(), state, Rows()
 
     def _options(self) -> dict[str, Any]:
         """Give the learner's options as they have been set; None leaves one to the learner's own default."""
@@ -220,7 +227,8 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them."""
-        X, y = validate_data(self, X, y, reset=anew, y_numeric=_is_regressor(self), **ROWS)
+        with np.errstate(over="ignore"):  # what is too large for float32 is told, not warned of
+            X, y = validate_data(self, X, y, reset=anew, y_numeric=_is_regressor(self), **ROWS)
         weight = sample_weight
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
@@ -236,32 +244,31 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def _targets(self, y: Array) -> Array:
         raise NotImplementedError
 
-    def _learned(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Any:
+    def _learned(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        anew: bool,
+        classes: Any = None,
+        mini_batch: int | None = None,
+    ) -> Array:
+        """Learn rows, and give the answers (rows, outputs) from before each mini-batch was learned."""
+        outputs: list[Array] = []
         with _all_or_nothing(self):
             batch = self._batch(X, y, sample_weight, anew, classes)
-            self.state_, rows = loop.test_then_train(self.learner_, self.state_, [batch])
-            self._rows = _added(self._rows, rows)
-        return self
-
-    def _answers_first(self, X: Any, y: Any, sample_weight: Any, classes: Any, mini_batch: Any) -> Array:
-        """Learn as `_learned` does, and give the answers (rows, outputs) from before each mini-batch."""
-        with _all_or_nothing(self):
-            batch = self._batch(X, y, sample_weight, not hasattr(self, "state_"), classes)
             learner = self.learner_
             if mini_batch is not None:
                 learner = replace(learner, mini_batch=mini_batch)
-            before = self.state_
-            with np.errstate(all="ignore"):
-                model, output, trained = loop.learn(learner, before.model, batch)
-            served = self._output(batch.x)
-            counted = metrics.update(before.metrics, batch.y, output, served)
-            self.state_ = before._replace(model=model, metrics=counted)
-            self._rows = _added(self._rows, Rows(len(output), trained, len(output) - trained))
-        return output
+            self.state_, rows = loop.test_then_train(learner, self.state_, [batch], outputs.append)
+            self._rows = _added(self._rows, rows)
+        return np.concatenate(outputs)
 
     def _answered(self, X: Any) -> Array:
         check_is_fitted(self)
-        return self._output(validate_data(self, X, reset=False, **ROWS))
+        with np.errstate(over="ignore"):
+            x = validate_data(self, X, reset=False, **ROWS)
+        return self._output(x)
 
     def _output(self, x: Array) -> Array:
         starts = range(0, len(x), ANSWERED)
@@ -302,8 +309,8 @@ class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
     ) -> Array:
         """Learn as `partial_fit` does; return the labels predicted before each mini-batch was learned."""
         self._same_classes(classes)
-        output = self._answers_first(X, y, sample_weight, classes, mini_batch)
-        return self._named(output)
+        anew = not hasattr(self, "state_")
+        return self._named(self._learned(X, y, sample_weight, anew, classes, mini_batch))
 
     def predict(self, X: Any) -> Array:
         """Answer rows with labels (rows,)."""
@@ -375,7 +382,8 @@ class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any = None, mini_batch: int | None = None
     ) -> Array:
         """Learn as `partial_fit` does; return the answers to each mini-batch from before it was learned."""
-        return self._answers_first(X, y, sample_weight, None, mini_batch)[:, 0]
+        anew = not hasattr(self, "state_")
+        return self._learned(X, y, sample_weight, anew, None, mini_batch)[:, 0]
 
     def predict(self, X: Any) -> Array:
         """Answer rows with targets (rows,)."""
@@ -390,7 +398,8 @@ class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
         return None
 
     def _targets(self, y: Array) -> Array:
-        return check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")  # type: ignore[no-any-return]
+        with np.errstate(over="ignore"):
+            return check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")  # type: ignore[no-any-return]
 
 
 def load(model_dir: str | Path) -> OnlineMLPClassifier | OnlineMLPRegressor:

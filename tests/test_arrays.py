@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from streaming_nn.arrays import OnlineMLPClassifier, OnlineMLPRegressor, load
 from streaming_nn.log.log import Log
 from streaming_nn.nn import metrics
-from streaming_nn.nn.learner import Batch, initial, test_then_train
+from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.learners import LEARNERS, learner_from
 from streaming_nn.nn.tensors import flatten
 
@@ -93,8 +93,8 @@ def test_a_regressor_answers_first_too() -> None:
 
 def test_loss_is_the_window_of_the_metrics() -> None:
     estimator = OnlineMLPClassifier(window=100).fit(X[:300], DIGITS[:300])
-    report = metrics.report(estimator.state_.metrics)
-    assert estimator.loss_ == report["prequential"]["window"]["log_loss"]
+    figures = metrics.report(estimator.state_.metrics)
+    assert estimator.loss_ == figures["prequential"]["window"]["log_loss"]
 
 
 def test_fit_forgets_and_learns_once() -> None:
@@ -273,7 +273,7 @@ def test_a_version_tells_how_it_came_to_be(tmp_path: Path) -> None:
     first, second = log.record(0), log.record(1)
     assert second.parent == log.sha256(0)
     assert [record.rows["trained"] for record in (first, second)] == [100, 150]
-    assert second.metrics == metrics.report(estimator.state_.metrics)
+    assert second.metrics == report(estimator.learner_, estimator.state_)
     assert second.schema["classes"] == [False, True]
     assert second.kind == "saved"
 

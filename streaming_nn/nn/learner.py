@@ -1,6 +1,6 @@
 """The contract of a learner, and the one loop that changes a model: predict, measure, learn."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -121,27 +121,43 @@ def initial(learner: Learner[S]) -> State[S]:
     return State(learner.init(), counts, _watch(learner))
 
 
-def test_then_train(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -> tuple[State[S], Rows]:
+Hear = Callable[[NDArray[np.float32]], object]
+
+
+def _unheard(output: NDArray[np.float32]) -> None:
+    pass
+
+
+def test_then_train(
+    learner: Learner[S],
+    state: State[S],
+    batches: Iterable[Batch],
+    answered: Hear = _unheard,  # noqa: PT028 (it is no test)
+) -> tuple[State[S], Rows]:
     """Learn one micro-batch: answer each mini-batch, then learn it, and count how good the answers were.
 
     The same rows are answered by the model in force at the start too: that is what a scorer would have said
-    (as served). Batches may come cut in any way: they are cut anew, and the state has the same bits. Errors:
-    ValueError for a batch that does not fit the learner; the state that came in is never changed.
+    (as served). Batches may come cut in any way: they are cut anew, and the state has the same bits.
+    `answered` is given the answers (rows, outputs) from before learning, block by block. Errors: ValueError
+    for a batch that does not fit the learner; the state that came in is never changed.
     """
-    part = learn_part(learner, state, batches)
+    part = learn_part(learner, state, batches, answered)
     return close(learner, state, [part]), part.rows
 
 
 test_then_train.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def learn_part(learner: Learner[S], state: State[S], batches: Iterable[Batch]) -> Part[S]:
+def learn_part(
+    learner: Learner[S], state: State[S], batches: Iterable[Batch], answered: Hear = _unheard
+) -> Part[S]:
     """Do one task's work on a micro-batch; `close` makes the next state of what all tasks give."""
     model, counted, rows = state.model, state.metrics, Rows()
     watched, losses = bool(state.watch), []
     for block in _recut(learner, batches):
         with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
             model, output, trained = learn(learner, model, block)
+            answered(output)
             output, served = _point(learner, output), _point(learner, learner.predict(state.model, block.x))
             if watched:
                 losses.append(_losses(counted, block.y, output, learner.mini_batch))

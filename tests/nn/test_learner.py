@@ -54,14 +54,16 @@ def test_any_cut_gives_the_same_bits(
 def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int) -> None:
     y = Y if learner.classes else Y.astype(np.float32)
     before, _ = test_then_train(learner, initial(learner), [Batch(X[:50], y[:50])])
+    heard: list[Any] = []
     with mock.patch.object(loop, "MEASURE_ROWS", measure):
-        after, _ = test_then_train(learner, before, [Batch(X, y)])
+        after, _ = test_then_train(learner, before, [Batch(X, y)], heard.append)
     model, outputs = before.model, []
     for start in range(0, 200, 8):
         batch = Batch(X[start : start + 8], y[start : start + 8])
         outputs.append(learner.predict(model, batch.x))
         model, step = learner.step(model, batch)
         assert step.output.tobytes() == outputs[-1].tobytes()
+    assert np.concatenate(heard).tobytes() == np.concatenate(outputs).tobytes()
     served = learner.predict(before.model, X)
     expected = metrics.report(metrics.update(before.metrics, y, np.concatenate(outputs), served))
     assert after.model.theta.tobytes() == model.theta.tobytes()
