@@ -60,3 +60,14 @@ def test_a_generated_stream_is_the_same_each_time(name: str) -> None:
 def test_an_unknown_stream_is_told() -> None:
     with pytest.raises(ValueError, match=r"streams must be of .*; got 'nothing'"):
         datasets.check(["sea-drift", "nothing"], Path("nowhere"))
+
+
+def test_sparse_rows_are_read_hashed_and_only_where_they_are_named(tmp_path: Path) -> None:
+    starts, columns, values = np.array([0, 2, 3]), np.array([7, 39_000, 7]), np.array([2.0, 3.0, 5.0])
+    sparse = {"indptr": starts, "indices": columns, "data": values, "shape": [2, 39_916]}
+    write(tmp_path, "spam9324", **sparse, y=np.array([1, 0]), task="clf_sparse", classes=["0", "1"])
+    data = dataset("spam9324", tmp_path)
+    assert data.x.tolist() == hashed(starts, columns, values).tolist()
+    assert (data.y.tolist(), data.classes) == ([1, 0], 2)
+    assert "spam9324" not in datasets.names(tmp_path)
+    datasets.check(["spam9324"], tmp_path)
