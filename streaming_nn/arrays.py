@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -16,7 +17,7 @@ from streaming_nn.log.version import SEQUENTIAL, Record, Version
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import metrics, network
 from streaming_nn.nn.learner import Batch, Learner, Rows, State, initial
-from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.learners import LEARNERS, learner_from
 from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records.schema import Schema, schema_from
 
@@ -32,8 +33,25 @@ except ImportError as error:
 
 Array = NDArray[Any]
 ANSWERED = 4096  # rows that are answered at a time: a portfolio's members would need much memory for more
-ROWS: dict[str, Any] = {"dtype": np.float32, "order": "C"}  # what scikit-learn is to make of a table
 OWN = ("member", "random_state")  # parameters of the estimator that are no options of a learner
+NO_PARAMETERS = {"inputs", "classes", "seed"}  # options that come from the rows, and from random_state
+
+
+def _parameters() -> Signature:
+    """List the estimators' parameters: all learners' options, None where the learner's default holds."""
+    options = dict.fromkeys(field.name for kind in LEARNERS.values() for field in fields(kind))
+    named: dict[str, Any] = {name: None for name in options if name not in NO_PARAMETERS}
+    named |= {"mini_batch": 32, "member": None, "random_state": 0}
+    return Signature(
+        [
+            Parameter("self", Parameter.POSITIONAL_OR_KEYWORD),
+            Parameter("learner", Parameter.POSITIONAL_OR_KEYWORD, default="portfolio"),
+            *(Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in named.items()),
+        ]
+    )
+
+
+PARAMETERS = _parameters()
 
 
 class _Place(NamedTuple):
@@ -52,53 +70,22 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     learner_: Any
     state_: State[Any]
+    learner: str
+    missing: str | None
+    member: int | None
+    random_state: Any
 
-    def __init__(
-        self,
-        learner: str = "portfolio",
-        *,
-        hidden: Any = None,
-        activation: str | None = None,
-        optimizer: str | None = None,
-        learning_rate: float | None = None,
-        initializer: str | float | None = None,
-        follow: Any = None,
-        replay: Any = None,
-        replayed: int | None = None,
-        buffer_rows: int | None = None,
-        buffer_bytes: int | None = None,
-        eta: float | None = None,
-        share: float | None = None,
-        clip: float | None = None,
-        mini_batch: int = 32,
-        drift: str | None = None,
-        on_drift: str | None = None,
-        window: int | None = None,
-        fading: float | None = None,
-        member: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.learner = learner
-        self.hidden = hidden
-        self.activation = activation
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.initializer = initializer
-        self.follow = follow
-        self.replay = replay
-        self.replayed = replayed
-        self.buffer_rows = buffer_rows
-        self.buffer_bytes = buffer_bytes
-        self.eta = eta
-        self.share = share
-        self.clip = clip
-        self.mini_batch = mini_batch
-        self.drift = drift
-        self.on_drift = on_drift
-        self.window = window
-        self.fading = fading
-        self.member = member
-        self.random_state = random_state
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        given = PARAMETERS.bind(self, *args, **parameters)
+        given.apply_defaults()
+        self.__dict__.update({name: value for name, value in given.arguments.items() if name != "self"})
+
+    __init__.__signature__ = PARAMETERS  # type: ignore[attr-defined]  # scikit-learn reads it
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._missing_allowed()
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
@@ -228,7 +215,7 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def _batch(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them."""
         with np.errstate(over="ignore"):  # what is too large for float32 is told, not warned of
-            X, y = validate_data(self, X, y, reset=anew, y_numeric=_is_regressor(self), **ROWS)
+            X, y = validate_data(self, X, y, reset=anew, y_numeric=_is_regressor(self), **self._rows_as())
         weight = sample_weight
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
@@ -237,6 +224,14 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         else:
             self._go_on()
         return Batch(X, self._targets(y), weight)
+
+    def _rows_as(self) -> dict[str, Any]:
+        """Say what scikit-learn is to make of a table."""
+        finite = "allow-nan" if self._missing_allowed() else True
+        return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
+
+    def _missing_allowed(self) -> bool:
+        return self.missing not in (None, "refuse")
 
     def _labels(self, y: Array, classes: Any) -> list[Any] | None:
         raise NotImplementedError
@@ -267,7 +262,7 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def _answered(self, X: Any) -> Array:
         check_is_fitted(self)
         with np.errstate(over="ignore"):
-            x = validate_data(self, X, reset=False, **ROWS)
+            x = validate_data(self, X, reset=False, **self._rows_as())
         return self._output(x)
 
     def _output(self, x: Array) -> Array:
@@ -383,11 +378,18 @@ class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
     ) -> Array:
         """Learn as `partial_fit` does; return the answers to each mini-batch from before it was learned."""
         anew = not hasattr(self, "state_")
-        return self._learned(X, y, sample_weight, anew, None, mini_batch)[:, 0]
+        return self._point(self._learned(X, y, sample_weight, anew, None, mini_batch))
 
     def predict(self, X: Any) -> Array:
-        """Answer rows with targets (rows,)."""
-        return self._answered(X)[:, 0]
+        """Answer rows with targets (rows,); of quantiles, the one that is nearest to the median."""
+        return self._point(self._answered(X))
+
+    def predict_quantiles(self, X: Any) -> Array:
+        """Answer rows with all outputs (rows, outputs): with loss "quantile", one each of `quantiles`."""
+        return self._answered(X)
+
+    def _point(self, output: Array) -> Array:
+        return loop.point(self.learner_, output)[:, 0]
 
     @property
     def loss_(self) -> float:

@@ -25,9 +25,14 @@ SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8}
 
 WEIGHTS = "a weight scales a row's gradient; a row that comes twice is scaled, answered and stepped on twice"
 ONE_PASS = "one small network sees 200 rows once, in mini-batches of 32: seven steps; the portfolio passes"
+OF_MLP = "class_weight is an option of the plain network alone, and the portfolio says so"
 EXPECTED = {
-    "portfolio": {"check_sample_weight_equivalence_on_dense_data": WEIGHTS},
+    "portfolio": {
+        "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+        "check_class_weight_classifiers": OF_MLP,
+    },
     "mlp": {
+        "check_class_weight_classifiers": ONE_PASS,
         "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
         "check_classifiers_train": ONE_PASS,
         "check_regressors_train": ONE_PASS,
@@ -48,6 +53,28 @@ def test_every_option_of_every_learner_is_a_parameter() -> None:
     options = {field.name for learner in LEARNERS.values() for field in fields(learner)}
     parameters = set(OnlineMLPClassifier().get_params())
     assert options - {"inputs", "classes", "seed"} == parameters - {"learner", "member", "random_state"}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rat'"):
+        OnlineMLPClassifier(learning_rat=0.1)
+
+
+def test_missing_values_are_taken_where_the_learner_fills_them_in() -> None:
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    estimator = OnlineMLPClassifier(missing="impute").fit(holes, DIGITS)
+    assert estimator.score(holes, DIGITS) > 0.7
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        OnlineMLPClassifier().fit(holes, DIGITS)
+
+
+def test_quantiles_are_answered_side_by_side() -> None:
+    quantiles = (0.1, 0.5, 0.9)
+    estimator = OnlineMLPRegressor("mlp", loss="quantile", quantiles=quantiles, mini_batch=4)
+    answers = estimator.test_then_train(XD, TARGETS)
+    three = estimator.predict_quantiles(XD)
+    assert answers.shape == (len(XD),)
+    assert three.shape == (len(XD), 3)
+    assert estimator.predict(XD).tolist() == three[:, 1].tolist()
+    below = [(three[:, i] >= TARGETS).mean() for i in range(3)]
+    assert below[0] < 0.3 < below[1] < 0.7 < below[2]
 
 
 def bits(state: Any) -> dict[str, bytes]:
@@ -221,7 +248,7 @@ def test_an_unfitted_model_says_so(ask: Any) -> None:
     ("parameters", "words"),
     [
         ({"learner": "forest"}, "learner must be one of 'mlp', 'portfolio'; got 'forest'"),
-        ({"learner": "mlp", "eta": 0.1}, "options of 'mlp' must be known ones"),
+        ({"learner": "mlp", "eta": 0.1}, "option 'eta' must come with learner 'portfolio'"),
         ({"mini_batch": 0}, "mini_batch must be a whole number >= 1; got 0"),
         ({"activation": "rleu"}, "activation must be one of"),
     ],

@@ -158,7 +158,7 @@ def learn_part(
         with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
             model, output, trained = learn(learner, model, block)
             answered(output)
-            output, served = _point(learner, output), _point(learner, learner.predict(state.model, block.x))
+            output, served = point(learner, output), point(learner, learner.predict(state.model, block.x))
             if watched:
                 losses.append(_losses(counted, block.y, output, learner.mini_batch))
         counted = metrics.update(counted, block.y, output, served)
@@ -167,7 +167,7 @@ def learn_part(
     return Part(model, counted, np.concatenate([np.empty((2, 0)), *losses], axis=1), rows)
 
 
-def _point(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
+def point(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give the answers that count: of a regression's several outputs, the one that is nearest to a median."""
     if learner.classes is not None or output.shape[1] == 1:
         return output
