@@ -1,0 +1,38 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import averaged, datasets, ours
+from streaming_nn.nn.learner import Batch, initial, test_then_train
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.averaged", "--short", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert (line["benchmark"], line["tasks"]) == ("averaged", 4)
+    for sizes in line["streams"].values():
+        for figures in sizes.values():
+            assert figures["sequential"].keys() == figures["averaged"].keys() == {"prequential", "served"}
+
+
+def test_one_task_is_the_loop_itself(tmp_path: Path) -> None:
+    stream = datasets.dataset("sea-short", tmp_path)
+    learner = ours.learner_of(stream, ours.DEFAULT, 32, 0)
+    state = initial(learner)
+    for start in range(0, 1000, 100):
+        batch = Batch(stream.x[start : start + 100], stream.y[start : start + 100])
+        state, _ = test_then_train(learner, state, [batch])
+    expected = (state.metrics.total.correct[0].sum() / 1000).round(4)
+    assert averaged.score(tmp_path, "sea-short", 100, 1, 32)["prequential"] == expected
+
+
+def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.averaged", "--streams", "elec3", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "got 'elec3'" in done.stderr
