@@ -1,4 +1,4 @@
-"""Named points at which a test lets the trainer die; off unless STREAMING_NN_FAULT names one."""
+"""Named points at which a test lets the trainer die or sleep; off unless STREAMING_NN_FAULT names one."""
 
 import os
 import signal
@@ -15,12 +15,13 @@ POINTS = (
 def point(name: str) -> None:
     """Kill this process, as hard as a power cut, if the point is the one that the environment names.
 
-    STREAMING_NN_FAULT is `name` or `name:n` for the n-th time that this process comes by.
+    STREAMING_NN_FAULT is `name`, `name:n` for the n-th time that this process comes by, or `name:n:SIGSTOP`
+    for another signal than SIGKILL.
     """
-    wanted, _, times = os.environ.get("STREAMING_NN_FAULT", "").partition(":")
+    wanted, times, number = f"{os.environ.get('STREAMING_NN_FAULT', '')}::".split(":")[:3]
     if wanted != name:
         return
     left = int(times or 1) - 1
-    os.environ["STREAMING_NN_FAULT"] = f"{name}:{left}"
+    os.environ["STREAMING_NN_FAULT"] = f"{name}:{left}:{number}"
     if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[number or "SIGKILL"])
