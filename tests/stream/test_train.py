@@ -1,8 +1,11 @@
 """The trainer on a real broker: every record counts once, and what can't be right stops the run."""
 
+import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +203,79 @@ def test_a_topic_made_again_under_a_batch(
     assert records_of(settings.model)[-1].topic_ids == topics.ids(broker.options, [topic])
 
 
+@pytest.mark.parametrize("refilled", [2000, 30])
+def test_a_topic_made_again_between_two_batches(
+    spark: SparkSession, broker: Any, tmp_path: Path, refilled: int
+) -> None:
+    """The next batch is planned on the new topic, from the old one's offsets, which it has or hasn't."""
+    topic = broker.topic("between", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(400))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        head = Log(settings.model).head_number()
+        with asleep(spark):
+            topics.delete(broker.options, topic)
+            topics.create(broker.options, topic, 2)
+            fill(broker.options, topic, labeled(refilled, seed=2))
+        with pytest.raises(DataLoss, match="was deleted and made again"):
+            trainer.wait(90)
+    finally:
+        trainer.stop()
+    assert Log(settings.model).head_number() == head
+    assert rows_of(settings.model)["received"] == 400
+
+
+@contextmanager
+def asleep(spark: SparkSession) -> Iterator[None]:
+    """Stop Spark's JVM where it stands, so that it plans no micro-batch meanwhile."""
+    jvm: Any = spark.sparkContext._gateway
+    os.kill(jvm.proc.pid, signal.SIGSTOP)  # the launcher's shell has become the JVM by `exec`
+    try:
+        yield
+    finally:
+        os.kill(jvm.proc.pid, signal.SIGCONT)
+
+
+def take(broker: Any, topic: str, before: dict[int, int]) -> None:
+    """Take the records before these offsets away, as retention does."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_records({TopicPartition(topic, p): offset for p, offset in before.items()})
+    admin.close()
+
+
+def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """What was learned may go; what the batch under way has planned and not read yet may not."""
+    topic = broker.topic("shrinks", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(400))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        take(broker, topic, {0: 200, 1: 150})
+        fill(broker.options, topic, labeled(100, seed=1))
+        until(lambda: rows_of(settings.model)["trained"] == 500)
+        trainer.drain()
+        head = Log(settings.model).head_number()
+        with trainer.busy:  # the next batch waits here
+            fill(broker.options, topic, labeled(100, seed=2))
+            until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
+            take(broker, topic, {0: 260})
+        with pytest.raises(DataLoss, match=f"offsets 250 to 259 of '{topic}' partition 0 before") as caught:
+            trainer.wait(90)
+    finally:
+        trainer.stop()
+    assert "\n" not in str(caught.value)
+    assert Log(settings.model).head_number() == head
+
+    accepted = settings.train.model_copy(update={"accept_loss": True})
+    learn(spark, settings.model_copy(update={"train": accepted}))
+    assert rows_of(settings.model)["trained"] == 590
+    found = learned_ranges(settings.model)
+    assert (found[topic, 0][-1], found[topic, 1][-1]) == ((260, 300), (250, 300))
+
+
 def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("short", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)
@@ -208,9 +284,7 @@ def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Pa
     head = Log(settings.model).head_number()
     assert head is not None
     fill(broker.options, topic, labeled(300, seed=1))
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    admin.delete_records({TopicPartition(topic, 0): 150})
-    admin.close()
+    take(broker, topic, {0: 150})
 
     with pytest.raises(DataLoss, match=f"offsets 100 to 149 of '{topic}' partition 0 before") as caught:
         Trainer(spark, settings)
