@@ -1,4 +1,4 @@
-"""Named points at which a test lets the trainer die or sleep; off unless STREAMING_NN_FAULT names one."""
+"""Named points at which a test lets a job die or sleep; off unless STREAMING_NN_FAULT names one."""
 
 import os
 import signal
@@ -9,7 +9,8 @@ POINTS = (
     "dead-letters-sent",
     "before-append",
     "appended",
-)
+)  # of the trainer's micro-batch, in their order
+ANSWERED = "answered"  # of the scorer's: it has sent its answers, and Spark has not noted that yet
 
 
 def point(name: str) -> None:

@@ -121,18 +121,16 @@ def _relearn(
             rows = frame.mapInArrow(work, RELEARNED).collect()
         except SPARK_ERRORS as error:
             raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
-    counts = {row.version: json.loads(row.rows) for row in rows}
+    again = {row.version: row for row in rows}
+    counts = {number: json.loads(row.rows) for number, row in again.items()}
     total = sum(c["received"] for c in counts.values())
-    recorded = {r.number: r for r in chunk}
-    for row in rows:
-        if row.digest != recorded[row.version].digest:
-            return _Relearned(
-                safetensors.numpy.load(bytes(row.state)), total, row.version, counts[row.version]
-            )
-    missing = sorted(set(spans) - set(counts))
-    if missing:  # the topic gave no record of it: compaction, or another topic of that name
-        return _Relearned({}, total, missing[0], {})
-    return _Relearned(safetensors.numpy.load(bytes(rows[-1].state)), total)
+    for number in sorted(spans):
+        if number not in again:  # the topic gave no record of it: compaction, or another topic of that name
+            return _Relearned({}, total, number, {})
+        if again[number].digest != digests[number]:
+            found = safetensors.numpy.load(bytes(again[number].state))
+            return _Relearned(found, total, number, counts[number])
+    return _Relearned(safetensors.numpy.load(bytes(again[max(spans)].state)), total)
 
 
 def _unchanged(chunk: list[Record], tensors: dict[str, Any]) -> _Relearned:

@@ -16,7 +16,7 @@ from streaming_nn.log.version import Version
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
-from streaming_nn.stream import source
+from streaming_nn.stream import fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.job import Job
 from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
@@ -96,6 +96,7 @@ class Scorer(Job):
                 .option("topic", self.settings.score.predictions)
                 .save()
             )
+        fault.point(fault.ANSWERED)
 
     def _newest(self) -> Version:
         number = self.log.head_number()

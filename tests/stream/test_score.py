@@ -1,7 +1,12 @@
 """The scorer on a real broker: every record has one answer, of the version that was the newest."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -138,3 +143,39 @@ def test_a_topic_that_is_not_there(spark: SparkSession, settings: Settings) -> N
     asked = settings.score.model_copy(update={"topic": "nobody-made-it"})
     with pytest.raises(LookupError, match="'nobody-made-it' does not exist"):
         Scorer(spark, settings.model_copy(update={"score": asked}))
+
+
+@pytest.mark.slow
+def test_every_record_is_answered_however_often_the_scorer_is_killed(
+    spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """At least once; place and version tell the doubles, which say the same."""
+    learn(spark, settings)
+    kafka, asked = settings.kafka, settings.score
+    fill(kafka, asked.topic, unlabeled(2000))
+
+    def start(*flags: str, fault: str = "") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "streaming_nn.cli", "score", "--model", str(settings.model)]
+        command += ["--bootstrap", kafka["bootstrap.servers"], "--topic", asked.topic, "--master", "local[1]"]
+        command += ["--predictions", asked.predictions, "--set", "score.max_offsets_per_trigger=100", *flags]
+        environment = {**os.environ, "STREAMING_NN_FAULT": fault}
+        with (tmp_path / "said").open("ab") as said:
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=said)
+
+    assert start(fault="answered:3").wait(120) == -signal.SIGKILL, (tmp_path / "said").read_text()[-2000:]
+    sent = len(read(kafka, asked.predictions))
+    assert sent == 300, "killed after its third batch was answered, and before that was noted"
+    process = start()
+    deadline = time.monotonic() + 120
+    while len(read(kafka, asked.predictions)) < sent + 250:
+        assert time.monotonic() < deadline, (tmp_path / "said").read_text()[-2000:]
+    process.kill()  # at any moment
+    process.wait()
+    assert start("--once").wait(120) == 0, (tmp_path / "said").read_text()[-2000:]
+
+    found = [json.loads(r.value) for r in read(kafka, asked.predictions)]
+    times = Counter(tuple(answer[name] for name in PLACE) for answer in found)
+    assert set(times) == {(r.topic, r.partition, r.offset) for r in read(kafka, asked.topic)}
+    assert 100 <= len(found) - len(times) <= 300, "of the first kill, perhaps of the second"
+    said = {(*(a[name] for name in PLACE), a["version"], a["prediction"], *a["probabilities"]) for a in found}
+    assert len(said) == len(times)
