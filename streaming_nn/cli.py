@@ -27,7 +27,7 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(versions_app, name="versions")
 
 # A supervisor must not start a run again that ended for one of these; docs/guarantees.md has them too
-CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5}
+CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5, "Damaged": 6}
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings; ./streaming-nn.toml without.")]
 Model = Annotated[Path | None, typer.Option(help="The model directory: a log of versions.")]
@@ -317,15 +317,20 @@ def doctor(
     config: Config = None,
     model: Model = None,
     bootstrap: Bootstrap = None,
+    job: Annotated[str | None, typer.Option(help="train or score; both without.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
     ] = False,
     set_: Sets = None,
 ) -> None:
-    """Look at what a run needs, and say how to mend what is missing."""
+    """Look at what a run needs, and say how to mend what is missing; exit code 1 where something is."""
+    from streaming_nn.doctor import JOBS
     from streaming_nn.doctor import main as diagnosed
 
-    raise typer.Exit(diagnosed(_loaded(config, set_, bootstrap, model=model), as_json))
+    if job not in (None, *JOBS):
+        raise ValueError(f"--job must be one of {', '.join(JOBS)}; got {job!r}")
+    settings = _loaded(config, set_, bootstrap, model=model)
+    raise typer.Exit(diagnosed(settings, as_json, JOBS if job is None else (job,)))
 
 
 Folder = Annotated[Path, typer.Option("--dir", help="The broker's folder.")]

@@ -37,21 +37,19 @@ def compare(log: Log, a: int, b: int) -> dict[str, Any]:
 
 
 def _changes(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]]:
-    x, y = _flat(a), _flat(b)
+    x, y = flat(a), flat(b)
     keys = sorted(x.keys() | y.keys())
     pairs = {key: [x.get(key, ABSENT), y.get(key, ABSENT)] for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values under one key each, such as "window.accuracy"."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, dict) and value
-            else {f"{prefix}{key}": value}
-        )
-    return flat
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return found
 
 
 def _offsets(a: dict[str, dict[int, int]], b: dict[str, dict[int, int]]) -> dict[str, dict[str, list[Any]]]:

@@ -184,16 +184,18 @@ class Log:
             return
         names = [name for name in files.names(self.versions) if name.endswith(SUFFIX)]
         if names and max(names) != self.path(len(names) - 1).name:
-            self._find_hole()
+            self.find_hole()
         self._looked = True
 
-    def _find_hole(self) -> None:
+    def find_hole(self) -> None:
+        """List the folder. Damaged: a number is missing below one that is there."""
         taken = set(self.numbers())
         last = max(taken, default=-1)
         for number in range(last):
             # a listing may show 43 and not 42 where both were appended meanwhile
             if number not in taken and not self.has(number):
-                raise Damaged(f"version {number} of {self.directory} is missing, and version {last} is there")
+                lacks = f"version {number} of {self.directory} is missing, and version {last} is there"
+                raise Damaged(f"{lacks}; `streaming-nn versions repair` mends the log")
 
     def numbers(self) -> list[int]:
         """Return all numbers that are taken, in order, by listing the folder."""

@@ -41,9 +41,13 @@ def tags(log: Log) -> dict[str, int]:
 
 
 def find(log: Log, text: str) -> int:
-    """Return the number that `text` means: "head", a number or a tag. LookupError: it means none."""
+    """Return the number that `text` means: "head", a number or a tag.
+
+    LookupError: it means none; Damaged: its version, or another one, is missing.
+    """
     number = log.head_number() if text == "head" else int(text) if text.isdecimal() else tags(log).get(text)
     if number is None or not log.has(number):
+        log.find_hole()
         raise LookupError(
             f"version must be 'head', a number up to {log.head_number()} or one of the tags "
             f"{_names(log)}; got {text!r}"

@@ -16,7 +16,7 @@ def thin(
     that calls this after every append gives `since` the head minus a little more than `keep_last`, so that it
     costs the same however long the log is.
 
-    Damaged: a file is not whole. It is left as it is for `repair`; the others were thinned.
+    Damaged: a file is not whole or missing. It is left as it is for `repair`; the others were thinned.
     """
     if keep_last < 1 or (every is not None and every < 1):
         raise ValueError(f"keep_last and every must be at least 1; got {keep_last} and {every}")
@@ -29,7 +29,7 @@ def thin(
         try:
             if _thin(log, number):
                 thinned.append(number)
-        except Damaged as e:
+        except (Damaged, LookupError) as e:  # a missing one too
             damaged.append(str(e))
     if damaged:
         raise Damaged("; ".join(damaged))
