@@ -5,8 +5,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ VERSIONS: dict[str, tuple[str, str | None]] = {
     "pandas": ("2.2.3", "3"),
     "pyarrow": ("18", None),
 }
+JOBS = ("train", "score")
 PATIENCE = 4.0  # seconds for a broker to answer
 LEAST = 1 << 30  # bytes free: Spark spills, and a version of a wide network is some MB a micro-batch
 PORTS = ("spark.driver.port", "spark.blockManager.port")  # others of Spark's are any that are free
@@ -42,8 +44,8 @@ class Finding(NamedTuple):
     mend: str = ""  # what to do, in one line; "" where all is well
 
 
-def diagnose(settings: Settings) -> list[Finding]:
-    """Look at everything that `train` and `score` need, in the order in which they would miss it.
+def diagnose(settings: Settings, jobs: Collection[str] = JOBS) -> list[Finding]:
+    """Look at everything that these jobs need, in the order in which they would miss it.
 
     Nothing is downloaded and nothing stays behind; it takes some seconds, more where no broker answers.
     """
@@ -53,16 +55,16 @@ def diagnose(settings: Settings) -> list[Finding]:
         _versions,
         _jars,
         _ports,
-        _kafka,
+        partial(_kafka, jobs=jobs),
         _model,
         _disk,
     )
     return [finding for look in looks for finding in look(settings)]
 
 
-def main(settings: Settings, as_json: bool = False) -> int:
+def main(settings: Settings, as_json: bool = False, jobs: Collection[str] = JOBS) -> int:
     """Print what `diagnose` finds, as a table or one line of JSON on stdout; 0 where all is well, else 1."""
-    findings = diagnose(settings)
+    findings = diagnose(settings, jobs)
     ok = all(finding.ok for finding in findings)
     if as_json:
         print(json.dumps({"ok": ok, "findings": [finding._asdict() for finding in findings]}), flush=True)
@@ -188,7 +190,7 @@ def _bind(port: int) -> None:
         taken.bind(("127.0.0.1", port))
 
 
-def _kafka(settings: Settings) -> Iterator[Finding]:
+def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding]:
     servers = settings.kafka.get("bootstrap.servers", "")
     if not servers:
         mend = 'give --bootstrap host:port, or "bootstrap.servers" under [kafka] in streaming-nn.toml'
@@ -197,33 +199,66 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     try:
         with Topics(settings.kafka, patience=PATIENCE) as connection:
             yield Finding("broker", True, f"answers at {servers}")
-            for topic, whose in _wanted(settings):
-                yield _topic(connection, topic, whose, servers)
+            for topic, needs in _wanted(settings, jobs).items():
+                yield _topic(connection, topic, needs, settings)
     except (ValueError, OSError, RuntimeError) as error:  # ConnectionError and PermissionError are OSErrors
         yield Finding("broker", False, str(error), _mend(error, servers))
 
 
-def _wanted(settings: Settings) -> list[tuple[str, str]]:
-    """The topics that must be there, each with who needs it; the trainer makes the dead letters' itself."""
-    wanted = [(topic, "train") for topic in settings.train.topics]
-    wanted += [(settings.score.topic, "score"), (settings.score.predictions, "score")]
-    wanted += [(settings.metrics.topic, "the metrics")] if settings.metrics.topic else []
-    return list(dict(wanted).items())
+def _wanted(settings: Settings, jobs: Collection[str]) -> dict[str, dict[str, str]]:
+    """The topics that are needed: what has to be allowed there, and for whom, as docs/deploy.md has it."""
+    train, score = settings.train, settings.score
+    needs: list[tuple[str, str, str]] = []
+    if "train" in jobs:
+        needs += [(topic, "READ", "train") for topic in train.topics]
+        needs += [(train.dead_letters, "WRITE", "train's dead letters")]
+        needs += [(settings.metrics.topic, "WRITE", "the metrics")] if settings.metrics.topic else []
+    if "score" in jobs:
+        needs += [(score.topic, "READ", "score"), (score.predictions, "WRITE", "score")]
+        needs += [(topic, "DESCRIBE", "score") for topic in train.topics]
+    wanted: dict[str, dict[str, str]] = {}
+    for topic, right, whose in needs:
+        wanted.setdefault(topic, {})[right] = whose
+    return wanted
 
 
-def _topic(connection: Topics, topic: str, whose: str, servers: str) -> Finding:
-    name = f"topic {topic}"
+def _topic(connection: Topics, topic: str, needs: dict[str, str], settings: Settings) -> Finding:
+    name, servers = f"topic {topic}", settings.kafka["bootstrap.servers"]
+    whose = ", ".join(dict.fromkeys(needs.values()))
     try:
         partitions = connection.partitions([topic])[topic]
+        may = connection.rights([topic])[topic]
         begins, ends = connection.beginnings([topic])[topic], connection.ends([topic])[topic]
     except LookupError:
+        if topic == settings.train.dead_letters:
+            return Finding(name, True, f"does not exist yet; a run that may CREATE it does, for {whose}")
         mend = f"kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
         return Finding(name, False, f"does not exist; {whose} needs it", mend)
-    except PermissionError as error:
-        mend = f"let this user describe it, and what else {whose} needs: docs/deploy.md lists the ACLs"
-        return Finding(name, False, str(error), mend)
+    except PermissionError:
+        said = f"is not there, or this user may not even DESCRIBE it; {whose} needs {_and(needs)}"
+        return Finding(name, False, said, _grant(settings, topic, list(needs)))
     offsets = sum(ends[p] - begins[p] for p in partitions)
-    return Finding(name, True, f"{len(partitions)} partitions, {offsets:,} offsets, for {whose}")
+    said = f"{len(partitions)} partitions, {offsets:,} offsets, for {whose}"
+    if lacking := [right for right in needs if right not in may]:
+        said = (
+            f"this user may not {_and(lacking)}, which {needs[lacking[0]]} needs; it may {_and(sorted(may))}"
+        )
+        return Finding(name, False, said, _grant(settings, topic, lacking))
+    return Finding(name, True, f"{said}; this user may {_and(needs)}")
+
+
+def _and(words: Collection[str]) -> str:
+    return " and ".join(words)
+
+
+def _grant(settings: Settings, topic: str, rights: list[str]) -> str:
+    """The command by which an administrator lets this user do what it may not do yet."""
+    user = settings.kafka.get("sasl.username", "NAME")
+    operations = " ".join(f"--operation {right.capitalize()}" for right in rights)
+    return (
+        f"kafka-acls.sh --bootstrap-server {settings.kafka['bootstrap.servers']} --add "
+        f"--allow-principal User:{user} {operations} --topic {topic}"
+    )
 
 
 def _mend(error: Exception, servers: str) -> str:

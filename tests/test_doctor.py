@@ -20,6 +20,7 @@ class Connection:
     """Stands for `Topics`: a broker that has these topics, with one partition of 7 offsets each."""
 
     there = ("labeled", "unlabeled", "predictions")
+    allowed = frozenset({"READ", "WRITE", "DESCRIBE", "CREATE"})
 
     def __init__(self, options: dict[str, str], patience: float) -> None:
         assert options["bootstrap.servers"]
@@ -28,6 +29,9 @@ class Connection:
         if missing := [topic for topic in topics if topic not in self.there]:
             raise LookupError(f"topic {missing[0]!r} does not exist")
         return {topic: [0] for topic in topics}
+
+    def rights(self, topics: list[str]) -> dict[str, set[str]]:
+        return {topic: set(self.allowed) for topic in topics}
 
     def beginnings(self, topics: list[str]) -> dict[str, dict[int, int]]:
         return {topic: {0: 3} for topic in topics}
@@ -99,7 +103,9 @@ def test_a_healthy_machine_has_nothing_to_mend(healthy: Settings) -> None:
     assert [finding for finding in findings if not finding.ok or finding.mend] == []
     names = {finding.name for finding in findings}
     assert {"java", "worker python", "pyspark", "connector jars", "ports", "broker", "model", "disk"} <= names
-    assert found(findings, "topic labeled").said == "1 partitions, 7 offsets, for train"
+    said = found(findings, "topic labeled").said
+    assert said == "1 partitions, 7 offsets, for train, score; this user may READ and DESCRIBE"
+    assert "does not exist yet" in found(findings, "topic dead-letters").said
     assert sorted(Path.cwd().rglob("*")) == before, "something stayed behind"
 
 
@@ -114,7 +120,9 @@ def test_main_prints_a_table_with_the_mend(
     healthy: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(doctor, "diagnose", lambda given: [Finding("java", False, "none [x]", "get it")])
+    monkeypatch.setattr(
+        doctor, "diagnose", lambda given, jobs: [Finding("java", False, "none [x]", "get it")]
+    )
     assert main(healthy) == 1
     said = capsys.readouterr().out
     assert "java" in said
@@ -232,7 +240,27 @@ def test_topics_that_may_not_be_seen(healthy: Settings, monkeypatch: pytest.Monk
         raise PermissionError("Kafka refuses this client: Topic authorization failed")
 
     monkeypatch.setattr(Connection, "partitions", refused)
-    assert "ACLs" in broken(doctor._kafka, healthy, "topic labeled").mend
+    mend = broken(doctor._kafka, healthy, "topic labeled").mend
+    assert mend.startswith(
+        "kafka-acls.sh --bootstrap-server localhost:9092 --add --allow-principal User:NAME "
+    )
+    assert mend.endswith(" --operation Read --operation Describe --topic labeled")
+
+
+def test_rights_that_are_missing(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "allowed", frozenset({"READ", "DESCRIBE"}))
+    assert found(list(doctor._kafka(healthy)), "topic unlabeled").ok
+    finding = broken(doctor._kafka, healthy, "topic predictions")
+    assert finding.said == "this user may not WRITE, which score needs; it may DESCRIBE and READ"
+    assert finding.mend.endswith("--operation Write --topic predictions")
+
+
+def test_one_job_alone(healthy: Settings) -> None:
+    def topics(job: str) -> set[str]:
+        return {finding.name for finding in doctor._kafka(healthy, (job,))} - {"broker"}
+
+    assert topics("train") == {"topic labeled", "topic dead-letters"}
+    assert topics("score") == {"topic labeled", "topic unlabeled", "topic predictions"}
 
 
 def test_a_model_directory_that_is_a_file(healthy: Settings) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -51,8 +51,13 @@ class Topics:
     ) -> None:
         """Create a topic with the broker's default replication, and wait until it can be used.
 
-        `config` are topic settings such as retention.ms. Raises FileExistsError unless `exist_ok`.
+        `config` are topic settings such as retention.ms. Raises FileExistsError unless `exist_ok`, which asks
+        for no right to create where the topic is there.
         """
+        if exist_ok:
+            with suppress(LookupError, PermissionError):  # perhaps it may be created all the same
+                self._described([topic])
+                return
         wanted = {"num_partitions": partitions, "configs": dict(config or {})}
         with self._told():
             try:
@@ -95,6 +100,13 @@ class Topics:
             name: sorted(partition["partition_index"] for partition in topic["partitions"])
             for name, topic in described.items()
         }
+
+    def rights(self, topics: Iterable[str]) -> dict[str, set[str]]:
+        """What this client may do with each topic, as the broker says (KIP-430): "READ", "WRITE" and so on.
+
+        Without an authorizer that is everything.
+        """
+        return {name: set(topic["authorized_operations"]) for name, topic in self._described(topics).items()}
 
     def beginnings(self, topics: Iterable[str]) -> Offsets:
         """The offset of each partition's oldest record that is still there."""

@@ -1,0 +1,73 @@
+"""The commands of docs/deploy.md, run as they stand there but for the places that they name."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyspark
+import pytest
+
+from streaming_nn.kafka import jars, topics
+from streaming_nn.log.log import Log
+
+PAGE = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text()
+SPARK = Path(pyspark.__file__).parent
+
+
+def submit() -> str:
+    """Give the block of the page that calls spark-submit, as a script."""
+    (block,) = re.findall(r"(?m)^((?:    .*\n)+)", PAGE[PAGE.index("    echo 'from streaming_nn.cli") :])[:1]
+    return re.sub(r"(?m)^    ", "", block).rstrip()
+
+
+def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
+    (named,) = re.findall(r"--packages (\S+)", submit())
+    connector = {":".join(jars.coordinates(path)) for path in jars.sums("connector")}
+    assert named in connector
+    assert named.endswith(f":{pyspark.__version__}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
+    """With Spark's own resolver for the connector; the exit code comes through it too."""
+    topic = broker.topic("submitted", 2)
+    produce = [sys.executable, "-m", "producers", "sea", "--topic", topic, "--records", "1200"]
+    subprocess.run([*produce, "--kafka", f"bootstrap.servers={broker.bootstrap}"], check=True)
+    script = submit().replace("spark://spark:7077", "local[2]").replace("/shared/model", "model")
+    script = script.replace("kafka:9092", broker.bootstrap)
+    script = script.replace("--packages", "--conf spark.jars.ivy=$PWD/ivy --packages")
+    if mirror := os.environ.get("STREAMING_NN_MAVEN"):
+        script = script.replace("--packages", f"--repositories {mirror} --packages")
+
+    def ends(*flags: str) -> int:
+        ran = subprocess.run(
+            ["sh", "-c", f"{script} {' '.join(flags)}"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": f"{SPARK / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "SPARK_HOME": str(SPARK),
+                "PYSPARK_PYTHON": sys.executable,
+                "PYSPARK_DRIVER_PYTHON": sys.executable,
+                "SPARK_LOCAL_IP": "127.0.0.1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        (tmp_path / "said").write_text(ran.stdout + ran.stderr)
+        return ran.returncode
+
+    learn = f"--topic {topic} --set train.dead_letters=dead-{topic} --once"
+    assert ends(learn) == 0, (tmp_path / "said").read_text()[-3000:]
+    assert list((tmp_path / "ivy").rglob("*spark-sql-kafka*.jar")), "the connector came from elsewhere"
+    head = Log(tmp_path / "model").head()
+    assert head is not None
+    assert head.record.offsets == topics.ends(broker.options, [topic])
+    assert head.record.metrics["rows"] == 1200
+    assert ends(learn, "--hidden 9") == 2, "another structure takes another model directory"
+    assert "streaming-nn: model model was made with hidden" in (tmp_path / "said").read_text()
