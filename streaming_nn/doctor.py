@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
@@ -27,8 +28,11 @@ VERSIONS: dict[str, tuple[str, str | None]] = {
     "numpy": ("2.0", None),
     "pandas": ("2.2.3", "3"),
     "pyarrow": ("18", None),
+    "kafka-python": ("3.0", "4"),
+    "safetensors": ("0.5", None),
 }
 JOBS = ("train", "score")
+WIDE = 160  # columns where no terminal says how many: a command that is cut can't be copied from a file
 PATIENCE = 4.0  # seconds for a broker to answer
 LEAST = 1 << 30  # bytes free: Spark spills, and a version of a wide network is some MB a micro-batch
 PORTS = ("spark.driver.port", "spark.blockManager.port")  # others of Spark's are any that are free
@@ -80,7 +84,8 @@ def _show(findings: list[Finding]) -> None:
         table.add_row(state, _plain(finding.name), _plain(finding.said))
         if finding.mend:
             table.add_row("", "", f"[bold]{_plain(finding.mend)}[/]")
-    Console(soft_wrap=False).print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else WIDE).print(table)
 
 
 def _plain(text: str) -> str:
@@ -310,15 +315,18 @@ def _nearest(path: Path) -> Path:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    folder = _nearest(settings.model)
+    keep = "free some, set train.keep_versions (older ones become stubs), or give --model another disk"
+    yield _free("disk", _nearest(settings.model), keep)
+    temporary = "free some, or set TMPDIR to a folder on another disk: Spark spills there"
+    yield _free("temporary files", Path(tempfile.gettempdir()), temporary)
+
+
+def _free(name: str, folder: Path, mend: str) -> Finding:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        yield Finding("disk", False, f"{folder}: {error}", "give --model a directory that can be read")
-        return
+        return Finding(name, False, f"{folder}: {error}", mend)
     said = f"{free / (1 << 30):,.1f} GiB free at {folder}"
     if free < LEAST:
-        mend = "free some, set train.keep_versions (older ones become stubs), or give --model another disk"
-        yield Finding("disk", False, f"{said}; {LEAST >> 30} GiB is the least", mend)
-        return
-    yield Finding("disk", True, said)
+        return Finding(name, False, f"{said}; {LEAST >> 30} GiB is the least", mend)
+    return Finding(name, True, said)

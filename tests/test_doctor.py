@@ -301,3 +301,4 @@ def test_a_disk_that_is_full(healthy: Settings, monkeypatch: pytest.MonkeyPatch)
     finding = broken(doctor._disk, healthy, "disk")
     assert "0.5 GiB free" in finding.said
     assert "keep_versions" in finding.mend
+    assert "TMPDIR" in broken(doctor._disk, healthy, "temporary files").mend

@@ -133,9 +133,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
         ends = topics.ends(admin, ["predictions", "dead", "metrics"])
         assert [at[0] for at in ends.values()] == [20, 1, 1 + trainer.head.number]
 
-        topics.create(
-            of("scorer").kafka, "labeled", exist_ok=True
-        )  # it is there: no right to create is asked
+        topics.create(of("scorer").kafka, "labeled", exist_ok=True)  # no right to create is asked
         assert set(_lacks(of("scorer"), "train")) == {"labeled", "dead", "metrics"}
         found = _lacks(of("stranger"), "score") | _lacks(of("stranger"), "train")
         assert {topic: finding.said for topic, finding in found.items()} == {
