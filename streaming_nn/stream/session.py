@@ -31,6 +31,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     """
     java.find()
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
+    logging.getLogger().addFilter(_no_page)  # and another one through the root logger
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
     if _is_local(options):
@@ -40,6 +41,11 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
         builder = builder.config(key, value)
     with _same_interrupt():
         return builder.getOrCreate()
+
+
+def _no_page(record: logging.LogRecord) -> bool:
+    """Leave out what py4j tells of Ctrl-C, with its traceback: the command says that it stops."""
+    return record.msg != "KeyboardInterrupt while sending command."
 
 
 @contextmanager
