@@ -415,6 +415,13 @@ def main() -> None:
     except (ValueError, LookupError, RuntimeError, OSError, AssertionError) as error:
         say(f"streaming-nn: {error}")
         sys.exit(CODES.get(type(error).__name__, 2 if isinstance(error, ValueError) else 1))
+    except Exception as error:
+        if not type(error).__module__.startswith(("pyspark.", "py4j.")):  # ours: a traceback is what helps
+            raise
+        from streaming_nn.stream.session import in_one_line
+
+        say(f"streaming-nn: Spark says: {in_one_line(error)}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.errors import AnalysisException
 from typer.main import get_command
 
 from streaming_nn import __version__, cli
 from streaming_nn.log.log import Conflict
+from streaming_nn.log.version import Damaged
 from streaming_nn.stream.begin import DataLoss
 from streaming_nn.stream.train import Breaker
 
@@ -122,6 +124,7 @@ def test_words_that_are_no_command(
         (RuntimeError("Java 17 or newer is needed"), 1),
         (LookupError("no such topic"), 1),
         (ValueError("hidden must be whole"), 2),
+        (Damaged("the last good version is 3"), 6),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
@@ -134,6 +137,22 @@ def test_each_end_has_a_code_of_its_own(
     monkeypatch.setattr(cli, "app", fail)
     assert call(monkeypatch) == code
     assert capsys.readouterr().err == f"streaming-nn: {error}\n"
+
+
+def test_an_error_of_spark_is_one_line_and_one_of_ours_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    page = "Failed to find data source: kafka.\n  at org.apache.spark.Some.where(Some.scala:1)\n  at py4j"
+    monkeypatch.setattr(cli, "app", lambda: fail(AnalysisException(page)))
+    assert call(monkeypatch) == 1
+    assert capsys.readouterr().err == "streaming-nn: Spark says: Failed to find data source: kafka.\n"
+    monkeypatch.setattr(cli, "app", lambda: fail(TypeError("a mistake of ours")))
+    monkeypatch.setattr(sys, "argv", ["streaming-nn"])
+    with pytest.raises(TypeError):
+        cli.main()
 
 
 def test_the_codes_are_those_of_the_guarantees() -> None:

@@ -31,7 +31,7 @@ def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
     """With Spark's own resolver for the connector; the exit code comes through it too."""
     topic = broker.topic("submitted", 2)

@@ -15,7 +15,7 @@ from streaming_nn.kafka.broker import Broker
 from streaming_nn.log.log import Log
 from streaming_nn.stream.replay import verify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "100"}
 KEYS = 40

@@ -146,6 +146,7 @@ def test_a_topic_that_is_not_there(spark: SparkSession, settings: Settings) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_record_is_answered_however_often_the_scorer_is_killed(
     spark: SparkSession, settings: Settings, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ MINIMAL = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
     spark: SparkSession, tmp_path: Path
 ) -> None:

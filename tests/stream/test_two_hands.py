@@ -120,6 +120,7 @@ def asleep(process: subprocess.Popen[str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process is seen to sleep in /proc")
 @pytest.mark.parametrize("sleeps", ["between two micro-batches", "before it appends"])
 def test_a_trainer_that_slept_while_another_went_on_and_thinned(
