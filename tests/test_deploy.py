@@ -4,12 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pyspark
 import pytest
+import yaml
 
+from streaming_nn import cli
 from streaming_nn.kafka import jars, topics
 from streaming_nn.log.log import Log
 
@@ -19,8 +22,14 @@ SPARK = Path(pyspark.__file__).parent
 
 def submit() -> str:
     """Give the block of the page that calls spark-submit, as a script."""
-    (block,) = re.findall(r"(?m)^((?:    .*\n)+)", PAGE[PAGE.index("    echo 'from streaming_nn.cli") :])[:1]
-    return re.sub(r"(?m)^    ", "", block).rstrip()
+    return block("export PYSPARK_PYTHON=")
+
+
+def block(begins: str) -> str:
+    """Give the page's indented block that begins with these words."""
+    start = PAGE.index(f"    {begins}")
+    lines = takewhile(lambda line: line.startswith("    "), PAGE[start:].splitlines())
+    return "\n".join(line.removeprefix("    ") for line in lines)
 
 
 def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
@@ -28,6 +37,14 @@ def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
     connector = {":".join(jars.coordinates(path)) for path in jars.sums("connector")}
     assert named in connector
     assert named.endswith(f":{pyspark.__version__}")
+
+
+def test_supervisors_do_not_start_again_what_would_end_alike() -> None:
+    finals = {2, *cli.CODES.values()}
+    (systemd,) = re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", block("[Service]"))
+    assert {int(code) for code in systemd.split()} == finals
+    (rule,) = yaml.safe_load(block("backoffLimit:"))["podFailurePolicy"]["rules"]
+    assert set(rule["onExitCodes"]["values"]) == finals
 
 
 @pytest.mark.slow
@@ -39,6 +56,7 @@ def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
     subprocess.run([*produce, "--kafka", f"bootstrap.servers={broker.bootstrap}"], check=True)
     script = submit().replace("spark://spark:7077", "local[2]").replace("/shared/model", "model")
     script = script.replace("kafka:9092", broker.bootstrap)
+    script = script.replace("/opt/streaming-nn/bin/python", sys.executable)
     script = script.replace("--packages", "--conf spark.jars.ivy=$PWD/ivy --packages")
     if mirror := os.environ.get("STREAMING_NN_MAVEN"):
         script = script.replace("--packages", f"--repositories {mirror} --packages")
@@ -51,8 +69,6 @@ def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
                 **os.environ,
                 "PATH": f"{SPARK / 'bin'}{os.pathsep}{os.environ['PATH']}",
                 "SPARK_HOME": str(SPARK),
-                "PYSPARK_PYTHON": sys.executable,
-                "PYSPARK_DRIVER_PYTHON": sys.executable,
                 "SPARK_LOCAL_IP": "127.0.0.1",
             },
             stdin=subprocess.DEVNULL,
