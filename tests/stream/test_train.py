@@ -171,10 +171,11 @@ def test_more_rejected_bytes_than_the_driver_may_get(
 
 
 @pytest.mark.parametrize("refilled", [2000, 30])
-def test_a_topic_made_again_under_a_batch(
-    spark: SparkSession, broker: Any, tmp_path: Path, refilled: int
+@pytest.mark.parametrize("planned", [True, False], ids=["under a batch", "between two"])
+def test_a_topic_made_again(
+    spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int
 ) -> None:
-    """The batch is planned on the old topic and read from the new one, which has our offsets or hasn't."""
+    """Planned on the old topic or the new one, the batch is read from that, which has our offsets or not."""
     topic = broker.topic("made-again", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(400))
@@ -182,9 +183,10 @@ def test_a_topic_made_again_under_a_batch(
     try:
         trainer.drain()
         head = Log(settings.model).head_number()
-        with trainer.busy:  # the next batch waits here
-            fill(broker.options, topic, labeled(100, seed=1))
-            until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
+        with trainer.busy if planned else asleep(spark):
+            if planned:  # and waits until we are ready
+                fill(broker.options, topic, labeled(100, seed=1))
+                until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
             topics.delete(broker.options, topic)
             topics.create(broker.options, topic, 2)
             fill(broker.options, topic, labeled(refilled, seed=2))
@@ -201,30 +203,6 @@ def test_a_topic_made_again_under_a_batch(
     learn(spark, settings.model_copy(update={"train": accepted}))
     assert rows_of(settings.model)["received"] == 400 + refilled
     assert records_of(settings.model)[-1].topic_ids == topics.ids(broker.options, [topic])
-
-
-@pytest.mark.parametrize("refilled", [2000, 30])
-def test_a_topic_made_again_between_two_batches(
-    spark: SparkSession, broker: Any, tmp_path: Path, refilled: int
-) -> None:
-    """The next batch is planned on the new topic, from the old one's offsets, which it has or hasn't."""
-    topic = broker.topic("between", 2)
-    settings = settings_of(broker.options, tmp_path / "model", topic)
-    fill(broker.options, topic, labeled(400))
-    trainer = running(spark, settings)
-    try:
-        trainer.drain()
-        head = Log(settings.model).head_number()
-        with asleep(spark):
-            topics.delete(broker.options, topic)
-            topics.create(broker.options, topic, 2)
-            fill(broker.options, topic, labeled(refilled, seed=2))
-        with pytest.raises(DataLoss, match="was deleted and made again"):
-            trainer.wait(90)
-    finally:
-        trainer.stop()
-    assert Log(settings.model).head_number() == head
-    assert rows_of(settings.model)["received"] == 400
 
 
 @contextmanager
