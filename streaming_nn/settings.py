@@ -192,7 +192,7 @@ def _variables() -> dict[str, Any]:
             if path[0] in ("kafka", "spark") and len(path) > 1:  # a variable's name can't hold a dot
                 _merge(values, {path[0]: {".".join(path[1:]).replace("_", "."): text}})
             else:
-                _merge(values, _nested(path, _toml_value(text)))
+                _merge(values, _nested(path, toml_value(text)))
     return _clients(values)
 
 
@@ -203,7 +203,7 @@ def _assignment(text: str) -> dict[str, Any]:
         raise ValueError(f"--set must be section.key=value; got {text!r}")
     if section in ("kafka", "spark") and dot:
         return {section: {rest: value.strip()}}
-    return _nested(key.strip().split("."), _toml_value(value.strip()))
+    return _nested(key.strip().split("."), toml_value(value.strip()))
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:
@@ -212,7 +212,8 @@ def _nested(path: list[str], value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _toml_value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """Read a value as TOML has it; what is none is the text itself, so that a string needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -116,6 +116,13 @@ class Topics:
         """The offset of each partition's next record; the last stable one with read_committed."""
         return self._offsets(topics, OffsetSpec.LATEST)
 
+    def at(self, topics: Iterable[str], milliseconds: int) -> Offsets:
+        """The offset of each partition's first record of that time (since 1970) or later; else its end."""
+        names = list(topics)
+        ends = self.ends(names)
+        found = self._offsets(names, milliseconds)
+        return {t: {p: o if o >= 0 else ends[t][p] for p, o in ps.items()} for t, ps in found.items()}
+
     def close(self) -> None:
         """Close the connection."""
         self._admin.close()
@@ -128,7 +135,7 @@ class Topics:
     ) -> None:
         self.close()
 
-    def _offsets(self, topics: Iterable[str], spec: OffsetSpec) -> Offsets:
+    def _offsets(self, topics: Iterable[str], spec: OffsetSpec | int) -> Offsets:
         partitions = self.partitions(topics)
         wanted = {TopicPartition(topic, p): spec for topic, own in partitions.items() for p in own}
         found = self._ask(lambda: self._admin.list_partition_offsets(wanted, self._isolation))

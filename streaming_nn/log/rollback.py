@@ -59,8 +59,9 @@ def taken_over(old: Tensors, head: Tensors) -> Tensors:
     going_on = {name: tensor for name, tensor in head.items() if not name.startswith("model.")}
     replaced = {name: tensor for name, tensor in old.items() if not name.startswith("model.")}
     model = {name: tensor for name, tensor in old.items() if name.startswith("model.")}
-    return model | (going_on if _shapes(going_on) == _shapes(replaced) else replaced)
+    return model | (going_on if shapes(going_on) == shapes(replaced) else replaced)
 
 
-def _shapes(tensors: Tensors) -> dict[str, Any]:
+def shapes(tensors: Tensors) -> dict[str, Any]:
+    """Return what must be the same where one state takes another's place."""
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -38,7 +38,7 @@ def first_version(
 
     Raises ValueError where width or classes are neither set nor to be seen in the topic.
     """
-    schema = _schema(spark, settings, say)
+    schema = schema_of(spark, settings, say)
     given = learner is not None
     seen: dict[str, Any] = {"inputs": schema.inputs, "classes": schema.classes}
     learner = learner or made(settings, seen | ({"missing": "impute"} if schema.missing else {}))
@@ -190,7 +190,8 @@ def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
     return {t: {str(p): list(r) for p, r in ps.items()} for t, ps in ranges.items()}
 
 
-def _schema(spark: SparkSession, settings: Settings, say: Say) -> Schema:
+def schema_of(spark: SparkSession, settings: Settings, say: Say) -> Schema:
+    """Return the settings' schema; width and classes that they don't name are seen in the topic."""
     asked = settings.records
     grow = asked.classes == "grow"
     classes = None if asked.regression or grow or asked.classes is None else tuple(asked.classes)

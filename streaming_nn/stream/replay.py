@@ -69,8 +69,8 @@ def verify(
     start = log.read(log.nearest_kept(max(first - 1, 0)))
     tensors, rows = start.tensors, 0
     records = [log.record(number) for number in range(start.number + 1, last + 1)]
-    _still_there(kafka, records)
-    for chunk in _chunks(records):
+    still_there(kafka, records)
+    for chunk in chunks(records, _rules):
         if chunk[0].kind == "damaged":  # lost, and repaired by a later version, whose tensors are taken
             continue
         if chunk[0].kind != "learned":  # its tensors were taken over, not learned
@@ -114,7 +114,7 @@ def _relearn(
         return _unchanged(chunk, tensors)
     schema, digests = schema_from(chunk[0].schema), {r.number: r.digest for r in chunk}
     averaged = chunk[0].update == AVERAGED
-    frame = source.by_version(source.batch(spark, kafka, _hull(chunk)), spans, averaged)
+    frame = source.by_version(source.batch(spark, kafka, hull(chunk)), spans, averaged)
     with shared(spark, tensors) as state:
         work = Relearn(learner, schema, state, digests, max(spans), averaged)
         try:
@@ -140,13 +140,15 @@ def _unchanged(chunk: list[Record], tensors: dict[str, Any]) -> _Relearned:
     return _Relearned(tensors, 0, different)
 
 
-def _chunks(records: list[Record]) -> Iterator[list[Record]]:
-    """Consecutive versions that one job can learn: the same options, and not too many rows."""
+def chunks(
+    records: list[Record], alike: Callable[[Record], Any], most: int = JOB_VERSIONS
+) -> Iterator[list[Record]]:
+    """Consecutive versions that one job can learn: `alike`, at most so many, and not too many rows."""
     chunk: list[Record] = []
     rows = 0
     for record in records:
-        fits = chunk and _rules(record) == _rules(chunk[0])
-        full = rows + record.rows["received"] > JOB_ROWS or len(chunk) == JOB_VERSIONS
+        fits = chunk and alike(record) == alike(chunk[0])
+        full = rows + record.rows["received"] > JOB_ROWS or len(chunk) >= most
         if chunk and (not fits or full or record.kind != "learned"):
             yield chunk
             chunk, rows = [], 0
@@ -160,21 +162,21 @@ def _rules(record: Record) -> tuple[Any, ...]:
     return record.kind, record.learner, record.schema, record.update
 
 
-def _hull(chunk: list[Record]) -> Ranges:
+def hull(chunk: list[Record]) -> Ranges:
     """The offsets from the first to the last of the chunk; each version takes its own out of them."""
-    hull: Ranges = {}
+    whole: Ranges = {}
     for record in chunk:
         for topic, ranges in record.ranges.items():
             for p, (a, b) in ranges.items():
-                begin, end = hull.setdefault(topic, {}).get(p, (a, b))
-                hull[topic][p] = (min(begin, a), max(end, b))
-    return hull
+                begin, end = whole.setdefault(topic, {}).get(p, (a, b))
+                whole[topic][p] = (min(begin, a), max(end, b))
+    return whole
 
 
-def _still_there(kafka: Mapping[str, str], records: list[Record]) -> None:
+def still_there(kafka: Mapping[str, str], records: list[Record]) -> None:
     """Raise DataLoss for what the topic has no longer: a replay of less would compare apples with pears."""
-    hull = _hull(records)
-    first, ids = topics.beginnings(kafka, hull), topics.ids(kafka, hull)
+    whole = hull(records)
+    first, ids = topics.beginnings(kafka, whole), topics.ids(kafka, whole)
     for record in records:
         for topic, known in record.topic_ids.items():
             if topic in ids and ids[topic] != known:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 
 from streaming_nn.kafka.options import for_spark
@@ -90,6 +90,25 @@ def by_version(frame: DataFrame, spans: Mapping[int, Ranges], averaged: bool = F
     )
     joined = frame.coalesce(1).join(spans_frame, inside).drop(*names[:4])
     return joined.sortWithinPartitions("version", *(ORDER[1:] if averaged else ORDER))
+
+
+def cut(frame: DataFrame, rows: int) -> list[Row]:
+    """Cut records into micro-batches of `rows` in the one order: version, topic, partition, until, records.
+
+    A batch is a range of each partition, so a record that is older than one before it in its partition takes
+    that one's time. Only the cuts come to the driver; they are sorted by version.
+    """
+    own = Window.partitionBy("topic", "partition").orderBy("offset")
+    so_far = own.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    places = frame.select(*ORDER).withColumn("timestamp", F.max("timestamp").over(so_far))
+    number = F.row_number().over(Window.orderBy(*ORDER))
+    return (
+        places.withColumn("version", F.floor((number - 1) / rows) + 1)
+        .groupBy("version", "topic", "partition")
+        .agg((F.max("offset") + 1).alias("until"), F.count("*").alias("records"))
+        .orderBy("version", "topic", "partition")
+        .collect()
+    )
 
 
 def planned(checkpoint: Path, batch_id: int, before: Offsets) -> Ranges:

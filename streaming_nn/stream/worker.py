@@ -1,4 +1,4 @@
-"""What runs inside a Spark task: learn a micro-batch, learn recorded versions again, or answer rows.
+"""What runs inside a Spark task: learn a micro-batch, learn recorded versions again, try, or answer rows.
 
 A task may run twice (a retry, speculation), so nothing here writes anything: each task gives back rows.
 """
@@ -40,6 +40,7 @@ LEARNED = (
     "overflow boolean, seconds double, unseen string"
 )
 RELEARNED = "version long, digest string, rows string, state binary"
+TRIED = "version long, place int, rows string, rejected string, state binary"
 SCORED = "key binary, value binary"
 
 
@@ -251,21 +252,14 @@ class Relearn:
         groups = groupby(_by_version(batches), key=lambda piece: piece[0])
         for version, pieces in groups:
             rejected = _Rejected(None)
-            state, rows = self._learned(state, (batch for _, batch in pieces), rejected)
+            own = (batch for _, batch in pieces)
+            tasks = (_decoded(task, self.schema, rejected) for task in _tasks(own, self.averaged))
+            state, rows = _learned(self.learner, state, tasks)
             digest = state_digest(flatten(state))
             ends = version == self.last or digest != self.digests[version]
             yield self._row(version, digest, rejected.with_rows(rows), pack(state) if ends else b"")
             if digest != self.digests[version]:
                 return
-
-    def _learned(
-        self, state: State[Any], batches: Iterator[pa.RecordBatch], rejected: _Rejected
-    ) -> tuple[State[Any], Rows]:
-        """Learn one version's rows as its tasks did."""
-        groups = _by_place(batches) if self.averaged else [batches]
-        parts = [learn_part(self.learner, state, _decoded(g, self.schema, rejected)) for g in groups]
-        rows = Rows(*(sum(counts) for counts in zip(*(part.rows for part in parts), strict=True)))
-        return close(self.learner, state, parts), rows
 
     def _row(self, version: int, digest: str, rows: dict[str, int], state: bytes) -> pa.RecordBatch:
         return pa.record_batch(
@@ -278,6 +272,20 @@ class Relearn:
         )
 
 
+def _tasks(batches: Iterator[pa.RecordBatch], averaged: bool) -> Iterable[Iterator[pa.RecordBatch]]:
+    """Give each task's record batches of a version: one had all of them, or one each partition's."""
+    return _by_place(batches) if averaged else [batches]
+
+
+def _learned(
+    learner: Learner[Any], state: State[Any], tasks: Iterable[Iterable[Batch]]
+) -> tuple[State[Any], Rows]:
+    """Learn one version's rows as its tasks did."""
+    parts = [learn_part(learner, state, task) for task in tasks]
+    rows = Rows(*(sum(counts) for counts in zip(*(part.rows for part in parts), strict=True)))
+    return close(learner, state, parts), rows
+
+
 def _by_place(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
     """Cut sorted record batches where topic or partition change; give each partition's."""
     pieces = (
@@ -287,6 +295,45 @@ def _by_place(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordB
     )
     for _, group in groupby(pieces, key=lambda piece: piece[0]):
         yield (batch for _, batch in group)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Learn several versions again with several learners side by side; gives a row (TRIED) a version and one.
+
+    Each version's records are decoded once, for all. A version's learners may have other options than those
+    of the version before (its mini-batch size, for one), of the same state.
+    """
+
+    learners: dict[int, tuple[Learner[Any], ...]]  # of each version, in the order of the states
+    schema: Schema
+    states: tuple[Any, ...]  # Broadcast[bytes], one a learner
+    averaged: bool = False
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Learn the rows, which come sorted by version."""
+        states: list[State[Any]] | None = None
+        for version, pieces in groupby(_by_version(batches), key=lambda piece: piece[0]):
+            learners, rejected = self.learners[version], _Rejected(None)
+            own = (batch for _, batch in pieces)
+            tasks = [list(_decoded(task, self.schema, rejected)) for task in _tasks(own, self.averaged)]
+            if states is None:
+                pairs = zip(learners, self.states, strict=True)
+                states = [unpack(learner, state.value) for learner, state in pairs]
+            for place, learner in enumerate(learners):
+                states[place], rows = _learned(learner, states[place], tasks)
+                yield self._row(version, place, rejected, rows, pack(states[place]))
+
+    def _row(self, version: int, place: int, rejected: _Rejected, rows: Rows, state: bytes) -> pa.RecordBatch:
+        return pa.record_batch(
+            {
+                "version": pa.array([version], pa.int64()),
+                "place": pa.array([place], pa.int32()),
+                "rows": [json.dumps(rejected.with_rows(rows))],
+                "rejected": [json.dumps(rejected.counts)],
+                "state": pa.array([state], pa.binary()),
+            }
+        )
 
 
 def _by_version(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
