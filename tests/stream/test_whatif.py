@@ -1,0 +1,334 @@
+"""History learned again with other options, on a real broker and a real Spark."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filling import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless, settings_of
+from kafka import KafkaAdminClient, TopicPartition
+from oracles import Chain
+from pyspark.sql import SparkSession
+from test_order import expected, numbered
+
+from streaming_nn.kafka import topics
+from streaming_nn.log.compare import compare
+from streaming_nn.log.environment import writer
+from streaming_nn.log.log import Log
+from streaming_nn.log.repair import check
+from streaming_nn.log.rollback import rollback
+from streaming_nn.log.thin import thin
+from streaming_nn.nn import metrics
+from streaming_nn.nn.learner import Batch, initial, test_then_train
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.decode import decode
+from streaming_nn.records.schema import schema_from
+from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.history import History, moment, of_model, of_topic
+from streaming_nn.stream.replay import verify
+from streaming_nn.stream.tries import Outcome, Try, tries_from
+from streaming_nn.stream.whatif import begun, learn_again, places, stretch_of
+
+RATES = ["learning_rate=0.01", "optimizer=sgd,learning_rate=0.1,mini_batch=5", "hidden=[4]"]
+BEGAN = 1_700_000_000_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model whose mini-batch size has changed on its way, of a topic of three partitions, with bad records."""
+    topic = broker.topic("past", 3)
+    settings = settings_of(
+        broker.options,
+        tmp_path_factory.mktemp("past") / "model",
+        topic,
+        learner={"hidden": [8], "learner": "mlp"},
+        train={"max_offsets_per_trigger": 300},
+    )
+    fill(broker.options, topic, [*labeled(900), b"{", b"nothing"])
+    learn(spark, settings)
+    fill(broker.options, topic, labeled(900, seed=1))
+    learn(spark, settings.model_copy(update={"learner": {"mini_batch": 7}}))
+    return settings
+
+
+def again(
+    spark: SparkSession, settings: Any, history: History, texts: list[str], into: Path, **options: Any
+) -> list[Outcome]:
+    alternatives = begun(history, tries_from(texts), into)
+    return learn_again(spark, settings.kafka, history, alternatives, **options)
+
+
+def in_numpy(settings: Any, numbers: list[int], each: Try, start: Any = None) -> Any:
+    """The state after these versions, with the records as a plain client reads them."""
+    log, topic = Log(settings.model), settings.train.topics[0]
+    records, state = read(settings.kafka, topic), start
+    for number in numbers:
+        version = log.record(number)
+        learner = learner_from(each.options(version.learner))
+        ranges = version.ranges[topic]
+        own = [r for r in records if ranges[r.partition][0] <= r.offset < ranges[r.partition][1]]
+        own.sort(key=lambda r: (r.timestamp, r.partition, r.offset))
+        rows = decode(schema_from(version.schema), [r.value for r in own], labeled=True)
+        assert rows.y is not None
+        state = initial(learner) if state is None else state
+        state, _ = test_then_train(learner, state, [Batch(rows.x, rows.y)])
+    return state
+
+
+def same(tensors: dict[str, Any], state: Any) -> bool:
+    """Whether each tensor is the same to the bit."""
+    other = flatten(state)
+    return tensors.keys() == other.keys() and all(np.array_equal(tensors[n], other[n]) for n in other)
+
+
+def test_each_try_is_what_numpy_makes_of_the_same_micro_batches(
+    spark: SparkSession, model: Any, tmp_path: Path
+) -> None:
+    log = Log(model.model)
+    sizes = {r.learner["mini_batch"] for r in records_of(model.model)[1:]}
+    assert sizes == {7, 32}, "the recorded sizes must differ, or the test proves little"
+    numbers = log.numbers()[1:]
+    outcomes = again(spark, model, of_model(log), RATES, tmp_path / "tries")
+
+    original, *others = outcomes
+    assert (original.name, original.directory) == ("original", model.model)
+    assert original.metrics == log.record(numbers[-1]).metrics
+    assert [o.name for o in others] == [each.name for each in tries_from(RATES)]
+    assert {json.dumps(o.rows) for o in outcomes} == {json.dumps(rows_of(model.model))}
+    for outcome, each in zip(others, tries_from(RATES), strict=True):
+        assert outcome.directory == tmp_path / "tries" / each.name
+        own = Log(outcome.directory)
+        state = in_numpy(model, numbers, each)
+        assert same(own.read(numbers[-1]).tensors, state)
+        assert outcome.metrics == metrics.report(state.metrics)
+        assert check(own) == []
+        assert verify(spark, model.kafka, own).identical
+        assert compare(own, 0, numbers[-1])["thinned"] == []
+        for n in numbers:
+            there, here = log.record(n), own.record(n)
+            assert (there.ranges, there.offsets, there.topic_ids, there.rejected, there.rows["received"]) == (
+                here.ranges,
+                here.offsets,
+                here.topic_ids,
+                here.rejected,
+                here.rows["received"],
+            )
+            assert here.events[0] == {"event": "replayed", "from": {"model": str(model.model)}, "version": n}
+    kept = [log.record(n).learner["mini_batch"] for n in numbers]
+    tried = [[Log(o.directory).record(n).learner["mini_batch"] for n in numbers] for o in others]
+    assert tried == [kept, [5] * len(kept), kept]
+
+
+def test_the_same_options_give_the_same_bits(spark: SparkSession, model: Any, tmp_path: Path) -> None:
+    log = Log(model.model)
+    original, repeated = again(spark, model, of_model(log), [], tmp_path / "again")
+    assert repeated.metrics == original.metrics
+    assert repeated.directory == tmp_path / "again"
+    digests = [r.digest for r in records_of(model.model)]
+    assert [r.digest for r in records_of(tmp_path / "again")] == digests
+
+
+def test_a_later_range_begins_with_the_kept_state_where_it_fits(
+    spark: SparkSession, model: Any, tmp_path: Path
+) -> None:
+    log = Log(model.model)
+    history = of_model(log, 4, 6)
+    original, faster, sgd = again(
+        spark, model, history, ["learning_rate=0.02", "optimizer=sgd"], tmp_path / "x"
+    )
+    assert original.directory == tmp_path / "x" / "original"
+    assert original.remarks == faster.remarks == ["begins as version 3's model"]
+    assert sgd.remarks == ["begins as a new model: version 3's state doesn't fit its options"]
+    assert {o.metrics["rows"] for o in (original, faster, sgd)} == {
+        sum(log.record(n).rows["trained"] for n in (4, 5, 6))
+    }
+    # the original again is the original: the same model, and metrics over these rows only
+    there, here = log.read(6).tensors, Log(original.directory).read(3).tensors
+    assert all(np.array_equal(there[n], here[n]) for n in there if n.startswith("model."))
+    fresh = in_numpy(model, [4, 5, 6], tries_from(["optimizer=sgd"])[0])
+    assert same(Log(sgd.directory).read(3).tensors, fresh)
+    assert Log(faster.directory).record(0).offsets == log.record(3).offsets
+    assert verify(spark, model.kafka, Log(faster.directory)).identical
+
+
+def test_a_start_that_is_thinned_is_the_nearest_that_is_kept(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("stubs", 2)
+    settings = settings_of(
+        broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100}
+    )
+    fill(broker.options, topic, labeled(600))
+    learn(spark, settings)
+    log = Log(settings.model)
+    kept = log.read(2)
+    (tmp_path / "tag").touch()
+    assert thin(log, 1, every=2) == [1, 3, 5]
+    (outcome, _) = again(spark, settings, of_model(log, 4, 5), ["seed=3"], tmp_path / "x")
+    assert outcome.remarks == ["begins as version 2's model, the nearest one that is kept"]
+    first = Log(tmp_path / "x" / "original").read(0)
+    assert np.array_equal(first.tensors["model.theta"], kept.tensors["model.theta"])
+    assert first.record.offsets == log.record(3).offsets
+
+
+def test_a_range_of_time_is_of_the_moments_at_which_versions_were_written(model: Any) -> None:
+    log = Log(model.model)
+    at = [moment(r.written_at) for r in records_of(model.model)]
+    assert [r.number for r in of_model(log, since=at[2], until=at[5]).records] == [2, 3, 4]
+    assert [r.number for r in of_model(log, until=at[3]).records] == [1, 2]
+    with pytest.raises(ValueError, match="no version was written from 2001-01-01T00:00:00") as caught:
+        of_model(log, since=moment("2001-01-01"), until=moment("2001-01-02"))
+    assert "\n" not in str(caught.value)
+    for first, last in ((0, 1), (3, 2), (1, 999)):
+        with pytest.raises(ValueError, match=f"got {first} to {last}"):
+            of_model(log, first, last)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_killed_goes_on_after_its_last_version(
+    spark: SparkSession, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of a chunk, between the two logs of one version."""
+    log, texts, count = Log(model.model), ["seed=1", "seed=2"], iter(range(100))
+    append = Log.append
+
+    def dies(self: Log, version: Any) -> str:
+        if version.number and next(count) == 5:
+            raise Killed
+        return append(self, version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "append", dies)
+        with pytest.raises(Killed):
+            again(spark, model, of_model(log), texts, tmp_path / "x")
+    heads = [Log(tmp_path / "x" / name).head_number() for name in texts]
+    assert heads == [3, 2]
+    before = [r.written_at for r in records_of(tmp_path / "x" / "seed=1")]
+
+    _, *broken = again(spark, model, of_model(log), texts, tmp_path / "x")
+    _, *whole = again(spark, model, of_model(log), texts, tmp_path / "y")
+    assert [o.metrics for o in broken] == [o.metrics for o in whole]
+    for name in texts:
+        ours, theirs = records_of(tmp_path / "x" / name), records_of(tmp_path / "y" / name)
+        assert [r.digest for r in ours] == [r.digest for r in theirs]
+    assert [r.written_at for r in records_of(tmp_path / "x" / "seed=1")][: len(before)] == before
+    assert check(Log(tmp_path / "x" / "seed=2")) == []
+
+    # a third time there is nothing to do; a try more is learned beside what is there
+    _, *more = again(spark, model, of_model(log), [*texts, "seed=3"], tmp_path / "x")
+    assert [o.metrics for o in more[:2]] == [o.metrics for o in whole]
+    assert verify(spark, model.kafka, Log(tmp_path / "x" / "seed=3")).identical
+
+
+def test_a_range_that_has_grown_is_gone_on_with(spark: SparkSession, model: Any, tmp_path: Path) -> None:
+    log, last = Log(model.model), Log(model.model).head_number()
+    again(spark, model, of_model(log, 1, 2), ["seed=1"], tmp_path / "x")
+    (_, outcome) = again(spark, model, of_model(log), ["seed=1"], tmp_path / "x")
+    assert Log(tmp_path / "x").head_number() == last
+    assert outcome.rows == rows_of(model.model)
+    (original, outcome) = again(spark, model, of_model(log, 1, 2), ["seed=1"], tmp_path / "x")
+    assert outcome.metrics["rows"] == original.metrics["rows"] == log.record(2).metrics["rows"]
+
+
+def holding(tmp_path: Path, what: str, spark: SparkSession, model: Any) -> Path:
+    into = tmp_path / "x"
+    if what == "a file":
+        into.write_text("")
+    elif what == "other files":
+        into.mkdir()
+        (into / "notes.txt").write_text("")
+    elif what == "another model":
+        settings = model.model_copy(update={"model": into})
+        learn(spark, settings)
+    elif what == "other tries":
+        again(spark, model, of_model(Log(model.model), 1, 1), ["seed=8"], into)
+    elif what == "other versions":
+        again(spark, model, of_model(Log(model.model), 2, 2), ["seed=9"], into)
+    return into
+
+
+@pytest.mark.parametrize("what", ["a file", "other files", "another model", "other tries", "other versions"])
+def test_a_directory_that_holds_something_else_is_refused(
+    what: str, spark: SparkSession, model: Any, tmp_path: Path
+) -> None:
+    into = holding(tmp_path, what, spark, model)
+    before = sorted(into.rglob("*"))
+    with pytest.raises(ValueError, match=f"^{into}") as caught:
+        begun(of_model(Log(model.model)), tries_from(["seed=9"]), into)
+    assert "\n" not in str(caught.value)
+    assert sorted(into.rglob("*")) == before
+    with pytest.raises(ValueError, match="holds something else"):
+        begun(of_model(Log(model.model)), tries_from(["seed=9"]), model.model)
+
+
+def test_an_option_that_is_not_known_is_refused_before_anything_is_written(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="such as 'learning_rate'; got 'learning_rat'"):
+        begun(of_model(Log(model.model)), tries_from(["seed=2", "learning_rat=0.1"]), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_learner_is_tried(spark: SparkSession, model: Any, tmp_path: Path) -> None:
+    each = tries_from(["learner=portfolio,buffer_rows=50"])
+    (_, outcome) = again(spark, model, of_model(Log(model.model), 1, 3), [each[0].name], tmp_path / "x")
+    assert same(Log(outcome.directory).read(3).tensors, in_numpy(model, [1, 2, 3], each[0]))
+
+
+def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("back", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 200})
+    fill(broker.options, topic, labeled(600))
+    learn(spark, settings)
+    log = Log(settings.model)
+    rollback(log, 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    fill(broker.options, topic, labeled(300, seed=1))
+    learn(spark, settings)
+    original, repeated = again(spark, settings, of_model(log), [], tmp_path / "again")
+    assert repeated.metrics == original.metrics
+    assert [(r.kind, r.digest) for r in records_of(tmp_path / "again")] == [
+        (r.kind, r.digest) for r in records_of(settings.model)
+    ]
+    assert check(Log(tmp_path / "again")) == []
+    (_, outcome) = again(spark, settings, of_model(log), ["learning_rate=0.1"], tmp_path / "x")
+    assert verify(spark, settings.kafka, Log(outcome.directory)).identical
+    # what it goes back to is before the range: the try has nothing to go back to, and goes on
+    (_, outcome) = again(spark, settings, of_model(log, 3), ["seed=1"], tmp_path / "y")
+    assert outcome.metrics["rows"] == rows_of(settings.model)["trained"] - 400
+    assert verify(spark, settings.kafka, Log(outcome.directory)).identical
+
+
+def test_a_trainer_goes_on_from_a_try(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("on", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic, learner={})
+    fill(broker.options, topic, labeled(500))
+    learn(spark, settings)
+    (_, outcome) = again(spark, settings, of_model(Log(settings.model)), ["learning_rate=0.05"], tmp_path / "x")
+    fill(broker.options, topic, labeled(400, seed=1))
+    learn(spark, settings.model_copy(update={"model": outcome.directory}))
+    assert rows_of(tmp_path / "x")["trained"] == 900
+    assert records_of(tmp_path / "x")[-1].learner["learning_rate"] == 0.05
+    assert all(seamless(ranges) for ranges in learned_ranges(tmp_path / "x").values())
+    assert verify(spark, settings.kafka, Log(tmp_path / "x")).identical
+
+
+def test_records_that_are_gone_are_a_loss(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("gone")
+    settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100})
+    fill(broker.options, topic, labeled(300))
+    learn(spark, settings)
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): 150})
+    admin.close()
+    with pytest.raises(DataLoss, match="from offset 0, and the topic now begins at 150"):
+        again(spark, settings, of_model(Log(settings.model)), ["seed=1"], tmp_path / "x")
+    (_, outcome) = again(spark, settings, of_model(Log(settings.model), 3), ["seed=1"], tmp_path / "y")
+    assert outcome.metrics["rows"] == 100
+    topics.delete(broker.options, topic)
+    topics.create(broker.options, topic)
+    with pytest.raises(DataLoss, match="was made again"):
+        again(spark, settings, of_model(Log(settings.model), 3), ["seed=2"], tmp_path / "z")
