@@ -227,24 +227,113 @@ def score(
         spark.stop()
 
 
+WHAT_IF, A_FILE = "What if: other options", "What if: on a test stream"
+
+
 @app.command()
 def replay(
     config: Config = None,
     model: Model = None,
     bootstrap: Bootstrap = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare every version's digest (what replay does now).")
-    ] = True,
+        bool,
+        typer.Option("--verify", help="Compare every version's digest; the default without --into, --file."),
+    ] = False,
     first: Annotated[int | None, typer.Option("--from", help="First version; 1 without.")] = None,
     last: Annotated[int | None, typer.Option("--to", help="Last version; the newest without.")] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Learn again into this directory: one try is its model, several are models in it. "
+            "The same command again goes on where it was ended.",
+            rich_help_panel=WHAT_IF,
+        ),
+    ] = None,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="KEY=VALUE[,…]",
+            help="Other options of the learner, as one try: learning_rate=0.01,hidden=[64,32]. May be "
+            "repeated: tries are learned side by side. What it doesn't name stays as it was.",
+            rich_help_panel=WHAT_IF,
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="From the first version that was written at this time or later, such as "
+            "2026-01-31T14:00 (UTC, or with a zone); with --topic, from the first such record.",
+            rich_help_panel=WHAT_IF,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what is before this time.", rich_help_panel=WHAT_IF),
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn what this topic holds, with the settings and each try, where no model has.",
+            rich_help_panel=WHAT_IF,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Send a .csv, .npz or .parquet through Kafka and the job that learns, once with the "
+            "settings and once with each --try; without a Kafka in the settings, one is started for it.",
+            rich_help_panel=A_FILE,
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Its label column; the last one without.", rich_help_panel=A_FILE)
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Its feature columns a,b,c; all others.", rich_help_panel=A_FILE)
+    ] = None,
+    regression: Annotated[
+        bool, typer.Option("--regression", help="Its label is a number to be told.", rich_help_panel=A_FILE)
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Records of a micro-batch.", rich_help_panel=A_FILE)
+    ] = 1000,
     as_json: Annotated[
         bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
     ] = False,
     master: Master = None,
     set_: Sets = None,
 ) -> None:
-    """Learn recorded versions again from the topic, and say whether the same bits come out."""
-    settings = _settings(config, set_, bootstrap, model=model, spark={"spark.master": master})
+    """Learn the past again: to prove it (--verify), or with other options (--into, --file).
+
+    Tries are shown beside what the model came to, over the same rows, in the same micro-batches.
+    """
+    flags = {"model": model, "spark": {"spark.master": master}}
+    if verify and (into or file):
+        raise ValueError("--verify learns again as it was, into nothing: it goes without --into and --file")
+    if file is None and (label or features or regression):
+        raise ValueError("--label, --features and --regression are for --file FILE")
+    if file is not None:
+        if topic or since or until or first is not None or last is not None:
+            raise ValueError("--file is learned whole: it goes without a range and without --topic")
+        from streaming_nn.side_by_side import show
+        from streaming_nn.trial import File, of_file
+
+        stream = File(file, label, tuple(_list(features) or ()), regression)
+        settings = _loaded(config, set_, bootstrap, **flags)
+        show(of_file(settings, stream, into, tries or [], batch, say), as_json)
+        return
+    settings = _settings(config, set_, bootstrap, **flags)
+    if into is not None:
+        from streaming_nn.side_by_side import show
+        from streaming_nn.trial import Past, of_past
+
+        past = Past(first, last, since, until, topic)
+        show(of_past(settings, into, tries or [], past, say), as_json)
+        return
+    if tries or since or until or topic:
+        raise ValueError("--try, --since, --until and --topic need --into DIR, where the tries are kept")
     from streaming_nn.log.log import Log
     from streaming_nn.stream.replay import verify as run
     from streaming_nn.stream.session import session

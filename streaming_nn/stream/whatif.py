@@ -82,7 +82,7 @@ class Alternative:
         """Say what came of it, at the end of the history."""
         numbers = range(1, len(history.records) + 1)
         records = [self.log.record(number) for number in numbers]
-        remarks = [_begun_event(self.log.record(0))["begins"]]
+        remarks = [_begun_event(self.log.record(0))["begins"]] if history.start else []
         return Outcome(
             self.each.name,
             self.each.changes,

@@ -158,9 +158,7 @@ def test_a_start_that_is_thinned_is_the_nearest_that_is_kept(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("stubs", 2)
-    settings = settings_of(
-        broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100}
-    )
+    settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100})
     fill(broker.options, topic, labeled(600))
     learn(spark, settings)
     log = Log(settings.model)
@@ -267,7 +265,9 @@ def test_a_directory_that_holds_something_else_is_refused(
         begun(of_model(Log(model.model)), tries_from(["seed=9"]), model.model)
 
 
-def test_an_option_that_is_not_known_is_refused_before_anything_is_written(model: Any, tmp_path: Path) -> None:
+def test_an_option_that_is_not_known_is_refused_before_anything_is_written(
+    model: Any, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="such as 'learning_rate'; got 'learning_rat'"):
         begun(of_model(Log(model.model)), tries_from(["seed=2", "learning_rat=0.1"]), tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -307,7 +307,9 @@ def test_a_trainer_goes_on_from_a_try(spark: SparkSession, broker: Any, tmp_path
     settings = settings_of(broker.options, tmp_path / "model", topic, learner={})
     fill(broker.options, topic, labeled(500))
     learn(spark, settings)
-    (_, outcome) = again(spark, settings, of_model(Log(settings.model)), ["learning_rate=0.05"], tmp_path / "x")
+    (_, outcome) = again(
+        spark, settings, of_model(Log(settings.model)), ["learning_rate=0.05"], tmp_path / "x"
+    )
     fill(broker.options, topic, labeled(400, seed=1))
     learn(spark, settings.model_copy(update={"model": outcome.directory}))
     assert rows_of(tmp_path / "x")["trained"] == 900
@@ -332,3 +334,89 @@ def test_records_that_are_gone_are_a_loss(spark: SparkSession, broker: Any, tmp_
     topics.create(broker.options, topic)
     with pytest.raises(DataLoss, match="was made again"):
         again(spark, settings, of_model(Log(settings.model), 3), ["seed=2"], tmp_path / "z")
+
+
+@pytest.mark.usefixtures("oracles")
+def test_a_topic_is_cut_in_the_one_order(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """Two partitions whose times are mixed, many of them the same; the chain of hashes tells any other order."""
+    topic, late = broker.topic("stretch", 2), np.sort(np.random.default_rng(0).integers(0, 300, 1300))
+    fill(broker.options, topic, numbered(0, 1300), timestamps=(BEGAN + late).tolist())
+    options = {"inputs": 1, "classes": [0, 1]}
+    settings = settings_of(
+        broker.options,
+        tmp_path / "x",
+        topic,
+        records=options,
+        learner={},
+        train={"max_offsets_per_trigger": 500},
+    )
+    history = of_topic(spark, settings, topic)
+    assert [r.rows["received"] for r in history.records] == [500, 500, 300]
+    alternatives = begun(history, [], tmp_path / "x", lambda options: Chain())
+    (outcome,) = learn_again(spark, broker.options, history, alternatives, learner_of=lambda options: Chain())
+    assert outcome.directory == tmp_path / "x"
+    log = Log(tmp_path / "x")
+    found = [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()]
+    assert found == expected(broker.options, tmp_path / "x", [topic])
+    # cut anew in any way, it is the whole topic in the one order
+    whole = of_topic(spark, settings_of(broker.options, tmp_path, topic, records=options, learner={}), topic)
+    one = begun(whole, [], tmp_path / "y", lambda options: Chain())
+    learn_again(spark, broker.options, whole, one, learner_of=lambda options: Chain())
+    assert Log(tmp_path / "y").read(2).tensors["model.digest"].tobytes() == found[-1]
+    assert log.record(3).offsets == topics.ends(broker.options, [topic])
+
+
+def test_a_record_that_comes_late_stays_in_its_partitions_order(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("late", 2)
+    late = np.random.default_rng(1).integers(0, 300, 400)
+    fill(broker.options, topic, labeled(400), timestamps=(BEGAN + late).tolist())
+    settings = settings_of(broker.options, tmp_path / "x", topic, train={"max_offsets_per_trigger": 64})
+    (outcome,) = again(spark, settings, of_topic(spark, settings, topic), [], tmp_path / "x")
+    assert [r.rows["received"] for r in records_of(tmp_path / "x")[1:]] == [64] * 6 + [16]
+    assert all(seamless(ranges) for ranges in learned_ranges(tmp_path / "x").values())
+    assert outcome.metrics["rows"] == 400
+    assert verify(spark, settings.kafka, Log(tmp_path / "x")).identical
+
+
+def test_a_topic_is_learned_with_the_settings_and_each_try(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("fresh", 2)
+    fill(broker.options, topic, labeled(600), timestamps=[BEGAN + i * 1000 for i in range(600)])
+    settings = settings_of(
+        broker.options, tmp_path / "none", topic, records={}, train={"max_offsets_per_trigger": 150}
+    )
+    since, until = (moment(f"2023-11-14T22:{m}") for m in (15, 20))  # 100 and 400 s after it began
+    history = of_topic(spark, settings, topic, since, until)
+    assert [r.rows["received"] for r in history.records] == [150, 150]
+    assert history.records[0].ranges == {topic: {0: (50, 125), 1: (50, 125)}}
+    own, tried = again(spark, settings, history, ["learning_rate=0.1"], tmp_path / "x")
+    assert (own.name, own.directory) == ("settings", tmp_path / "x" / "settings")
+    assert tried.directory == tmp_path / "x"
+    for outcome in (own, tried):
+        assert outcome.rows == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0}
+        assert verify(spark, settings.kafka, Log(outcome.directory)).identical
+    assert Log(own.directory).record(1).learner["learning_rate"] != 0.1
+    assert not settings.model.exists()
+    with pytest.raises(ValueError, match=f"topic '{topic}' holds no record from 2033"):
+        of_topic(spark, settings, topic, moment("2033-01-01"))
+
+
+def test_a_topic_that_has_grown_is_learned_up_to_where_it_ended(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = broker.topic("grown", 2)
+    fill(broker.options, topic, labeled(400))
+    settings = settings_of(broker.options, tmp_path / "none", topic, train={"max_offsets_per_trigger": 150})
+    found = places(Try({}, "settings"), False, [], tmp_path / "x")
+    assert stretch_of(found) is None
+    begun(of_topic(spark, settings, topic), [], tmp_path / "x")
+    fill(broker.options, topic, labeled(400, seed=1))
+    history = of_topic(spark, settings, topic, stretch=stretch_of(found))
+    (outcome,) = again(spark, settings, history, [], tmp_path / "x")
+    assert outcome.rows["trained"] == 400
+    bigger = settings_of(broker.options, tmp_path / "none", topic, train={"max_offsets_per_trigger": 151})
+    with pytest.raises(ValueError, match="holds something else"):
+        begun(of_topic(spark, bigger, topic), [], tmp_path / "x")
