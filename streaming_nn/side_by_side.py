@@ -83,8 +83,13 @@ def _scalars(spans: dict[str, Any]) -> dict[str, Any]:
 
 
 def tables(outcomes: list[Outcome]) -> list[Table]:
-    """Give a table for the window and one for all rows: a line each try, then the baselines."""
-    return [_table(outcomes, span) for span in SPANS]
+    """Give a table for the window and one for all rows: a line each try, then the baselines.
+
+    Where the window holds all rows, one table says it all.
+    """
+    pairs = zip(figures(outcomes, "window"), figures(outcomes, "total"), strict=True)
+    same = all(a.of(o.metrics) == b.of(o.metrics) for a, b in pairs for o in outcomes)
+    return [_table(outcomes, span) for span in SPANS[same:]]
 
 
 def _table(outcomes: list[Outcome], span: str) -> Table:

@@ -98,9 +98,7 @@ class File:
         """Open it. Raises ValueError in one line."""
         kind = self.path.suffix.lower().removeprefix(".")
         if kind not in known.FILES:
-            raise ValueError(
-                f"a stream's file must end in .{', .'.join(known.FILES)}; got {str(self.path)!r}"
-            )
+            raise ValueError(f"--file must end in .{', .'.join(known.FILES)}; got {str(self.path)!r}")
         return known.file(
             kind, self.path, label=self.label, features=self.features, regression=self.regression
         )

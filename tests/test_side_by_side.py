@@ -10,20 +10,23 @@ from streaming_nn.nn import metrics
 from streaming_nn.side_by_side import Figure, as_json, best, show, tables
 from streaming_nn.stream.tries import Outcome
 
+WINDOW = 30  # of 40 rows
 ROWS = {"received": 40, "trained": 40, "skipped": 0, "rejected": 0}
 
 
 def of_classes(right: float) -> dict[str, Any]:
-    """The metrics of a model that gives the right class this probability."""
-    y = np.random.default_rng(0).integers(0, 2, 40)
-    output = np.where(np.eye(2)[y] > 0, right, 1 - right).astype(np.float32)
-    return metrics.report(metrics.update(metrics.init(2), y, output, output))
+    """The metrics of a model that gives the right class about this probability."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 40)
+    p = right + rng.uniform(-0.05, 0.05, 40)[:, None]
+    output = np.where(np.eye(2)[y] > 0, p, 1 - p).astype(np.float32)
+    return metrics.report(metrics.update(metrics.init(2, WINDOW), y, output, output))
 
 
 def of_targets(off: float) -> dict[str, Any]:
     y = np.random.default_rng(0).normal(size=40)
-    output = (y + off).astype(np.float32)[:, None]
-    return metrics.report(metrics.update(metrics.init(None), y, output, output))
+    output = (y * (1 - off / 10) + off).astype(np.float32)[:, None]
+    return metrics.report(metrics.update(metrics.init(None, WINDOW), y, output, output))
 
 
 def outcomes(make: Any, *values: float) -> list[Outcome]:
@@ -66,6 +69,7 @@ def test_the_tables_hold_every_figure_and_mark_the_best(make: Any) -> None:
     assert "*" in text
     for baseline in found[0].metrics["baselines"]:
         assert f"({baseline})" in text
+    assert len(tables(found)) == 2
     alone = Console(file=io.StringIO(), width=120)
     alone.print(*tables(found[:1]))
     assert "*" not in alone.file.getvalue(), "one alone is not the best of anything"
@@ -84,3 +88,10 @@ def test_json_is_the_last_line_and_the_tables_are_aside(capsys: pytest.CaptureFi
     assert "try-1" in err
     show(found, False)
     assert "try-1" in capsys.readouterr().out
+
+
+def test_where_the_window_holds_all_rows_one_table_says_it_all() -> None:
+    y, output = np.array([0, 1, 1]), np.full((3, 2), 0.5, np.float32)
+    few = metrics.report(metrics.update(metrics.init(2), y, output, output))
+    (table,) = tables([Outcome("few", {}, None, ROWS, few)])
+    assert table.title == "over all rows"

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +20,15 @@ import pytest
 from streaming_nn import trial
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.topics import Topics
-from streaming_nn.log.log import Log
+from streaming_nn.log.environment import now
+from streaming_nn.log.log import Log, child
 from streaming_nn.log.repair import check
+from streaming_nn.log.version import Record, Version
 from streaming_nn.nn import metrics
 from streaming_nn.nn.learner import Batch, Learner, initial, test_then_train
 from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 from streaming_nn.trial import File, Past, of_file, of_past
 
@@ -84,17 +90,17 @@ def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(broker: Any, tmp_
         settings_of(broker.options),
         file,
         tmp_path / "x",
-        ["learning_rate=0.1,optimizer=sgd", "mini_batch=50"],
+        ["learning_rate=0.1,optimizer=sgd,mini_batch=50"],
         200,
         lines.append,
     )
-    assert [o.name for o in outcomes] == ["settings", "learning_rate=0.1,optimizer=sgd", "mini_batch=50"]
+    assert [o.name for o in outcomes] == ["settings", "learning_rate=0.1,optimizer=sgd,mini_batch=50"]
+    assert [o.directory for o in outcomes] == [tmp_path / "x" / "settings", tmp_path / "x"]
     index = (target > 0).astype(np.int32)  # the classes are sorted: no, yes
     for outcome in outcomes:
         options = {**MLP, **outcome.changes, "inputs": 3, "classes": ["no", "yes"]}
         assert outcome.metrics == in_numpy(learner_from(options), x, index, 200)
         assert outcome.rows == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
-        assert outcome.directory == tmp_path / "x" / outcome.name
         log = Log(outcome.directory)
         assert [log.record(n).rows["received"] for n in log.numbers()[1:]] == [200] * 3 + [130]
         assert check(log) == []
@@ -132,7 +138,7 @@ def test_without_a_kafka_one_is_started_and_stopped_again(
 def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
     broker: Any, tmp_path: Path, format: str
 ) -> None:
-    """Every ninth row has no label, some a feature that is no number: batches are cut with them counted in."""
+    """Some rows have no label or a feature that is no number: batches are cut with them counted in."""
     x, target = rows()
     y = (target > 0).astype(np.int64)
     lacks = np.arange(ROWS) % 9 == 4
@@ -170,10 +176,46 @@ def test_a_mistake_is_said_before_anything_starts(
     pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
     pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
     (tmp_path / "stream.txt").touch()
+    file = File(tmp_path / name, label=None if name == "words.csv" else "verdict")
     with pytest.raises(ValueError, match=said) as caught:
-        file = File(tmp_path / name, label=None if name == "words.csv" else "verdict")
         of_file(settings_of({}), file, None, texts, 10, never)
     assert "\n" not in str(caught.value)
+
+
+def versions(directory: Path) -> Log:
+    """A model of two versions, the second of which has learned nothing."""
+    log, learner = Log(directory), learner_from({**MLP, "inputs": 3, "classes": [0, 1]})
+    schema = Schema(3, (0, 1)).options()
+    first = Record(0, "initial", learner=learner.options(), schema=schema, written_at=now())
+    state = initial(learner)
+    sha = log.append(Version(first, flatten(state)))
+    log.append(Version(child(first, sha, metrics=first.metrics, written_at=now()), flatten(state)))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("words", "texts", "said"),
+    [
+        ({}, ["learning_rat=1"], "such as 'learning_rate'; got 'learning_rat'"),
+        ({}, ["hidden=64,32"], "a list in brackets"),
+        ({"first": 2}, [], "versions must be from 1 to 1, the first not after the last; got 2 to 1"),
+        ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
+        ({"since": "soon"}, [], "a time must be like"),
+        ({}, ["seed=4"], "holds 'notes.txt', which is not of these tries"),
+    ],
+)
+def test_a_mistake_about_the_past_is_said_before_anything_starts(
+    words: dict[str, Any], texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_session", never)
+    versions(tmp_path / "model")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").touch()
+    settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, model=tmp_path / "model")
+    with pytest.raises(ValueError, match=said) as caught:
+        of_past(settings, tmp_path / "x", texts, Past(**words), never)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["notes.txt"]
 
 
 def test_a_range_is_of_one_kind() -> None:
@@ -185,8 +227,6 @@ def test_a_range_is_of_one_kind() -> None:
 @pytest.mark.usefixtures("_one_session")
 def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
     """What --topic has learned is a model whose past can be tried in its turn."""
-    from filling import fill, labeled
-
     topic = broker.topic("trial", 2)
     x, target = rows(500)
     np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
@@ -220,3 +260,35 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert said["tries"][1]["served"]["total"]["accuracy"] == wanted["served"]["total"]["accuracy"]
     assert "over all rows" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_session")
+def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
+    """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""
+    topic = broker.topic("killed", 2)
+    x, target = rows(300)
+    np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
+    trial._sent(broker.options, topic, File(tmp_path / "stream.npz").stream(), "json")
+    command = [sys.executable, "-m", "streaming_nn.cli", "replay", "--topic", topic, "--try", "seed=1"]
+    command += ["--bootstrap", broker.bootstrap, "-s", "train.max_offsets_per_trigger=3", "--into", "x"]
+    command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
+    first = subprocess.Popen(
+        [*command, "--master", "local[2]"], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while (Log(tmp_path / "x").head_number() or 0) < 5:
+            assert first.poll() is None
+            time.sleep(0.002)
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)  # Spark with it
+        first.wait()
+    assert (Log(tmp_path / "x").head_number() or 0) < 100
+    settings = settings_of(broker.options, train={"max_offsets_per_trigger": 3})
+    for into in ("x", "y"):
+        of_past(settings, tmp_path / into, ["seed=1"], Past(topic=topic), lambda line: None)
+    for name in (".", "settings"):
+        broken, whole = Log(tmp_path / "x" / name), Log(tmp_path / "y" / name)
+        assert check(broken) == []
+        assert broken.numbers() == whole.numbers() == list(range(101))
+        assert broken.record(100).digest == whole.record(100).digest

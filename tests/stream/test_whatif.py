@@ -1,7 +1,6 @@
 """History learned again with other options, on a real broker and a real Spark."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ BEGAN = 1_700_000_000_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model whose mini-batch size has changed on its way, of a topic of three partitions, with bad records."""
+    """A model of three partitions, with bad records, whose mini-batch size has changed on its way."""
     topic = broker.topic("past", 3)
     settings = settings_of(
         broker.options,
@@ -163,7 +162,6 @@ def test_a_start_that_is_thinned_is_the_nearest_that_is_kept(
     learn(spark, settings)
     log = Log(settings.model)
     kept = log.read(2)
-    (tmp_path / "tag").touch()
     assert thin(log, 1, every=2) == [1, 3, 5]
     (outcome, _) = again(spark, settings, of_model(log, 4, 5), ["seed=3"], tmp_path / "x")
     assert outcome.remarks == ["begins as version 2's model, the nearest one that is kept"]
@@ -185,7 +183,7 @@ def test_a_range_of_time_is_of_the_moments_at_which_versions_were_written(model:
             of_model(log, first, last)
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818
     pass
 
 
@@ -338,7 +336,7 @@ def test_records_that_are_gone_are_a_loss(spark: SparkSession, broker: Any, tmp_
 
 @pytest.mark.usefixtures("oracles")
 def test_a_topic_is_cut_in_the_one_order(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """Two partitions whose times are mixed, many of them the same; the chain of hashes tells any other order."""
+    """Two partitions of mixed and of equal times; the chain of hashes tells any other order."""
     topic, late = broker.topic("stretch", 2), np.sort(np.random.default_rng(0).integers(0, 300, 1300))
     fill(broker.options, topic, numbered(0, 1300), timestamps=(BEGAN + late).tolist())
     options = {"inputs": 1, "classes": [0, 1]}
