@@ -24,8 +24,7 @@ from streaming_nn.log.environment import now
 from streaming_nn.log.log import Log, child
 from streaming_nn.log.repair import check
 from streaming_nn.log.version import Record, Version
-from streaming_nn.nn import metrics
-from streaming_nn.nn.learner import Batch, Learner, initial, test_then_train
+from streaming_nn.nn.learner import Batch, Learner, initial, report, test_then_train
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.schema import Schema
@@ -67,7 +66,7 @@ def in_numpy(learner: Learner[Any], x: Any, y: Any, batch: int, keep: Any = None
         part = slice(start, start + batch)
         own = slice(None) if keep is None else keep[part]
         state, _ = test_then_train(learner, state, [Batch(x[part][own], y[part][own])])
-    return metrics.report(state.metrics)
+    return report(learner, state)
 
 
 def settings_of(kafka: dict[str, str], **sections: Any) -> Settings:
@@ -189,7 +188,7 @@ def versions(directory: Path) -> Log:
     first = Record(0, "initial", learner=learner.options(), schema=schema, written_at=now())
     state = initial(learner)
     sha = log.append(Version(first, flatten(state)))
-    log.append(Version(child(first, sha, metrics=first.metrics, written_at=now()), flatten(state)))
+    log.append(Version(child(first, sha, metrics=report(learner, state), written_at=now()), flatten(state)))
     return log
 
 

@@ -172,15 +172,17 @@ def _first(history: History, learner: Learner[Any]) -> tuple[Tensors, str]:
     fresh, start = initial(learner), history.start
     if start is None:
         return flatten(fresh), "begins as a new model"
+    own = {name: tensor for name, tensor in flatten(fresh).items() if not name.startswith("model.")}
+    model = {name: tensor for name, tensor in start.tensors.items() if name.startswith("model.")}
     try:
-        model = _state(learner, start.tensors).model
+        state = _state(learner, own | model)
     except ValueError:
         return (
             flatten(fresh),
             f"begins as a new model: version {start.number}'s state doesn't fit its options",
         )
     near = "" if start.number == history.shift else ", the nearest one that is kept"
-    return flatten(fresh._replace(model=model)), f"begins as version {start.number}'s model{near}"
+    return flatten(state), f"begins as version {start.number}'s model{near}"
 
 
 def _same(history: History, log: Log, said: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import filling
 import numpy as np
 import pytest
-from filling import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless, settings_of
+from filling import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless
 from kafka import KafkaAdminClient, TopicPartition
 from oracles import Chain
 from pyspark.sql import SparkSession
@@ -19,12 +20,12 @@ from streaming_nn.log.log import Log
 from streaming_nn.log.repair import check
 from streaming_nn.log.rollback import rollback
 from streaming_nn.log.thin import thin
-from streaming_nn.nn import metrics
-from streaming_nn.nn.learner import Batch, initial, test_then_train
+from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import schema_from
+from streaming_nn.settings import Settings
 from streaming_nn.stream.begin import DataLoss
 from streaming_nn.stream.history import History, moment, of_model, of_topic
 from streaming_nn.stream.replay import verify
@@ -32,7 +33,13 @@ from streaming_nn.stream.tries import Outcome, Try, tries_from
 from streaming_nn.stream.whatif import begun, learn_again, places, stretch_of
 
 RATES = ["learning_rate=0.01", "optimizer=sgd,learning_rate=0.1,mini_batch=5", "hidden=[4]"]
+MLP = {"learner": "mlp", "hidden": [8]}
 BEGAN = 1_700_000_000_000  # milliseconds
+
+
+def settings_of(kafka: dict[str, str], model: Path, topic: str, **sections: Any) -> Settings:
+    """Settings for the plain network, whose options these tests try."""
+    return filling.settings_of(kafka, model, topic, **{"learner": MLP, **sections})
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +50,13 @@ def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFac
         broker.options,
         tmp_path_factory.mktemp("past") / "model",
         topic,
-        learner={"hidden": [8], "learner": "mlp"},
+        learner=MLP | {"mini_batch": 32},
         train={"max_offsets_per_trigger": 300},
     )
     fill(broker.options, topic, [*labeled(900), b"{", b"nothing"])
     learn(spark, settings)
     fill(broker.options, topic, labeled(900, seed=1))
-    learn(spark, settings.model_copy(update={"learner": {"mini_batch": 7}}))
+    learn(spark, settings.model_copy(update={"learner": MLP | {"mini_batch": 7}}))
     return settings
 
 
@@ -102,7 +109,7 @@ def test_each_try_is_what_numpy_makes_of_the_same_micro_batches(
         own = Log(outcome.directory)
         state = in_numpy(model, numbers, each)
         assert same(own.read(numbers[-1]).tensors, state)
-        assert outcome.metrics == metrics.report(state.metrics)
+        assert outcome.metrics == report(learner_from(each.options(log.record(1).learner)), state)
         assert check(own) == []
         assert verify(spark, model.kafka, own).identical
         assert compare(own, 0, numbers[-1])["thinned"] == []
@@ -302,7 +309,7 @@ def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_p
 
 def test_a_trainer_goes_on_from_a_try(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("on", 2)
-    settings = settings_of(broker.options, tmp_path / "model", topic, learner={})
+    settings = settings_of(broker.options, tmp_path / "model", topic, learner={"learner": "mlp"})
     fill(broker.options, topic, labeled(500))
     learn(spark, settings)
     (_, outcome) = again(
@@ -418,3 +425,35 @@ def test_a_topic_that_has_grown_is_learned_up_to_where_it_ended(
     bigger = settings_of(broker.options, tmp_path / "none", topic, train={"max_offsets_per_trigger": 151})
     with pytest.raises(ValueError, match="holds something else"):
         begun(of_topic(spark, bigger, topic), [], tmp_path / "x")
+
+
+def test_what_was_averaged_is_averaged_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """And the mini-batch that was chosen for each version is its own again, with the default learner."""
+    topic = broker.topic("averaged", 3)
+    settings = settings_of(
+        broker.options,
+        tmp_path / "model",
+        topic,
+        learner={"hidden": [4], "buffer_rows": 100},
+        train={"update": "averaged", "max_offsets_per_trigger": 300, "mini_batch_cap": 16},
+    )
+    fill(broker.options, topic, labeled(900))
+    learn(spark, settings)
+    log = Log(settings.model)
+    original, repeated = again(spark, settings, of_model(log), [], tmp_path / "again")
+    assert repeated.metrics == original.metrics
+    there, here = records_of(settings.model), records_of(tmp_path / "again")
+    assert [(r.digest, r.update, r.auto, r.learner) for r in there] == [
+        (r.digest, r.update, r.auto, r.learner) for r in here
+    ]
+    assert {r.update for r in there} == {"averaged"}
+    _, outcome = again(spark, settings, of_model(log), ["eta=0.1"], tmp_path / "x")
+    assert verify(spark, settings.kafka, Log(outcome.directory)).identical
+
+
+def test_classes_that_grow_are_not_tried_on_a_topic(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("growing")
+    fill(broker.options, topic, labeled(200))
+    settings = settings_of(broker.options, tmp_path, topic, records={"inputs": 3, "classes": "grow"})
+    with pytest.raises(ValueError, match="can't be tried with classes or categories that grow"):
+        of_topic(spark, settings, topic)
