@@ -97,7 +97,7 @@ def _table(outcomes: list[Outcome], span: str) -> Table:
     several = len(outcomes) > 1
     caption = "* the best" if several else None
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold")  # a name, one option a line
     table.add_column("rows", justify="right")
     compared = figures(outcomes, span)
     for figure in compared:
@@ -105,7 +105,7 @@ def _table(outcomes: list[Outcome], span: str) -> Table:
     leaders = {figure: best(outcomes, figure) if several else [] for figure in compared}
     for o in outcomes:
         cells = [_marked(figure.of(o.metrics), o.name in leaders[figure]) for figure in compared]
-        table.add_row(o.name, f"{o.rows['trained']:,}", *cells)
+        table.add_row(o.name.replace(",", ",\n"), f"{o.rows['trained']:,}", *cells)
     table.add_section()
     for name, spans in outcomes[0].metrics["baselines"].items():
         values = [spans[span].get(figure.name) for figure in compared]

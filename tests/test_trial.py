@@ -223,13 +223,18 @@ def test_a_range_is_of_one_kind() -> None:
             Past(**words)  # type: ignore[arg-type]
 
 
+def filled(broker: Any, count: int, folder: Path) -> str:
+    """A topic of two partitions that holds so many rows."""
+    topic, (x, target) = broker.topic("filled", 2), rows(count)
+    np.savez(folder / "stream.npz", x=x, y=(target > 0).astype(int))
+    trial._sent(broker.options, topic, File(folder / "stream.npz").stream(), "json")
+    return str(topic)
+
+
 @pytest.mark.usefixtures("_one_session")
 def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
     """What --topic has learned is a model whose past can be tried in its turn."""
-    topic = broker.topic("trial", 2)
-    x, target = rows(500)
-    np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
-    trial._sent(broker.options, topic, File(tmp_path / "stream.npz").stream(), "json")
+    topic = filled(broker, 500, tmp_path)
     settings = settings_of(broker.options, train={"max_offsets_per_trigger": 200})
     lines: list[str] = []
     (own,) = of_past(settings, tmp_path / "x", [], Past(topic=topic), lines.append)
@@ -265,10 +270,7 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_one_session")
 def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
     """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""
-    topic = broker.topic("killed", 2)
-    x, target = rows(300)
-    np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
-    trial._sent(broker.options, topic, File(tmp_path / "stream.npz").stream(), "json")
+    topic = filled(broker, 300, tmp_path)
     command = [sys.executable, "-m", "streaming_nn.cli", "replay", "--topic", topic, "--try", "seed=1"]
     command += ["--bootstrap", broker.bootstrap, "-s", "train.max_offsets_per_trigger=3", "--into", "x"]
     command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
