@@ -12,6 +12,7 @@ from streaming_nn.stream.tries import Outcome
 ANSWERS = {"prequential": "prequential", "served": "as served"}
 SPANS = ("window", "total")
 CLASSES = {"accuracy": max, "f1_macro": max, "log_loss": min}  # figures, and which of them is the best
+SHORT = {"f1_macro": "F1", "log_loss": "log loss"}
 TARGETS = {"mae": min, "rmse": min, "r2": max}
 
 
@@ -96,21 +97,26 @@ def _table(outcomes: list[Outcome], span: str) -> Table:
     title = "over the last rows (the metrics' window)" if span == "window" else "over all rows"
     several = len(outcomes) > 1
     caption = "* the best" if several else None
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("", overflow="fold")  # a name, one option a line
-    table.add_column("rows", justify="right")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=None)
+    table.add_column(f"\n{outcomes[0].rows['trained']:,} rows", overflow="fold")  # a name, an option a line
     compared = figures(outcomes, span)
     for figure in compared:
-        table.add_column(f"{ANSWERS[figure.answers]}\n{figure.name.replace('_', ' ')}", justify="right")
+        table.add_column(_heading(figure), justify="right", no_wrap=True)
     leaders = {figure: best(outcomes, figure) if several else [] for figure in compared}
     for o in outcomes:
         cells = [_marked(figure.of(o.metrics), o.name in leaders[figure]) for figure in compared]
-        table.add_row(o.name.replace(",", ",\n"), f"{o.rows['trained']:,}", *cells)
-    table.add_section()
+        table.add_row(o.name.replace(",", ",\n"), *cells)
+    table.add_row()
     for name, spans in outcomes[0].metrics["baselines"].items():
         values = [spans[span].get(figure.name) for figure in compared]
-        table.add_row(f"({name})", "", *(_marked(value, False) for value in values))
+        table.add_row(f"({name})", *(_marked(value, False) for value in values))
     return table
+
+
+def _heading(figure: Figure) -> str:
+    """A figure's name, under what it is of where it is the first such one."""
+    group = ANSWERS[figure.answers] if figure.name in ("accuracy", "mae") else ""
+    return f"{group}\n{SHORT.get(figure.name, figure.name)}"
 
 
 def _marked(value: float | None, leads: bool) -> str:
@@ -124,7 +130,8 @@ def show(outcomes: list[Outcome], wanted_json: bool) -> None:
     for table in tables(outcomes):
         console.print(table)
     for o in outcomes:
-        if said := "; ".join([*([str(o.directory)] if o.directory else []), *o.remarks]):
+        lost = [f"{n:,} rows {why}" for why, n in o.rows.items() if why in ("skipped", "rejected") and n]
+        if said := "; ".join([*([str(o.directory)] if o.directory else []), *o.remarks, *lost]):
             console.print(f"{o.name}: {said}", markup=False, highlight=False, soft_wrap=True)
     if wanted_json:
         print(json.dumps(as_json(outcomes)), flush=True)
