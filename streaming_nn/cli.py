@@ -32,7 +32,7 @@ CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5, "Damaged": 6}
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings; ./streaming-nn.toml without.")]
 Model = Annotated[Path | None, typer.Option(help="The model directory: a log of versions.")]
 Bootstrap = Annotated[
-    str | None, typer.Option("--bootstrap", help="Kafka's host:port; for one, [kafka] has the rest.")
+    str | None, typer.Option("--bootstrap", help="Kafka's host:port; the settings' kafka table has the rest.")
 ]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Any setting: section.key=value; may be repeated.")
