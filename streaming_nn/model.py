@@ -1,0 +1,136 @@
+"""A model in memory, behind any face: learned, asked, and saved as a version that a stream goes on from."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.log.environment import describe, now, writer
+from streaming_nn.log.log import Log, child
+from streaming_nn.log.version import SEQUENTIAL, Record, Version
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn.learner import Batch, Hear, Learner, Rows, State, initial
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten, unflatten
+from streaming_nn.records.schema import Schema, schema_from
+
+ANSWERED = 4096  # rows that are answered at a time: a portfolio's members would need much memory for more
+
+
+class Place(NamedTuple):
+    """The version that a model goes on from."""
+
+    directory: Path
+    number: int
+    sha256: str
+
+
+class Model(NamedTuple):
+    """A learner and its state, and what there is to tell when it is saved. Never changed, only exchanged."""
+
+    learner: Learner[Any]
+    state: State[Any]
+    begin: State[Any]  # as it was when it was made, loaded or last saved
+    rows: Rows = Rows()  # learned since then
+    place: Place | None = None  # None: it is in no folder yet
+
+
+def begun(learner: Learner[Any]) -> Model:
+    """Return the model that has seen nothing."""
+    state = initial(learner)
+    return Model(learner, state, state)
+
+
+def learned(model: Model, batch: Batch, answered: Hear, mini_batch: int | None = None) -> Model:
+    """Learn rows; `answered` is given the answers (rows, outputs) from before each mini-batch was learned."""
+    learner: Any = model.learner
+    if mini_batch is not None:
+        learner = replace(learner, mini_batch=mini_batch)
+    state, rows = loop.test_then_train(learner, model.state, [batch], answered)
+    return model._replace(state=state, rows=Rows(*(a + b for a, b in zip(model.rows, rows, strict=True))))
+
+
+def answers(model: Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer rows (rows, inputs) with (rows, outputs)."""
+    starts = range(0, max(1, len(x)), ANSWERED)
+    parts = [model.learner.predict(model.state.model, x[start : start + ANSWERED]) for start in starts]
+    return np.concatenate(parts)
+
+
+def grown(model: Model, classes: Sequence[Any]) -> Model:
+    """Let the model take up new classes, which stand after the old ones. ValueError: its learner can't."""
+    learner = learner_from({**model.learner.options(), "classes": tuple(classes)})
+    return model._replace(learner=learner, state=loop.grown(learner, model.state))
+
+
+def saved(model: Model, model_dir: str | Path, schema: Schema) -> Model:
+    """Append the model to the log in `model_dir` as its newest version; return it with its new place.
+
+    A folder without versions gets the first one; else the newest must be the one that the model was loaded
+    from or last saved as. Errors: ValueError where it is another one, Conflict where somebody appends
+    meanwhile.
+    """
+    log = Log(model_dir)
+    head = log.head()
+    news: dict[str, Any] = {
+        "kind": "saved",
+        "learner": model.learner.options(),
+        "schema": schema.options(),
+        "rows": model.rows._asdict(),
+        "update": SEQUENTIAL,
+        "metrics": loop.report(model.learner, model.state),
+        "events": loop.events(model.learner, model.begin, model.state),
+        "environment": describe(),
+        "written_at": now(),
+        "written_by": writer(uuid4().hex[:12]),
+    }
+    record = (
+        Record(0, **news) if head is None else child(head.record, _parent(model, log, head.number), **news)
+    )
+    sha = log.append(Version(record, flatten(model.state)))
+    place = Place(log.directory.resolve(), record.number, sha)
+    return Model(model.learner, model.state, model.state, Rows(), place)
+
+
+def _parent(model: Model, log: Log, number: int) -> str:
+    sha = log.sha256(number)
+    if model.place != Place(log.directory.resolve(), number, sha):
+        raise ValueError(
+            f"model {log.directory}: its newest version, {number}, is not what this model goes on from: "
+            "load it first, or save into another folder"
+        )
+    return sha
+
+
+def loaded(model_dir: str | Path) -> tuple[Model, Schema]:
+    """Read the newest version of a model directory, whoever wrote it, and the schema of its records.
+
+    LookupError: there is no version; Damaged: it is not whole.
+    """
+    log = Log(model_dir)
+    head = log.head()
+    if head is None:
+        raise LookupError(f"model {log.directory}: there is no version yet, so there is nothing to load")
+    learner = learner_from(head.record.learner)
+    state = unflatten(initial(learner), head.tensors)
+    place = Place(log.directory.resolve(), head.number, log.sha256(head.number))
+    described = head.record.schema
+    schema = schema_from(described) if described else Schema(learner.inputs, learner.classes)
+    return Model(learner, state, state, Rows(), place), schema
+
+
+def shapes(state: State[Any]) -> dict[str, Any]:
+    """Give each tensor's shape and dtype: where these are the same, a model can go on from a state."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in flatten(state).items()}
+
+
+def plain(name: str, value: Any) -> Any:
+    """Give an option in Python's own types, as a version holds it; one number is one hidden layer."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if name == "hidden" and isinstance(value, int):
+        return (value,)
+    return tuple(plain("", each) for each in value) if isinstance(value, list | tuple) else value
