@@ -2,24 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.log.environment import describe, now, writer
-from streaming_nn.log.log import Log, child
-from streaming_nn.log.version import SEQUENTIAL, Record, Version
-from streaming_nn.nn import learner as loop
+from streaming_nn import model as models
+from streaming_nn.model import Model, begun, plain, saved, shapes
 from streaming_nn.nn import metrics, network
-from streaming_nn.nn.learner import Batch, Learner, Rows, State, initial
+from streaming_nn.nn.learner import Batch, State, initial, point
 from streaming_nn.nn.learners import LEARNERS, learner_from
-from streaming_nn.nn.tensors import flatten, unflatten
-from streaming_nn.records.schema import Schema, schema_from
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.schema import Schema
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -32,7 +29,6 @@ except ImportError as error:
     ) from error
 
 Array = NDArray[Any]
-ANSWERED = 4096  # rows that are answered at a time: a portfolio's members would need much memory for more
 OWN = ("member", "random_state")  # parameters of the estimator that are no options of a learner
 NO_PARAMETERS = {"inputs", "classes", "seed"}  # options that come from the rows, and from random_state
 
@@ -54,22 +50,11 @@ def _parameters() -> Signature:
 PARAMETERS = _parameters()
 
 
-class _Place(NamedTuple):
-    """The version that an estimator goes on from."""
-
-    directory: Path
-    number: int
-    sha256: str
-
-
 class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What classifier and regressor share. Parameters are stored as given and checked where rows come in.
+    """What classifier and regressor share. Parameters are stored as given and checked where rows come in."""
 
-    `learner_` holds the options that are in force, `state_` the model and its metrics.
-    """
-
-    learner_: Any
-    state_: State[Any]
+    _model: Model
+    _asked: dict[str, Any]  # the options that the model was made or has gone on with
     learner: str
     missing: str | None
     member: int | None
@@ -88,7 +73,19 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "state_")
+        return hasattr(self, "_model")
+
+    @property
+    def learner_(self) -> Any:
+        """The options that are in force."""
+        check_is_fitted(self)
+        return self._model.learner
+
+    @property
+    def state_(self) -> State[Any]:
+        """The model and its metrics."""
+        check_is_fitted(self)
+        return self._model.state
 
     @property
     def coefs_(self) -> list[Array]:
@@ -107,7 +104,6 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return view
 
     def _shape(self) -> network.Network:
-        check_is_fitted(self)
         return self.learner_.shape  # type: ignore[no-any-return]
 
     def _theta(self) -> Array:
@@ -124,7 +120,6 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return theta[self.member : self.member + 1]
 
     def _span(self) -> dict[str, Any]:
-        check_is_fitted(self)
         window: dict[str, Any] = metrics.report(self.state_.metrics)["prequential"]["window"]
         return window
 
@@ -136,68 +131,42 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         Errors: ValueError where the newest is another one, Conflict where somebody appends meanwhile.
         """
         check_is_fitted(self)
-        log = Log(model_dir)
-        head = log.head()
-        record = self._record(None if head is None else (head.record, log.sha256(head.number)), log)
-        sha = log.append(Version(record, flatten(self.state_)))
-        self._place = _Place(log.directory.resolve(), record.number, sha)
-        self._saved, self._rows = self.state_, Rows()
-        return record.number
+        self._model = saved(self._model, model_dir, self._schema())
+        assert self._model.place is not None
+        return self._model.place.number
 
-    def _record(self, head: tuple[Record, str] | None, log: Log) -> Record:
-        news: dict[str, Any] = {
-            "kind": "saved",
-            "learner": self.learner_.options(),
-            "rows": self._rows._asdict(),
-            "update": SEQUENTIAL,
-            "metrics": loop.report(self.learner_, self.state_),
-            "events": loop.events(self.learner_, self._saved, self.state_),
-            "environment": describe(),
-            "written_at": now(),
-            "written_by": writer(uuid4().hex[:12]),
-        }
-        if head is None:
-            return Record(0, schema=self._schema(), **news)
-        record, sha = head
-        if getattr(self, "_place", None) != _Place(log.directory.resolve(), record.number, sha):
-            raise ValueError(
-                f"model {log.directory}: its newest version, {record.number}, is not what this model goes on "
-                "from: load it first, or save into another folder"
-            )
-        return child(record, sha, **news)
-
-    def _schema(self) -> dict[str, Any]:
+    def _schema(self) -> Schema:
         """Say what a stream's records look like, so that it can go on: the columns' names are the fields'."""
+        loaded: Schema | None = getattr(self, "_loaded", None)
+        if loaded is not None:
+            return loaded
         names = getattr(self, "feature_names_in_", None)
         fields = "features" if names is None else tuple(map(str, names))
-        return Schema(self.learner_.inputs, self.learner_.classes, fields).options()
+        missing = self._missing_allowed()
+        return Schema(self.learner_.inputs, self.learner_.classes, fields, missing=missing)
 
-    def _adopt(self, version: Version, place: _Place) -> None:
-        learner = learner_from(version.record.learner)
-        state = unflatten(initial(learner), version.tensors)
-        options = {"random_state": learner.options().get("seed", 0), **learner.options()}
+    def _adopt(self, model: Model, schema: Schema) -> None:
+        options = {"random_state": model.learner.options().get("seed", 0), **model.learner.options()}
         self.set_params(**{name: options[name] for name in self.get_params() if name in options})
-        self._enter(learner, state)
-        self._place = place
-        fields = schema_from(version.record.schema).features if version.record.schema else ""
-        if isinstance(fields, tuple):
-            self.feature_names_in_ = np.array(fields, object)
+        self._enter(model)
+        self._loaded = schema
+        if isinstance(schema.features, tuple):
+            self.feature_names_in_ = np.array(schema.columns, object)
 
-    def _enter(self, learner: Learner[Any], state: State[Any]) -> None:
-        self.learner_, self.state_, self.n_features_in_ = learner, state, learner.inputs
-        self._asked, self._saved, self._rows = self._options(), state, Rows()
+    def _enter(self, model: Model) -> None:
+        self._model, self._asked, self.n_features_in_ = model, self._options(), model.learner.inputs
 
     def _options(self) -> dict[str, Any]:
         """Give the learner's options as they have been set; None leaves one to the learner's own default."""
         given = {name: value for name, value in self.get_params(deep=False).items() if name not in OWN}
-        return {name: _plain(name, value) for name, value in given.items() if value is not None}
+        return {name: plain(name, value) for name, value in given.items() if value is not None}
 
     def _begin(self, inputs: int, classes: list[Any] | None) -> None:
         learner = learner_from(
             {**self._options(), "inputs": inputs, "classes": classes, "seed": _seed(self.random_state)}
         )
-        self._enter(learner, initial(learner))
-        self.__dict__.pop("_place", None)
+        self._enter(begun(learner))
+        self.__dict__.pop("_loaded", None)
 
     def _go_on(self) -> None:
         """Take over what has been set since; ValueError where the model would have to be another one."""
@@ -206,11 +175,11 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             return
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **asked})
-        if _shapes(initial(learner)) != _shapes(self.state_):
+        if shapes(initial(learner)) != shapes(self.state_):
             new, old = learner.options(), self.learner_.options()
             changed = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
             raise ValueError(f"partial_fit can't go on with {changed}: fit begins a new model")
-        self.learner_, self._asked = learner, asked
+        self._model, self._asked = self._model._replace(learner=learner), asked
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them."""
@@ -252,23 +221,14 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         outputs: list[Array] = []
         with _all_or_nothing(self):
             batch = self._batch(X, y, sample_weight, anew, classes)
-            learner = self.learner_
-            if mini_batch is not None:
-                learner = replace(learner, mini_batch=mini_batch)
-            self.state_, rows = loop.test_then_train(learner, self.state_, [batch], outputs.append)
-            self._rows = _added(self._rows, rows)
+            self._model = models.learned(self._model, batch, outputs.append, mini_batch)
         return np.concatenate(outputs)
 
     def _answered(self, X: Any) -> Array:
         check_is_fitted(self)
         with np.errstate(over="ignore"):
             x = validate_data(self, X, reset=False, **self._rows_as())
-        return self._output(x)
-
-    def _output(self, x: Array) -> Array:
-        starts = range(0, len(x), ANSWERED)
-        parts = [self.learner_.predict(self.state_.model, x[start : start + ANSWERED]) for start in starts]
-        return np.concatenate(parts)
+        return models.answers(self._model, x)
 
 
 class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
@@ -291,7 +251,7 @@ class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
     ) -> "OnlineMLPClassifier":
         """Learn more rows; the first call must say all `classes` that there will be."""
         self._same_classes(classes)
-        self._learned(X, y, sample_weight, not hasattr(self, "state_"), classes)
+        self._learned(X, y, sample_weight, not hasattr(self, "_model"), classes)
         return self
 
     def test_then_train(
@@ -304,7 +264,7 @@ class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
     ) -> Array:
         """Learn as `partial_fit` does; return the labels predicted before each mini-batch was learned."""
         self._same_classes(classes)
-        anew = not hasattr(self, "state_")
+        anew = not hasattr(self, "_model")
         return self._named(self._learned(X, y, sample_weight, anew, classes, mini_batch))
 
     def predict(self, X: Any) -> Array:
@@ -331,7 +291,7 @@ class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
         return labels
 
     def _same_classes(self, classes: Any) -> None:
-        fitted = hasattr(self, "state_")
+        fitted = hasattr(self, "_model")
         if not fitted and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if fitted and classes is not None and set(np.unique(classes).tolist()) != set(self.classes_.tolist()):
@@ -370,14 +330,14 @@ class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineMLPRegressor":
         """Learn more rows."""
-        self._learned(X, y, sample_weight, anew=not hasattr(self, "state_"))
+        self._learned(X, y, sample_weight, anew=not hasattr(self, "_model"))
         return self
 
     def test_then_train(
         self, X: Any, y: Any, sample_weight: Any = None, mini_batch: int | None = None
     ) -> Array:
         """Learn as `partial_fit` does; return the answers to each mini-batch from before it was learned."""
-        anew = not hasattr(self, "state_")
+        anew = not hasattr(self, "_model")
         return self._point(self._learned(X, y, sample_weight, anew, None, mini_batch))
 
     def predict(self, X: Any) -> Array:
@@ -389,7 +349,7 @@ class OnlineMLPRegressor(RegressorMixin, _OnlineMLP):  # type: ignore[misc]
         return self._answered(X)
 
     def _point(self, output: Array) -> Array:
-        return loop.point(self.learner_, output)[:, 0]
+        return point(self.learner_, output)[:, 0]
 
     @property
     def loss_(self) -> float:
@@ -409,13 +369,9 @@ def load(model_dir: str | Path) -> OnlineMLPClassifier | OnlineMLPRegressor:
 
     LookupError: there is no version; Damaged: it is not whole.
     """
-    log = Log(model_dir)
-    head = log.head()
-    if head is None:
-        raise LookupError(f"model {log.directory}: there is no version yet, so there is nothing to load")
-    regression = head.record.learner.get("classes") is None
-    estimator = OnlineMLPRegressor() if regression else OnlineMLPClassifier()
-    estimator._adopt(head, _Place(log.directory.resolve(), head.number, log.sha256(head.number)))
+    model, schema = models.loaded(model_dir)
+    estimator = OnlineMLPRegressor() if model.learner.classes is None else OnlineMLPClassifier()
+    estimator._adopt(model, schema)
     return estimator
 
 
@@ -435,26 +391,10 @@ def _is_regressor(estimator: _OnlineMLP) -> bool:
     return isinstance(estimator, OnlineMLPRegressor)
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Give an option in Python's own types, as a version holds it; one number is one hidden layer."""
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    if name == "hidden" and isinstance(value, int):
-        return (value,)
-    return tuple(_plain("", each) for each in value) if isinstance(value, list | tuple) else value
-
-
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
-def _shapes(state: State[Any]) -> dict[str, Any]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in flatten(state).items()}
-
-
-def _added(a: Rows, b: Rows) -> Rows:
-    return Rows(*(x + y for x, y in zip(a, b, strict=True)))
 
 
 def _whole(label: Any) -> Any:
