@@ -230,6 +230,8 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
         **options: Any,
     ) -> None:
         self.classes = classes
+        if classes is None and not isinstance(options.get("class_weight"), str | None):
+            raise ValueError("classes must be known where class_weight names them; got None")
         super().__init__(
             learner,
             features=features,

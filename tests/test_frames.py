@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streaming_nn import arrays
 from streaming_nn.frames import OnlineMLPClassifier, OnlineMLPRegressor, load
@@ -175,12 +177,17 @@ def test_arrays_without_names_have_numbered_columns(tmp_path: Path) -> None:
 # columns
 
 
-def test_the_order_of_columns_plays_no_part() -> None:
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(list(TABLE)), st.data())
+def test_the_order_of_columns_plays_no_part(names: list[str], data: st.DataObject) -> None:
     one, other = OnlineMLPClassifier(**SMALL), OnlineMLPClassifier(**SMALL)
-    one.learn_many(TABLE, KIND)
-    other.learn_many(TABLE[TABLE.columns[::-1]], KIND)
+    one.learn_many(TABLE[:30], KIND[:30])
+    other.learn_many(TABLE[:30][names], KIND[:30])
+    for x, y in zip(dicts(TABLE[30:40]), KIND[30:40], strict=True):
+        one.learn_one(x, y)
+        other.learn_one({name: x[name] for name in data.draw(st.permutations(names))}, y)
     assert digest(one) == digest(other)
-    assert one.predict_one(dicts(TABLE)[0]) == one.predict_one(dict(reversed(dicts(TABLE)[0].items())))
+    assert one.predict_proba_many(TABLE).equals(other.predict_proba_many(TABLE[names[::-1]]))
 
 
 def test_features_can_be_named_beforehand_in_any_order() -> None:
@@ -402,6 +409,10 @@ def test_a_loaded_model_of_fixed_classes_names_them(tmp_path: Path) -> None:
         ({"learner": "mlp", "eta": 0.1}, "option 'eta' must come with learner 'portfolio'; got 'mlp'"),
         ({"hiden": 8}, "options of 'portfolio' must be known ones, such as 'hidden'; got 'hiden'"),
         ({"mini_batch": 0}, "mini_batch must be a whole number >= 1; got 0"),
+        (
+            {"learner": "mlp", "class_weight": {"a": 2.0}},
+            "classes must be known where class_weight names them",
+        ),
         ({"extra": "keep"}, "extra must be one of 'refuse', 'ignore'; got 'keep'"),
         ({"features": "ab"}, "features must be a list of names; got 'ab'"),
         ({"classes": ["a", 0.5]}, "classes must be a text, a whole number or a boolean; got 0.5"),

@@ -1,4 +1,4 @@
-"""A model that was begun in NumPy goes on in a stream, and comes back: one log, whoever appends to it."""
+"""A model that was begun in memory goes on in a stream, and comes back: one log, whoever appends to it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 from filling import fill, labeled, learn, records_of, rows, settings_of
 from pyspark.sql import SparkSession
 
+from streaming_nn import frames
 from streaming_nn.arrays import OnlineMLPClassifier, load
 from streaming_nn.log.log import Log
+from streaming_nn.records.decode import encode_named
 from streaming_nn.stream.replay import verify
 
 
@@ -29,4 +31,36 @@ def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker:
     assert sum(record.rows["trained"] for record in records) == 300 + 700 + 200 + 100
     assert [record.kind for record in records].count("saved") == 2
     assert records[-1].metrics["rows"] == 1300
+    assert verify(spark, settings.kafka, Log(settings.model)).identical
+
+
+def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("named_turns", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic, records={}, learner={})
+    model = frames.OnlineMLPClassifier(
+        hidden=4, categories={"shop": {"hash": 3}}, features=["price", "city", "shop"], label="sold"
+    )
+    for i in range(40):
+        model.learn_one({"price": i, "city": ("Bern", "Biel")[i % 2], "shop": i % 7}, i % 2 == 1)
+        model.learn_one({"price": i, "shop": "at home"}, i % 3 == 1)
+    model.save(settings.model)
+
+    sold: list[dict[str, Any]] = [{"price": i, "city": "Chur", "shop": 3} for i in range(300)]
+    sold += [{"city": "Biel"}] * 100
+    records = encode_named(model._schema, sold, ["later", False] * 200)
+    fill(broker.options, topic, records)
+    learn(spark, settings)
+    loaded = frames.load(settings.model)
+    assert isinstance(loaded, frames.OnlineMLPClassifier)
+    assert loaded._schema.vocabulary == {"city": ("Bern", "Biel", "Chur")}
+    assert list(loaded.predict_proba_one(sold[0])) == [False, True, "later"]
+    loaded.learn_one({"price": 7, "city": "Genf"}, "never")
+    loaded.save(settings.model)
+    fill(broker.options, topic, records)
+    learn(spark, settings)
+
+    head = records_of(settings.model)[-1]
+    assert head.metrics["rows"] == 80 + 400 + 1 + 400
+    assert head.schema["classes"] == [False, True, "later", "never"]
+    assert head.schema["vocabulary"] == {"city": ["Bern", "Biel", "Chur", "Genf"]}
     assert verify(spark, settings.kafka, Log(settings.model)).identical
