@@ -66,8 +66,9 @@ class _OnlineMLP:
         self.seed = seed
         self.options = options
         checks.one_of("extra", extra, EXTRA)
-        if isinstance(features, str):
-            raise ValueError(f"features must be a list of names; got {features!r}")
+        _check_list("features", features)
+        if not isinstance(categories, Mapping | None):
+            raise ValueError(f"categories must map features to how each is encoded; got {categories!r}")
         self._learner(1, self._known_labels() or (False, True))
 
     def _known_labels(self) -> tuple[Any, ...] | None:
@@ -204,9 +205,9 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
     first rows, sorted, so that their order plays no part. `categories` says how features that are no numbers
     become columns, {"city": {"hash": 32}, "kind": {"one_hot": 16}}, as in records.Schema; texts that it does
     not name have {"one_hot": 16}, booleans {"one_hot": 2}. `classes` are labels known beforehand; others
-    become classes when they are first seen. `label` is the name of the answer in
-    frames and records. `extra` says what is done about a feature that the model does not know: "refuse", an
-    error, or "ignore". The same rows give the same model, to the bit, as in a stream with that `seed`.
+    become classes when they are first seen. `label` is the name of the answer in frames and records. `extra`
+    says what is done about a feature that the model does not know: "refuse", an error, or "ignore". The same
+    rows give the same model, to the bit, as in a stream with that `seed`.
 
     A number that is None, NaN or not in a dict is missing, and its running mean is filled in; a category that
     is missing is all zeros. With missing = "refuse" both are errors. A frame must have all columns. Bad input
@@ -230,6 +231,7 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
         **options: Any,
     ) -> None:
         self.classes = classes
+        _check_list("classes", classes)
         if classes is None and not isinstance(options.get("class_weight"), str | None):
             raise ValueError("classes must be known where class_weight names them; got None")
         super().__init__(
@@ -357,6 +359,11 @@ def load(model_dir: str | Path) -> OnlineMLPClassifier | OnlineMLPRegressor:
     model, described = loaded(model_dir)
     kind = OnlineMLPRegressor if model.learner.classes is None else OnlineMLPClassifier
     return kind._from(model, described)  # type: ignore[no-any-return]
+
+
+def _check_list(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
+        raise ValueError(f"{name} must be a list, or None; got {value!r}")
 
 
 def _names(described: Schema) -> tuple[str, ...]:

@@ -414,7 +414,9 @@ def test_a_loaded_model_of_fixed_classes_names_them(tmp_path: Path) -> None:
             "classes must be known where class_weight names them",
         ),
         ({"extra": "keep"}, "extra must be one of 'refuse', 'ignore'; got 'keep'"),
-        ({"features": "ab"}, "features must be a list of names; got 'ab'"),
+        ({"features": "ab"}, "features must be a list, or None; got 'ab'"),
+        ({"classes": 2}, "classes must be a list, or None; got 2"),
+        ({"categories": ["city"]}, "categories must map features to how each is encoded; got"),
         ({"classes": ["a", 0.5]}, "classes must be a text, a whole number or a boolean; got 0.5"),
     ],
 )
