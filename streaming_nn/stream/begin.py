@@ -20,7 +20,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
 
-AUTO = "auto"  # of learner.mini_batch: chosen for each micro-batch; see stream/pace.py
+AUTO = "auto"  # of learner.mini_batch: chosen for each micro-batch; see stream/mini_batch.py
 LOOK_RECORDS = 1000
 LOOK_LEAST = 100  # width and classes are never taken from fewer
 

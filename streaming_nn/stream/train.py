@@ -31,7 +31,7 @@ from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job
-from streaming_nn.stream.pace import Pace
+from streaming_nn.stream.mini_batch import Pace
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from, unpack_part

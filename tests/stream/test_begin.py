@@ -5,7 +5,7 @@ import pytest
 from streaming_nn.log.version import Record, Version
 from streaming_nn.records.schema import Schema, grown
 from streaming_nn.settings import Settings
-from streaming_nn.stream.begin import _schema, same_schema
+from streaming_nn.stream.begin import same_schema, schema_of
 
 SHOP = Schema(3, ("no",), ("price", "city"), categories={"city": {"one_hot": 2}}, grow=True)
 ASKED = {
@@ -47,13 +47,13 @@ def test_a_schema_of_a_release_before_these_options_goes_on() -> None:
 
 def test_named_fields_and_classes_need_no_look() -> None:
     asked = {**ASKED, "classes": ["no", "yes"], "missing": True}
-    schema = _schema(None, Settings(records=asked), print)  # type: ignore[arg-type]
+    schema = schema_of(None, Settings(records=asked), print)  # type: ignore[arg-type]
     assert (schema.inputs, schema.classes, schema.grow, schema.missing) == (3, ("no", "yes"), False, True)
     asked = {"features": "t", "categories": {"t": {"hash": 9}}, "regression": True}
-    schema = _schema(None, Settings(records=asked), print)  # type: ignore[arg-type]
+    schema = schema_of(None, Settings(records=asked), print)  # type: ignore[arg-type]
     assert (schema.inputs, schema.classes) == (9, None)
     with pytest.raises(ValueError, match="features and categories take 3 columns, but inputs is 4"):
-        _schema(None, Settings(records={**ASKED, "classes": [0, 1], "inputs": 4}), print)  # type: ignore[arg-type]
+        schema_of(None, Settings(records={**ASKED, "classes": [0, 1], "inputs": 4}), print)  # type: ignore[arg-type]
 
 
 def test_a_model_of_classes_is_no_regression() -> None:

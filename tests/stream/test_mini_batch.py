@@ -1,6 +1,6 @@
 import pytest
 
-from streaming_nn.stream.pace import FULL, ROOM, Pace
+from streaming_nn.stream.mini_batch import FULL, ROOM, Pace
 
 
 def settle(pace: Pace, rate: float, step: float, row: float, batches: int = 40) -> list[int]:
