@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.records import json, packed
+from streaming_nn.records import avro, csv, json, packed
 from streaming_nn.records.rows import NO_VALUE, TOO_LARGE, TOO_MANY_CLASSES, Blobs, Rows
 from streaming_nn.records.schema import MAX_CLASSES, Label, Schema, nameable, together, width
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
 LOOK_CLASSES = MAX_CLASSES  # more labels than this among the records looked at are no classes
-_FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed}
+_FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "avro": avro}
 
 
 class Decoded(NamedTuple):
@@ -46,7 +46,7 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     grow by is `unseen`, each field's values in the order of their first appearance: `schema.grown` takes them
     in, and the same records, decoded again, have nothing unseen. Until then an unseen category is all zeros,
     and a row whose label is unseen is left out. Raises ValueError only when labels are asked for and the
-    schema has none.
+    schema has none, and ConnectionError where its registry is out of reach.
     """
     if labeled and schema.label is None:
         raise ValueError("labels were asked for, but the schema's label is None")
@@ -67,7 +67,8 @@ def encode(
     """Encode rows (rows, inputs) as records; y as in `Decoded`: None for unlabeled rows, class -1 for one.
 
     float32 features come back to the bit; NaN and infinity have no JSON and become null. `ids`, one a row,
-    become the field "id" where the format has names. Raises ValueError where the shapes don't fit.
+    become the field "id" where the format has names. Records of a registry come without the number of their
+    schema: see `avro.framed`. Raises ValueError where the shapes don't fit.
     """
     if schema.categories:
         raise ValueError("columns of categories can't be turned into a record: use encode_named")
@@ -88,14 +89,14 @@ def encode_named(
     labels: Sequence[Any] | None = None,
     ids: Sequence[object] | None = None,
 ) -> list[bytes]:
-    """Encode rows that are given by their fields' names, categories as they are, as JSON records.
+    """Encode rows that are given by their fields' names, categories as they are.
 
-    A field that a row doesn't have is not written, which is a missing value. Raises ValueError for names that
-    are not among the schema's features, and where the lengths don't fit.
+    A field that a row doesn't have is not written, or is empty, which is a missing value. Raises ValueError
+    for names that are not among the schema's features, and where the lengths don't fit.
     """
     names = schema.features if isinstance(schema.features, tuple) else (schema.features,)
-    if schema.format != "json":
-        raise ValueError(f"records of named fields are JSON; got format {schema.format!r}")
+    if schema.format == "packed" or (schema.format == "csv" and isinstance(schema.features, str)):
+        raise ValueError(f"records of format {schema.format!r} have no named fields")
     for name in {name for row in rows for name in row}:
         if name not in names:
             raise ValueError(
@@ -103,7 +104,8 @@ def encode_named(
             )
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"labels must be {len(rows)}, one a row; got {len(labels)}")
-    return json.encode_named(schema, rows, labels, ids)
+    values: list[bytes] = _FORMATS[schema.format].encode_named(schema, rows, labels, ids)
+    return values
 
 
 def look(
@@ -117,11 +119,14 @@ def look(
     missing: bool = False,
     categories: Mapping[str, Mapping[str, int]] | None = None,
     grow: bool = False,
+    csv_columns: Sequence[str] = (),
+    avro_schema: str | None = None,
+    registry: str | None = None,
 ) -> Look:
     """Take width and classes from the first records of a topic, by majority, never from one of them.
 
     Classes that are to grow may be few, or none. Raises ValueError where no record can be read, or where the
-    labels are no classes and `regression` isn't said.
+    labels are no classes and `regression` isn't said; ConnectionError as `decode` does.
     """
     names = features if isinstance(features, str) else tuple(features)
     asked = Schema(
@@ -132,6 +137,9 @@ def look(
         numbers_as_strings=numbers_as_strings,
         missing=missing,
         categories=categories or {},
+        csv_columns=tuple(csv_columns),
+        avro_schema=avro_schema,
+        registry=registry,
     )
     widths, labels = _FORMATS[format].look(asked, blobs_of(values))
     if not widths:

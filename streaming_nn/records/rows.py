@@ -11,6 +11,13 @@ from streaming_nn.records.schema import Label
 NO_VALUE = "no value"
 TOO_LARGE = "too large"
 NOT_JSON = "not JSON"
+NOT_CSV = "not CSV"
+WRONG_FIELDS = "wrong number of fields"
+NOT_AVRO = "not Avro"
+NO_FRAME = "no schema id"
+UNKNOWN_SCHEMA = "unknown schema id"
+UNUSABLE_SCHEMA = "schema can't be used"
+UNFIT_SCHEMA = "schema does not fit"
 NOT_AN_OBJECT = "not an object"
 FIELD_MISSING = "field missing"
 NOT_AN_ARRAY = "not an array"
@@ -24,6 +31,10 @@ LABEL_NOT_IN_CLASSES = "label not in classes"
 LABEL_NOT_A_NUMBER = "label not a number"
 LABEL_NOT_FINITE = "label not finite"
 TOO_MANY_CLASSES = "too many classes"
+
+
+class Odd(ValueError):  # noqa: N818 (no error of the program: a record's fate)
+    """A record can't be learned; the message is the reason."""
 
 
 class Blobs(NamedTuple):

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+from urllib.parse import urlsplit
+
+from streaming_nn.records import avsc
 
 Label = str | int | bool
 
-FORMATS = ("json", "packed")
+FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's own default limit of a message
 MAX_CLASSES = 1000  # that growing classes may become
 LONGEST = 128  # characters of a value that may become a class or join a vocabulary: they are in every version
@@ -29,6 +32,10 @@ class Schema:
 
     With `missing`, what is null, NaN or not there is NaN in the row. With `grow`, a label that is not in
     `classes`, which may be none at first, is to be added; so is a value to a vocabulary: see `grown`.
+
+    `csv_columns` names the fields of a line of CSV; without it they are the features, then the label.
+    A record of Avro is written by `avro_schema`, a schema in JSON; or, where `registry` is the URL of a
+    schema registry, by the schema whose number it begins with, and read as `avro_schema` has it, if any.
     Raises ValueError in one line.
     """
 
@@ -43,6 +50,9 @@ class Schema:
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
     vocabulary: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, hash=False)
     grow: bool = False
+    csv_columns: tuple[str, ...] = ()
+    avro_schema: str | None = None
+    registry: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _names(self.features))
@@ -58,11 +68,15 @@ class Schema:
         object.__setattr__(self, "categories", _categories(self))
         object.__setattr__(self, "vocabulary", _vocabulary(self))
         self._check_width()
+        object.__setattr__(self, "csv_columns", _csv_columns(self))
+        _check_avro(self)
         if self.grow and self.classes is None:
             object.__setattr__(self, "classes", ())
         if self.classes is not None:
             object.__setattr__(self, "classes", _labels(self.classes, self.grow))
             self._check_growth()
+            if self.format == "csv":
+                _check_texts(self.classes)
 
     def _check_width(self) -> None:
         expected = width(self.features, self.categories)
@@ -186,8 +200,10 @@ def _categories(schema: Schema) -> dict[str, dict[str, int]]:
         if isinstance(schema.features, str) and kind != "hash":
             raise ValueError(f"the tokens of {name!r} can only be hashed, {{hash = n}}; got {how!r}")
         found[name] = {kind: columns}
-    if found and schema.format != "json":
-        raise ValueError(f"categories are for JSON records; got format {schema.format!r}")
+    if found and schema.format == "packed":
+        raise ValueError("categories are for records whose fields have names; got format 'packed'")
+    if found and schema.format == "csv" and isinstance(schema.features, str):
+        raise ValueError(f"a line of CSV can't hold the tokens of {schema.features!r}")
     return found
 
 
@@ -217,6 +233,60 @@ def _names(features: Any) -> str | tuple[str, ...]:
     if len(set(features)) < len(features):
         raise ValueError(f"features must differ from each other; got {next(_doubles(features))!r} twice")
     return tuple(features)
+
+
+def _csv_columns(schema: Schema) -> tuple[str, ...]:
+    given = schema.csv_columns
+    if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"csv_columns must be the names of a line's fields; got {given!r}")
+    if not given:
+        return ()
+    if schema.format != "csv":
+        raise ValueError(f"csv_columns are for CSV records; got format {schema.format!r}")
+    if isinstance(schema.features, str):
+        raise ValueError(f"csv_columns need features that are named, in a list; got {schema.features!r}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"csv_columns must differ from each other; got {next(_doubles(given))!r} twice")
+    for name in (*schema.features, *([schema.label] if schema.label else [])):
+        if name not in given:
+            raise ValueError(f"csv_columns must hold the features and the label; {name!r} is not among them")
+    return tuple(given)
+
+
+def _check_avro(schema: Schema) -> None:
+    if schema.format != "avro":
+        if schema.avro_schema is not None or schema.registry is not None:
+            raise ValueError(f"avro_schema and registry are for Avro records; got format {schema.format!r}")
+        return
+    if schema.avro_schema is None and schema.registry is None:
+        raise ValueError("format avro needs an avro_schema, or a registry that has the schemas; got neither")
+    if schema.avro_schema is not None:
+        avsc.parsed(schema.avro_schema)
+    if schema.registry is not None:
+        _check_registry(schema.registry)
+    avsc.fastavro()  # where only a registry is named, this is what tells that it is not installed
+
+
+def _check_registry(url: Any) -> None:
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"registry must be a URL, http or https; got {url!r}")
+    if "@" in parts.netloc:  # it would be in every version; and is not told here
+        raise ValueError(
+            "registry must hold no password: STREAMING_NN_REGISTRY_USER and _PASSWORD are for it"
+        )
+
+
+def _check_texts(classes: Sequence[Label]) -> None:
+    """Refuse classes that a line of CSV can't tell apart, as 1 and "1"."""
+    texts = [text_of(label) for label in classes]
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"classes must differ as text in CSV; got {next(_doubles(texts))!r} twice")
+
+
+def text_of(label: Label) -> str:
+    """Write a label as CSV has it: true and false in small letters."""
+    return str(label).lower() if type(label) is bool else str(label)
 
 
 def _labels(classes: Any, grow: bool) -> tuple[Label, ...]:

@@ -452,7 +452,7 @@ def test_encode_named_refuses_what_the_schema_does_not_have():
     ):
         with pytest.raises(ValueError, match=error):
             encode_named(schema, rows, labels)
-    with pytest.raises(ValueError, match="records of named fields are JSON; got format 'packed'"):
+    with pytest.raises(ValueError, match="records of format 'packed' have no named fields"):
         encode_named(PACKED, [])
     hashed = Schema(3, features=("a", "b"), categories={"b": {"hash": 2}})
     with pytest.raises(ValueError, match="can't be turned into a record: use encode_named"):

@@ -31,7 +31,7 @@ def test_options_go_through_json(schema):
     [
         ({"inputs": 0}, "inputs must be a whole number, 1 or more; got 0"),
         ({"inputs": True}, "inputs must be a whole number, 1 or more; got True"),
-        ({"inputs": 1, "format": "xml"}, "format must be one of 'json', 'packed'; got 'xml'"),
+        ({"inputs": 1, "format": "xml"}, "format must be one of 'json', 'packed', 'csv', 'avro'; got 'xml'"),
         ({"inputs": 1, "max_bytes": -1}, "max_bytes must be a whole number, 1 or more; got -1"),
         ({"inputs": 3, "features": ["a", "b"]}, "features names 2 fields, but inputs is 3"),
         ({"inputs": 2, "features": ["a", "a"]}, "features must differ from each other; got 'a' twice"),
@@ -72,7 +72,10 @@ def test_options_go_through_json(schema):
             {"inputs": 4, "features": "t", "categories": {"t": {"one_hot": 4}}},
             "the tokens of 't' can only be hashed, {hash = n}; got {'one_hot': 4}",
         ),
-        ({**HOW, "format": "packed"}, "categories are for JSON records; got format 'packed'"),
+        (
+            {**HOW, "format": "packed"},
+            "categories are for records whose fields have names; got format 'packed'",
+        ),
         ({**HOW, "vocabulary": {"a": [1]}}, "vocabulary must be of fields that are one_hot; got 'a'"),
         ({**HOW, "vocabulary": {"b": "xy"}}, "vocabulary of 'b' must be a list; got 'xy'"),
         (

@@ -1,0 +1,120 @@
+"""Avro records: one binary datum each, alone or after the number of its schema in a registry.
+
+Byte for byte, a record of a registry (Confluent's wire format):
+
+    1 byte     0
+    4 bytes    the schema's number, big-endian
+    the rest   the datum, as the Avro specification's binary encoding has it
+
+Without a registry a record is the datum alone. A registry is asked by the process that decodes.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.records import avsc, objects, registry
+from streaming_nn.records import rows as reasons
+from streaming_nn.records.objects import Record
+from streaming_nn.records.rows import Blobs, Odd, Rows
+from streaming_nn.records.schema import Schema
+
+FRAME = 5  # bytes before the datum
+
+
+def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
+    """Decode the records at these positions; raises ConnectionError where the registry does not answer."""
+    return objects.Reader(schema, labeled, _parser(schema)).rows(blobs, positions)
+
+
+def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count the widths, and the labels with their types, of the records that can be read."""
+    return objects.look(schema, blobs, _parser(schema))
+
+
+def encode(
+    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+) -> list[bytes]:
+    """Encode rows as datums of the schema's `avro_schema`; raises ValueError where they don't fit it."""
+    return _written(schema, objects.records(schema, x.astype(np.float64), y, ids))
+
+
+def encode_named(
+    schema: Schema,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[Any] | None,
+    ids: Sequence[object] | None,
+) -> list[bytes]:
+    """Encode rows given by the fields' names; a field that a row doesn't have is null, or its default."""
+    return _written(schema, objects.named(schema, rows, labels, ids))
+
+
+def framed(number: int, datums: Sequence[bytes]) -> list[bytes]:
+    """Put the number that a registry has given to their schema before datums."""
+    return [b"\0" + number.to_bytes(4, "big") + datum for datum in datums]
+
+
+def _written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
+    if schema.avro_schema is None:
+        raise ValueError("to encode Avro takes an avro_schema; got none")
+    avro, write = avsc.parsed(schema.avro_schema), avsc.fastavro().schemaless_writer
+    out = []
+    for record in records:
+        datum = io.BytesIO()
+        try:
+            write(datum, avro, record)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise ValueError(f"a row doesn't fit avro_schema: {error}") from None
+        out.append(datum.getvalue())
+    return out
+
+
+def _parser(schema: Schema) -> Callable[[bytes], Record]:
+    """Return what makes an object of a record."""
+    own = None if schema.avro_schema is None else avsc.parsed(schema.avro_schema)
+    read = avsc.fastavro().schemaless_reader
+    unfit: Any = avsc.fastavro().read.SchemaResolutionError
+
+    def datum(stream: io.BytesIO, size: int, writer: Any, reader: Any) -> Record:
+        try:
+            record: Record = read(stream, writer, reader)
+        except unfit:
+            raise Odd(reasons.UNFIT_SCHEMA) from None
+        except Exception:  # fastavro raises whatever its reading of strange bytes leads to
+            raise Odd(reasons.NOT_AVRO) from None
+        if stream.tell() != size:
+            raise Odd(reasons.NOT_AVRO)
+        return record
+
+    def alone(blob: bytes) -> Record:
+        return datum(io.BytesIO(blob), len(blob), own, None)
+
+    writers: dict[bytes, Any] = {}  # by the bytes of their number
+
+    def of_registry(blob: bytes) -> Record:
+        frame = blob[:FRAME]
+        writer = writers.get(frame)
+        if writer is None:
+            writer = writers[frame] = _writer(str(schema.registry), frame)
+        if type(writer) is str:
+            raise Odd(writer)
+        stream = io.BytesIO(blob)
+        stream.seek(FRAME)
+        return datum(stream, len(blob), writer, own)
+
+    return alone if schema.registry is None else of_registry
+
+
+def _writer(url: str, frame: bytes) -> Any:
+    """Return the schema that a record was written by, or the reason why there is none."""
+    if len(frame) < FRAME or frame[0] != 0:
+        return reasons.NO_FRAME
+    try:
+        found = registry.schemas(url, int.from_bytes(frame[1:], "big"))
+        return reasons.UNKNOWN_SCHEMA if found is None else avsc.parsed(found[-1], *found[:-1])
+    except ValueError:
+        return reasons.UNUSABLE_SCHEMA
