@@ -13,7 +13,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 FILE = "streaming-nn.toml"
 PREFIX = "STREAMING_NN_"
-OTHER_VARIABLES = {"STREAMING_NN_CACHE", "STREAMING_NN_MAVEN", "STREAMING_NN_FAULT"}  # read elsewhere
+OTHER_VARIABLES = {  # read elsewhere
+    "STREAMING_NN_CACHE",
+    "STREAMING_NN_MAVEN",
+    "STREAMING_NN_FAULT",
+    "STREAMING_NN_REGISTRY_USER",
+    "STREAMING_NN_REGISTRY_PASSWORD",
+}
+TAKEN_ALONG = [  # headers of a record that its answer has too: what traces go by
+    *("traceparent", "tracestate", "baggage", "b3", "uber-trace-id"),
+    *("x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"),
+    "content-type",
+]
 
 
 class Section(BaseModel):
@@ -25,7 +36,7 @@ class Section(BaseModel):
 class Records(Section):
     """How a Kafka record becomes a row; absent `inputs` and `classes` are seen in the topic."""
 
-    format: str = "json"
+    format: str = "json"  # json, packed, csv or avro; see docs/records.md
     features: str | list[str] = "features"
     label: str = "label"
     inputs: int | None = None
@@ -35,6 +46,9 @@ class Records(Section):
     numbers_as_strings: bool = False
     missing: bool = False  # true: what is null, NaN or not there is a missing value
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}
+    csv_columns: list[str] = []  # the fields of a line; without it the features, then the label
+    avro_schema: str | None = None  # a file; it is written into the versions, so only a first run reads it
+    registry: str | None = None  # a schema registry's URL; user and password are variables
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -93,6 +107,7 @@ class Score(Section):
     trigger: str = "0 seconds"
     once: bool = False
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    headers: list[str] = TAKEN_ALONG  # content-type only where the records are JSON, as the answers are
     max_age: float = Field(default=0, ge=0)  # seconds; older versions' answers are marked stale; 0: never
 
 

@@ -1,7 +1,10 @@
 """Where a run begins: at version 0 or at the head, if its topics still hold what follows."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,13 +110,14 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
 def same_schema(settings: Settings, head: Version) -> Schema:
     """Return the head's schema; raises ValueError where the settings name another width, field or class.
 
-    What it has grown by, classes and vocabulary, is its own.
+    What it has grown by, classes and vocabulary, is its own. A registry may have moved.
     """
     schema = schema_from(head.record.schema)
     recorded = schema.options()
     if schema.grow:
         recorded["classes"] = "grow"
-    asked = settings.records.model_dump(exclude={"regression"}, exclude_unset=True, exclude_none=True)
+    asked = _options(settings, exclude_unset=True, exclude_none=True)
+    registry = asked.pop("registry", schema.registry)
     for name, value in asked.items():
         if recorded[name] != value:
             raise ValueError(
@@ -125,7 +129,7 @@ def same_schema(settings: Settings, head: Version) -> Schema:
             f"model {settings.model} was made with records.classes = {recorded['classes']!r}, "
             f"now regression: that takes a new model directory"
         )
-    return schema
+    return replace(schema, registry=registry)
 
 
 def starting(settings: Settings, head: Record, say: Say) -> tuple[Offsets, list[dict[str, Any]]]:
@@ -193,19 +197,35 @@ def _spoken(ranges: Ranges) -> dict[str, dict[str, list[int]]]:
 def schema_of(spark: SparkSession, settings: Settings, say: Say) -> Schema:
     """Return the settings' schema; width and classes that they don't name are seen in the topic."""
     asked = settings.records
+    options = _options(settings)
     grow = asked.classes == "grow"
     classes = None if asked.regression or grow or asked.classes is None else tuple(asked.classes)
     inputs = asked.inputs or width(asked.features, asked.categories)
     if inputs is None or (classes is None and not asked.regression):
-        seen = _look(spark, settings, say)
+        seen = _look(spark, settings, options, say)
         inputs = inputs or seen.inputs
         classes = seen.classes if classes is None else classes
-    return schema_from(
-        {**asked.model_dump(exclude={"regression"}), "inputs": inputs, "classes": classes, "grow": grow}
-    )
+    return schema_from({**options, "inputs": inputs, "classes": classes, "grow": grow})
 
 
-def _look(spark: SparkSession, settings: Settings, say: Say) -> Look:
+def _options(settings: Settings, **how: Any) -> dict[str, Any]:
+    """Return what is set of the records as a schema has it: for a file of an Avro schema what is in it."""
+    options = settings.records.model_dump(exclude={"regression"}, **how)
+    if options.get("avro_schema") is not None:
+        options["avro_schema"] = _compact(options["avro_schema"])
+    return options
+
+
+def _compact(file: str) -> str:
+    try:
+        return json.dumps(json.loads(Path(file).read_text("utf-8")), separators=(",", ":"))
+    except OSError as error:
+        raise ValueError(f"setting records.avro_schema: {file!r} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"setting records.avro_schema: {file!r} is no JSON: {error}") from None
+
+
+def _look(spark: SparkSession, settings: Settings, options: Mapping[str, Any], say: Say) -> Look:
     """Look at the first records; wait for them where the stream goes on."""
     asked, waited = settings.records, 0
     while True:
@@ -231,6 +251,9 @@ def _look(spark: SparkSession, settings: Settings, say: Say) -> Look:
         missing=asked.missing,
         categories=asked.categories,
         grow=asked.classes == "grow",
+        csv_columns=asked.csv_columns,
+        avro_schema=options["avro_schema"],
+        registry=asked.registry,
     )
     kind = "regression" if seen.classes is None else f"classes {list(seen.classes)}"
     say(f"from a look at {seen.records:,} records: {seen.inputs} features, {kind}")

@@ -88,7 +88,7 @@ class Scorer(Job):
         learner, schema = learner_from(record.learner), schema_from(record.schema)
         stamp = self._stamp(version)
         with shared(self.spark, version.tensors) as state:
-            work = Answer(learner, schema, state, stamp)
+            work = Answer(learner, schema, state, stamp, self._headers(schema.format))
             (
                 frame.mapInArrow(work, SCORED)
                 .write.format("kafka")
@@ -97,6 +97,11 @@ class Scorer(Job):
                 .save()
             )
         fault.point(fault.ANSWERED)
+
+    def _headers(self, format: str) -> frozenset[str]:
+        """Name the headers that an answer takes along; what a record's type is, JSON alone shares with it."""
+        names = {name.lower() for name in self.settings.score.headers}
+        return frozenset(names if format == "json" else names - {"content-type"})
 
     def _newest(self) -> Version:
         number = self.log.head_number()

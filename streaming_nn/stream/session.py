@@ -17,10 +17,12 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import jars, java
 from streaming_nn.log.version import Tensors
+from streaming_nn.records import registry
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
 
 SPARK_ERRORS = (PySparkException, Py4JError)  # the second for what Spark has no class of error for
+_ASKING = (registry.USER, registry.PASSWORD)  # who asks a schema registry, which the workers do
 LOST = ("KAFKA_DATA_LOSS", "may have been lost", "data was lost", "OffsetOutOfRange")  # Spark has no one word
 
 
@@ -95,6 +97,7 @@ def _ours() -> dict[str, str]:
         "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",
         "spark.sql.redaction.options.regex": "(?i)url|secret|password|token|jaas",
         **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
+        **{f"spark.executorEnv.{name}": os.environ[name] for name in _ASKING if name in os.environ},
     }
 
 

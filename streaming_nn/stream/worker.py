@@ -3,6 +3,7 @@
 A task may run twice (a retry, speculation), so nothing here writes anything: each task gives back rows.
 """
 
+import base64
 import json
 import time
 from collections import Counter
@@ -41,7 +42,8 @@ LEARNED = (
 )
 RELEARNED = "version long, digest string, rows string, state binary"
 TRIED = "version long, place int, rows string, rejected string, state binary"
-SCORED = "key binary, value binary"
+SCORED = "key binary, value binary, headers array<struct<key: string, value: binary>>"
+HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 
 class Letter(NamedTuple):
@@ -354,6 +356,10 @@ def _runs(*columns: pa.Array) -> Iterator[tuple[int, int]]:
     yield from pairwise([0, *(np.flatnonzero(changes) + 1).tolist(), rows])
 
 
+def _header_value(header: Mapping[str, str]) -> bytes | None:
+    return base64.b64decode(header["value"]) if "value" in header else None  # Spark's JSON has no null
+
+
 @dataclass(frozen=True)
 class Answer:
     """Answer unlabeled records with the version that was broadcast; gives one row (SCORED) a record."""
@@ -362,6 +368,7 @@ class Answer:
     schema: Schema
     state: Any  # Broadcast[bytes]
     stamp: dict[str, Any]  # what each answer says of its version
+    headers: frozenset[str] = frozenset()  # names, in small letters, of a record's that its answer has too
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Answer the task's record batches; a record that can't be read is answered with the reason."""
@@ -375,7 +382,23 @@ class Answer:
                 answers[position] = {"prediction": None, "error": reason}
             places = batch.select(["topic", "partition", "offset"]).to_pylist()
             values = [to_json(a | self.stamp | p) for a, p in zip(answers, places, strict=True)]
-            yield pa.record_batch({"key": batch.column("key"), "value": pa.array(values, pa.binary())})
+            yield pa.record_batch(
+                {
+                    "key": batch.column("key"),
+                    "value": pa.array(values, pa.binary()),
+                    "headers": self._headers(batch),
+                }
+            )
+
+    def _headers(self, batch: pa.RecordBatch) -> pa.Array:
+        texts = batch.column("headers") if self.headers else None
+        if texts is None or texts.null_count == len(texts):
+            return pa.nulls(batch.num_rows, HEADERS)
+        return pa.array([text and self._taken_along(text) for text in texts.to_pylist()], HEADERS)
+
+    def _taken_along(self, text: str) -> list[dict[str, Any]] | None:
+        taken = [h for h in json.loads(text) if h["key"].lower() in self.headers]
+        return [{"key": h["key"], "value": _header_value(h)} for h in taken] or None
 
     def _outputs(self, model: Any, x: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, len(x), PREDICT_ROWS):

@@ -49,7 +49,8 @@ def test_options_go_through_json(schema):
         (
             {"inputs": 1, "lable": "y"},
             "a schema's options are 'inputs', 'classes', 'features', 'label', 'format', 'max_bytes', "
-            "'numbers_as_strings', 'missing', 'categories', 'vocabulary', 'grow'; got 'lable'",
+            "'numbers_as_strings', 'missing', 'categories', 'vocabulary', 'grow', "
+            "'csv_columns', 'avro_schema', 'registry'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
         ({"inputs": 1, "grow": "yes"}, "grow must be true or false; got 'yes'"),
