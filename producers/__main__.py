@@ -20,6 +20,7 @@ from producers import known
 from producers.messages import Message, Plan, messages, schema_of
 from producers.send import Sent, producer, send
 from producers.streams import Stream, limited
+from streaming_nn.records.schema import Schema
 
 FAILED, MISUSED = 1, 2  # exit codes
 REDRAW = 0.1  # seconds between two looks of the progress bar
@@ -53,8 +54,11 @@ def produce(
     seconds: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same records; machine has none.")] = 0,
     first_id: Annotated[int, typer.Option(help="Id of the first row.")] = 0,
-    format: Annotated[str, typer.Option(help="json or packed.")] = "json",
-    named: Annotated[bool, typer.Option(help="JSON with a field for each feature.")] = False,
+    format: Annotated[str, typer.Option(help="json, packed, csv or avro.")] = "json",
+    avro_schema: Annotated[
+        Path | None, typer.Option(help="File to write the schema of Avro records to.")
+    ] = None,
+    named: Annotated[bool, typer.Option(help="A field for each feature, not one array.")] = False,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="An option of the stream itself: noise=0.2.")
     ] = None,
@@ -112,12 +116,23 @@ def produce(
             rows = known.LIVE[stream](**({} if rate is None else {"rate": rate}))
         else:
             rows = known.generator(stream, seed, drifts, _pairs("--set", option or []))
-        schema_of(rows, plan)  # an error before anything is sent
+        schema = schema_of(rows, plan)  # an error before anything is sent
+        if avro_schema is not None:
+            _keep(schema, avro_schema)
         client = producer(_kafka(kafka or [], config), compression)
     except ValueError as error:
         raise _misused(error) from None
     sent = _run(messages(limited(rows, records), plan), client, stop, drifts, seconds, records)
     _tell(sent, stream, topic, json_)
+
+
+def _keep(schema: Schema, file: Path) -> None:
+    if schema.avro_schema is None:
+        raise ValueError(f"avro-schema is for format avro; got {schema.format}")
+    try:
+        file.write_text(schema.avro_schema + "\n", "utf-8")
+    except OSError as error:
+        raise ValueError(f"avro-schema can't be written to {file}: {error.strerror}") from None
 
 
 def _rows(what: str, text: str, rate: float | None) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from producers.streams import Block, Stream
+from streaming_nn.records import avro, avsc
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 
@@ -43,7 +44,9 @@ class Plan:
     first_id: int = 0
     rate: float | None = None  # rows a second; None: as recorded, or as fast as can be
     speed: float = 1.0  # of recorded streams
-    named: bool = False  # JSON with a field for each feature, in place of one array
+    named: bool = (
+        False  # a field for each feature, in place of one array; a line of CSV is the same with both
+    )
 
     def __post_init__(self) -> None:
         for what, share in (("unlabeled", self.unlabeled), ("malformed", self.malformed)):
@@ -63,12 +66,13 @@ class Plan:
 def schema_of(stream: Stream, plan: Plan) -> Schema:
     """Return the schema by which the stream's records can be read."""
     if plan.named and plan.format == "packed":
-        raise ValueError("named fields need JSON; got packed")
+        raise ValueError("named fields need JSON, CSV or Avro; got packed")
     if plan.named and stream.names is None:
         raise ValueError("named fields need a stream whose features have names; got one without")
     named = plan.named or (stream.named and plan.format != "packed")
     features = _fields(stream.names, stream.label) if named and stream.names else "features"
-    return Schema(stream.inputs, stream.classes, features=features, label=stream.label, format=plan.format)
+    text = avsc.written(features, stream.classes, stream.label) if plan.format == "avro" else None
+    return Schema(stream.inputs, stream.classes, features, stream.label, plan.format, avro_schema=text)
 
 
 def _fields(names: tuple[str, ...], label: str) -> tuple[str, ...]:
@@ -160,7 +164,7 @@ def _moments(block: Block, row: int, plan: Plan) -> list[float]:
 
 def spoil(value: bytes, schema: Schema, rng: np.random.Generator) -> bytes:
     """Return the record damaged in one of the ways that happen; no decoder of the schema accepts it."""
-    ways = _PACKED_WAYS if schema.format == "packed" else _JSON_WAYS
+    ways = _WAYS[schema.format]
     return ways[rng.integers(len(ways))](value, schema)
 
 
@@ -228,6 +232,58 @@ def _packed_bare(value: bytes, schema: Schema) -> bytes:
     return value[4:]
 
 
+def _csv_short(value: bytes, schema: Schema) -> bytes:
+    return value.split(b",", 1)[1]
+
+
+def _csv_torn(value: bytes, schema: Schema) -> bytes:
+    return b'"' + value
+
+
+def _csv_alien(value: bytes, schema: Schema) -> bytes:
+    return value.rsplit(b",", 1)[0] + b",unheard of"
+
+
+def _csv_nan(value: bytes, schema: Schema) -> bytes:
+    return b"nan," + value.split(b",", 1)[1]
+
+
+def _csv_no_label(value: bytes, schema: Schema) -> bytes:
+    return value.rsplit(b",", 1)[0] + b","
+
+
+def _avro_cut(value: bytes, schema: Schema) -> bytes:
+    return value[:-1]
+
+
+def _avro_long(value: bytes, schema: Schema) -> bytes:
+    return value + b"\0"
+
+
+def _avro_nan(value: bytes, schema: Schema) -> bytes:
+    record = avro.parser(schema)(value)
+    if isinstance(schema.features, str):
+        record[schema.features][0] = float("nan")
+    else:
+        record[schema.features[0]] = float("nan")
+    return avro.written(schema, [record])[0]
+
+
+def _avro_alien(value: bytes, schema: Schema) -> bytes:
+    classes = schema.classes
+    alien: Any = float("nan")
+    if classes is not None:
+        alien = "unheard of" if type(classes[0]) is str else max(classes) + 1  # type: ignore[operator]
+    return avro.written(schema, [avro.parser(schema)(value) | {str(schema.label): alien}])[0]
+
+
+def _avro_no_label(value: bytes, schema: Schema) -> bytes:
+    return avro.written(schema, [avro.parser(schema)(value) | {str(schema.label): None}])[0]
+
+
 _Way = Callable[[bytes, Schema], bytes]
 _JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _alien_label, _nan_feature, _no_label)
 _PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_alien, _packed_nan, _packed_bare)
+_CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_alien, _csv_nan, _csv_no_label)
+_AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_nan, _avro_alien, _avro_no_label)
+_WAYS = {"json": _JSON_WAYS, "packed": _PACKED_WAYS, "csv": _CSV_WAYS, "avro": _AVRO_WAYS}

@@ -28,19 +28,19 @@ FRAME = 5  # bytes before the datum
 
 def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
     """Decode the records at these positions; raises ConnectionError where the registry does not answer."""
-    return objects.Reader(schema, labeled, _parser(schema)).rows(blobs, positions)
+    return objects.Reader(schema, labeled, parser(schema)).rows(blobs, positions)
 
 
 def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the records that can be read."""
-    return objects.look(schema, blobs, _parser(schema))
+    return objects.look(schema, blobs, parser(schema))
 
 
 def encode(
     schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
     """Encode rows as datums of the schema's `avro_schema`; raises ValueError where they don't fit it."""
-    return _written(schema, objects.records(schema, x.astype(np.float64), y, ids))
+    return written(schema, objects.records(schema, x.astype(np.float64), y, ids))
 
 
 def encode_named(
@@ -50,7 +50,7 @@ def encode_named(
     ids: Sequence[object] | None,
 ) -> list[bytes]:
     """Encode rows given by the fields' names; a field that a row doesn't have is null, or its default."""
-    return _written(schema, objects.named(schema, rows, labels, ids))
+    return written(schema, objects.named(schema, rows, labels, ids))
 
 
 def framed(number: int, datums: Sequence[bytes]) -> list[bytes]:
@@ -58,7 +58,8 @@ def framed(number: int, datums: Sequence[bytes]) -> list[bytes]:
     return [b"\0" + number.to_bytes(4, "big") + datum for datum in datums]
 
 
-def _written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
+def written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
+    """Write objects as datums of the schema's `avro_schema`; ValueError where one doesn't fit it."""
     if schema.avro_schema is None:
         raise ValueError("to encode Avro takes an avro_schema; got none")
     avro, write = avsc.parsed(schema.avro_schema), avsc.fastavro().schemaless_writer
@@ -73,7 +74,7 @@ def _written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
     return out
 
 
-def _parser(schema: Schema) -> Callable[[bytes], Record]:
+def parser(schema: Schema) -> Callable[[bytes], Record]:
     """Return what makes an object of a record."""
     own = None if schema.avro_schema is None else avsc.parsed(schema.avro_schema)
     read = avsc.fastavro().schemaless_reader

@@ -34,6 +34,7 @@ from streaming_nn.records.rows import Blobs, Odd, Rows
 from streaming_nn.records.schema import Label, Schema, text_of
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
+_POINT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d+)?", re.ASCII)  # 1.0 may be what pandas made of 1
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False", "TRUE", "FALSE")}
 _BLANKS = " \t"  # that may stand around a number
@@ -278,7 +279,7 @@ def _category(text: str) -> Any:
 
 def _label(text: str) -> Any:
     value = _category(text)
-    return float(value) if type(value) is str and NUMBER.fullmatch(value) else value
+    return float(value) if type(value) is str and _POINT.fullmatch(value) else value
 
 
 def _labels(schema: Schema, y: NDArray[Any]) -> list[str]:

@@ -54,9 +54,15 @@ def _collect(url: str, path: str, found: dict[str, None], depth: int) -> None:
     text = answer.get("schema") if isinstance(answer, dict) else None
     if not isinstance(text, str) or answer.get("schemaType", "AVRO") != "AVRO" or depth == 0:
         raise Unusable(f"{url}{path} is no schema of Avro")
-    for reference in answer.get("references") or ():
-        subject, version = quote(str(reference["subject"]), safe=""), int(reference["version"])
-        _collect(url, f"/subjects/{subject}/versions/{version}", found, depth - 1)
+    try:
+        paths = [
+            f"/subjects/{quote(str(reference['subject']), safe='')}/versions/{int(reference['version'])}"
+            for reference in answer.get("references") or ()
+        ]
+    except (TypeError, LookupError, ValueError):
+        raise Unusable(f"{url}{path} refers to what is no schema") from None
+    for path in paths:
+        _collect(url, path, found, depth - 1)
     found[text] = None
 
 

@@ -19,7 +19,10 @@ def sent(make, rows, plan, **options):
 
 
 @pytest.mark.parametrize("make", [sea, agrawal, friedman])
-@pytest.mark.parametrize(("format", "named"), [("json", False), ("json", True), ("packed", False)])
+@pytest.mark.parametrize(
+    ("format", "named"),
+    [("json", False), ("json", True), ("packed", False), ("csv", True), ("avro", False), ("avro", True)],
+)
 def test_what_is_sent_is_what_the_stream_holds(make, format, named):
     if named and make(3).names is None:
         pytest.skip("its features have no names")
@@ -52,7 +55,7 @@ def test_what_is_sent_is_what_the_stream_holds(make, format, named):
 
 
 @pytest.mark.parametrize("make", [sea, agrawal, friedman])
-@pytest.mark.parametrize("format", ["json", "packed"])
+@pytest.mark.parametrize("format", ["json", "packed", "csv", "avro"])
 def test_spoilt_records_are_of_several_kinds(make, format):
     stream = make(1)
     schema = schema_of(stream, Plan("t", format=format))
@@ -62,7 +65,13 @@ def test_spoilt_records_are_of_several_kinds(make, format):
     assert len(decoded.kept) == 0
     label = {"label not in classes", "label not a number", "label not finite"}
     found = {reason for _, reason in decoded.rejected}
-    assert {"wrong width", "not finite", "label missing"} <= found
+    of_format = {
+        "json": {"not JSON", "wrong width"},
+        "packed": {"wrong width"},
+        "csv": {"not CSV", "wrong number of fields"},
+        "avro": {"not Avro"},
+    }
+    assert of_format[format] | {"not finite", "label missing"} <= found
     assert label & found
     assert ("not JSON" in found) == (format == "json")
 

@@ -1,0 +1,248 @@
+"""CSV lines: quoting, order, types, missing values, and Python's own csv as the oracle."""
+
+import csv
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_nn.records.decode import decode, encode, encode_named, look
+from streaming_nn.records.schema import Schema, grown
+
+PLAIN = Schema(2, (0, 1, 2), format="csv")
+ORDERED = Schema(
+    2,
+    ("no", "yes"),
+    features=("a", "b.c"),
+    label="y",
+    format="csv",
+    csv_columns=("id", "y", "b.c", "when", "a"),
+)
+TARGET = Schema(1, None, format="csv")
+SHOP = Schema(
+    4,
+    (0, 1),
+    features=("price", "city", "size"),
+    format="csv",
+    missing=True,
+    categories={"city": {"one_hot": 2}},
+    vocabulary={"city": ("Ulm", 7)},
+)
+
+
+def test_golden_csv():
+    x = np.array([[0.5, -1.25]], np.float32)
+    assert encode(PLAIN, x, np.array([2])) == [b"0.5,-1.25,2"]
+    assert encode(PLAIN, x) == [b"0.5,-1.25"]
+    assert encode(PLAIN, x, np.array([-1])) == [b"0.5,-1.25,"]
+    assert encode(ORDERED, x, np.array([1]), [7]) == [b"7,yes,-1.25,,0.5"]
+    assert encode(ORDERED, x, None, [7]) == [b"7,-1.25,,0.5"]
+    assert encode(TARGET, x[:, :1], np.array([0.1], np.float32)) == [b"0.5,0.1"]
+    assert encode(TARGET, np.array([[np.nan]], np.float32)) == [b""]
+
+
+def test_golden_named_fields_are_quoted_where_they_must_be():
+    rows = [{"price": 1.5, "city": 'Ulm, "am"\nFluss'}, {"size": 3, "city": True}]
+    written = [b'1.5,"Ulm, ""am""\nFluss",,1', b",true,3,0"]
+    assert encode_named(SHOP, rows, [1, 0]) == written
+    assert decode(SHOP, written, labeled=True).rejected == []
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c"), None])
+def test_what_was_encoded_comes_back_to_the_bit(classes):
+    schema = Schema(5, classes, format="csv")
+    rng = np.random.default_rng(1)
+    bits = rng.integers(0, 1 << 32, (3000, 5), dtype=np.uint32).view(np.float32)
+    x = np.where(np.isfinite(bits), bits, np.float32(0))
+    y = rng.integers(0, 3, 3000).astype(np.int32) if classes else x[:, 0].copy()
+    lines = encode(schema, x, y)
+    quoted = [b'"' + line.replace(b",", b'",', 1) for line in lines]
+    for some in (lines, [line + b"\r\n" for line in lines], quoted):
+        decoded = decode(schema, some, labeled=True)
+        assert decoded.rejected == []
+        np.testing.assert_array_equal(decoded.x, x)
+        np.testing.assert_array_equal(decoded.y, y)
+        assert decoded.x.dtype == np.float32
+        assert decoded.y.dtype == (np.int32 if classes else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (None, "no value"),
+        (b"", "wrong number of fields"),
+        (b"1,2", "wrong number of fields"),
+        (b"1,2,1,", "wrong number of fields"),
+        (b'"1,2,1"', "wrong number of fields"),
+        (b"1,2,1\n1,2,1", "not CSV"),
+        (b"1,2\r,1", "not CSV"),
+        (b'1,"2,1', "not CSV"),
+        (b'1,"2"2,1', "not CSV"),
+        (b"1,2,\xff", "not CSV"),
+        (b"1,x,1", "not a number"),
+        (b"1,,1", "not a number"),
+        (b"1,1_0,1", "not a number"),
+        (b"1,0x1,1", "not a number"),
+        (b"1,nan(1),1", "not a number"),
+        ("1,١,1".encode(), "not a number"),
+        (b"1,NaN,1", "not finite"),
+        (b"1,-Infinity,1", "not finite"),
+        (b"1,1e39,1", "not finite"),
+        (b"1,1e999,1", "not finite"),
+        (b"1,2,", "label missing"),
+        (b"1,2,3", "label not in classes"),
+        (b"1,2,true", "label not in classes"),
+        (b"1,2,1.5", "label not in classes"),
+        (b"1,2," + b"1" * (1 << 20), "too large"),
+    ],
+)
+def test_every_reason_wherever_the_line_stands(record, reason):
+    good = b"1,2,1"
+    assert decode(PLAIN, [record], labeled=True).rejected == [(0, reason)]
+    decoded = decode(PLAIN, [good, good, record, good], labeled=True)
+    assert decoded.rejected == [(2, reason)]
+    np.testing.assert_array_equal(decoded.kept, [0, 1, 3])
+    np.testing.assert_array_equal(decoded.x, [[1, 2]] * 3)
+    np.testing.assert_array_equal(decoded.y, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"1,", "label missing"),
+        (b"1,x", "label not a number"),
+        (b"1,nan", "label not finite"),
+        (b"1,1e39", "label not finite"),
+    ],
+)
+def test_every_reason_of_a_target(record, reason):
+    assert decode(TARGET, [b"1,2.5", record, b"1, 3"], labeled=True).rejected == [(1, reason)]
+
+
+def test_numbers_as_people_write_them():
+    lines = [b"%s,0,1" % text for text in (b"1.5", b"-1e3", b"+.5", b"7.", b" 3\t", b'"4"', b"007")]
+    for values in (lines, *[[line] for line in lines]):
+        decoded = decode(PLAIN, values, labeled=True)
+        assert decoded.rejected == []
+    np.testing.assert_array_equal(decode(PLAIN, lines, True).x[:, 0], [1.5, -1000, 0.5, 7, 3, 4, 7])
+
+
+def test_fields_in_another_order_and_some_that_are_not_read():
+    lines = [b"x,yes,2,noon,1", b'"1,5",no,4,"a ""b""",3', b"x,no,6,,5"]
+    for values in (lines, lines[:1], lines[1:2]):
+        decoded = decode(ORDERED, values, labeled=True)
+        assert decoded.rejected == []
+    np.testing.assert_array_equal(decode(ORDERED, lines, True).x, [[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_array_equal(decode(ORDERED, lines, True).y, [1, 0, 0])
+
+
+def test_to_be_scored_lines_may_have_a_label_or_not():
+    with_label, without = b"x,yes,2,noon,1", b"x,2,noon,1"
+    for values in ([with_label], [without], [with_label, without], [without, without], [b'"x",2,,1']):
+        decoded = decode(ORDERED, values, labeled=False)
+        assert decoded.y is None
+        np.testing.assert_array_equal(decoded.x, [[1, 2]] * len(values))
+    assert decode(ORDERED, [without], labeled=True).rejected == [(0, "wrong number of fields")]
+
+
+def test_labels_are_what_the_classes_say():
+    schema = Schema(1, (1, True, "007", "a"), format="csv")
+    lines = [b"0,1", b"0,1.0", b"0,true", b"0,True", b"0,007", b"0,a", b"0,7", b"0,A"]
+    decoded = decode(schema, lines, labeled=True)
+    np.testing.assert_array_equal(decoded.y, [0, 0, 1, 1, 2, 3])
+    assert [i for i, _ in decoded.rejected] == [6, 7]
+
+
+def test_classes_that_grow_have_types():
+    schema = Schema(1, (), format="csv", grow=True)
+    texts = (b"3", b"x", b"007", b"true", b"3.0", b"2.5", b"12345678901234567890")
+    lines = [b"0,%s" % text for text in texts]
+    decoded = decode(schema, lines, labeled=True)
+    assert decoded.unseen == {"label": (3, "x", "007", True, "12345678901234567890")}
+    assert decoded.rejected == [(5, "label not in classes")]
+    again = decode(grown(schema, decoded.unseen), lines, labeled=True)
+    np.testing.assert_array_equal(again.y, [0, 1, 2, 3, 0, 4])
+
+
+def test_categories_and_missing_values():
+    lines = [b"1.5,Ulm,3,1", b",7,,0", b'nan,"Bad, T\xc3\xb6lz",2,1', b"2,,1,0"]
+    decoded = decode(SHOP, lines, labeled=True)
+    assert decoded.rejected == []
+    nan = math.nan
+    np.testing.assert_array_equal(decoded.x, [[1.5, 1, 0, 3], [nan, 0, 1, nan], [nan, 0, 0, 2], [2, 0, 0, 1]])
+    strict = replace(SHOP, missing=False)
+    assert decode(strict, [b"1,,2,0", b",Ulm,2,0"], labeled=True).rejected == [
+        (0, "not a category: city"),
+        (1, "not a number"),
+    ]
+
+
+def test_a_category_is_the_one_that_json_has():
+    how = {"features": ("c",), "categories": {"c": {"hash": 1000}}}
+    lines = decode(Schema(1000, None, format="csv", **how), [b"12,0", b"x,0", b"true,0"], labeled=True)
+    objects = [b'{"c":%s,"label":0}' % text for text in (b"12", b'"x"', b"true")]
+    np.testing.assert_array_equal(lines.x, decode(Schema(1000, None, **how), objects, labeled=True).x)
+
+
+def test_a_vocabulary_grows():
+    schema = Schema(2, (0, 1), features=("c",), format="csv", categories={"c": {"one_hot": 2}})
+    decoded = decode(schema, [b"x,0", b"5,1", b"x,1"], labeled=True)
+    assert decoded.unseen == {"c": ("x", 5)}
+
+
+def test_a_look_at_lines():
+    assert look([b"1,2,b", b"3,4,a", b"x,2,a", b"1,2,a,a"], format="csv")[:2] == (2, ("a", "b"))
+    assert look([b"1,2,0.5"], format="csv", regression=True)[:2] == (2, None)
+    named = look([b"n,1", b"y,2", b"y"], format="csv", features=["a"], label="y", csv_columns=["y", "a"])
+    assert named[:2] == (1, ("n", "y"))
+    with pytest.raises(ValueError, match=r"holds numbers like 0\.5"):
+        look([b"1,2,0.5"], format="csv")
+
+
+@given(st.lists(st.binary(max_size=12) | st.text('1,"\n x', max_size=12).map(str.encode), max_size=8))
+def test_any_bytes_end_as_a_row_or_rejected_and_alone_as_among_others(values):
+    together = decode(PLAIN, values, labeled=True)
+    assert sorted([*together.kept, *(i for i, _ in together.rejected)]) == list(range(len(values)))
+    rejected = [(i, why) for i, v in enumerate(values) for _, why in decode(PLAIN, [v], True).rejected]
+    assert together.rejected == rejected
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=3, max_size=3))
+def test_what_python_writes_is_read(texts):
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow([*texts, "1.5", "0"])
+    names = ("a", "b", "c", "number", "label")
+    schema = Schema(1, (0, 1), features=("number",), format="csv", csv_columns=names)
+    decoded = decode(schema, [line.getvalue().encode()], labeled=True)
+    np.testing.assert_array_equal(decoded.x, [[1.5]])
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"format": "json", "csv_columns": ["a"]}, "csv_columns are for CSV records; got format 'json'"),
+        (
+            {"csv_columns": ["features", "label"]},
+            "csv_columns need features that are named, in a list; got 'features'",
+        ),
+        (
+            {"features": ["a"], "csv_columns": ["a"]},
+            "csv_columns must hold the features and the label; 'label' is not among them",
+        ),
+        (
+            {"features": ["a"], "csv_columns": ["a", "label", "a"]},
+            "csv_columns must differ from each other; got 'a' twice",
+        ),
+        ({"csv_columns": "a"}, "csv_columns must be the names of a line's fields; got 'a'"),
+        ({"classes": [1, "1"]}, "classes must differ as text in CSV; got '1' twice"),
+        ({"features": "t", "categories": {"t": {"hash": 1}}}, "a line of CSV can't hold the tokens of 't'"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options, error):
+    with pytest.raises(ValueError) as raised:
+        Schema(**{"inputs": 1, "format": "csv", **options})
+    assert str(raised.value) == error
