@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from registries import Registry, serving
 
 from streaming_nn.kafka import topics
 from streaming_nn.kafka.broker import Broker
@@ -32,6 +33,15 @@ class SessionBroker:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionBroker]:
     with Broker.start(tmp_path_factory.mktemp("broker")) as running:
         yield SessionBroker(running)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A schema registry of the test's own, that waits for nobody between two tries."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("streaming_nn.records.registry.PAUSE", 0.0)
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The job that answers: each micro-batch of the unlabeled topic is scored with the newest version."""
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,9 @@ class Scorer(Job):
         learner, schema = learner_from(record.learner), schema_from(record.schema)
         stamp = self._stamp(version)
         with shared(self.spark, version.tensors) as state:
-            work = Answer(learner, schema, state, stamp, self._headers(schema.format))
+            work = Answer(
+                learner, schema, state, stamp, taken_along(self.settings.score.headers, schema.format)
+            )
             (
                 frame.mapInArrow(work, SCORED)
                 .write.format("kafka")
@@ -97,11 +100,6 @@ class Scorer(Job):
                 .save()
             )
         fault.point(fault.ANSWERED)
-
-    def _headers(self, format: str) -> frozenset[str]:
-        """Name the headers that an answer takes along; what a record's type is, JSON alone shares with it."""
-        names = {name.lower() for name in self.settings.score.headers}
-        return frozenset(names if format == "json" else names - {"content-type"})
 
     def _newest(self) -> Version:
         number = self.log.head_number()
@@ -127,3 +125,9 @@ class Scorer(Job):
             "age_seconds": round(age, 3),
             "stale": bool(self.settings.score.max_age and age > self.settings.score.max_age),
         }
+
+
+def taken_along(names: Iterable[str], format: str) -> frozenset[str]:
+    """Name the headers that answers take along, in small letters; a type only where both are JSON."""
+    small = frozenset(name.lower() for name in names)
+    return small if format == "json" else small - {"content-type"}

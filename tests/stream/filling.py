@@ -46,11 +46,17 @@ def fill(
     keys: Iterable[bytes | None] = (),
     headers: Iterable[Headers] = (),
     timestamps: Iterable[int] = (),
+    compression: str | None = None,
 ) -> None:
     """Send records, the i-th to the i-th of the partitions in turn, and wait until the broker has them."""
     partitions = partitions or topics.partitions(kafka, [topic])[topic]
     with_key, with_headers, at = (dict(enumerate(items)) for items in (keys, headers, timestamps))
-    producer = KafkaProducer(bootstrap_servers=kafka["bootstrap.servers"], acks="all", linger_ms=20)
+    producer = KafkaProducer(
+        bootstrap_servers=kafka["bootstrap.servers"],
+        acks="all",
+        linger_ms=20,
+        compression_type=compression,
+    )
     try:
         sent = [
             producer.send(

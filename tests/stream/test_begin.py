@@ -1,5 +1,8 @@
 """What of the settings has to be as the head's schema says, without Spark or Kafka."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from streaming_nn.log.version import Record, Version
@@ -60,3 +63,42 @@ def test_a_model_of_classes_is_no_regression() -> None:
     with pytest.raises(ValueError, match=r"records.classes = \[0, 1\], now regression"):
         begun({"regression": True}, Schema(2, (0, 1)).options())
     assert begun({"regression": True}, Schema(2).options()).classes is None
+
+
+AVRO = {
+    "type": "record",
+    "name": "R",
+    "fields": [{"name": "a", "type": "int"}, {"name": "label", "type": "int"}],
+}
+
+
+def test_an_avro_schema_is_in_the_schema_as_it_stands_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "record.avsc"
+    file.write_text(json.dumps(AVRO, indent=2))
+    asked = {"format": "avro", "features": ["a"], "classes": [0, 1], "avro_schema": str(file)}
+    schema = schema_of(None, Settings(records=asked), print)  # type: ignore[arg-type]
+    assert json.loads(str(schema.avro_schema)) == AVRO
+    file.write_text(json.dumps(AVRO))
+    assert begun(asked, schema.options()) == schema
+    file.write_text(json.dumps({**AVRO, "name": "Other"}))
+    with pytest.raises(ValueError, match="that takes a new model directory"):
+        begun(asked, schema.options())
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"^setting records.avro_schema: '.*' is no JSON"):
+        begun(asked, schema.options())
+    file.unlink()
+    with pytest.raises(ValueError, match=r"record.avsc' can't be read: No such file or directory$"):
+        begun(asked, schema.options())
+
+
+def test_a_registry_may_move() -> None:
+    schema = Schema(1, (0, 1), ("a",), format="avro", registry="http://old")
+    asked = {"format": "avro", "features": ["a"], "registry": "http://new"}
+    assert begun(asked, schema.options()).registry == "http://new"
+    assert begun({"format": "avro"}, schema.options()).registry == "http://old"
+
+
+def test_the_order_of_a_line_must_be_the_same() -> None:
+    schema = Schema(1, (0, 1), ("a",), format="csv", csv_columns=("a", "label"))
+    with pytest.raises(ValueError, match=r"records.csv_columns = .*, now \['label', 'a'\]"):
+        begun({"csv_columns": ["label", "a"]}, schema.options())

@@ -1,5 +1,6 @@
 """What a task gives back where its records hold what the schema has not seen; no Spark is needed for it."""
 
+import base64
 import json
 from types import SimpleNamespace
 
@@ -18,10 +19,14 @@ ROWS = [{"price": i, "city": "abcd"[i % 4]} for i in range(8)]
 LABELS = ["no", "yes", "no", "maybe"] * 2
 
 
-def batches(values: list[bytes], cut: int) -> list[pa.RecordBatch]:
+def batches(values: list[bytes], cut: int, headers: str | None = None) -> list[pa.RecordBatch]:
+    """Two batches; the headers are those of the second one's records."""
     names = ["topic", "partition", "offset", "key", "value", "headers"]
     whole = pa.RecordBatch.from_pylist(
-        [dict(zip(names, ("t", 0, i, None, value, None), strict=True)) for i, value in enumerate(values)],
+        [
+            dict(zip(names, ("t", 0, i, None, value, headers if i >= cut else None), strict=True))
+            for i, value in enumerate(values)
+        ],
         pa.schema(list(LETTERS)[1:]),
     )
     return [whole.slice(0, cut), whole.slice(cut)]
@@ -62,3 +67,19 @@ def test_records_to_be_scored_need_nothing_to_grow() -> None:
     ]
     assert [answer["offset"] for answer in answers] == list(range(8))
     assert {answer["prediction"] for answer in answers} <= {"no", "yes"}
+
+
+def test_an_answer_takes_along_the_headers_that_it_may() -> None:
+    learner = learner_from({"inputs": 4, "classes": ["no", "yes"]})
+    state = SimpleNamespace(value=pack(initial(learner)))
+    values = encode_named(SHOP, ROWS)
+    trace = base64.b64encode(b"00-ab-cd-01").decode()
+    headers = [{"key": "TraceParent", "value": trace}, {"key": "b3"}, {"key": "secret", "value": trace}]
+    taken = [{"key": "TraceParent", "value": b"00-ab-cd-01"}, {"key": "b3", "value": None}]
+    for names, expected in ((frozenset({"traceparent", "b3"}), taken), (frozenset({"x"}), None)):
+        answer = Answer(learner, SHOP, state, {"version": 1}, names)
+        first, second = answer(iter(batches(values, 3, json.dumps(headers))))
+        assert first.schema == second.schema
+        assert first.schema.names == ["key", "value", "headers"]
+        assert first.column("headers").to_pylist() == [None] * 3
+        assert second.column("headers").to_pylist() == [expected] * 5
