@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from streaming_nn.settings import Settings, load
+from streaming_nn.records import registry
+from streaming_nn.settings import OTHER_VARIABLES, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -182,3 +183,9 @@ def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(ValueError, match="setting kafka") as error:
         load()
     assert "hush" not in str(error.value)
+
+
+def test_who_asks_a_registry_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {registry.USER, registry.PASSWORD} <= OTHER_VARIABLES
+    monkeypatch.setenv(registry.PASSWORD, "s3cret")
+    assert "s3cret" not in str(load())

@@ -89,7 +89,7 @@ def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type
             continue
         widths[len(numbers) if alone else schema.inputs] += 1
         if schema.label:
-            note_label(labels, _label(fields[-1 if alone else line.place[schema.label]]))
+            note_label(labels, _label(fields[-1 if alone else line.label or 0]))
     return widths, labels
 
 
@@ -172,9 +172,9 @@ class _Reader:
         letters = np.frombuffer(data, np.uint8)
         commas = letters == COMMA
         ends = np.append(np.flatnonzero(commas), len(letters))
-        edges = np.append(0, ends - np.arange(len(ends))).astype(np.int32)
+        edges = np.append(0, ends - np.arange(len(ends))).astype(np.int64)
         text = letters[~commas]
-        return pa.StringArray.from_buffers(len(ends), pa.py_buffer(edges), pa.py_buffer(text)), width
+        return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(edges), pa.py_buffer(text)), width
 
     def _quoted(
         self, values: list[bytes], positions: list[int]
@@ -192,7 +192,7 @@ class _Reader:
                 kept.append(i)
             except Odd as odd:
                 rejected.append((i, str(odd)))
-        return pa.array(list(chain.from_iterable(lines)), pa.string()), kept, rejected
+        return pa.array(list(chain.from_iterable(lines)), pa.large_string()), kept, rejected
 
     def _places(self, places: NDArray[np.int64], width: int, rows: int) -> NDArray[np.int64]:
         """Return which cells stand at these places of each line; `width` is the lines' own."""

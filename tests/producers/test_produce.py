@@ -9,6 +9,7 @@ import time
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from producers.__main__ import _keep as keep
 from producers.generators import sea
 from producers.messages import Plan, schema_of
 from streaming_nn.records.decode import decode
@@ -193,3 +194,14 @@ def test_the_settings_file_gives_the_broker(broker, topics, tmp_path):
     run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.startswith("sea: 50 labeled acknowledged in ")
     assert len(held(broker, topics[0])) == 50
+
+
+def test_the_schema_of_avro_records_is_kept(tmp_path):
+    file = tmp_path / "record.avsc"
+    schema = schema_of(sea(0), Plan("t", format="avro"))
+    keep(schema, file)
+    assert file.read_text() == schema.avro_schema + "\n"
+    with pytest.raises(ValueError, match="avro-schema is for format avro; got json"):
+        keep(schema_of(sea(0), Plan("t")), file)
+    with pytest.raises(ValueError, match=r"avro-schema can't be written to .*: No such file or directory"):
+        keep(schema, tmp_path / "nowhere" / "record.avsc")

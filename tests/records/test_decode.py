@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming_nn.records import avsc
+from streaming_nn.records.avro import framed
 from streaming_nn.records.decode import decode, encode, encode_named, look
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grown
 
@@ -521,3 +524,19 @@ def test_look_says_what_it_cannot_take(values, error):
 def test_encode_refuses_other_shapes(x, y, error):
     with pytest.raises(ValueError, match=error):
         encode(DIGITS, x, y)
+
+
+def test_the_page_of_the_formats_shows_what_is_encoded():
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text("utf-8")
+    shown = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+    text = avsc.written("features", (0, 1), "label")
+    (block,) = page.split("```json\n")[1:]
+    assert json.loads(block.split("```")[0]) == json.loads(text)
+    for format, more in (("json", {}), ("packed", {}), ("csv", {}), ("avro", {"avro_schema": text})):
+        schema = Schema(2, (0, 1), format=format, **more)
+        (value,) = encode(schema, np.array([[0.5, -1.25]]), np.array([1]))
+        if format in ("json", "csv"):
+            assert value.decode() in shown
+        else:
+            assert value.hex() in [line.replace(" ", "") for line in shown]
+    assert framed(258, [value])[0].hex() in [line.replace(" ", "") for line in shown]
