@@ -75,39 +75,45 @@ def written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
 
 
 def parser(schema: Schema) -> Callable[[bytes], Record]:
-    """Return what makes an object of a record."""
-    own = None if schema.avro_schema is None else avsc.parsed(schema.avro_schema)
-    read = avsc.fastavro().schemaless_reader
-    unfit: Any = avsc.fastavro().read.SchemaResolutionError
+    """Return what makes an object of a record, or raises Odd."""
+    datums = _Datums(schema)
+    return datums.alone if schema.registry is None else datums.of_registry
 
-    def datum(stream: io.BytesIO, size: int, writer: Any, reader: Any) -> Record:
+
+class _Datums:
+    """Reads datums; what a registry has said of a number is kept for a batch, and longer in `registry`."""
+
+    def __init__(self, schema: Schema):
+        self.own = None if schema.avro_schema is None else avsc.parsed(schema.avro_schema)
+        self.url = schema.registry or ""
+        self.read: Any = avsc.fastavro().schemaless_reader
+        self.unfit: Any = avsc.fastavro().read.SchemaResolutionError
+        self.writers: dict[bytes, Any] = {}  # a schema, or why there is none, by the bytes of its frame
+
+    def alone(self, blob: bytes) -> Record:
+        return self._datum(io.BytesIO(blob), len(blob), self.own, None)
+
+    def of_registry(self, blob: bytes) -> Record:
+        frame = blob[:FRAME]
+        writer = self.writers.get(frame)
+        if writer is None:
+            writer = self.writers[frame] = _writer(self.url, frame)
+        if type(writer) is str:
+            raise Odd(writer)
+        stream = io.BytesIO(blob)
+        stream.seek(FRAME)
+        return self._datum(stream, len(blob), writer, self.own)
+
+    def _datum(self, stream: io.BytesIO, size: int, writer: Any, reader: Any) -> Record:
         try:
-            record: Record = read(stream, writer, reader)
-        except unfit:
+            record: Record = self.read(stream, writer, reader)
+        except self.unfit:
             raise Odd(reasons.UNFIT_SCHEMA) from None
         except Exception:  # fastavro raises whatever its reading of strange bytes leads to
             raise Odd(reasons.NOT_AVRO) from None
         if stream.tell() != size:
             raise Odd(reasons.NOT_AVRO)
         return record
-
-    def alone(blob: bytes) -> Record:
-        return datum(io.BytesIO(blob), len(blob), own, None)
-
-    writers: dict[bytes, Any] = {}  # by the bytes of their number
-
-    def of_registry(blob: bytes) -> Record:
-        frame = blob[:FRAME]
-        writer = writers.get(frame)
-        if writer is None:
-            writer = writers[frame] = _writer(str(schema.registry), frame)
-        if type(writer) is str:
-            raise Odd(writer)
-        stream = io.BytesIO(blob)
-        stream.seek(FRAME)
-        return datum(stream, len(blob), writer, own)
-
-    return alone if schema.registry is None else of_registry
 
 
 def _writer(url: str, frame: bytes) -> Any:

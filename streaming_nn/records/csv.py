@@ -73,23 +73,17 @@ def encode_named(
 def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the lines that can be read."""
     widths, labels = Counter[int](), Counter[tuple[type, Any]]()
-    line, alone = _Line(schema), isinstance(schema.features, str)
+    line = _Line(schema)
     for blob in blobs.at(np.flatnonzero(~blobs.absent)):
         try:
             fields = _fields(blob)
-            if alone:
-                numbers = fields[:-1] if schema.label else fields
-            elif len(fields) == line.width:
-                numbers = [fields[place] for place in line.numbers]
-            else:
-                continue
-            for text in numbers:
-                _number(text, schema.missing)
+            label = line.taken_out(fields)
+            for place in line.numbers if line.named else range(len(fields)):
+                _number(fields[place], schema.missing)
         except Odd:
             continue
-        widths[len(numbers) if alone else schema.inputs] += 1
-        if schema.label:
-            note_label(labels, _label(fields[-1 if alone else line.label or 0]))
+        widths[schema.inputs if line.named else len(fields)] += 1
+        note_label(labels, _label(label))
     return widths, labels
 
 
@@ -100,7 +94,7 @@ class _Line:
         features = schema.columns if isinstance(schema.features, str) else schema.features
         own = [schema.label] if schema.label else []
         names = schema.csv_columns or (*features, *own)
-        self.width = len(names)
+        self.named, self.width = not isinstance(schema.features, str), len(names)
         self.place = {
             name: place for place, name in reversed([*enumerate(names)])
         }  # a feature "label[0]" may
@@ -108,6 +102,14 @@ class _Line:
         numbers = [self.place[name] for name in features if name not in schema.categories]
         self.numbers = np.array(numbers, np.int64)
         self.categories = {name: self.place[name] for name in features if name in schema.categories}
+
+    def taken_out(self, fields: list[str]) -> str:
+        """Return the label of a line of any width; the last field, if they have no names, is one no more."""
+        if self.label is None:
+            return ""
+        if len(fields) != self.width if self.named else len(fields) < 2:
+            raise Odd(reasons.WRONG_FIELDS)
+        return fields[self.label] if self.named else fields.pop()
 
     def written(
         self,
@@ -148,15 +150,18 @@ class _Reader:
             width = self.line.width
         bad = dict[int, str]()
         y = self._labels(cells, len(kept), bad) if self.labeled else None
-        numbers = self._numbers(cells, width, len(kept), bad)
-        table = Table(numbers, bad)
-        if self.schema.categories:
-            names = self.line.categories
-            columns = {name: self._column(cells, names[name], width, len(kept)) for name in names}
-            table = coded(
-                self.schema, numbers, bad, {n: [_category(t) for t in c] for n, c in columns.items()}
-            )
+        table = self._table(cells, width, len(kept), bad)
         return finished(self.schema, table, y, self.labels, kept, rejected)
+
+    def _table(self, cells: Any, width: int, rows: int, bad: dict[int, str]) -> Table:
+        numbers = self._numbers(cells, width, rows, bad)
+        if not self.schema.categories:
+            return Table(numbers, bad)
+        texts = {
+            name: self._column(cells, place, width, rows) for name, place in self.line.categories.items()
+        }
+        columns = {name: [_category(text) for text in column] for name, column in texts.items()}
+        return coded(self.schema, numbers, bad, columns)
 
     def _plain(self, values: list[bytes]) -> tuple[Any, int]:
         """Cut lines of one width without quotes at their commas, all at once; None: they are not such."""
@@ -165,16 +170,7 @@ class _Reader:
         data = b",".join(values)
         if width not in (self.bare, self.line.width) or any(sign in data for sign in (b'"', b"\n", b"\r")):
             return None, 0
-        try:
-            data.isascii() or data.decode()
-        except UnicodeDecodeError:
-            return None, 0
-        letters = np.frombuffer(data, np.uint8)
-        commas = letters == COMMA
-        ends = np.append(np.flatnonzero(commas), len(letters))
-        edges = np.append(0, ends - np.arange(len(ends))).astype(np.int64)
-        text = letters[~commas]
-        return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(edges), pa.py_buffer(text)), width
+        return (_cut(data), width) if data.isascii() or _is_text(data) else (None, 0)
 
     def _quoted(
         self, values: list[bytes], positions: list[int]
@@ -229,8 +225,7 @@ class _Reader:
 
     def _numbers(self, cells: Any, width: int, rows: int, bad: dict[int, str]) -> NDArray[np.float64]:
         """Return the number fields as numbers; what holds none is bad."""
-        places = self._places(self.line.numbers, width, rows)
-        texts = cells if len(places) == len(cells) else cells.take(places)
+        texts = cells.take(self._places(self.line.numbers, width, rows))
         there = pc.if_else(pc.not_equal(texts, ""), texts, None) if self.schema.missing else texts
         try:
             flat = np.array(pc.cast(there, pa.float64()).to_numpy(zero_copy_only=False))
@@ -245,6 +240,24 @@ class _Reader:
                 bad.setdefault(cell // max(len(self.line.numbers), 1), str(odd))
                 flat[cell] = 0.0
         return flat.reshape(rows, len(self.line.numbers))
+
+
+def _cut(data: bytes) -> Any:
+    """Return what is between the commas, as an Arrow array of texts."""
+    letters = np.frombuffer(data, np.uint8)
+    commas = letters == COMMA
+    ends = np.append(np.flatnonzero(commas), len(letters))
+    edges = np.append(0, ends - np.arange(len(ends))).astype(np.int64)
+    text = letters[~commas]
+    return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(edges), pa.py_buffer(text))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fields(value: bytes) -> list[str]:

@@ -149,6 +149,12 @@ def test_to_be_scored_lines_may_have_a_label_or_not():
     assert decode(ORDERED, [without], labeled=True).rejected == [(0, "wrong number of fields")]
 
 
+def test_fields_that_only_change_places():
+    schema = Schema(2, (0, 1), features=("a", "b"), format="csv", csv_columns=("b", "label", "a"))
+    for labeled, line in ((True, b"2,1,1"), (False, b"2,1,1"), (False, b"2,1"), (False, b'"2",1')):
+        np.testing.assert_array_equal(decode(schema, [line], labeled).x, [[1, 2]])
+
+
 def test_labels_are_what_the_classes_say():
     schema = Schema(1, (1, True, "007", "a"), format="csv")
     lines = [b"0,1", b"0,1.0", b"0,true", b"0,True", b"0,007", b"0,a", b"0,7", b"0,A"]
@@ -195,7 +201,7 @@ def test_a_vocabulary_grows():
 
 
 def test_a_look_at_lines():
-    assert look([b"1,2,b", b"3,4,a", b"x,2,a", b"1,2,a,a"], format="csv")[:2] == (2, ("a", "b"))
+    assert look([b"1,2,b", b"3,4,a", b"x,2,a", b"1,2,a,a", b"a"], format="csv")[:2] == (2, ("a", "b"))
     assert look([b"1,2,0.5"], format="csv", regression=True)[:2] == (2, None)
     named = look([b"n,1", b"y,2", b"y"], format="csv", features=["a"], label="y", csv_columns=["y", "a"])
     assert named[:2] == (1, ("n", "y"))
