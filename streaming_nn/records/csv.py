@@ -105,10 +105,10 @@ class _Line:
 
     def taken_out(self, fields: list[str]) -> str:
         """Return the label of a line of any width; the last field, if they have no names, is one no more."""
+        if len(fields) != self.width if self.named else self.label is not None and len(fields) < 2:
+            raise Odd(reasons.WRONG_FIELDS)
         if self.label is None:
             return ""
-        if len(fields) != self.width if self.named else len(fields) < 2:
-            raise Odd(reasons.WRONG_FIELDS)
         return fields[self.label] if self.named else fields.pop()
 
     def written(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, learn, read, records_of, rows, rows_of, settings_of
+from filling import fill, labeled, learn, read, records_of, rows, rows_of, settings_of, unlabeled
 from pyspark.sql import SparkSession
 from registries import Registry
 
@@ -22,20 +22,15 @@ AVRO = Schema(3, (0, 1), format="avro", avro_schema=TEXT)
 TRACE = "traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_avro_of_a_registry_compressed_and_traced(
+def test_avro_of_a_registry_compressed_by_gzip(
     spark: SparkSession, broker: Any, registry: Registry, tmp_path: Path
 ) -> None:
     registry.add(1, json.loads(TEXT))
-    topic, score = (
-        broker.topic("avro"),
-        {"topic": broker.topic("asked"), "predictions": broker.topic("answers")},
-    )
+    topic = broker.topic("avro")
     values = framed(1, encode(AVRO, *rows(1500)))
     fill(broker.options, topic, [*values, *framed(404, values[:1])], compression="gzip")
     records = {"format": "avro", "registry": registry.url}  # width and classes are looked for
-    settings = settings_of(
-        broker.options, tmp_path / "model", topic, records=records, score={**score, "once": True}
-    )
+    settings = settings_of(broker.options, tmp_path / "model", topic, records=records)
     learn(spark, settings)
     counts = rows_of(settings.model)
     assert (counts["received"], counts["trained"], counts["rejected"]) == (1501, 1500, 1)
@@ -45,17 +40,6 @@ def test_avro_of_a_registry_compressed_and_traced(
     assert learned[-1].metrics["prequential"]["total"]["accuracy"] > 0.8
     assert verify(spark, settings.kafka, Log(settings.model)).identical
 
-    asked = framed(1, encode(AVRO, rows(3, seed=2)[0]))
-    headers = [[TRACE, ("Content-Type", b"application/avro"), ("user", b"me")], [], [("user", b"me")]]
-    fill(broker.options, score["topic"], asked, headers=headers, keys=[b"a", b"b", b"c"])
-    scorer = Scorer(spark, settings)
-    scorer.start()
-    scorer.wait()
-    answers = {r.key: r for r in read(broker.options, score["predictions"])}
-    assert {key: r.headers for key, r in answers.items()} == {b"a": [TRACE], b"b": [], b"c": []}
-    assert all("error" not in json.loads(r.value) for r in answers.values())
-
-    head = Log(settings.model).head_number()
     fill(broker.options, topic, framed(2, encode(AVRO, *rows(5))))  # a number that no worker has asked for
     registry.failures = 10**6
     said = (
@@ -64,7 +48,24 @@ def test_avro_of_a_registry_compressed_and_traced(
     with pytest.raises(RuntimeError, match=said) as raised:
         learn(spark, settings)
     assert "\n" not in str(raised.value)
-    assert Log(settings.model).head_number() == head
+    assert Log(settings.model).head_number() == learned[-1].number
+
+
+def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("known")
+    score = {"topic": broker.topic("asked"), "predictions": broker.topic("answers"), "once": True}
+    settings = settings_of(broker.options, tmp_path / "model", topic, score=score)
+    fill(broker.options, topic, labeled(100))
+    learn(spark, settings)
+    kind = "Content-Type", b"application/json"
+    headers = [[TRACE, kind, ("user", b"me")], [], [("user", b"me")]]
+    fill(broker.options, score["topic"], unlabeled(3), headers=headers, keys=[b"a", b"b", b"c"])
+    scorer = Scorer(spark, settings)
+    scorer.start()
+    scorer.wait()
+    answers = {r.key: r for r in read(broker.options, score["predictions"])}
+    assert {key: r.headers for key, r in answers.items()} == {b"a": [TRACE, kind], b"b": [], b"c": []}
+    assert all("error" not in json.loads(r.value) for r in answers.values())
 
 
 def test_a_type_is_taken_along_where_the_answer_has_it_too() -> None:
