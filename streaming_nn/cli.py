@@ -254,7 +254,7 @@ def replay(
         typer.Option(
             "--try",
             metavar="KEY=VALUE[,…]",
-            help="Other options of the learner, as one try: learning_rate=0.01,hidden=[64,32]. May be "
+            help="Other options of the learner, as one try: optimizer=sgd,learning_rate=0.01. May be "
             "repeated: tries are learned side by side. What it doesn't name stays as it was.",
             rich_help_panel=WHAT_IF,
         ),
