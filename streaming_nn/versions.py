@@ -42,7 +42,7 @@ SHOWN = re.compile(
 def _log(config: Path | None, model: Path | None) -> Log:
     directory = load(config, {"model": model}).model
     log = Log(directory)
-    if log.head_number() is None:
+    if not log.numbers():  # the head's number is none where version 0 is missing, which `repair` mends
         raise LookupError(f"model {directory}: there is no version yet")
     return log
 

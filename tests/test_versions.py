@@ -195,3 +195,13 @@ def test_what_is_not_there_is_said(model: Path, tmp_path: Path) -> None:
     assert "42" in str(result.exception)
     result = CliRunner().invoke(app, ["list", "--model", str(tmp_path / "empty")])
     assert "there is no version yet" in str(result.exception)
+
+
+def test_a_missing_first_version_is_seen_and_mended(model: Path) -> None:
+    Log(model).path(0).unlink()
+    assert "version 0" in run(model, "check", code=1)
+    assert f"version {VERSIONS}, the newest, was whole" in run(model, "repair")
+    rows = json.loads(run(model, "list", "--json"))
+    assert [row["version"] for row in rows] == [*range(VERSIONS + 1)]
+    assert [row["kind"] for row in rows] == ["damaged", *["learned"] * VERSIONS]
+    assert Log(model).head().number == VERSIONS

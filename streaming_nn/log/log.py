@@ -87,6 +87,13 @@ class Log:
                 raise Damaged(f"{e}; {self._last_good(number)}") from None
         return None
 
+    def check_head(self) -> None:
+        """Raise Damaged where `head` does; a head that this object has just appended is not read again."""
+        number = self.head_number()
+        appended = self._last is not None and number is not None and self._last[0] == number
+        if not (appended and self._last is not None and self._last[1] == files.signature(self.path(number))):
+            self.head()
+
     def _last_good(self, number: int) -> str:
         for n in range(number - 1, -1, -1):
             try:
@@ -116,6 +123,8 @@ class Log:
                 head = files.read_start(path, header_size(head, str(path)))
         except FileNotFoundError:
             raise LookupError(f"there is no version {number} in {self.versions}") from None
+        except IsADirectoryError:
+            raise Damaged(f"{path} is damaged: it is a folder") from None
         return decode_record(head, number, str(path))
 
     def sha256(self, number: int) -> str:
@@ -128,6 +137,8 @@ class Log:
             return files.read(self.path(number))
         except FileNotFoundError:
             raise LookupError(f"there is no version {number} in {self.versions}") from None
+        except IsADirectoryError:
+            raise Damaged(f"{self.path(number)} is damaged: it is a folder") from None
 
     def append(self, version: Version) -> str:
         """Commit a version as the child of the head, durably; return its file's sha256: its child's `parent`.

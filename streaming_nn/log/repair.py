@@ -58,6 +58,8 @@ def _whole(log: Log, number: int) -> Record | ValueError:
         return decode(files.read(path), number, str(path)).record
     except FileNotFoundError:
         return Damaged(f"version {number} of {log.directory} is missing")
+    except IsADirectoryError:
+        return Damaged(f"{path} is damaged: it is a folder, which you have to move away")
     except ValueError as e:
         return e
 

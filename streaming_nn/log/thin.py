@@ -16,11 +16,13 @@ def thin(
     that calls this after every append gives `since` the head minus a little more than `keep_last`, so that it
     costs the same however long the log is.
 
-    Damaged: a file is not whole or missing. It is left as it is for `repair`; the others were thinned.
+    Damaged: a file is not whole or missing. It is left as it is for `repair`; the others were thinned. Where
+    it is the head, nothing is thinned: what is kept of the others may be all that there is to go on from.
     """
     if keep_last < 1 or (every is not None and every < 1):
         raise ValueError(f"keep_last and every must be at least 1; got {keep_last} and {every}")
     head = log.head_number()
+    log.check_head()
     keep = set(tags(log).values()) if keep_tagged else set()
     thinned, damaged = [], []
     for number in range(max(since, 1), (head if head is not None else 0) - keep_last + 1):

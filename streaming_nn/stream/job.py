@@ -6,6 +6,28 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_nn.stream.session import in_one_line
+
+
+INTERRUPTIONS = (
+    "java.nio.channels.ClosedByInterruptException",
+    "java.io.InterruptedIOException",
+    "java.lang.InterruptedException",
+)
+
+
+def shortened(error: BaseException) -> RuntimeError:
+    """Give Spark its own error back in a line.
+
+    When a query is stopped, Spark looks for an interruption in what a micro-batch raised, by a regular
+    expression that overflows Java's stack on a text as long as its own errors are.
+    """
+    text = str(error)
+    found = next((name for name in INTERRUPTIONS if name in text), None)
+    if found is None:
+        return RuntimeError(in_one_line(error))
+    return RuntimeError(f"py4j.protocol.Py4JJavaError: An error occurred while calling it: {found}")
+
 
 class Job:
     """What the two jobs share. Each says in `_guarded` what a micro-batch is and what it died of."""

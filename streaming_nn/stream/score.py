@@ -19,7 +19,7 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import fault, source
 from streaming_nn.stream.begin import Say
-from streaming_nn.stream.job import Job
+from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.worker import SCORED, Answer
 
@@ -78,8 +78,9 @@ class Scorer(Job):
         try:
             self.micro_batch(frame, batch_id)
         except BaseException as error:
-            if not isinstance(error, SPARK_ERRORS):
-                self.failure = error
+            if isinstance(error, SPARK_ERRORS):
+                raise shortened(error) from None
+            self.failure = error
             raise
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:

@@ -30,7 +30,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
-from streaming_nn.stream.job import Job
+from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.mini_batch import Pace
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Offsets, Ranges
@@ -145,6 +145,8 @@ class Trainer(Job):
         except BaseException as error:
             if not isinstance(error, _Stopped):
                 self.failure = self._explained(error)
+            if isinstance(error, SPARK_ERRORS):
+                raise shortened(error) from None
             raise
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:

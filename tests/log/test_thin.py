@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from logs import AT, BY, filled, learn
 
 from streaming_nn.log import files
 from streaming_nn.log.log import Log
-from streaming_nn.log.repair import check
+from streaming_nn.log.repair import check, repair
 from streaming_nn.log.rollback import rollback
 from streaming_nn.log.tags import tag
 from streaming_nn.log.thin import thin
@@ -80,3 +81,27 @@ def test_a_trainer_thins_after_every_append_at_the_same_cost(
         thin(log, keep_last=3, since=head - 5)
         assert len(looks) == 3
     assert [n for n in range(5, 15) if record(log, n).kept] == [12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:-1] + b"?", lambda _: b""]
+)
+def test_a_damaged_head_keeps_all_that_there_is_to_go_on_from(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    filled(Log(tmp_path), 6)
+    log = Log(tmp_path)
+    log.path(5).write_bytes(damage(log.path(5).read_bytes()))
+    with pytest.raises(Damaged, match="the last good version is 4"):
+        thin(log, keep_last=1)
+    assert [log.record(n).kept for n in range(5)] == [True] * 5
+    assert repair(log, BY, AT).good == 4
+    assert thin(log, keep_last=1)
+
+
+def test_a_folder_in_a_versions_place_is_damage(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 3)
+    log.path(3).mkdir()
+    for look in (log.record, log.read, log.sha256):
+        with pytest.raises(Damaged, match="it is a folder"):
+            look(3)
