@@ -90,8 +90,12 @@ class Log:
     def check_head(self) -> None:
         """Raise Damaged where `head` does; a head that this object has just appended is not read again."""
         number = self.head_number()
-        appended = self._last is not None and number is not None and self._last[0] == number
-        if not (appended and self._last is not None and self._last[1] == files.signature(self.path(number))):
+        if (
+            number is None
+            or self._last is None
+            or self._last[0] != number
+            or self._last[1] != files.signature(self.path(number))
+        ):
             self.head()
 
     def _last_good(self, number: int) -> str:

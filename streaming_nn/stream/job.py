@@ -8,7 +8,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_nn.stream.session import in_one_line
 
-
 INTERRUPTIONS = (
     "java.nio.channels.ClosedByInterruptException",
     "java.io.InterruptedIOException",
