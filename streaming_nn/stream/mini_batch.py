@@ -11,6 +11,20 @@ FULL = 0.7  # share past which it steps up; twice ROOM, as a step may double the
 KEEP = 0.7  # of the older arrival rate: a pause must not look like the end of the stream
 
 
+FIRST_ROWS = 2000  # of a new model's first micro-batch are learned row by row: half a second, about
+
+
+def first(rows: int, cap: int) -> int:
+    """Return the size for a new model's first micro-batch, of which no time has been measured.
+
+    What has seen nothing answers the whole first mini-batch: it had better be a small one.
+    """
+    size = 1
+    while size < cap and rows > FIRST_ROWS * size:
+        size *= 2
+    return min(size, cap)
+
+
 @dataclass
 class Pace:
     """Chooses the mini-batch of the next micro-batch: `size` is a power of two up to `cap`, or the cap."""

@@ -27,11 +27,10 @@ from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records import schema
 from streaming_nn.records.schema import Label, together
 from streaming_nn.settings import Settings
-from streaming_nn.stream import begin, fault, source
+from streaming_nn.stream import begin, fault, mini_batch, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
-from streaming_nn.stream.mini_batch import Pace
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from, unpack_part
@@ -88,7 +87,7 @@ class Trainer(Job):
         self.head, self.sha = head, self.log.sha256(head.number)
         self.state = unflatten(initial(self.learner), head.tensors)
         cap = begin.auto_cap(settings, kept=bool(head.record.auto) and learner is None)
-        self.pace = Pace(cap, min(self.learner.mini_batch, cap)) if cap else None
+        self.pace = mini_batch.Pace(cap, min(self.learner.mini_batch, cap)) if cap else None
         self.judged = [0, 0]  # records received and rejected since the share was last judged
         self.skipped = 0  # micro-batches in a row without a finite step
         self.begun = 0.0  # when the last micro-batch with records began
@@ -162,17 +161,24 @@ class Trainer(Job):
         fault.point("batch-begun")
         began = time.monotonic()
         ranges = self._ranges(batch_id)  # 1
+        if self.pace and self.head.number == 0:
+            rows = sum(end - begin for ps in ranges.values() for begin, end in ps.values())
+            self._resize(mini_batch.first(rows, self.pace.cap))
         while (learned := self._committed(frame, ranges)) is None:
             pass
         if self.pace and learned.rows["received"]:
             self._choose(self.pace, learned, began)
 
-    def _choose(self, pace: Pace, learned: _Learned, began: float) -> None:
+    def _choose(self, pace: mini_batch.Pace, learned: _Learned, began: float) -> None:
         """Choose the mini-batch of the next micro-batch."""
         received = learned.rows["received"]
         behind = received >= BACKLOG * self.settings.train.max_offsets_per_trigger or self.settings.train.once
         since, self.begun = began - self.begun if self.begun else 0.0, began
-        size = pace.note(received, learned.seconds, since, behind)
+        self._resize(pace.note(received, learned.seconds, since, behind))
+
+    def _resize(self, size: int) -> None:
+        assert self.pace is not None
+        self.pace.size = size
         if size != self.learner.mini_batch:
             self.learner = learner_from({**self.learner.options(), "mini_batch": size})
 

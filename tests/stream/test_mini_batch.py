@@ -1,6 +1,6 @@
 import pytest
 
-from streaming_nn.stream.mini_batch import FULL, ROOM, Pace
+from streaming_nn.stream.mini_batch import FULL, ROOM, Pace, first
 
 
 def settle(pace: Pace, rate: float, step: float, row: float, batches: int = 40) -> list[int]:
@@ -50,3 +50,14 @@ def test_any_cap() -> None:
     assert Pace(100, 100)._next(1e-9) == 64 or Pace(100, 100, rate=1.0)._next(1e-9) == 64
     pace = Pace(100, 64, rate=1.0)
     assert pace._next(1.0) == 100
+
+
+@pytest.mark.parametrize(
+    ("rows", "cap", "size"), [(0, 32, 1), (2_000, 32, 1), (2_001, 32, 2), (9_000, 32, 8)]
+)
+def test_a_first_micro_batch_is_learned_in_small_steps_where_it_is_small(
+    rows: int, cap: int, size: int
+) -> None:
+    assert first(rows, cap) == size
+    assert first(10**9, 32) == 32
+    assert first(10**9, 20) == 20
