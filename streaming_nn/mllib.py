@@ -1,12 +1,9 @@
 """The learners in Spark ML's manners: estimators, models, pipelines, on the same versions as the stream."""
 # ruff: noqa: N802  (Spark's names)
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -16,14 +13,6 @@ from pyspark import StorageLevel
 from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector, Vector
-from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.param.shared import (
-    HasBlockSize,
-    HasMaxIter,
-    HasSeed,
-    HasStepSize,
-    HasWeightCol,
-)
 from pyspark.ml.regression import RegressionModel, Regressor
 from pyspark.ml.util import (
     DefaultParamsReadable,
@@ -45,191 +34,20 @@ from streaming_nn.log.version import SEQUENTIAL, UPDATES, Record, Version, decod
 from streaming_nn.nn import checks
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.learner import Learner, Rows, State, initial
-from streaming_nn.nn.learners import LEARNERS, learner_from
+from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.stream import frame
 from streaming_nn.stream.frame import Columns, Learned
+from streaming_nn.stream.params import NAMES, LearnerParams, in_sparks_names
+from streaming_nn.stream.summaries import ClassificationSummary, RegressionSummary, TrainingSummary
+from streaming_nn.stream.worker import pack
 
 Array = NDArray[Any]
 MOST_CLASSES = 1000  # distinct labels past which a column is taken for a regression's
-SPARKS = {"learning_rate": "stepSize", "mini_batch": "blockSize", "hidden": "hiddenLayers"}  # its own names
 
 
-def _camel(option: str) -> str:
-    first, *others = option.split("_")
-    return SPARKS.get(option, first + "".join(word.capitalize() for word in others))
-
-
-def _kinds() -> dict[str, Any]:
-    """Give the learners' options and their types, in the order of their classes."""
-    each = {field.name: field.type for kind in LEARNERS.values() for field in fields(kind)}
-    return {option: kind for option, kind in each.items() if option != "inputs"}
-
-
-NAMES = {option: _camel(option) for option in _kinds()}
-
-
-def _json(value: Any) -> Any:
-    """Give an option as JSON can hold it: a mapping with labels for keys as pairs."""
-    if isinstance(value, Mapping):
-        return [[_json(key), _json(each)] for key, each in value.items()]
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return [_json(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _converter(kind: Any) -> Any:
-    plain = {str: TypeConverters.toString, int: TypeConverters.toInt, float: TypeConverters.toFloat}
-    kinds = {each for each in get_args(kind) or (kind,) if each is not type(None)}
-    return plain.get(kinds.pop(), _json) if len(kinds) == 1 else _json
-
-
-class _LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize):
-    """Params of estimators and models: Spark's own where it has a name, else the learners' options.
-
-    One that is not set has the learner's default. `stepSize` is `learning_rate`, `blockSize` (32)
-    `mini_batch`, `hiddenLayers` `hidden`; the others are in camel case: `weightDecay`.
-    """
-
-    learner: "Param[str]" = Param(
-        Params._dummy(),
-        "learner",
-        "'portfolio' or 'mlp'; not set: mlp where one of its own params is set, else portfolio",
-        TypeConverters.toString,
-    )
-    layers: "Param[list[int]]" = Param(
-        Params._dummy(),
-        "layers",
-        "sizes of all layers, from the features to the outputs, as in Spark's MultilayerPerceptronClassifier",
-        TypeConverters.toListInt,
-    )
-    classes: "Param[Any]" = Param(
-        Params._dummy(),
-        "classes",
-        "the labels; not set: those of the column's metadata, else the distinct ones, sorted",
-        TypeConverters.toListFloat,
-    )
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...  # the params that are made from the learners' options
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._setDefault(maxIter=10, seed=0, blockSize=32)
-
-    def _given(self, params: Mapping[str, Any]) -> Any:
-        """Set params by name; None leaves one alone. ValueError for an unknown one: the nearest is told."""
-        checks.known("params", params, [param.name for param in self.params])
-        return self._set(**{name: value for name, value in params.items() if value is not None})
-
-    def setParams(self, **params: Any) -> Any:
-        """Set params by name."""
-        return self._given(params)
-
-    def setMaxIter(self, value: int) -> Any:
-        """Set how often the rows are learned."""
-        return self._set(maxIter=value)
-
-    def setSeed(self, value: int) -> Any:
-        """Set what the first weights are drawn from."""
-        return self._set(seed=value)
-
-    def setStepSize(self, value: float) -> Any:
-        """Set the learning rate."""
-        return self._set(stepSize=value)
-
-    def setBlockSize(self, value: int) -> Any:
-        """Set the rows that a step learns from."""
-        return self._set(blockSize=value)
-
-    def setWeightCol(self, value: str) -> Any:
-        """Set the column of the rows' weights."""
-        return self._set(weightCol=value)
-
-    def setLayers(self, value: list[int]) -> Any:
-        """Set the sizes of all layers, features and outputs included."""
-        return self._set(layers=value)
-
-    def setHiddenLayers(self, value: list[int]) -> Any:
-        """Set the sizes of the hidden layers."""
-        return self._set(hiddenLayers=value)
-
-    def setLearner(self, value: str) -> Any:
-        """Set which learner it is: "portfolio" or "mlp"."""
-        return self._set(learner=value)
-
-    def setOptimizer(self, value: str) -> Any:
-        """Set the optimizer of learner "mlp"."""
-        return self._set(optimizer=value)
-
-    def setClasses(self, value: list[float]) -> Any:
-        """Set the labels that there will be."""
-        return self._set(classes=value)
-
-    def getLayers(self) -> list[int]:
-        """Give the sizes of all layers, as they were set."""
-        return self.getOrDefault(self.layers)
-
-    def getHiddenLayers(self) -> list[int]:
-        """Give the sizes of the hidden layers, as they were set."""
-        return list(self.getOrDefault(self.getParam("hiddenLayers")))
-
-    def _columns(self, labeled: bool = True) -> Columns:
-        weight = self.getOrDefault("weightCol") if self.isDefined("weightCol") else None
-        label = self.getOrDefault("labelCol") if labeled else None
-        return Columns(self.getOrDefault("featuresCol"), label, (weight or None) if labeled else None)
-
-    def _options(self, only_set: bool = False) -> dict[str, Any]:
-        """Give the learner's options as they were set; `layers` and classes are the data's affair."""
-        asked = self.isSet if only_set else self.isDefined
-        given = {
-            option: self.getOrDefault(name)
-            for option, name in NAMES.items()
-            if option != "classes" and asked(name)
-        }
-        own = {field.name for field in fields(LEARNERS["mlp"])}
-        others = {field.name for field in fields(LEARNERS["portfolio"])}
-        if self.isSet("learner"):
-            given["learner"] = self.getOrDefault("learner")
-        elif not only_set or given.keys() & (own ^ others):
-            given["learner"] = "mlp" if given.keys() & (own - others) else "portfolio"
-        if self.isSet("layers"):
-            if "hidden" in given:
-                raise ValueError("layers and hiddenLayers must not both be set; got both")
-            given["hidden"] = self.getLayers()[1:-1]
-        return given
-
-    def _check_layers(self, inputs: int, outputs: int) -> None:
-        """Raise ValueError where `layers` does not fit the rows."""
-        if self.isSet("layers"):
-            layers = self.getLayers()
-            if len(layers) < 2 or (layers[0], layers[-1]) != (inputs, outputs):
-                raise ValueError(
-                    f"layers must go from the features, {inputs}, to the outputs, {outputs}; got {layers}"
-                )
-
-
-for _option, _kind in _kinds().items():
-    if not hasattr(_LearnerParams, _camel(_option)):
-        _param: Any = Param(
-            Params._dummy(), _camel(_option), f"the learners' option {_option}", _converter(_kind)
-        )
-        setattr(_LearnerParams, _camel(_option), _param)
-
-
-@contextmanager
-def _in_sparks_names() -> Iterator[None]:
-    """Tell an option that is out of range by the name of its param."""
-    try:
-        yield
-    except ValueError as error:
-        words = re.sub(r"^\w+|(?<=')\w+(?=')", lambda word: NAMES.get(word.group(), word.group()), str(error))
-        raise ValueError(words) from None
-
-
-class _Estimator(_LearnerParams, DefaultParamsWritable):
+class _Estimator(LearnerParams, DefaultParamsWritable):
     """What both estimators share: rows are learned by a task a partition, pass after pass.
 
     Each partition learns its rows, in their order, from where the pass began; the driver averages what they
@@ -239,29 +57,23 @@ class _Estimator(_LearnerParams, DefaultParamsWritable):
     """
 
     def _fit(self, dataset: DataFrame) -> Any:
-        columns = self._columns()
+        columns, passes = self._columns(), self.getMaxIter()
         rows = frame.rows(dataset, columns)
-        self._made(1, self._none())  # params are checked before any row is read
-        checks.whole("maxIter", self.getMaxIter())
+        checks.whole("maxIter", passes)
+        if dataset.isStreaming:
+            raise ValueError("fit needs a frame that ends; got a streaming one: fitStream learns it")
         rows.persist(StorageLevel.MEMORY_AND_DISK)  # passes must see the same rows, in the same order
         try:
-            learner = self._made(_width(rows, columns), self._labels(rows, dataset))
-            learned = frame.learn(learner, initial(learner), rows, columns, self.getMaxIter())
+            learner = self._made(_width(rows.first(), columns), self._labels(rows, dataset))
+            learned = frame.learn(learner, initial(learner), rows, columns, passes)
         finally:
             rows.unpersist()
         return self._copyValues(self._model(learner, learned.state, learned.curve)._resetUid(self.uid))
 
     def _made(self, inputs: int, classes: Sequence[Any] | None) -> Learner[Any]:
-        """Make the learner; with 1 for inputs, to see whether the params are in range."""
-        with _in_sparks_names():
-            learner = learner_from({**self._options(), "inputs": inputs, "classes": classes})
-        if inputs > 1 or not self.isSet("layers"):
-            self._check_layers(inputs, 1 if classes is None else len(classes))
-        return learner
-
-    def _none(self) -> Sequence[Any] | None:
-        """Give classes by which params can be checked before the rows are known."""
-        raise NotImplementedError
+        self._check_layers(inputs, 1 if classes is None else len(classes))
+        with in_sparks_names():
+            return learner_from({**self._options(), "inputs": inputs, "classes": classes})
 
     def _labels(self, rows: DataFrame | None, dataset: DataFrame) -> Sequence[Any] | None:
         raise NotImplementedError
@@ -289,15 +101,14 @@ class _Estimator(_LearnerParams, DefaultParamsWritable):
         return (stream.trigger(**trigger) if trigger else stream).start()
 
 
-def _width(rows: DataFrame, columns: Columns) -> int:
-    first = rows.select(f.size("x").alias("width"), "x").first()
+def _width(first: Any, columns: Columns) -> int:
+    """Count the features of a frame's first row. ValueError: there is no row, or it has none."""
     if first is None:
         raise ValueError("the frame must have rows; got none")
-    if first.x is None or not len(first.x):
-        raise ValueError(
-            f"featuresCol {columns.features!r} must hold one feature or more, no nulls; got none"
-        )
-    return int(first.width)
+    if not first.x:
+        found = "a null" if first.x is None else "an empty one"
+        raise ValueError(f"featuresCol {columns.features!r} must hold one feature or more a row; got {found}")
+    return len(first.x)
 
 
 class StreamingMLPClassifier(_Estimator, ProbabilisticClassifier, DefaultParamsReadable):  # type: ignore[type-arg]
@@ -310,9 +121,6 @@ class StreamingMLPClassifier(_Estimator, ProbabilisticClassifier, DefaultParamsR
     def __init__(self, **params: Any) -> None:
         super().__init__()
         self._given(params)
-
-    def _none(self) -> Sequence[Any]:
-        return (0, 1)
 
     def _labels(self, rows: DataFrame | None, dataset: DataFrame) -> Sequence[Any]:
         name = self.getLabelCol()
@@ -350,9 +158,6 @@ class StreamingMLPRegressor(_Estimator, Regressor, DefaultParamsReadable):  # ty
         super().__init__()
         self._given(params)
 
-    def _none(self) -> None:
-        return None
-
     def _labels(self, rows: DataFrame | None, dataset: DataFrame) -> None:
         return None
 
@@ -360,16 +165,7 @@ class StreamingMLPRegressor(_Estimator, Regressor, DefaultParamsReadable):  # ty
         return StreamingMLPRegressionModel(learner, state, curve)
 
 
-@dataclass(frozen=True)
-class TrainingSummary:
-    """How the model answered rows before it learned them."""
-
-    totalIterations: int  # noqa: N815 (Spark's name)
-    objectiveHistory: tuple[float, ...]  # noqa: N815 (after each pass, over the last `window` rows: log loss, RMSE)
-    metrics: dict[str, Any]  # as in a version's record
-
-
-class _FittedModel(_LearnerParams, MLWritable, MLReadable):  # type: ignore[type-arg]
+class _FittedModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[type-arg]
     """What both models share. The state is never changed, so copies have it in common."""
 
     def __init__(self, learner: Any = None, state: Any = None, curve: Sequence[float] = ()) -> None:
@@ -424,8 +220,6 @@ class _FittedModel(_LearnerParams, MLWritable, MLReadable):  # type: ignore[type
         """Broadcast the state once; it stays as long as the model does, for frames are computed late."""
         application = str(spark.sparkContext.applicationId)
         if application not in self._broadcasts:
-            from streaming_nn.stream.worker import pack
-
             self._broadcasts[application] = spark.sparkContext.broadcast(pack(self._state))
         return self._broadcasts[application]
 
@@ -532,95 +326,6 @@ def _local(spark: SparkSession, path: str) -> Path | None:
     if whole.scheme != "file":
         return None
     return Path(str(files.makeQualified(target).toUri().getPath()))
-
-
-@dataclass(frozen=True)
-class ClassificationSummary:
-    """How good a classification's answers are; rows count by their weights. By label: in `labels`' order.
-
-    `precision`, `recall` and `f1` are means over the labels that occur or were predicted, as in the stream;
-    what begins with `weighted` weighs a label by its rows, as in Spark.
-    """
-
-    labels: tuple[float, ...]
-    confusion: tuple[
-        tuple[float, ...], ...
-    ]  # rows of each label (down) that were predicted to be each (across)
-
-    @property
-    def accuracy(self) -> float:
-        """Part of the rows whose label was predicted."""
-        return float(np.trace(self._counts) / self._counts.sum())
-
-    @property
-    def precisionByLabel(self) -> tuple[float, ...]:
-        """Part of the rows predicted to be a label that are."""
-        return _rates(np.diag(self._counts), self._counts.sum(axis=0))
-
-    @property
-    def recallByLabel(self) -> tuple[float, ...]:
-        """Part of the rows of a label that were predicted to be it."""
-        return _rates(np.diag(self._counts), self._counts.sum(axis=1))
-
-    @property
-    def fMeasureByLabel(self) -> tuple[float, ...]:
-        """Harmonic means of precision and recall."""
-        both = self._counts.sum(axis=0) + self._counts.sum(axis=1)
-        return _rates(2 * np.diag(self._counts), both)
-
-    @property
-    def precision(self) -> float:
-        """Mean precision of the labels."""
-        return self._mean(self.precisionByLabel)
-
-    @property
-    def recall(self) -> float:
-        """Mean recall of the labels."""
-        return self._mean(self.recallByLabel)
-
-    @property
-    def f1(self) -> float:
-        """Mean F1 of the labels."""
-        return self._mean(self.fMeasureByLabel)
-
-    @property
-    def weightedPrecision(self) -> float:
-        """Mean precision, a label weighing its rows."""
-        return self._weighted(self.precisionByLabel)
-
-    @property
-    def weightedRecall(self) -> float:
-        """Mean recall, a label weighing its rows."""
-        return self._weighted(self.recallByLabel)
-
-    @property
-    def weightedFMeasure(self) -> float:
-        """Mean F1, a label weighing its rows."""
-        return self._weighted(self.fMeasureByLabel)
-
-    @property
-    def _counts(self) -> Array:
-        return np.array(self.confusion, np.float64)
-
-    def _mean(self, rates: Sequence[float]) -> float:
-        there = self._counts.sum(axis=0) + self._counts.sum(axis=1) > 0
-        return float(np.array(rates)[there].mean())
-
-    def _weighted(self, rates: Sequence[float]) -> float:
-        return float(np.array(rates) @ self._counts.sum(axis=1) / self._counts.sum())
-
-
-def _rates(part: Array, of: Array) -> tuple[float, ...]:
-    return tuple(np.divide(part, of, out=np.zeros(len(of)), where=of > 0).tolist())
-
-
-@dataclass(frozen=True)
-class RegressionSummary:
-    """How good a regression's answers are; rows count by their weights."""
-
-    mae: float  # mean absolute error
-    rmse: float  # root mean squared error
-    r2: float  # part of the variance that is explained; nan where there is none
 
 
 class StreamingMLPClassificationModel(_FittedModel, ProbabilisticClassificationModel):
@@ -747,7 +452,7 @@ class StreamingLearner:
         checks.one_of("update", update, UPDATES)
         self.log, self.estimator, self.how, self.query_id = Log(model_dir), estimator.copy(), update, query_id
         self.run = uuid4().hex[:12]
-        self._head: tuple[Version, str] | None = None
+        self._head: Version | None = None
 
     def update(self, dataset: DataFrame, batch_id: int) -> None:
         """Learn one micro-batch, unless the log has it already; an empty one leaves no version.
@@ -761,8 +466,12 @@ class StreamingLearner:
             return
         rows.persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            while not self._committed(rows, columns, dataset, {"query_id": query, "batch_id": batch_id}):
-                pass
+            if (first := rows.first()) is None:
+                return
+            begin = self._beginning(_width(first, columns), dataset)
+            source = {"query_id": query, "batch_id": batch_id}
+            while not self._committed(rows, columns, *begin, source):
+                begin = self._beginning(_width(first, columns), dataset)
         finally:
             rows.unpersist()
 
@@ -787,33 +496,29 @@ class StreamingLearner:
         return -1
 
     def _committed(
-        self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]
+        self, rows: DataFrame, columns: Columns, head: Version, learner: Learner[Any], source: dict[str, Any]
     ) -> bool:
-        """Learn from the newest version and append the next; False: it was rolled back meanwhile."""
-        if not rows.head(1):
-            return True
-        head, sha = self._newest(rows, columns, dataset)
-        learner = self._continued(head, _width(rows, columns))
+        """Learn on from the head and append the next version; False: it was rolled back meanwhile."""
         state = unflatten(initial(learner), head.tensors)
         ordered = rows.coalesce(1) if self.how == SEQUENTIAL else rows
         learned = frame.learn_once(learner, state, ordered, columns)
         try:
-            self._append(head, sha, learner, state, learned, source)
+            self._append(head, learner, state, learned, source)
         except Conflict as conflict:
             if conflict.record is None or conflict.record.kind != "rolled-back":
                 raise
             return False
         return True
 
-    def _newest(self, rows: DataFrame, columns: Columns, dataset: DataFrame) -> tuple[Version, str]:
+    def _beginning(self, inputs: int, dataset: DataFrame) -> tuple[Version, Learner[Any]]:
+        """Give the newest version, made first where there is none, and the learner that goes on from it."""
         number = self.log.head_number()
         if number is None:
-            self._begin(self.estimator._made(_width(rows, columns), self.estimator._labels(None, dataset)))
-        elif self._head is not None and self._head[0].number == number:
-            return self._head
-        head = self.log.head()
-        assert head is not None
-        return head, self.log.sha256(head.number)
+            self._begin(self.estimator._made(inputs, self.estimator._labels(None, dataset)))
+        if self._head is None or self._head.number != number:
+            self._head = self.log.head()
+        assert self._head is not None
+        return self._head, self._continued(self._head, inputs)
 
     def _begin(self, learner: Learner[Any]) -> None:
         record = Record(
@@ -838,20 +543,24 @@ class StreamingLearner:
             raise ValueError(
                 f"model {self.log.directory} must be of the estimator's kind of task; got the other"
             )
-        with _in_sparks_names():
+        with in_sparks_names():
             learner = learner_from({**recorded, **asked, "seed": recorded.get("seed", 0)})
         new, wanted = learner.options(), {k: (v.shape, v.dtype) for k, v in flatten(initial(learner)).items()}
         if wanted != {name: (np.shape(t), np.asarray(t).dtype) for name, t in head.tensors.items()}:
-            changed = [f"{NAMES.get(k, k)} = {recorded.get(k)}" for k in new if new[k] != recorded.get(k)]
+            changed = [
+                f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
+                for option, value in new.items()
+                if value != recorded.get(option)
+            ]
             raise ValueError(
-                f"model {self.log.directory} was made with {', '.join(changed)}; got other params"
+                f"model {self.log.directory} was made with {', '.join(changed)}: "
+                "that takes a new model directory"
             )
         return learner
 
     def _append(
         self,
         head: Version,
-        sha: str,
         learner: Learner[Any],
         before: State[Any],
         learned: Learned,
@@ -859,7 +568,8 @@ class StreamingLearner:
     ) -> None:
         record = child(
             head.record,
-            sha,
+            self.log.sha256(head.number),
+            kind="saved",  # a replay takes its tensors over: the rows are in no topic
             learner=learner.options(),
             update=self.how,
             rows=learned.rows._asdict(),
@@ -872,4 +582,5 @@ class StreamingLearner:
         )
         version = Version(record, flatten(learned.state))
         self._head = None
-        self._head = version, self.log.append(version)
+        self.log.append(version)
+        self._head = version

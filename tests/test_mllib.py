@@ -3,22 +3,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.errors import PythonException, StreamingQueryException
 from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.classification import RandomForestClassifier
+from pyspark.ml.classification import MultilayerPerceptronClassifier, RandomForestClassifier
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.feature import StandardScaler, StringIndexer, VectorAssembler
+from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
 from sklearn.datasets import load_iris
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+)
 
 from streaming_nn import arrays
 from streaming_nn.log.log import Log
+from streaming_nn.log.rollback import rollback
 from streaming_nn.mllib import (
     StreamingLearner,
     StreamingMLPClassificationModel,
     StreamingMLPClassifier,
+    StreamingMLPRegressionModel,
     StreamingMLPRegressor,
 )
 from streaming_nn.nn.learner import Batch, close, initial, learn_part
@@ -228,3 +238,294 @@ def test_a_batch_that_is_in_is_left_out(spark: SparkSession, iris: DataFrame, tm
     StreamingLearner(tmp_path, estimator, query_id="another").update(iris, 0)
     StreamingLearner(tmp_path, estimator, query_id="q").update(iris, 1)
     assert Log(tmp_path).head_number() == 3
+
+
+def test_what_spark_does_again_after_a_crash_counts_once(spark: SparkSession, tmp_path: Path) -> None:
+    frame(spark, kind=list).write.parquet(str(tmp_path / "source"))
+    stream = spark.readStream.schema("features array<double>, label double").parquet(str(tmp_path / "source"))
+    learner = StreamingLearner(tmp_path / "model", StreamingMLPClassifier(**SMALL, classes=[0.0, 1.0, 2.0]))
+
+    def then_die(dataset: DataFrame, batch_id: int) -> None:
+        learner.update(dataset, batch_id)  # appended; Spark has not noted it yet
+        raise OSError("the machine is gone")
+
+    for work in (then_die, learner.update):
+        writing = stream.writeStream.foreachBatch(work).trigger(availableNow=True)
+        query = writing.option("checkpointLocation", str(tmp_path / "checkpoint")).start()
+        if work is then_die:
+            with pytest.raises(StreamingQueryException, match="the machine is gone"):
+                query.awaitTermination(120)
+        else:
+            query.awaitTermination(120)
+    log = Log(tmp_path / "model")
+    assert log.head_number() == 1
+    assert log.record(1).rows == {"received": 150, "trained": 150, "skipped": 0, "rejected": 0}
+
+
+def test_a_task_a_partition_learns_a_batch_where_it_is_averaged(spark: SparkSession, tmp_path: Path) -> None:
+    estimator = StreamingMLPClassifier(**SMALL, maxIter=1, classes=[0.0, 1.0, 2.0])
+    learner = StreamingLearner(tmp_path, estimator, update="averaged", query_id="q")
+    learner.update(frame(spark, slices=3), 0)
+    fitted = estimator.fit(frame(spark, slices=3))
+    assert bits(learner.model()._state) == bits(fitted._state)
+    assert Log(tmp_path).record(1).update == "averaged"
+
+
+def test_a_rolled_back_model_goes_on_and_knows_its_batches(iris: DataFrame, tmp_path: Path) -> None:
+    learner = StreamingLearner(
+        tmp_path, StreamingMLPClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), query_id="q"
+    )
+    learner.update(iris, 0)
+    first = bits(learner.model()._state)
+    learner.update(iris, 1)
+    second = bits(learner.model()._state)
+    rollback(learner.log, 1, {}, "")
+    assert {k: v for k, v in bits(learner.model()._state).items() if k.startswith("model.")} == {
+        k: v for k, v in first.items() if k.startswith("model.")
+    }
+    learner.update(iris, 1)
+    assert learner.log.head_number() == 3
+    learner.update(iris, 2)
+    again = bits(learner.model()._state)
+    assert again["model.theta"] == second["model.theta"]
+
+
+def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> None:
+    learner = StreamingLearner(tmp_path, StreamingMLPRegressor(), query_id="q")
+    learner.update(iris.limit(0), 0)
+    assert learner.log.head_number() is None
+    with pytest.raises(LookupError, match="there is no version yet"):
+        learner.model()
+
+
+def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFrame, tmp_path: Path) -> None:
+    def update(estimator: Any, batch_id: int, dataset: DataFrame = iris) -> None:
+        StreamingLearner(tmp_path, estimator, query_id="q").update(dataset, batch_id)
+
+    update(StreamingMLPClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), 0)
+    update(StreamingMLPClassifier(stepSize=0.5), 1)
+    assert Log(tmp_path).record(2).learner["learning_rate"] == 0.5
+    assert Log(tmp_path).record(2).learner["hidden"] == [8]
+    for estimator, words in (
+        (
+            StreamingMLPClassifier(hiddenLayers=[9]),
+            r"was made with hiddenLayers = \[8\], now \[9\]: that takes a new",
+        ),
+        (StreamingMLPRegressor(), "must be of the estimator's kind of task"),
+        (StreamingMLPClassifier(stepSize=-1.0), "^stepSize must be a number in"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            update(estimator, 2)
+    with pytest.raises(ValueError, match=r"has 4 features; got 1$"):
+        update(StreamingMLPClassifier(), 2, iris.select(f.array("label").alias("features"), "label"))
+    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 3.0$"):
+        update(StreamingMLPClassifier(), 2, iris.withColumn("label", f.col("label") + 1))
+    assert Log(tmp_path).head_number() == 2
+
+
+def test_a_new_stream_must_know_its_classes_and_its_query(iris: DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^classes must be set"):
+        StreamingLearner(tmp_path, StreamingMLPClassifier(), query_id="q").update(iris, 0)
+    with pytest.raises(ValueError, match=r"^query_id must be given outside of foreachBatch"):
+        StreamingLearner(tmp_path, StreamingMLPRegressor()).update(iris, 0)
+    with pytest.raises(ValueError, match=r"^update must be one of 'sequential', 'averaged'; got 'both'"):
+        StreamingLearner(tmp_path, StreamingMLPRegressor(), update="both")
+    assert Log(tmp_path).head_number() is None
+
+
+BAD: list[tuple[dict[str, Any], dict[str, str], str]] = [
+    ({"featuresCol": "x"}, {}, r"featuresCol must be a column of \['features', 'label'\]; got 'x'$"),
+    ({"labelCol": "x"}, {}, "labelCol must be a column of"),
+    ({"weightCol": "x"}, {}, "weightCol must be a column of"),
+    ({"featuresCol": "label"}, {}, "must hold vectors or arrays of numbers; got double"),
+    ({}, {"label": "'a'"}, "must hold numbers; got string: StringIndexer makes numbers of labels"),
+    ({}, {"features": "array('a')"}, "must hold vectors or arrays of numbers; got array<string>"),
+    ({}, {"features": "if(label > 0, array(label), null)"}, "featuresCol 'features' must not hold nulls"),
+    ({}, {"features": "if(label > 2, array(label), null)"}, "one feature or more a row; got a null"),
+    ({}, {"features": "array(label, null)"}, "featuresCol 'features' must not hold nulls; got one"),
+    ({}, {"features": "array(1e300)"}, "must hold numbers that are finite in float32"),
+    (
+        {},
+        {"features": "if(label > 0, array(label), array(label, label))"},
+        "must hold 1 features a row; got 2",
+    ),
+    ({}, {"features": "if(label > 2, array(label), array())"}, "one feature or more a row; got an empty"),
+    ({}, {"label": "if(label > 0, label, null)"}, "labelCol 'label' must not hold nulls; got one"),
+    ({}, {"label": "label / 2"}, "must hold whole numbers; got 0.5: is it a regression"),
+    ({}, {"label": "1"}, "must have 2 to 1000 classes; got 1$"),
+    ({"classes": [0.0, 1.0]}, {}, r"must hold one of \[0.0, 1.0\]; got 2.0$"),
+    ({"weightCol": "w"}, {"w": "-label"}, "weightCol 'w' must hold finite numbers >= 0"),
+    ({"weightCol": "w"}, {"w": "if(label > 0, 1, null)"}, "weightCol 'w' must hold finite numbers >= 0"),
+    ({"maxIter": 0}, {}, "^maxIter must be a whole number >= 1; got 0$"),
+    ({"blockSize": 0}, {}, "^blockSize must be a whole number >= 1; got 0$"),
+    ({"stepSize": 0.0}, {}, r"^stepSize must be a number in \(0, inf\); got 0.0$"),
+    ({"learner": "forest"}, {}, "^learner must be one of 'mlp', 'portfolio'; got 'forest'$"),
+    ({"optimizer": "adamm"}, {}, "^optimizer must be one of"),
+    ({"eta": 0.1, "weightDecay": 0.1}, {}, "^option 'eta' must come with learner 'portfolio'; got 'mlp'$"),
+    ({"layers": [5, 3]}, {}, r"^layers must go from the features, 4, to the outputs, 3; got \[5, 3\]$"),
+    ({"layers": [4, 3], "hiddenLayers": [3]}, {}, "^layers and hiddenLayers must not both be set"),
+]
+
+
+@pytest.mark.parametrize(("params", "columns", "words"), BAD, ids=[words[:40] for _, _, words in BAD])
+def test_bad_input_is_told_in_one_line(iris: DataFrame, params: Any, columns: Any, words: str) -> None:
+    rows = iris.withColumn("l", f.col("label")).withColumns({k: f.expr(v) for k, v in columns.items()})
+    with pytest.raises(ValueError, match=words) as told:
+        StreamingMLPClassifier(**params).fit(rows.orderBy(f.desc_nulls_first("l")).drop("l").coalesce(1))
+    assert "\n" not in str(told.value)
+
+
+def test_unknown_params_and_types_are_told() -> None:
+    with pytest.raises(ValueError, match=r"^params must be known ones, such as 'stepSize'; got 'stepsize'"):
+        StreamingMLPClassifier(stepsize=0.1)
+    with pytest.raises(TypeError, match='given for param "maxIter"'):
+        StreamingMLPRegressor(maxIter="many")
+
+
+def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: DataFrame) -> None:
+    before = bits(fitted._state)
+    with pytest.raises(PythonException, match="ValueError: featuresCol 'features' must not hold nulls"):
+        fitted.transform(iris.select(f.lit(None).cast("array<float>").alias("features"))).collect()
+    with pytest.raises(PythonException, match="must hold 4 features a row; got 1"):
+        fitted.transform(iris.select(f.array("label").alias("features"))).collect()
+    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 7.0"):
+        fitted.evaluate(iris.withColumn("label", f.lit(7)))
+    with pytest.raises(ValueError, match="labelCol 'label' must not hold nulls"):
+        fitted.evaluate(iris.withColumn("label", f.lit(None).cast("int")))
+    with pytest.raises(ValueError, match="the frame must have rows; got none"):
+        fitted.evaluate(iris.limit(0))
+    with pytest.raises(ValueError, match="column 'prediction' must not be in the frame already"):
+        fitted.transform(iris.withColumn("prediction", f.lit(0.0)))
+    with pytest.raises(ValueError, match="a row must have 4 features; got 1"):
+        fitted.predict(Vectors.dense(1.0))
+    assert bits(fitted._state) == before
+
+
+def test_a_streaming_frame_is_not_fitted(spark: SparkSession) -> None:
+    stream = spark.readStream.format("rate").load().selectExpr("array(value) features", "value label")
+    with pytest.raises(ValueError, match="fit needs a frame that ends"):
+        StreamingMLPRegressor().fit(stream)
+
+
+def test_under_spark_connect_one_line_says_what_is_needed(fitted: Any, tmp_path: Path) -> None:
+    remote = type("DataFrame", (), {"__module__": "pyspark.sql.connect.dataframe"})()
+    learner = StreamingLearner(tmp_path, StreamingMLPRegressor(), query_id="q")
+    for work in (
+        StreamingMLPRegressor().fit,
+        fitted.transform,
+        fitted.evaluate,
+        lambda df: learner.update(df, 0),
+        lambda df: StreamingMLPRegressor().fitStream(df, tmp_path),
+    ):
+        with pytest.raises(RuntimeError, match=r"needs a classic Spark session .* got a DataFrame of"):
+            work(remote)
+
+
+def test_weights_count_as_in_the_arrays(spark: SparkSession, iris: DataFrame) -> None:
+    weights = 0.5 + X[:, 0]
+    weighted = iris.withColumn("w", f.lit(0.5) + vector_to_array("features")[0])
+    model = StreamingMLPClassifier(**SMALL, maxIter=1, weightCol="w").fit(weighted)
+    other = arrays.OnlineMLPClassifier("mlp", **AS_ARRAYS).fit(X, Y, sample_weight=weights)
+    assert bits(model._state) == bits(other.state_)
+    found = model.evaluate(weighted)
+    answers = other.predict(X)
+    expected = precision_recall_fscore_support(Y, answers, average="weighted", sample_weight=weights)[:3]
+    mine = (found.weightedPrecision, found.weightedRecall, found.weightedFMeasure)
+    assert mine == pytest.approx(expected)
+    assert found.accuracy == pytest.approx(np.average(answers == Y, weights=weights))
+
+
+def test_a_regression_s_figures_are_scikit_learn_s(spark: SparkSession) -> None:
+    x, y = X[:, :3], X[:, 3]
+    rows = frame(spark, x, y).withColumn("w", f.col("label") + 1)
+    model = StreamingMLPRegressor(maxIter=2, weightCol="w").fit(rows)
+    answers = [row.prediction for row in model.transform(rows).collect()]
+    found, weights = model.evaluate(rows), y + 1
+    assert found.r2 == pytest.approx(r2_score(y, answers, sample_weight=weights))
+    assert found.mae == pytest.approx(mean_absolute_error(y, answers, sample_weight=weights))
+    assert found.rmse**2 == pytest.approx(mean_squared_error(y, answers, sample_weight=weights))
+    assert found.r2 > 0.5
+
+
+def test_labels_need_not_begin_at_0(spark: SparkSession) -> None:
+    rows = frame(spark, X, 10 * Y - 3)
+    model = StreamingMLPClassifier(**SMALL).fit(rows)
+    assert model.labels == [-3.0, 7.0, 17.0]
+    assert model.evaluate(rows).accuracy > 0.9
+    assert model._learner.classes == (-3, 7, 17)
+
+
+def test_thresholds_decide_as_in_spark(fitted: Any, iris: DataFrame) -> None:
+    forest = RandomForestClassifier(numTrees=3, seed=0).fit(iris)
+    thresholds = [0.9, 0.05, 0.05]
+    for model in (fitted.copy(), forest):
+        rows = model.setThresholds(thresholds).transform(iris).collect()
+        scaled = [np.argmax(row.probability.toArray() / thresholds) for row in rows]
+        assert [row.prediction for row in rows] == scaled
+    sure = fitted.copy().setThresholds([0.0, 1.0, 1.0])
+    assert {row.prediction for row in sure.transform(iris).collect()} == {0.0}
+    assert sure.predict(Vectors.dense(X[0])) == 0.0
+    assert not fitted.isDefined("thresholds")
+    with pytest.raises(ValueError, match="thresholds must be 3 numbers >= 0, one of them 0 at most"):
+        fitted.copy().setThresholds([0.0, 0.0, 1.0]).transform(iris)
+
+
+def test_columns_without_a_name_are_left_out(fitted: Any, iris: DataFrame) -> None:
+    quiet = fitted.copy(
+        {fitted.probabilityCol: "", fitted.rawPredictionCol: "", fitted.predictionCol: "says"}
+    )
+    assert quiet.transform(iris).columns == ["features", "label", "says"]
+
+
+def test_layers_are_spark_s(iris: DataFrame) -> None:
+    ours = StreamingMLPClassifier(layers=[4, 5, 6, 3], maxIter=1, learner="mlp").fit(iris)
+    theirs = MultilayerPerceptronClassifier(layers=[4, 5, 6, 3], maxIter=1, seed=0).fit(iris)
+    assert ours._learner.hidden == (5, 6)
+    assert ours._state.model.theta.size == theirs.weights.size
+
+
+def test_sparse_vectors_are_rows_too(spark: SparkSession, fitted: Any) -> None:
+    dense = frame(spark, X[:5] * [1, 0, 1, 0], Y[:5])
+    sparse = frame(spark, X[:5], Y[:5], kind=lambda row: Vectors.sparse(4, [0, 2], [row[0], row[2]]))
+    pick = [row.prediction for row in fitted.transform(sparse).collect()]
+    assert pick == [row.prediction for row in fitted.transform(dense).collect()]
+
+
+def test_missing_values_are_taken_where_the_learner_fills_them_in(iris: DataFrame) -> None:
+    gaps = f.expr("transform(x, v -> if(v = 1.4, double('nan'), v))")
+    holes = iris.select(vector_to_array("features").alias("x"), "label").withColumn("features", gaps)
+    model = StreamingMLPClassifier(missing="impute").fit(holes)
+    assert model.evaluate(holes).accuracy > 0.8
+    with pytest.raises(ValueError, match="must hold numbers that are finite"):
+        StreamingMLPClassifier().fit(holes)
+
+
+def test_a_stream_s_own_model_answers_and_labels_are_places(spark: SparkSession, tmp_path: Path) -> None:
+    names = np.array(["a", "b", "c"])[Y]
+    estimator = arrays.OnlineMLPClassifier().fit(X, names)
+    estimator.save(tmp_path)
+    model = StreamingMLPClassificationModel.fromModelDir(tmp_path)
+    assert model.labels == [0.0, 1.0, 2.0]
+    answers = [int(row.prediction) for row in model.transform(frame(spark)).collect()]
+    assert list(np.array(["a", "b", "c"])[answers]) == estimator.predict(X).tolist()
+    with pytest.raises(ValueError, match="must be of the kind that StreamingMLPRegressionModel is"):
+        StreamingMLPRegressionModel.fromModelDir(tmp_path)
+    with pytest.raises(LookupError, match="there is no version yet"):
+        StreamingMLPRegressionModel.fromModelDir(tmp_path / "nothing")
+
+
+def test_a_model_is_not_loaded_as_another_class(fitted: Any, tmp_path: Path) -> None:
+    fitted.save(str(tmp_path / "model"))
+    with pytest.raises(ValueError, match=r"must hold a streaming_nn.mllib.StreamingMLPRegressionModel; got"):
+        StreamingMLPRegressionModel.load(str(tmp_path / "model"))
+
+
+def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
+    fitted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming_nn.mllib._local", lambda spark, path: None)
+    path = str(tmp_path / "model")
+    fitted.write().overwrite().save(path)
+    loaded = StreamingMLPClassificationModel.load(path)
+    assert bits(loaded._state) == bits(fitted._state)
+    assert arrays.load(path).state_.metrics.rows == fitted._state.metrics.rows

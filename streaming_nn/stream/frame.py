@@ -303,7 +303,8 @@ def answers(
 def outputs(learner: Learner[Any], model: Any, x: NDArray[np.float32]) -> Array:
     """Answer rows (rows, inputs), a block at a time: many at once would need much memory."""
     starts = range(0, max(len(x), 1), PREDICT_ROWS)
-    return np.concatenate([learner.predict(model, x[start : start + PREDICT_ROWS]) for start in starts])
+    output = np.concatenate([learner.predict(model, x[start : start + PREDICT_ROWS]) for start in starts])
+    return output if learner.classes is None else output[:, : len(learner.classes)]
 
 
 def predicted(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None = None) -> Array:
@@ -313,11 +314,10 @@ def predicted(learner: Learner[Any], output: Array, thresholds: Sequence[float] 
     """
     if learner.classes is None:
         return point(learner, output)[:, 0].astype(np.float64)
-    known = output[:, : len(learner.classes)]
     if thresholds is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            known = np.nan_to_num(known / np.array(thresholds), nan=-np.inf, posinf=np.inf)
-    chosen: Array = values_of(learner.classes)[known.argmax(axis=1)]
+            output = np.nan_to_num(output / np.array(thresholds), nan=-np.inf, posinf=np.inf)
+    chosen: Array = values_of(learner.classes)[output.argmax(axis=1)]
     return chosen
 
 
@@ -327,8 +327,6 @@ def raw(output: Array) -> Array:
 
 
 def _answered(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None) -> pa.Array:
-    if learner.classes is not None:
-        output = output[:, : len(learner.classes)]
     nulls = pa.nulls(len(output), pa.list_(pa.float64()))
     return pa.StructArray.from_arrays(
         [
