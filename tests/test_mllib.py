@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -529,3 +530,18 @@ def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
     loaded = StreamingMLPClassificationModel.load(path)
     assert bits(loaded._state) == bits(fitted._state)
     assert arrays.load(path).state_.metrics.rows == fitted._state.metrics.rows
+
+
+def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "mllib.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {"spark": spark, "folder": str(tmp_path)}
+    for block in blocks:
+        exec(compile(block, "mllib.md", "exec"), names)
+    assert names["line"].evaluate(names["points"]).r2 > 0.99
+    assert names["model"].stages[-1].numFeatures == 7
+    assert names["newest"].labels == [0.0, 1.0, 2.0]
+    for query in spark.streams.active:
+        assert query.awaitTermination(120)
+    assert spark.table("answers").count() == 150
+    assert Log(tmp_path / "model").record(1).source == {"query_id": names["query"].id, "batch_id": 0}
