@@ -464,16 +464,9 @@ class StreamingLearner:
         rows, query = frame.rows(dataset, columns), self._query(dataset)
         if batch_id <= self._last(query):
             return
-        rows.persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            if (first := rows.first()) is None:
-                return
-            begin = self._beginning(_width(first, columns), dataset)
-            source = {"query_id": query, "batch_id": batch_id}
-            while not self._committed(rows, columns, *begin, source):
-                begin = self._beginning(_width(first, columns), dataset)
-        finally:
-            rows.unpersist()
+        source = {"query_id": query, "batch_id": batch_id}
+        while not self._committed(rows, columns, dataset, source):
+            pass
 
     def model(self) -> Any:
         """Give the newest version as a model. LookupError: there is none."""
@@ -496,12 +489,18 @@ class StreamingLearner:
         return -1
 
     def _committed(
-        self, rows: DataFrame, columns: Columns, head: Version, learner: Learner[Any], source: dict[str, Any]
+        self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]
     ) -> bool:
         """Learn on from the head and append the next version; False: it was rolled back meanwhile."""
+        head = self._newest() or self._first(rows, columns, dataset)
+        if head is None:
+            return True
+        learner = self._continued(head)
         state = unflatten(initial(learner), head.tensors)
         ordered = rows.coalesce(1) if self.how == SEQUENTIAL else rows
         learned = frame.learn_once(learner, state, ordered, columns)
+        if not learned.rows.received:
+            return True
         try:
             self._append(head, learner, state, learned, source)
         except Conflict as conflict:
@@ -510,15 +509,19 @@ class StreamingLearner:
             return False
         return True
 
-    def _beginning(self, inputs: int, dataset: DataFrame) -> tuple[Version, Learner[Any]]:
-        """Give the newest version, made first where there is none, and the learner that goes on from it."""
+    def _newest(self) -> Version | None:
         number = self.log.head_number()
-        if number is None:
-            self._begin(self.estimator._made(inputs, self.estimator._labels(None, dataset)))
-        if self._head is None or self._head.number != number:
+        if number is not None and (self._head is None or self._head.number != number):
             self._head = self.log.head()
-        assert self._head is not None
-        return self._head, self._continued(self._head, inputs)
+        return self._head if number is not None else None
+
+    def _first(self, rows: DataFrame, columns: Columns, dataset: DataFrame) -> Version | None:
+        """Append version 0, a model that has seen nothing; None without a row that says how wide it is."""
+        first = rows.first()
+        if first is None:
+            return None
+        self._begin(self.estimator._made(_width(first, columns), self.estimator._labels(None, dataset)))
+        return self._newest()
 
     def _begin(self, learner: Learner[Any]) -> None:
         record = Record(
@@ -533,11 +536,9 @@ class StreamingLearner:
         )
         self.log.append(Version(record, flatten(initial(learner))))
 
-    def _continued(self, head: Version, inputs: int) -> Learner[Any]:
+    def _continued(self, head: Version) -> Learner[Any]:
         """Make the learner that goes on from the head. ValueError: what is set needs another model."""
         recorded, asked = head.record.learner, self.estimator._options(only_set=True)
-        if inputs != recorded["inputs"]:
-            raise ValueError(f"model {self.log.directory} has {recorded['inputs']} features; got {inputs}")
         regression = isinstance(self.estimator, StreamingMLPRegressor)
         if (recorded.get("classes") is None) != regression:
             raise ValueError(

@@ -317,7 +317,7 @@ def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFra
     ):
         with pytest.raises(ValueError, match=words):
             update(estimator, 2)
-    with pytest.raises(ValueError, match=r"has 4 features; got 1$"):
+    with pytest.raises(ValueError, match=r"must hold 4 features a row; got 1$"):
         update(StreamingMLPClassifier(), 2, iris.select(f.array("label").alias("features"), "label"))
     with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 3.0$"):
         update(StreamingMLPClassifier(), 2, iris.withColumn("label", f.col("label") + 1))
