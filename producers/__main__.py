@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from producers import known
-from producers.messages import Message, Plan, messages, schema_of
+from producers.messages import Message, Plan, messages, schema_of, topics_of
 from producers.send import Sent, producer, send
 from producers.streams import Stream, limited
 from streaming_nn.records.schema import Schema
@@ -119,7 +119,9 @@ def produce(
         schema = schema_of(rows, plan)  # an error before anything is sent
         if avro_schema is not None:
             _keep(schema, avro_schema)
-        client = producer(_kafka(kafka or [], config), compression)
+        options = _kafka(kafka or [], config)
+        client = producer(_for_producer(options), compression)
+        _check_topics(options, topics_of(rows, plan))
     except ValueError as error:
         raise _misused(error) from None
     sent = _run(messages(limited(rows, records), plan), client, stop, drifts, seconds, records)
@@ -191,11 +193,9 @@ def _pairs(what: str, texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
-    """Return kafka-python's options: the settings' [kafka] table, overridden by the flags."""
-    from kafka import KafkaProducer
-
-    from streaming_nn.kafka.options import flat, for_python
+def _kafka(texts: list[str], config: Path) -> dict[str, str]:
+    """Return Kafka's options: the settings' [kafka] table, overridden by the flags."""
+    from streaming_nn.kafka.options import flat
 
     table: dict[str, Any] = {}
     if config.is_file():
@@ -203,8 +203,25 @@ def _kafka(texts: list[str], config: Path) -> dict[str, Any]:
             table = tomllib.loads(config.read_text(encoding="utf-8")).get("kafka", {})
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{config} is no TOML: {error}") from None
-    given = flat(table) | _pairs("--kafka", texts)
-    return for_python({"bootstrap.servers": "localhost:9092"} | given, KafkaProducer)
+    return {"bootstrap.servers": "localhost:9092"} | flat(table) | _pairs("--kafka", texts)
+
+
+def _for_producer(options: dict[str, str]) -> dict[str, Any]:
+    from kafka import KafkaProducer
+
+    from streaming_nn.kafka.options import for_python
+
+    return for_python(options, KafkaProducer)
+
+
+def _check_topics(options: dict[str, str], topics: list[str]) -> None:
+    """Raise ValueError for a topic that isn't there: the producer would wait a minute for it."""
+    from streaming_nn.kafka.topics import partitions
+
+    try:
+        partitions(options, topics)
+    except (LookupError, OSError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _run(

@@ -63,6 +63,12 @@ class Plan:
             raise ValueError(f"label_delay = {self.label_delay} is of unlabeled rows; got unlabeled = 0")
 
 
+def topics_of(stream: Stream, plan: Plan) -> list[str]:
+    """Return the topics that the stream's messages may go to."""
+    labeled = plan.unlabeled < 1 or plan.label_delay is not None or stream.late
+    return [plan.topic] * labeled + [str(plan.unlabeled_topic)] * (plan.unlabeled > 0)
+
+
 def schema_of(stream: Stream, plan: Plan) -> Schema:
     """Return the schema by which the stream's records can be read."""
     if plan.named and plan.format == "packed":

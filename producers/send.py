@@ -73,7 +73,12 @@ def send(
                 break
             while tally.sent - tally.settled > IN_FLIGHT and not over():
                 time.sleep(TICK)
-            tally.follow(message, client.send(message.topic, key=message.key, value=message.value))
+            try:
+                future = client.send(message.topic, key=message.key, value=message.value)
+            except Exception as error:  # refused by the client itself: a record too large, a broker that went
+                tally.refuse(error)
+                break
+            tally.follow(message, future)
             progress(message)
     except ValueError as error:  # of a file that is damaged further on: what came before it counts
         tally.error = tally.error or str(error)
@@ -101,11 +106,16 @@ class Tally:
         future.add_callback(self._count[message.kind])
         future.add_errback(self.fail)
 
+    def refuse(self, error: BaseException) -> None:
+        """Count a message that never got on its way."""
+        self.sent += 1
+        self.fail(error)
+
     def fail(self, error: BaseException) -> None:
         """Note a failure; the first one is told."""
         self.settled += 1
         self.failed += 1
-        self.error = self.error or f"{type(error).__name__}: {error}"
+        self.error = self.error or _line(error)
 
     def _counter(self, kind: str) -> Callable[[Any], None]:
         def count(_: Any) -> None:
@@ -120,5 +130,9 @@ def _flush(client: Any, tally: Tally) -> None:
     try:
         client.flush(FLUSH_SECONDS)
     except Exception as error:  # whatever the client says, the counts must be told
-        tally.error = tally.error or f"{type(error).__name__}: {error}"
+        tally.error = tally.error or _line(error)
     client.close(FLUSH_SECONDS)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

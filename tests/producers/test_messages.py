@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.generators import agrawal, friedman, sea, sine
-from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of, spoil
+from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of, spoil, topics_of
 from producers.streams import Stream, limited
 from streaming_nn.records.decode import decode, encode
 
@@ -74,6 +74,21 @@ def test_spoilt_records_are_of_several_kinds(make, format):
     assert of_format[format] | {"not finite", "label missing"} <= found
     assert label & found
     assert ("not JSON" in found) == (format == "json")
+
+
+@pytest.mark.parametrize(
+    ("plan", "late", "topics"),
+    [
+        (Plan("l"), False, ["l"]),
+        (Plan("l", "u"), False, ["l"]),
+        (Plan("l", "u", unlabeled=0.1), False, ["l", "u"]),
+        (Plan("l", "u", unlabeled=1.0), False, ["u"]),
+        (Plan("l", "u", unlabeled=1.0, label_delay=0), False, ["l", "u"]),
+        (Plan("l", "u", unlabeled=1.0), True, ["l", "u"]),
+    ],
+)
+def test_only_topics_that_get_messages_are_needed(plan, late, topics):
+    assert topics_of(sea(0)._replace(late=late), plan) == topics
 
 
 def test_late_labels_follow_their_rows():

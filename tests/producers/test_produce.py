@@ -136,6 +136,21 @@ def test_a_wrong_command_is_one_line_and_exit_2(flags, error, monkeypatch, capsy
 
 
 @pytest.mark.parametrize(
+    "flags",
+    [["--topic", "nowhere"], ["--topic", "{there}", "--unlabeled-topic", "nowhere", "--unlabeled", 1]],
+)
+def test_a_topic_that_is_not_there_is_told_at_once(broker, topics, flags):
+    flags = [str(flag).format(there=topics[0]) for flag in flags]
+    began = time.monotonic()
+    run = subprocess.run(
+        command(broker, "sea", *flags, "--records", 5), capture_output=True, text=True, timeout=120
+    )
+    assert time.monotonic() - began < 30  # the producer alone gives up after 60
+    assert run.stderr == f"producers: topic 'nowhere' does not exist at {broker.bootstrap}\n"
+    assert (run.returncode, run.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["sea", "--rate", "fast"], "Invalid value for '--rate'"),

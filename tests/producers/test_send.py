@@ -111,3 +111,17 @@ def test_messages_that_end_in_an_error_are_flushed_and_told():
     assert sum(sent.acknowledged.values()) == 5
     assert (sent.failed, sent.error) == (0, "line 6 is no row")
     assert client.closed
+
+
+def test_a_message_that_the_client_refuses_ends_it_in_one_line():
+    class Refusing(Client):
+        def send(self, topic, key, value):
+            if key == b"5":
+                raise RuntimeError("the record is\ntoo large")
+            return super().send(topic, key, value)
+
+    client = Refusing()
+    sent = send(messages(10), client)
+    assert sum(sent.acknowledged.values()) == 5
+    assert (sent.failed, sent.error) == (1, "RuntimeError: the record is too large")
+    assert client.closed
