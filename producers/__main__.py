@@ -72,7 +72,7 @@ def produce(
         list[str] | None, typer.Option(help="A Kafka option: key=value; may be repeated.")
     ] = None,
     config: Annotated[
-        Path, typer.Option(help="Settings whose [kafka] table is used, where the file exists.")
+        Path, typer.Option(help="Settings whose kafka table is used, where the file exists.")
     ] = Path("streaming-nn.toml"),
     compression: Annotated[str | None, typer.Option(help="gzip, for one.")] = None,
     json_: Annotated[

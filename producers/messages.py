@@ -57,6 +57,8 @@ class Plan:
         for what, value in (("rate", self.rate), ("speed", self.speed)):
             if value is not None and not value > 0:
                 raise ValueError(f"{what} must be more than 0; got {value}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more; got {self.seed}")
         if self.label_delay is not None and self.label_delay < 0:
             raise ValueError(f"label_delay must be 0 rows or more; got {self.label_delay}")
         if self.label_delay is not None and not self.unlabeled:

@@ -117,6 +117,7 @@ def test_a_resumed_stream_goes_on_with_new_ids():
         ({"malformed": 1.5}, "malformed must be 0 to 1; got 1.5"),
         ({"rate": 0}, "rate must be more than 0; got 0"),
         ({"speed": -1}, "speed must be more than 0; got -1"),
+        ({"seed": -1}, "seed must be 0 or more; got -1"),
         ({"label_delay": -1}, "label_delay must be 0 rows or more; got -1"),
         ({"label_delay": 5}, "label_delay = 5 is of unlabeled rows; got unlabeled = 0"),
     ],

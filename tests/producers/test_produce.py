@@ -103,6 +103,7 @@ def test_a_signal_ends_it_cleanly(broker, topics, number):
         (["sea", "--set", "noise"], "--set must be key=value; got 'noise'"),
         (["sea", "--named"], "named fields need a stream whose features have names"),
         (["agrawal", "--named", "--format", "packed"], "named fields need JSON, CSV or Avro; got packed"),
+        (["sea", "--seed", "-1"], "seed must be 0 or more; got -1"),
         (["sea", "--records", "0"], "--records must be 1 or more; got 0"),
         (["sea", "--seconds", "-1"], "--seconds must be more than 0; got -1"),
         (["sea", "t.csv"], "FILE is for csv, npz, parquet; got it for sea"),
@@ -148,6 +149,15 @@ def test_a_topic_that_is_not_there_is_told_at_once(broker, topics, flags):
     assert time.monotonic() - began < 30  # the producer alone gives up after 60
     assert run.stderr == f"producers: topic 'nowhere' does not exist at {broker.bootstrap}\n"
     assert (run.returncode, run.stdout) == (2, "")
+
+
+def test_help_says_which_settings_are_used():
+    from typer.testing import CliRunner
+
+    from producers.__main__ import app
+
+    said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert "Settings whose kafka table is used" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
