@@ -64,13 +64,109 @@ def test_named_columns_and_a_number_to_be_told(folder):
     np.testing.assert_array_equal(decoded.y, X[:1, 1])
 
 
-def test_a_row_without_label_or_number_is_sent_as_it_is_and_rejected(tmp_path):
-    (tmp_path / "t.csv").write_text("a,b,label\n1,2,0\n,2,1\n1,2,\n3,4,1\n")
+def test_a_row_without_a_number_is_sent_as_it_is_and_rejected(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n1,2,0\n,2,1\n3,4,1\n")
     stream = known.file("csv", tmp_path / "t.csv")
     values = [m.value for m in messages(stream, Plan("t"))]
     decoded = decode(schema_of(stream, Plan("t")), values, labeled=True)
-    assert decoded.rejected == [(1, "not a number"), (2, "label missing")]
+    assert decoded.rejected == [(1, "not a number")]
     np.testing.assert_array_equal(decoded.y, [0, 1])
+
+
+def written(folder, kind, a, label):
+    file = folder / f"t.{kind}"
+    if kind == "npz":
+        np.savez(file, x=np.array(a, np.float64)[:, None], y=np.array(label))
+        return
+    table = pa.table({"a": pa.array(a, pa.float64()), "label": label})
+    (pa.csv.write_csv if kind == "csv" else pa.parquet.write_table)(table, file)
+
+
+BAD = 300  # the row that is refused: neither the first of a block, nor in the first block
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize(
+    ("a", "label", "error"),
+    [
+        (np.inf, 0.5, "must have a finite float32 in '{a}'; got inf"),
+        (-1e308, 0.5, "must have a finite float32 in '{a}'; got -1e+308"),
+        (1.0, 1e39, "must have a finite float32 in '{label}'; got 1e+39"),
+        (1.0, np.nan, "must have a label in '{label}'; got none"),
+        (1.0, "", "must have a label in '{label}'; got none"),
+    ],
+)
+def test_a_row_that_can_not_be_told_ends_the_file_after_what_came_before(tmp_path, kind, a, label, error):
+    numbers, labels = [1.0] * ROWS, ["no", "yes"] * (ROWS // 2) if label == "" else [0.5] * ROWS
+    numbers[BAD], labels[BAD] = a, label
+    written(tmp_path, kind, numbers, labels)
+    stream = known.file(kind, tmp_path / f"t.{kind}", regression=label != "")
+    assert stream.classes == (("no", "yes") if label == "" else None)
+    sent, names = [], {"a": "x[0]", "label": "y"} if kind == "npz" else {"a": "a", "label": "label"}
+    with pytest.raises(ValueError) as raised:
+        sent.extend(len(block.x) for block in stream.blocks)
+    assert sum(sent) == BAD
+    assert str(raised.value) == f"t.{kind}'s row {BAD + 1} {error.format(**names)}"
+
+
+def test_a_label_that_is_null_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,label\n1,0\n1,\n1,1\n")
+    with pytest.raises(ValueError, match=r"t.csv's row 2 must have a label in 'label'; got none"):
+        list(known.file("csv", tmp_path / "t.csv").blocks)
+
+
+@pytest.mark.parametrize("regression", [True, False])
+def test_a_whole_number_that_no_float_is_names_its_column(tmp_path, regression):
+    column = "label" if regression else "a"
+    rows = pa.table({"a": [1, 2], "label": [0, 1]} | {column: [1, 2**53 + 1]})
+    pa.parquet.write_table(rows, tmp_path / "t.parquet")
+    with pytest.raises(ValueError) as raised:
+        list(known.file("parquet", tmp_path / "t.parquet", regression=regression).blocks)
+    assert str(raised.value).startswith(
+        f"t.parquet's column {column!r} can't be told in floats: Integer value"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "error"),
+    [
+        ("x,x,label\n1,2,0\n3,4,1\n", {}, "t.csv must have one column 'x'; got 2"),
+        ("x,x,label\n1,2,0\n3,4,1\n", {"features": ("x", "x")}, "t.csv must have one column 'x'; got 2"),
+        (
+            "x,label\n1,0\n3,1\n",
+            {"features": ("x", "x")},
+            "column 'x' must be one feature or the label; got it twice",
+        ),
+        (
+            "x,label\n1,0\n3,1\n",
+            {"features": ("x", "label")},
+            "column 'label' must be one feature or the label; got it twice",
+        ),
+        ("x,étiquette\n1,0\n3,1\n", {}, "t.csv must be UTF-8; its header is not: "),
+        ("x,label\n1,é\n3,e\n", {}, "t.csv must be UTF-8; its label 'label' holds binary"),
+    ],
+)
+def test_columns_that_can_not_be_told_apart_or_read(tmp_path, text, options, error):
+    (tmp_path / "t.csv").write_text(text, "latin-1")
+    with pytest.raises(ValueError) as raised:
+        known.file("csv", tmp_path / "t.csv", **options)
+    assert str(raised.value).startswith(error)
+
+
+def test_a_time_may_be_a_feature_too(tmp_path):
+    (tmp_path / "t.csv").write_text("when,label\n1,0\n3,1\n")
+    (block,) = known.file("csv", tmp_path / "t.csv", features=("when",), time="when").blocks
+    np.testing.assert_array_equal(block.x, [[1], [3]])
+    np.testing.assert_array_equal(block.at, [0, 2])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+def test_a_file_without_rows(tmp_path, kind):
+    written(tmp_path, kind, [], [])
+    with pytest.raises(ValueError) as raised:
+        known.file(kind, tmp_path / f"t.{kind}")
+    assert str(raised.value) == f"t.{kind} has no rows"
 
 
 @pytest.mark.parametrize(
