@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from streaming_nn import __version__
+from streaming_nn.nn import checks
 from streaming_nn.settings import Settings, load
 from streaming_nn.versions import app as versions_app
 
@@ -28,6 +29,8 @@ app.add_typer(versions_app, name="versions")
 
 # A supervisor must not start a run again that ended for one of these; docs/guarantees.md has them too
 CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5, "Damaged": 6}
+
+LONG_ENOUGH = (5, 86_400)  # seconds of a demo: a few versions, a day
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings; ./streaming-nn.toml without.")]
 Model = Annotated[Path | None, typer.Option(help="The model directory: a log of versions.")]
@@ -377,7 +380,7 @@ def replay(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=5, help="How long the stream runs.")] = 60,
+    seconds: Annotated[float, typer.Option(help="How long the stream runs, 5 to 86400.")] = 60,
     rate: Annotated[
         float | None, typer.Option(help="Rows a second; 1,000 digits without, 20 looks at the machine.")
     ] = None,
@@ -390,6 +393,7 @@ def demo(
     ] = False,
 ) -> None:
     """Watch a network learn a stream through a real Kafka and Spark, and prove its past."""
+    checks.between("--seconds", seconds, *LONG_ENOUGH, low_in=True, high_in=True)
     from streaming_nn.demo import run
 
     summary = run(directory, seconds, rate, say, stream)
@@ -427,9 +431,12 @@ Folder = Annotated[Path, typer.Option("--dir", help="The broker's folder.")]
 
 @broker_app.command("start")
 def broker_start(
-    directory: Folder = Path("broker"), port: Annotated[int, typer.Option(help="0: a free one.")] = 9092
+    directory: Folder = Path("broker"),
+    port: Annotated[int, typer.Option(help="0 to 65535; 0: a free one.")] = 9092,
 ) -> None:
     """Start a broker in the background; its data stay in its folder."""
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"--port must be 0 to 65535; got {port}")
     from streaming_nn.kafka.broker import Broker
 
     running = Broker.start(directory, port=port, detached=True)

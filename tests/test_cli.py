@@ -89,6 +89,12 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["train", "-s", "train.topcs=a"], 2, "setting train.topcs is not known"),
         (["train", "-s", "train"], 2, "--set must be section.key=value"),
         (["score", "--max-age", "-1"], 2, "setting score.max_age"),
+        *[
+            (["demo", "--seconds", s], 2, f"--seconds must be a number in [5, 86400]; got {s}")
+            for s in ("1.0", "inf", "nan", "86401.0")
+        ],
+        (["broker", "start", "--port", "99999"], 2, "--port must be 0 to 65535; got 99999"),
+        (["broker", "start", "--port", "-1"], 2, "--port must be 0 to 65535; got -1"),
         (["broker", "stop"], 1, "no broker is running in broker"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -111,7 +117,6 @@ def test_a_mistake_ends_in_one_line_and_a_code(
     [
         (["trian"], "train"),
         (["train", "--bogus"], "--bogus"),
-        (["demo", "--seconds", "1"], "--seconds"),
         (["demo", "now"], "now"),
         (["demo", "--stream", "weather"], "--stream must be one of digits, machine; got 'weather'"),
         (["demo", "--stream", "machine", "--rate", "0.5"], "--rate of machine must be 1 to 100; got 0.5"),

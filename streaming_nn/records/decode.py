@@ -240,4 +240,5 @@ def _classes(
             f"{label!r} has {len(found):,} different labels among {kinds.total():,}: give the classes"
         )
     strays = [(its, n) for its, n in kinds.items() if its is not kind]
+    strays = [(its, n) for its, n in strays if its is float or not grow]  # others become classes as they come
     return tuple(found), [f"label is a {k.__name__} in {n:,} records: no class" for k, n in strays]

@@ -492,6 +492,16 @@ def test_look_takes_the_majority():
     assert look(encode(Schema(3, label=None), x), label=None)[:2] == (3, None)
 
 
+def test_look_says_of_growing_classes_only_what_never_becomes_one():
+    labels = ["a", "a", "a", 1, True, 1.5]
+    values = [b'{"features":[1],"label":%s}' % json.dumps(label).encode() for label in labels]
+    found = look(values, grow=True)
+    assert (found.classes, found.remarks) == (("a",), ("label is a float in 1 records: no class",))
+    decoded = decode(Schema(1, found.classes, grow=True), values, labeled=True)
+    assert decoded.unseen == {"label": (1, True)}
+    assert decoded.rejected == [(5, "label not in classes")]
+
+
 @pytest.mark.parametrize(
     ("values", "error"),
     [
