@@ -14,7 +14,7 @@ from streaming_nn import model as models
 from streaming_nn.model import Model, begun, plain, saved, shapes
 from streaming_nn.nn import metrics, network
 from streaming_nn.nn.learner import Batch, State, initial, point
-from streaming_nn.nn.learners import LEARNERS, learner_from
+from streaming_nn.nn.learners import LEARNERS, difference, learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.schema import Schema
 
@@ -41,7 +41,7 @@ def _parameters() -> Signature:
     return Signature(
         [
             Parameter("self", Parameter.POSITIONAL_OR_KEYWORD),
-            Parameter("learner", Parameter.POSITIONAL_OR_KEYWORD, default="portfolio"),
+            Parameter("learner", Parameter.POSITIONAL_OR_KEYWORD, default=None),
             *(Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in named.items()),
         ]
     )
@@ -55,7 +55,7 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     _model: Model
     _asked: dict[str, Any]  # the options that the model was made or has gone on with
-    learner: str
+    learner: str | None
     missing: str | None
     member: int | None
     random_state: Any
@@ -176,9 +176,8 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **asked})
         if shapes(initial(learner)) != shapes(self.state_):
-            new, old = learner.options(), self.learner_.options()
-            changed = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
-            raise ValueError(f"partial_fit can't go on with {changed}: fit begins a new model")
+            changes = difference(self.learner_.options(), learner.options())
+            raise ValueError(f"partial_fit can't go on with {changes}: fit begins a new model")
         self._model, self._asked = self._model._replace(learner=learner), asked
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, anew: bool, classes: Any = None) -> Batch:
@@ -234,11 +233,11 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 class OnlineMLPClassifier(ClassifierMixin, _OnlineMLP):  # type: ignore[misc]
     """A classifier that learns rows in their order, once each; the default needs no tuning.
 
-    `learner` is "portfolio" (see nn/portfolio.py) or "mlp", one network (see nn/mlp.py); the other parameters
-    are their options, and one that is None has the learner's default. `mini_batch` rows are answered and
-    learned at a time. With `random_state` a number, the same rows give the same model, to the bit, as in a
-    stream with that `seed`. `member` chooses whose weights `coefs_` and `intercepts_` show. Bad input is a
-    ValueError, and the model stays what it was.
+    `learner` is "portfolio" (see nn/portfolio.py) or "mlp", one network (see nn/mlp.py); None: the portfolio,
+    or the network where an `optimizer` is named. The other parameters are their options, and one that is None
+    has the learner's default. `mini_batch` rows are answered and learned at a time. With `random_state` a
+    number, the same rows give the same model, to the bit, as in a stream with that `seed`. `member` chooses
+    whose weights `coefs_` and `intercepts_` show. Bad input is a ValueError, and the model stays what it was.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineMLPClassifier":

@@ -49,7 +49,7 @@ class _OnlineMLP:
 
     def __init__(
         self,
-        learner: str = "portfolio",
+        learner: str | None = None,
         *,
         features: Sequence[str] | None = None,
         categories: Mapping[str, Mapping[str, int]] | None = None,
@@ -77,8 +77,9 @@ class _OnlineMLP:
     def _learner(self, inputs: int, classes: Any) -> Any:
         """Make the learner; unless told otherwise it fills in what is missing, as in a stream with gaps."""
         given = {"missing": "impute", **{name: plain(name, value) for name, value in self.options.items()}}
-        own = {"learner": self.learner, "seed": self.seed, "inputs": inputs}
-        return learner_from({**given, **own, "classes": classes})
+        own = {"seed": self.seed, "inputs": inputs, "classes": classes}
+        kind = {} if self.learner is None else {"learner": self.learner}
+        return learner_from({**given, **own, **kind})
 
     def save(self, model_dir: str | Path) -> int:
         """Append the model to the log in `model_dir` as its newest version, and return the version's number.
@@ -200,14 +201,15 @@ class _OnlineMLP:
 class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
     """A classifier that learns dicts and frames in their order, once each; the default needs no tuning.
 
-    `learner` is "portfolio" (see nn/portfolio.py) or "mlp", one network (see nn/mlp.py), and `options` are
-    theirs, `mini_batch` and `hidden` for example. `features` are the names of the columns; None: those of the
-    first rows, sorted, so that their order plays no part. `categories` says how features that are no numbers
-    become columns, {"city": {"hash": 32}, "kind": {"one_hot": 16}}, as in records.Schema; texts that it does
-    not name have {"one_hot": 16}, booleans {"one_hot": 2}. `classes` are labels known beforehand; others
-    become classes when they are first seen. `label` is the name of the answer in frames and records. `extra`
-    says what is done about a feature that the model does not know: "refuse", an error, or "ignore". The same
-    rows give the same model, to the bit, as in a stream with that `seed`.
+    `learner` is "portfolio" (see nn/portfolio.py) or "mlp", one network (see nn/mlp.py); None: the portfolio,
+    or the network where an `optimizer` is named. `options` are theirs, `mini_batch` and `hidden` for example.
+    `features` are the names of the columns; None: those of the first rows, sorted, so that their order plays
+    no part. `categories` says how features that are no numbers become columns, {"city": {"hash": 32}, "kind":
+    {"one_hot": 16}}, as in records.Schema; texts that it does not name have {"one_hot": 16}, booleans
+    {"one_hot": 2}. `classes` are labels known beforehand; others become classes when they are first seen.
+    `label` is the name of the answer in frames and records. `extra` says what is done about a feature that
+    the model does not know: "refuse", an error, or "ignore". The same rows give the same model, to the bit,
+    as in a stream with that `seed`.
 
     A number that is None, NaN or not in a dict is missing, and its running mean is filled in; a category that
     is missing is all zeros. With missing = "refuse" both are errors. A frame must have all columns. Bad input
@@ -220,7 +222,7 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
 
     def __init__(
         self,
-        learner: str = "portfolio",
+        learner: str | None = None,
         *,
         features: Sequence[str] | None = None,
         categories: Mapping[str, Mapping[str, int]] | None = None,

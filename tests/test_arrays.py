@@ -260,6 +260,22 @@ def test_parameters_are_checked_where_rows_come(parameters: Any, words: str) -> 
         estimator.fit(X, DIGITS)
 
 
+def test_an_optimizer_alone_means_the_plain_network() -> None:
+    estimator = clone(OnlineMLPClassifier(optimizer="sgd", learning_rate=0.1, hidden=8)).fit(X, DIGITS)
+    assert estimator.get_params()["learner"] is None
+    assert (
+        estimator.learner_
+        == OnlineMLPClassifier("mlp", optimizer="sgd", learning_rate=0.1, hidden=8).fit(X, DIGITS).learner_
+    )
+    assert OnlineMLPClassifier(hidden=8).fit(X, DIGITS).learner_.options()["learner"] == "portfolio"
+
+
+def test_a_portfolio_does_not_become_a_plain_network() -> None:
+    estimator = OnlineMLPClassifier(hidden=8).fit(X, DIGITS).set_params(optimizer="sgd")
+    with pytest.raises(ValueError, match=r"with learner = 'portfolio', now 'mlp': fit begins a new model$"):
+        estimator.partial_fit(X, DIGITS)
+
+
 def test_parameters_in_numpy_s_types_are_taken() -> None:
     options = OnlineMLPClassifier("mlp", hidden=np.int64(5), mini_batch=np.int64(4)).fit(X, DIGITS).learner_
     assert options == OnlineMLPClassifier("mlp", hidden=[5], mini_batch=4).fit(X, DIGITS).learner_

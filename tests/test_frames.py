@@ -425,6 +425,14 @@ def test_options_are_checked_where_they_are_made(options: Any, words: str) -> No
         OnlineMLPClassifier(**options)
 
 
+def test_an_optimizer_alone_means_the_plain_network() -> None:
+    alone = OnlineMLPClassifier(optimizer="sgd", learning_rate=0.1)
+    named = OnlineMLPClassifier("mlp", optimizer="sgd", learning_rate=0.1)
+    for model in (alone, named):
+        model.learn_many(TABLE, KIND)
+    assert digest(alone) == digest(named)
+
+
 def test_a_model_that_cannot_begin_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x must have one feature or more; got none"):
         OnlineMLPClassifier().learn_one({}, 1)

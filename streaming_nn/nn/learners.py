@@ -37,6 +37,26 @@ def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
     return LEARNERS[name](**values)
 
 
+def changed(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a learner's options with the changes; another learner keeps what it knows of them.
+
+    An optimizer, which the portfolio hasn't, means the plain network, as it does for `learner_from`.
+    """
+    wanted = changes.get("learner", given.get("learner"))
+    if "learner" not in changes and "optimizer" in changes and "optimizer" not in given:
+        wanted = "mlp"
+    if wanted != given.get("learner") and isinstance(wanted, str) and wanted in LEARNERS:
+        known = {field.name for field in fields(LEARNERS[wanted])}
+        given = {name: value for name, value in given.items() if name in known} | {"learner": wanted}
+    return {**given, **changes}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say which options differ, in words; of two kinds of learner, only that."""
+    names = ["learner"] if new["learner"] != old.get("learner") else list(new)
+    return ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in names if new[k] != old.get(k))
+
+
 def _check_owner(name: str, given: Mapping[str, Any]) -> None:
     """Raise ValueError for an option that only another learner has, and name that one."""
     owners = {other: {field.name for field in fields(kind)} for other, kind in LEARNERS.items()}

@@ -15,7 +15,7 @@ from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import AVERAGED, Record, Version
 from streaming_nn.nn.learner import Learner, initial, merging
-from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.learners import changed, difference, learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import Look, look
 from streaming_nn.records.schema import Schema, schema_from, width
@@ -72,7 +72,7 @@ def made(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
 
     A mini-batch that is to be chosen begins where the recorded one is, or at its cap.
     """
-    options = {**recorded, **settings.learner}
+    options = changed(recorded, settings.learner)
     if options.get("mini_batch", AUTO) == AUTO:
         options["mini_batch"] = recorded.get("mini_batch", settings.train.mini_batch_cap)
     return learner_from(options)
@@ -98,12 +98,8 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
     wanted = {name: (t.shape, t.dtype) for name, t in flatten(initial(learner)).items()}
     found = {name: (np.shape(t), np.asarray(t).dtype) for name, t in head.tensors.items()}
     if wanted != found:
-        new, old = learner.options(), head.record.learner
-        changes = ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in new if new[k] != old.get(k))
-        raise ValueError(
-            f"model {settings.model} was made with {changes or 'other options'}: "
-            "that takes a new model directory"
-        )
+        changes = difference(head.record.learner, learner.options()) or "other options"
+        raise ValueError(f"model {settings.model} was made with {changes}: that takes a new model directory")
     return learner
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streaming_nn.nn.learners import LEARNERS
+from streaming_nn.nn.learners import changed
 from streaming_nn.settings import toml_value
 
 OF_THE_RECORDS = ("inputs", "classes")  # options of a learner that the stream decides
@@ -23,17 +23,8 @@ class Try:
     name: str
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the given options with those of this try; another learner keeps what it knows of them.
-
-        An optimizer, which the portfolio hasn't, means the plain network, as in the settings.
-        """
-        wanted = self.changes.get("learner", given.get("learner"))
-        if "learner" not in self.changes and "optimizer" in self.changes and "optimizer" not in given:
-            wanted = "mlp"
-        if wanted != given.get("learner") and wanted in LEARNERS:
-            known = {option.name for option in fields(LEARNERS[wanted])}
-            given = {name: value for name, value in given.items() if name in known} | {"learner": wanted}
-        return {**given, **self.changes}
+        """Return the given options with those of this try; another learner keeps what it knows of them."""
+        return changed(given, self.changes)
 
 
 @dataclass(frozen=True)

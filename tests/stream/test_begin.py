@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.learner import initial
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.schema import Schema, grown
 from streaming_nn.settings import Settings
-from streaming_nn.stream.begin import same_schema, schema_of
+from streaming_nn.stream.begin import continued, same_schema, schema_of
 
 SHOP = Schema(3, ("no",), ("price", "city"), categories={"city": {"one_hot": 2}}, grow=True)
 ASKED = {
@@ -102,3 +105,27 @@ def test_the_order_of_a_line_must_be_the_same() -> None:
     schema = Schema(1, (0, 1), ("a",), format="csv", csv_columns=("a", "label"))
     with pytest.raises(ValueError, match=r"records.csv_columns = .*, now \['label', 'a'\]"):
         begun({"csv_columns": ["label", "a"]}, schema.options())
+
+
+def head_of(**options: object) -> Version:
+    learner = learner_from({"inputs": 2, "classes": (0, 1), "hidden": [4], **options})
+    return Version(Record(3, learner=learner.options()), flatten(initial(learner)))
+
+
+@pytest.mark.parametrize("asked", [{"optimizer": "sgd", "learning_rate": 0.1}, {"learner": "mlp"}])
+def test_a_portfolio_does_not_become_a_plain_network(asked: dict) -> None:
+    with pytest.raises(ValueError) as raised:
+        continued(Settings(learner=asked), head_of(), None)
+    assert str(raised.value) == (
+        "model model was made with learner = 'portfolio', now 'mlp': that takes a new model directory"
+    )
+
+
+def test_an_optimizer_that_is_named_again_changes_nothing() -> None:
+    head = head_of(optimizer="sgd", learning_rate=0.1)
+    assert continued(Settings(learner={"optimizer": "sgd"}), head, None).options() == head.record.learner
+
+
+def test_what_a_model_can_not_go_on_with_is_named() -> None:
+    with pytest.raises(ValueError, match=r"was made with hidden = \[4\], now \[5\]: that takes a new"):
+        continued(Settings(learner={"hidden": [5]}), head_of(), None)
