@@ -66,6 +66,13 @@ def _list(text: str | None, kind: Any = str) -> list[Any] | None:
     return None if text is None else [kind(item.strip()) for item in text.split(",")]
 
 
+def _widths(text: str | None) -> list[int] | None:
+    widths = _list(text)
+    if widths is not None and not all(width.isdecimal() for width in widths):
+        raise ValueError(f"--hidden must be whole numbers with commas between, such as 64,32; got {text!r}")
+    return None if widths is None else [int(width) for width in widths]
+
+
 def _label(text: str) -> Any:
     return int(text) if text.lstrip("-").isdigit() else text
 
@@ -115,7 +122,7 @@ def train(
             "regression": regression,
         },
         learner={
-            "hidden": _list(hidden, int),
+            "hidden": _widths(hidden),
             "optimizer": optimizer,
             "learning_rate": learning_rate,
             "mini_batch": None if mini_batch is None else _label(mini_batch),

@@ -39,10 +39,12 @@ def run(
 ) -> dict[str, Any] | None:
     """Run a stream's demo in a folder (a temporary one without); return its summary, None when interrupted.
 
-    Raises ValueError for a stream that has no demo, and for a rate that it doesn't have.
+    Raises ValueError for a stream that has no demo, for a rate that it doesn't have, and for a folder that
+    can't be one.
     """
     scene = scene_of(stream)
     rate = scene.paced(rate)
+    _check_folder(directory)
     java.find()
     home = (directory or Path(tempfile.mkdtemp(prefix="streaming-nn-demo-"))).absolute()
     try:
@@ -56,6 +58,14 @@ def run(
         shutil.rmtree(home, ignore_errors=True)
     _show(summary)
     return summary
+
+
+def _check_folder(directory: Path | None) -> None:
+    """Raise ValueError where the folder, or one that it is in, is a file."""
+    path = Path() if directory is None else directory.absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise ValueError(f"--dir must be a folder; got {str(directory)!r}, and {there} is none")
 
 
 @contextmanager

@@ -1,13 +1,23 @@
 """One place for what a user sets: `streaming-nn.toml`, then `STREAMING_NN_…` variables, then flags."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,6 +35,20 @@ TAKEN_ALONG = [  # headers of a record that its answer has too: what traces go b
     *("x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"),
     "content-type",
 ]
+
+
+# What Spark's triggers take of its interval strings: whole numbers and units, seconds in parts too
+_UNIT = r"(\d{1,8}\s+(millisecond|second|minute|hour|day)s?|\d{1,8}\.\d{1,9}\s+seconds?)"
+INTERVAL = re.compile(rf"\s*(interval\s+)?{_UNIT}(\s+{_UNIT})*\s*", re.ASCII | re.IGNORECASE)
+
+
+def _interval(value: Any) -> Any:
+    if not isinstance(value, str) or not INTERVAL.fullmatch(value):
+        raise PydanticCustomError("interval", "must be a time such as '1 second' or '500 milliseconds'")
+    return value
+
+
+Interval = Annotated[str, BeforeValidator(_interval)]
 
 
 class Section(BaseModel):
@@ -56,6 +80,8 @@ class Records(Section):
         labels = isinstance(value, list) and all(isinstance(label, (str, int, bool)) for label in value)
         if value is not None and value != "grow" and not labels:
             raise PydanticCustomError("classes", "must be strings, whole numbers or booleans, or 'grow'")
+        if labels and len(value) < 2:
+            raise PydanticCustomError("classes", "must be two or more, or 'grow'")
         return value
 
     @field_validator("categories", mode="before")
@@ -64,6 +90,19 @@ class Records(Section):
         for how in value.values() if isinstance(value, dict) else [value]:
             if not isinstance(how, dict) or len(how) != 1 or not how.keys() <= {"hash", "one_hot"}:
                 raise PydanticCustomError("categories", "each field's must be {hash = n} or {one_hot = n}")
+        return value
+
+    @field_validator("categories")
+    @classmethod
+    def _of_features(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        features = info.data.get("features")
+        if features is None or features == cls.model_fields["features"].default:  # a model's own may hold
+            return value
+        names = [features] if isinstance(features, str) else features
+        for name in value:
+            if name not in names:
+                said = f"must be among the features, {', '.join(map(repr, names))}, and {name!r} is not"
+                raise PydanticCustomError("categories", "{said}", {"said": said})
         return value
 
     @model_validator(mode="after")
@@ -81,7 +120,7 @@ class Train(Section):
     topics: list[str] = ["labeled"]
     dead_letters: str = "dead-letters"
     starting: str = Field(default="earliest", pattern="^(earliest|latest)$")  # without a version
-    trigger: str = "1 second"
+    trigger: Interval = "1 second"
     once: bool = False  # learn what is there, then end
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     max_rejected: float = Field(default=0.5, ge=0, le=1)  # a larger share of rejected records stops the run
@@ -104,7 +143,7 @@ class Score(Section):
     topic: str = "unlabeled"
     predictions: str = "predictions"
     checkpoint: str = ""  # "": <model>/scorers/<topic>; holds the scorer's place, so it must last
-    trigger: str = "0 seconds"
+    trigger: Interval = "0 seconds"
     once: bool = False
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     headers: list[str] = TAKEN_ALONG  # content-type only where the records are JSON, as the answers are
@@ -133,6 +172,14 @@ class Settings(BaseSettings):
     score: Score = Score()
     metrics: MetricsOut = MetricsOut()
     spark: dict[str, str] = {}  # Spark's own options, as they are
+
+    @field_validator("learner")
+    @classmethod
+    def _mini_batch(cls, value: dict[str, Any]) -> dict[str, Any]:
+        size = value.get("mini_batch", "auto")
+        if size != "auto" and (type(size) is not int or size < 1):
+            raise PydanticCustomError("mini_batch", "mini_batch must be 'auto' or a whole number, 1 or more")
+        return value
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 (pydantic's own contract)
@@ -180,9 +227,13 @@ def _file(file: str | Path | None) -> dict[str, Any]:
     if file is None and not path.exists():
         return {}
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"settings file {path}: there is no such file") from None
+    except OSError as error:
+        raise ValueError(f"settings file {path}: it can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"settings file {path}: it must be UTF-8, and is not") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"settings file {path}: {error}") from None
     return _clients(values)

@@ -95,6 +95,19 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         ],
         (["broker", "start", "--port", "99999"], 2, "--port must be 0 to 65535; got 99999"),
         (["broker", "start", "--port", "-1"], 2, "--port must be 0 to 65535; got -1"),
+        *[
+            (["demo", "--dir", f"{__file__}{rest}"], 2, f"--dir must be a folder; got '{__file__}{rest}'")
+            for rest in ("", "/below")
+        ],
+        *[
+            (
+                ["train", "--bootstrap", "x:1", "--hidden", text],
+                2,
+                "--hidden must be whole numbers with commas",
+            )
+            for text in ("64,x", "64,", "-1", "")
+        ],
+        (["train", "-c", "."], 2, "settings file .: it can't be read: Is a directory"),
         (["broker", "stop"], 1, "no broker is running in broker"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -94,12 +94,26 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
         ("[records]\nlabel = 7", r"records.label: .*; got 7"),
         ("[records]\nclasses = 'grwo'", r"records.classes: must be .* or 'grow'; got 'grwo'"),
         ("[records]\nclasses = [1.5]", r"records.classes: must be .* or 'grow'; got \[1.5\]"),
+        ("[records]\nclasses = ['a']", r"records.classes: must be two or more, or 'grow'; got \['a'\]"),
+        (
+            "[records]\nfeatures = ['a', 'b']\ncategories = {c = {hash = 3}}",
+            r"records.categories: must be among the features, 'a', 'b', and 'c' is not; got .*'c'",
+        ),
+        *[
+            (f"[learner]\nmini_batch = {value}", r"setting learner: mini_batch must be 'auto' or .*; got .*")
+            for value in ("'foo'", "0", "2.0", "true")
+        ],
         ("[records]\nmissing = 3", r"records.missing: .*; got 3"),
         ("[records]\ncategories = 3", r"records.categories: .*hash = n.*; got 3"),
         ("[records.categories]\na = {hsh = 3}", r"records.categories: .*hash = n.*; got .*hsh"),
         ("[records.categories]\na = {hash = 'x'}", r"records.categories.a.hash: .*; got 'x'"),
         ("[records]\nregression = true\nclasses = 'grow'", r"classes can't grow in a regression"),
         ("[records]\nregression = true\nclasses = [0, 1]", r"classes and regression can't both be"),
+        *[
+            (f"[{job}]\ntrigger = {value}", f"^setting {job}.trigger: must be a time .*; got {value}$")
+            for job in ("train", "score")
+            for value in ("'abc'", "''", "'1'", "'second'", "'1second'", "'-1 second'", "'1 month'", "5")
+        ],
         ("[score]\nmax_age = -1", r"score.max_age: .*; got -1"),
         ("train = 3", r"train: .*; got 3"),
         ("model = [", r"settings file other.toml: "),
@@ -114,6 +128,15 @@ def test_a_wrong_value_is_told_in_one_line(text: str, said: str) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"settings file nowhere.toml: there is no such file"):
         load("nowhere.toml")
+
+
+def test_a_file_that_is_no_text() -> None:
+    Path("there").mkdir()
+    with pytest.raises(ValueError, match=r"^settings file there: it can't be read: Is a directory$"):
+        load("there")
+    Path("latin.toml").write_bytes('model = "modèle"'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^settings file latin.toml: it must be UTF-8, and is not$"):
+        load("latin.toml")
 
 
 @pytest.mark.parametrize("key", ['"sasl.jaas.config"', "sasl.jaas.config"])
@@ -151,6 +174,17 @@ def test_one_topic_is_a_list_of_one() -> None:
     assert read('[train]\ntopics = "a"').train.topics == ["a"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0 seconds", "1 second", "500 milliseconds", "2 Minutes", "1 hour", "3 days"),
+        *("1.5 seconds", "1 minute 30 seconds", "interval 1 second"),
+    ],
+)
+def test_a_trigger_is_a_time_as_spark_reads_it(text: str) -> None:
+    assert read(f"[train]\ntrigger = '{text}'\n[score]\ntrigger = '{text}'").train.trigger == text
+
+
 def test_classes_keep_their_kinds() -> None:
     classes = read('[records]\nclasses = [true, "1", 1]').records.classes
     assert [(type(label), label) for label in classes or ()] == [(bool, True), (str, "1"), (int, 1)]
@@ -161,6 +195,15 @@ def test_categories_name_fields_and_how() -> None:
     records = read(text).records
     assert records.categories == {"city": {"hash": 32}, "a.kind": {"one_hot": 16}}
     assert (records.classes, records.missing) == ("grow", False)
+
+
+def test_categories_of_a_model_that_is_there_need_no_features() -> None:
+    assert read("[records.categories]\ncity = {hash = 32}").records.categories == {"city": {"hash": 32}}
+
+
+@pytest.mark.parametrize("size", ["auto", 1, 64])
+def test_a_mini_batch_is_a_number_or_chosen(size: Any) -> None:
+    assert read(flags={"learner": {"mini_batch": size}}).learner == {"mini_batch": size}
 
 
 def test_settings_are_frozen() -> None:

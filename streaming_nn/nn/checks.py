@@ -29,6 +29,16 @@ def whole(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
 
 
+def widths(name: str, value: Any) -> tuple[int, ...]:
+    """Give layers' widths as a tuple; ValueError where they are no list of whole numbers of at least 1."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list of whole numbers >= 1; got {value!r}")
+    found = tuple(value)
+    for units in found:
+        whole(f"each of {name}", units)
+    return found
+
+
 def between(
     name: str, value: Any, low: float, high: float, *, low_in: bool = False, high_in: bool = False
 ) -> None:

@@ -100,7 +100,7 @@ class MLP:
     on_drift: str = "report"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", checks.widths("hidden", self.hidden))
         if self.classes is not None:
             object.__setattr__(self, "classes", checks.labels("classes", self.classes))
         if self.quantiles is not None:
@@ -108,8 +108,6 @@ class MLP:
         if self.class_weight is not None:
             object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.classes))
         checks.whole("inputs", self.inputs)
-        for units in self.hidden:
-            checks.whole("hidden", units)
         checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.whole("mini_batch", self.mini_batch)

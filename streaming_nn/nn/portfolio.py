@@ -82,15 +82,13 @@ class Portfolio:
     fading: float = 0.999
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", checks.widths("hidden", self.hidden))
         object.__setattr__(self, "follow", tuple(self.follow))
         object.__setattr__(self, "replay", _pairs(self.replay))
         if self.classes is not None:
             object.__setattr__(self, "classes", checks.labels("classes", self.classes))
         for name in ("inputs", "replayed", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
             checks.whole(name, getattr(self, name))
-        for units in self.hidden:
-            checks.whole("hidden", units)
         checks.whole("seed", self.seed, 0)
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)

@@ -18,6 +18,9 @@ from streaming_nn.nn import checks
         (lambda: checks.whole("inputs", 0), "must be a whole number >= 1; got 0"),
         (lambda: checks.whole("inputs", 2.0), "must be a whole number >= 1; got 2.0"),
         (lambda: checks.whole("inputs", True), "must be a whole number >= 1; got True"),
+        (lambda: checks.widths("hidden", "[16"), "hidden must be a list of whole numbers >= 1; got '[16'"),
+        (lambda: checks.widths("hidden", 16), "hidden must be a list of whole numbers >= 1; got 16"),
+        (lambda: checks.widths("hidden", [16, 0]), "each of hidden must be a whole number >= 1; got 0"),
         (lambda: checks.between("fading", 1, 0, 1), "must be a number in (0, 1); got 1"),
         (lambda: checks.between("of", 2, 0, 1, low_in=True, high_in=True), "a number in [0, 1]; got 2"),
         (lambda: checks.between("rate", "0.1", 0, np.inf), "must be a number in (0, inf); got '0.1'"),
@@ -38,6 +41,8 @@ def test_right_values_pass() -> None:
     checks.known("options", ["seed"], ["seed", "clip"])
     checks.known("options", [], [])
     checks.whole("seed", 0, 0)
+    assert checks.widths("hidden", [64, 32]) == (64, 32)
+    assert checks.widths("hidden", ()) == ()
     checks.between("fading", 1, 0, 1, high_in=True)
     checks.between("fading", 0, 0, 1, low_in=True)
 

@@ -54,6 +54,11 @@ def test_the_portfolio_is_the_default_and_an_optimizer_means_one_network() -> No
             {"inputs": 3, "optimizer": "sgd", "lerning_rate": 1},
             "known ones, such as 'learning_rate'; got 'lerning_rate'$",
         ),
+        ({"inputs": 3, "hidden": "[16"}, r"^hidden must be a list of whole numbers >= 1; got '\[16'$"),
+        (
+            {"learner": "mlp", "inputs": 3, "hidden": 16},
+            "^hidden must be a list of whole numbers >= 1; got 16$",
+        ),
         ({"inputs": 3, "dropout": 0.5}, "^option 'dropout' must come with learner 'mlp'; got 'portfolio'$"),
         (
             {"learner": "mlp", "inputs": 3, "eta": 1},
