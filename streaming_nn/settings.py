@@ -38,7 +38,7 @@ TAKEN_ALONG = [  # headers of a record that its answer has too: what traces go b
 
 
 # What Spark's triggers take of its interval strings: whole numbers and units, seconds in parts too
-_UNIT = r"(\d{1,8}\s+(millisecond|second|minute|hour|day)s?|\d{1,8}\.\d{1,9}\s+seconds?)"
+_UNIT = r"(\d{1,8}\s+(millisecond|second|minute|hour|day|week)s?|\d{1,8}\.\d{1,9}\s+seconds?)"
 INTERVAL = re.compile(rf"\s*(interval\s+)?{_UNIT}(\s+{_UNIT})*\s*", re.ASCII | re.IGNORECASE)
 
 

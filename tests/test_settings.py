@@ -177,7 +177,7 @@ def test_one_topic_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("0 seconds", "1 second", "500 milliseconds", "2 Minutes", "1 hour", "3 days"),
+        *("0 seconds", "1 second", "500 milliseconds", "2 Minutes", "1 hour", "3 days", "1 week"),
         *("1.5 seconds", "1 minute 30 seconds", "interval 1 second"),
     ],
 )

@@ -35,7 +35,7 @@ def widths(name: str, value: Any) -> tuple[int, ...]:
         raise ValueError(f"{name} must be a list of whole numbers >= 1; got {value!r}")
     found = tuple(value)
     for units in found:
-        whole(f"each of {name}", units)
+        whole(name, units)
     return found
 
 

@@ -20,7 +20,7 @@ from streaming_nn.nn import checks
         (lambda: checks.whole("inputs", True), "must be a whole number >= 1; got True"),
         (lambda: checks.widths("hidden", "[16"), "hidden must be a list of whole numbers >= 1; got '[16'"),
         (lambda: checks.widths("hidden", 16), "hidden must be a list of whole numbers >= 1; got 16"),
-        (lambda: checks.widths("hidden", [16, 0]), "each of hidden must be a whole number >= 1; got 0"),
+        (lambda: checks.widths("hidden", [16, 0]), "hidden must be a whole number >= 1; got 0"),
         (lambda: checks.between("fading", 1, 0, 1), "must be a number in (0, 1); got 1"),
         (lambda: checks.between("of", 2, 0, 1, low_in=True, high_in=True), "a number in [0, 1]; got 2"),
         (lambda: checks.between("rate", "0.1", 0, np.inf), "must be a number in (0, inf); got '0.1'"),
