@@ -182,6 +182,8 @@ def close(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> Sta
     taken as it is. Errors: ValueError where several parts can't be merged.
     """
     parts = [part for part in parts if part.rows.received] or list(parts[:1])
+    if not parts:
+        return state
     model, counted = parts[0].model, parts[0].metrics
     if len(parts) > 1:
         model = merging(learner).merge(

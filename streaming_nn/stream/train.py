@@ -216,6 +216,8 @@ class Trainer(Job):
         self.schema = begin.same_schema(self.settings, head)
         self.state = unflatten(initial(self.learner), head.tensors)
         self.head, self.sha = head, self.log.sha256(head.number)
+        if self.pace:
+            self.pace.size = self.learner.mini_batch
 
     def _thin(self) -> None:
         """Turn versions that retention does not keep into stubs; a damaged one is left as it is."""
@@ -251,7 +253,7 @@ class Trainer(Job):
             dict(sum((Counter(json.loads(task.rejected)) for task in tasks), Counter[str]())),
             [] if overflow else [letter for task in tasks for letter in letters_from(bytes(task.letters))],
             overflow,
-            max(task.seconds for task in tasks),
+            max((task.seconds for task in tasks), default=0.0),  # an empty batch may have no task
         )
 
     def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:

@@ -178,3 +178,10 @@ def test_fitting_copies_nothing_that_fits() -> None:
     assert all(np.shares_memory(ours, given) for ours, given in zip(batch, (X, Y, WEIGHT), strict=True))
     other = loop.fitting(CLASSIFIER, Batch(np.asfortranarray(X, np.float64), Y.astype(np.int64)))
     assert (other.x.dtype, other.y.dtype, other.x.flags.c_contiguous) == (np.float32, np.int32, True)
+
+
+def test_a_micro_batch_without_a_task_changes_nothing() -> None:
+    state, _ = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])
+    assert loop.close(CLASSIFIER, state, []) is state
+    empty = loop.learn_part(CLASSIFIER, state, [])
+    assert bits(loop.close(CLASSIFIER, state, [empty, empty])) == bits(state)

@@ -13,7 +13,7 @@ from streaming_nn.log.log import Log
 from streaming_nn.log.version import state_digest
 from streaming_nn.nn.learner import Batch, close, initial, learn_part
 from streaming_nn.nn.learners import learner_from
-from streaming_nn.nn.tensors import flatten, unflatten
+from streaming_nn.nn.tensors import flatten
 from streaming_nn.stream.replay import verify
 from streaming_nn.stream.train import Trainer
 
@@ -37,17 +37,17 @@ def test_tasks_are_averaged_and_learned_again(spark: SparkSession, broker: Any, 
     assert result.identical, result
 
     x, y = rows(2400)  # record i went to partition i % 3
-    learner = learner_from(head.record.learner)
-    state = initial(learner)
+    state = initial(learner_from(head.record.learner))
     for number in range(1, head.number + 1):
         record, parts = log.record(number), []
+        learner = learner_from(record.learner)  # each version with the mini-batch that was chosen for it
         for partition, (begin, end) in sorted(record.ranges[topic].items()):
             mine = np.arange(partition, 2400, 3)[begin:end]
             mine = mine[mine != 10]
             parts.append(learn_part(learner, state, [Batch(x[mine], y[mine])]))
         state = close(learner, state, parts)
         assert state_digest(flatten(state)) == record.digest, number
-    assert unflatten(initial(learner), head.tensors).model.weight.tolist() == state.model.weight.tolist()
+    assert head.tensors["model.weight"].tolist() == state.model.weight.tolist()
 
 
 def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
@@ -59,6 +59,20 @@ def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: An
         log = Log(settings.model)
         digests.append([log.record(n).digest for n in log.numbers()])
     assert digests[0] == digests[1]
+
+
+def test_a_topic_without_records_is_waited_for(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("empty", 2)
+    train = {"update": "averaged", "once": False, "trigger": "0 seconds"}
+    trainer = Trainer(spark, settings_of(broker.options, tmp_path / "model", topic, train=train))
+    trainer.start()
+    try:
+        trainer.drain()
+        fill(broker.options, topic, labeled(100))
+        trainer.drain()
+    finally:
+        trainer.stop()
+    assert rows_of(trainer.log.directory)["trained"] == 100
 
 
 def test_what_cannot_be_merged_is_refused_before_anything(
