@@ -199,6 +199,8 @@ def _sent(kafka: dict[str, str], topic: str, stream: Stream, format: str) -> int
     sent = send(messages(stream, Plan(topic, format=format)), client)
     if sent.failed:
         raise ConnectionError(f"{sent.failed:,} records could not be sent to {topic!r}: {sent.error}")
+    if sent.error:  # the file can't be read further: its first rows alone are not what was asked for
+        raise ValueError(sent.error)
     return sum(sent.acknowledged.values())
 
 

@@ -532,6 +532,7 @@ def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
     assert arrays.load(path).state_.metrics.rows == fitted._state.metrics.rows
 
 
+@pytest.mark.slow
 def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "mllib.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -137,20 +137,31 @@ def test_without_a_kafka_one_is_started_and_stopped_again(
 def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
     broker: Any, tmp_path: Path, format: str
 ) -> None:
-    """Some rows have no label or a feature that is no number: batches are cut with them counted in."""
+    """Some rows have a feature that is no number: batches are cut with them counted in."""
     x, target = rows()
     y = (target > 0).astype(np.int64)
-    lacks = np.arange(ROWS) % 9 == 4
     x[::50, 1] = np.nan
-    stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": pa.array(y, mask=lacks)})
+    stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": y})
     pa.parquet.write_table(stream, tmp_path / "stream.parquet")
     file = File(tmp_path / "stream.parquet", features=("b", "a"))
     settings = settings_of(broker.options, records={"format": format})
     (outcome,) = of_file(settings, file, None, [], 90, lambda line: None)
-    keep = ~lacks & np.isfinite(x[:, 1])
+    keep = np.isfinite(x[:, 1])
     learner = learner_from({**MLP, "inputs": 2, "classes": [0, 1]})
     assert outcome.metrics == in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
     assert (outcome.rows["received"], outcome.rows["rejected"]) == (ROWS, int((~keep).sum()))
+
+
+@pytest.mark.usefixtures("_one_session")
+def test_a_file_that_can_not_be_sent_whole_is_not_learned(broker: Any, tmp_path: Path) -> None:
+    x, target = rows()
+    y = (target > 0).astype(np.int64)
+    stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
+    pa.parquet.write_table(stream, tmp_path / "stream.parquet")
+    with pytest.raises(ValueError, match=r"stream.parquet's row 8 must have a label in 'y'; got none"):
+        of_file(
+            settings_of(broker.options), File(tmp_path / "stream.parquet"), None, [], 90, lambda line: None
+        )
 
 
 def never(*words: Any) -> Any:

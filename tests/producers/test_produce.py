@@ -178,6 +178,7 @@ def test_words_that_are_no_command_are_one_line(words, said, monkeypatch, capsys
     assert (err.count("\n"), out) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_further_on_is_told_after_what_came_before(broker, topics, tmp_path):
     rows = "".join(f"{i},{i % 2}\n" for i in range(300_000))  # more than the block that tells the types
     (tmp_path / "t.csv").write_text(f"a,label\n{rows}what?,1\n")

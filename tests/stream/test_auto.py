@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filling import fill, labeled, learn, records_of, settings_of
 from pyspark.sql import SparkSession
 
@@ -13,6 +14,7 @@ from streaming_nn.stream.replay import verify
 from streaming_nn.stream.train import Trainer
 
 
+@pytest.mark.slow
 def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("slow")
     settings = settings_of(
