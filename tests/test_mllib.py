@@ -36,6 +36,8 @@ from streaming_nn.nn.learner import Batch, close, initial, learn_part
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 
+pytestmark = pytest.mark.slow  # together they take minutes, on one Spark session
+
 X, Y = load_iris(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(len(Y))
 X, Y = X[ORDER], Y[ORDER]
@@ -532,7 +534,6 @@ def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
     assert arrays.load(path).state_.metrics.rows == fitted._state.metrics.rows
 
 
-@pytest.mark.slow
 def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "mllib.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -32,6 +32,8 @@ from streaming_nn.stream.replay import verify
 from streaming_nn.stream.tries import Outcome, Try, tries_from
 from streaming_nn.stream.whatif import begun, learn_again, places, stretch_of
 
+pytestmark = pytest.mark.slow  # together they take minutes, on one Spark session
+
 RATES = ["learning_rate=0.01", "optimizer=sgd,learning_rate=0.1,mini_batch=5", "hidden=[4]"]
 MLP = {"learner": "mlp", "hidden": [8]}
 BEGAN = 1_700_000_000_000  # milliseconds
@@ -194,7 +196,6 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_after_its_last_version(
     spark: SparkSession, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +286,6 @@ def test_another_learner_is_tried(spark: SparkSession, model: Any, tmp_path: Pat
     assert same(Log(outcome.directory).read(3).tensors, in_numpy(model, [1, 2, 3], each[0]))
 
 
-@pytest.mark.slow
 def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("back", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 200})
@@ -429,7 +429,6 @@ def test_a_topic_that_has_grown_is_learned_up_to_where_it_ended(
         begun(of_topic(spark, bigger, topic), [], tmp_path / "x")
 
 
-@pytest.mark.slow
 def test_what_was_averaged_is_averaged_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     """And the mini-batch that was chosen for each version is its own again, with the default learner."""
     topic = broker.topic("averaged", 3)
