@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn import model as models
-from streaming_nn.model import Model, begun, plain, saved, shapes
+from streaming_nn.log.rollback import shapes
+from streaming_nn.model import Model, begun, plain, saved
 from streaming_nn.nn import metrics, network
 from streaming_nn.nn.learner import Batch, State, initial, point
 from streaming_nn.nn.learners import LEARNERS, difference, learner_from
@@ -175,7 +176,7 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             return
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **asked})
-        if shapes(initial(learner)) != shapes(self.state_):
+        if shapes(flatten(initial(learner))) != shapes(flatten(self.state_)):
             changes = difference(self.learner_.options(), learner.options())
             raise ValueError(f"partial_fit can't go on with {changes}: fit begins a new model")
         self._model, self._asked = self._model._replace(learner=learner), asked

@@ -123,11 +123,6 @@ def loaded(model_dir: str | Path) -> tuple[Model, Schema]:
     return Model(learner, state, state, Rows(), place), schema
 
 
-def shapes(state: State[Any]) -> dict[str, Any]:
-    """Give each tensor's shape and dtype: where these are the same, a model can go on from a state."""
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in flatten(state).items()}
-
-
 def plain(name: str, value: Any) -> Any:
     """Give an option in Python's own types, as a version holds it; one number is one hidden layer."""
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value

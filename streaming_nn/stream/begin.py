@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import topics
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log
+from streaming_nn.log.rollback import shapes
 from streaming_nn.log.version import AVERAGED, Record, Version
 from streaming_nn.nn.learner import Learner, initial, merging
 from streaming_nn.nn.learners import changed, difference, learner_from
@@ -95,9 +95,7 @@ def continued(settings: Settings, head: Version, learner: Learner[Any] | None) -
     learner = learner or made(settings, head.record.learner)
     if settings.train.update == AVERAGED:
         merging(learner)
-    wanted = {name: (t.shape, t.dtype) for name, t in flatten(initial(learner)).items()}
-    found = {name: (np.shape(t), np.asarray(t).dtype) for name, t in head.tensors.items()}
-    if wanted != found:
+    if shapes(flatten(initial(learner))) != shapes(head.tensors):
         changes = difference(head.record.learner, learner.options()) or "other options"
         raise ValueError(f"model {settings.model} was made with {changes}: that takes a new model directory")
     return learner
