@@ -30,6 +30,7 @@ app.add_typer(versions_app, name="versions")
 # A supervisor must not start a run again that ended for one of these; docs/guarantees.md has them too
 CODES = {"Conflict": 3, "DataLoss": 4, "Breaker": 5, "Damaged": 6}
 
+OTHER: Any = {"rich_help_panel": "Another source than Kafka"}
 LONG_ENOUGH = (5, 86_400)  # seconds of a demo: a few versions, a day
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings; ./streaming-nn.toml without.")]
@@ -54,12 +55,30 @@ def _loaded(config: Path | None, sets: list[str] | None, bootstrap: str | None, 
 
 
 def _settings(config: Path | None, sets: list[str] | None, bootstrap: str | None, **flags: Any) -> Settings:
-    settings = _loaded(config, sets, bootstrap, **flags)
+    return _with_kafka(_loaded(config, sets, bootstrap, **flags))
+
+
+def _with_kafka(settings: Settings) -> Settings:
     if "bootstrap.servers" not in settings.kafka:
         raise ValueError(
             'kafka must have "bootstrap.servers"; give --bootstrap host:port or set it under [kafka]'
         )
     return settings
+
+
+def _no_offsets(flags: dict[str, Any]) -> None:
+    for name, given in flags.items():
+        if given:
+            raise ValueError(
+                f"{name} is Kafka's: what another source has is its own, --source-option KEY=VALUE"
+            )
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str] | None:
+    for text in texts or ():
+        if "=" not in text.strip("="):
+            raise ValueError(f"--source-option must be KEY=VALUE, such as path=DIR; got {text!r}")
+    return None if texts is None else {key: value for key, _, value in (t.partition("=") for t in texts)}
 
 
 def _list(text: str | None, kind: Any = str) -> list[Any] | None:
@@ -83,6 +102,18 @@ def train(
     model: Model = None,
     bootstrap: Bootstrap = None,
     topic: Annotated[list[str] | None, typer.Option(help="Labeled topic; may be repeated.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Another Spark source in place of topics: text, parquet, rate, delta …", **OTHER),
+    ] = None,
+    source_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of that source: path=DIR; may be repeated.", **OTHER),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SQL", help="A column of it: 'value % 10 AS x'; may be repeated.", **OTHER),
+    ] = None,
     features: Annotated[str | None, typer.Option(help="Array field, or fields a,b,c.d.")] = None,
     label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
     classes: Annotated[str | None, typer.Option(help="Labels a,b,c; seen in the topic without.")] = None,
@@ -110,7 +141,7 @@ def train(
     set_: Sets = None,
 ) -> None:
     """Learn topics, from where the model directory's newest version ends; Ctrl-C stops it cleanly."""
-    settings = _settings(
+    settings = _loaded(
         config,
         set_,
         bootstrap,
@@ -127,6 +158,7 @@ def train(
             "learning_rate": learning_rate,
             "mini_batch": None if mini_batch is None else _label(mini_batch),
         },
+        source={"format": source, "options": _pairs(source_option), "select": select},
         train={
             "topics": topic,
             "update": update,
@@ -137,6 +169,10 @@ def train(
         },
         spark={"spark.master": master},
     )
+    if settings.source.format:
+        _no_offsets({"--topic": topic, "--max-offsets": max_offsets, "--accept-loss": accept_loss})
+    else:
+        _with_kafka(settings)
     from streaming_nn.followers.follower import Followers
     from streaming_nn.stream.session import session
     from streaming_nn.stream.train import train as run

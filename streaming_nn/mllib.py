@@ -462,7 +462,7 @@ class StreamingLearner:
         """
         columns = self.estimator._columns()
         rows, query = frame.rows(dataset, columns), self._query(dataset)
-        if batch_id <= self._last(query):
+        if batch_id <= frame.last_batch(self.log, query):
             return
         source = {"query_id": query, "batch_id": batch_id}
         while not self._committed(rows, columns, dataset, source):
@@ -475,18 +475,10 @@ class StreamingLearner:
         return self.estimator._copyValues(kind.fromModelDir(self.log.directory))
 
     def _query(self, dataset: DataFrame) -> str:
-        found = self.query_id or dataset.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+        found = self.query_id or frame.query_id(dataset)
         if not found:
             raise ValueError("query_id must be given outside of foreachBatch, where Spark has none; got None")
-        return str(found)
-
-    def _last(self, query: str) -> int:
-        """Give the newest batch of the query that is in, -1 for none: the newest version names it, mostly."""
-        for number in range(self.log.head_number() or 0, 0, -1):
-            source = self.log.record(number).source
-            if source.get("query_id") == query:
-                return int(source["batch_id"])
-        return -1
+        return found
 
     def _committed(
         self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]

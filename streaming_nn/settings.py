@@ -114,6 +114,30 @@ class Records(Section):
         return self
 
 
+class Source(Section):
+    """Another streaming source of Spark's that `train` learns in place of topics; docs/records.md."""
+
+    format: str = ""  # its name in Spark: text, json, csv, parquet, orc, rate, delta …; "": Kafka
+    options: dict[str, str] = {}  # its own, as they are: path, maxFilesPerTrigger …
+    select: list[str] = []  # SQL of the columns, such as "value % 10 AS x"; without it all, as they are
+    checkpoint: str = ""  # "": <model>/sources/<format>; holds the source's place, so it must last
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        plain = isinstance(value, dict) and all(isinstance(v, str | int | float) for v in value.values())
+        if not plain:
+            raise PydanticCustomError("options", "must be a table of texts, numbers and booleans")
+        return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in value.items()}
+
+    @field_validator("format")
+    @classmethod
+    def _another(cls, value: str) -> str:
+        if value.lower() == "kafka":
+            raise PydanticCustomError("format", "must be another source than Kafka: leave it out for topics")
+        return value
+
+
 class Train(Section):
     """The job that learns."""
 
@@ -168,6 +192,7 @@ class Settings(BaseSettings):
     kafka: dict[str, str] = {}  # a Kafka client's options by their Java names, for every client of ours
     records: Records = Records()
     learner: dict[str, Any] = {}  # options of the learner; see nn/learners.py
+    source: Source = Source()
     train: Train = Train()
     score: Score = Score()
     metrics: MetricsOut = MetricsOut()

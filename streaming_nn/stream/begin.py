@@ -20,7 +20,7 @@ from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import Look, look
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
-from streaming_nn.stream import source
+from streaming_nn.stream import columns, source
 from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
 
 AUTO = "auto"  # of learner.mini_batch: chosen for each micro-batch; see stream/mini_batch.py
@@ -35,11 +35,18 @@ class DataLoss(RuntimeError):  # noqa: N818 (it says what happened)
 
 
 def first_version(
-    spark: SparkSession, settings: Settings, log: Log, learner: Learner[Any] | None, run: str, say: Say
+    spark: SparkSession,
+    settings: Settings,
+    log: Log,
+    learner: Learner[Any] | None,
+    run: str,
+    say: Say,
+    place: Mapping[str, Any],
 ) -> Version:
     """Make and append version 0: a model that has seen nothing, its schema, and where it will begin to learn.
 
-    Raises ValueError where width or classes are neither set nor to be seen in the topic.
+    That is `place`, as fields of the record. Raises ValueError where width or classes are neither set nor to
+    be seen in the topic.
     """
     schema = schema_of(spark, settings, say)
     given = learner is not None
@@ -47,8 +54,6 @@ def first_version(
     learner = learner or made(settings, seen | ({"missing": "impute"} if schema.missing else {}))
     if settings.train.update == AVERAGED:
         merging(learner)
-    names = settings.train.topics
-    places = topics.beginnings if settings.train.starting == "earliest" else topics.ends
     record = Record(
         0,
         kind="initial",
@@ -56,11 +61,10 @@ def first_version(
         schema=schema.options(),
         update=settings.train.update,
         auto=0 if given else auto_cap(settings, kept=True),
-        offsets=places(settings.kafka, names),
-        topic_ids=topics.ids(settings.kafka, names),
         environment=describe(),
         written_at=now(),
         written_by=writer(run),
+        **place,
     )
     version = Version(record, flatten(initial(learner)))
     log.append(version)
@@ -219,16 +223,24 @@ def _compact(file: str) -> str:
         raise ValueError(f"setting records.avro_schema: {file!r} is no JSON: {error}") from None
 
 
+def _first_values(spark: SparkSession, settings: Settings) -> list[bytes | None]:
+    if settings.source.format:
+        return columns.first_values(spark, settings.source, settings.records, LOOK_RECORDS)
+    return source.first_values(spark, settings.kafka, settings.train.topics, LOOK_RECORDS)
+
+
 def _look(spark: SparkSession, settings: Settings, options: Mapping[str, Any], say: Say) -> Look:
     """Look at the first records; wait for them where the stream goes on."""
     asked, waited = settings.records, 0
     while True:
-        values = source.first_values(spark, settings.kafka, settings.train.topics, LOOK_RECORDS)
+        values = _first_values(spark, settings)
         if len(values) >= (LOOK_RECORDS if waited < 10 and not settings.train.once else LOOK_LEAST):
             break
         if settings.train.once:
+            where = f"source {settings.source.format!r}" if settings.source.format else "topic "
+            where += "" if settings.source.format else ", ".join(settings.train.topics)
             raise ValueError(
-                f"topic {', '.join(settings.train.topics)} has {len(values)} records, and width and classes "
+                f"{where} has {len(values)} records, and width and classes "
                 f"are taken from {LOOK_LEAST} or more: set records.inputs and records.classes"
             )
         if waited == 0:

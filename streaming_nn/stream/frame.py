@@ -17,6 +17,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]  # Spark forgot its type
 from pyspark.sql.types import ArrayType, DataType, NumericType
 
+from streaming_nn.log.log import Log
 from streaming_nn.nn.learner import (
     Batch,
     Learner,
@@ -53,6 +54,21 @@ class Learned(NamedTuple):
     state: State[Any]
     rows: Rows
     curve: tuple[float, ...]  # after each pass: the metrics' loss over their window
+
+
+def query_id(dataset: DataFrame) -> str | None:
+    """Give the id of the query whose micro-batch this is; None outside of foreachBatch."""
+    found: str | None = dataset.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+    return found
+
+
+def last_batch(log: Log, query: str | None) -> int:
+    """Give the newest batch of a query that is in, -1 for none: the newest version names it, mostly."""
+    for number in range(log.head_number() or 0, 0, -1):
+        source = log.record(number).source
+        if source.get("query_id") == query:
+            return int(source["batch_id"])
+    return -1
 
 
 def classic(dataset: DataFrame) -> None:

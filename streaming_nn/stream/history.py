@@ -14,7 +14,7 @@ from streaming_nn.log.version import Record, Version, no_rows, state_digest
 from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
-from streaming_nn.settings import Settings
+from streaming_nn.settings import Settings, Source
 from streaming_nn.stream import begin, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.source import Offsets
@@ -134,7 +134,7 @@ def of_topic(
     Raises ValueError where there is no record.
     """
     train = settings.train.model_copy(update={"topics": [topic], "once": True})
-    settings = settings.model_copy(update={"train": train})
+    settings = settings.model_copy(update={"train": train, "source": Source()})
     kafka = {"isolation.level": "read_committed", **settings.kafka}
     with Topics(kafka) as connection:
         ids = connection.ids([topic])

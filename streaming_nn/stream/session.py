@@ -91,6 +91,7 @@ def _ours() -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",  # re-plans a one-stage job for nothing, and may reorder it
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.streaming.minBatchesToRetain": "2",
+        "spark.sql.streaming.schemaInference": "true",  # of files that are there; see stream/columns.py
         "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
         "spark.sql.shuffle.partitions": "2",
         # Spark's own patterns know nothing of sasl.jaas.config, which holds a password

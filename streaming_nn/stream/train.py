@@ -1,14 +1,11 @@
 """The job that learns: every micro-batch becomes one version, which is the only thing that counts."""
 
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -16,7 +13,6 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.kafka.topics import Topics
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Conflict, Log, child
 from streaming_nn.log.thin import thin
@@ -31,8 +27,8 @@ from streaming_nn.stream import begin, fault, mini_batch, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
+from streaming_nn.stream.origin import Fields, origin_of
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
-from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
@@ -59,9 +55,8 @@ class _Learned(NamedTuple):
 
 
 class Trainer(Job):
-    """Learns topics into a model directory, from its head on; `start` it, then `wait` or `stop`.
+    """Learns topics, or another source, into a model directory, from its head on; `start`, `wait` or `stop`.
 
-    The Spark checkpoint is fresh with each run and thrown away: the head's offsets are where a run begins.
     `learner` is for one that the settings can't name. Raises ValueError for settings that don't fit the
     model, DataLoss where records are gone, ConnectionError without the broker.
     """
@@ -77,13 +72,14 @@ class Trainer(Job):
         self.spark, self.settings, self.given = spark, settings, learner
         self.run = uuid4().hex[:12]
         self.log = Log(settings.model)
-        self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
-        self.topics.ids(settings.train.topics)  # they must be there before anything is written
-        self.dead_letters = DeadLetters(settings.kafka, settings.train.dead_letters)
-        head = self.log.head() or begin.first_version(spark, settings, self.log, learner, self.run, say)
+        self.origin = origin_of(spark, settings, self.log)
+        self.dead_letters = _dead_letters(settings, say)
+        head = self.log.head() or begin.first_version(
+            spark, settings, self.log, learner, self.run, say, self.origin.first()
+        )
         self.learner = begin.continued(settings, head, learner)
         self.schema = begin.same_schema(settings, head)
-        self.starting, self.events = begin.starting(settings, head.record, say)
+        self.events = self.origin.begin(head.record, say)
         self.head, self.sha = head, self.log.sha256(head.number)
         self.state = unflatten(initial(self.learner), head.tensors)
         cap = begin.auto_cap(settings, kept=bool(head.record.auto) and learner is None)
@@ -96,14 +92,9 @@ class Trainer(Job):
         self.environment = describe()
 
     def start(self) -> StreamingQuery:
-        """Start the query, from the head's offsets, on a checkpoint of its own."""
-        asked = self.settings.train
-        self.checkpoint = Path(tempfile.mkdtemp(prefix="streaming-nn-train-"))
-        frame = source.stream(
-            self.spark, self.settings.kafka, asked.topics, self.starting, asked.max_offsets_per_trigger
-        )
-        self.position: Offsets = {}
-        return self._launch(frame, self.checkpoint.as_uri(), asked.trigger, asked.once)
+        """Start the query from where the head has ended."""
+        asked, frame = self.settings.train, self.origin.stream()
+        return self._launch(frame, self.origin.checkpoint.as_uri(), asked.trigger, asked.once)
 
     def stop(self) -> None:
         """End between two micro-batches; the version at hand is the last one."""
@@ -116,10 +107,9 @@ class Trainer(Job):
         self._close()
 
     def _close(self) -> None:
-        self.topics.close()
-        self.dead_letters.close()
-        if self.query is not None:
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
+        self.origin.close()
+        if self.dead_letters:
+            self.dead_letters.close()
 
     def _cause(self, error: PySparkException) -> BaseException:
         return self.failure or self._explained(error)
@@ -130,7 +120,7 @@ class Trainer(Job):
             return error
         if any(words in str(error) for words in LOST):
             try:
-                begin.starting(self.settings, self.head.record, lambda line: None)
+                self.origin.begin(self.head.record, lambda line: None)
             except (begin.DataLoss, ConnectionError, ValueError, LookupError) as found:
                 return found
         return RuntimeError(f"the run ended: {in_one_line(error)}")
@@ -151,7 +141,7 @@ class Trainer(Job):
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         """Learn one micro-batch. The order is the guarantee:
 
-        1. Take the batch's offsets from Spark's own plan of it.
+        1. Take the batch's offsets from Spark's own plan of it; of another source, see that it is a new one.
         2. Run one job: test, then train, in the one order; get the state, the counts, the rejected records.
         3. Stop if too many are rejected: nothing has been sent or written yet.
         4. Send the rejected ones to the dead-letter topic, and wait until they are there.
@@ -160,11 +150,13 @@ class Trainer(Job):
         """
         fault.point("batch-begun")
         began = time.monotonic()
-        ranges = self._ranges(batch_id)  # 1
-        if self.pace and self.head.number == 0:
-            rows = sum(end - begin for ps in ranges.values() for begin, end in ps.values())
-            self._resize(mini_batch.first(rows, self.pace.cap))
-        while (learned := self._committed(frame, ranges)) is None:
+        planned = self.origin.planned(frame, batch_id)  # 1
+        if planned is None:
+            return
+        if self.pace and self.head.number == 0 and "ranges" in planned:
+            self._resize(mini_batch.first(_offsets(planned), self.pace.cap))
+        records = self.origin.records(frame)
+        while (learned := self._committed(records, planned)) is None:
             pass
         if self.pace and learned.rows["received"]:
             self._choose(self.pace, learned, began)
@@ -182,23 +174,23 @@ class Trainer(Job):
         if size != self.learner.mini_batch:
             self.learner = learner_from({**self.learner.options(), "mini_batch": size})
 
-    def _committed(self, frame: DataFrame, ranges: Ranges) -> _Learned | None:
+    def _committed(self, frame: DataFrame, planned: Fields) -> _Learned | None:
         """Do steps 2 to 6; None: the model was rolled back meanwhile, and the batch begins from there."""
         clock = _Clock()
         with clock.timed("learn"):
             learned = self._learn(frame)  # 2
         fault.point("learned")
-        if not self._anything(ranges):
+        if not (self.events or learned.rows["received"] or _offsets(planned)):
             return learned  # a query's first batch may be empty: there is nothing to commit
         self._judge(learned)  # 3
         with clock.timed("dead_letters"):
-            if learned.letters:
+            if self.dead_letters and learned.letters:
                 self.dead_letters.send(learned.letters)  # 4
         fault.point("dead-letters-sent")
-        self._same_topics()  # 5
+        committed = self.origin.committed(self.head.record, planned, self.events)  # 5
         fault.point("before-append")
         try:
-            self._append(ranges, learned, clock.seconds)  # 6
+            self._append(committed, learned, clock.seconds)  # 6
         except Conflict as conflict:
             if conflict.record is None or conflict.record.kind != "rolled-back":
                 raise
@@ -226,19 +218,11 @@ class Trainer(Job):
             with suppress(Damaged):
                 thin(self.log, keep, since=max(self.head.number - keep - 10, 1))
 
-    def _anything(self, ranges: Ranges) -> bool:
-        return bool(self.events) or any(a < b for ps in ranges.values() for a, b in ps.values())
-
-    def _ranges(self, batch_id: int) -> Ranges:
-        before = self.position or source.begun(self.checkpoint)
-        ranges = source.planned(self.checkpoint, batch_id, before)
-        self.position = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
-        return ranges
-
     def _learn(self, frame: DataFrame) -> _Learned:
         averaged = self.settings.train.update == AVERAGED
         with shared(self.spark, self.head.tensors) as state:
-            work = Learn(self.learner, self.schema, state, self.settings.train.max_rejected_bytes)
+            limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
+            work = Learn(self.learner, self.schema, state, limit)
             ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
             tasks: list[Row] = ordered.mapInArrow(work, LEARNED).collect()
         tasks.sort(key=lambda task: (task.topic, task.partition))
@@ -293,17 +277,8 @@ class Trainer(Job):
                 f"are there values near float32's limits, or is the learning rate too high? {safe}"
             )
 
-    def _same_topics(self) -> None:
-        # Spark raises nothing when a topic was deleted, made again and filled past our offsets
-        self.ids = self.topics.ids(self.settings.train.topics)
-        another = begin.changed_topics(self.ids, self.head.record)
-        accepted = {event.get("topic_made_again") for event in self.events}
-        if another := [topic for topic in another if topic not in accepted]:
-            raise begin.loss_of(self.settings, self.head.record, another)
-
-    def _append(self, ranges: Ranges, learned: _Learned, seconds: dict[str, float]) -> None:
+    def _append(self, committed: Fields, learned: _Learned, seconds: dict[str, float]) -> None:
         state = close(self.learner, self.state, learned.parts)
-        offsets = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
         record = child(
             self.head.record,
             self.sha,
@@ -311,9 +286,7 @@ class Trainer(Job):
             schema=self.schema.options(),
             update=self.settings.train.update,
             auto=self.pace.cap if self.pace else 0,
-            offsets={**self.head.record.offsets, **offsets},
-            topic_ids={**self.head.record.topic_ids, **self.ids},
-            ranges=ranges,
+            **committed,
             rows=learned.rows,
             rejected=learned.rejected,
             metrics=report(self.learner, state),
@@ -326,6 +299,19 @@ class Trainer(Job):
         version = Version(record, flatten(state))
         self.sha = self.log.append(version)
         self.head, self.state, self.events = version, state, []
+
+
+def _offsets(planned: Fields) -> int:
+    """Count the offsets of a micro-batch; 0 where its source has none."""
+    return sum(until - begin for ps in planned.get("ranges", {}).values() for begin, until in ps.values())
+
+
+def _dead_letters(settings: Settings, say: Say) -> DeadLetters | None:
+    """Give the topic of the rejected; of another source than Kafka they may be counted only."""
+    if settings.source.format and "bootstrap.servers" not in settings.kafka:
+        say("rejected records will be counted, and kept nowhere: no Kafka is named for train.dead_letters")
+        return None
+    return DeadLetters(settings.kafka, settings.train.dead_letters)
 
 
 class _Clock:

@@ -199,7 +199,7 @@ class Learn:
     learner: Learner[Any]
     schema: Schema
     state: Any  # Broadcast[bytes]
-    limit: int  # bytes of rejected records
+    limit: int | None  # bytes of rejected records; None: they are counted, and not given back
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Learn the task's record batches, in the order in which they come."""

@@ -1,0 +1,172 @@
+"""Where micro-batches come from, and what of it a version's record holds: topics, or another Spark source."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+
+from streaming_nn.kafka.topics import Topics
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Record
+from streaming_nn.records.schema import schema_from
+from streaming_nn.settings import Settings
+from streaming_nn.stream import begin, columns, frame, source
+from streaming_nn.stream.begin import Say
+from streaming_nn.stream.source import Offsets, Ranges
+
+Fields = dict[str, Any]  # of a record
+
+
+class Origin(Protocol):
+    """What the trainer asks of where its micro-batches come from."""
+
+    checkpoint: Path
+
+    def first(self) -> Fields:
+        """Say where version 0 begins."""
+
+    def begin(self, head: Record, say: Say) -> list[dict[str, Any]]:
+        """Get ready to go on from the head; return the losses that were accepted. Raises what is lost."""
+
+    def stream(self) -> DataFrame:
+        """Read on."""
+
+    def planned(self, dataset: DataFrame, batch_id: int) -> Fields | None:
+        """Say what a micro-batch holds; None: the log has it already."""
+
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Give a micro-batch's rows with `source.COLUMNS`."""
+
+    def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
+        """Say what the version after the head holds of it; raises where the records are others by now."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
+
+
+class FromTopics:
+    """Kafka: the head's offsets are the place; Spark's checkpoint is fresh with each run and thrown away."""
+
+    def __init__(self, spark: SparkSession, settings: Settings) -> None:
+        self.spark, self.settings = spark, settings
+        self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
+        self.topics.ids(settings.train.topics)  # they must be there before anything is written
+        self.position: Offsets = {}
+
+    def first(self) -> Fields:
+        """Begin at the topics' beginnings, or their ends."""
+        asked = self.settings.train
+        places = self.topics.beginnings if asked.starting == "earliest" else self.topics.ends
+        return {"offsets": places(asked.topics), "topic_ids": self.topics.ids(asked.topics)}
+
+    def begin(self, head: Record, say: Say) -> list[dict[str, Any]]:
+        """See that the topics hold what follows the head's offsets."""
+        self.starting, events = begin.starting(self.settings, head, say)
+        return events
+
+    def stream(self) -> DataFrame:
+        """Read from the head's offsets."""
+        self.checkpoint = Path(tempfile.mkdtemp(prefix="streaming-nn-train-"))
+        asked = self.settings.train
+        kafka, limit = self.settings.kafka, asked.max_offsets_per_trigger
+        return source.stream(self.spark, kafka, asked.topics, self.starting, limit)
+
+    def planned(self, dataset: DataFrame, batch_id: int) -> Fields:
+        """Take the ranges from Spark's own plan."""
+        before = self.position or source.begun(self.checkpoint)
+        ranges = source.planned(self.checkpoint, batch_id, before)
+        self.position = _ends(ranges)
+        return {"ranges": ranges}
+
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Give the frame as it is."""
+        return dataset
+
+    def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
+        """Compare the topics' ids; give ranges and offsets."""
+        # Spark raises nothing when a topic was deleted, made again and filled past our offsets
+        ids = self.topics.ids(self.settings.train.topics)
+        accepted = {event.get("topic_made_again") for event in events}
+        if another := [topic for topic in begin.changed_topics(ids, head) if topic not in accepted]:
+            raise begin.loss_of(self.settings, head, another)
+        return planned | {
+            "offsets": {**head.offsets, **_ends(planned["ranges"])},
+            "topic_ids": {**head.topic_ids, **ids},
+        }
+
+    def close(self) -> None:
+        """Close the connection, and throw the checkpoint away."""
+        self.topics.close()
+        if hasattr(self, "checkpoint"):
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+
+def _ends(ranges: Ranges) -> Offsets:
+    return {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+
+
+class FromSource:
+    """Another source: its place is in Spark's checkpoint, which lasts, in the model directory.
+
+    A version names its query and batch, and a batch that is in already is left out: what Spark does again
+    after a crash counts once.
+    """
+
+    def __init__(self, spark: SparkSession, settings: Settings, log: Log) -> None:
+        self.spark, self.settings, self.log = spark, settings, log
+        asked = settings.source
+        self.name = asked.checkpoint or f"sources/{asked.format.lower()}"
+        self.checkpoint = Path(log.directory, self.name).absolute()
+
+    def first(self) -> Fields:
+        """Begin where the source does; what is wrong with it is told before anything is written."""
+        columns.stream(self.spark, self.settings.source, self.settings.records)
+        return {}
+
+    def begin(self, head: Record, say: Say) -> list[dict[str, Any]]:
+        """Take the schema of the head; Spark's checkpoint knows what follows it."""
+        self.schema = schema_from(head.schema)
+        return []
+
+    def stream(self) -> DataFrame:
+        """Read from where the checkpoint ended."""
+        return columns.stream(self.spark, self.settings.source, self.schema)
+
+    def planned(self, dataset: DataFrame, batch_id: int) -> Fields | None:
+        """Name query and batch. ValueError: the log's rows came by a checkpoint that is gone."""
+        query = frame.query_id(dataset)
+        last = frame.last_batch(self.log, query)
+        if last < 0:
+            self._begun_anew(query)
+        if batch_id <= last:
+            return None
+        return {"source": {"query_id": query, "batch_id": batch_id, "checkpoint": self.name}}
+
+    def _begun_anew(self, query: str | None) -> None:
+        for number in range(self.log.head_number() or 0, 0, -1):
+            found = self.log.record(number).source
+            if found.get("checkpoint") == self.name and found["query_id"] != query:
+                raise ValueError(
+                    f"version {number} has learned batch {found['batch_id']} by the checkpoint "
+                    f"{self.checkpoint}, which is not that one any more: a new one would count all rows "
+                    f"again. Put it back, or begin a new model directory; another source takes another "
+                    f"source.checkpoint"
+                )
+
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Make records of the selected columns."""
+        return columns.records(dataset, self.schema)
+
+    def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
+        """Give query and batch. The rows are in no topic: a replay takes the tensors over."""
+        return planned | {"kind": "saved"}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def origin_of(spark: SparkSession, settings: Settings, log: Log) -> Origin:
+    """Give the one that the settings name."""
+    return FromSource(spark, settings, log) if settings.source.format else FromTopics(spark, settings)
