@@ -370,7 +370,10 @@ def replay(
         settings = _loaded(config, set_, bootstrap, **flags)
         show(of_file(settings, stream, into, tries or [], batch, say), as_json)
         return
-    settings = _settings(config, set_, bootstrap, **flags)
+    settings = _loaded(config, set_, bootstrap, **flags)
+    if not topic:
+        _of_topics(settings.model)
+    _with_kafka(settings)
     if into is not None:
         from streaming_nn.side_by_side import show
         from streaming_nn.trial import Past, of_past
@@ -419,6 +422,19 @@ def replay(
     for difference in result.machine:
         say(f"  this machine has {difference}")
     raise typer.Exit(1)
+
+
+def _of_topics(model: Path) -> None:
+    """Raise ValueError for a model that has learned, and nothing of it from a topic."""
+    from streaming_nn.log.log import Log
+
+    log = Log(model)
+    head = log.head_number()
+    if head and all(log.record(number).kind != "learned" for number in range(1, head + 1)):
+        raise ValueError(
+            f"model {model}: its versions were learned from no topic (kind saved), so nothing gives their "
+            f"rows again; to try options on a topic's records: --topic TOPIC --into DIR"
+        )
 
 
 @app.command()

@@ -197,6 +197,9 @@ def _bind(port: int) -> None:
 
 def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding]:
     servers = settings.kafka.get("bootstrap.servers", "")
+    if not servers and settings.source.format and "score" not in jobs:
+        yield Finding("broker", True, f"none is named, and none is needed to learn {settings.source.format}")
+        return
     if not servers:
         mend = 'give --bootstrap host:port, or "bootstrap.servers" under [kafka] in streaming-nn.toml'
         yield Finding("broker", False, "no broker is named", mend)
@@ -213,14 +216,15 @@ def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding
 def _wanted(settings: Settings, jobs: Collection[str]) -> dict[str, dict[str, str]]:
     """The topics that are needed: what has to be allowed there, and for whom, as docs/deploy.md has it."""
     train, score = settings.train, settings.score
+    topics = [] if settings.source.format else train.topics
     needs: list[tuple[str, str, str]] = []
     if "train" in jobs:
-        needs += [(topic, "READ", "train") for topic in train.topics]
+        needs += [(topic, "READ", "train") for topic in topics]
         needs += [(train.dead_letters, "WRITE", "train's dead letters")]
         needs += [(settings.metrics.topic, "WRITE", "the metrics")] if settings.metrics.topic else []
     if "score" in jobs:
         needs += [(score.topic, "READ", "score"), (score.predictions, "WRITE", "score")]
-        needs += [(topic, "DESCRIBE", "score") for topic in train.topics]
+        needs += [(topic, "DESCRIBE", "score") for topic in topics]
     wanted: dict[str, dict[str, str]] = {}
     for topic, right, whose in needs:
         wanted.setdefault(topic, {})[right] = whose

@@ -3,7 +3,7 @@
 from streaming_nn.log import files
 from streaming_nn.log.log import Log
 from streaming_nn.log.tags import tags
-from streaming_nn.log.version import Damaged, decode, stub
+from streaming_nn.log.version import Damaged, Record, decode, stub
 
 
 def thin(
@@ -12,7 +12,8 @@ def thin(
     """Take the tensors of old versions away; return which. Their records stay, and so do their numbers.
 
     Kept are the last `keep_last` (at least 1: never the head), each `every`-th number, tagged ones, and each
-    version that can't be learned again from the stream: the initial, rolled-back and repaired ones. A trainer
+    version from which others are learned again: the initial, rolled-back and repaired ones, and of those that
+    were learned from no topic (kind saved) the last one in a row. A trainer
     that calls this after every append gives `since` the head minus a little more than `keep_last`, so that it
     costs the same however long the log is.
 
@@ -38,9 +39,15 @@ def thin(
     return thinned
 
 
+def _spare(log: Log, record: Record) -> bool:
+    """Whether a replay needs no tensors of it: it learns them, or takes over those of the next one."""
+    followed = record.kind == "saved" and log.record(record.number + 1).kind == "saved"
+    return record.kind == "learned" or followed
+
+
 def _thin(log: Log, number: int) -> bool:
     record = log.record(number)
-    if record.kind != "learned" or not record.kept:
+    if not record.kept or not _spare(log, record):
         return False
     data = files.read(log.path(number))
     decode(data, number, str(log.path(number)))  # a stub says that its original was whole

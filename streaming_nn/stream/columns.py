@@ -6,7 +6,6 @@ So a file's row is decoded, rejected, counted and scored by the same rules as a 
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.errors import AnalysisException
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -28,7 +27,8 @@ from streaming_nn.stream.session import SPARK_ERRORS, in_one_line
 
 VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by which rows are learned
 TIME, PLACE = "_streaming_nn_time", "_streaming_nn_place"
-PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:VERSION"}  # that bring sources which Spark has not
+FILES = {"text", "json", "csv", "xml", "parquet", "orc", "avro"}  # sources that know a row's file
+PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # that bring sources which Spark has not
 
 
 def stream(spark: SparkSession, source: Source, shape: Records | Schema) -> DataFrame:
@@ -56,31 +56,28 @@ def first_values(
 def _loaded(reader: Any, source: Source, shape: Records | Schema) -> DataFrame:
     try:
         frame: DataFrame = reader.format(source.format).options(**source.options).load()
-        chosen = frame.select(*map(F.expr, source.select or ["*"]), *_origin(frame))
+        chosen = frame.select(*map(F.expr, source.select or ["*"]), *_origin(source.format))
     except SPARK_ERRORS as error:
         raise ValueError(_said(source, error)) from None
     _value(chosen, shape)
     return chosen
 
 
-def _said(asked: Source, error: BaseException) -> str:
-    line = in_one_line(error)
-    if "DATA_SOURCE_NOT_FOUND" not in line:
-        return f"source {asked.format!r}: {line}"
-    package = PACKAGES.get(asked.format.lower(), "GROUP:ARTIFACT:VERSION")
+def _said(source: Source, error: BaseException) -> str:
+    if "DATA_SOURCE_NOT_FOUND" not in str(error):
+        return f"source {source.format!r}: {in_one_line(error)}"
+    package = PACKAGES.get(source.format.lower(), "GROUP:ARTIFACT:VERSION")
     return (
-        f"source.format must be a source that Spark has; got {asked.format!r}: "
-        f"its package is installed by --set spark.jars.packages={package}"
+        f"source.format must be a source that Spark has; got {source.format!r}: "
+        f"install its package by --set spark.jars.packages={package}"
     )
 
 
-def _origin(frame: DataFrame) -> tuple[Column, Column]:
+def _origin(name: str) -> tuple[Column, Column]:
     """Give the time and the path of the file that a row is from, where there are files."""
-    time, place = F.col("_metadata.file_modification_time"), F.col("_metadata.file_path")
-    try:
-        frame.select(time, place)
-    except AnalysisException:
-        time, place = F.lit(None).cast("timestamp"), F.lit("")
+    time, place = F.lit(None).cast("timestamp"), F.lit("")
+    if name.lower() in FILES:
+        time, place = F.col("_metadata.file_modification_time"), F.col("_metadata.file_path")
     return time.alias(TIME), place.alias(PLACE)
 
 
