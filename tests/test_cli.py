@@ -88,6 +88,9 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["train", "-c", "no.toml"], 2, "settings file no.toml: there is no such file"),
         (["train", "-s", "train.topcs=a"], 2, "setting train.topcs is not known"),
         (["train", "-s", "train"], 2, "--set must be section.key=value"),
+        (["train", "--source", "text", "--topic", "t"], 2, "--topic is Kafka's: what another source has is"),
+        (["train", "--source", "text", "--source-option", "path"], 2, "--source-option must be KEY=VALUE"),
+        (["train", "--source", "Kafka"], 2, "setting source.format: must be another source than Kafka"),
         (["score", "--max-age", "-1"], 2, "setting score.max_age"),
         *[
             (["demo", "--seconds", s], 2, f"--seconds must be a number in [5, 86400]; got {s}")

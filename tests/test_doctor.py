@@ -5,6 +5,7 @@ import shutil
 import socket
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -226,6 +227,14 @@ def test_no_broker_named_and_options_that_contradict(tmp_path: Path) -> None:
     assert "--bootstrap" in broken(doctor._kafka, load("/dev/null"), "broker").mend
     given = settings(tmp_path, kafka={"bootstrap.servers": "x:1", "sasl.username": "me"})
     assert "security.protocol" in broken(doctor._kafka, given, "broker").said
+
+
+def test_another_source_than_topics_needs_no_broker(tmp_path: Path, healthy: Settings) -> None:
+    given = settings(tmp_path, kafka={}, source={"format": "text"})
+    assert [finding.ok for finding in doctor._kafka(given, ("train",))] == [True]
+    assert "--bootstrap" in broken(partial(doctor._kafka, jobs=("score",)), given, "broker").mend
+    named = healthy.model_copy(update={"source": given.source})
+    assert not {finding.name for finding in doctor._kafka(named)} & {"topic labeled"}
 
 
 def test_a_topic_that_is_not_there(healthy: Settings, tmp_path: Path) -> None:

@@ -34,6 +34,13 @@ def test_the_file_of_the_folder_is_read_unless_another_is_named() -> None:
     assert read('model = "there"').model == Path("there")
 
 
+def test_a_source_s_options_are_texts_as_spark_has_them() -> None:
+    asked = read('[source]\nformat = "csv"\noptions = {header = true, maxFilesPerTrigger = 2}').source
+    assert asked.options == {"header": "true", "maxFilesPerTrigger": "2"}
+    with pytest.raises(ValueError, match=r"setting source.options: must be a table of texts, numbers and"):
+        read("[source]\noptions = {path = [1]}")
+
+
 def test_variables_win_over_the_file_and_flags_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     text = '[train]\ntrigger = "1 second"\ndead_letters = "bad"\ntopics = ["a"]'
     assert read(text).train.trigger == "1 second"

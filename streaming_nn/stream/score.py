@@ -122,7 +122,7 @@ class Scorer(Job):
         return {
             "version": version.number,
             "digest": record.digest[:DIGEST_PREFIX],
-            "age_records": behind,
+            "age_records": behind if ends else None,  # of a model of no topic nobody knows
             "age_seconds": round(age, 3),
             "stale": bool(self.settings.score.max_age and age > self.settings.score.max_age),
         }

@@ -57,6 +57,13 @@ def test_what_can_not_be_learned_again_is_kept(tmp_path: Path) -> None:
     assert kept(log) == [0, 5, 8]
 
 
+def test_of_those_that_no_topic_gave_the_last_in_a_row_is_kept(tmp_path: Path) -> None:
+    log = filled(Log(tmp_path), 2)
+    for kind in ("saved", "saved", "learned", "saved", "saved", "saved"):
+        learn(log, kind=kind)
+    assert thin(log, keep_last=1) == [1, 2, 4, 5, 6], "4 is learned again from 3"
+
+
 def test_a_damaged_version_is_left_and_said_and_the_others_thinned(tmp_path: Path) -> None:
     log = filled(Log(tmp_path), 6)
     broken = bytearray(log.path(2).read_bytes())

@@ -1,8 +1,10 @@
 """Sources that are no topics: killed at every step each row counts once, and what can't be is said."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -212,15 +214,29 @@ def test_averaged_tasks_learn_a_table(spark: SparkSession, tmp_path: Path) -> No
     assert heads[0].digest == heads[1].digest
 
 
+@pytest.mark.timeout(300)
+def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    houses = [(100.0 + i, 20 + i % 9, 2020, 1990 + i % 5, i % 9 > 4) for i in range(300)]
+    table = spark.createDataFrame(houses, ["price", "size", "year", "built", "sold"])
+    table.write.parquet(str(tmp_path / "sales"))
+    table.write.json(str(tmp_path / "in"))
+    script = script.replace("streaming-nn ", f"{sys.executable} -m streaming_nn.cli ")
+    script = script.replace("--once", "--once --master local[2]")
+    subprocess.run(script, shell=True, check=True, cwd=tmp_path, timeout=240)
+    for model, inputs in (("lines", 2), ("table", 3)):
+        assert rows_of(tmp_path / model)["trained"] == 300
+        assert records_of(tmp_path / model)[-1].schema["inputs"] == inputs
+
+
 def test_rate_is_learned_as_it_comes(spark: SparkSession, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
+    (asked,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)
     settings = Settings(
         model=tmp_path / "model",
         records={"features": ["a", "b"], "classes": [False, True]},
-        source={
-            "format": "rate",
-            "options": {"rowsPerSecond": 500},
-            "select": ["timestamp", "value % 10 AS a", "value % 7 AS b", "value % 10 > value % 7 AS label"],
-        },
+        **tomllib.loads(asked),
         train={"trigger": "500 milliseconds"},
     )
     for _ in range(2):
