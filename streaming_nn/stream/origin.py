@@ -1,8 +1,8 @@
 """Where micro-batches come from, and what of it a version's record holds: topics, or another Spark source."""
 
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
@@ -51,7 +51,8 @@ class FromTopics:
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
-        self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
+        self.held = ExitStack()
+        self.topics = self.held.enter_context(Topics(settings.kafka))  # it is asked in every micro-batch
         self.topics.ids(settings.train.topics)  # they must be there before anything is written
         self.position: Offsets = {}
 
@@ -68,7 +69,8 @@ class FromTopics:
 
     def stream(self) -> DataFrame:
         """Read from the head's offsets."""
-        self.checkpoint = Path(tempfile.mkdtemp(prefix="streaming-nn-train-"))
+        folder = TemporaryDirectory(prefix="streaming-nn-train-", ignore_cleanup_errors=True)
+        self.checkpoint = Path(self.held.enter_context(folder))
         asked = self.settings.train
         kafka, limit = self.settings.kafka, asked.max_offsets_per_trigger
         return source.stream(self.spark, kafka, asked.topics, self.starting, limit)
@@ -98,9 +100,7 @@ class FromTopics:
 
     def close(self) -> None:
         """Close the connection, and throw the checkpoint away."""
-        self.topics.close()
-        if hasattr(self, "checkpoint"):
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
+        self.held.close()
 
 
 def _ends(ranges: Ranges) -> Offsets:

@@ -186,7 +186,7 @@ def test_a_topic_made_again(
         with trainer.busy if planned else asleep(spark):
             if planned:  # and waits until we are ready
                 fill(broker.options, topic, labeled(100, seed=1))
-                until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
+                until(lambda: (trainer.origin.checkpoint / "offsets" / str(head)).exists())
             topics.delete(broker.options, topic)
             topics.create(broker.options, topic, 2)
             fill(broker.options, topic, labeled(refilled, seed=2))
@@ -238,7 +238,7 @@ def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: 
         head = Log(settings.model).head_number()
         with trainer.busy:  # the next batch waits here
             fill(broker.options, topic, labeled(100, seed=2))
-            until(lambda: (trainer.checkpoint / "offsets" / str(head)).exists())
+            until(lambda: (trainer.origin.checkpoint / "offsets" / str(head)).exists())
             take(broker, topic, {0: 260})
         with pytest.raises(DataLoss, match=f"offsets 250 to 259 of '{topic}' partition 0 before") as caught:
             trainer.wait(90)
