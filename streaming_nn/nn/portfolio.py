@@ -140,6 +140,11 @@ class Portfolio:
         """The shape of a member's network, by which its parameters can be viewed as layers."""
         return self._network
 
+    @property
+    def scaler(self) -> Inputs:
+        """How rows come to the network."""
+        return self._inputs
+
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""
         options = {"learner": "portfolio", **asdict(self)}
