@@ -33,6 +33,6 @@ def trained(**options: Any) -> Model:
     return learned(begun(learner), Batch(x, y, None), lambda _: None)
 
 
-def told_apart(x: np.ndarray) -> np.ndarray:
+def with_far_ones(x: np.ndarray) -> np.ndarray:
     """Add rows far outside, so that clips matter, to some others."""
     return np.concatenate([x, x[:20] * 50, -x[:20] * 50])
