@@ -12,14 +12,14 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
-from exported import MLP, PORTFOLIO, rows, with_far_ones, trained
+from exported import MLP, PORTFOLIO, rows, trained, with_far_ones
 from typer.testing import CliRunner
 
 from streaming_nn import arrays, frames
 from streaming_nn.cli import app
 from streaming_nn.export_onnx import OPSET, to_onnx
 from streaming_nn.log.log import Log
-from streaming_nn.model import Model, answers, loaded, saved
+from streaming_nn.model import Model, answers, loaded
 from streaming_nn.nn.activations import ACTIVATIONS
 from streaming_nn.nn.inputs import MISSING, SCALES
 from streaming_nn.records.schema import Schema
@@ -115,6 +115,13 @@ def test_quantiles_that_cross_are_sorted() -> None:
     model.state.model.theta[:, :-3] = 0
     (answer,) = run(to_onnx(model, described(model)), rows(1, False))["prediction"]
     assert sorted(set(answer.tolist())) == answer.tolist()
+
+
+@pytest.mark.parametrize("bias", [-90, 90])
+def test_counts_stay_finite(bias: float) -> None:
+    model = trained(**MLP, loss="poisson")
+    model.state.model.theta[:, -1] = bias
+    check(model, rows(20, False))
 
 
 @pytest.mark.parametrize("classes", [("no", "yes"), (3, -1), (False, True), ("ä", "", "1")])
@@ -228,3 +235,18 @@ def test_a_saved_version_of_a_real_stream(name: str, tmp_path: Path) -> None:
     kind().fit(X[:2000], y[:2000]).save(tmp_path)
     model, _ = loaded(tmp_path)
     check(model, X.astype(np.float32))
+
+
+def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "export.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "export.md", "exec"), names)
+    assert names["pipeline"].score(names["X"], names["y"]) > 0.9
+    assert [*names["pipeline"].named_steps] == ["scale", "clip", "mlp"]
+    monkeypatch.chdir(tmp_path)
+    names["model"].save("model")
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.splitlines():
+        assert CliRunner().invoke(app, line.split()[1:]).exit_code == 0
+    assert (tmp_path / "model.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()
