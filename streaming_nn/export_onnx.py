@@ -86,7 +86,7 @@ def _described(graph: _Graph, value: str, name: str, kind: int, *columns: int) -
 def _classified(graph: _Graph, model: Model, probabilities: str) -> list[Any]:
     """Answer with the likeliest label too, in its own type; of equals the first, as NumPy's argmax."""
     named = labels(model)
-    constant = named.astype(object) if named.dtype.kind == "U" else named
+    constant = named.astype(object) if named.dtype.kind == "U" else named  # as onnx wants texts
     best = graph.add("ArgMax", probabilities, axis=1, keepdims=0)
     kind = helper.np_dtype_to_tensor_dtype(constant.dtype)
     return [
