@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.settings import Settings
 from streaming_nn.stream import source
+from streaming_nn.stream.job import quick_checkpoint
 from streaming_nn.stream.session import session
 from streaming_nn.stream.train import Trainer
 
@@ -68,9 +69,17 @@ def delays(query: StreamingQuery, ends: Mapping[int, float]) -> list[float]:
 
 
 def run_plain(
-    spark: SparkSession, kafka: Mapping[str, str], topic: str, limit: int, body: Body
+    spark: SparkSession,
+    kafka: Mapping[str, str],
+    topic: str,
+    limit: int,
+    body: Body,
+    as_spark_is: bool = False,
 ) -> tuple[StreamingQuery, dict[int, float]]:
-    """Run a topic to its end with a body of somebody else's; give the query and when each batch ended."""
+    """Run a topic to its end with a body of somebody else's; give the query and when each batch ended.
+
+    It is our query but for the body; `as_spark_is` leaves out what we have set for its checkpoint, too.
+    """
     ends: dict[int, float] = {}
 
     def timed(frame: DataFrame, batch_id: int) -> None:
@@ -79,12 +88,10 @@ def run_plain(
 
     frame = source.stream(spark, kafka, [topic], "earliest", limit)
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
-        query = (
-            frame.writeStream.foreachBatch(timed)
-            .option("checkpointLocation", Path(folder).as_uri())
-            .trigger(processingTime="0 seconds")
-            .start()
-        )
+        checkpoint = Path(folder).as_uri()
+        asked = frame.writeStream.foreachBatch(timed).option("checkpointLocation", checkpoint)
+        with nullcontext() if as_spark_is else quick_checkpoint(spark, checkpoint):
+            query = asked.trigger(processingTime="0 seconds").start()
         _to_the_end(query)
     return query, ends
 

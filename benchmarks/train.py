@@ -100,6 +100,9 @@ def _by_hand(spark: SparkSession, kafka: dict[str, str], limit: int, count: int,
 def _alone(spark: SparkSession, kafka: dict[str, str], delayed: Figures) -> None:
     """Measure a micro-batch of one record, from its trigger to its version."""
     delayed["collected"] += delays(*run_plain(spark, kafka, ALONE, 1, collected))
+    delayed["collected_as_spark_is"] += delays(
+        *run_plain(spark, kafka, ALONE, 1, collected, as_spark_is=True)
+    )
     for update in ("sequential", "averaged"):
         asked = _settings(kafka, ALONE, "packed", update=update, learner=NETWORK, max_offsets_per_trigger=1)
         delayed[update] += delays(*run_ours(spark, asked))

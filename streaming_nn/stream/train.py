@@ -97,6 +97,7 @@ class Trainer(Job):
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self.environment = describe()
+        self.one_machine = on_one_machine(spark)
         self.blas = ThreadpoolController()  # NumPy may be there with threads of its own
 
     def start(self) -> StreamingQuery:
@@ -262,7 +263,7 @@ class Trainer(Job):
         """
         averaged = self.settings.train.update == AVERAGED
         limit = self.settings.train.max_rejected_bytes
-        if records <= FEW and records * self.schema.inputs <= FEW_VALUES and on_one_machine(self.spark):
+        if records <= FEW and records * self.schema.inputs <= FEW_VALUES and self.one_machine:
             here = Here(safetensors.numpy.save(self.head.tensors))
             with self.blas.limit(limits=1):
                 work = Learn(self.learner, self.schema, here, limit)
