@@ -45,7 +45,7 @@ def sklearn_loop(kafka: Mapping[str, str], topic: str, count: int) -> float:
         X.append(record["features"])
         y.append(record["label"])
         if len(y) == MINI_BATCH:
-            model.partial_fit(np.array(X), np.array(y), classes)
+            model.partial_fit(np.array(X), np.array(y), classes=classes)
             X, y = [], []
     return count / (time.perf_counter() - began)
 
@@ -74,6 +74,6 @@ def tutorial(spark: SparkSession, kafka: Mapping[str, str], topic: str, limit: i
         X, y = np.array(pdf["features"].tolist()), pdf["label"].to_numpy()
         for start in range(0, len(y), MINI_BATCH):
             stop = start + MINI_BATCH
-            model.partial_fit(X[start:stop], y[start:stop], np.arange(CLASSES))
+            model.partial_fit(X[start:stop], y[start:stop], classes=np.arange(CLASSES))
 
     return rate(run_plain(spark, kafka, topic, limit, body)[0])

@@ -271,7 +271,7 @@ class Trainer(Job):
         with shared(self.spark, self.head.tensors) as state:
             work = Learn(self.learner, self.schema, state, limit)
             ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
-            return ordered.mapInArrow(work, LEARNED).collect()
+            return ordered.drop("timestamp").mapInArrow(work, LEARNED).collect()  # it was for the order
 
     def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
         """Let the schema take in what the batch has brought, and the learner its classes."""
