@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ from streaming_nn.nn.learners import LEARNERS, difference, learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.schema import Schema
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.pipeline import Pipeline
     from sklearn.utils import check_array, check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -109,16 +113,11 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     def _theta(self) -> Array:
         """Give the parameters of the chosen member (1, parameters)."""
-        thetas = [t for name, t in flatten(self.state_.model).items() if name.split(".")[-1] == "theta"]
-        theta = np.concatenate(thetas)
-        if self.member is None and len(theta) == 1:
-            return theta
-        if not isinstance(self.member, int | np.integer) or not 0 <= self.member < len(theta):
-            raise AttributeError(  # so that hasattr() says no
-                f"coefs_ and intercepts_ are those of one member: set member to 0 to {len(theta) - 1}; "
-                f"got {self.member!r}"
-            )
-        return theta[self.member : self.member + 1]
+        check_is_fitted(self)
+        try:
+            return models.theta_of(self._model, self.member)
+        except ValueError as error:  # so that hasattr() says no
+            raise AttributeError(f"coefs_ and intercepts_ are those of one member: {error}") from None
 
     def _span(self) -> dict[str, Any]:
         window: dict[str, Any] = metrics.report(self.state_.metrics)["prequential"]["window"]
@@ -135,6 +134,23 @@ class _OnlineMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self._model = saved(self._model, model_dir, self._schema())
         assert self._model.place is not None
         return self._model.place.number
+
+    def to_onnx(self) -> "ModelProto":
+        """Give the whole model, scaler and mixture, as an ONNX graph: see docs/export.md. It takes onnx."""
+        from streaming_nn.export_onnx import to_onnx
+
+        check_is_fitted(self)
+        return to_onnx(self._model, self._schema())
+
+    def to_sklearn(self, member: int | None = None) -> Pipeline:
+        """Give one member, and the scaler before it, as scikit-learn's own, fitted: see docs/export.md.
+
+        Without a `member` it is the one that the parameter chooses. ValueError: what scikit-learn lacks.
+        """
+        from streaming_nn.export_sklearn import to_sklearn
+
+        check_is_fitted(self)
+        return to_sklearn(self._model, self.member if member is None else member)
 
     def _schema(self) -> Schema:
         """Say what a stream's records look like, so that it can go on: the columns' names are the fields'."""

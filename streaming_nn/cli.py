@@ -438,6 +438,34 @@ def _of_topics(model: Path) -> None:
 
 
 @app.command()
+def export(
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file; one that is there is replaced.")],
+    version: Annotated[str, typer.Option(help="A number, a tag, or head.")] = "head",
+    config: Config = None,
+    model: Model = None,
+    set_: Sets = None,
+) -> None:
+    """Write a version as an ONNX file: the whole mixture with its scaler; see docs/export.md."""
+    settings = _loaded(config, set_, None, model=model)
+    from streaming_nn.log.files import put
+    from streaming_nn.log.log import Log
+    from streaming_nn.log.tags import find
+    from streaming_nn.model import loaded
+
+    try:
+        from streaming_nn.export_onnx import to_onnx
+    except ImportError as error:
+        raise RuntimeError(error) from None
+    log = Log(settings.model)
+    if not log.numbers():
+        raise LookupError(f"model {settings.model}: there is no version yet, so there is nothing to export")
+    number = find(log, version)
+    learned, schema = loaded(settings.model, number)
+    put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
+    say(f"{to}: version {number} of {settings.model}, {schema.inputs} inputs")
+
+
+@app.command()
 def demo(
     seconds: Annotated[float, typer.Option(help="How long the stream runs, 5 to 86400.")] = 60,
     rate: Annotated[

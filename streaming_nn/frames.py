@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,10 @@ from streaming_nn.nn.learner import Batch, point
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records import categories, schema
 from streaming_nn.records.schema import MAX_CLASSES, Label, Schema, label_key, nameable, together, width
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from sklearn.pipeline import Pipeline
 
 try:
     from river.base import MiniBatchClassifier, MiniBatchRegressor
@@ -89,11 +93,26 @@ class _OnlineMLP:
         Errors: ValueError where the newest is another one, or where nothing has been learned; Conflict where
         somebody appends meanwhile.
         """
-        if self._model is None:
-            raise ValueError("a model must have learned a row before it is saved")
-        self._model = saved(self._model, model_dir, self._schema)
+        self._model = saved(self._begun("saved"), model_dir, self._schema)
         assert self._model.place is not None
         return self._model.place.number
+
+    def to_onnx(self) -> "ModelProto":
+        """Give the whole model, scaler and mixture, as an ONNX graph: see docs/export.md. It takes onnx."""
+        from streaming_nn.export_onnx import to_onnx
+
+        return to_onnx(self._begun("exported"), self._schema)
+
+    def to_sklearn(self, member: int | None = None) -> "Pipeline":
+        """Give one member, and the scaler before it, as scikit-learn's own, fitted: see docs/export.md."""
+        from streaming_nn.export_sklearn import to_sklearn
+
+        return to_sklearn(self._begun("exported"), member)
+
+    def _begun(self, what: str) -> Model:
+        if self._model is None:
+            raise ValueError(f"a model must have learned a row before it is {what}")
+        return self._model
 
     @classmethod
     def _from(cls, model: Model, described: Schema) -> Any:

@@ -106,21 +106,53 @@ def _parent(model: Model, log: Log, number: int) -> str:
     return sha
 
 
-def loaded(model_dir: str | Path) -> tuple[Model, Schema]:
-    """Read the newest version of a model directory, whoever wrote it, and the schema of its records.
+def loaded(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schema]:
+    """Read a version of a model directory, whoever wrote it, and the schema of its records; None: the newest.
 
-    LookupError: there is no version; Damaged: it is not whole.
+    LookupError: there is no such version; Damaged: it is not whole.
     """
     log = Log(model_dir)
-    head = log.head()
-    if head is None:
+    version = log.head() if number is None else log.read(number)
+    if version is None:
         raise LookupError(f"model {log.directory}: there is no version yet, so there is nothing to load")
-    learner = learner_from(head.record.learner)
-    state = unflatten(initial(learner), head.tensors)
-    place = Place(log.directory.resolve(), head.number, log.sha256(head.number))
-    described = head.record.schema
+    learner = learner_from(version.record.learner)
+    state = unflatten(initial(learner), version.tensors)
+    place = Place(log.directory.resolve(), version.number, log.sha256(version.number))
+    described = version.record.schema
     schema = schema_from(described) if described else Schema(learner.inputs, learner.classes)
     return Model(learner, state, state, Rows(), place), schema
+
+
+def thetas(model: Model) -> NDArray[np.float32]:
+    """Give the parameters of all members (members, parameters)."""
+    tensors = flatten(model.state.model)
+    return np.concatenate([theta for name, theta in tensors.items() if name.split(".")[-1] == "theta"])
+
+
+def theta_of(model: Model, member: int | None) -> NDArray[np.float32]:
+    """Give the parameters of one member (1, parameters); None is the only one there is, else a ValueError."""
+    theta = thetas(model)
+    if member is None and len(theta) == 1:
+        return theta
+    if not isinstance(member, int | np.integer) or not 0 <= member < len(theta):
+        raise ValueError(f"member must be one of {_members(model, len(theta))}; got {member!r}")
+    return theta[member : member + 1]
+
+
+def _members(model: Model, count: int) -> str:
+    """Name the members: "0 (sgd 0.003), 1 (sgd 0.01)"; the plain network's one is 0."""
+    members = getattr(model.learner, "members", None)
+    if members is None:
+        return ", ".join(map(str, range(count)))
+    return ", ".join(f"{i} ({each['member']})" for i, each in enumerate(members(model.state.model)))
+
+
+def labels(model: Model) -> NDArray[Any]:
+    """Give the classes in the order of the outputs, as an array; ValueError: they are of several types."""
+    classes = model.learner.classes or ()
+    if len(set(map(type, classes))) > 1:
+        raise ValueError(f"classes must be of one type to be exported; got {classes!r}")
+    return np.array(classes)
 
 
 def plain(name: str, value: Any) -> Any:

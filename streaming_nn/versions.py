@@ -126,6 +126,8 @@ def _shown(record: Record, log: Log) -> Iterator[tuple[str, str]]:
     for path, value in flat(record.metrics).items():
         if SHOWN.fullmatch(path) and value is not None:
             yield path, _text(value)
+    for member in record.metrics.get("members", []):
+        yield f"member {member['member']}", _pairs({key: member[key] for key in ("weight", "restarts")})
     if record.seconds:
         yield "seconds", _pairs(record.seconds)
     for event in record.events:

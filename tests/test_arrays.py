@@ -180,7 +180,7 @@ def test_each_member_has_its_own_coefs() -> None:
 
 def test_coefs_of_a_portfolio_want_a_member() -> None:
     estimator = OnlineMLPClassifier().fit(X[:100], DIGITS[:100])
-    with pytest.raises(AttributeError, match=r"set member to 0 to \d+; got None$"):
+    with pytest.raises(AttributeError, match=r"member must be one of 0 \(sgd .*; got None$"):
         _ = estimator.coefs_
     assert not hasattr(estimator.set_params(member=99), "intercepts_")
 

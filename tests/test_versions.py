@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from streaming_nn.log.log import Log, child
 from streaming_nn.log.version import Damaged, Record, Version
 from streaming_nn.nn.learner import Batch, initial, test_then_train
+from streaming_nn.nn.learner import report as report_of
 from streaming_nn.nn.metrics import report
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.nn.portfolio import Portfolio
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.versions import app
 
@@ -71,6 +73,16 @@ def test_show_is_the_record(model: Path) -> None:
         json.dumps(Log(model).record(2).to_json())
     )
     assert json.loads(run(model, "show", "--json"))["number"] == VERSIONS
+
+
+def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
+    learner = Portfolio(inputs=3, classes=(0, 1), hidden=(4,), follow=(0.1,), replay=((0.01, 1),))
+    state = initial(learner)
+    record = Record(0, kind="initial", learner=learner.options(), metrics=report_of(learner, state))
+    Log(tmp_path).append(Version(record, flatten(state)))
+    said = " ".join(run(tmp_path, "show").split())
+    assert "member sgd 0.1 weight 0.500, restarts 0" in said
+    assert "member adam 0.01, replay 1:1 weight 0.500, restarts 0" in said
 
 
 def test_show_is_a_table_for_people(model: Path) -> None:

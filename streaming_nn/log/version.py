@@ -8,7 +8,7 @@ is accounted for: a file that was cut, flipped, emptied or exchanged is noticed 
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -94,7 +94,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON-able values; keys of partitions become strings."""
-        return asdict(self) | {"offsets": _keys(self.offsets, str), "ranges": _keys(self.ranges, str, list)}
+        values = {
+            f.name: getattr(self, f.name) for f in fields(self)
+        }  # asdict would copy all that is in them
+        return values | {"offsets": _keys(self.offsets, str), "ranges": _keys(self.ranges, str, list)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Record":

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 SMALL = 2048  # values
 SLOPE = 0.01  # of leaky relu, left of 0
-GELU = float(np.sqrt(2 / np.pi))  # and 0.044715: the tanh form in Hendrycks & Gimpel 2016, section 2
+GELU = float(np.sqrt(2 / np.pi))  # and CUBE: the tanh form in Hendrycks & Gimpel 2016, section 2
+CUBE = 0.044715
 
 
 class Activation(NamedTuple):
@@ -99,7 +100,7 @@ def _elu_backward(delta: Array, h: Array) -> Array:
 
 
 def _gelu_tanh(z: Array) -> Array:
-    return np.tanh(GELU * (z + 0.044715 * z * z * z))
+    return np.tanh(GELU * (z + CUBE * z * z * z))
 
 
 def _gelu(z: Array) -> tuple[Array, Array]:
@@ -108,7 +109,7 @@ def _gelu(z: Array) -> tuple[Array, Array]:
 
 def _gelu_backward(delta: Array, z: Array) -> Array:
     t = _gelu_tanh(z)
-    delta *= 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * GELU * (1 + 3 * 0.044715 * z * z)
+    delta *= 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * GELU * (1 + 3 * CUBE * z * z)
     return delta
 
 

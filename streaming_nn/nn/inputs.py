@@ -96,20 +96,30 @@ class Inputs:
         """Give rows (rows, columns) as the network sees them, (rows, width); of "none" it may be x itself."""
         if self._plain:
             return scaling.standardize(state, x, self.clip)
-        filled = np.where(np.isnan(x), _moments_of(state).mean.astype(np.float32), x) if self._gaps else x
-        z = self._scaled(state, filled)
+        filling = self.filling(state)
+        z = self._scaled(state, x if filling is None else np.where(np.isnan(x), filling, x))
         if self.missing == "indicate":
             return np.concatenate([z, np.isnan(x)], axis=1, dtype=np.float32)
         return z
 
-    def _scaled(self, state: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def filling(self, state: Any) -> NDArray[np.float32] | None:
+        """Return what stands for a missing value in each column (columns,); None where it is refused."""
+        return _moments_of(state).mean.astype(np.float32) if self._gaps else None
+
+    def affine(self, state: Any) -> tuple[NDArray[np.float32], NDArray[np.float32], float] | None:
+        """Return shift, width and bound: (x - shift) / width ends at -bound and bound; None of "none"."""
         if self.scale == "none":
-            return x
+            return None
         if self.scale == "minmax":
-            middle, half = _middle(state)
-            z, far = (x - middle) / half, 1.0
-        else:
-            z, far = (x - state.mean.astype(np.float32)) / _deviation(state), self.clip
+            return *_middle(state), 1.0
+        return state.mean.astype(np.float32), _deviation(state), self.clip
+
+    def _scaled(self, state: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        affine = self.affine(state)
+        if affine is None:
+            return x
+        shift, width, far = affine
+        z = (x - shift) / width
         return z.clip(-far, far, out=z)
 
     def merge(self, a: Any, b: Any) -> Any:

@@ -205,6 +205,11 @@ class MLP:
         """The shape of a member's network, by which its parameters can be viewed as layers."""
         return self._network
 
+    @property
+    def scaler(self) -> Inputs:
+        """How rows come to the network."""
+        return self._inputs
+
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""
         options = {"learner": "mlp", **asdict(self)}
@@ -361,7 +366,7 @@ class MLP:
 
     def _without_unit(self, targets: Scaling, y: Array) -> Array:
         if isinstance(self._loss, losses.Poisson):
-            return y / _mean(targets)
+            return y / mean_of_counts(targets)
         return scaling.standardize(targets, y, TARGET_CLIP)
 
     def _answer(self, targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -370,7 +375,7 @@ class MLP:
             logistic = isinstance(self._loss, losses.Logistic)
             return np.concatenate([1 - output, output], axis=1) if logistic else output
         if isinstance(self._loss, losses.Poisson):
-            return output * _mean(targets)
+            return output * mean_of_counts(targets)
         answer = scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
         return losses.uncrossed(answer) if answer.shape[1] > 1 else answer
 
@@ -380,7 +385,7 @@ def _summed(start: Any, parts: Sequence[Any]) -> Any:
     return None if start is None else np.asarray(sum((part - start for part in parts), start))
 
 
-def _mean(targets: Scaling) -> NDArray[np.float32]:
+def mean_of_counts(targets: Scaling) -> NDArray[np.float32]:
     """The mean of counts, the unit of a Poisson loss; 1 where all have been 0."""
     return np.where(targets.mean > 0, targets.mean, 1).astype(np.float32)
 

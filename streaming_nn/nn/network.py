@@ -22,7 +22,7 @@ class Network:
     """The shape of a feed-forward network; its parameters are one flat vector a member of the stack.
 
     `layers` counts units from the inputs to the outputs. `initializer` None takes the one that fits: He's for
-    the relu family, Glorot's for the others, and LeCun's for the last layer, for which
+    the relu family, Glorot's for the others, and LeCun's for the last layer, for which, its biases too,
     `output_initializer` takes precedence. `loss` is a name, or a loss with parameters of its own. `skip` adds
     a linear model of the inputs to the last sums, its weights zero at first: the network need only learn what
     is not linear. Errors: ValueError for an unknown name.
@@ -90,7 +90,7 @@ def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> 
     theta = np.empty((members, size(network)), np.float32)
     for layer, (W, b) in enumerate(views(network, theta)):
         W[:] = initializers.draw(_initializer(network, layer), rng, W.shape)
-        b[:] = initializers.draw(network.bias_initializer, rng, b.shape, W.shape[1:])
+        b[:] = initializers.draw(_bias_initializer(network, layer), rng, b.shape, W.shape[1:])
     skip_view(network, theta)[:] = 0
     return theta
 
@@ -104,6 +104,12 @@ def _initializer(network: Network, layer: int) -> str | float:
     if last:
         return "lecun_normal"
     return "he_normal" if ACTIVATIONS[network.activation].gain == 2 else "glorot_uniform"
+
+
+def _bias_initializer(network: Network, layer: int) -> str | float:
+    if layer == len(network.layers) - 2 and network.output_initializer is not None:
+        return network.output_initializer
+    return network.bias_initializer
 
 
 def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:

@@ -106,7 +106,14 @@ class Portfolio:
         outputs = 1 if self.classes is None else len(self.classes)
         loss = "huber" if self.classes is None else "softmax"
         layers = (self._inputs.width, *self.hidden, outputs)
-        return Network(layers, self.activation, loss, output_initializer="zeros", skip=True)
+        return Network(
+            layers,
+            self.activation,
+            loss,
+            bias_initializer="lecun_normal",  # else all kinks of few inputs' units begin at the mean
+            output_initializer="zeros",
+            skip=True,
+        )
 
     @cached_property
     def _inputs(self) -> Inputs:
@@ -139,6 +146,11 @@ class Portfolio:
     def shape(self) -> Network:
         """The shape of a member's network, by which its parameters can be viewed as layers."""
         return self._network
+
+    @property
+    def scaler(self) -> Inputs:
+        """How rows come to the network."""
+        return self._inputs
 
     def options(self) -> dict[str, Any]:
         """Give the options, ready for JSON."""

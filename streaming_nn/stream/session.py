@@ -56,6 +56,11 @@ def _no_page(record: logging.LogRecord) -> bool:
     return record.msg != "KeyboardInterrupt while sending command."
 
 
+def on_one_machine(spark: SparkSession) -> bool:
+    """Whether the tasks run in the driver's own process tree: what is learned in either has the same bits."""
+    return str(spark.sparkContext.master).partition("[")[0] == "local"
+
+
 @contextmanager
 def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
     """Broadcast a state to the tasks, and take it back: a closure would stay in its folder for ever."""

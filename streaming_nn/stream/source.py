@@ -26,6 +26,14 @@ COLUMNS = (
     "CASE WHEN size(headers) > 0 THEN to_json(headers) END AS headers",
 )
 
+CONSUMER = {  # a user's own options win
+    "isolation.level": "read_committed",  # what a transaction took back must not be learned
+    # Kafka's defaults of 500 records and 1 MB a fetch read at two thirds of the rate
+    "max.poll.records": "10000",
+    "max.partition.fetch.bytes": str(8 << 20),
+    "receive.buffer.bytes": str(1 << 20),
+}
+
 
 def stream(
     spark: SparkSession, kafka: Mapping[str, str], topics: Iterable[str], starting: Offsets | str, limit: int
@@ -142,6 +150,5 @@ def offsets_from(values: Mapping[str, Mapping[str, Any]]) -> Offsets:
 
 
 def _options(kafka: Mapping[str, str]) -> dict[str, str]:
-    # what a transaction took back must not be learned; a user may say otherwise
-    options = for_spark({"isolation.level": "read_committed", **kafka})
+    options = for_spark({**CONSUMER, **kafka})
     return {**options, "includeHeaders": "true", "failOnDataLoss": "true"}

@@ -9,9 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import safetensors.numpy
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
+from threadpoolctl import ThreadpoolController
 
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Conflict, Log, child
@@ -28,10 +30,11 @@ from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.origin import Fields, origin_of
-from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, shared
-from streaming_nn.stream.worker import LEARNED, Learn, Letter, letters_from, unpack_part
+from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.stream.worker import LEARNED, Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
+FEW, FEW_VALUES = 1000, 1_000_000  # records, and their values, that are learned in the driver on one machine
 JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
 
@@ -90,6 +93,8 @@ class Trainer(Job):
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self.environment = describe()
+        self.one_machine = on_one_machine(spark)
+        self.blas = ThreadpoolController()  # NumPy may be there with threads of its own
 
     def start(self) -> StreamingQuery:
         """Start the query from where the head has ended."""
@@ -178,7 +183,7 @@ class Trainer(Job):
         """Do steps 2 to 6; None: the model was rolled back meanwhile, and the batch begins from there."""
         clock = _Clock()
         with clock.timed("learn"):
-            learned = self._learn(frame)  # 2
+            learned = self._learn(frame, _offsets(planned))  # 2
         fault.point("learned")
         if not (self.events or learned.rows["received"] or _offsets(planned)):
             return learned  # a query's first batch may be empty: there is nothing to commit
@@ -218,17 +223,12 @@ class Trainer(Job):
             with suppress(Damaged):
                 thin(self.log, keep, since=max(self.head.number - keep - 10, 1))
 
-    def _learn(self, frame: DataFrame) -> _Learned:
-        averaged = self.settings.train.update == AVERAGED
-        with shared(self.spark, self.head.tensors) as state:
-            limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
-            work = Learn(self.learner, self.schema, state, limit)
-            ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
-            tasks: list[Row] = ordered.mapInArrow(work, LEARNED).collect()
+    def _learn(self, frame: DataFrame, records: int) -> _Learned:
+        tasks = self._tasks(frame, records)
         tasks.sort(key=lambda task: (task.topic, task.partition))
         if unseen := together(json.loads(task.unseen) for task in tasks if task.unseen):
             self._grow(unseen)
-            return self._learn(frame)
+            return self._learn(frame, records)
         rows = [json.loads(task.rows) for task in tasks]
         overflow = any(task.overflow for task in tasks)
         return _Learned(
@@ -239,6 +239,23 @@ class Trainer(Job):
             overflow,
             max((task.seconds for task in tasks), default=0.0),  # an empty batch may have no task
         )
+
+    def _tasks(self, frame: DataFrame, records: int) -> list[Row]:
+        """Run the batch's one job, and give a row (LEARNED) a task.
+
+        On one machine a few records are learned right here: starting a worker takes longer than they do.
+        """
+        averaged = self.settings.train.update == AVERAGED
+        limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
+        if 0 < records <= FEW and records * self.schema.inputs <= FEW_VALUES and self.one_machine:
+            here = Here(safetensors.numpy.save(self.head.tensors))
+            with self.blas.limit(limits=1):
+                work = Learn(self.learner, self.schema, here, limit)
+                return [Row(**row) for row in learn_here(work, frame.coalesce(1).toArrow(), averaged)]
+        with shared(self.spark, self.head.tensors) as state:
+            work = Learn(self.learner, self.schema, state, limit)
+            ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
+            return ordered.drop("timestamp").mapInArrow(work, LEARNED).collect()  # it was for the order
 
     def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
         """Let the schema take in what the batch has brought, and the learner its classes."""

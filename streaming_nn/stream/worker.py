@@ -33,6 +33,7 @@ from streaming_nn.nn.learner import (
 from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Label, Schema, together
+from streaming_nn.stream.source import ORDER
 
 PREDICT_ROWS = 1024
 
@@ -231,6 +232,21 @@ class Learn:
                 "unseen": [unseen],
             }
         )
+
+
+class Here(NamedTuple):
+    """A state that need not be sent: it stands where a broadcast of it does."""
+
+    value: bytes
+
+
+def learn_here(work: Learn, records: pa.Table, averaged: bool) -> Iterator[dict[str, Any]]:
+    """Do in this process what the tasks would have done with these records; gives their rows (LEARNED)."""
+    order = ("topic", "partition", "offset") if averaged else ORDER
+    batches = records.sort_by([(name, "ascending") for name in order]).combine_chunks().to_batches()
+    for task in _tasks(iter(batches), averaged):
+        for row in work(task):
+            yield from row.to_pylist()
 
 
 @dataclass(frozen=True)

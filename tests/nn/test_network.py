@@ -176,10 +176,12 @@ def test_skip_adds_a_linear_model_that_starts_at_zero() -> None:
 
 
 def test_the_last_layer_may_start_in_its_own_way() -> None:
-    net = Network((4, 6, 3), output_initializer="zeros")
-    (V, _), (W, _) = network.views(net, network.initialize(net, np.random.default_rng(0)))
+    net = Network((4, 6, 3), bias_initializer="lecun_normal", output_initializer="zeros")
+    (V, b), (W, c) = network.views(net, network.initialize(net, np.random.default_rng(0)))
     assert V.all()
+    assert b.all()
     assert not W.any()
+    assert not c.any()
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -274,6 +274,16 @@ def test_a_row_that_is_not_finite_is_answered_with_what_is_known_without_it() ->
     assert regression.item() == pytest.approx(TARGETS[:104].mean(), rel=1e-5)
 
 
+def test_the_first_answer_is_even_and_few_inputs_units_bend_in_many_places() -> None:
+    learner = replace(CLASSIFIER, inputs=1, hidden=(400,))
+    state = learner.init()
+    x = np.linspace(-3, 3, 50, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(learner.predict(state, x), 1 / 3)
+    (V, b), _ = network.views(learner.shape, state.followers.theta)
+    bends = -b / V  # where a unit of one input turns on; all at 0, the mean, if no bias were drawn
+    assert np.quantile(bends, [0.2, 0.8]) == pytest.approx([-1, 1], abs=0.15)
+
+
 def test_where_all_members_diverge_they_begin_anew() -> None:
     state = after(CLASSIFIER, 100)
     sick = state._replace(

@@ -337,3 +337,20 @@ def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_p
     with pytest.raises(ValueError, match=r"has 20 records.*set records.inputs and records.classes"):
         Trainer(spark, settings_of(broker.options, tmp_path / "few", few, records={}))
     assert Log(tmp_path / "few").head_number() is None
+
+
+@pytest.mark.parametrize("update", ["sequential", "averaged"])
+def test_what_the_driver_learns_itself_has_the_bits_of_the_tasks(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
+    topic = broker.topic("few", partitions=3)
+    fill(broker.options, topic, [*labeled(150), b"{not json", *labeled(49, seed=1)])
+    train = {"update": update, "max_offsets_per_trigger": 90}
+    seen = []
+    for few, name in ((1000, "driver"), (0, "tasks")):
+        monkeypatch.setattr("streaming_nn.stream.train.FEW", few)
+        learn(spark, settings_of(broker.options, tmp_path / name, topic, train=train))
+        found = records_of(tmp_path / name)
+        seen.append([(record.digest, record.rows, record.rejected, record.ranges) for record in found])
+    assert seen[0] == seen[1]
+    assert rows_of(tmp_path / "driver") == {"received": 200, "trained": 199, "skipped": 0, "rejected": 1}

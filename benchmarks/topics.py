@@ -1,0 +1,63 @@
+"""Topics to measure on: many records of a few thousand different rows, filled by a Spark batch job."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+
+FEATURES, CLASSES = 54, 7
+DIFFERENT = 5_000  # rows; the records repeat them
+NAMED = tuple(f"field_{number:02d}" for number in range(FEATURES))
+
+ARRAYS = Schema(inputs=FEATURES, classes=tuple(range(CLASSES)))
+SCHEMAS = {
+    "packed": replace(ARRAYS, format="packed"),
+    "json": ARRAYS,
+    "named": replace(ARRAYS, features=NAMED),
+}
+
+
+def rows(count: int, seed: int = 0) -> tuple[Any, Any]:
+    """Rows x (count, FEATURES) of two decimals, and classes y that a linear model gets right by and large."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, FEATURES)).round(2).astype(np.float32)
+    y = (x @ rng.normal(size=(FEATURES, CLASSES)) + rng.normal(size=(count, CLASSES))).argmax(axis=1)
+    return x, y.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Give a task's range of numbers their records."""
+
+    values: list[bytes]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        values = pa.array(self.values, pa.binary())
+        for batch in batches:
+            places = np.asarray(batch.column("id")) % len(values)
+            yield pa.record_batch({"value": values.take(pa.array(places))})
+
+
+def fill(
+    spark: SparkSession, kafka: Mapping[str, str], topic: str, kind: str, records: int, partitions: int
+) -> None:
+    """Create a topic and send it records of a kind (of SCHEMAS), as many to each partition."""
+    topics.create(kafka, topic, partitions)
+    schema = SCHEMAS[kind]
+    values = encode(schema, *rows(min(DIFFERENT, records)))
+    frame = spark.range(0, records, 1, partitions).mapInArrow(_Records(values), "value binary")
+    (
+        frame.selectExpr("value", "spark_partition_id() AS partition")
+        .write.format("kafka")
+        .options(**for_spark(kafka))
+        .option("topic", topic)
+        .save()
+    )

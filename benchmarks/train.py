@@ -1,0 +1,159 @@
+"""How fast a topic is learned, beside how fast Spark reads it, and beside what people write by hand."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from pyspark.sql import SparkSession
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import by_hand, topics
+from benchmarks.queries import bench, collected, delays, noop, rate, run_ours, run_plain
+from streaming_nn.settings import Settings
+
+PARTITIONS = 4
+ALONE = "alone"  # a topic of so few records that each is a micro-batch
+NETWORK = {"learner": "mlp", "optimizer": "sgd", "hidden": [64], "mini_batch": 256}
+PORTFOLIO = {"mini_batch": 32}
+OURS = {  # what is reported: records, update, learner
+    "ratio_packed_averaged": ("packed", "averaged", NETWORK),
+    "ratio_packed_sequential": ("packed", "sequential", NETWORK),
+    "ratio_json_averaged": ("json", "averaged", NETWORK),
+    "ratio_json_sequential": ("json", "sequential", NETWORK),
+    "ratio_named_averaged": ("named", "averaged", NETWORK),
+    "ratio_portfolio": ("packed", "averaged", PORTFOLIO),
+    "ratio_portfolio_sequential": ("packed", "sequential", PORTFOLIO),
+}
+Figures = dict[str, list[float]]
+
+
+def measure(
+    records: Annotated[int, typer.Option(min=1, help="Of each topic.")] = 2_000_000,
+    micro_batch: Annotated[int, typer.Option(min=1, help="Records of a trigger.")] = 250_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    by_hand_records: Annotated[int, typer.Option(min=300, help="That the loops by hand learn.")] = 60_000,
+    short: Annotated[bool, typer.Option("--short", help="Few records, one round: does it run?")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+) -> None:
+    """Start a broker and Spark, fill topics, measure in turns, and print a table and one JSON line."""
+    if short:
+        records, micro_batch, rounds, by_hand_records = 8_000, 2_000, 1, 1_000
+    with bench() as (spark, kafka):
+        for kind in topics.SCHEMAS:
+            topics.fill(spark, kafka, kind, kind, records, PARTITIONS)
+        topics.fill(spark, kafka, ALONE, "packed", 15 if short else 60, 1)
+        rates: Figures = defaultdict(list)
+        delayed: Figures = defaultdict(list)
+        for number in range(rounds):
+            _round(spark, kafka, micro_batch, rates, backwards=number % 2 == 1)
+            _by_hand(spark, kafka, micro_batch, by_hand_records, rates)
+            _alone(spark, kafka, delayed)
+    line = _line(rates, delayed) | {"records": records, "micro_batch": micro_batch, "rounds": rounds}
+    if not json_:
+        Console(width=120).print(_table(rates), _delays(delayed))
+    typer.echo(json.dumps(line))
+
+
+def _settings(
+    kafka: dict[str, str], topic: str, kind: str, learner: dict[str, Any], **train: Any
+) -> Settings:
+    schema = topics.SCHEMAS[kind]
+    features = list(schema.features) if isinstance(schema.features, tuple) else schema.features
+    records = {
+        "format": schema.format,
+        "features": features,
+        "inputs": topics.FEATURES,
+        "classes": list(range(topics.CLASSES)),
+    }
+    job = {"topics": [topic], "trigger": "0 seconds", **train}
+    return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": job})
+
+
+def _round(spark: SparkSession, kafka: dict[str, str], limit: int, rates: Figures, backwards: bool) -> None:
+    """Measure everything once, in turns; every other round in the opposite order."""
+
+    def ours(kind: str, update: str, learner: dict[str, Any]) -> float:
+        asked = _settings(kafka, kind, kind, update=update, learner=learner, max_offsets_per_trigger=limit)
+        return rate(run_ours(spark, asked)[0])
+
+    def ceiling(kind: str) -> float:
+        return rate(run_plain(spark, kafka, kind, limit, noop)[0])
+
+    turns: list[tuple[str, Callable[..., float], tuple[Any, ...]]] = []
+    for kind in topics.SCHEMAS:
+        turns.append((f"ceiling_{kind}", ceiling, (kind,)))
+        turns += [(name, ours, asked) for name, asked in OURS.items() if asked[0] == kind]
+    for name, run, asked in reversed(turns) if backwards else turns:
+        rates[name].append(run(*asked))
+
+
+def _by_hand(spark: SparkSession, kafka: dict[str, str], limit: int, count: int, rates: Figures) -> None:
+    rates["sklearn_loop"].append(by_hand.sklearn_loop(kafka, "json", count))
+    rates["river_loop"].append(by_hand.river_loop(kafka, "json", max(count // 10, 300)))
+    rates["tutorial"].append(by_hand.tutorial(spark, kafka, "json", limit))
+
+
+def _alone(spark: SparkSession, kafka: dict[str, str], delayed: Figures) -> None:
+    """Measure a micro-batch of one record, from its trigger to its version."""
+    delayed["collected"] += delays(*run_plain(spark, kafka, ALONE, 1, collected))
+    delayed["collected_as_spark_is"] += delays(
+        *run_plain(spark, kafka, ALONE, 1, collected, as_spark_is=True)
+    )
+    for update in ("sequential", "averaged"):
+        asked = _settings(kafka, ALONE, "packed", update=update, learner=NETWORK, max_offsets_per_trigger=1)
+        delayed[update] += delays(*run_ours(spark, asked))
+
+
+def _line(rates: Figures, delayed: Figures) -> dict[str, Any]:
+    ratios = {
+        name: median(a / b for a, b in zip(rates[name], rates[f"ceiling_{kind}"], strict=True))
+        for name, (kind, _, _) in OURS.items()
+    }
+    fastest = [
+        max(pair) for pair in zip(rates["ratio_json_averaged"], rates["ratio_json_sequential"], strict=True)
+    ]
+    times = {
+        f"times_{name}": median(a / b for a, b in zip(fastest, rates[name], strict=True))
+        for name in ("sklearn_loop", "river_loop", "tutorial")
+    }
+    fixed = {name: median(values) for name, values in delayed.items()}
+    line = {
+        "benchmark": "train",
+        "ceiling_per_s": median(rates["ceiling_packed"]),
+        **ratios,
+        **times,
+        "fixed_cost_ratio": fixed["sequential"] / fixed["collected"],
+        "fixed_cost_ms": {name: round(1000 * value, 1) for name, value in fixed.items()},
+    }
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in line.items()}
+
+
+def _table(rates: Figures) -> Table:
+    table = Table(title="records a second, median of the rounds (least to most)", title_justify="left")
+    for column in ("what", "records/s", "beside the same topic's noop"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for name, values in rates.items():
+        ratio = ""
+        if name in OURS:
+            its = rates[f"ceiling_{OURS[name][0]}"]
+            ratios = [a / b for a, b in zip(values, its, strict=True)]
+            ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        table.add_row(name, f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})", ratio)
+    return table
+
+
+def _delays(delayed: Figures) -> Table:
+    table = Table(title="one record a micro-batch: from its trigger to its end", title_justify="left")
+    for column in ("body", "median, ms"):
+        table.add_column(column)
+    for name, values in delayed.items():
+        table.add_row(name, f"{1000 * median(values):.0f}")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(measure)

@@ -1,0 +1,63 @@
+"""The speed of training: the short form prints its line, and a rate is what lies between the triggers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import queries, topics
+from streaming_nn.records.decode import decode, encode
+
+ROOT = Path(__file__).parents[2]
+KEYS = {
+    *("ceiling_per_s", "ratio_packed_averaged", "ratio_packed_sequential", "ratio_json_averaged"),
+    *("ratio_named_averaged", "ratio_portfolio", "times_sklearn_loop", "times_river_loop"),
+    *("times_tutorial", "fixed_cost_ratio"),
+}
+
+
+class Query:
+    """A query that has told of micro-batches of so many rows, a second apart."""
+
+    def __init__(self, *rows: int) -> None:
+        self.recentProgress = [
+            {"batchId": i, "numInputRows": n, "timestamp": f"2026-01-01T00:00:{i:02d}.000Z"}
+            for i, n in enumerate(rows)
+        ]
+
+
+def test_a_rate_leaves_out_the_warm_up_and_what_has_no_trigger_after_it() -> None:
+    query: Any = Query(7, 7, 100, 300, 5)
+    assert queries.rate(query) == 200
+    with pytest.raises(ValueError, match="two micro-batches"):
+        queries.rate(Query(7))  # type: ignore[arg-type]
+
+
+def test_delays_are_from_the_trigger_to_the_end() -> None:
+    query: Any = Query(*[1] * 8)
+    began = 1767225600.0  # 2026-01-01
+    ends = {i: began + i + 0.25 for i in range(8)}
+    assert queries.delays(query, ends) == pytest.approx([0.25] * 3)
+
+
+@pytest.mark.parametrize("kind", topics.SCHEMAS)
+def test_each_kind_of_record_holds_the_same_rows(kind: str) -> None:
+    x, y = topics.rows(20)
+    rows = decode(topics.SCHEMAS[kind], encode(topics.SCHEMAS[kind], x, y), labeled=True)
+    assert rows.y is not None
+    assert (rows.x == x).all()
+    assert (rows.y == y).all()
+
+
+@pytest.mark.slow
+def test_the_short_form_prints_its_line() -> None:
+    command = [sys.executable, "-m", "benchmarks.train", "--short", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["benchmark"] == "train"
+    assert line.keys() >= KEYS
+    assert all(line[key] > 0 for key in KEYS)
