@@ -237,6 +237,9 @@ def score(
     bootstrap: Bootstrap = None,
     topic: Annotated[str | None, typer.Option(help="Unlabeled topic.")] = None,
     predictions: Annotated[str | None, typer.Option(help="Topic of the answers.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="batch, or realtime: a millisecond, for networks that Java can answer.")
+    ] = None,
     trigger: Annotated[str | None, typer.Option(help="Time between micro-batches; none by default.")] = None,
     once: Annotated[bool | None, typer.Option("--once", help="Answer what is there, then end.")] = None,
     max_age: Annotated[
@@ -248,6 +251,7 @@ def score(
 ) -> None:
     """Answer an unlabeled topic, each micro-batch with the newest version; Ctrl-C stops it."""
     given = {
+        "engine": engine,
         "topic": topic,
         "predictions": predictions,
         "trigger": trigger,
@@ -256,11 +260,13 @@ def score(
         "checkpoint": checkpoint,
     }
     settings = _settings(config, set_, bootstrap, model=model, score=given, spark={"spark.master": master})
+    from streaming_nn.stream.realtime.score import RealTimeScorer
     from streaming_nn.stream.score import Scorer
     from streaming_nn.stream.session import session
 
     spark = session(settings.spark)
-    scorer = Scorer(spark, settings, say)
+    kind = RealTimeScorer if settings.score.engine == "realtime" else Scorer
+    scorer = kind(spark, settings, say)
     try:
         scorer.await_version()
         scorer.start()
@@ -268,6 +274,7 @@ def score(
         scorer.wait()
     except KeyboardInterrupt:
         say("stopping")
+        scorer.finish()
     finally:
         scorer.stop()
         spark.stop()

@@ -166,6 +166,8 @@ class Score(Section):
 
     topic: str = "unlabeled"
     predictions: str = "predictions"
+    engine: Literal["batch", "realtime"] = "batch"  # realtime: each record as it comes; see docs/realtime.md
+    realtime_batch: Interval = "60 seconds"  # after which places are noted; a crash repeats up to so much
     checkpoint: str = ""  # "": <model>/scorers/<topic>; holds the scorer's place, so it must last
     trigger: Interval = "0 seconds"
     once: bool = False

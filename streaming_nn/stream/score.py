@@ -53,14 +53,23 @@ class Scorer(Job):
             time.sleep(0.1)
         return True
 
+    @property
+    def checkpoint(self) -> str:
+        """Where the scorer's place is kept; both engines go on from it."""
+        asked = self.settings.score
+        return asked.checkpoint or str(Path(self.settings.model, "scorers", asked.topic).absolute())
+
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
         asked = self.settings.score
-        checkpoint = asked.checkpoint or str(Path(self.settings.model, "scorers", asked.topic).absolute())
         frame = source.stream(
             self.spark, self.settings.kafka, [asked.topic], "earliest", asked.max_offsets_per_trigger
         )
-        return self._launch(frame, checkpoint, asked.trigger, asked.once)
+        return self._launch(frame, self.checkpoint, asked.trigger, asked.once)
+
+    def finish(self) -> None:
+        """End the query without answers that the next run repeats, where that takes a bounded time."""
+        self.stop()
 
     def stop(self) -> None:
         """End the query. A micro-batch under way may be answered again by the next run."""

@@ -51,6 +51,17 @@ def stream(
     )
 
 
+def live(spark: SparkSession, kafka: Mapping[str, str], topic: str) -> DataFrame:
+    """Read a topic from its beginning in real-time mode, with Spark's own columns: nothing limits a batch."""
+    return (
+        spark.readStream.format("kafka")
+        .options(**_options(kafka))
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .load()
+    )
+
+
 def batch(spark: SparkSession, kafka: Mapping[str, str], ranges: Ranges) -> DataFrame:
     """Read just these ranges; the rows come in no order."""
     ranges = {t: {p: r for p, r in ps.items() if r[0] < r[1]} for t, ps in ranges.items()}

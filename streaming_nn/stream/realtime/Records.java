@@ -1,0 +1,136 @@
+package streaming_nn;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonFactoryBuilder;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.core.json.JsonReadFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.regex.Pattern;
+
+/** Unlabeled records to rows, as records/ reads them: JSON arrays and packed ones, with the same reasons why not. */
+final class Records {
+  private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
+  private static final String NOT_JSON = "not JSON";
+  private static final String NOT_A_NUMBER = "not a number";
+  private static final String NOT_FINITE = "not finite";
+  private static final String WRONG_WIDTH = "wrong width";
+  private static final int DEEPEST = 200;  // levels, where Python's parser ends
+
+  private final boolean packed;
+  private final String features;
+  private final boolean missing;
+  private final boolean strings;  // "1.5" is a number
+  private final int most;  // bytes
+  private final JsonFactory json;
+
+  Records(JsonNode schema) throws IOException {
+    String format = Version.at(schema, "format").asText();
+    this.packed = format.equals("packed");
+    if (!packed && !(format.equals("json") && Version.at(schema, "features").isTextual() && Version.at(schema, "categories").isEmpty())) {
+      throw new IOException("records must be packed, or JSON with an array of features, in real-time mode");
+    }
+    this.features = Version.at(schema, "features").asText();
+    this.missing = Version.at(schema, "missing").asBoolean();
+    this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
+    this.most = Version.at(schema, "max_bytes").asInt();
+    JsonFactoryBuilder builder = new JsonFactoryBuilder();
+    builder.streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(DEEPEST).maxNumberLength(4300).build());
+    builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
+    builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
+    this.json = builder.build();
+  }
+
+  /** Puts a record's features into x; null, or why it can't be read. */
+  String read(byte[] value, float[] x) {
+    if (value == null) return "no value";
+    if (value.length > most) return "too large";
+    String reason = packed ? packed(value, x) : json(value, x);
+    return reason != null ? reason : finite(x) ? null : NOT_FINITE;
+  }
+
+  private boolean finite(float[] x) {
+    for (int i = 0; i < x.length; i++) if (Float.isInfinite(x[i]) || (Float.isNaN(x[i]) && !missing)) return false;
+    return true;
+  }
+
+  /** The last 4n bytes; four before them are a label. */
+  private static String packed(byte[] value, float[] x) {
+    int size = 4 * x.length;
+    if (value.length != size && value.length != size + 4) return WRONG_WIDTH;
+    ByteBuffer.wrap(value, value.length - size, size).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(x);
+    return null;
+  }
+
+  private String json(byte[] value, float[] x) {
+    if (!utf8(value)) return NOT_JSON;
+    try {
+      JsonParser parser = json.createParser(value);
+      try {
+        JsonToken first = parser.nextToken();
+        if (first == null) return NOT_JSON;
+        String reason = first == JsonToken.START_OBJECT ? object(parser, x) : "not an object";
+        if (first != JsonToken.START_OBJECT) parser.skipChildren();
+        return parser.nextToken() == null ? reason : NOT_JSON;
+      } finally {
+        parser.close();
+      }
+    } catch (IOException notJson) {
+      return NOT_JSON;
+    }
+  }
+
+  /** Whether it doesn't begin as UTF-16 or with a byte order mark, which the parser here would take. */
+  private static boolean utf8(byte[] value) {
+    for (int i = 0; i < Math.min(4, value.length); i++) if (value[i] <= 0 && (value[i] == 0 || i == 0)) return false;
+    return true;
+  }
+
+  /** Reads to the object's end; of equal keys the last one counts. */
+  private String object(JsonParser parser, float[] x) throws IOException {
+    String reason = "field missing: " + features;
+    while (parser.nextToken() == JsonToken.FIELD_NAME) {
+      boolean asked = parser.currentName().equals(features);
+      JsonToken value = parser.nextToken();
+      if (asked) reason = value == JsonToken.START_ARRAY ? array(parser, x) : "not an array: " + features;
+      if (!asked || value != JsonToken.START_ARRAY) parser.skipChildren();
+    }
+    return reason;
+  }
+
+  private String array(JsonParser parser, float[] x) throws IOException {
+    int width = 0;
+    String reason = null;
+    for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
+      if (width < x.length) {
+        String odd = number(parser, token, x, width);
+        if (reason == null) reason = odd;
+      }
+      width++;
+      parser.skipChildren();
+    }
+    return width == x.length ? reason : WRONG_WIDTH;
+  }
+
+  private String number(JsonParser parser, JsonToken token, float[] x, int at) throws IOException {
+    if (token == JsonToken.VALUE_NUMBER_FLOAT) {
+      x[at] = (float) parser.getDoubleValue();
+    } else if (token == JsonToken.VALUE_NUMBER_INT) {
+      double value = parser.getDoubleValue();
+      if (Double.isInfinite(value)) return NOT_FINITE;
+      x[at] = (float) value;
+    } else if (token == JsonToken.VALUE_NULL && missing) {
+      x[at] = Float.NaN;
+    } else if (token == JsonToken.VALUE_STRING && strings && NUMBER.matcher(parser.getText()).matches()) {
+      x[at] = (float) Double.parseDouble(parser.getText());
+    } else {
+      return NOT_A_NUMBER;
+    }
+    return null;
+  }
+}

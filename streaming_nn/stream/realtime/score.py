@@ -1,0 +1,110 @@
+"""The scorer in real-time mode: each record is answered as it comes, by a Java class inside Spark's own query."""
+
+import os
+import re
+import time
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+from pyspark.sql.streaming.query import StreamingQuery
+
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.kafka.topics import partitions
+from streaming_nn.log.version import Record
+from streaming_nn.settings import Settings
+from streaming_nn.stream import source
+from streaming_nn.stream.realtime import janino
+from streaming_nn.stream.score import Scorer, taken_along
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
+LOSSES = (None, "softmax", "logistic", "squared", "absolute", "huber")
+POLL = 0.005  # seconds between two looks whether a batch has ended: the next one begins within a tenth of one
+
+
+class RealTimeScorer(Scorer):
+    """Answers the unlabeled topic record by record; the places are noted only when a real-time batch ends.
+
+    At least once, as `Scorer` is: a crash repeats up to one batch. Raises ValueError in one line, naming the
+    batch engine, for what can't run in real-time mode, and what `Scorer` raises.
+    """
+
+    def start(self) -> StreamingQuery:
+        """Start the query where its checkpoint ended, or at the topic's beginning."""
+        asked, record = self.settings.score, self._newest().record
+        check(self.settings, record)
+        check_slots(self.settings, len(partitions(self.settings.kafka, [asked.topic])[asked.topic]))
+        self.query = (
+            self._answered(source.live(self.spark, self.settings.kafka, asked.topic), record)
+            .writeStream.format("kafka")
+            .options(**for_spark(self.settings.kafka))
+            .option("topic", asked.predictions)
+            .option("checkpointLocation", self.checkpoint)
+            .outputMode("update")
+            .trigger(realTime=asked.realtime_batch)
+            .start()
+        )
+        return self.query
+
+    def _answered(self, frame: DataFrame, record: Record) -> DataFrame:
+        answer = janino.instance(self.spark, "Answer")
+        answer.of(str(self.settings.model.absolute()), float(self.settings.score.max_age))
+        janino.register(self.spark, "streaming_nn_answer", answer, "binary")
+        names = taken_along(self.settings.score.headers, record.schema["format"])
+        taken = F.filter("headers", lambda header: F.lower(header.key).isin(*names)).alias("headers")
+        value = F.expr("streaming_nn_answer(value, topic, partition, offset)").alias("value")
+        return frame.select("key", value, taken)
+
+    def finish(self) -> None:
+        """End the query when the batch under way has ended, whose answers then are not repeated."""
+        if self.query is not None:
+            before = self._ended()
+            while self.query.isActive and self._ended() == before:
+                time.sleep(POLL)
+        self.stop()
+
+    def _ended(self) -> int:
+        """Give the number of the last batch that has ended; -1 where none has."""
+        query: Any = self.query
+        progress = query._jsq.lastProgress()
+        return -1 if progress is None else int(progress.batchId())
+
+
+def check(settings: Settings, record: Record) -> None:
+    """Raise ValueError, in one line that names the batch engine, for what can't run in real-time mode."""
+    learner, schema, asked = record.learner, record.schema, settings.score
+    wrong = None
+    if "://" in str(settings.model):
+        wrong = f"the model directory must be a folder; got {settings.model}"
+    elif schema["format"] not in ("json", "packed"):
+        wrong = f"records must be json or packed; got {schema['format']}"
+    elif schema["format"] == "json" and (
+        not isinstance(schema["features"], str) or "." in schema["features"]
+    ):
+        wrong = f"JSON records must have their features in one array; got features {schema['features']!r}"
+    elif schema.get("categories"):
+        wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
+    elif learner["activation"] not in ACTIVATIONS:
+        wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
+    elif learner.get("loss") not in LOSSES:
+        wrong = f"loss must be one of {', '.join(LOSSES[1:])}; got {learner['loss']}"  # type: ignore[arg-type]
+    elif asked.once or "trigger" in asked.model_fields_set:
+        name = "once" if asked.once else "trigger"
+        wrong = f"score.{name} must be left out, as it goes on and answers at once"
+    if wrong:
+        raise ValueError(f"score --engine realtime: {wrong}; --engine batch can do it")
+
+
+def check_slots(settings: Settings, partitions: int) -> None:
+    """Raise ValueError where a local master has fewer threads than the topic has partitions."""
+    master = settings.spark.get("spark.master", "local[*]")
+    local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\s*\d+)?\])?", master)
+    if local is None:
+        return
+    slots = (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    if slots < partitions:
+        raise ValueError(
+            f"score --engine realtime: it holds a thread for each of the {partitions} partitions of "
+            f"{settings.score.topic!r}; got {slots} with {master}: give --master local[{partitions}], "
+            "or --engine batch"
+        )
