@@ -55,7 +55,8 @@ final class Network {
     this.skip = portfolio ? new float[members][][] : null;
     for (int m = 0; m < members; m++) lay(m, theta[m]);
     this.targetMean = classes ? 0 : version.doubles("model.targets.mean")[0];
-    this.targetSpread = classes ? 1f : deviations(version, "model.targets.")[0];
+    float unit = classes ? 1f : deviations(version, "model.targets.")[0];
+    this.targetSpread = Float.isInfinite(unit) ? 1f : unit;
   }
 
   private static String oneOf(String what, String got, String allowed) throws IOException {

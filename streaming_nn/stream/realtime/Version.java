@@ -1,5 +1,6 @@
 package streaming_nn;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.File;
@@ -51,7 +52,7 @@ final class Version {
     long size = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong();
     check(size >= 2 && size <= bytes.length - 8, file, "it ends in its header");
     this.start = 8 + (int) size;
-    this.header = JSON.readTree(bytes, 8, (int) size);
+    this.header = header(file, (int) size);
     String text = at(at(header, "__metadata__"), "record").asText();
     check(text.length() > SEAL_LENGTH, file, "its header holds no record");
     int end = text.length() - SEAL_LENGTH;
@@ -60,6 +61,14 @@ final class Version {
     this.record = JSON.readTree(text);
     check(!at(record, "kind").asText().equals("damaged"), file, "only its number is kept");
     check(thinned() || digest().equals(at(record, "digest").asText()), file, "its tensors are not its record's");
+  }
+
+  private JsonNode header(File file, int size) throws IOException {
+    try {
+      return JSON.readTree(bytes, 8, size);
+    } catch (JsonProcessingException error) {
+      throw new IOException(file + " is damaged: its header is not JSON");
+    }
   }
 
   private static void check(boolean holds, File file, String what) throws IOException {

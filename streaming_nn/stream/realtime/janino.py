@@ -1,4 +1,4 @@
-"""Java classes in a running session: compiled by the Janino that Spark ships, without a JDK or a built jar."""
+"""Java classes in a running session, compiled by the Janino that Spark ships: no JDK, no built jar."""
 
 import json
 import zipfile
@@ -28,7 +28,7 @@ def instance(spark: SparkSession, name: str, sources: tuple[str, ...] = SOURCES,
 
 def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
     """Let SQL call a Java object by a name; `type` is that of what it gives."""
-    session: Any = spark._jsparkSession  # type: ignore[attr-defined]
+    session: Any = spark._jsparkSession
     session.udf().register(name, function, session.parseDataType(json.dumps(type)))
 
 

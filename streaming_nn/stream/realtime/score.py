@@ -1,4 +1,4 @@
-"""The scorer in real-time mode: each record is answered as it comes, by a Java class inside Spark's own query."""
+"""The scorer in real-time mode: a Java class inside Spark's own query answers each record as it comes."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from streaming_nn.stream.realtime import janino
 from streaming_nn.stream.score import Scorer, taken_along
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
-LOSSES = (None, "softmax", "logistic", "squared", "absolute", "huber")
+LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 POLL = 0.005  # seconds between two looks whether a batch has ended: the next one begins within a tenth of one
 
 
@@ -34,6 +34,7 @@ class RealTimeScorer(Scorer):
         asked, record = self.settings.score, self._newest().record
         check(self.settings, record)
         check_slots(self.settings, len(partitions(self.settings.kafka, [asked.topic])[asked.topic]))
+        when: dict[str, Any] = {"realTime": asked.realtime_batch}  # PySpark's own types don't know it
         self.query = (
             self._answered(source.live(self.spark, self.settings.kafka, asked.topic), record)
             .writeStream.format("kafka")
@@ -41,7 +42,7 @@ class RealTimeScorer(Scorer):
             .option("topic", asked.predictions)
             .option("checkpointLocation", self.checkpoint)
             .outputMode("update")
-            .trigger(realTime=asked.realtime_batch)
+            .trigger(**when)
             .start()
         )
         return self.query
@@ -86,8 +87,8 @@ def check(settings: Settings, record: Record) -> None:
         wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
     elif learner["activation"] not in ACTIVATIONS:
         wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
-    elif learner.get("loss") not in LOSSES:
-        wrong = f"loss must be one of {', '.join(LOSSES[1:])}; got {learner['loss']}"  # type: ignore[arg-type]
+    elif learner.get("loss") not in (None, *LOSSES):
+        wrong = f"loss must be one of {', '.join(LOSSES)}; got {learner['loss']}"
     elif asked.once or "trigger" in asked.model_fields_set:
         name = "once" if asked.once else "trigger"
         wrong = f"score.{name} must be left out, as it goes on and answers at once"
