@@ -175,6 +175,13 @@ class Score(Section):
     headers: list[str] = TAKEN_ALONG  # content-type only where the records are JSON, as the answers are
     max_age: float = Field(default=0, ge=0)  # seconds; older versions' answers are marked stale; 0: never
 
+    @field_validator("trigger", "once", "max_offsets_per_trigger")
+    @classmethod
+    def _of_batches(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("engine") == "realtime":
+            raise PydanticCustomError("engine", "is for engine batch: realtime answers records as they come")
+        return value
+
 
 class MetricsOut(Section):
     """Where the metrics of every version are carried to, besides the version itself."""

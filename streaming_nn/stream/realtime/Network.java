@@ -61,7 +61,8 @@ final class Network {
 
   private static String oneOf(String what, String got, String allowed) throws IOException {
     if (Arrays.asList(allowed.split(" ")).contains(got)) return got;
-    throw new IOException(what + " must be one of " + allowed.replace(" ", ", ") + " in real-time mode; got " + got);
+    throw new IOException("in real-time mode " + what + " must be one of " + allowed.replace(" ", ", ") + "; got " + got
+        + "; --engine batch can do it");
   }
 
   private int[] layers(JsonNode hidden, int last) {

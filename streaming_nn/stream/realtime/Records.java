@@ -33,7 +33,8 @@ final class Records {
     String format = Version.at(schema, "format").asText();
     this.packed = format.equals("packed");
     if (!packed && !(format.equals("json") && Version.at(schema, "features").isTextual() && Version.at(schema, "categories").isEmpty())) {
-      throw new IOException("records must be packed, or JSON with an array of features, in real-time mode");
+      throw new IOException("in real-time mode records must be packed, or JSON with an array of features; --engine batch "
+          + "can do it");
     }
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();

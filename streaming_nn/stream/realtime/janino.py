@@ -17,7 +17,7 @@ def instance(spark: SparkSession, name: str, sources: tuple[str, ...] = SOURCES,
     context: Any = spark.sparkContext
     jar = Path(context._temp_dir, JAR)  # which goes when the session does
     if not jar.exists():
-        _write(jar, compiled(spark, sources, here))
+        write(jar, compiled(spark, sources, here))
         spark.sql(f"ADD JAR '{jar}'").collect()
     java: Any = spark._jvm
     urls = context._gateway.new_array(java.java.net.URL, 1)
@@ -51,7 +51,8 @@ def _loader(spark: SparkSession) -> Any:
     return java.java.lang.Thread.currentThread().getContextClassLoader()
 
 
-def _write(jar: Path, bytecode: dict[str, bytes]) -> None:
+def write(jar: Path, bytecode: dict[str, bytes]) -> None:
+    """Put bytecode into a jar."""
     with zipfile.ZipFile(jar, "w") as file:
         for name, code in bytecode.items():
             file.writestr(name.replace(".", "/") + ".class", code)

@@ -5,6 +5,7 @@ import re
 import time
 from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from pyspark.sql.streaming.query import StreamingQuery
@@ -32,7 +33,7 @@ class RealTimeScorer(Scorer):
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
         asked, record = self.settings.score, self._newest().record
-        check(self.settings, record)
+        check(record)
         check_slots(self.settings, len(partitions(self.settings.kafka, [asked.topic])[asked.topic]))
         when: dict[str, Any] = {"realTime": asked.realtime_batch}  # PySpark's own types don't know it
         self.query = (
@@ -56,6 +57,10 @@ class RealTimeScorer(Scorer):
         value = F.expr("streaming_nn_answer(value, topic, partition, offset)").alias("value")
         return frame.select("key", value, taken)
 
+    def _cause(self, error: PySparkException) -> BaseException:
+        said = re.search(r"java\.io\.IOException: (.*)", str(error))  # what our Java classes throw
+        return RuntimeError(f"the scorer ended: {said[1]}") if said else super()._cause(error)
+
     def finish(self) -> None:
         """End the query when the batch under way has ended, whose answers then are not repeated."""
         if self.query is not None:
@@ -71,27 +76,20 @@ class RealTimeScorer(Scorer):
         return -1 if progress is None else int(progress.batchId())
 
 
-def check(settings: Settings, record: Record) -> None:
-    """Raise ValueError, in one line that names the batch engine, for what can't run in real-time mode."""
-    learner, schema, asked = record.learner, record.schema, settings.score
-    wrong = None
-    if "://" in str(settings.model):
-        wrong = f"the model directory must be a folder; got {settings.model}"
-    elif schema["format"] not in ("json", "packed"):
+def check(record: Record) -> None:
+    """Raise ValueError, in one line that names the batch engine, for a version that Java can't answer with."""
+    learner, schema = record.learner, record.schema
+    features, wrong = schema["features"], None
+    if schema["format"] not in ("json", "packed"):
         wrong = f"records must be json or packed; got {schema['format']}"
-    elif schema["format"] == "json" and (
-        not isinstance(schema["features"], str) or "." in schema["features"]
-    ):
-        wrong = f"JSON records must have their features in one array; got features {schema['features']!r}"
-    elif schema.get("categories"):
+    elif schema["categories"]:
         wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
+    elif schema["format"] == "json" and (not isinstance(features, str) or "." in features):
+        wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
     elif learner["activation"] not in ACTIVATIONS:
         wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
     elif learner.get("loss") not in (None, *LOSSES):
         wrong = f"loss must be one of {', '.join(LOSSES)}; got {learner['loss']}"
-    elif asked.once or "trigger" in asked.model_fields_set:
-        name = "once" if asked.once else "trigger"
-        wrong = f"score.{name} must be left out, as it goes on and answers at once"
     if wrong:
         raise ValueError(f"score --engine realtime: {wrong}; --engine batch can do it")
 

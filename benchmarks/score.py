@@ -1,0 +1,347 @@
+"""How soon an answer comes in real-time mode, what restarts repeat, and how much the batch engine answers.
+
+Beside each figure stands a query that only passes records on, from Kafka to Kafka, in the same session.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.latency import Client, Run
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.broker import Broker
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.learner import Batch, initial
+from streaming_nn.nn.learners import learner_from
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Settings
+from streaming_nn.stream import source
+from streaming_nn.stream.realtime.score import RealTimeScorer
+from streaming_nn.stream.score import Scorer
+from streaming_nn.stream.session import session
+
+FEATURES, CLASSES = 54, 7
+ROWS = 5_000  # different records
+RATE = 1_000  # records a second
+MASTER = "local[4]"  # a thread for each of four partitions, on however many cores
+LEARNERS: dict[str, dict[str, Any]] = {
+    "mlp": {"learner": "mlp", "hidden": [64]},
+    "portfolio": {"learner": "portfolio", "hidden": [64]},
+}
+RESTARTED = 10  # seconds of a real-time batch where restarts are counted; elsewhere it is the default
+LIMIT = 50_000  # records of a micro-batch
+
+Say = Callable[[str], None]
+
+
+class Bench:
+    """The broker, the session, the models and the client of one run."""
+
+    def __init__(self, spark: SparkSession, bootstrap: str, folder: Path) -> None:
+        self.spark, self.folder = spark, folder
+        self.kafka = {"bootstrap.servers": bootstrap}
+        self.schema = Schema(inputs=FEATURES, classes=tuple(range(CLASSES)))
+        self.x, self.y = rows(ROWS)
+        self.client = Client(spark, bootstrap, self.values("json"), folder)
+        for name, options in LEARNERS.items():
+            self._learn(name, options)
+
+    def values(self, format: str) -> list[bytes]:
+        """Give unlabeled records."""
+        return encode(replace(self.schema, format=format, label=None), self.x)
+
+    def _learn(self, name: str, options: dict[str, Any], format: str = "json") -> None:
+        learner = learner_from({"inputs": FEATURES, "classes": self.schema.classes, **options})
+        state = initial(learner)
+        model = state.model
+        for at in range(0, ROWS, 32):
+            model, _ = learner.step(model, Batch(self.x[at : at + 32], self.y[at : at + 32]))
+        learned = {"learner": learner.options(), "schema": replace(self.schema, format=format).options()}
+        log = Log(self.folder / name)
+        for number, each in enumerate((state, state._replace(model=model))):
+            record = Record(number, parent=log.sha256(0) if number else "", written_at=_now(), **learned)
+            log.append(Version(record, flatten(each)))
+
+    def packed(self, name: str) -> str:
+        """Give the model of the same learner for packed records."""
+        if not (self.folder / f"{name}-packed").exists():
+            self._learn(f"{name}-packed", LEARNERS[name], "packed")
+        return f"{name}-packed"
+
+    def settings(self, model: str, **score: Any) -> Settings:
+        """Give the settings of a scorer of a model."""
+        return Settings(
+            model=self.folder / model, kafka=self.kafka, score=score, spark={"spark.master": MASTER}
+        )
+
+    def topics(self, name: str, partitions: int) -> tuple[str, str]:
+        """Create a topic and one for its answers."""
+        asked, answers = f"{name}-{partitions}-asked", f"{name}-{partitions}-answers"
+        topics.create(self.kafka, asked, partitions)
+        topics.create(self.kafka, answers, partitions)
+        return asked, answers
+
+    def passing(self, asked: str, answers: str) -> StreamingQuery:
+        """Start the query that only passes records on, in real-time mode."""
+        when: dict[str, Any] = {"realTime": Settings().score.realtime_batch}
+        return (
+            source.live(self.spark, self.kafka, asked)
+            .select("key", "value")
+            .writeStream.format("kafka")
+            .options(**for_spark(self.kafka))
+            .option("topic", answers)
+            .option("checkpointLocation", str(self.folder / f"{asked}-checkpoint"))
+            .outputMode("update")
+            .trigger(**when)
+            .start()
+        )
+
+
+def rows(count: int) -> tuple[Any, Any]:
+    """Rows of two decimals, and classes that a linear model gets right by and large."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, FEATURES)).round(2).astype(np.float32)
+    y = (x @ rng.normal(size=(FEATURES, CLASSES))).argmax(axis=1)
+    return x, y.astype(np.int32)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def measure(
+    seconds: Annotated[int, typer.Option(min=5, help="Measured, after a third of it as warm-up.")] = 60,
+    short: Annotated[bool, typer.Option("--short", help="Seconds, one partition: whether it runs.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the JSON line only.")] = False,
+) -> None:
+    """Measure, print a table and one JSON line."""
+    console = Console(stderr=True, quiet=json_)
+
+    def say(line: str) -> None:
+        console.print(line)
+
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, Broker.start(folder) as broker:
+        spark = session({"spark.master": MASTER})
+        try:
+            bench = Bench(spark, broker.bootstrap, Path(folder))
+            plan = [("mlp", 1)] if short else [("mlp", 1), ("portfolio", 1), ("mlp", 4)]
+            found = latencies(bench, plan, 6 if short else seconds, say)
+            ratios = throughput(bench, 2 if short else 8, 1 if short else 3, say)
+        finally:
+            spark.stop()
+        repeated = restarts(bench, {"hard": 1} if short else {"clean": 3, "hard": 3}, say)
+    if not json_:
+        Console(width=140).print(_table(found))
+    typer.echo(json.dumps(line(found, ratios, repeated)))
+
+
+def latencies(
+    bench: Bench, plan: list[tuple[str, int]], seconds: int, say: Say
+) -> dict[str, dict[str, float]]:
+    """Measure passing on and answering, one after the other, for each learner and number of partitions."""
+    found = {}
+    for partitions in dict.fromkeys(partitions for _, partitions in plan):
+        asked, answers = bench.topics("passing", partitions)
+        query = bench.passing(asked, answers)
+        say(f"passing on, {partitions} partitions")
+        found[f"passthrough, {partitions}"] = _sent(bench, asked, answers, seconds).figures()
+        query.stop()
+        for name in [name for name, its in plan if its == partitions]:
+            say(f"{name}, {partitions} partitions")
+            found[f"{name}, {partitions}"] = _answered(bench, name, partitions, seconds)
+    return found
+
+
+def _sent(bench: Bench, asked: str, answers: str, seconds: int) -> Run:
+    warm = seconds // 3
+    running = bench.client.start(asked, answers, RATE, (warm + seconds) * RATE, 30)
+    return running.finish().after(warm)
+
+
+def _answered(bench: Bench, name: str, partitions: int, seconds: int) -> dict[str, float]:
+    asked, answers = bench.topics(name, partitions)
+    scorer = RealTimeScorer(bench.spark, bench.settings(name, topic=asked, predictions=answers))
+    scorer.start()
+    warm, log = seconds // 3, Log(bench.folder / name)
+    running = bench.client.start(asked, answers, RATE, (warm + seconds) * RATE, 30)
+    committed = {}
+    for part in (0.25, 0.5, 0.75):  # of the time that is measured
+        time.sleep(max(running.began + warm + part * seconds - time.time(), 0))
+        before = time.time()
+        committed[_again(log)] = before
+    run = running.finish()
+    scorer.stop()
+    reload_s = max(run.in_force(number, at) for number, at in committed.items())
+    return run.after(warm).figures() | {"reload_s": round(reload_s, 3), "lost": run.lost}
+
+
+def _again(log: Log) -> int:
+    """Append the newest version's model once more; give the number."""
+    head = log.head()
+    assert head is not None
+    record = replace(
+        head.record, number=head.number + 1, parent=log.sha256(head.number), written_at=_now(), nonce=_now()
+    )
+    log.append(Version(record, head.tensors))
+    return head.number + 1
+
+
+def restarts(bench: Bench, plan: dict[str, int], say: Say) -> dict[str, dict[str, float]]:
+    """End and start the command again, by Ctrl-C and by killing it, while records keep coming."""
+    found = {}
+    for how, count in plan.items():
+        say(f"{count} {how} restarts")
+        asked, answers = bench.topics(how, 1)
+        running = bench.client.start(asked, answers, RATE, 600 * RATE, 60)
+        for _ in range(count):
+            process = _command(bench, asked, answers)
+            time.sleep(0.7 * RESTARTED)
+            process.send_signal(signal.SIGKILL if how == "hard" else signal.SIGINT)
+            process.wait()
+        process = _command(bench, asked, answers)
+        time.sleep(2)
+        run = running.finish(stop=True)
+        process.kill()
+        process.wait()
+        found[how] = {
+            "sent": len(run.rows),
+            "lost": run.lost,
+            "doubled": run.doubled,
+            "doubled_most_s": round(run.worst_repeat(), 2),
+        }
+    return found
+
+
+def _command(bench: Bench, asked: str, answers: str) -> subprocess.Popen[str]:
+    """Start the scorer's command, and wait until it says that it answers."""
+    command = [sys.executable, "-m", "streaming_nn.cli", "score", "--engine", "realtime", "--topic", asked]
+    command += ["--predictions", answers, "--model", str(bench.folder / "mlp"), "--master", "local[1]"]
+    command += ["--bootstrap", bench.kafka["bootstrap.servers"]]
+    command += ["--set", f"score.realtime_batch={RESTARTED} seconds"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for said in process.stderr:
+        if said.startswith("answering"):
+            return process
+    raise RuntimeError(f"the scorer ended with {process.wait()} before it answered")
+
+
+class Records:
+    """Give a task's range of numbers their records."""
+
+    def __init__(self, values: list[bytes]) -> None:
+        self.values = values
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        values = pa.array(self.values, pa.binary())
+        for batch in batches:
+            yield pa.record_batch(
+                {"value": values.take(pa.array(np.asarray(batch.column("id")) % len(values)))}
+            )
+
+
+def throughput(bench: Bench, batches: int, rounds: int, say: Say) -> dict[str, float]:
+    """Let the batch engine answer a full topic, in turns with a query that writes the records as they are."""
+    found: dict[str, float] = {}
+    for format in ("packed", "json"):
+        asked, _ = bench.topics(f"full-{format}", 2)
+        frame = bench.spark.range(0, batches * LIMIT, 1, 2).mapInArrow(
+            Records(bench.values(format)), "value binary"
+        )
+        frame.write.format("kafka").options(**for_spark(bench.kafka)).option("topic", asked).save()
+        rates: dict[str, list[float]] = {"ceiling": [], "mlp": [], "portfolio": []}
+        for turn, name in [(turn, name) for turn in range(rounds) for name in rates]:
+            say(f"batch engine, {format}: {name}, round {turn + 1}")
+            rates[name].append(_rate(bench, name, format, asked, f"{format}-{name}-{turn}"))
+        middle = {name: median(each) for name, each in rates.items()}
+        found[f"{format}_ceiling_per_s"] = round(middle["ceiling"])
+        for name in LEARNERS:
+            found[f"{format}_{name}_ratio"] = round(middle[name] / middle["ceiling"], 3)
+    return found
+
+
+class Passing(Scorer):
+    """The batch engine's query, with a body that writes the records as they are."""
+
+    def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
+        written = frame.select("key", "value").write.format("kafka").options(**for_spark(self.settings.kafka))
+        written.option("topic", self.settings.score.predictions).save()
+
+
+def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> float:
+    """Records a second over the micro-batches but the first, from trigger to trigger."""
+    topics.create(bench.kafka, answers, 2)
+    model = "mlp" if name == "ceiling" else name
+    model = bench.packed(model) if format == "packed" else model
+    settings = bench.settings(
+        model,
+        topic=asked,
+        predictions=answers,
+        once=True,
+        max_offsets_per_trigger=LIMIT,
+        checkpoint=str(bench.folder / f"{answers}-checkpoint"),
+    )
+    scorer = (Passing if name == "ceiling" else Scorer)(bench.spark, settings)
+    query = scorer.start()
+    scorer.wait()
+    told = [each for each in query.recentProgress if each["numInputRows"]][1:]
+    topics.delete(bench.kafka, answers)
+    took = sum(each["batchDuration"] for each in told) / 1000
+    return float(sum(each["numInputRows"] for each in told) / took)
+
+
+def line(
+    found: dict[str, dict[str, float]], ratios: dict[str, float], repeated: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Put the figures together; those of one partition and the plain network have the issue's names."""
+    ours, passing = found["mlp, 1"], found["passthrough, 1"]
+    return {
+        "benchmark": "score",
+        "p50_ms": ours["p50_ms"],
+        "p99_ms": ours["p99_ms"],
+        "passthrough_p50_ms": passing["p50_ms"],
+        "passthrough_p99_ms": passing["p99_ms"],
+        "reload_s": max(each.get("reload_s", 0) for each in found.values()),
+        "lost": sum(each.get("lost", 0) for each in [*found.values(), *repeated.values()]),
+        "doubled": sum(each["doubled"] for each in repeated.values()),
+        "throughput_ratio": ratios["packed_mlp_ratio"],
+        "realtime_batch_restarted_s": RESTARTED,
+        "latency": found,
+        "restarts": repeated,
+        "throughput": ratios,
+    }
+
+
+def _table(found: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=f"Kafka to Kafka at {RATE:,} records/s, ms", title_justify="left")
+    names = ["p50_ms", "p99_ms", "p99_outside_gaps_ms", "gaps", "gap_ms", "reload_s"]
+    for name in ("query, partitions", *names):
+        table.add_column(name, justify="left" if "," in name else "right")
+    for query, figures in found.items():
+        table.add_row(query, *(str(figures.get(name, "")) for name in names))
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(measure)
