@@ -21,9 +21,10 @@ import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * Sends records at an even pace, each with its number as the key, and reads the answers, which have the same key; both
- * times are of one clock. It sends until it has sent all, or its standard input ends, and then waits for what is
- * unanswered. Arguments: bootstrap, topic, topic of the answers, rate, most records, seconds to wait, values, result.
+ * Sends records at an even pace, each with its number as the key, and reads the answers, which have the same
+ * key; both times are of one clock. It sends until it has sent all, or its standard input ends, and then waits
+ * for what is unanswered. Arguments: bootstrap, topic, topic of the answers, rate, most records, seconds to
+ * wait, values, result.
  */
 public final class Client implements Runnable {
   private static final byte[] VERSION = "\"version\":".getBytes();
@@ -93,11 +94,12 @@ public final class Client implements Runnable {
   private void send(KafkaProducer producer, String topic, int partitions, byte[][] values, int rate) {
     for (int i = 0; i < sent.length && !stopping; i++) {
       long due = start + i * SECOND / rate;
-      for (long left = due - System.nanoTime(); left > 0; left = due - System.nanoTime()) LockSupport.parkNanos(left);
+      while (System.nanoTime() < due) LockSupport.parkNanos(due - System.nanoTime());
       byte[] key = ByteBuffer.allocate(4).putInt(i).array();
       sent[i] = System.nanoTime() - start;
       count = i + 1;
-      producer.send(new ProducerRecord(topic, Integer.valueOf(i % partitions), key, values[i % values.length]));
+      byte[] value = values[i % values.length];
+      producer.send(new ProducerRecord(topic, Integer.valueOf(i % partitions), key, value));
     }
   }
 
@@ -143,7 +145,8 @@ public final class Client implements Runnable {
   }
 
   private void write(String path) throws IOException {
-    DataOutputStream file = new DataOutputStream(new BufferedOutputStream(new FileOutputStream(path)));
+    BufferedOutputStream bytes = new BufferedOutputStream(new FileOutputStream(path));
+    DataOutputStream file = new DataOutputStream(bytes);
     for (int i = 0; i < count; i++) {
       file.writeLong(sent[i]);
       file.writeLong(came[i]);

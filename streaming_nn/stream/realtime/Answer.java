@@ -1,6 +1,7 @@
 package streaming_nn;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.TextNode;
 import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -9,7 +10,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.spark.sql.api.java.UDF4;
 
-/** Answers a record's value, topic, partition and offset with the JSON of the answer, by the newest version. */
+/** Answers a record's value, topic, partition and offset with JSON, by the newest version. */
 public final class Answer implements UDF4 {
   private static final ConcurrentHashMap NEWEST = new ConcurrentHashMap();  // one a directory, in each JVM
 
@@ -63,7 +64,8 @@ public final class Answer implements UDF4 {
     int known = model.labels.length;  // classes that grow may be fewer than the outputs
     int best = 0;
     for (int j = 1; j < known; j++) if (answer[j] > answer[best]) best = j;
-    text.append("{\"prediction\":").append(known > 0 ? model.labels[best] : "null").append(",\"probabilities\":[");
+    text.append("{\"prediction\":").append(known > 0 ? model.labels[best] : "null");
+    text.append(",\"probabilities\":[");
     for (int j = 0; j < known; j++) {
       if (j > 0) text.append(',');
       millionths(answer[j]);
@@ -79,7 +81,7 @@ public final class Answer implements UDF4 {
   }
 
   private static String quoted(String reason) {
-    return com.fasterxml.jackson.databind.node.TextNode.valueOf(reason).toString();
+    return TextNode.valueOf(reason).toString();
   }
 
   /** A version as it answers: how records are read, the network, and what each answer says of it. */
@@ -99,14 +101,16 @@ public final class Answer implements UDF4 {
       JsonNode classes = Version.at(Version.at(record, "learner"), "classes");
       this.labels = classes.isArray() ? new String[classes.size()] : null;
       for (int i = 0; i < classes.size(); i++) labels[i] = Version.at(classes, i).toString();
-      this.stamp = ",\"version\":" + number + ",\"digest\":\"" + Version.at(record, "digest").asText().substring(0, 12) + '"';
-      this.written = OffsetDateTime.parse(Version.at(record, "written_at").asText()).toInstant().toEpochMilli();
+      String digest = Version.at(record, "digest").asText().substring(0, 12);
+      this.stamp = ",\"version\":" + number + ",\"digest\":\"" + digest + '"';
+      String written = Version.at(record, "written_at").asText();
+      this.written = OffsetDateTime.parse(written).toInstant().toEpochMilli();
     }
   }
 
   /**
-   * The newest version of a directory. Every tenth of a second a record's answer first looks whether the next number
-   * is taken, and if so has that version read aside; after a second in which nobody asked, it waits for that.
+   * The newest version of a directory. Every tenth of a second a record's answer first looks whether the next
+   * number is taken, and if so has that version read aside; after a second without a record it waits for that.
    */
   private static final class Newest implements Runnable {
     private static final long OFTEN = 100000000L;  // nanoseconds

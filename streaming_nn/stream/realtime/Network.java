@@ -6,7 +6,7 @@ import java.util.Arrays;
 
 /** What nn/ answers with a version's state, for one row at a time: scaling, layers, links and the mixture. */
 final class Network {
-  private static final float TARGET_CLIP = 6f;  // as in nn/mlp.py
+  private static final float TARGET_CLIP = 6f;  // as in nn/mlp.py; probabilities are within it
 
   final int inputs;
   final int outputs;  // of an answer
@@ -41,14 +41,16 @@ final class Network {
     String scale = Version.at(options, "scale").asText();
     this.middle = new float[inputs];
     this.spread = new float[inputs];
-    this.far = scale.equals("standard") ? (float) Version.at(options, "clip").asDouble() : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
+    float clip = (float) Version.at(options, "clip").asDouble();
+    this.far = scale.equals("standard") ? clip : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
     scaling(version, scale);
     float[][] theta = portfolio
         ? joined(version.floats("model.followers.theta"), version.floats("model.replayers.theta"))
         : version.floats("model.theta");
     this.members = theta.length;
     this.say = portfolio ? narrow(version.doubles("model.weight")) : new float[] {1f};
-    this.layers = layers(Version.at(options, "hidden"), !classes || loss.equals("logistic") ? 1 : Version.at(options, "classes").size());
+    int last = loss.equals("softmax") ? Version.at(options, "classes").size() : 1;
+    this.layers = layers(Version.at(options, "hidden"), last);
     this.outputs = loss.equals("logistic") ? 2 : layers[layers.length - 1];
     this.weights = new float[members][][][];
     this.biases = new float[members][][];
@@ -61,8 +63,8 @@ final class Network {
 
   private static String oneOf(String what, String got, String allowed) throws IOException {
     if (Arrays.asList(allowed.split(" ")).contains(got)) return got;
-    throw new IOException("in real-time mode " + what + " must be one of " + allowed.replace(" ", ", ") + "; got " + got
-        + "; --engine batch can do it");
+    throw new IOException("in real-time mode " + what + " must be one of " + allowed.replace(" ", ", ")
+        + "; got " + got + "; --engine batch can do it");
   }
 
   private int[] layers(JsonNode hidden, int last) {
@@ -88,7 +90,8 @@ final class Network {
       skip[m] = rows(theta, at, layers[0], layers[layers.length - 1]);
       at += layers[0] * layers[layers.length - 1];
     }
-    if (at != theta.length) throw new IOException("a member must have " + at + " parameters; got " + theta.length);
+    if (at == theta.length) return;
+    throw new IOException("a member must have " + at + " parameters; got " + theta.length);
   }
 
   private static float[][] rows(float[] theta, int at, int from, int to) {
@@ -110,7 +113,7 @@ final class Network {
     return values;
   }
 
-  /** Makes one rule of `Inputs` in nn/inputs.py: (x - middle) / spread, up to far; infinite where nothing was seen. */
+  /** Makes one rule of nn/inputs.py: (x - middle) / spread, up to far; infinite spread where nothing was seen. */
   private void scaling(Version version, String scale) throws IOException {
     Arrays.fill(spread, 1f);
     if (scale.equals("standard")) {
@@ -171,7 +174,7 @@ final class Network {
       forward(m, work);
       if (members > 1 && !finite(last)) continue;  // it has no say
       total += say[m];
-      for (int j = 0; j < last.length; j++) work.answer[j] += say[m] * (classes ? last[j] : clipped(last[j], TARGET_CLIP));
+      for (int j = 0; j < last.length; j++) work.answer[j] += say[m] * clipped(last[j], TARGET_CLIP);
     }
     if (total == 0f) Arrays.fill(work.answer, classes ? 1f / outputs : 0f);
     else if (members > 1) for (int j = 0; j < outputs; j++) work.answer[j] /= total;
@@ -203,7 +206,7 @@ final class Network {
     link(x);
   }
 
-  /** Adds x W to h, a row of W at a time: equal indices on both sides are what the JVM makes vector code of. */
+  /** Adds x W to h, a row of W at a time: of equal indices on both sides the JVM makes vector code. */
   private static void add(float[][] W, float[] x, float[] h) {
     for (int i = 0; i < x.length; i++) {
       float value = x[i];

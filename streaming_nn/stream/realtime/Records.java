@@ -13,14 +13,15 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.regex.Pattern;
 
-/** Unlabeled records to rows, as records/ reads them: JSON arrays and packed ones, with the same reasons why not. */
+/** Unlabeled records to rows, JSON arrays and packed ones, as records/ reads them: with its reasons why not. */
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
   private static final String NOT_JSON = "not JSON";
   private static final String NOT_A_NUMBER = "not a number";
   private static final String NOT_FINITE = "not finite";
   private static final String WRONG_WIDTH = "wrong width";
-  private static final int DEEPEST = 200;  // levels, where Python's parser ends
+  private static final int DEEPEST = 200;  // levels, and digits of a number: where Python's parser ends
+  private static final int LONGEST = 4300;
 
   private final boolean packed;
   private final String features;
@@ -32,16 +33,18 @@ final class Records {
   Records(JsonNode schema) throws IOException {
     String format = Version.at(schema, "format").asText();
     this.packed = format.equals("packed");
-    if (!packed && !(format.equals("json") && Version.at(schema, "features").isTextual() && Version.at(schema, "categories").isEmpty())) {
-      throw new IOException("in real-time mode records must be packed, or JSON with an array of features; --engine batch "
-          + "can do it");
+    boolean array = Version.at(schema, "features").isTextual() && Version.at(schema, "categories").isEmpty();
+    if (!packed && !(format.equals("json") && array)) {
+      throw new IOException("in real-time mode records must be packed, or JSON with an array of features; "
+          + "--engine batch can do it");
     }
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
     this.most = Version.at(schema, "max_bytes").asInt();
     JsonFactoryBuilder builder = new JsonFactoryBuilder();
-    builder.streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(DEEPEST).maxNumberLength(4300).build());
+    builder.streamReadConstraints(
+        StreamReadConstraints.builder().maxNestingDepth(DEEPEST).maxNumberLength(LONGEST).build());
     builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
     builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
     this.json = builder.build();
@@ -56,7 +59,9 @@ final class Records {
   }
 
   private boolean finite(float[] x) {
-    for (int i = 0; i < x.length; i++) if (Float.isInfinite(x[i]) || (Float.isNaN(x[i]) && !missing)) return false;
+    for (int i = 0; i < x.length; i++) {
+      if (Float.isInfinite(x[i]) || (Float.isNaN(x[i]) && !missing)) return false;
+    }
     return true;
   }
 
@@ -88,7 +93,9 @@ final class Records {
 
   /** Whether it doesn't begin as UTF-16 or with a byte order mark, which the parser here would take. */
   private static boolean utf8(byte[] value) {
-    for (int i = 0; i < Math.min(4, value.length); i++) if (value[i] <= 0 && (value[i] == 0 || i == 0)) return false;
+    for (int i = 0; i < Math.min(4, value.length); i++) {
+      if (value[i] == 0 || (i == 0 && value[i] < 0)) return false;
+    }
     return true;
   }
 

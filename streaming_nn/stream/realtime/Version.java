@@ -27,10 +27,11 @@ final class Version {
   /** Says what the name of a version's file is; a number is a name that is never taken back. */
   static File file(File directory, int number) {
     String digits = Integer.toString(number);
-    return new File(directory, "versions/" + "000000000000".substring(digits.length()) + digits + ".safetensors");
+    String name = "000000000000".substring(digits.length()) + digits + ".safetensors";
+    return new File(directory, "versions/" + name);
   }
 
-  /** Finds the newest number, -1 where there is none: by steps that double, then bisection, as log/log.py does. */
+  /** Finds the newest number, -1 where there is none: by steps that double, then bisection, as log/log.py. */
   static int newest(File directory, int known) {
     int low = known >= 0 && file(directory, known).exists() ? known : -1;
     int step = 1;
@@ -56,11 +57,12 @@ final class Version {
     String text = at(at(header, "__metadata__"), "record").asText();
     check(text.length() > SEAL_LENGTH, file, "its header holds no record");
     int end = text.length() - SEAL_LENGTH;
-    String seal = SEAL + hex(MessageDigest.getInstance("SHA-256"), utf8(text.substring(0, end) + "}")) + "\"}";
-    check(text.substring(end).equals(seal), file, "its record is not what its seal says");
+    String sum = hex(MessageDigest.getInstance("SHA-256"), utf8(text.substring(0, end) + "}"));
+    check(text.substring(end).equals(SEAL + sum + "\"}"), file, "its record is not what its seal says");
     this.record = JSON.readTree(text);
     check(!at(record, "kind").asText().equals("damaged"), file, "only its number is kept");
-    check(thinned() || digest().equals(at(record, "digest").asText()), file, "its tensors are not its record's");
+    boolean same = thinned() || digest().equals(at(record, "digest").asText());
+    check(same, file, "its tensors are not those whose digest its record holds");
   }
 
   private JsonNode header(File file, int size) throws IOException {
@@ -80,7 +82,7 @@ final class Version {
     return !at(record, "original").asText().isEmpty();
   }
 
-  /** Gives a part of a node; the cast is for Janino, which sees two methods where Java's compiler sees one. */
+  /** Gives a part of a node; the cast is for Janino, which sees two methods where javac sees one. */
   static JsonNode at(JsonNode node, String name) {
     return (JsonNode) node.path(name);
   }
@@ -93,7 +95,7 @@ final class Version {
     return header.has(name);
   }
 
-  /** Gives a tensor's numbers, whatever its shape; float64 ones are narrowed by the caller. */
+  /** Gives the numbers of a float64 or float32 tensor, whatever its shape. */
   double[] doubles(String name) throws IOException {
     ByteBuffer data = data(name);
     boolean wide = at(at(header, name), "dtype").asText().equals("F64");
@@ -107,18 +109,20 @@ final class Version {
     int members = at(at(at(header, name), "shape"), 0).asInt();
     ByteBuffer data = data(name);
     float[][] values = new float[members][members == 0 ? 0 : data.remaining() / 4 / members];
-    for (int i = 0; i < members; i++) for (int j = 0; j < values[i].length; j++) values[i][j] = data.getFloat();
+    for (int i = 0; i < members; i++) {
+      for (int j = 0; j < values[i].length; j++) values[i][j] = data.getFloat();
+    }
     return values;
   }
 
   private ByteBuffer data(String name) throws IOException {
-    if (!header.has(name)) throw new IOException("version " + at(record, "number") + " has no tensor " + name);
+    if (!has(name)) throw new IOException("version " + at(record, "number") + " has no tensor " + name);
     JsonNode ends = at(at(header, name), "data_offsets");
     int begin = start + at(ends, 0).asInt();
     return ByteBuffer.wrap(bytes, begin, start + at(ends, 1).asInt() - begin).order(ByteOrder.LITTLE_ENDIAN);
   }
 
-  /** The sha256 of names, dtypes, shapes and bytes in the order of the names: `state_digest` of log/version.py. */
+  /** The sha256 of names, dtypes, shapes and bytes in the names' order: `state_digest` of log/version.py. */
   private String digest() throws Exception {
     TreeSet names = new TreeSet();
     for (Iterator each = header.fieldNames(); each.hasNext();) names.add(each.next());
@@ -127,7 +131,8 @@ final class Version {
     for (Iterator each = names.iterator(); each.hasNext();) {
       String name = (String) each.next();
       JsonNode tensor = at(header, name);
-      digest.update(utf8(name + "\0" + numpy(at(tensor, "dtype").asText()) + "\0" + tuple(at(tensor, "shape")) + "\0"));
+      String dtype = numpy(at(tensor, "dtype").asText());
+      digest.update(utf8(name + "\0" + dtype + "\0" + tuple(at(tensor, "shape")) + "\0"));
       digest.update(data(name));
     }
     return hex(digest, new byte[0]);

@@ -20,6 +20,7 @@ from streaming_nn.stream.score import Scorer, taken_along
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
+THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.005  # seconds between two looks whether a batch has ended: the next one begins within a tenth of one
 
 
@@ -58,7 +59,9 @@ class RealTimeScorer(Scorer):
         return frame.select("key", value, taken)
 
     def _cause(self, error: PySparkException) -> BaseException:
-        said = re.search(r"java\.io\.IOException: (.*)", str(error))  # what our Java classes throw
+        said = re.search(
+            r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", str(error), re.M
+        )  # what our Java classes throw
         return RuntimeError(f"the scorer ended: {said[1]}") if said else super()._cause(error)
 
     def finish(self) -> None:
@@ -77,7 +80,7 @@ class RealTimeScorer(Scorer):
 
 
 def check(record: Record) -> None:
-    """Raise ValueError, in one line that names the batch engine, for a version that Java can't answer with."""
+    """Raise ValueError, naming the batch engine, for a version that Java can't answer with."""
     learner, schema = record.learner, record.schema
     features, wrong = schema["features"], None
     if schema["format"] not in ("json", "packed"):
