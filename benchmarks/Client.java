@@ -22,7 +22,7 @@ import org.apache.kafka.common.TopicPartition;
 
 /**
  * Sends records at an even pace, each with its number as the key, and reads the answers, which have the same
- * key; both times are of one clock. It sends until it has sent all, or its standard input ends, and then waits
+ * key; both times are of one clock. It sends until all is sent, or its standard input ends, and then waits
  * for what is unanswered. Arguments: bootstrap, topic, topic of the answers, rate, most records, seconds to
  * wait, values, result.
  */
@@ -126,7 +126,7 @@ public final class Client implements Runnable {
       while (same < VERSION.length && value[at + same] == VERSION[same]) same++;
       if (same == VERSION.length) {
         int number = 0;
-        for (int j = at + same; value[j] >= '0' && value[j] <= '9'; j++) number = 10 * number + value[j] - '0';
+        for (int j = at + same; Character.isDigit(value[j]); j++) number = 10 * number + value[j] - '0';
         return number;
       }
     }

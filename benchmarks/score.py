@@ -24,7 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.latency import Client, Run
+from benchmarks.latency import Client, Running
 from streaming_nn.kafka import topics
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_spark
@@ -102,9 +102,9 @@ class Bench:
         topics.create(self.kafka, answers, partitions)
         return asked, answers
 
-    def passing(self, asked: str, answers: str) -> StreamingQuery:
-        """Start the query that only passes records on, in real-time mode."""
-        when: dict[str, Any] = {"realTime": Settings().score.realtime_batch}
+    def passing(self, asked: str, answers: str, seconds: int) -> StreamingQuery:
+        """Start the query that only passes records on, in real-time mode, with batches of so many seconds."""
+        when: dict[str, Any] = {"realTime": f"{seconds} seconds"}
         return (
             source.live(self.spark, self.kafka, asked)
             .select("key", "value")
@@ -163,9 +163,10 @@ def latencies(
     found = {}
     for partitions in dict.fromkeys(partitions for _, partitions in plan):
         asked, answers = bench.topics("passing", partitions)
-        query = bench.passing(asked, answers)
+        query = bench.passing(asked, answers, seconds)
         say(f"passing on, {partitions} partitions")
-        found[f"passthrough, {partitions}"] = _sent(bench, asked, answers, seconds).figures()
+        run = _sending(bench, asked, answers, seconds).finish()
+        found[f"passthrough, {partitions}"] = run.after(seconds // 3).figures(_turnovers(query))
         query.stop()
         for name in [name for name, its in plan if its == partitions]:
             say(f"{name}, {partitions} partitions")
@@ -173,27 +174,35 @@ def latencies(
     return found
 
 
-def _sent(bench: Bench, asked: str, answers: str, seconds: int) -> Run:
-    warm = seconds // 3
-    running = bench.client.start(asked, answers, RATE, (warm + seconds) * RATE, 30)
-    return running.finish().after(warm)
+def _sending(bench: Bench, asked: str, answers: str, seconds: int) -> Running:
+    return bench.client.start(asked, answers, RATE, (seconds // 3 + seconds) * RATE, 30)
+
+
+def _turnovers(query: StreamingQuery) -> list[float]:
+    """Give when real-time batches ended, of time.time."""
+    return [
+        datetime.fromisoformat(told["timestamp"]).timestamp() + told["batchDuration"] / 1000
+        for told in query.recentProgress
+    ]
 
 
 def _answered(bench: Bench, name: str, partitions: int, seconds: int) -> dict[str, float]:
     asked, answers = bench.topics(name, partitions)
-    scorer = RealTimeScorer(bench.spark, bench.settings(name, topic=asked, predictions=answers))
-    scorer.start()
+    settings = bench.settings(name, topic=asked, predictions=answers, realtime_batch=f"{seconds} seconds")
+    scorer = RealTimeScorer(bench.spark, settings)
+    query = scorer.start()
     warm, log = seconds // 3, Log(bench.folder / name)
-    running = bench.client.start(asked, answers, RATE, (warm + seconds) * RATE, 30)
+    running = _sending(bench, asked, answers, seconds)
     committed = {}
     for part in (0.25, 0.5, 0.75):  # of the time that is measured
         time.sleep(max(running.began + warm + part * seconds - time.time(), 0))
         before = time.time()
         committed[_again(log)] = before
     run = running.finish()
+    turnovers = _turnovers(query)
     scorer.stop()
     reload_s = max(run.in_force(number, at) for number, at in committed.items())
-    return run.after(warm).figures() | {"reload_s": round(reload_s, 3), "lost": run.lost}
+    return run.after(warm).figures(turnovers) | {"reload_s": round(reload_s, 3), "lost": run.lost}
 
 
 def _again(log: Log) -> int:

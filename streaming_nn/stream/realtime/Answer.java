@@ -109,8 +109,8 @@ public final class Answer implements UDF4 {
   }
 
   /**
-   * The newest version of a directory. Every tenth of a second a record's answer first looks whether the next
-   * number is taken, and if so has that version read aside; after a second without a record it waits for that.
+   * The newest version of a directory. Every tenth of a second an answer first looks whether the next number
+   * is taken, and if so has that version read aside; after a second without a record it waits for that.
    */
   private static final class Newest implements Runnable {
     private static final long OFTEN = 100000000L;  // nanoseconds

@@ -113,7 +113,7 @@ final class Network {
     return values;
   }
 
-  /** Makes one rule of nn/inputs.py: (x - middle) / spread, up to far; infinite spread where nothing was seen. */
+  /** Makes one rule of nn/inputs.py: (x - middle) / spread, up to far; unseen columns have infinite spread. */
   private void scaling(Version version, String scale) throws IOException {
     Arrays.fill(spread, 1f);
     if (scale.equals("standard")) {

@@ -13,7 +13,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.regex.Pattern;
 
-/** Unlabeled records to rows, JSON arrays and packed ones, as records/ reads them: with its reasons why not. */
+/** Unlabeled records to rows, JSON arrays and packed ones, as records/ reads them, with its reasons. */
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
   private static final String NOT_JSON = "not JSON";

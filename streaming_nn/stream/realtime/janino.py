@@ -12,12 +12,12 @@ SOURCES = ("Version", "Network", "Records", "Answer")  # each may use those befo
 JAR = "streaming-nn-realtime.jar"
 
 
-def instance(spark: SparkSession, name: str, sources: tuple[str, ...] = SOURCES, here: Path = HERE) -> Any:
+def instance(spark: SparkSession, name: str) -> Any:
     """Make an object of a class; driver and executors know it, and its neighbours, from now on."""
     context: Any = spark.sparkContext
     jar = Path(context._temp_dir, JAR)  # which goes when the session does
     if not jar.exists():
-        write(jar, compiled(spark, sources, here))
+        write(jar, compiled(spark, SOURCES, HERE))
         spark.sql(f"ADD JAR '{jar}'").collect()
     java: Any = spark._jvm
     urls = context._gateway.new_array(java.java.net.URL, 1)
@@ -32,7 +32,7 @@ def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
     session.udf().register(name, function, session.parseDataType(json.dumps(type)))
 
 
-def compiled(spark: SparkSession, sources: tuple[str, ...], here: Path = HERE) -> dict[str, bytes]:
+def compiled(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:
     """Compile classes, each against those before it; gives the bytecode by the classes' names."""
     java: Any = spark._jvm
     loader, bytecode = _loader(spark), dict[str, bytes]()

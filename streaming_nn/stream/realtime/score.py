@@ -66,7 +66,9 @@ class RealTimeScorer(Scorer):
 
     def finish(self) -> None:
         """End the query when the batch under way has ended, whose answers then are not repeated."""
-        if self.query is not None:
+        if self.query is not None and self.query.isActive:
+            length = self.settings.score.realtime_batch
+            self.say(f"waiting up to {length} for the real-time batch to end; once more stops at once")
             before = self._ended()
             while self.query.isActive and self._ended() == before:
                 time.sleep(POLL)
