@@ -122,6 +122,12 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
             for value in ("'abc'", "''", "'1'", "'second'", "'1second'", "'-1 second'", "'1 month'", "5")
         ],
         ("[score]\nmax_age = -1", r"score.max_age: .*; got -1"),
+        ("[score]\nengine = 'fast'", r"score.engine: .*'batch' or 'realtime'; got 'fast'"),
+        (
+            "[score]\nengine = 'realtime'\nonce = true",
+            r"score.once: is for engine batch: .*; got True$",
+        ),
+        ("[score]\nengine = 'realtime'\ntrigger = '1 second'", r"score.trigger: is for engine batch"),
         ("train = 3", r"train: .*; got 3"),
         ("model = [", r"settings file other.toml: "),
     ],

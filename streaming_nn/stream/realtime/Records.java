@@ -45,6 +45,7 @@ final class Records {
     JsonFactoryBuilder builder = new JsonFactoryBuilder();
     builder.streamReadConstraints(
         StreamReadConstraints.builder().maxNestingDepth(DEEPEST).maxNumberLength(LONGEST).build());
+    builder.disable(JsonFactory.Feature.INTERN_FIELD_NAMES);  // which others choose
     builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
     builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
     this.json = builder.build();
