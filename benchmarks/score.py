@@ -225,7 +225,7 @@ def restarts(bench: Bench, plan: dict[str, int], say: Say) -> dict[str, dict[str
         running = bench.client.start(asked, answers, RATE, 600 * RATE, 60)
         for _ in range(count):
             process = _command(bench, asked, answers)
-            time.sleep(0.7 * RESTARTED)
+            time.sleep(1.7 * RESTARTED)  # past the first batch, which has what came while nothing answered
             process.send_signal(signal.SIGKILL if how == "hard" else signal.SIGINT)
             process.wait()
         process = _command(bench, asked, answers)

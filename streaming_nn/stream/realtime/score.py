@@ -21,7 +21,7 @@ from streaming_nn.stream.score import Scorer, taken_along
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
-POLL = 0.005  # seconds between two looks whether a batch has ended: the next one begins within a tenth of one
+POLL = 0.01  # seconds between two looks whether a batch has ended: the next one begins a tenth of one later
 
 
 class RealTimeScorer(Scorer):
@@ -75,10 +75,10 @@ class RealTimeScorer(Scorer):
         self.stop()
 
     def _ended(self) -> int:
-        """Give the number of the last batch that has ended; -1 where none has."""
+        """Give the number of the last batch whose places are noted, by Spark's own log; -1 where none is."""
         query: Any = self.query
-        progress = query._jsq.lastProgress()
-        return -1 if progress is None else int(progress.batchId())
+        latest = query._jsq.streamingQuery().commitLog().getLatestBatchId()
+        return int(latest.get()) if latest.isDefined() else -1
 
 
 def check(record: Record) -> None:
