@@ -4,6 +4,7 @@ Beside each figure stands a query that only passes records on, from Kafka to Kaf
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
-from streaming_nn.settings import Settings
+from streaming_nn.settings import Score, Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.realtime.score import RealTimeScorer
 from streaming_nn.stream.score import Scorer
@@ -77,7 +78,10 @@ class Bench:
         model = state.model
         for at in range(0, ROWS, 32):
             model, _ = learner.step(model, Batch(self.x[at : at + 32], self.y[at : at + 32]))
-        learned = {"learner": learner.options(), "schema": replace(self.schema, format=format).options()}
+        learned: dict[str, Any] = {
+            "learner": learner.options(),
+            "schema": replace(self.schema, format=format).options(),
+        }
         log = Log(self.folder / name)
         for number, each in enumerate((state, state._replace(model=model))):
             record = Record(number, parent=log.sha256(0) if number else "", written_at=_now(), **learned)
@@ -91,9 +95,8 @@ class Bench:
 
     def settings(self, model: str, **score: Any) -> Settings:
         """Give the settings of a scorer of a model."""
-        return Settings(
-            model=self.folder / model, kafka=self.kafka, score=score, spark={"spark.master": MASTER}
-        )
+        spark = {"spark.master": MASTER}
+        return Settings(model=self.folder / model, kafka=self.kafka, score=Score(**score), spark=spark)
 
     def topics(self, name: str, partitions: int) -> tuple[str, str]:
         """Create a topic and one for its answers."""
@@ -226,12 +229,15 @@ def restarts(bench: Bench, plan: dict[str, int], say: Say) -> dict[str, dict[str
         for _ in range(count):
             process = _command(bench, asked, answers)
             time.sleep(1.7 * RESTARTED)  # past the first batch, which has what came while nothing answered
-            process.send_signal(signal.SIGKILL if how == "hard" else signal.SIGINT)
+            if how == "hard":
+                os.killpg(process.pid, signal.SIGKILL)  # the JVM too: left alone it goes on for a while
+            else:
+                process.send_signal(signal.SIGINT)
             process.wait()
         process = _command(bench, asked, answers)
         time.sleep(2)
         run = running.finish(stop=True)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         found[how] = {
             "sent": len(run.rows),
@@ -248,7 +254,7 @@ def _command(bench: Bench, asked: str, answers: str) -> subprocess.Popen[str]:
     command += ["--predictions", answers, "--model", str(bench.folder / "mlp"), "--master", "local[1]"]
     command += ["--bootstrap", bench.kafka["bootstrap.servers"]]
     command += ["--set", f"score.realtime_batch={RESTARTED} seconds"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for said in process.stderr:
         if said.startswith("answering"):

@@ -3,8 +3,10 @@
 import os
 import re
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
@@ -18,6 +20,7 @@ from streaming_nn.stream import source
 from streaming_nn.stream.realtime import janino
 from streaming_nn.stream.score import Scorer, taken_along
 
+T = TypeVar("T")
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
@@ -66,11 +69,12 @@ class RealTimeScorer(Scorer):
 
     def finish(self) -> None:
         """End the query when the batch under way has ended, whose answers then are not repeated."""
-        if self.query is not None and self.query.isActive:
+        query = self.query
+        if query is not None and _asked(lambda: query.isActive):
             length = self.settings.score.realtime_batch
             self.say(f"waiting up to {length} for the real-time batch to end; once more stops at once")
-            before = self._ended()
-            while self.query.isActive and self._ended() == before:
+            before = _asked(self._ended)
+            while _asked(lambda: query.isActive and self._ended() == before):
                 time.sleep(POLL)
         self.stop()
 
@@ -79,6 +83,14 @@ class RealTimeScorer(Scorer):
         query: Any = self.query
         latest = query._jsq.streamingQuery().commitLog().getLatestBatchId()
         return int(latest.get()) if latest.isDefined() else -1
+
+
+def _asked(question: Callable[[], T]) -> T:
+    """Ask Spark, once more where a connection that Ctrl-C has cut breaks the first time."""
+    try:
+        return question()
+    except Py4JError:
+        return question()
 
 
 def check(record: Record) -> None:
