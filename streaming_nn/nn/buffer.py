@@ -5,6 +5,7 @@ much as learning it, so new rows wait in `fresh`, and the ring is copied once fo
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from streaming_nn.nn.merge import interleaved
 
 Array = NDArray[Any]
 FRESH = 64  # rows that wait before the ring is copied
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
 
 
 class Buffer(NamedTuple):
@@ -82,14 +83,23 @@ def draw(buffer: Buffer, count: int) -> tuple[Array, Buffer]:
     capacity, moved, rows = len(buffer.ring), int(buffer.moved), int(buffer.rows)
     kept = min(rows, capacity)
     count = min(count, kept)
-    turns = np.arange(count, dtype=np.uint64)
-    turns += buffer.draws
-    turns *= GOLDEN
-    turns >>= np.uint64(32)
-    slots = ((turns * np.uint64(kept)) >> np.uint64(32)).astype(np.intp)
-    drawn = buffer.ring[slots]
+    draws = int(buffer.draws)
+    turns = _turns(count) + (draws * GOLDEN) % 2**64
+    turns >>= 32
+    turns *= kept
+    turns >>= 32
+    slots = turns.astype(np.intp)
+    drawn = buffer.ring.take(slots, axis=0)
     if rows > moved:
         waiting = (slots - moved) % capacity  # place in `fresh` of a slot whose newest row is there
         late = waiting < rows - moved
-        drawn[late] = buffer.fresh[waiting[late]]
-    return drawn, buffer._replace(draws=np.asarray(buffer.draws + np.uint64(count)))
+        if np.count_nonzero(late):
+            drawn[late] = buffer.fresh[waiting[late]]
+    return drawn, buffer._replace(draws=np.asarray((draws + count) % 2**64, np.uint64))
+
+
+@lru_cache(8)
+def _turns(count: int) -> NDArray[np.uint64]:
+    turns = np.arange(count, dtype=np.uint64) * np.uint64(GOLDEN)
+    turns.flags.writeable = False
+    return turns

@@ -102,6 +102,14 @@ class Inputs:
             return np.concatenate([z, np.isnan(x)], axis=1, dtype=np.float32)
         return z
 
+    def prepare_and_update(
+        self, state: Any, x: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Prepare rows, and add the first `count` of them to the statistics."""
+        if self._plain and self.reach is not None:
+            return scaling.standardize_and_update(state, x, count, self.clip, self.reach)
+        return self.prepare(state, x), self.update(state, x[:count])
+
     def filling(self, state: Any) -> NDArray[np.float32] | None:
         """Return what stands for a missing value in each column (columns,); None where it is refused."""
         return _moments_of(state).mean.astype(np.float32) if self._gaps else None
@@ -120,7 +128,7 @@ class Inputs:
             return x
         shift, width, far = affine
         z = (x - shift) / width
-        return z.clip(-far, far, out=z)
+        return scaling.bounded(z, far)
 
     def merge(self, a: Any, b: Any) -> Any:
         """Combine the statistics of two sets of rows."""

@@ -43,7 +43,7 @@ def _row_starts(members: int, rows: int, outputs: int) -> NDArray[np.intp]:
 
 def _softmax(z: Array) -> Array:
     # Reducing and broadcasting over few outputs is slow; over the rows it is up to four times as fast.
-    axis = -2 if z.shape[-1] <= FEW_OUTPUTS else -1
+    axis = -2 if z.shape[-1] <= FEW_OUTPUTS and z.shape[-2] > 1 else -1
     p = np.ascontiguousarray(z.swapaxes(-1, -2)) if axis == -2 else z
     p -= np.maximum.reduce(p, axis=axis, keepdims=True)
     np.exp(p, out=p)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -70,9 +70,13 @@ class Network:
     def _cuts(self) -> tuple[tuple[Any, Any, int, int], ...]:
         every = slice(None)  # made once: a step cuts its vectors many times
         return tuple(
-            ((every, slice(start, middle)), (every, slice(middle, end)), n, m)
+            ((every, slice(start, middle)), (every, None, slice(middle, end)), n, m)
             for start, middle, end, n, m in self.places
         )
+
+    @cached_property
+    def _skip_cut(self) -> tuple[slice, slice]:
+        return slice(None), slice(self.places[-1][2], None)
 
     @property
     def biases(self) -> Spans:
@@ -115,16 +119,13 @@ def _bias_initializer(network: Network, layer: int) -> str | float:
 def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
     """View theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out)."""
     members = len(theta)
-    return [
-        (theta[weights].reshape(members, n, m), theta[biases].reshape(members, 1, m))
-        for weights, biases, n, m in network._cuts
-    ]
+    return [(theta[weights].reshape(members, n, m), theta[biases]) for weights, biases, n, m in network._cuts]
 
 
 def skip_view(network: Network, theta: Array) -> Array:
     """View the weights from the inputs to the outputs: (members, inputs, outputs), no inputs without skip."""
     inputs = network.layers[0] if network.skip else 0
-    return theta[:, network.places[-1][2] :].reshape(len(theta), inputs, network.layers[-1])
+    return theta[network._skip_cut].reshape(len(theta), inputs, network.layers[-1])
 
 
 def predict(network: Network, theta: Array, x: Array) -> Array:
@@ -180,9 +181,11 @@ def gradient(
     slope = np.empty_like(theta)
     slopes = views(network, slope)
     if network.skip:
-        np.matmul(inputs[0].swapaxes(-1, -2), delta, out=skip_view(network, slope))
+        _outer(inputs[0], delta, skip_view(network, slope))
     for layer in range(len(layers) - 1, -1, -1):
-        _outer(inputs[layer], delta, *slopes[layer])
+        W, b = slopes[layer]
+        _outer(inputs[layer], delta, W)
+        _summed(delta, b)
         if layer:
             delta = np.matmul(delta, layers[layer][0].swapaxes(-1, -2))
             if kept is not None:
@@ -206,14 +209,27 @@ def dropout(network: Network, p: float, rows: int, seed: int, count: int) -> lis
     return [kept[end - size : end].reshape(rows, -1) for size, end in zip(sizes, ends, strict=True)]
 
 
-def _outer(x: Array, delta: Array, W: Array, b: Array) -> None:
-    """Write the gradients by one layer's W and b: sums over rows of what came in times what came back."""
+def _outer(x: Array, delta: Array, W: Array) -> None:
+    """Write the gradient by one layer's W: the sum over rows of what came in times what came back."""
     if delta.shape[-2] == 1:  # the same, without the machinery of a matrix product
         np.multiply(x.swapaxes(-1, -2), delta, out=W)
-        b[...] = delta
     else:
         np.matmul(x.swapaxes(-1, -2), delta, out=W)
-        np.add.reduce(delta, axis=-2, keepdims=True, out=b)
+
+
+def _summed(delta: Array, b: Array) -> None:
+    """Write the gradient by one layer's b, the sum over rows; as a product, that is three times as fast."""
+    if delta.shape[-2] == 1:
+        b[...] = delta
+    else:
+        np.matmul(_ones(delta.shape[-2], delta.dtype), delta, out=b)
+
+
+@lru_cache(8)
+def _ones(rows: int, dtype: Any) -> Array:
+    ones = np.ones((1, rows), dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def _average(delta: Array, weight: Array | None) -> None:

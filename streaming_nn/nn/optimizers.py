@@ -11,7 +11,7 @@ from streaming_nn.nn import checks
 
 Array = NDArray[Any]
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
-QUIET = 1e-18  # added to a gradient: moments that fade to subnormal numbers slow many CPUs down
+QUIET = 1e-16  # added to a gradient: moments that fade to subnormal numbers (1e-38) slow CPUs down fourfold
 
 Rate = float | tuple[float, ...]  # one for all members, or one each
 Spans = tuple[tuple[int, int], ...]  # parameters, from and to (not included)

@@ -192,17 +192,18 @@ class Portfolio:
     def _step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
         rows, count = _side_by_side(batch), len(batch.y)
         old, kept = buffer.draw(state.buffer, self.replayed)
-        z, y, weight = self._to_learn(state, np.concatenate([rows, old]))
+        both = np.concatenate([rows, old])
+        z, features = self._inputs.prepare_and_update(state.features, both[:, :-2], count)
+        y, weight = self._truth(state.targets, both), both[:, -1]
         answers, slopes = self._gradients(state, z, y, weight, count)
-        features = self._inputs.update(state.features, batch.x)
         targets = None if state.targets is None else scaling.update(state.targets, batch.y[:, None])
-        step = Step(self._mixed(state, answers), self._finite(features, targets, z[:count], rows))
+        step = Step(self._mixed(state, answers), self._finite(features, targets, rows))
         if not step.trained:
             return state, step
         loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
-        length = np.sqrt(np.concatenate([np.einsum("ij,ij->i", slope, slope) for slope in slopes]))
-        bad = ~(np.isfinite(loss) & (length < HOPELESS * max(1.0, float(weight.max()))))
-        loss[bad] = MOST * rows[:, -1].sum()
+        bad = _hopeless(loss, slopes, weight)
+        if bad is not None:
+            loss[bad] = MOST * rows[:, -1].sum()
         factor = drift.raised(state.boost)
         learned = PortfolioState(
             _moved(self._sgd, state.followers, slopes[0], factor),
@@ -214,14 +215,13 @@ class Portfolio:
             buffer.append(kept, rows),
             drift.faded(state.boost, count),
         )
-        return (self._restarted(learned, bad) if bad.any() else learned), step
+        return (learned if bad is None else self._restarted(learned, bad)), step
 
-    def _to_learn(self, state: PortfolioState, rows: Array) -> tuple[Array, Array, Array]:
-        """Give z (rows, inputs), class indices or standardised targets, and weights."""
-        z = self._inputs.prepare(state.features, rows[:, :-2])
-        if state.targets is None:
-            return z, rows[:, -2].astype(np.intp), rows[:, -1]
-        return z, scaling.standardize(state.targets, rows[:, -2:-1], TARGET_CLIP)[:, 0], rows[:, -1]
+    def _truth(self, targets: Scaling | None, rows: Array) -> Array:
+        """Give class indices, or standardised targets."""
+        if targets is None:
+            return rows[:, -2].astype(np.intp)
+        return scaling.standardize(targets, rows[:, -2:-1], TARGET_CLIP)[:, 0]
 
     def _gradients(
         self, state: PortfolioState, z: Array, y: Array, weight: Array, count: int
@@ -238,10 +238,10 @@ class Portfolio:
         _, _, replay_slope = network.gradient(shape, replayers.theta, z, y, emphasis * weight)
         return np.concatenate([new, replayed]), (slope, replay_slope)
 
-    def _finite(self, features: Any, targets: Scaling | None, z: Array, rows: Array) -> bool:
+    def _finite(self, features: Any, targets: Scaling | None, rows: Array) -> bool:
         """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
-        total = self._inputs.check(features) + np.add.reduce(z, axis=None)
-        total += self._inputs.check_rows(rows[:, :-2]) + np.add.reduce(rows[:, -2:], axis=None)
+        total = self._inputs.check(features) + self._inputs.check_rows(rows[:, :-2])
+        total += np.add.reduce(rows[:, -2:], axis=None)
         return isfinite(total if targets is None else total + targets.m2[0])
 
     def _losses(self, answers: Array, y: Array) -> NDArray[np.float64]:
@@ -378,6 +378,15 @@ def _emphasis(replay: tuple[tuple[float, float], ...], new: int, old: int) -> ND
     return emphasis
 
 
+def _hopeless(loss: Array, slopes: Sequence[Array], weight: Array) -> NDArray[np.bool_] | None:
+    """Tell which members have diverged; None, which is soon told, where none has."""
+    most = (HOPELESS * max(1.0, float(np.maximum.reduce(weight)))) ** 2
+    squares = np.concatenate([np.vecdot(slope, slope) for slope in slopes])
+    if np.maximum.reduce(squares) < most and isfinite(np.add.reduce(loss)):
+        return None
+    return ~(np.isfinite(loss) & (squares < most))
+
+
 def _moved(optimizer: SGD | Adam, members: Members, slope: Array, factor: float) -> Members:
     theta, memory = optimizer.update(members.optimizer, slope, members.theta, factor)
     return Members(theta, memory)
@@ -385,8 +394,8 @@ def _moved(optimizer: SGD | Adam, members: Members, slope: Array, factor: float)
 
 def _reweighed(weight: Array, loss: Array, dealt: float) -> NDArray[np.float64]:
     """Take fixed share's step: weights fall with the loss, then a part of them is dealt out evenly."""
-    new: NDArray[np.float64] = weight * np.exp(loss.min() - loss)
-    new *= (1 - dealt) / new.sum()
+    new: NDArray[np.float64] = weight * np.exp(np.minimum.reduce(loss) - loss)
+    new *= (1 - dealt) / float(np.add.reduce(new))
     new += dealt / len(new)
     return new
 

@@ -36,6 +36,8 @@ def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
 
     The first rows have no old mean, and take the first row for it: a constant column's m2 is exactly 0.
     """
+    if len(x) == 1:
+        return _with_row(scaling, x[0])
     if not len(x):
         return scaling
     origin = scaling.mean if scaling.rows else x[0].astype(np.float64)
@@ -53,6 +55,20 @@ def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
     m2 += scaling.m2
     mean += origin
     return Scaling(np.asarray(rows), mean, m2)
+
+
+def _with_row(scaling: Scaling, x: NDArray[Any]) -> Scaling:
+    """Add one row (Welford 1962, equation I): the same moments, by half as many passes."""
+    before = float(scaling.rows)
+    wide = x.astype(np.float64)
+    origin = scaling.mean if before else wide
+    delta = wide - origin
+    mean = delta * (1 / (before + 1))
+    mean += origin
+    delta *= delta
+    delta *= before / (before + 1)
+    delta += scaling.m2
+    return Scaling(np.asarray(before + 1), mean, delta)
 
 
 def merge(a: Scaling, b: Scaling) -> Scaling:
@@ -73,7 +89,8 @@ def deviation(scaling: Scaling) -> NDArray[np.float32]:
     """Standard deviation of each column; 1 where it has been constant."""
     variance = scaling.m2 / (scaling.rows or 1)
     deviation = np.sqrt(variance, out=variance).astype(np.float32)
-    deviation += deviation == 0
+    if np.count_nonzero(deviation) < deviation.size:
+        deviation += deviation == 0
     return deviation
 
 
@@ -102,9 +119,37 @@ def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArra
     """
     if not scaling.rows:
         return np.zeros(x.shape, np.float32)
+    return bounded(_unbounded(scaling, x), clip)
+
+
+def standardize_and_update(
+    scaling: Scaling, x: NDArray[np.float32], count: int, clip: float, reach: float
+) -> tuple[NDArray[np.float32], Scaling]:
+    """Standardize rows, and add the first `count`, tamed: as the three functions do, with less to do."""
+    new = x[:count]
+    if scaling.rows < SETTLED:
+        return standardize(scaling, x, clip), update(scaling, new)
+    z = _unbounded(scaling, x)
+    if not np.maximum.reduce(np.abs(z[:count]), axis=None) <= reach:
+        new = tame(scaling, new, reach)
+    return bounded(z, clip), update(scaling, new)
+
+
+def _unbounded(scaling: Scaling, x: NDArray[np.float32]) -> NDArray[np.float32]:
     z = x - scaling.mean.astype(np.float32)
     z /= deviation(scaling)
-    return z.clip(-clip, clip, out=z)
+    return z
+
+
+def bounded(z: NDArray[np.float32], most: float) -> NDArray[np.float32]:
+    """Bring z into [-most, most], in place."""
+    low, high = _ends(most)
+    return np.minimum(np.maximum(z, low, out=z), high, out=z)
+
+
+@lru_cache(8)
+def _ends(most: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return np.array(-most, np.float32), np.array(most, np.float32)  # arrays are faster operands than floats
 
 
 def since(now: Scaling, before: Scaling) -> Scaling:
