@@ -56,52 +56,58 @@ def _majority(data: Dataset, seed: int) -> Answers:
     return Answers(answers, {}, 0.0)
 
 
-def _river(model: Any, data: Dataset, rows: int | None = None) -> Answers:
-    answers, began = [], time.process_time()
-    for x, y in plain_rows(data, rows):
-        answers.append(model.predict_one(x) or 0)
-        model.learn_one(x, y)
-    seconds = time.process_time() - began
-    return Answers(np.array(answers, float if data.classes is None else int), {}, seconds)
+def model(who: str, data: Dataset, seed: int) -> Any:
+    """Make the River model of RIVER or FOREST for a stream."""
+    return _MODELS[who](data, seed)
 
 
-def _linear(data: Dataset, seed: int) -> Answers:
+def _river(who: str, rows: int | None = None) -> Callable[[Dataset, int], Answers]:
+    def run(data: Dataset, seed: int) -> Answers:
+        learner, answers, began = model(who, data, seed), [], time.process_time()
+        for x, y in plain_rows(data, rows):
+            answers.append(learner.predict_one(x) or 0)
+            learner.learn_one(x, y)
+        seconds = time.process_time() - began
+        return Answers(np.array(answers, float if data.classes is None else int), {}, seconds)
+
+    return run
+
+
+def _linear(data: Dataset, seed: int) -> Any:
     """Logistic regression on standardised inputs; or linear, targets standardised too, inputs clipped."""
     from river import linear_model, multiclass, preprocessing
 
     if data.classes is None:
-        return _clipped(data)
-    model: Any = linear_model.LogisticRegression()
+        return _clipped()
+    learner: Any = linear_model.LogisticRegression()
     if data.classes > 2:
-        model = multiclass.OneVsRestClassifier(model)
-    return _river(preprocessing.StandardScaler() | model, data)
+        learner = multiclass.OneVsRestClassifier(learner)
+    return preprocessing.StandardScaler() | learner
 
 
-def _clipped(data: Dataset) -> Answers:
+def _clipped() -> Any:
     from river import compose, linear_model, optim, preprocessing
 
     linear = linear_model.LinearRegression(optimizer=optim.SGD(RATE), intercept_lr=RATE)
     clip = compose.FuncTransformer(_clip)
-    return _river(preprocessing.StandardScaler() | clip | preprocessing.TargetStandardScaler(linear), data)
+    return preprocessing.StandardScaler() | clip | preprocessing.TargetStandardScaler(linear)
 
 
 def _clip(x: dict[int, float]) -> dict[int, float]:
     return {name: max(-CLIP, min(CLIP, value)) for name, value in x.items()}
 
 
-def _tree(data: Dataset, seed: int) -> Answers:
+def _tree(data: Dataset, seed: int) -> Any:
     from river import tree
 
-    return _river(
-        tree.HoeffdingTreeRegressor() if data.classes is None else tree.HoeffdingTreeClassifier(), data
-    )
+    return tree.HoeffdingTreeRegressor() if data.classes is None else tree.HoeffdingTreeClassifier()
 
 
-def _forest(data: Dataset, seed: int) -> Answers:
+def _forest(data: Dataset, seed: int) -> Any:
     from river import forest
 
     kind = forest.ARFRegressor if data.classes is None else forest.ARFClassifier
-    return _river(kind(n_models=TREES, seed=seed), data, FOREST_ROWS)
+    return kind(n_models=TREES, seed=seed)
 
 
 def _sklearn(data: Dataset, seed: int) -> Answers:
@@ -133,11 +139,15 @@ def _sklearn(data: Dataset, seed: int) -> Answers:
 
 
 NAMES = (*BASELINES, *RIVER, FOREST, SKLEARN)
-_RUNS: dict[str, Callable[[Dataset, int], Answers]] = {
-    "last": _last,
-    "majority": _majority,
+_MODELS: dict[str, Callable[[Dataset, int], Any]] = {
     "river linear": _linear,
     "hoeffding tree": _tree,
     FOREST: _forest,
+}
+_RUNS: dict[str, Callable[[Dataset, int], Answers]] = {
+    "last": _last,
+    "majority": _majority,
+    **{who: _river(who) for who in RIVER},
+    FOREST: _river(FOREST, FOREST_ROWS),
     SKLEARN: _sklearn,
 }

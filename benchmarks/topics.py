@@ -50,9 +50,19 @@ def fill(
     spark: SparkSession, kafka: Mapping[str, str], topic: str, kind: str, records: int, partitions: int
 ) -> None:
     """Create a topic and send it records of a kind (of SCHEMAS), as many to each partition."""
+    send(spark, kafka, topic, encode(SCHEMAS[kind], *rows(min(DIFFERENT, records))), records, partitions)
+
+
+def send(
+    spark: SparkSession,
+    kafka: Mapping[str, str],
+    topic: str,
+    values: list[bytes],
+    records: int,
+    partitions: int,
+) -> None:
+    """Create a topic and send it these values again and again, as many to each partition."""
     topics.create(kafka, topic, partitions)
-    schema = SCHEMAS[kind]
-    values = encode(schema, *rows(min(DIFFERENT, records)))
     frame = spark.range(0, records, 1, partitions).mapInArrow(_Records(values), "value binary")
     (
         frame.selectExpr("value", "spark_partition_id() AS partition")

@@ -1,0 +1,232 @@
+"""What a second executor gives: averaged training under Spark's own local cluster, with one executor and two.
+
+A case that computes, images by the default learner, and one that mostly reads; each executor has one core, one
+task and one BLAS thread. And what the driver pays for each MB of a state: from these constants follows where
+its part of a micro-batch becomes the limit.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyspark
+import typer
+from pyspark.sql import SparkSession
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import topics
+from benchmarks.queries import bench, noop, rate, run_ours, run_plain
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.learner import Batch, close, initial, learn_part
+from streaming_nn.nn.portfolio import Portfolio
+from streaming_nn.nn.tensors import flatten
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Settings
+from streaming_nn.stream.session import shared
+from streaming_nn.stream.worker import pack_part, unpack_part
+
+EXECUTORS = (1, 2)
+PARTITIONS = 2
+PIXELS, DIGITS = 784, 10
+IMAGES, NUMBERS, ONLY_READ = "images", "numbers", "numbers_only_read"
+DEEP = {"hidden": [512], "mini_batch": 256}
+SMALL = {"hidden": [16], "mini_batch": 256}
+FLAT = {"learner": "mlp", "optimizer": "sgd", "hidden": [64], "mini_batch": 256}
+IMAGE = Schema(inputs=PIXELS, classes=tuple(range(DIGITS)), format="packed")
+Figures = dict[tuple[str, int], list[float]]  # what, executors: records a second
+
+
+def measure(
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    images: Annotated[int, typer.Option(min=1, help="Images of a micro-batch.")] = 16_384,
+    numbers: Annotated[int, typer.Option(min=1, help="Records of 54 numbers of a micro-batch.")] = 250_000,
+    micro_batches: Annotated[int, typer.Option(min=2, help="Of each case.")] = 5,
+    short: Annotated[bool, typer.Option("--short", help="Few records, small nets: does it run?")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+) -> None:
+    """Learn with one executor and with two, in turns; print a table and one JSON line."""
+    if short:
+        rounds, images, numbers, micro_batches = 1, 512, 2_000, 2
+    case = _Case(SMALL if short else DEEP, images, numbers, micro_batches)
+    rates: Figures = defaultdict(list)
+    constants: dict[str, float] = {}
+    for number in range(rounds):
+        for executors in EXECUTORS[:: -1 if number % 2 else 1]:
+            with _cluster(executors) as (spark, kafka):
+                case.run(spark, kafka, executors, rates)
+                constants = constants or _constants(spark, case.learner)
+    line = _line(rates) | constants
+    if not json_:
+        Console(width=120).print(_table(rates), _driver(constants))
+    typer.echo(json.dumps({name: _rounded(value) for name, value in line.items()}))
+
+
+@contextmanager
+def _cluster(executors: int) -> Iterator[tuple[SparkSession, dict[str, str]]]:
+    """Start a local cluster of executors that find this package, and a broker.
+
+    Spark's home is a folder of links to pyspark's own: the cluster writes its logs there.
+    """
+    root = str(Path(__file__).parents[1])
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as home:
+        for entry in Path(pyspark.__file__).parent.iterdir():
+            (Path(home) / entry.name).symlink_to(entry)
+        os.environ["SPARK_HOME"] = home
+        with bench(f"local-cluster[{executors},1,2048]", **{"spark.executorEnv.PYTHONPATH": root}) as started:
+            yield started
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is learned: both topics, and how much of each a micro-batch takes."""
+
+    deep: dict[str, Any]
+    images: int
+    numbers: int
+    micro_batches: int
+
+    @property
+    def learner(self) -> Portfolio:
+        return Portfolio(PIXELS, tuple(range(DIGITS)), **self.deep)
+
+    def run(self, spark: SparkSession, kafka: dict[str, str], executors: int, rates: Figures) -> None:
+        topics.send(spark, kafka, IMAGES, _images(), self.images * self.micro_batches, PARTITIONS)
+        topics.fill(spark, kafka, NUMBERS, "packed", self.numbers * self.micro_batches, PARTITIONS)
+        for topic, schema, learner, size in (
+            (IMAGES, IMAGE, self.deep, self.images),
+            (NUMBERS, topics.SCHEMAS["packed"], FLAT, self.numbers),
+        ):
+            asked = _settings(kafka, topic, schema, learner, size)
+            rates[topic, executors].append(rate(run_ours(spark, asked)[0]))
+        plain = run_plain(spark, kafka, NUMBERS, self.numbers, noop)
+        rates[ONLY_READ, executors].append(rate(plain[0]))
+
+
+def _settings(
+    kafka: dict[str, str], topic: str, schema: Schema, learner: dict[str, Any], size: int
+) -> Settings:
+    assert schema.classes is not None
+    records = {"format": "packed", "inputs": schema.inputs, "classes": list(schema.classes)}
+    train = {
+        "topics": [topic],
+        "update": "averaged",
+        "trigger": "0 seconds",
+        "max_offsets_per_trigger": size,
+        "keep_versions": 1,
+    }
+    return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": train})
+
+
+def _images() -> list[bytes]:
+    """Make packed records of 1,000 images: whole numbers from 0 to 255, as float32."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (1_000, PIXELS), np.uint8)
+    y = (pixels @ rng.normal(size=(PIXELS, DIGITS))).argmax(axis=1)
+    return encode(IMAGE, pixels, y)
+
+
+def _constants(spark: SparkSession, learner: Portfolio) -> dict[str, float]:
+    """Measure what a state costs the driver: a job that does nothing, and seconds for each MB."""
+    state = initial(learner)
+    batch = Batch(np.ones((256, PIXELS), np.float32), np.zeros(256, np.int32))
+    part = learn_part(learner, state, [batch])
+    tensors, packed = flatten(state), pack_part(part)
+    size = len(packed) / 1e6
+
+    def job(tensors: dict[str, Any], tasks: int) -> None:
+        with shared(spark, tensors) as given:
+            spark.range(0, tasks, 1, tasks).mapInArrow(_Back(given), "part binary").collect()
+
+    def appended() -> None:
+        with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
+            Log(folder).append(Version(Record(0, kind="initial", learner=learner.options()), tensors))
+
+    empty = _seconds(lambda: job({"nothing": np.zeros(1)}, PARTITIONS))
+    one, three = (_seconds(partial(job, tensors, tasks)) for tasks in (1, 3))
+    two, four = (_seconds(partial(close, learner, state, [part] * tasks)) for tasks in (2, 4))
+    row = (three - one) / 2
+    return {
+        "state_mb": size,
+        "job_s": empty,
+        "broadcast_s_per_mb": (one - empty - row) / size,
+        "row_s_per_mb": row / size,
+        "unpack_s_per_mb": _seconds(lambda: unpack_part(learner, packed, part.rows)) / size,
+        "merge_s_per_mb": (four - two) / 2 / size,
+        "append_s_per_mb": _seconds(appended) / size,
+    }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Wall time, the median of three after one to warm up."""
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
+
+
+@dataclass(frozen=True)
+class _Back:
+    """Give the driver the broadcast bytes back, once a task."""
+
+    state: Any  # Broadcast[bytes]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            pass
+        yield pa.record_batch({"part": pa.array([self.state.value], pa.binary())})
+
+
+def _line(rates: Figures) -> dict[str, Any]:
+    def speedup(what: str) -> float:
+        return median(two / one for one, two in zip(rates[what, 1], rates[what, 2], strict=True))
+
+    return {
+        "benchmark": "scale",
+        "speedup_2": speedup(IMAGES),
+        "speedup_2_read": speedup(NUMBERS),
+        "speedup_2_only_read": speedup(ONLY_READ),
+        "per_s": {f"{what}_{executors}": median(values) for (what, executors), values in rates.items()},
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _table(rates: Figures) -> Table:
+    table = Table(title="records a second, averaged training, median of the rounds", title_justify="left")
+    for column in ("what", "one executor", "two", "times"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for what in (IMAGES, NUMBERS, ONLY_READ):
+        one, two = (median(rates[what, executors]) for executors in EXECUTORS)
+        table.add_row(what, f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.2f}")
+    return table
+
+
+def _driver(constants: dict[str, float]) -> Table:
+    table = Table("what", "seconds", title="what a state costs the driver", title_justify="left")
+    for name, value in constants.items():
+        table.add_row(name, f"{value:.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(measure)

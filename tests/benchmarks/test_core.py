@@ -1,0 +1,47 @@
+"""The short form starts, finishes and prints its line; the ratios are those of quiet machines, not tests."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("river")
+
+from benchmarks import core
+
+ROOT = Path(__file__).parents[2]
+KEYS = ("times_sklearn_32", "times_sklearn_256", "gemm_share", "times_river_1", "times_arf_min")
+
+
+def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.core", "--short", "--json", "--data", str(tmp_path)]
+    tuned = os.environ | {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(command, cwd=ROOT, env=tuned, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["benchmark"] == "core"
+    assert all(line[key] > 0 for key in KEYS)
+    assert line["gemm_share"] < 1
+    assert line["environment"]["threads"]["OPENBLAS_NUM_THREADS"] == "1"
+    assert line["environment"]["kernels"] == {}
+
+
+def test_they_take_turns_and_turn_round() -> None:
+    heard: list[str] = []
+
+    def turn(who: str) -> float:
+        heard.append(who)
+        return float(len(heard))
+
+    figures = core._in_turns({who: partial(turn, who) for who in "abc"}, 2)
+    assert "".join(heard) == "abccba"
+    assert figures == {"a": [1, 6], "b": [2, 5], "c": [3, 4]}
+    assert core._ratio(figures, "a", "b") == (1 / 2 + 6 / 5) / 2
+
+
+def test_the_share_is_of_the_fastest_product() -> None:
+    assert core._share({"ours": [3.0, 4.0], "512": [4.0, 10.0], "1024": [6.0, 8.0]}) == (3 / 6 + 4 / 10) / 2
