@@ -1,8 +1,8 @@
 """What a second executor gives: averaged training under Spark's own local cluster, with one executor and two.
 
-A case that computes, images by the default learner, and one that mostly reads; each executor has one core, one
-task and one BLAS thread. And what the driver pays for each MB of a state: from these constants follows where
-its part of a micro-batch becomes the limit.
+A case that computes, images by the default learner, and one that mostly reads; each executor has one core,
+one task and one BLAS thread. And what the driver pays for each MB of a state: from these constants follows
+where its part of a micro-batch becomes the limit.
 """
 
 import json
@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,8 +64,9 @@ def measure(
     case = _Case(SMALL if short else DEEP, images, numbers, micro_batches)
     rates: Figures = defaultdict(list)
     constants: dict[str, float] = {}
-    for number in range(rounds):
-        for executors in EXECUTORS[:: -1 if number % 2 else 1]:
+    turns = [executors for number in range(rounds) for executors in EXECUTORS[:: -1 if number % 2 else 1]]
+    with _home():
+        for executors in turns:
             with _cluster(executors) as (spark, kafka):
                 case.run(spark, kafka, executors, rates)
                 constants = constants or _constants(spark, case.learner)
@@ -76,18 +77,22 @@ def measure(
 
 
 @contextmanager
-def _cluster(executors: int) -> Iterator[tuple[SparkSession, dict[str, str]]]:
-    """Start a local cluster of executors that find this package, and a broker.
+def _home() -> Iterator[None]:
+    """Let Spark's home be a folder of links to pyspark's own: a local cluster writes its logs there.
 
-    Spark's home is a folder of links to pyspark's own: the cluster writes its logs there.
+    The JVM outlives a cluster, and keeps its home.
     """
-    root = str(Path(__file__).parents[1])
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as home:
         for entry in Path(pyspark.__file__).parent.iterdir():
             (Path(home) / entry.name).symlink_to(entry)
         os.environ["SPARK_HOME"] = home
-        with bench(f"local-cluster[{executors},1,2048]", **{"spark.executorEnv.PYTHONPATH": root}) as started:
-            yield started
+        yield
+
+
+def _cluster(executors: int) -> AbstractContextManager[tuple[SparkSession, dict[str, str]]]:
+    """Start a local cluster whose executors find this package, and a broker."""
+    root = str(Path(__file__).parents[1])
+    return bench(f"local-cluster[{executors},1,2048]", **{"spark.executorEnv.PYTHONPATH": root})
 
 
 @dataclass(frozen=True)
