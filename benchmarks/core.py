@@ -210,10 +210,13 @@ def _ratio(figures: Figures, who: str, other: str) -> float:
     return median(a / b for a, b in zip(figures[who], figures[other], strict=True))
 
 
+def _peak_of(peak: Figures) -> list[float]:
+    """Give the rates of the size of product that is the fastest by its median."""
+    return max((rates for who, rates in peak.items() if who != "ours"), key=median)
+
+
 def _share(peak: Figures) -> float:
-    sizes = [rates for who, rates in peak.items() if who != "ours"]
-    bests: list[float] = [max(rates) for rates in zip(*sizes, strict=True)]
-    return median(own / best for own, best in zip(peak["ours"], bests, strict=True))
+    return median(own / best for own, best in zip(peak["ours"], _peak_of(peak), strict=True))
 
 
 def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]) -> dict[str, Any]:
@@ -270,7 +273,7 @@ def _shapes(shapes: dict[Any, Figures]) -> Table:
 
 def _peak(peak: Figures) -> Table:
     table = Table("784-512-10 at 256, sgd", "peak", "share", title="GFLOP/s", title_justify="left")
-    best = max(median(rates) for who, rates in peak.items() if who != "ours")
+    best = median(_peak_of(peak))
     table.add_row(f"{median(peak['ours']) / 1e9:.1f}", f"{best / 1e9:.1f}", f"{_share(peak):.3f}")
     return table
 

@@ -144,7 +144,7 @@ def _unbounded(scaling: Scaling, x: NDArray[np.float32]) -> NDArray[np.float32]:
 def bounded(z: NDArray[np.float32], most: float) -> NDArray[np.float32]:
     """Bring z into [-most, most], in place."""
     low, high = _ends(most)
-    return np.minimum(np.maximum(z, low, out=z), high, out=z)
+    return z.clip(low, high, out=z)
 
 
 @lru_cache(8)

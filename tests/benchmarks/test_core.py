@@ -44,4 +44,4 @@ def test_they_take_turns_and_turn_round() -> None:
 
 
 def test_the_share_is_of_the_fastest_product() -> None:
-    assert core._share({"ours": [3.0, 4.0], "512": [4.0, 10.0], "1024": [6.0, 8.0]}) == (3 / 6 + 4 / 10) / 2
+    assert core._share({"ours": [3.0, 4.0], "512": [4.0, 9.0], "1024": [6.0, 8.0]}) == (3 / 6 + 4 / 8) / 2
