@@ -35,13 +35,13 @@ RATE = 0.01
 SOLVERS = ("adam", "sgd")  # the first is the default of both
 WIDE = (784, 512, 10)
 PRODUCTS = (512, 1024, 2048)  # sizes of the square matrices whose product is the peak
-FOREST_CELLS = 300_000  # values that a forest is given: of wide streams, fewer rows
+FOREST_CELLS = 1_000_000  # values that a forest is given: of wide streams, fewer rows
 
 
 def measure(
     data: Annotated[Path, typer.Option(help="Folder of NAME/stream.npz.")] = DATA,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
-    rows: Annotated[int, typer.Option(min=100, help="First rows of a stream, learned one by one.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    rows: Annotated[int, typer.Option(min=100, help="First rows of a stream, learned one by one.")] = 5_000,
     short: Annotated[bool, typer.Option("--short", help="Few rows, one round: does it run?")] = False,
     json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
 ) -> None:

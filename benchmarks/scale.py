@@ -52,7 +52,7 @@ Figures = dict[tuple[str, int], list[float]]  # what, executors: records a secon
 
 def measure(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    images: Annotated[int, typer.Option(min=1, help="Images of a micro-batch.")] = 16_384,
+    images: Annotated[int, typer.Option(min=1, help="Images of a micro-batch.")] = 32_768,
     numbers: Annotated[int, typer.Option(min=1, help="Records of 54 numbers of a micro-batch.")] = 250_000,
     micro_batches: Annotated[int, typer.Option(min=2, help="Of each case.")] = 5,
     short: Annotated[bool, typer.Option("--short", help="Few records, small nets: does it run?")] = False,
