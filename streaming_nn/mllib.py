@@ -272,6 +272,11 @@ class _ModelWriter(MLWriter):
         super().__init__()
         self.model = model
 
+    def save(self, path: str) -> None:
+        """Save to a folder that is not there yet, or after `overwrite()`. RuntimeError: Spark Connect."""
+        frame.classic(self.sparkSession)
+        super().save(path)
+
     def saveImpl(self, path: str) -> None:
         """Write the metadata, then the version; where it is a folder of this machine, as the log does."""
         more = {"objectiveHistory": list(self.model._curve)}
@@ -292,7 +297,11 @@ class _ModelReader(MLReader):  # type: ignore[type-arg]
         self.kind = kind
 
     def load(self, path: str) -> Any:
-        """Read the newest version, and the params. Errors: those of the log, ValueError: another class."""
+        """Read the newest version, and the params.
+
+        Errors: those of the log; ValueError: another class; RuntimeError: Spark Connect.
+        """
+        frame.classic(self.sparkSession)
         metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
         own = f"{self.kind.__module__}.{self.kind.__name__}"
         if metadata["class"] != own:

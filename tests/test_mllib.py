@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -412,16 +414,58 @@ def test_a_streaming_frame_is_not_fitted(spark: SparkSession) -> None:
 
 def test_under_spark_connect_one_line_says_what_is_needed(fitted: Any, tmp_path: Path) -> None:
     remote = type("DataFrame", (), {"__module__": "pyspark.sql.connect.dataframe"})()
+    session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    path = str(tmp_path / "model")
     learner = StreamingLearner(tmp_path, StreamingMLPRegressor(), query_id="q")
-    for work in (
-        StreamingMLPRegressor().fit,
-        fitted.transform,
-        fitted.evaluate,
-        lambda df: learner.update(df, 0),
-        lambda df: StreamingMLPRegressor().fitStream(df, tmp_path),
+    for work, given, kind in (
+        (StreamingMLPRegressor().fit, remote, "DataFrame"),
+        (fitted.transform, remote, "DataFrame"),
+        (fitted.evaluate, remote, "DataFrame"),
+        (lambda df: learner.update(df, 0), remote, "DataFrame"),
+        (lambda df: StreamingMLPRegressor().fitStream(df, tmp_path), remote, "DataFrame"),
+        (lambda s: fitted.write().overwrite().session(s).save(path), session, "SparkSession"),
+        (lambda s: StreamingMLPClassificationModel.read().session(s).load(path), session, "SparkSession"),
     ):
-        with pytest.raises(RuntimeError, match=r"needs a classic Spark session .* got a DataFrame of"):
-            work(remote)
+        with pytest.raises(RuntimeError, match=rf"needs a classic Spark session .* got a {kind} of") as told:
+            work(given)
+        assert "\n" not in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+CONNECTED = """
+import sys
+from pyspark.sql import SparkSession
+from streaming_nn.mllib import StreamingMLPClassificationModel, StreamingMLPClassifier
+
+spark = SparkSession.builder.remote("local[1]").getOrCreate()
+rows = spark.createDataFrame([([1.0], 0.0)], "features array<double>, label double")
+model = StreamingMLPClassificationModel.fromModelDir(sys.argv[1])
+for work in (
+    lambda: StreamingMLPClassifier().fit(rows),
+    lambda: model.transform(rows),
+    lambda: model.write().overwrite().save(sys.argv[1] + "/copy"),
+    lambda: StreamingMLPClassificationModel.load(sys.argv[1]),
+):
+    try:
+        work()
+    except RuntimeError as error:
+        print("told:", error)
+spark.stop()
+"""
+
+
+def test_a_real_connect_server_s_frames_and_sessions_are_known(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_status", reason="Spark Connect is an extra of PySpark: pyspark[connect]")
+    arrays.OnlineMLPClassifier(**AS_ARRAYS).fit(X, Y).save(tmp_path)
+    run = subprocess.run(  # one process can't have both kinds of session
+        [sys.executable, "-c", CONNECTED, str(tmp_path)], capture_output=True, text=True, timeout=200
+    )
+    needed = "told: streaming_nn.mllib needs a classic Spark session (SparkSession.builder.master or spark-submit)"
+    told = [line for line in run.stdout.splitlines() if "told:" in line]
+    kinds = ("DataFrame", "DataFrame", "SparkSession", "SparkSession")
+    assert [line[line.index("told:") :] for line in told] == [
+        f"{needed}; got a {kind} of Spark Connect" for kind in kinds
+    ], run.stderr
 
 
 def test_weights_count_as_in_the_arrays(spark: SparkSession, iris: DataFrame) -> None:

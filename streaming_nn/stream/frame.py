@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]  # Spark forgot its type
 from pyspark.sql.types import ArrayType, DataType, NumericType
@@ -71,12 +71,12 @@ def last_batch(log: Log, query: str | None) -> int:
     return -1
 
 
-def classic(dataset: DataFrame) -> None:
-    """Raise RuntimeError for a frame of Spark Connect, which has no broadcasts."""
-    if type(dataset).__module__.startswith("pyspark.sql.connect"):
+def classic(given: DataFrame | SparkSession) -> None:
+    """Raise RuntimeError for a frame or a session of Spark Connect, which has no broadcasts and no JVM here."""
+    if type(given).__module__.startswith("pyspark.sql.connect"):
         raise RuntimeError(
             "streaming_nn.mllib needs a classic Spark session (SparkSession.builder.master or spark-submit); "
-            "got a DataFrame of Spark Connect"
+            f"got a {type(given).__name__} of Spark Connect"
         )
 
 
