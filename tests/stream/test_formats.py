@@ -9,6 +9,8 @@ from filling import fill, labeled, learn, read, records_of, rows, rows_of, setti
 from pyspark.sql import SparkSession
 from registries import Registry
 
+from streaming_nn.kafka import topics
+from streaming_nn.kafka.options import for_spark
 from streaming_nn.log.log import Log
 from streaming_nn.records import avsc
 from streaming_nn.records.avro import framed
@@ -49,6 +51,46 @@ def test_avro_of_a_registry_compressed_by_gzip(
         learn(spark, settings)
     assert "\n" not in str(raised.value)
     assert Log(settings.model).head_number() == learned[-1].number
+
+
+def codecs(folder: Path, topic: str) -> set[int]:
+    """Read the codec of each batch of records in a broker's files, as Kafka's format 2 has it."""
+    files = folder.glob(f"broker*/**/{topic}-0/00000000000000000000.log")
+    (log,) = {file.resolve() for file in files}  # pytest leaves a link to the newest folder
+    data, at, found = log.read_bytes(), 0, set()
+    while at < len(data) and (length := int.from_bytes(data[at + 8 : at + 12])):
+        found.add(data[at + 22] & 7)
+        at += 12 + length
+    return found
+
+
+@pytest.mark.slow
+def test_each_codec_of_kafka_is_read_and_written(
+    spark: SparkSession, broker: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    topic, asked, answers = (broker.topic(name) for name in ("pressed", "asked", "answers"))
+    kafka = {**broker.options, "compression.type": "zstd"}  # the trainer's and the scorer's own
+    for seed, codec in enumerate(("gzip", "snappy", "lz4", "zstd")):
+        sent = spark.createDataFrame([(value,) for value in labeled(300, seed)], "value binary").coalesce(1)
+        options = {**for_spark(broker.options), "kafka.compression.type": codec, "topic": topic}
+        sent.write.format("kafka").options(**options).save()
+    fill(broker.options, asked, unlabeled(50))
+    settings = settings_of(
+        kafka,
+        tmp_path / "model",
+        topic,
+        records={},  # width and classes are looked for
+        score={"topic": asked, "predictions": answers, "once": True},
+    )
+    learn(spark, settings)
+    assert codecs(tmp_path_factory.getbasetemp(), topic) == {1, 2, 3, 4}
+    assert rows_of(settings.model)["trained"] == 1200
+    assert verify(spark, settings.kafka, Log(settings.model)).identical
+    scorer = Scorer(spark, settings)
+    scorer.start()
+    scorer.wait()
+    assert codecs(tmp_path_factory.getbasetemp(), answers) == {4}
+    assert topics.ends(broker.options, [answers]) == {answers: {0: 50}}
 
 
 def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
