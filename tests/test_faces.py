@@ -21,7 +21,9 @@ from streaming_nn.stream.train import Trainer
 pytestmark = pytest.mark.slow  # a broker, a Spark session and twelve micro-batches for each
 
 NAMES = ("a", "b", "c")
-BATCHES = np.split(np.arange(300), 3)  # the micro-batches: a version each; 100 is no multiple of a mini-batch of 8
+BATCHES = np.split(
+    np.arange(300), 3
+)  # the micro-batches: a version each; 100 is no multiple of a mini-batch of 8
 X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
 SIDE = (X @ np.array([1, -2, 0.5]) > 0).astype(np.int32)
 PRICE = (X @ np.array([3, 1, -1]) + 7).astype(np.float32)

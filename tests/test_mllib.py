@@ -179,23 +179,25 @@ def test_a_pipeline_goes_there_and_back(table: DataFrame, tmp_path: Path) -> Non
     assert loaded.transform(table).collect() == model.transform(table).collect()
 
 
-def test_a_forest_makes_the_features_of_the_network(table: DataFrame) -> None:
-    stages = [
-        StringIndexer(inputCol="name", outputCol="label"),
-        VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="raw"),
-        RandomForestClassifier(
-            featuresCol="raw",
-            numTrees=5,
-            seed=0,
-            probabilityCol="forest",
-            predictionCol="forestSays",
-            rawPredictionCol="votes",
-        ),
-        StreamingMLPClassifier(**SMALL, featuresCol="forest"),
-    ]
+def test_a_fitted_forest_makes_the_features_of_the_network(table: DataFrame, tmp_path: Path) -> None:
+    index = StringIndexer(inputCol="name", outputCol="label")
+    assemble = VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="raw")
+    forest = RandomForestClassifier(
+        featuresCol="raw",
+        numTrees=5,
+        seed=0,
+        probabilityCol="forest",
+        predictionCol="forestSays",
+        rawPredictionCol="votes",
+    ).fit(Pipeline(stages=[index, assemble]).fit(table).transform(table))
+    stages = [index, assemble, forest, StreamingMLPClassifier(**SMALL, featuresCol="forest")]
     model = Pipeline(stages=stages).fit(table)
+    assert model.stages[2] is forest
     assert model.stages[-1].numFeatures == 3
     assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(model.transform(table)) > 0.9
+    model.save(str(tmp_path / "pipeline"))
+    loaded = PipelineModel.load(str(tmp_path / "pipeline"))
+    assert loaded.transform(table).collect() == model.transform(table).collect()
 
 
 def test_cross_validation_tries_params(iris: DataFrame) -> None:
@@ -460,11 +462,11 @@ def test_a_real_connect_server_s_frames_and_sessions_are_known(tmp_path: Path) -
     run = subprocess.run(  # one process can't have both kinds of session
         [sys.executable, "-c", CONNECTED, str(tmp_path)], capture_output=True, text=True, timeout=200
     )
-    needed = "told: streaming_nn.mllib needs a classic Spark session (SparkSession.builder.master or spark-submit)"
+    session = "a classic Spark session (SparkSession.builder.master or spark-submit)"
     told = [line for line in run.stdout.splitlines() if "told:" in line]
     kinds = ("DataFrame", "DataFrame", "SparkSession", "SparkSession")
     assert [line[line.index("told:") :] for line in told] == [
-        f"{needed}; got a {kind} of Spark Connect" for kind in kinds
+        f"told: streaming_nn.mllib needs {session}; got a {kind} of Spark Connect" for kind in kinds
     ], run.stderr
 
 

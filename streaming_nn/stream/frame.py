@@ -72,7 +72,7 @@ def last_batch(log: Log, query: str | None) -> int:
 
 
 def classic(given: DataFrame | SparkSession) -> None:
-    """Raise RuntimeError for a frame or a session of Spark Connect, which has no broadcasts and no JVM here."""
+    """Raise RuntimeError for a frame or session of Spark Connect, which has no broadcasts and no JVM here."""
     if type(given).__module__.startswith("pyspark.sql.connect"):
         raise RuntimeError(
             "streaming_nn.mllib needs a classic Spark session (SparkSession.builder.master or spark-submit); "

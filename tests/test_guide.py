@@ -1,0 +1,141 @@
+"""The guide is true: its five steps give the same in each face, its records are read, its choices exist."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from registries import Registry
+from typer.main import get_command
+
+from streaming_nn.cli import app
+from streaming_nn.log.log import Log
+from streaming_nn.log.version import UPDATES, state_digest
+from streaming_nn.nn.learners import LEARNERS, learner_from
+from streaming_nn.records import avsc
+from streaming_nn.records.decode import decode
+from streaming_nn.records.schema import Schema, grown, width
+from streaming_nn.settings import Records
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "guide.md").read_text("utf-8")
+DATA, SPARK_DATA, ROW_BY_ROW = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+ROWS: list[dict[str, float]] = [
+    {"features[0]": 0.5, "features[1]": -1.25},
+    {"age": 0.5, "shop.size": -1.25},
+    {"age": 0.5, "city=Ulm": 1},
+    {"age": 0.5, "city=Ulm, Donau": 1},
+]
+AVRO = avsc.written("features", (0, 1), "label")
+
+
+def table(heading: str) -> list[list[str]]:
+    """Give the cells of the table below a heading, its two first lines left out."""
+    lines = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line[:1] == "|"][2:]
+
+
+def code(cell: str) -> str:
+    return "\n".join(re.findall(r"`([^`]*)`", cell))
+
+
+def run(face: int, folder: Path, **names: Any) -> dict[str, Any]:
+    """Do the steps of one face, a column of the table."""
+    names |= {"folder": str(folder)}
+    for row in table("Five steps in three faces"):
+        exec(compile(code(row[face]), "guide.md", "exec"), names)
+    return names
+
+
+def data(more: str = "", **names: Any) -> dict[str, Any]:
+    exec(compile(DATA + more, "guide.md", "exec"), names)
+    return names
+
+
+def digest(folder: Path) -> str:
+    head = Log(folder).head()
+    assert head is not None
+    return state_digest(head.tensors)
+
+
+def figures(found: Any) -> list[float]:
+    if isinstance(found, Mapping):
+        mean = found["macro avg"]
+        return [found["accuracy"], mean["precision"], mean["recall"], mean["f1-score"]]
+    return [found.accuracy, found.precision, found.recall, found.f1]
+
+
+def test_the_five_steps_give_the_same_in_numpy_and_pandas(tmp_path: Path) -> None:
+    array, frame = (run(face, tmp_path / str(face), **data()) for face in (1, 2))
+    assert digest(tmp_path / "1") == digest(tmp_path / "2")
+    assert figures(array["found"]) == figures(frame["found"])
+    assert min(figures(array["found"])) > 0.85
+
+
+@pytest.mark.slow
+def test_and_the_same_in_spark_ml(spark: "SparkSession", tmp_path: Path) -> None:
+    array = run(1, tmp_path / "1", **data())
+    there = run(3, tmp_path / "3", **data(SPARK_DATA, spark=spark))
+    assert digest(tmp_path / "3") == digest(tmp_path / "1")
+    assert figures(there["found"]) == pytest.approx(figures(array["found"]))
+
+
+def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(ROW_BY_ROW, "guide.md", "exec"), data())
+    assert 310_000 < float(capsys.readouterr().out) < 450_000
+
+
+def schema_of(cell: str, registry: str) -> Schema:
+    told: dict[str, Any] = {"inputs": 2, "classes": [0, 1], **tomllib.loads(code(cell))}
+    records = Records(**told)  # the keys are those of the settings
+    columns = width(records.features, records.categories)
+    options = records.model_dump(exclude={"regression"}, exclude_unset=True)
+    own = {"avro_schema": AVRO, "registry": registry}  # a file's text, and a registry that is there
+    return Schema(**{**options, **{k: v for k, v in own.items() if k in options}, "inputs": columns or 2})
+
+
+@pytest.mark.parametrize("row", table("One record of each format"), ids=lambda row: row[0])
+def test_a_record_is_read(row: list[str], registry: Registry) -> None:
+    registry.add(258, json.loads(AVRO))
+    text, schema = code(row[1]), schema_of(row[2], registry.url)
+    value = bytes.fromhex(text) if row[1].startswith("hex ") else text.encode()
+    known = grown(schema, decode(schema, [value], labeled=True).unseen)
+    read = decode(known, [value], labeled=True)
+    assert (len(read.rejected), list(read.y if read.y is not None else ())) == (0, [1])
+    found = {name: x for name, x in zip(known.columns, read.x[0].tolist(), strict=True) if x}
+    if known.features == "words":  # in hashed columns, with a sign
+        assert sorted(map(abs, found.values())) == [1, 2]
+    else:
+        assert found in ROWS
+
+
+def test_every_format_has_a_record() -> None:
+    formats = {schema_of(row[2], "http://registry").format for row in table("One record of each format")}
+    assert formats == {"json", "packed", "csv", "avro"}
+
+
+def test_what_can_be_chosen_exists() -> None:
+    kind, chosen = "", dict[str, set[str]]()
+    for row in table("What to choose when"):
+        kind = row[0] or kind
+        chosen.setdefault(kind, set()).update(code(row[1]).split())
+    assert chosen["learner"] == set(LEARNERS)
+    assert chosen["update"] == set(UPDATES)
+    for reaction in chosen["on drift"]:
+        learner_from({"inputs": 2, "classes": (0, 1), "on_drift": reaction})
+    (words,) = re.findall(r"`streaming-nn (replay [^`]*)`", TEXT)
+    command: Any = get_command(app)
+    command.commands["replay"].make_context("replay", words.split()[1:])
+
+
+def test_pages_that_are_named_exist_with_their_headings() -> None:
+    for path, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", TEXT):
+        page = (ROOT / "docs" / path).read_text("utf-8")
+        titles = [re.sub(r"[^\w -]", "", line.lstrip("# ")) for line in page.splitlines() if line[:1] == "#"]
+        assert not anchor or anchor in [title.lower().replace(" ", "-") for title in titles], (path, anchor)
