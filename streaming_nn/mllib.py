@@ -170,7 +170,7 @@ class _FittedModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[type-
 
     def __init__(self, learner: Any = None, state: Any = None, curve: Sequence[float] = ()) -> None:
         super().__init__()
-        self._learner, self._state, self._curve = learner, state, tuple(curve)
+        self._made, self._state, self._curve = learner, state, tuple(curve)
         self._broadcasts: dict[str, Any] = {}  # application: the state, as its tasks have it
 
     @classmethod
@@ -190,8 +190,14 @@ class _FittedModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[type-
         if (learner.classes is None) != isinstance(self, StreamingMLPRegressionModel):
             kind = "a regression" if learner.classes is None else "classification"
             raise ValueError(f"model {path} must be of the kind that {type(self).__name__} is; got {kind}")
-        self._learner, self._state = learner, unflatten(initial(learner), version.tensors)
+        self._made, self._state = learner, unflatten(initial(learner), version.tensors)
         return self
+
+    @property
+    def _learner(self) -> Any:
+        if self._made is None:
+            raise ValueError(f"a {type(self).__name__} must be fitted or loaded first; got one that was not")
+        return self._made
 
     @property
     def numFeatures(self) -> int:
@@ -270,7 +276,7 @@ def _schema(learner: Learner[Any]) -> dict[str, Any]:
 class _ModelWriter(MLWriter):
     def __init__(self, model: _FittedModel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.version = model, model._version()
 
     def save(self, path: str) -> None:
         """Save to a folder that is not there yet, or after `overwrite()`. RuntimeError: Spark Connect."""
@@ -281,13 +287,13 @@ class _ModelWriter(MLWriter):
         """Write the metadata, then the version; where it is a folder of this machine, as the log does."""
         more = {"objectiveHistory": list(self.model._curve)}
         DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, more)
-        local, version = _local(self.sparkSession, path), self.model._version()
+        local = _local(self.sparkSession, path)
         if local is not None:
-            Log(local).append(version)
+            Log(local).append(self.version)
             return
         target, files = _hadoop(self.sparkSession, f"{path}/versions/{0:012d}{SUFFIX}")
         stream = files.create(target, False)
-        stream.write(bytearray(encode(version)))
+        stream.write(bytearray(encode(self.version)))
         stream.close()
 
 

@@ -203,6 +203,7 @@ NAN = np.where(np.arange(64) == 3, np.nan, GOOD)
         (GOOD[:, :5], LABELS, {}, "X has 5 features, but OnlineMLPClassifier is expecting 64 features"),
         (NAN, LABELS, {}, "Input X contains NaN"),
         (GOOD * 1e300, LABELS, {}, "too large for dtype"),
+        (np.full((20, 64), "red"), LABELS, {}, "could not convert string to float: .*'red'"),
         (GOOD, LABELS[:-1], {}, "inconsistent numbers of samples"),
         (GOOD, LABELS + 5, {}, "`y` has classes not in `self.classes_`"),
         (GOOD, LABELS, {"classes": range(9)}, "is not the same as on last call to partial_fit"),
@@ -215,6 +216,16 @@ def test_bad_input_is_told_and_changes_nothing(x: Any, y: Any, more: Any, words:
     state, before = bits(estimator.state_), attributes(estimator)
     with pytest.raises(ValueError, match=words):
         getattr(estimator, how)(x, y, **more)
+    assert bits(estimator.state_) == state
+    assert attributes(estimator) == before
+
+
+def test_a_column_that_is_missing_is_named() -> None:
+    estimator = OnlineMLPRegressor(**SMALL).fit(frame(), TARGETS)
+    state, before = bits(estimator.state_), attributes(estimator)
+    for ask in (estimator.predict, lambda x: estimator.partial_fit(x, TARGETS)):
+        with pytest.raises(ValueError, match="yet now missing:\\n- c3"):
+            ask(frame().drop(columns="c3"))
     assert bits(estimator.state_) == state
     assert attributes(estimator) == before
 

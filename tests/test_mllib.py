@@ -408,6 +408,24 @@ def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: Da
     assert bits(fitted._state) == before
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, rows, path: model.transform(rows),
+        lambda model, rows, path: model.evaluate(rows),
+        lambda model, rows, path: model.predict(Vectors.dense(X[0])),
+        lambda model, rows, path: model.summary,
+        lambda model, rows, path: model.save(path),
+    ],
+)
+def test_a_model_that_was_never_fitted_says_so(iris: DataFrame, tmp_path: Path, ask: Any) -> None:
+    for kind in (StreamingMLPClassificationModel, StreamingMLPRegressionModel):
+        path = tmp_path / kind.__name__
+        with pytest.raises(ValueError, match=rf"^a {kind.__name__} must be fitted or loaded first; got"):
+            ask(kind(), iris, str(path))
+        assert not path.exists()
+
+
 def test_a_streaming_frame_is_not_fitted(spark: SparkSession) -> None:
     stream = spark.readStream.format("rate").load().selectExpr("array(value) features", "value label")
     with pytest.raises(ValueError, match="fit needs a frame that ends"):
