@@ -58,9 +58,10 @@ def measure(
     typer.echo(json.dumps(line))
 
 
-def _settings(
+def settings_of(
     kafka: dict[str, str], topic: str, kind: str, learner: dict[str, Any], **train: Any
 ) -> Settings:
+    """Settings for a job that learns a topic of one kind of record, batch after batch without a pause."""
     schema = topics.SCHEMAS[kind]
     features = list(schema.features) if isinstance(schema.features, tuple) else schema.features
     records = {
@@ -77,7 +78,7 @@ def _round(spark: SparkSession, kafka: dict[str, str], limit: int, rates: Figure
     """Measure everything once, in turns; every other round in the opposite order."""
 
     def ours(kind: str, update: str, learner: dict[str, Any]) -> float:
-        asked = _settings(kafka, kind, kind, update=update, learner=learner, max_offsets_per_trigger=limit)
+        asked = settings_of(kafka, kind, kind, update=update, learner=learner, max_offsets_per_trigger=limit)
         return rate(run_ours(spark, asked)[0])
 
     def ceiling(kind: str) -> float:
@@ -104,7 +105,7 @@ def _alone(spark: SparkSession, kafka: dict[str, str], delayed: Figures) -> None
         *run_plain(spark, kafka, ALONE, 1, collected, as_spark_is=True)
     )
     for update in ("sequential", "averaged"):
-        asked = _settings(kafka, ALONE, "packed", update=update, learner=NETWORK, max_offsets_per_trigger=1)
+        asked = settings_of(kafka, ALONE, "packed", update=update, learner=NETWORK, max_offsets_per_trigger=1)
         delayed[update] += delays(*run_ours(spark, asked))
 
 

@@ -1,0 +1,157 @@
+"""How long it takes from a record to the version that has learned it, and to the first answer by it."""
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from kafka import KafkaConsumer, KafkaProducer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.queries import bench, delays
+from benchmarks.topics import ARRAYS, rows
+from benchmarks.train import settings_of
+from streaming_nn.kafka import topics
+from streaming_nn.log.log import Log
+from streaming_nn.records.decode import encode
+from streaming_nn.settings import Score
+from streaming_nn.stream.score import Scorer
+from streaming_nn.stream.train import Trainer
+
+LABELED, UNLABELED, PREDICTIONS = "labeled", "unlabeled", "predictions"
+NETWORK = {"learner": "mlp", "hidden": [64], "mini_batch": 32}
+TICK = 0.01  # seconds between two sends
+
+
+def measure(
+    seconds: Annotated[int, typer.Option(min=2)] = 60,
+    warm_up: Annotated[int, typer.Option(min=1, help="Seconds that are left out first.")] = 20,
+    rate: Annotated[int, typer.Option(min=100, help="Labeled records a second; unlabeled: a tenth.")] = 1000,
+    short: Annotated[bool, typer.Option("--short", help="4 s after 6.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+) -> None:
+    """Produce at a steady rate while a trainer and a scorer run; a table and one JSON line."""
+    if short:
+        seconds, warm_up = 4, 6
+    line = {"benchmark": "freshness", "rate": rate, "seconds": seconds, **_measured(seconds, warm_up, rate)}
+    if not json_:
+        table = Table(show_header=False)
+        for name, value in line.items():
+            table.add_row(name, str(value))
+        Console(width=100).print(table)
+    typer.echo(json.dumps(line))
+
+
+def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench() as (spark, kafka):
+        for topic in (LABELED, UNLABELED, PREDICTIONS):
+            topics.create(kafka, topic, 1)
+        asked = settings_of(kafka, LABELED, "json", NETWORK).model_copy(
+            update={"model": Path(folder), "score": Score(topic=UNLABELED, predictions=PREDICTIONS)}
+        )
+        trainer = _Timed(spark, asked)
+        scorer = Scorer(spark, asked)
+        query = trainer.start()
+        stop = threading.Event()
+        producer = threading.Thread(target=_produce, args=(kafka, rate, stop), daemon=True)
+        producer.start()
+        scorer.await_version()
+        scorer.start()
+        time.sleep(warm_up + seconds)
+        stop.set()
+        producer.join()
+        trainer.drain()
+        scorer.drain()
+        fixed = delays(query, trainer.ends)
+        scorer.stop()
+        trainer.stop()
+        sent = _times(kafka, LABELED)
+        answers = _times(kafka, PREDICTIONS)
+        learned = _learned(Log(folder))
+    return figures(sent, learned, answers, sent[0][0] + warm_up) | {
+        "micro_batch_p50_ms": round(1000 * median(fixed), 1)
+    }
+
+
+class _Timed(Trainer):
+    """A trainer that remembers when each micro-batch was committed."""
+
+    ends: dict[int, float]
+
+    def micro_batch(self, frame: Any, batch_id: int) -> None:
+        super().micro_batch(frame, batch_id)
+        self.ends = {**getattr(self, "ends", {}), batch_id: time.time()}
+
+
+def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:
+    x, y = rows(2000)
+    labeled, unlabeled = encode(ARRAYS, x, y), encode(ARRAYS, x)
+    producer = KafkaProducer(bootstrap_servers=kafka["bootstrap.servers"], acks="all", linger_ms=0)
+    began, sent = time.monotonic(), 0
+    while not stop.is_set():
+        due = int((time.monotonic() - began) * rate)
+        for number in range(sent, due):
+            producer.send(LABELED, labeled[number % len(labeled)])
+            if number % 10 == 0:
+                producer.send(UNLABELED, unlabeled[number % len(unlabeled)])
+        sent = due
+        time.sleep(TICK)
+    producer.flush()
+    producer.close()
+
+
+def _times(kafka: dict[str, str], topic: str) -> list[tuple[float, Any]]:
+    """Give for each record, by its offset, when it was sent, and the version that an answer names."""
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=kafka["bootstrap.servers"],
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=5000,
+    )
+    try:
+        return [(r.timestamp / 1000, json.loads(r.value).get("version")) for r in consumer]
+    finally:
+        consumer.close()
+
+
+def _learned(log: Log) -> list[tuple[int, int, float]]:
+    """Give for each version: its number, the next offset, and when its file had its name."""
+    numbers = range(1, (log.head_number() or 0) + 1)
+    return [(n, log.record(n).offsets[LABELED][0], log.path(n).stat().st_ctime) for n in numbers]
+
+
+def figures(
+    sent: Sequence[tuple[float, Any]],
+    learned: Sequence[tuple[int, int, float]],
+    answers: Sequence[tuple[float, int]],
+    since: float,
+) -> dict[str, float]:
+    """Give the percentiles of both ways, in milliseconds, over the records sent from `since` on."""
+    at = np.array([time for time, _ in sent])
+    numbers, ends, when = (np.array(column) for column in zip(*learned, strict=True))
+    place = np.searchsorted(ends, np.arange(len(at)), side="right")  # the first version past each offset
+    first = np.full(int(numbers[-1]) + 2, np.inf)  # by version: the first answer by it or a later one
+    for when_answered, version in answers:
+        first[version] = min(first[version], when_answered)
+    first = np.minimum.accumulate(first[::-1])[::-1]
+    keep = (at >= since) & (place < len(when))
+    to_version = when[place[keep]] - at[keep]
+    to_score = first[numbers[place[keep]]] - at[keep]
+    to_score = to_score[np.isfinite(to_score)]
+    names = {"to_version": to_version, "to_score": to_score}
+    return {
+        f"{name}_p{p}_ms": round(1000 * float(np.percentile(values, p)), 1)
+        for name, values in names.items()
+        for p in (50, 99)
+    } | {"records": int(keep.sum())}
+
+
+if __name__ == "__main__":
+    typer.run(measure)

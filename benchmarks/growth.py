@@ -1,0 +1,196 @@
+"""What grows and what doesn't: a log of very many versions, and a trainer that has cut thousands of them."""
+
+import json
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import numpy as np
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import topics
+from benchmarks.queries import bench
+from benchmarks.train import settings_of
+from streaming_nn.followers.follower import Followers
+from streaming_nn.log.log import Log, child
+from streaming_nn.log.version import Record, Version, encode, stub
+from streaming_nn.stream.train import Trainer
+
+APPENDS = 100  # of which the median is taken
+WARM_UP = 200  # micro-batches before memory is looked at
+LARGE = {"learner": "mlp", "optimizer": "sgd", "hidden": [1500, 1500], "mini_batch": 1, "drift": "none"}
+ALONE = "alone"
+
+
+def measure(
+    versions: Annotated[int, typer.Option(min=1000, help="Of the long log.")] = 100_000,
+    batches: Annotated[int, typer.Option(min=0, help="Micro-batches with a state of 10 MB.")] = 2_000,
+    short: Annotated[bool, typer.Option("--short", help="2,000 versions, 40 micro-batches.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+) -> None:
+    """Make a long log, measure what is asked of one, then run a trainer; a table and one JSON line."""
+    if short:
+        versions, batches = 2_000, 40
+    line: dict[str, Any] = {"benchmark": "growth", "versions": versions, "batches": batches}
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
+        line |= long_log(Path(folder), versions)
+    if batches:
+        for path, few in (("driver", 1000), ("tasks", 0)):
+            line |= {f"{name}_{path}": value for name, value in training(batches, few).items()}
+    if not json_:
+        table = Table(show_header=False)
+        for name, value in line.items():
+            table.add_row(name, str(value))
+        Console(width=100).print(table)
+    typer.echo(json.dumps(line))
+
+
+def long_log(folder: Path, versions: int) -> dict[str, float]:
+    """Measure a log of `versions`, all but the last of them stubs, beside one of ten.
+
+    The stubs are real ones, written without a log's fsyncs: so many would take a quarter of an hour.
+    """
+    short, long = Log(folder / "short"), Log(folder / "long")
+    sha = _begun(short, 0)
+    for _ in range(10):
+        sha = _appended(short, sha)[0]
+    _begun(long, versions)
+    began = time.perf_counter()
+    head = Log(long.directory).head_number()
+    found = time.perf_counter() - began
+    assert head == versions - 1
+    before = psutil.Process().memory_info().rss
+    follower = _Waiting(head - 1)
+    began = time.perf_counter()
+    followers = Followers(long, [follower])
+    assert follower.came.wait(60)
+    follow = time.perf_counter() - began
+    followers.stop()
+    times: dict[str, list[float]] = {"short": [], "long": []}
+    shas = {"short": sha, "long": long.sha256(head)}
+    for _ in range(APPENDS):  # in turns, as the disk's mood changes
+        for name, log in (("short", short), ("long", long)):
+            shas[name], seconds = _appended(log, shas[name])
+            times[name].append(seconds)
+    grown = psutil.Process().memory_info().rss - before
+    return {
+        "head_ms_100k": round(1000 * found, 3),
+        "append_ratio_100k": round(median(times["long"]) / median(times["short"]), 3),
+        "append_ms": round(1000 * median(times["long"]), 2),
+        "follower_start_s": round(follow, 3),
+        "memory_mb": round(grown / 1e6, 1),
+    }
+
+
+def _begun(log: Log, stubs: int) -> str:
+    """Begin a log with a version, or with so many stubs and a last version that is whole."""
+    tensors = {"theta": np.arange(100, dtype=np.float32)}
+    if not stubs:
+        return log.append(Version(Record(0, kind="initial"), tensors))
+    log.versions.mkdir(parents=True)
+    record = Record(0, kind="learned", nonce="0" * 32)
+    for number in range(stubs):
+        data = encode(Version(replace(record, number=number), tensors))
+        log.path(number).write_bytes(data if number == stubs - 1 else stub(data))
+    return ""
+
+
+def _appended(log: Log, parent: str) -> tuple[str, float]:
+    head = log.record(log.head_number() or 0)
+    version = Version(child(head, parent), {"theta": np.arange(100, dtype=np.float32)})
+    began = time.perf_counter()
+    sha = log.append(version)
+    return sha, time.perf_counter() - began
+
+
+class _Waiting:
+    """A follower that tells when a version has come to it."""
+
+    name = "waiting"
+
+    def __init__(self, place: int) -> None:
+        self.at, self.came = place, threading.Event()
+
+    def place(self) -> int:
+        return self.at
+
+    def follow(self, record: Record) -> None:
+        self.at = record.number
+        self.came.set()
+
+    def close(self) -> None:
+        pass
+
+
+def training(batches: int, few: int) -> dict[str, float]:
+    """Cut a version of 10 MB for each of `batches` records; give what memory and temporary files became.
+
+    `few` as in the trainer: with 0 tasks learn, and the state is broadcast to them.
+    """
+    marks: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
+        local = Path(folder, "local")
+        heap = {"spark.driver.memory": "1g", "spark.local.dir": str(local)}
+        with bench("local[2]", **heap) as (spark, kafka):
+            topics.fill(spark, kafka, ALONE, "packed", batches, 1)
+            asked = settings_of(
+                kafka, ALONE, "packed", LARGE, max_offsets_per_trigger=1, keep_versions=5, once=True
+            )
+            here = psutil.Process()
+
+            class Watched(Trainer):
+                def _thin(self) -> None:
+                    super()._thin()
+                    if self.head.number % 20 == 0:
+                        marks.append((_resident(here), _size(local)))
+
+            with patch("streaming_nn.stream.train.FEW", few):
+                trainer = Watched(spark, asked.model_copy(update={"model": Path(folder, "model")}))
+                trainer.start()
+                trainer.wait()
+            assert trainer.head.number == batches
+            state = sum(tensor.nbytes for tensor in trainer.head.tensors.values())
+    warm = marks[min(WARM_UP // 20, len(marks) // 2) :]
+    memory, files = zip(*warm, strict=True)
+    tenth = max(1, len(memory) // 10)
+    return {
+        "state_mb": round(state / 1e6, 1),
+        "memory_ratio": round(median(memory[-tenth:]) / median(memory[:tenth]), 3),
+        "memory_mb": round(median(memory[-tenth:]) / 1e6),
+        "temporary_mb": round(files[-1] / 1e6, 1),
+        "temporary_growth_mb": round((files[-1] - files[0]) / 1e6, 1),
+    }
+
+
+def _resident(process: psutil.Process) -> float:
+    """Bytes of this process, the JVM and the workers."""
+    total = 0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            total += each.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return float(total)
+
+
+def _size(folder: Path) -> float:
+    """Bytes of a folder's files; those that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return float(total)
+
+
+if __name__ == "__main__":
+    typer.run(measure)

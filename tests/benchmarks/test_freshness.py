@@ -1,0 +1,30 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import freshness
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_record_waits_for_its_version_and_for_the_first_answer_by_it_or_a_later_one() -> None:
+    sent = [(0.0, None), (1.0, None), (2.0, None), (3.0, None)]
+    learned = [(1, 2, 2.5), (2, 4, 3.5)]  # version 1 holds offsets 0 and 1
+    answers = [(2.0, 0), (4.0, 2), (4.5, 1)]  # nobody answered by version 1 before one did by version 2
+    found = freshness.figures(sent, learned, answers, since=1.0)
+    assert found["records"] == 3
+    assert found["to_version_p50_ms"] == 1500.0  # 1.5, 1.5 and 0.5 s
+    assert found["to_score_p50_ms"] == 2000.0  # 3, 2 and 1 s
+
+
+@pytest.mark.slow
+def test_the_short_form_prints_its_line() -> None:
+    command = [sys.executable, "-m", "benchmarks.freshness", "--short", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert 0 < line["to_version_p50_ms"] <= line["to_version_p99_ms"]
+    assert line["to_version_p50_ms"] < line["to_score_p50_ms"]

@@ -1,0 +1,32 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import growth
+from streaming_nn.log.log import Log
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_long_log_is_a_real_one(tmp_path: Path) -> None:
+    found = growth.long_log(tmp_path, 300)
+    assert found.keys() >= {"head_ms_100k", "append_ratio_100k", "follower_start_s", "memory_mb"}
+    assert 0 < found["head_ms_100k"] < 1000
+    log = Log(tmp_path / "long")
+    assert log.head_number() == 299 + growth.APPENDS
+    assert not log.record(298).kept  # a stub
+    assert log.record(299).kept
+
+
+@pytest.mark.slow
+def test_the_short_form_prints_its_line() -> None:
+    command = [sys.executable, "-m", "benchmarks.growth", "--short", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["state_mb_driver"] == line["state_mb_tasks"] > 9
+    assert line["memory_ratio_driver"] > 0
+    assert {"temporary_growth_mb_driver", "temporary_growth_mb_tasks"} <= line.keys()
