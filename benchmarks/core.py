@@ -70,7 +70,7 @@ def _measured(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, ...
         for size in (32, 256)
         for solver in SOLVERS
     }
-    peak = _in_turns(_products(256 * (1 if short else 8), PRODUCTS[: 1 if short else None]), rounds)
+    peak = _in_turns(_products(256 * (1 if short else 40), PRODUCTS[: 1 if short else None]), rounds)
     found = {name: datasets.dataset(name, data) for name in (datasets.SHORT if short else [])}
     streams = {"54-7": _in_turns(_by_river(_shape(rows)), rounds)}
     for name in found or datasets.names(data):

@@ -46,8 +46,7 @@ def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
     delta -= origin
     ones = _ones(len(x))
     total = ones @ delta
-    delta *= delta
-    m2 = ones @ delta
+    m2 = np.einsum("ij,ij->j", delta, delta)
     mean = total / rows
     total *= mean
     m2 -= total

@@ -227,6 +227,23 @@ def test_what_came_in_is_not_changed_and_goes_through_tensors(scale: str, missin
     np.testing.assert_array_equal(inputs.prepare(again, x), inputs.prepare(after, x))
 
 
+@pytest.mark.parametrize("reach", [None, 10.0])
+@pytest.mark.parametrize(("scale", "missing"), EVERY)
+def test_preparing_and_updating_in_one_gives_the_bits_of_both(
+    scale: str, missing: str, reach: float | None
+) -> None:
+    inputs, rng = Inputs(3, scale, missing=missing, reach=reach), np.random.default_rng(0)
+    for early in (0, 1, 99, 500):  # before and after the deviations are trusted
+        state = seen(inputs, rng.normal(size=(early, 3)).astype(np.float32))
+        x = rng.normal(size=(40, 3)).astype(np.float32)
+        x[3, 1], x[30, 2] = 1e9, -1e9  # the one is counted, the other only prepared
+        for count in (1, 8):
+            z, after = inputs.prepare_and_update(state, x, count)
+            np.testing.assert_array_equal(z, inputs.prepare(state, x))
+            for name, tensor in flatten(inputs.update(state, x[:count])).items():
+                np.testing.assert_array_equal(flatten(after)[name], tensor)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

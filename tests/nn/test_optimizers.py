@@ -13,6 +13,7 @@ from streaming_nn.nn import optimizers
 from streaming_nn.nn.optimizers import (
     FTRL,
     OPTIMIZERS,
+    QUIET,
     SGD,
     Adagrad,
     Adam,
@@ -275,6 +276,8 @@ def test_moments_that_fade_out_do_not_become_subnormal() -> None:
     assert state.m.min() > least
     assert state.v.min() > least
     assert again.tobytes() == theta.tobytes()  # and they move nothing
+    added = np.float32(QUIET) ** 2 * np.float32(1 - adam.beta2)
+    assert added > least  # nor what is added to v at each step without a gradient
 
 
 @pytest.mark.parametrize(

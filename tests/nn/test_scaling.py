@@ -35,6 +35,12 @@ def test_moments_are_those_of_numpy(x: np.ndarray, cut: int) -> None:
     np.testing.assert_allclose(state.m2 / len(x), wide.var(axis=0), rtol=1e-7, atol=1e-9 * scale**2)
 
 
+@given(columns)
+def test_rows_that_come_one_by_one_have_the_same_moments(x: np.ndarray) -> None:
+    scale = max(1.0, float(np.abs(x).max()))
+    same(seen(x, *range(1, len(x))), seen(x), scale)
+
+
 @given(columns, columns, columns)
 def test_merge_is_associative_and_the_same_as_seeing_all(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
     every = np.concatenate([a, b, c])
