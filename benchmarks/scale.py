@@ -36,7 +36,7 @@ from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
-from streaming_nn.stream.session import shared
+from streaming_nn.stream.session import rows_of, shared
 from streaming_nn.stream.worker import pack_part, unpack_part
 
 EXECUTORS = (1, 2)
@@ -154,7 +154,7 @@ def _constants(spark: SparkSession, learner: Portfolio) -> dict[str, float]:
 
     def job(tensors: dict[str, Any], tasks: int) -> None:
         with shared(spark, tensors) as given:
-            spark.range(0, tasks, 1, tasks).mapInArrow(_Back(given), "part binary").collect()
+            rows_of(spark.range(0, tasks, 1, tasks).mapInArrow(_Back(given), "part binary"))
 
     def appended() -> None:
         with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:

@@ -31,7 +31,7 @@ from streaming_nn.nn.learner import (
     test_then_train,
 )
 from streaming_nn.nn.tensors import flatten
-from streaming_nn.stream.session import shared
+from streaming_nn.stream.session import rows_of, shared
 from streaming_nn.stream.worker import PREDICT_ROWS, pack, pack_part, unpack, unpack_part
 
 Array = NDArray[Any]
@@ -279,7 +279,7 @@ def _tasks(
 ) -> list[Any]:
     with shared(frame.sparkSession, flatten(state)) as start:
         work = LearnRows(learner, columns, start, passes)
-        tasks = sorted(frame.mapInArrow(work, LEARNED).collect(), key=lambda task: int(task.partition))
+        tasks = sorted(rows_of(frame.mapInArrow(work, LEARNED)), key=lambda task: int(task.partition))
     if problem := next((task.problem for task in tasks if task.problem), ""):
         raise ValueError(problem)
     return tasks

@@ -18,7 +18,7 @@ from streaming_nn.nn.learners import learner_from
 from streaming_nn.records.schema import schema_from
 from streaming_nn.stream import source
 from streaming_nn.stream.begin import DataLoss
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, rows_of, shared
 from streaming_nn.stream.source import Ranges
 from streaming_nn.stream.worker import RELEARNED, Relearn
 
@@ -119,7 +119,7 @@ def _relearn(
     with shared(spark, tensors) as state:
         work = Relearn(learner, schema, state, digests, max(spans), averaged)
         try:
-            rows = frame.mapInArrow(work, RELEARNED).collect()
+            rows = rows_of(frame.mapInArrow(work, RELEARNED))
         except SPARK_ERRORS as error:
             raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
     again = {row.version: row for row in rows}

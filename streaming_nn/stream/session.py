@@ -14,7 +14,7 @@ import safetensors.numpy
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from streaming_nn.kafka import jars, java
 from streaming_nn.log.version import Tensors
@@ -69,6 +69,11 @@ def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
         yield state
     finally:
         state.destroy()
+
+
+def rows_of(frame: DataFrame) -> list[Row]:
+    """Run a frame's job, and give its rows: by Arrow a state comes several times as fast as by `collect`."""
+    return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.origin import Fields, origin_of
-from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_machine, rows_of, shared
 from streaming_nn.stream.worker import LEARNED, Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
@@ -255,7 +255,7 @@ class Trainer(Job):
         with shared(self.spark, self.head.tensors) as state:
             work = Learn(self.learner, self.schema, state, limit)
             ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
-            return ordered.drop("timestamp").mapInArrow(work, LEARNED).collect()  # it was for the order
+            return rows_of(ordered.drop("timestamp").mapInArrow(work, LEARNED))  # it was for the order
 
     def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
         """Let the schema take in what the batch has brought, and the learner its classes."""

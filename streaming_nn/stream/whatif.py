@@ -27,7 +27,7 @@ from streaming_nn.stream import source
 from streaming_nn.stream.begin import DataLoss
 from streaming_nn.stream.history import History, LearnerOf, added
 from streaming_nn.stream.replay import JOB_VERSIONS, chunks, hull, still_there
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, rows_of, shared
 from streaming_nn.stream.tries import Outcome, Try
 from streaming_nn.stream.worker import TRIED, SideBySide
 
@@ -295,7 +295,7 @@ class _Course:
             states = tuple(stack.enter_context(shared(self.spark, state)) for state in self.states)
             work = SideBySide(learners, schema_from(chunk[0].schema), states, averaged)
             try:
-                rows = frame.mapInArrow(work, TRIED).collect()
+                rows = rows_of(frame.mapInArrow(work, TRIED))
             except SPARK_ERRORS as error:
                 raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
         received = {row.version: json.loads(row.rows)["received"] for row in rows}
