@@ -329,7 +329,7 @@ def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> flo
 def line(
     found: dict[str, dict[str, float]], ratios: dict[str, float], repeated: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Put the figures together; those of one partition and the plain network have the issue's names."""
+    """Put the figures together; those of one partition and the plain network have the short names."""
     ours, passing = found["mlp, 1"], found["passthrough, 1"]
     return {
         "benchmark": "score",
