@@ -18,7 +18,7 @@ PACKAGES = ("streaming_nn", "producers")
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)  # as in docker-compose.yml
 PATHS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME")  # by which another Python's modules come in
 
-# imports every module there is, and says from which files they came
+# imports every module there is (one needs the extra onnx), and says from which files they came
 EVERYTHING = """
 import importlib, json, pkgutil, sys
 import streaming_nn, producers
@@ -67,7 +67,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     installed.run("python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", installed.wheels, source)
-    installed.run("python", "-m", "pip", "install", "--no-compile", f"{installed.wheel}[demo]")
+    installed.run("python", "-m", "pip", "install", "--no-compile", f"{installed.wheel}[demo,onnx]")
     return installed
 
 
