@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from streaming_nn.followers.follower import Say
 from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_python
@@ -28,9 +29,13 @@ from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record
 from streaming_nn.scenes import Scene, scene_of
 from streaming_nn.settings import Settings, load
-from streaming_nn.stream.begin import Say
 
 MALFORMED = 0.002
+# the first compiler alone and the serial collector: a minute's run is over before the others pay
+SPARK = {
+    "spark.master": "local[2]",
+    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
 PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics": 1}  # by what ends a topic
 
 
@@ -100,18 +105,21 @@ class _Stage:
         jars.connector()  # both progress displays before anything else speaks
         jars.broker()
         with ThreadPoolExecutor(1) as pool:
-            broker = pool.submit(Broker.start, self.home / "broker")
+            kafka = pool.submit(self._start_kafka)
             self.say("starting Kafka and Spark")
             try:
-                self.spark = session({"spark.master": "local[2]"}, "streaming-nn demo")
+                self.spark = session(SPARK, "streaming-nn demo")
             finally:
-                self.broker = broker.result()
+                kafka.result()
+        self.settings = _settings(self.scene, self.home, self.kafka)
+        self.log = Log(self.settings.model)
+
+    def _start_kafka(self) -> None:
+        self.broker = Broker.start(self.home / "broker")
         self.kafka = {"bootstrap.servers": self.broker.bootstrap}
         self.topics = Topics(self.kafka)  # kept open: the table asks each second
         for end, partitions in PARTITIONS.items():
             self.topics.create(self.scene.stream + end, partitions, exist_ok=True)
-        self.settings = _settings(self.scene, self.home, self.kafka)
-        self.log = Log(self.settings.model)
 
     def tear_down(self) -> None:
         if self.producer is not None and self.producer.poll() is None:

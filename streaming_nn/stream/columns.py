@@ -6,8 +6,6 @@ So a file's row is decoded, rejected, counted and scored by the same rules as a 
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.ml.functions import vector_to_array
-from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from pyspark.sql.types import (
@@ -127,7 +125,9 @@ def _types(frame: DataFrame) -> dict[str, DataType]:
 def _field(name: str, kind: DataType) -> Column:
     """Give a column as JSON can have it: vectors are arrays, and NaN is null, a missing value."""
     column = F.col("`" + name.replace("`", "``") + "`")
-    if isinstance(kind, VectorUDT):
+    if kind.simpleString() == "vector":
+        from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
+
         column, kind = vector_to_array(column), ArrayType(DoubleType())
     if isinstance(kind, FloatType | DoubleType):
         column = _number(column)

@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark import TaskContext
-from pyspark.ml.functions import vector_to_array
-from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]  # Spark forgot its type
@@ -97,7 +95,9 @@ def rows(dataset: DataFrame, columns: Columns) -> DataFrame:
 def features(dataset: DataFrame, name: str) -> Column:
     """Give the features of a frame as an array of floats: dense and sparse vectors, and arrays of numbers."""
     kind, column = _type(dataset, "featuresCol", name), _column(name)
-    if isinstance(kind, VectorUDT):
+    if kind.simpleString() == "vector":
+        from pyspark.ml.functions import vector_to_array  # late, as in stream/columns.py
+
         return f.when(column.isNotNull(), vector_to_array(column, "float32"))
     if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
         return column.cast("array<float>")
