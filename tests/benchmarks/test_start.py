@@ -1,0 +1,39 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import start
+
+ROOT = Path(__file__).parents[2]
+TOLD = [
+    (1.0, "in a folder"),
+    (1.5, "starting Kafka and Spark"),
+    (7.5, "warming up"),
+    (10.0, "   0 s  the first micro-batch is on its way"),
+    (11.0, "   1 s  the first micro-batch is on its way"),
+    (12.5, "   3 s  rows/s 0  accuracy 0.6  version 1 (0.3 s old)"),
+    (13.5, "   4 s  rows/s 9  accuracy 0.7  version 2 (0.3 s old)"),
+]
+
+
+def test_phases_end_with_the_first_line_of_their_own_and_add_up_to_the_first_metric() -> None:
+    found = start.phases_of(TOLD)
+    assert list(found.values()) == [1.5, 6.0, 2.5, 2.5]
+    assert sum(found.values()) == 12.5
+
+
+def test_a_demo_that_dies_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match="ended before it said 'warming up'"):
+        start.phases_of(TOLD[:2])
+
+
+@pytest.mark.slow
+def test_the_first_metric_comes_soon() -> None:
+    command = [sys.executable, "-m", "benchmarks.start", "--short", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert 0 < line["first_records_s"] < line["start_s"] < 40  # 20 are asked for on a machine of one's own
