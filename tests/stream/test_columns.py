@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,11 @@ def test_a_source_that_can_only_be_a_stream_can_t_be_looked_at(spark: SparkSessi
     asked = Source(format="rate", select=["value AS features", "value AS label"])
     with pytest.raises(ValueError, match=r"look at it: set records.inputs and records.classes"):
         columns.first_values(spark, asked, Records(), 10)
+
+
+def test_a_job_starts_without_what_only_vectors_need() -> None:
+    """Spark ML brings pandas and SciPy, which take half a second of each start."""
+    jobs = "streaming_nn.stream.train, streaming_nn.stream.score, streaming_nn.stream.replay"
+    look = f"import sys, {jobs}; print({{'pandas', 'scipy', 'pyspark.ml'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
