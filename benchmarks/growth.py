@@ -4,6 +4,7 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,10 @@ APPENDS = 100  # of which the median is taken
 WARM_UP = 200  # micro-batches before memory is looked at
 LARGE = {"learner": "mlp", "optimizer": "sgd", "hidden": [1500, 1500], "mini_batch": 1, "drift": "none"}
 ALONE = "alone"
+HEAP = {  # there from the first moment: a heap that grows to its limit looks like a leak
+    "spark.driver.memory": "1g",
+    "spark.driver.defaultJavaOptions": "-Xms1g -XX:+AlwaysPreTouch",
+}
 
 
 def measure(
@@ -135,11 +140,10 @@ def training(batches: int, few: int) -> dict[str, float]:
 
     `few` as in the trainer: with 0 tasks learn, and the state is broadcast to them.
     """
-    marks: list[tuple[float, float]] = []
+    marks: list[tuple[dict[str, float], float]] = []
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
         local = Path(folder, "local")
-        heap = {"spark.driver.memory": "1g", "spark.local.dir": str(local)}
-        with bench("local[2]", **heap) as (spark, kafka):
+        with bench("local[2]", **HEAP, **{"spark.local.dir": str(local)}) as (spark, kafka):
             topics.fill(spark, kafka, ALONE, "packed", batches, 1)
             asked = settings_of(
                 kafka, ALONE, "packed", LARGE, max_offsets_per_trigger=1, keep_versions=5, once=True
@@ -161,24 +165,34 @@ def training(batches: int, few: int) -> dict[str, float]:
     warm = marks[min(WARM_UP // 20, len(marks) // 2) :]
     memory, files = zip(*warm, strict=True)
     tenth = max(1, len(memory) // 10)
+    first, last = (_medians(part) for part in (memory[:tenth], memory[-tenth:]))
     return {
         "state_mb": round(state / 1e6, 1),
-        "memory_ratio": round(median(memory[-tenth:]) / median(memory[:tenth]), 3),
-        "memory_mb": round(median(memory[-tenth:]) / 1e6),
+        "memory_ratio": round(sum(last.values()) / sum(first.values()), 3),
+        "memory_mb": round(sum(last.values()) / 1e6),
+        **{f"{who}_growth_mb": round((last[who] - first[who]) / 1e6, 1) for who in last},
         "temporary_mb": round(files[-1] / 1e6, 1),
         "temporary_growth_mb": round((files[-1] - files[0]) / 1e6, 1),
     }
 
 
-def _resident(process: psutil.Process) -> float:
-    """Bytes of this process, the JVM and the workers."""
-    total = 0
-    for each in [process, *process.children(recursive=True)]:
+def _medians(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {who: median(mark[who] for mark in marks) for who in marks[0]}
+
+
+def _resident(process: psutil.Process) -> dict[str, float]:
+    """Bytes of this process, of Spark's JVM, and of the workers; the broker is another matter."""
+    bytes_ = {"python": float(process.memory_info().rss), "jvm": 0.0, "workers": 0.0}
+    for each in process.children(recursive=True):
         try:
-            total += each.memory_info().rss
-        except psutil.NoSuchProcess:
+            command, resident = each.cmdline(), each.memory_info().rss
+        except psutil.Error:  # it has ended
             continue
-    return float(total)
+        if any("pyspark.daemon" in word for word in command):
+            bytes_["workers"] += resident
+        elif any("SparkSubmit" in word for word in command):
+            bytes_["jvm"] += resident
+    return bytes_
 
 
 def _size(folder: Path) -> float:

@@ -28,5 +28,6 @@ def test_the_short_form_prints_its_line() -> None:
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert line["state_mb_driver"] == line["state_mb_tasks"] > 9
-    assert line["memory_ratio_driver"] > 0
+    assert 0 < line["memory_ratio_driver"] < 2 > line["memory_ratio_tasks"] > 0
+    assert {"python_growth_mb_driver", "jvm_growth_mb_tasks", "workers_growth_mb_tasks"} <= line.keys()
     assert {"temporary_growth_mb_driver", "temporary_growth_mb_tasks"} <= line.keys()
