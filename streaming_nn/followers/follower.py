@@ -94,9 +94,8 @@ class _Carrier(threading.Thread):
 
     def run(self) -> None:
         while True:
-            ending = (
-                self._end.begun.is_set()
-            )  # asked before the log is: nothing appended until `stop` is left out
+            # asked before the log is: nothing appended until `stop` is left out
+            ending = self._end.begun.is_set()
             self._try()
             if ending and (not self._failures or not self._end.left()):
                 break

@@ -271,9 +271,8 @@ def _connect(kwargs: dict[str, Any], patience: float) -> KafkaAdminClient:
 def _said(error: KafkaError) -> str:
     """The broker's own words in an error, where the client has wrapped them in the request and the answer."""
     words = re.search(r"""error_message=(['"])(.*?)\1[,)]""", str(error))
-    if "disconnected" in str(
-        error
-    ):  # what is seen of a broker that wants another security, or refuses a user
+    # what is seen of a broker that wants another security, or refuses a user
+    if "disconnected" in str(error):
         return f"{error} (are the security options right?)"
     return words[2] if words else str(error)
 

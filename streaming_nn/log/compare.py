@@ -72,9 +72,8 @@ def _apart(a: NDArray[Any] | None, b: NDArray[Any] | None) -> dict[str, Any]:
     if a is None or b is None or a.shape != b.shape:
         return {"distance": None, "relative": None, "largest": None, "shapes": shapes}
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # weights that are not finite are a finding, not an error
+    # weights that are not finite are a finding, not an error
+    with np.errstate(invalid="ignore", over="ignore"):
         apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
         distance, norm = float(np.linalg.norm(apart)), float(np.linalg.norm(x))
     return {

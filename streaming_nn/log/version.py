@@ -64,18 +64,14 @@ class Record:
     metrics: dict[str, Any] = field(default_factory=dict)  # numbers that are not finite are written as null
     digest: str = ""  # state_digest of the tensors; `encode` fills it in
     parent: str = ""  # sha256 of the parent's file as it was committed; "" for version 0
-    original: str = (
-        ""  # of a thinned version: the sha256 of its file before that; "" while it has its tensors
-    )
+    original: str = ""  # of a thinned version: its file's sha256 before that; "" while it has its tensors
     taken_from: int = -1  # of a rolled-back or repaired version: whose tensors it took over
     written_at: str = ""  # ISO 8601, UTC
     written_by: dict[str, Any] = field(default_factory=dict)  # host, pid, run
     nonce: str = field(default_factory=lambda: uuid4().hex)  # by which a retried append knows its own work
     environment: dict[str, Any] = field(default_factory=dict)  # what the bits depend on
     seconds: dict[str, float] = field(default_factory=dict)  # step of the micro-batch: how long it took
-    events: list[Any] = field(
-        default_factory=list
-    )  # what happened: drift, a member restarted, a new partition
+    events: list[Any] = field(default_factory=list)  # drift, a member restarted, a new partition
     source: dict[str, Any] = field(default_factory=dict)  # {"query_id", "batch_id"} in somebody else's query
 
     def __post_init__(self) -> None:
@@ -94,9 +90,8 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON-able values; keys of partitions become strings."""
-        values = {
-            f.name: getattr(self, f.name) for f in fields(self)
-        }  # asdict would copy all that is in them
+        # asdict would copy all that is in them
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {"offsets": _keys(self.offsets, str), "ranges": _keys(self.ranges, str, list)}
 
     @classmethod

@@ -237,8 +237,8 @@ def _look(spark: SparkSession, settings: Settings, options: Mapping[str, Any], s
         if len(values) >= (LOOK_RECORDS if waited < 10 and not settings.train.once else LOOK_LEAST):
             break
         if settings.train.once:
-            where = f"source {settings.source.format!r}" if settings.source.format else "topic "
-            where += "" if settings.source.format else ", ".join(settings.train.topics)
+            own = settings.source.format
+            where = f"source {own!r}" if own else f"topic {', '.join(settings.train.topics)}"
             raise ValueError(
                 f"{where} has {len(values)} records, and width and classes "
                 f"are taken from {LOOK_LEAST} or more: set records.inputs and records.classes"

@@ -3,13 +3,8 @@
 import os
 import signal
 
-POINTS = (
-    "batch-begun",
-    "learned",
-    "dead-letters-sent",
-    "before-append",
-    "appended",
-)  # of the trainer's micro-batch, in their order
+# of the trainer's micro-batch, in their order
+POINTS = ("batch-begun", "learned", "dead-letters-sent", "before-append", "appended")
 ANSWERED = "answered"  # of the scorer's: it has sent its answers, and Spark has not noted that yet
 
 

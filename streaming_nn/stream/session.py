@@ -34,11 +34,9 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     """
     java.find()
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
-    for name_ in (
-        "DataFrameQueryContextLogger",
-        "SQLQueryContextLogger",
-    ):  # a page for a column that isn't there
-        PySparkLogger.getLogger(name_).setLevel(logging.CRITICAL)
+    # these show a page for a column that isn't there
+    for logger in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_no_page)  # and another one through the root logger
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
@@ -122,8 +120,7 @@ def in_one_line(error: BaseException) -> str:
     """Keep what happened of Spark's errors, which carry pages of JVM frames."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
-    if (
-        ours.startswith("An error occurred while calling") and len(lines) > 1
-    ):  # py4j's first line says nothing
+    # py4j's first line says nothing
+    if ours.startswith("An error occurred while calling") and len(lines) > 1:
         ours = lines[1].removeprefix(": ")
     return ours[:500]

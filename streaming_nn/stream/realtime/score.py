@@ -62,9 +62,7 @@ class RealTimeScorer(Scorer):
         return frame.select("key", value, taken)
 
     def _cause(self, error: PySparkException) -> BaseException:
-        said = re.search(
-            r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", str(error), re.M
-        )  # what our Java classes throw
+        said = THROWN.search(str(error))
         return RuntimeError(f"the scorer ended: {said[1]}") if said else super()._cause(error)
 
     def finish(self) -> None:
