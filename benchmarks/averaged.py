@@ -1,6 +1,5 @@
 """What `update = "averaged"` costs in accuracy: tasks that are averaged each micro-batch, beside one task."""
 
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -10,11 +9,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import datasets, ours
 from benchmarks.quality import DATA
+from benchmarks.tell import tell
 from streaming_nn.log.environment import THREADS
 from streaming_nn.nn.learner import Batch, Learner, State, close, initial, learn_part, report
 
@@ -52,9 +51,8 @@ def measure(
         }
         for name in names
     }
-    Console(width=160).print(_table(figures, tasks, mini_batch))
     line = {"benchmark": "averaged", "tasks": tasks, "mini_batch": mini_batch, "streams": figures}
-    typer.echo(json.dumps(line))
+    tell(line, False, _table(figures, tasks, mini_batch))
 
 
 def score(folder: Path, name: str, micro_batch: int, tasks: int, mini_batch: int) -> dict[str, float]:

@@ -4,7 +4,6 @@ All who are compared take turns in one run, each other round in the opposite ord
 the rounds' ratios. Times are of the process's own core, so that a busy machine disturbs them less.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +16,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import datasets, ours, peers
 from benchmarks.datasets import Dataset, plain_rows
 from benchmarks.quality import DATA
+from benchmarks.tell import Json, tell
 from streaming_nn.log.environment import THREADS, describe
 from streaming_nn.nn.learner import Batch, Learner, initial, learn, test_then_train
 from streaming_nn.nn.mlp import MLP
@@ -43,7 +42,7 @@ def measure(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     rows: Annotated[int, typer.Option(min=100, help="First rows of a stream, learned one by one.")] = 5_000,
     short: Annotated[bool, typer.Option("--short", help="Few rows, one round: does it run?")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Measure in turns, print tables and one JSON line. Exit code 2: a package or an option doesn't fit."""
     try:
@@ -58,10 +57,8 @@ def measure(
     asked = (1, 150, True) if short else (rounds, rows, False)
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         shapes, peak, streams, environment = process.submit(_measured, data, *asked).result()
-    if not json_:
-        Console(width=120).print(_shapes(shapes), _peak(peak), _streams(streams))
     line = _line(shapes, peak, streams) | {"rounds": asked[0], "environment": environment}
-    typer.echo(json.dumps(line))
+    tell(line, json_, _shapes(shapes), _peak(peak), _streams(streams))
 
 
 def _measured(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, ...]:
@@ -229,7 +226,8 @@ def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]
     river = {name: _ratio(figures, ours.PLAIN, "river linear") for name, figures in streams.items()}
     forests = {name: figures for name, figures in streams.items() if peers.FOREST in figures}
     arf = {name: _ratio(figures, ours.DEFAULT, peers.FOREST) for name, figures in forests.items()}
-    line = {
+    return {
+        "benchmark": "core",
         "times_sklearn_32": sklearn[f"32_{SOLVERS[0]}"],
         "times_sklearn_256": sklearn[f"256_{SOLVERS[0]}"],
         "gemm_share": _share(peak),
@@ -239,11 +237,6 @@ def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]
         "times_river": river,
         "times_arf": arf,
     }
-    return {"benchmark": "core"} | {name: _rounded(value) for name, value in line.items()}
-
-
-def _rounded(value: Any) -> Any:
-    return {k: round(v, 3) for k, v in value.items()} if isinstance(value, dict) else round(value, 3)
 
 
 def _row(table: Table, name: str, figures: Figures, pairs: list[tuple[str, str]]) -> None:

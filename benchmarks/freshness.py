@@ -12,18 +12,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from kafka import KafkaConsumer, KafkaProducer
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.queries import bench, delays
-from benchmarks.topics import ARRAYS, rows
-from benchmarks.train import settings_of
+from benchmarks.queries import Timed, bench, delays
+from benchmarks.tell import Json, tell
+from benchmarks.topics import ARRAYS, rows, settings_of
 from streaming_nn.kafka import topics
 from streaming_nn.log.log import Log
 from streaming_nn.records.decode import encode
 from streaming_nn.settings import Score
 from streaming_nn.stream.score import Scorer
-from streaming_nn.stream.train import Trainer
 
 LABELED, UNLABELED, PREDICTIONS = "labeled", "unlabeled", "predictions"
 NETWORK = {"learner": "mlp", "hidden": [64], "mini_batch": 32}
@@ -35,28 +32,23 @@ def measure(
     warm_up: Annotated[int, typer.Option(min=1, help="Seconds that are left out first.")] = 20,
     rate: Annotated[int, typer.Option(min=100, help="Labeled records a second; unlabeled: a tenth.")] = 1000,
     short: Annotated[bool, typer.Option("--short", help="4 s after 6.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Produce at a steady rate while a trainer and a scorer run; a table and one JSON line."""
     if short:
         seconds, warm_up = 4, 6
     line = {"benchmark": "freshness", "rate": rate, "seconds": seconds, **_measured(seconds, warm_up, rate)}
-    if not json_:
-        table = Table(show_header=False)
-        for name, value in line.items():
-            table.add_row(name, str(value))
-        Console(width=100).print(table)
-    typer.echo(json.dumps(line))
+    tell(line, json_)
 
 
 def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench() as (spark, kafka):
         for topic in (LABELED, UNLABELED, PREDICTIONS):
             topics.create(kafka, topic, 1)
-        asked = settings_of(kafka, LABELED, "json", NETWORK).model_copy(
+        asked = settings_of(kafka, LABELED, ARRAYS, NETWORK).model_copy(
             update={"model": Path(folder), "score": Score(topic=UNLABELED, predictions=PREDICTIONS)}
         )
-        trainer = _Timed(spark, asked)
+        trainer = Timed(spark, asked)
         scorer = Scorer(spark, asked)
         query = trainer.start()
         stop = threading.Event()
@@ -78,16 +70,6 @@ def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
     return figures(sent, learned, answers, sent[0][0] + warm_up) | {
         "micro_batch_p50_ms": round(1000 * median(fixed), 1)
     }
-
-
-class _Timed(Trainer):
-    """A trainer that remembers when each micro-batch was committed."""
-
-    ends: dict[int, float]
-
-    def micro_batch(self, frame: Any, batch_id: int) -> None:
-        super().micro_batch(frame, batch_id)
-        self.ends = {**getattr(self, "ends", {}), batch_id: time.time()}
 
 
 def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:

@@ -1,6 +1,5 @@
 """What grows and what doesn't: a log of very many versions, and a trainer that has cut thousands of them."""
 
-import json
 import tempfile
 import threading
 import time
@@ -14,12 +13,10 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import topics
 from benchmarks.queries import bench
-from benchmarks.train import settings_of
+from benchmarks.tell import Json, tell
 from streaming_nn.followers.follower import Followers
 from streaming_nn.log.log import Log, child
 from streaming_nn.log.version import Record, Version, encode, stub
@@ -39,7 +36,7 @@ def measure(
     versions: Annotated[int, typer.Option(min=1000, help="Of the long log.")] = 100_000,
     batches: Annotated[int, typer.Option(min=0, help="Micro-batches with a state of 10 MB.")] = 2_000,
     short: Annotated[bool, typer.Option("--short", help="2,000 versions, 40 micro-batches.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Make a long log, measure what is asked of one, then run a trainer; a table and one JSON line."""
     if short:
@@ -50,12 +47,7 @@ def measure(
     if batches:
         for path, few in (("driver", 1000), ("tasks", 0)):
             line |= {f"{name}_{path}": value for name, value in training(batches, few).items()}
-    if not json_:
-        table = Table(show_header=False)
-        for name, value in line.items():
-            table.add_row(name, str(value))
-        Console(width=100).print(table)
-    typer.echo(json.dumps(line))
+    tell(line, json_)
 
 
 def long_log(folder: Path, versions: int) -> dict[str, float]:
@@ -145,9 +137,8 @@ def training(batches: int, few: int) -> dict[str, float]:
         local = Path(folder, "local")
         with bench("local[2]", **HEAP, **{"spark.local.dir": str(local)}) as (spark, kafka):
             topics.fill(spark, kafka, ALONE, "packed", batches, 1)
-            asked = settings_of(
-                kafka, ALONE, "packed", LARGE, max_offsets_per_trigger=1, keep_versions=5, once=True
-            )
+            how = {"max_offsets_per_trigger": 1, "keep_versions": 5, "once": True}
+            asked = topics.settings_of(kafka, ALONE, topics.SCHEMAS["packed"], LARGE, **how)
             here = psutil.Process()
 
             class Watched(Trainer):

@@ -4,7 +4,6 @@ Every stream is learned once, row after row; accuracy, or the mean absolute erro
 before learning (prequential) and by the version that a scorer would have had (as served).
 """
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +17,10 @@ from rich.table import Table
 
 from benchmarks import datasets, ours, peers, targets, tasks
 from benchmarks.targets import Target
+from benchmarks.tell import Json, tell
 from streaming_nn.log.environment import THREADS, describe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-WIDTH = 200  # columns of the table where the output is no terminal
 
 
 def measure(
@@ -35,7 +34,7 @@ def measure(
     jobs: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
     short: Annotated[bool, typer.Option("--short", help="Two short generated streams, one seed.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw accuracy over time into this file.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Measure, print tables and one JSON line. Exit code 1: a pass failed; 2: options that don't fit."""
     try:
@@ -63,17 +62,12 @@ def measure(
     figures = {name: summary(found, name, about[name]) for name in names}
     figures = {name: each for name, each in figures.items() if ours.DEFAULT in each["who"]}
     judged = [target for name, each in figures.items() for target in _judged(name, each)]
-    if not json_:
-        console = Console()
-        console = console if console.is_terminal else Console(width=WIDTH)
-        for table in (_scores(figures), _targets(judged), _recoveries(figures)):
-            if table.row_count:
-                console.print(table)
+    tables = [_scores(figures), _targets(judged), _recoveries(figures)]
+    tell(line(figures, judged, failed, seeds), json_, *(table for table in tables if table.row_count))
     if picture is not None:
         from benchmarks.picture import draw  # matplotlib only where it is asked for
 
         draw(found, figures, picture)
-    typer.echo(json.dumps(_rounded(line(figures, judged, failed, seeds))))
     raise typer.Exit(1 if failed else 0)
 
 
@@ -161,15 +155,6 @@ def line(
         "failed": failed,
         "environment": describe(),
     }
-
-
-def _rounded(value: Any) -> Any:
-    """Give numbers with 6 digits: more are noise, and make the line long."""
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _scores(figures: dict[str, Any]) -> Table:

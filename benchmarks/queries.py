@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +95,7 @@ def run_plain(
     return query, ends
 
 
-class _Timed(Trainer):
+class Timed(Trainer):
     """A trainer that remembers when each micro-batch was committed."""
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
@@ -112,7 +111,7 @@ def run_ours(spark: SparkSession, settings: Settings) -> tuple[StreamingQuery, d
     """Learn a topic to its end into a model of its own; give the query and when each version was there."""
     folder = Path(tempfile.mkdtemp(prefix="streaming-nn-bench-"))
     try:
-        trainer = _Timed(spark, settings.model_copy(update={"model": folder / "model"}))
+        trainer = Timed(spark, settings.model_copy(update={"model": folder / "model"}))
         query = trainer.start()
         _to_the_end(query)
         trainer.stop()
@@ -124,11 +123,3 @@ def run_ours(spark: SparkSession, settings: Settings) -> tuple[StreamingQuery, d
 def _to_the_end(query: StreamingQuery) -> None:
     query.processAllAvailable()
     query.stop()
-
-
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """Give median, least and most."""
-    return median(values), min(values), max(values)
-
-
-__all__ = ["bench", "collected", "delays", "noop", "rate", "run_ours", "run_plain", "spread"]

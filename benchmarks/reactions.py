@@ -1,6 +1,5 @@
 """What is worth doing about a drift: each `on_drift` over the streams whose drifts are known."""
 
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -12,12 +11,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import datasets, ours
 from benchmarks.marks import marks, recoveries
 from benchmarks.quality import DATA
+from benchmarks.tell import Json, tell
 from streaming_nn.log.environment import THREADS, describe
 from streaming_nn.nn.learner import Batch, State, initial, report, test_then_train
 from streaming_nn.nn.portfolio import REACTIONS, Portfolio
@@ -33,7 +32,7 @@ def measure(
     micro_batch: Annotated[int, typer.Option(min=1, help="Rows between reactions.")] = 500,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
     short: Annotated[bool, typer.Option("--short", help="One short generated stream, one seed.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Learn each stream with each reaction to a drift; a table, and one JSON line last."""
     seeds, names = (1, [SHORT]) if short else (seeds, drifting(data))
@@ -47,10 +46,9 @@ def measure(
         name: {how: means([found[name, how, seed] for seed in range(seeds)]) for how in REACTIONS}
         for name in names
     }
-    if not json_:
-        Console(width=160).print(_table(figures, mini_batch, micro_batch))
     line = {"benchmark": "reactions", "seeds": seeds, "mini_batch": mini_batch, "micro_batch": micro_batch}
-    typer.echo(json.dumps({**line, "streams": figures, "environment": describe()}))
+    line |= {"streams": figures, "environment": describe()}
+    tell(line, json_, _table(figures, mini_batch, micro_batch))
 
 
 def drifting(folder: Path) -> list[str]:

@@ -5,7 +5,6 @@ one task and one BLAS thread. And what the driver pays for each MB of a state: f
 where its part of a micro-batch becomes the limit.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -23,11 +22,11 @@ import pyarrow as pa
 import pyspark
 import typer
 from pyspark.sql import SparkSession
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import topics
 from benchmarks.queries import bench, noop, rate, run_ours, run_plain
+from benchmarks.tell import Json, tell
 from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record, Version
 from streaming_nn.nn.learner import Batch, close, initial, learn_part
@@ -35,7 +34,6 @@ from streaming_nn.nn.portfolio import Portfolio
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
-from streaming_nn.settings import Settings
 from streaming_nn.stream.session import rows_of, shared
 from streaming_nn.stream.worker import pack_part, unpack_part
 
@@ -56,7 +54,7 @@ def measure(
     numbers: Annotated[int, typer.Option(min=1, help="Records of 54 numbers of a micro-batch.")] = 250_000,
     micro_batches: Annotated[int, typer.Option(min=2, help="Of each case.")] = 5,
     short: Annotated[bool, typer.Option("--short", help="Few records, small nets: does it run?")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Learn with one executor and with two, in turns; print a table and one JSON line."""
     if short:
@@ -71,9 +69,7 @@ def measure(
                 case.run(spark, kafka, executors, rates)
                 constants = constants or _constants(spark, case.learner)
     line = _line(rates) | constants
-    if not json_:
-        Console(width=120).print(_table(rates), _driver(constants))
-    typer.echo(json.dumps({name: _rounded(value) for name, value in line.items()}))
+    tell(line, json_, _table(rates), _driver(constants))
 
 
 @contextmanager
@@ -115,25 +111,11 @@ class _Case:
             (IMAGES, IMAGE, self.deep, self.images),
             (NUMBERS, topics.SCHEMAS["packed"], FLAT, self.numbers),
         ):
-            asked = _settings(kafka, topic, schema, learner, size)
+            how = {"update": "averaged", "max_offsets_per_trigger": size, "keep_versions": 1}
+            asked = topics.settings_of(kafka, topic, schema, learner, **how)
             rates[topic, executors].append(rate(run_ours(spark, asked)[0]))
         plain = run_plain(spark, kafka, NUMBERS, self.numbers, noop)
         rates[ONLY_READ, executors].append(rate(plain[0]))
-
-
-def _settings(
-    kafka: dict[str, str], topic: str, schema: Schema, learner: dict[str, Any], size: int
-) -> Settings:
-    assert schema.classes is not None
-    records = {"format": "packed", "inputs": schema.inputs, "classes": list(schema.classes)}
-    train = {
-        "topics": [topic],
-        "update": "averaged",
-        "trigger": "0 seconds",
-        "max_offsets_per_trigger": size,
-        "keep_versions": 1,
-    }
-    return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": train})
 
 
 def _images() -> list[bytes]:
@@ -208,12 +190,6 @@ def _line(rates: Figures) -> dict[str, Any]:
         "speedup_2_only_read": speedup(ONLY_READ),
         "per_s": {f"{what}_{executors}": median(values) for (what, executors), values in rates.items()},
     }
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _table(rates: Figures) -> Table:

@@ -3,22 +3,19 @@
 Beside each figure stands a query that only passes records on, from Kafka to Kafka, in the same session.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 import typer
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -26,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.latency import Client, Running
+from benchmarks.tell import Json, tell
+from benchmarks.topics import DIFFERENT, SCHEMAS, rows, send
 from streaming_nn.kafka import topics
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_spark
@@ -35,15 +34,12 @@ from streaming_nn.nn.learner import Batch, initial
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import encode
-from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Score, Settings
 from streaming_nn.stream import source
 from streaming_nn.stream.realtime.score import RealTimeScorer
 from streaming_nn.stream.score import Scorer
 from streaming_nn.stream.session import session
 
-FEATURES, CLASSES = 54, 7
-ROWS = 5_000  # different records
 RATE = 1_000  # records a second
 MASTER = "local[4]"  # a thread for each of four partitions, on however many cores
 LEARNERS: dict[str, dict[str, Any]] = {
@@ -62,26 +58,23 @@ class Bench:
     def __init__(self, spark: SparkSession, bootstrap: str, folder: Path) -> None:
         self.spark, self.folder = spark, folder
         self.kafka = {"bootstrap.servers": bootstrap}
-        self.schema = Schema(inputs=FEATURES, classes=tuple(range(CLASSES)))
-        self.x, self.y = rows(ROWS)
+        self.x, self.y = rows(DIFFERENT)
         self.client = Client(spark, bootstrap, self.values("json"), folder)
         for name, options in LEARNERS.items():
             self._learn(name, options)
 
     def values(self, format: str) -> list[bytes]:
         """Give unlabeled records."""
-        return encode(replace(self.schema, format=format, label=None), self.x)
+        return encode(replace(SCHEMAS[format], label=None), self.x)
 
     def _learn(self, name: str, options: dict[str, Any], format: str = "json") -> None:
-        learner = learner_from({"inputs": FEATURES, "classes": self.schema.classes, **options})
+        schema = SCHEMAS[format]
+        learner = learner_from({"inputs": schema.inputs, "classes": schema.classes, **options})
         state = initial(learner)
         model = state.model
-        for at in range(0, ROWS, 32):
+        for at in range(0, DIFFERENT, 32):
             model, _ = learner.step(model, Batch(self.x[at : at + 32], self.y[at : at + 32]))
-        learned: dict[str, Any] = {
-            "learner": learner.options(),
-            "schema": replace(self.schema, format=format).options(),
-        }
+        learned: dict[str, Any] = {"learner": learner.options(), "schema": schema.options()}
         log = Log(self.folder / name)
         for number, each in enumerate((state, state._replace(model=model))):
             record = Record(number, parent=log.sha256(0) if number else "", written_at=_now(), **learned)
@@ -121,14 +114,6 @@ class Bench:
         )
 
 
-def rows(count: int) -> tuple[Any, Any]:
-    """Rows of two decimals, and classes that a linear model gets right by and large."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(count, FEATURES)).round(2).astype(np.float32)
-    y = (x @ rng.normal(size=(FEATURES, CLASSES))).argmax(axis=1)
-    return x, y.astype(np.int32)
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat()
 
@@ -136,7 +121,7 @@ def _now() -> str:
 def measure(
     seconds: Annotated[int, typer.Option(min=5, help="Measured, after a third of it as warm-up.")] = 60,
     short: Annotated[bool, typer.Option("--short", help="Seconds, one partition: whether it runs.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Measure, print a table and one JSON line."""
     console = Console(stderr=True, quiet=json_)
@@ -154,9 +139,7 @@ def measure(
         finally:
             spark.stop()
         repeated = restarts(bench, {"hard": 1} if short else {"clean": 3, "hard": 3}, say)
-    if not json_:
-        Console(width=140).print(_table(found))
-    typer.echo(json.dumps(line(found, ratios, repeated)))
+    tell(line(found, ratios, repeated), json_, _table(found))
 
 
 def latencies(
@@ -262,29 +245,12 @@ def _command(bench: Bench, asked: str, answers: str) -> subprocess.Popen[str]:
     raise RuntimeError(f"the scorer ended with {process.wait()} before it answered")
 
 
-class Records:
-    """Give a task's range of numbers their records."""
-
-    def __init__(self, values: list[bytes]) -> None:
-        self.values = values
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        values = pa.array(self.values, pa.binary())
-        for batch in batches:
-            yield pa.record_batch(
-                {"value": values.take(pa.array(np.asarray(batch.column("id")) % len(values)))}
-            )
-
-
 def throughput(bench: Bench, batches: int, rounds: int, say: Say) -> dict[str, float]:
     """Let the batch engine answer a full topic, in turns with a query that writes the records as they are."""
     found: dict[str, float] = {}
     for format in ("packed", "json"):
-        asked, _ = bench.topics(f"full-{format}", 2)
-        frame = bench.spark.range(0, batches * LIMIT, 1, 2).mapInArrow(
-            Records(bench.values(format)), "value binary"
-        )
-        frame.write.format("kafka").options(**for_spark(bench.kafka)).option("topic", asked).save()
+        asked = f"full-{format}"
+        send(bench.spark, bench.kafka, asked, bench.values(format), batches * LIMIT, 2)
         rates: dict[str, list[float]] = {"ceiling": [], "mlp": [], "portfolio": []}
         for turn, name in [(turn, name) for turn in range(rounds) for name in rates]:
             say(f"batch engine, {format}: {name}, round {turn + 1}")

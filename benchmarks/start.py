@@ -1,6 +1,5 @@
 """How long `streaming-nn demo` takes from its command to the first metric, and what it does meanwhile."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from statistics import median
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.tell import Json, tell
 
 DEMO = str(Path(sys.executable).with_name("streaming-nn"))
 MARKS = {  # phases, each by what the demo says at its end
@@ -27,7 +26,7 @@ MARKS = {  # phases, each by what the demo says at its end
 def measure(
     runs: Annotated[int, typer.Option(min=1)] = 5,
     short: Annotated[bool, typer.Option("--short", help="One run.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Start the demo, stop it at its first metric, and again; a table and one JSON line."""
     phases = [_phases() for _ in range(1 if short else runs)]
@@ -39,12 +38,7 @@ def measure(
         "most_s": round(max(totals), 2),
         **{name: round(median(each[name] for each in phases), 2) for name in MARKS},
     }
-    if not json_:
-        table = Table(show_header=False)
-        for name, value in line.items():
-            table.add_row(name, str(value))
-        Console(width=100).print(table)
-    typer.echo(json.dumps(line))
+    tell(line, json_)
 
 
 def _phases() -> dict[str, float]:

@@ -12,6 +12,7 @@ from streaming_nn.kafka import topics
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Settings
 
 FEATURES, CLASSES = 54, 7
 DIFFERENT = 5_000  # rows; the records repeat them
@@ -31,6 +32,21 @@ def rows(count: int, seed: int = 0) -> tuple[Any, Any]:
     x = rng.normal(size=(count, FEATURES)).round(2).astype(np.float32)
     y = (x @ rng.normal(size=(FEATURES, CLASSES)) + rng.normal(size=(count, CLASSES))).argmax(axis=1)
     return x, y.astype(np.int32)
+
+
+def settings_of(
+    kafka: Mapping[str, str], topic: str, schema: Schema, learner: Mapping[str, Any], **train: Any
+) -> Settings:
+    """Settings for a job that learns a topic of such records, batch after batch without a pause."""
+    assert schema.classes is not None
+    records = {
+        "format": schema.format,
+        "features": list(schema.features) if isinstance(schema.features, tuple) else schema.features,
+        "inputs": schema.inputs,
+        "classes": list(schema.classes),
+    }
+    job = {"topics": [topic], "trigger": "0 seconds", **train}
+    return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": job})
 
 
 @dataclass(frozen=True)

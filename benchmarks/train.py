@@ -1,6 +1,5 @@
 """How fast a topic is learned, beside how fast Spark reads it, and beside what people write by hand."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from statistics import median
@@ -8,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from pyspark.sql import SparkSession
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import by_hand, topics
 from benchmarks.queries import bench, collected, delays, noop, rate, run_ours, run_plain
-from streaming_nn.settings import Settings
+from benchmarks.tell import Json, tell
 
 PARTITIONS = 4
 ALONE = "alone"  # a topic of so few records that each is a micro-batch
@@ -37,7 +35,7 @@ def measure(
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     by_hand_records: Annotated[int, typer.Option(min=300, help="That the loops by hand learn.")] = 60_000,
     short: Annotated[bool, typer.Option("--short", help="Few records, one round: does it run?")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The JSON line only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Start a broker and Spark, fill topics, measure in turns, and print a table and one JSON line."""
     if short:
@@ -53,32 +51,15 @@ def measure(
             _by_hand(spark, kafka, micro_batch, by_hand_records, rates)
             _alone(spark, kafka, delayed)
     line = _line(rates, delayed) | {"records": records, "micro_batch": micro_batch, "rounds": rounds}
-    if not json_:
-        Console(width=120).print(_table(rates), _delays(delayed))
-    typer.echo(json.dumps(line))
-
-
-def settings_of(
-    kafka: dict[str, str], topic: str, kind: str, learner: dict[str, Any], **train: Any
-) -> Settings:
-    """Settings for a job that learns a topic of one kind of record, batch after batch without a pause."""
-    schema = topics.SCHEMAS[kind]
-    features = list(schema.features) if isinstance(schema.features, tuple) else schema.features
-    records = {
-        "format": schema.format,
-        "features": features,
-        "inputs": topics.FEATURES,
-        "classes": list(range(topics.CLASSES)),
-    }
-    job = {"topics": [topic], "trigger": "0 seconds", **train}
-    return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": job})
+    tell(line, json_, _table(rates), _delays(delayed))
 
 
 def _round(spark: SparkSession, kafka: dict[str, str], limit: int, rates: Figures, backwards: bool) -> None:
     """Measure everything once, in turns; every other round in the opposite order."""
 
     def ours(kind: str, update: str, learner: dict[str, Any]) -> float:
-        asked = settings_of(kafka, kind, kind, update=update, learner=learner, max_offsets_per_trigger=limit)
+        how = {"update": update, "max_offsets_per_trigger": limit}
+        asked = topics.settings_of(kafka, kind, topics.SCHEMAS[kind], learner, **how)
         return rate(run_ours(spark, asked)[0])
 
     def ceiling(kind: str) -> float:
@@ -105,7 +86,8 @@ def _alone(spark: SparkSession, kafka: dict[str, str], delayed: Figures) -> None
         *run_plain(spark, kafka, ALONE, 1, collected, as_spark_is=True)
     )
     for update in ("sequential", "averaged"):
-        asked = settings_of(kafka, ALONE, "packed", update=update, learner=NETWORK, max_offsets_per_trigger=1)
+        how = {"update": update, "max_offsets_per_trigger": 1}
+        asked = topics.settings_of(kafka, ALONE, topics.SCHEMAS["packed"], NETWORK, **how)
         delayed[update] += delays(*run_ours(spark, asked))
 
 
@@ -122,7 +104,7 @@ def _line(rates: Figures, delayed: Figures) -> dict[str, Any]:
         for name in ("sklearn_loop", "river_loop", "tutorial")
     }
     fixed = {name: median(values) for name, values in delayed.items()}
-    line = {
+    return {
         "benchmark": "train",
         "ceiling_per_s": median(rates["ceiling_packed"]),
         **ratios,
@@ -130,7 +112,6 @@ def _line(rates: Figures, delayed: Figures) -> dict[str, Any]:
         "fixed_cost_ratio": fixed["sequential"] / fixed["collected"],
         "fixed_cost_ms": {name: round(1000 * value, 1) for name, value in fixed.items()},
     }
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in line.items()}
 
 
 def _table(rates: Figures) -> Table:
