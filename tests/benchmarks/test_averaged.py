@@ -1,17 +1,14 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from running import run
 
 from benchmarks import averaged, datasets, ours
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.averaged", "--short", "--data", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    done = run("averaged", "--short", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout.splitlines()[-1])
     assert (line["benchmark"], line["tasks"]) == ("averaged", 4)
@@ -32,7 +29,6 @@ def test_one_task_is_the_loop_itself(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.averaged", "--streams", "elec3", "--data", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = run("averaged", "--streams", "elec3", "--data", str(tmp_path))
     assert done.returncode == 2
     assert "got 'elec3'" in done.stderr

@@ -1,28 +1,21 @@
 """The short form starts, finishes and prints its line; the ratios are those of quiet machines, not tests."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+from running import short_line
 
 pytest.importorskip("river")
 
 from benchmarks import core
 
-ROOT = Path(__file__).parents[2]
 KEYS = ("times_sklearn_32", "times_sklearn_256", "gemm_share", "times_river_1", "times_arf_min")
 
 
 def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.core", "--short", "--json", "--data", str(tmp_path)]
-    tuned = os.environ | {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run(command, cwd=ROOT, env=tuned, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    tuned = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
+    line = short_line("core", "--data", str(tmp_path), **tuned)
     assert line["benchmark"] == "core"
     assert all(line[key] > 0 for key in KEYS)
     assert line["gemm_share"] < 1

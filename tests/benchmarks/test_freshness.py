@@ -1,13 +1,7 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from running import short_line
 
 from benchmarks import freshness
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_each_record_waits_for_its_version_and_for_the_first_answer_by_it_or_a_later_one() -> None:
@@ -22,9 +16,6 @@ def test_each_record_waits_for_its_version_and_for_the_first_answer_by_it_or_a_l
 
 @pytest.mark.slow
 def test_the_short_form_prints_its_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.freshness", "--short", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("freshness")
     assert 0 < line["to_version_p50_ms"] <= line["to_version_p99_ms"]
     assert line["to_version_p50_ms"] < line["to_score_p50_ms"]

@@ -1,14 +1,10 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import short_line
 
 from benchmarks import growth
 from streaming_nn.log.log import Log
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_long_log_is_a_real_one(tmp_path: Path) -> None:
@@ -23,10 +19,7 @@ def test_a_long_log_is_a_real_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_short_form_prints_its_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.growth", "--short", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("growth")
     assert line["state_mb_driver"] == line["state_mb_tasks"] > 9
     assert 0 < line["memory_ratio_driver"] < 2 > line["memory_ratio_tasks"] > 0
     assert {"python_growth_mb_driver", "jvm_growth_mb_tasks", "workers_growth_mb_tasks"} <= line.keys()

@@ -1,23 +1,15 @@
 """The short form starts, finishes and prints its line; the figures in it are counted elsewhere."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.quality", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+from running import run
 
 
 def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
     pytest.importorskip("river")
-    done = run("--short", "--data", str(tmp_path), "--jobs", "2")
+    done = run("quality", "--short", "--data", str(tmp_path), "--jobs", "2")
     assert done.returncode == 0, done.stderr
     *tables, last = done.stdout.splitlines()
     assert any("best member alone" in line for line in tables)
@@ -43,13 +35,14 @@ def test_json_is_all_that_is_printed_where_it_is_asked_for(tmp_path: Path) -> No
         "--no-peers",
         "--no-members",
     )
-    done = run(*asked, "--json", "--data", str(tmp_path), "--picture", str(tmp_path / "picture.png"))
+    picture = tmp_path / "picture.png"
+    done = run("quality", *asked, "--json", "--data", str(tmp_path), "--picture", str(picture))
     assert done.returncode == 0, done.stderr
     who = json.loads(done.stdout)["streams"]["friedman-short"]["who"]
     assert list(who) == ["portfolio", "mlp", "last", "majority"]
     assert who["portfolio"]["32"]["seeds"] == 2
     assert who["portfolio"]["32"]["spread"] > 0
-    assert (tmp_path / "picture.png").stat().st_size > 1000
+    assert picture.stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -60,7 +53,7 @@ def test_json_is_all_that_is_printed_where_it_is_asked_for(tmp_path: Path) -> No
     ],
 )
 def test_what_can_t_be_measured_is_told_in_a_line(arguments: list[str], words: str, tmp_path: Path) -> None:
-    done = run(*arguments, "--data", str(tmp_path))
+    done = run("quality", *arguments, "--data", str(tmp_path))
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

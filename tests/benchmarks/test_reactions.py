@@ -1,23 +1,15 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import short_line
 
 from benchmarks import datasets, ours, reactions
 from benchmarks.marks import marks
 from streaming_nn.nn import drift, portfolio
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_the_short_form_prints_its_line_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.reactions", "--short", "--json", "--jobs", "1"]
-    command += ["--data", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("reactions", "--jobs", "1", "--data", str(tmp_path))
     assert (line["benchmark"], line["seeds"], line["mini_batch"]) == ("reactions", 1, 1)
     assert list(line["streams"]) == ["sea-short"]
     assert list(line["streams"]["sea-short"]) == list(portfolio.REACTIONS)

@@ -1,22 +1,13 @@
 """The short form of the scoring benchmark starts, finishes and prints its line."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from running import short_line
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_short_form_prints_its_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.score", "--short", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("score")
     assert line["benchmark"] == "score"
     assert line["lost"] == 0
     assert 0 < line["p50_ms"] <= line["p99_ms"]

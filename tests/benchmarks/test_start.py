@@ -1,13 +1,8 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from running import short_line
 
 from benchmarks import start
 
-ROOT = Path(__file__).parents[2]
 TOLD = [
     (1.0, "in a folder"),
     (1.5, "starting Kafka and Spark"),
@@ -32,8 +27,5 @@ def test_a_demo_that_dies_is_no_measurement() -> None:
 
 @pytest.mark.slow
 def test_the_first_metric_comes_soon() -> None:
-    command = [sys.executable, "-m", "benchmarks.start", "--short", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("start")
     assert 0 < line["first_records_s"] < line["start_s"] < 40  # 20 are asked for on a machine of one's own

@@ -1,17 +1,13 @@
 """The speed of training: the short form prints its line, and a rate is what lies between the triggers."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from running import short_line
 
 from benchmarks import queries, topics
 from streaming_nn.records.decode import decode, encode
 
-ROOT = Path(__file__).parents[2]
 KEYS = {
     *("ceiling_per_s", "ratio_packed_averaged", "ratio_packed_sequential", "ratio_json_averaged"),
     *("ratio_named_averaged", "ratio_portfolio", "times_sklearn_loop", "times_river_loop"),
@@ -54,10 +50,7 @@ def test_each_kind_of_record_holds_the_same_rows(kind: str) -> None:
 
 @pytest.mark.slow
 def test_the_short_form_prints_its_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.train", "--short", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    line = json.loads(done.stdout)
+    line = short_line("train")
     assert line["benchmark"] == "train"
     assert line.keys() >= KEYS
     assert all(line[key] > 0 for key in KEYS)
