@@ -37,6 +37,7 @@ def test_delays_are_from_the_trigger_to_the_end() -> None:
     began = 1767225600.0  # 2026-01-01
     ends = {i: began + i + 0.25 for i in range(8)}
     assert queries.delays(query, ends) == pytest.approx([0.25] * 3)
+    assert queries.delays(query, {0: began + 9, 1: began + 1.5}) == pytest.approx([0.5])  # a slow machine
 
 
 @pytest.mark.parametrize("kind", topics.SCHEMAS)
