@@ -19,7 +19,9 @@ CONFUSION_CLASSES = (
     100  # with more classes the confusion matrix is neither kept nor reported: it would outweigh the model
 )
 EPSILON = float(np.finfo(np.float32).eps)  # least probability in a log loss, as in scikit-learn for float32
-CELLS = 1 << 20  # bound of a temporary (rows, classes)
+MAJORITY_ROWS = 512  # looked at together: the fewer, the fewer classes can lead among them
+FEW_CLASSES = 32  # up to so many, argmax takes three times as long as comparing with the maximum
+_DOWN = np.arange(FEW_CLASSES, 0, -1, dtype=np.int8)[:, None]  # the first class of all has the highest rank
 SPANS = ("window", "fading", "total")
 
 
@@ -128,28 +130,41 @@ def _classes(metrics: Metrics, y: Array, output: Array, served: Array) -> tuple[
     """Give the four answers (4, rows) and the log losses (2, rows)."""
     answers = np.empty((4, len(y)), np.int32)
     right = np.empty((2, len(y)), np.float32)
-    at = np.arange(len(y))
+    at = np.arange(0, output.size, output.shape[1]) + y
     for i, p in enumerate((output, served)):
-        finite = p if np.isfinite(p.sum()) else np.nan_to_num(p, posinf=0.0, neginf=0.0)
-        answers[i] = finite.argmax(axis=1)
-        right[i] = finite[at, y]
+        finite = p if np.isfinite(np.add.reduce(p, axis=None)) else np.nan_to_num(p, posinf=0.0, neginf=0.0)
+        answers[i] = _greatest(finite.T)
+        right[i] = finite.take(at)
     answers[2] = _majority(metrics.total.actual, y)  # type: ignore[union-attr]
     answers[3, 0] = _last(metrics)
     answers[3, 1:] = y[:-1]
     return answers, -np.log(np.clip(right, EPSILON, 1 - EPSILON))
 
 
+def _greatest(figures: Array) -> Array:
+    """Give the class of each column's greatest figure (classes, rows), the first of those that tie."""
+    classes = len(figures)
+    if classes > FEW_CLASSES:
+        first: Array = figures.argmax(axis=0)
+    else:
+        figures = np.ascontiguousarray(figures)
+        ranks = (figures == np.maximum.reduce(figures, axis=0)) * _DOWN[-classes:]
+        first = classes - np.maximum.reduce(ranks, axis=0)
+    return first
+
+
 def _majority(seen: Array, y: Array) -> Array:
     """Give the most frequent class before each row; the first of those that tie."""
     answers = np.empty(len(y), np.int32)
-    size = max(1, CELLS // len(seen))
-    for start in range(0, len(y), size):
-        part = y[start : start + size]
+    for start in range(0, len(y), MAJORITY_ROWS):
+        part = y[start : start + MAJORITY_ROWS]
         after = seen + np.bincount(part, minlength=len(seen))
         candidates = np.flatnonzero(after >= seen.max())  # no other class can lead anywhere within this part
-        is_class = part[:, None] == candidates
-        before = np.cumsum(is_class, axis=0) - is_class + seen[candidates]
-        answers[start : start + size] = candidates[before.argmax(axis=1)]
+        if len(candidates) > 1:
+            is_class = part == candidates[:, None]
+            before = np.cumsum(is_class, axis=1) - is_class + seen[candidates, None]
+            candidates = candidates[_greatest(before)]
+        answers[start : start + MAJORITY_ROWS] = candidates
         seen = after
     return answers
 
@@ -182,11 +197,12 @@ def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Arr
     def tables(indices: Any, cells: int) -> Array:
         return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64)
 
+    hits = answers == y
     pairs = y.astype(np.intp) * side + answers[:2]
     return Counts(
         tables([y], classes)[0],
         tables(answers, classes),
-        tables(np.where(answers == y, y, classes), classes + 1)[:, :classes],
+        np.stack([np.bincount(y, hit, classes) for hit in (hits if weight is None else hits * weight)]),
         tables(pairs, side * side).reshape(2, side, side) if side else like.confusion,
         log_loss.sum(axis=1, dtype=np.float64) if weight is None else log_loss @ weight,
     )

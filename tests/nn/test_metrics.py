@@ -131,12 +131,18 @@ def test_regression_is_that_of_scikit_learn(rows: int, seed: int, origin: float,
 
 
 @given(st.integers(0, 100), st.integers(1, 7), st.integers(1, 12), st.integers(0, 50))
-def test_majority_before_each_row(seed: int, classes: int, cells: int, cut: int) -> None:
+def test_majority_before_each_row(seed: int, classes: int, rows: int, cut: int) -> None:
     y = np.random.default_rng(seed).integers(0, classes, 50).astype(np.int32)
     seen = np.bincount(y[:cut], minlength=classes).astype(np.float64)
-    with mock.patch.object(metrics, "CELLS", cells):  # several parts, down to one row each
+    with mock.patch.object(metrics, "MAJORITY_ROWS", rows):  # several parts, down to one row each
         got = metrics._majority(seen, y[cut:])
     assert got.tolist() == majority(y, classes)[cut:].tolist()
+
+
+@given(st.integers(0, 100), st.integers(1, metrics.FEW_CLASSES + 2), st.integers(1, 20))
+def test_the_greatest_is_the_first_of_those_that_tie(seed: int, classes: int, rows: int) -> None:
+    figures = np.random.default_rng(seed).integers(0, 4, (classes, rows)).astype(np.float32)
+    assert metrics._greatest(figures).tolist() == figures.argmax(axis=0).tolist()
 
 
 def test_more_than_100_classes_have_no_confusion_matrix() -> None:
