@@ -35,15 +35,18 @@ def init(capacity: int, columns: int) -> Buffer:
     return Buffer(ring, fresh, np.zeros((), np.int64), np.zeros((), np.int64), np.zeros((), np.uint64))
 
 
-def append(buffer: Buffer, block: Array) -> Buffer:
-    """Add the rows of block (rows, columns); each takes the place of the oldest."""
+def append(buffer: Buffer, block: Array, own: bool = False) -> Buffer:
+    """Add the rows of block (rows, columns); each takes the place of the oldest.
+
+    With `own`, nobody else has the ring that came in: it is overwritten.
+    """
     moved, total = int(buffer.moved), int(buffer.rows) + len(block)
     waiting = int(buffer.rows) - moved
     if waiting + len(block) <= len(buffer.fresh):
         fresh = buffer.fresh.copy()
         fresh[waiting : waiting + len(block)] = block
         return buffer._replace(fresh=fresh, rows=np.asarray(total))
-    ring, capacity = buffer.ring.copy(), len(buffer.ring)
+    ring, capacity = buffer.ring if own else buffer.ring.copy(), len(buffer.ring)
     latest = np.concatenate([buffer.fresh[:waiting], block])[-capacity:]
     ring[np.arange(total - len(latest), total) % capacity] = latest
     return buffer._replace(ring=ring, moved=np.asarray(total), rows=np.asarray(total))

@@ -1,6 +1,7 @@
 """The contract of a learner, and the one loop that changes a model: predict, measure, learn."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -207,6 +208,14 @@ class Merges(Protocol[S]):
 
 
 @runtime_checkable
+class Runs(Protocol[S]):
+    """A learner that does many steps faster than one by one."""
+
+    def steps(self, state: S, batches: Iterable[Batch]) -> Iterator[tuple[S, Step]]:
+        """Do and give what `step` would, batch by batch; a state holds until the next one is asked for."""
+
+
+@runtime_checkable
 class Reacts(Protocol[S]):
     """A learner that does something about a drift; what, is an option of its own."""
 
@@ -336,15 +345,20 @@ def _losses(counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size
 
 def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
     """Answer and learn a block, mini-batch by mini-batch; give model, answers and rows trained."""
-    x, y, weight = block
     size, outputs, trained = learner.mini_batch, [], 0
-    for start in range(0, len(y), size):
-        stop = start + size
-        batch = Batch(x[start:stop], y[start:stop], None if weight is None else weight[start:stop])
-        model, step = learner.step(model, batch)
+    steps = learner.steps if isinstance(learner, Runs) else partial(_steps, learner)
+    batches = (_rows(block, start, start + size) for start in range(0, len(block.y), size))
+    for now, step in steps(model, batches):
+        model = now
         outputs.append(step.output)
-        trained += len(batch.y) if step.trained else 0
+        trained += len(step.output) if step.trained else 0
     return model, np.concatenate(outputs), trained
+
+
+def _steps(learner: Learner[S], model: S, batches: Iterable[Batch]) -> Iterator[tuple[S, Step]]:
+    for batch in batches:
+        model, step = learner.step(model, batch)
+        yield model, step
 
 
 def _recut(learner: Learner[S], batches: Iterable[Batch]) -> Iterator[Batch]:

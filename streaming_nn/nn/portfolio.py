@@ -1,6 +1,6 @@
 """The learner that needs no tuning: networks that learn side by side, and the mixture of their answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -189,7 +189,18 @@ class Portfolio:
         with np.errstate(all="ignore"):
             return self._step(state, batch)
 
-    def _step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
+    def steps(self, state: PortfolioState, batches: Iterable[Batch]) -> Iterator[tuple[PortfolioState, Step]]:
+        """Do and give what `step` would, batch by batch; a state holds until the next one is asked for.
+
+        The buffer's ring is copied once, not for every 64 rows: a copy can take a tenth of the time.
+        """
+        came = state.buffer.ring
+        for batch in batches:
+            with np.errstate(all="ignore"):
+                state, step = self._step(state, batch, own=state.buffer.ring is not came)
+            yield state, step
+
+    def _step(self, state: PortfolioState, batch: Batch, own: bool = False) -> tuple[PortfolioState, Step]:
         rows, count = _side_by_side(batch), len(batch.y)
         old, kept = buffer.draw(state.buffer, self.replayed)
         both = np.concatenate([rows, old])
@@ -212,7 +223,7 @@ class Portfolio:
             state.restarts,
             features,
             targets,
-            buffer.append(kept, rows),
+            buffer.append(kept, rows, own),
             drift.faded(state.boost, count),
         )
         return (learned if bad is None else self._restarted(learned, bad)), step

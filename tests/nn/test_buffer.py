@@ -49,6 +49,14 @@ def test_draws_come_evenly() -> None:
     assert times.max() <= 2
 
 
+def test_a_ring_of_ones_own_is_overwritten_with_the_same_rows() -> None:
+    kept = filled(100, [90])
+    copied = buffer.append(kept, numbered(90, FRESH + 1))
+    assert copied.ring is not kept.ring
+    assert buffer.append(kept, numbered(90, FRESH + 1), own=True).ring is kept.ring
+    assert copied.ring.tolist() == kept.ring.tolist()
+
+
 @pytest.mark.parametrize("count", [1, FRESH + 1])
 def test_nothing_that_came_in_is_changed(count: int) -> None:
     kept = filled(100, [90])

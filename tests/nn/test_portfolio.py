@@ -205,6 +205,21 @@ def test_a_step_changes_nothing_that_came_in(learner: Portfolio) -> None:
 
 
 @BOTH
+def test_many_steps_are_those_one_by_one_and_change_nothing_that_came_in(learner: Portfolio) -> None:
+    start = after(learner, 40)
+    before = bits(start)
+    batches = [Batch(X[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
+    one, outputs = start, []
+    for batch in batches:
+        one, step = learner.step(one, batch)
+        outputs.append(step.output.tolist())
+    many = [(state, step.output.tolist()) for state, step in learner.steps(start, batches)]
+    assert [output for _, output in many] == outputs
+    assert bits(many[-1][0]) == bits(one)
+    assert bits(start) == before
+
+
+@BOTH
 def test_it_goes_on_from_its_tensors_to_the_same_bits(learner: Portfolio) -> None:
     batch = Batch(X, truth(learner))
     state, _ = test_then_train(learner, initial(learner), [batch])
