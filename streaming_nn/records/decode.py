@@ -173,7 +173,9 @@ def blobs_of(values: Values) -> Blobs:
 
 def _finite(schema: Schema, rows: Rows, labeled: bool, rejected: list[tuple[int, str]]) -> Decoded:
     """Take out the rows with infinity, or NaN, all at once, and put what was rejected in order."""
-    good = ~np.isinf(rows.x).any(axis=1) if schema.missing else np.isfinite(rows.x).all(axis=1)
+    x = np.ascontiguousarray(rows.x)
+    odd = np.isinf(x) if schema.missing else ~np.isfinite(x)
+    good = ~odd.any(axis=1) if odd.any() else np.ones(len(x), bool)  # row by row it takes six times as long
     rejected = rejected + rows.rejected
     rejected += [(int(i), "not finite") for i in rows.kept[~good]]
     y = rows.y if labeled else None
@@ -182,9 +184,9 @@ def _finite(schema: Schema, rows: Rows, labeled: bool, rejected: list[tuple[int,
         rejected += [(int(i), "label not finite") for i in rows.kept[good & ~finite]]
         good &= finite
     if not good.all():
-        rows = rows._replace(x=rows.x[good], kept=rows.kept[good])
+        x, rows = x[good], rows._replace(kept=rows.kept[good])
         y = None if y is None else y[good]
-    return Decoded(np.ascontiguousarray(rows.x), y, rows.kept, sorted(rejected))
+    return Decoded(x, y, rows.kept, sorted(rejected))
 
 
 def _with_unseen(schema: Schema, rows: Rows, decoded: Decoded) -> Decoded:
