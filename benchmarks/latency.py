@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import jars, java
-from streaming_nn.stream.realtime import janino
+from streaming_nn.stream import janino
 
 RESULT = np.dtype([("sent", ">i8"), ("came", ">i8"), ("times", ">i4"), ("version", ">i4")])
 BEFORE, AFTER = 0.5, 1.0  # seconds about a real-time batch's end, in which answers belong to its turnover

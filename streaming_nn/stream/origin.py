@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_nn.kafka.topics import Topics
@@ -14,7 +15,11 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, columns, frame, source
 from streaming_nn.stream.begin import Say
+from streaming_nn.stream.reading import read
+from streaming_nn.stream.reading.pieces import SCHEMA, FromPieces, Work, record_batches
+from streaming_nn.stream.session import on_one_machine
 from streaming_nn.stream.source import Offsets, Ranges
+from streaming_nn.stream.worker import LEARNED
 
 Fields = dict[str, Any]  # of a record
 
@@ -36,8 +41,11 @@ class Origin(Protocol):
     def planned(self, dataset: DataFrame, batch_id: int) -> Fields | None:
         """Say what a micro-batch holds; None: the log has it already."""
 
-    def records(self, dataset: DataFrame) -> DataFrame:
-        """Give a micro-batch's rows with `source.COLUMNS`."""
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
+        """Bring a micro-batch's records here, in any order, with `source.COLUMNS`."""
+
+    def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
+        """Give the frame of what `work` says of a micro-batch: by a task a partition, or by one, in order."""
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Say what the version after the head holds of it; raises where the records are others by now."""
@@ -47,20 +55,25 @@ class Origin(Protocol):
 
 
 class FromTopics:
-    """Kafka: the head's offsets are the place; Spark's checkpoint is fresh with each run and thrown away."""
+    """Kafka: the head's offsets are the place; Spark's checkpoint is fresh with each run and thrown away.
+
+    Spark plans the micro-batches. On one machine a reader of ours reads them (`reading/`); on a cluster Spark
+    does, which knows on which executor a partition's consumer is.
+    """
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
+        self.one_machine = on_one_machine(spark)
         self.held = ExitStack()
         self.topics = self.held.enter_context(Topics(settings.kafka))  # it is asked in every micro-batch
-        self.topics.ids(settings.train.topics)  # they must be there before anything is written
+        self.ids = self.topics.ids(settings.train.topics)  # they must be there before anything is written
         self.position: Offsets = {}
 
     def first(self) -> Fields:
         """Begin at the topics' beginnings, or their ends."""
         asked = self.settings.train
         places = self.topics.beginnings if asked.starting == "earliest" else self.topics.ends
-        return {"offsets": places(asked.topics), "topic_ids": self.topics.ids(asked.topics)}
+        return {"offsets": places(asked.topics), "topic_ids": self.ids}
 
     def begin(self, head: Record, say: Say) -> list[dict[str, Any]]:
         """See that the topics hold what follows the head's offsets."""
@@ -82,9 +95,21 @@ class FromTopics:
         self.position = _ends(ranges)
         return {"ranges": ranges}
 
-    def records(self, dataset: DataFrame) -> DataFrame:
-        """Give the frame as it is."""
-        return dataset
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
+        """Bring a micro-batch's records here."""
+        if self.one_machine:
+            pieces = self._pieces(planned, averaged=False).toArrow().to_batches()
+            return pa.Table.from_batches(record_batches(pieces), SCHEMA)
+        return dataset.coalesce(1).toArrow()
+
+    def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
+        """Give the frame of what the tasks will say."""
+        if self.one_machine:
+            return self._pieces(planned, averaged).mapInArrow(FromPieces(work, not averaged), LEARNED)
+        return _by_rows(dataset, work, averaged)
+
+    def _pieces(self, planned: Fields, averaged: bool) -> DataFrame:
+        return read.pieces(self.spark, self.settings.kafka, self.ids, planned["ranges"], averaged)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""
@@ -105,6 +130,11 @@ class FromTopics:
 
 def _ends(ranges: Ranges) -> Offsets:
     return {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+
+
+def _by_rows(frame: DataFrame, work: Work, averaged: bool) -> DataFrame:
+    ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
+    return ordered.drop("timestamp").mapInArrow(work, LEARNED)  # it was for the order
 
 
 class FromSource:
@@ -155,9 +185,13 @@ class FromSource:
                     f"source.checkpoint"
                 )
 
-    def records(self, dataset: DataFrame) -> DataFrame:
-        """Make records of the selected columns."""
-        return columns.records(dataset, self.schema)
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
+        """Make records of the selected columns, here."""
+        return columns.records(dataset, self.schema).coalesce(1).toArrow()
+
+    def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
+        """Make records of the selected columns, and give the frame of what the tasks will say."""
+        return _by_rows(columns.records(dataset, self.schema), work, averaged)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Give query and batch. The rows are in no topic: a replay takes the tensors over."""

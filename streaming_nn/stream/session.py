@@ -107,6 +107,7 @@ def _ours() -> dict[str, str]:
         "spark.sql.streaming.minBatchesToRetain": "2",
         "spark.sql.streaming.schemaInference": "true",  # of files that are there; see stream/columns.py
         "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),  # a row of reading/ has many records
         "spark.sql.shuffle.partitions": "2",
         # Spark's own patterns know nothing of sasl.jaas.config, which holds a password
         "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",

@@ -25,13 +25,13 @@ from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records import schema
 from streaming_nn.records.schema import Label, together
 from streaming_nn.settings import Settings
-from streaming_nn.stream import begin, fault, mini_batch, source
+from streaming_nn.stream import begin, fault, mini_batch
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.origin import Fields, origin_of
 from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_machine, rows_of, shared
-from streaming_nn.stream.worker import LEARNED, Here, Learn, Letter, learn_here, letters_from, unpack_part
+from streaming_nn.stream.worker import Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
 FEW, FEW_VALUES = 1000, 1_000_000  # records, and their values, that are learned in the driver on one machine
@@ -160,8 +160,7 @@ class Trainer(Job):
             return
         if self.pace and self.head.number == 0 and "ranges" in planned:
             self._resize(mini_batch.first(_offsets(planned), self.pace.cap))
-        records = self.origin.records(frame)
-        while (learned := self._committed(records, planned)) is None:
+        while (learned := self._committed(frame, planned)) is None:
             pass
         if self.pace and learned.rows["received"]:
             self._choose(self.pace, learned, began)
@@ -183,7 +182,7 @@ class Trainer(Job):
         """Do steps 2 to 6; None: the model was rolled back meanwhile, and the batch begins from there."""
         clock = _Clock()
         with clock.timed("learn"):
-            learned = self._learn(frame, _offsets(planned))  # 2
+            learned = self._learn(frame, planned)  # 2
         fault.point("learned")
         if not (self.events or learned.rows["received"] or _offsets(planned)):
             return learned  # a query's first batch may be empty: there is nothing to commit
@@ -223,12 +222,12 @@ class Trainer(Job):
             with suppress(Damaged):
                 thin(self.log, keep, since=max(self.head.number - keep - 10, 1))
 
-    def _learn(self, frame: DataFrame, records: int) -> _Learned:
-        tasks = self._tasks(frame, records)
+    def _learn(self, frame: DataFrame, planned: Fields) -> _Learned:
+        tasks = self._tasks(frame, planned)
         tasks.sort(key=lambda task: (task.topic, task.partition))
         if unseen := together(json.loads(task.unseen) for task in tasks if task.unseen):
             self._grow(unseen)
-            return self._learn(frame, records)
+            return self._learn(frame, planned)
         rows = [json.loads(task.rows) for task in tasks]
         overflow = any(task.overflow for task in tasks)
         return _Learned(
@@ -240,22 +239,22 @@ class Trainer(Job):
             max((task.seconds for task in tasks), default=0.0),  # an empty batch may have no task
         )
 
-    def _tasks(self, frame: DataFrame, records: int) -> list[Row]:
+    def _tasks(self, frame: DataFrame, planned: Fields) -> list[Row]:
         """Run the batch's one job, and give a row (LEARNED) a task.
 
         On one machine a few records are learned right here: starting a worker takes longer than they do.
         """
         averaged = self.settings.train.update == AVERAGED
         limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
+        records = _offsets(planned)
         if 0 < records <= FEW and records * self.schema.inputs <= FEW_VALUES and self.one_machine:
             here = Here(safetensors.numpy.save(self.head.tensors))
             with self.blas.limit(limits=1):
                 work = Learn(self.learner, self.schema, here, limit)
-                return [Row(**row) for row in learn_here(work, frame.coalesce(1).toArrow(), averaged)]
+                return [Row(**row) for row in learn_here(work, self.origin.table(frame, planned), averaged)]
         with shared(self.spark, self.head.tensors) as state:
             work = Learn(self.learner, self.schema, state, limit)
-            ordered = frame if averaged else source.in_order(frame)  # a partition comes in its own order
-            return rows_of(ordered.drop("timestamp").mapInArrow(work, LEARNED))  # it was for the order
+            return rows_of(self.origin.tasks(frame, planned, work, averaged))
 
     def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
         """Let the schema take in what the batch has brought, and the learner its classes."""

@@ -20,7 +20,13 @@ class Query:
 
     def __init__(self, *rows: int) -> None:
         self.recentProgress = [
-            {"batchId": i, "numInputRows": n, "timestamp": f"2026-01-01T00:00:{i:02d}.000Z"}
+            {
+                "batchId": i,
+                "timestamp": f"2026-01-01T00:00:{i:02d}.000Z",
+                "sources": [
+                    {"startOffset": {"t": {"0": 100}} if i else None, "endOffset": {"t": {"0": 100 + n}}}
+                ],
+            }
             for i, n in enumerate(rows)
         ]
 

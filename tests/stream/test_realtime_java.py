@@ -22,7 +22,8 @@ from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
-from streaming_nn.stream.realtime import janino
+from streaming_nn.stream import janino
+from streaming_nn.stream.realtime.score import HERE, SOURCES
 from streaming_nn.stream.session import SPARK_ERRORS
 from streaming_nn.stream.worker import Answer, pack
 
@@ -72,7 +73,7 @@ def saved(log: Log, learner: Learner[Any], state: Any, schema: Schema) -> Record
 
 
 def of_java(spark: SparkSession, model: Path, values: list[bytes | None]) -> list[dict[str, Any]]:
-    answer = janino.instance(spark, "Answer")
+    answer = janino.instance(spark, HERE, SOURCES)
     answer.of(str(model), 0.0)
     name = f"answer_{next(NAMES)}"
     janino.register(spark, name, answer, "binary")

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
@@ -16,11 +17,12 @@ from streaming_nn.kafka.options import for_spark
 from streaming_nn.kafka.topics import partitions
 from streaming_nn.log.version import Record
 from streaming_nn.settings import Settings
-from streaming_nn.stream import source
-from streaming_nn.stream.realtime import janino
+from streaming_nn.stream import janino, source
 from streaming_nn.stream.score import Scorer, taken_along
 
 T = TypeVar("T")
+HERE = Path(__file__).parent
+SOURCES = ("Version", "Network", "Records", "Answer")  # Java classes; each uses those before it
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # what Network.java knows, as it does the losses
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
@@ -53,7 +55,7 @@ class RealTimeScorer(Scorer):
         return self.query
 
     def _answered(self, frame: DataFrame, record: Record) -> DataFrame:
-        answer = janino.instance(self.spark, "Answer")
+        answer = janino.instance(self.spark, HERE, SOURCES)
         answer.of(str(self.settings.model.absolute()), float(self.settings.score.max_age))
         janino.register(self.spark, "streaming_nn_answer", answer, "binary")
         names = taken_along(self.settings.score.headers, record.schema["format"])

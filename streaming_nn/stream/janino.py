@@ -7,23 +7,29 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-HERE = Path(__file__).parent
-SOURCES = ("Version", "Network", "Records", "Answer")  # each may use those before it
-JAR = "streaming-nn-realtime.jar"
+_classes: dict[Path, Any] = {}  # by their jar: py4j mistakes a class that is loaded twice for the first one
 
 
-def instance(spark: SparkSession, name: str) -> Any:
-    """Make an object of a class; driver and executors know it, and its neighbours, from now on."""
+def instance(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
+    """Make an object of the last of a folder's classes; driver and executors know all of them from now on.
+
+    Each may use those before it.
+    """
     context: Any = spark.sparkContext
-    jar = Path(context._temp_dir, JAR)  # which goes when the session does
-    if not jar.exists():
-        write(jar, compiled(spark, SOURCES, HERE))
+    jar = Path(context._temp_dir, f"streaming-nn-{here.name}.jar")  # which goes when the session does
+    if jar not in _classes:
+        write(jar, compiled(spark, sources, here))
         spark.sql(f"ADD JAR '{jar}'").collect()
+        _classes[jar] = _loaded(spark, jar, sources[-1])
+    return _classes[jar].getDeclaredConstructor(None).newInstance(None)
+
+
+def _loaded(spark: SparkSession, jar: Path, name: str) -> Any:
+    context: Any = spark.sparkContext
     java: Any = spark._jvm
     urls = context._gateway.new_array(java.java.net.URL, 1)
     urls[0] = java.java.io.File(str(jar)).toURI().toURL()
-    loader = java.java.net.URLClassLoader(urls, _loader(spark))
-    return loader.loadClass(f"streaming_nn.{name}").getDeclaredConstructor(None).newInstance(None)
+    return java.java.net.URLClassLoader(urls, _loader(spark)).loadClass(f"streaming_nn.{name}")
 
 
 def register(spark: SparkSession, name: str, function: Any, type: str) -> None:

@@ -1,0 +1,161 @@
+package streaming_nn;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteBufferDeserializer;
+import org.apache.spark.sql.Row;
+
+/** A partition's records from an offset on, read ahead by a thread: while a micro-batch is learned, the next one comes. */
+final class Feed implements Runnable {
+  private static final ConcurrentHashMap IDLE = new ConcurrentHashMap();  // by key: those that no task holds
+  private static final long KEPT = 60000;  // milliseconds that an idle one waits for its next task
+  private static final long PATIENCE = 120000;  // milliseconds without a record where there should be one
+  private static final Duration POLL = Duration.ofMillis(200);
+
+  private final String key;
+  private final TopicPartition place;
+  private final KafkaConsumer consumer;
+  private final ArrayDeque waiting = new ArrayDeque();  // of Polled
+  private long bytes;  // that wait
+  private long ahead;  // bytes that may wait
+  private long next;  // the offset of the first record that was not given
+  private long idle;  // since when, in milliseconds; 0: a task holds it
+  private boolean closed;
+  private Throwable failure;
+
+  /** Gives the one that stands at this offset, or a new one; a topic that was made again has another id. */
+  static Feed take(Map options, String topic, String id, int partition, long from, long ahead) {
+    String key = topic + " " + id + " " + partition + " " + options.hashCode();
+    Feed feed = (Feed) IDLE.remove(key);
+    if (feed != null && feed.resumed(from, ahead)) return feed;
+    if (feed != null) feed.close();
+    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead);
+  }
+
+  private Feed(String key, Map options, TopicPartition place, long from, long ahead) {
+    this.key = key;
+    this.place = place;
+    this.next = from;
+    this.ahead = ahead;
+    Map all = new HashMap(options);
+    all.remove("group.id");  // nothing is committed, and nobody shares
+    all.put("enable.auto.commit", "false");
+    all.put("auto.offset.reset", "none");  // what is gone is an error
+    this.consumer = new KafkaConsumer(all, new ByteBufferDeserializer(), new ByteBufferDeserializer());
+    consumer.assign(Collections.singletonList(place));
+    consumer.seek(place, from);
+    Thread thread = new Thread(this, "streaming-nn-feed-" + place);
+    thread.setDaemon(true);
+    thread.start();
+  }
+
+  public void run() {
+    try {
+      long position = next;
+      while (wanted()) {
+        List records = consumer.poll(POLL).records(place);
+        long reached = consumer.position(place);
+        if (reached != position) add(new Polled(new Columns(place.topic(), place.partition(), records), reached));
+        position = reached;
+      }
+    } catch (Throwable error) {
+      fail(error);
+    } finally {
+      IDLE.remove(key, this);
+      consumer.close(Duration.ZERO);
+    }
+  }
+
+  // Janino drops `synchronized` from private methods: none of these is private.
+
+  /** Waits until there is room for more; false: nobody wants any. */
+  synchronized boolean wanted() throws InterruptedException {
+    while (!closed && bytes >= ahead && !forgotten()) wait(1000);
+    if (forgotten()) closed = true;
+    return !closed;
+  }
+
+  private boolean forgotten() {
+    return idle > 0 && System.currentTimeMillis() - idle > KEPT;
+  }
+
+  synchronized void add(Polled polled) {
+    waiting.add(polled);
+    bytes += polled.columns.bytes();
+    notifyAll();
+  }
+
+  synchronized void fail(Throwable error) {
+    failure = error;
+    closed = true;
+    notifyAll();
+  }
+
+  synchronized boolean resumed(long from, long ahead) {
+    if (closed || next != from) return false;
+    this.ahead = ahead;
+    this.idle = 0;
+    return true;
+  }
+
+  /** Gives the next records before an offset, many in a row; null: there are none left. */
+  synchronized Row next(long until) throws Exception {
+    while (next < until) {
+      await();
+      Polled head = (Polled) waiting.peek();
+      int from = head.given;
+      head.given = head.columns.before(until);
+      next = head.given < head.columns.size ? until : Math.min(head.reached, until);
+      if (head.given == head.columns.size && head.reached <= until) {
+        waiting.poll();
+        bytes -= head.columns.bytes();
+        notifyAll();
+      }
+      if (head.given > from) return head.columns.row(from, head.given);
+    }
+    return null;
+  }
+
+  private void await() throws Exception {
+    long began = System.currentTimeMillis();
+    while (waiting.isEmpty()) {
+      if (failure != null) throw new IOException(place + " from offset " + next + ": " + failure, failure);
+      if (System.currentTimeMillis() - began > PATIENCE) {
+        throw new IOException(place + " from offset " + next + ": no record came in " + PATIENCE / 1000 + " s");
+      }
+      wait(1000);
+    }
+  }
+
+  /** Leaves it to the task of the next micro-batch. */
+  synchronized void give() {
+    idle = System.currentTimeMillis();
+    Feed other = (Feed) IDLE.put(key, this);
+    if (other != null) other.close();
+  }
+
+  synchronized void close() {
+    closed = true;
+    notifyAll();
+  }
+
+  /** What one poll gave, and the offset after it: what a transaction took back, or compaction, is passed over. */
+  private static final class Polled {
+    final Columns columns;
+    final long reached;
+    int given;  // records
+
+    Polled(Columns columns, long reached) {
+      this.columns = columns;
+      this.reached = reached;
+    }
+  }
+}

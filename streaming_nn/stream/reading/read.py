@@ -1,0 +1,41 @@
+"""Planned ranges of topics as a frame whose rows hold many records each; Feed.java reads ahead of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.stream import janino
+from streaming_nn.stream.source import CONSUMER, Ranges
+
+HERE = Path(__file__).parent
+SOURCES = ("Columns", "Feed", "Reader")  # Java classes; each uses those before it
+PIECES = "topic string, partition int, numbers binary, values binary, keys binary, headers binary"
+AHEAD = 64 << 20  # bytes that are read ahead of the tasks, of all partitions together
+
+
+def pieces(
+    spark: SparkSession, kafka: Mapping[str, str], ids: Mapping[str, str], ranges: Ranges, averaged: bool
+) -> DataFrame:
+    """Read ranges by a task each (averaged) or by one; a row (PIECES) has some of a partition's records.
+
+    `ids` are those of the topics: what was read ahead of one is not given for another that has its name.
+    See `pieces.py` for how they lie in it. Each partition's come in the order of their offsets. For one that
+    is gone the job fails with Kafka's OffsetOutOfRangeException.
+    """
+    asked = [
+        (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
+    ]
+    reader = janino.instance(spark, HERE, SOURCES)
+    options = {name.removeprefix("kafka."): text for name, text in for_spark({**CONSUMER, **kafka}).items()}
+    reader.of(options, AHEAD // max(len(asked), 1))
+    for one in asked:
+        reader.add(*one)
+    java: Any = spark._jvm
+    schema = java.org.apache.spark.sql.types.StructType.fromDDL(PIECES)
+    numbers: Any = spark._jsparkSession
+    numbers = numbers.range(0, len(asked), 1, max(len(asked), 1) if averaged else 1).toDF()
+    rows = numbers.mapPartitions(reader, java.org.apache.spark.sql.Encoders.row(schema))
+    return DataFrame(rows, spark)
