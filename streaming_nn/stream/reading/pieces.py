@@ -7,7 +7,7 @@ columns the bytes of each, one after the other. Columns.java writes it.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from tempfile import NamedTemporaryFile
 
 import numpy as np
@@ -47,10 +47,20 @@ class FromPieces:
 
 
 def record_batches(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give each piece's records, without a copy."""
+    """Give each piece's records, their bytes without a copy."""
     for rows in pieces:
-        for row in zip(*(rows.column(name) for name in rows.schema.names), strict=True):
-            yield _batch(row[0].as_py(), row[1].as_py(), *(cell.as_buffer() for cell in row[2:]))
+        topics, partitions, numbers, *texts = rows.columns
+        for topic, partition, number, *text in zip(
+            topics.to_pylist(), partitions.to_pylist(), numbers, *map(_cells, texts), strict=True
+        ):
+            yield _batch(topic, partition, number.as_buffer(), *text)
+
+
+def _cells(column: pa.Array) -> list[pa.Buffer]:
+    """Give a binary column's cells without a copy, which the column's own scalars would be."""
+    _, ends, data = column.buffers()
+    edges = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
+    return [data.slice(start, end - start) if data else pa.py_buffer(b"") for start, end in pairwise(edges)]
 
 
 def _batch(topic: str, partition: int, numbers: pa.Buffer, *texts: pa.Buffer) -> pa.RecordBatch:

@@ -1,0 +1,102 @@
+"""Pieces become record batches again: every record as it was, and in the one order where that is asked."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_nn.stream.reading import pieces
+from streaming_nn.stream.reading.pieces import SCHEMA, FromPieces, in_order, record_batches
+
+TEXT = st.none() | st.binary(max_size=20)
+HEADERS = st.none() | st.text(max_size=9).map(str.encode)
+RECORD = st.tuples(st.integers(0, 3), st.integers(-1, 5), TEXT, TEXT, HEADERS)  # partition, time, …
+Record = tuple[int, int, bytes | None, bytes | None, bytes | None]
+
+
+def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> pa.RecordBatch:
+    """Lay records out as the module says that Java does, by struct rather than by columns."""
+    n = len(records)
+    numbers = np.arange(offset, offset + n, dtype="<i8").tobytes()
+    numbers += np.array([record[1] for record in records], "<i8").tobytes()
+    texts = [[record[i] for record in records] for i in (3, 2, 4)]  # values, keys, headers
+    for column in texts:
+        numbers += np.array([-1 if t is None else len(t) for t in column], "<i4").tobytes()
+    joined = [b"".join(t or b"" for t in column) for column in texts]
+    row = [topic, partition, numbers, *joined]
+    names = ("topic", "partition", "numbers", "values", "keys", "headers")
+    kinds = (pa.string(), pa.int32(), *[pa.binary()] * 4)
+    arrays = [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+
+def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
+    """Give each partition's records in pieces of so many, from offset 100 on, the partitions in turns."""
+    for start in range(0, len(records), size):
+        for partition in range(4):
+            own = [record for record in records if record[0] == partition]
+            if some := own[start : start + size]:
+                yield piece("t", partition, 100 + start, some)
+
+
+def rows_of(records: Sequence[Record]) -> list[dict[str, object]]:
+    rows, reached = [], [100] * 4
+    for partition, time, key, value, headers in records:
+        place = {"timestamp": time, "topic": "t", "partition": partition, "offset": reached[partition]}
+        rows.append(
+            place | {"key": key, "value": value, "headers": None if headers is None else headers.decode()}
+        )
+        reached[partition] += 1
+    return rows
+
+
+def place(row: dict[str, object]) -> tuple[object, ...]:
+    return row["timestamp"], row["topic"], row["partition"], row["offset"]
+
+
+@given(st.lists(RECORD, max_size=40), st.integers(1, 7))
+def test_records_come_out_as_they_were(records: list[Record], size: int) -> None:
+    batches = list(record_batches(cut(records, size)))
+    assert all(batch.schema == SCHEMA for batch in batches)
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert sorted(rows, key=place) == sorted(rows_of(records), key=place)
+    for partition in range(4):
+        offsets = [row["offset"] for row in rows if row["partition"] == partition]
+        assert offsets == sorted(offsets)
+
+
+@pytest.mark.parametrize("most", [0, 300, 1 << 20], ids=["by a file", "by a file later", "in memory"])
+def test_one_task_has_them_in_the_one_order(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "IN_MEMORY", most)
+    monkeypatch.setattr(pieces, "ROWS", 7)
+    rng = np.random.default_rng(0)
+    records: list[Record] = [
+        (int(p), int(t), None, bytes(rng.bytes(int(n))), None)
+        for p, t, n in zip(*rng.integers((0, 0, 0), (4, 9, 30), (50, 3)).T, strict=True)
+    ]
+    batches = list(in_order(record_batches(cut(records, 5))))
+    assert [batch.num_rows for batch in batches] == [7] * 7 + [1]
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert rows == sorted(rows_of(records), key=place)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_work_gets_record_batches(asked: bool) -> None:
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch.select(["timestamp", "partition"])
+
+    records: list[Record] = [(1, 5, None, b"a", None), (0, 4, None, b"b", None), (1, 3, None, b"c", None)]
+    task = FromPieces(work, asked)
+    given = [row["timestamp"] for batch in task(cut(records, 1)) for row in batch.to_pylist()]
+    assert given == ([3, 4, 5] if asked else [4, 5, 3])
+    assert list(task(iter(()))) == []
+
+
+def test_a_batch_is_no_copy() -> None:
+    (whole,) = cut([(0, 1, None, b"abc", None)], 1)
+    (batch,) = record_batches([whole])
+    assert batch.column("value").buffers()[2].address == whole.column("values").buffers()[2].address

@@ -1,0 +1,126 @@
+"""Our reader beside Spark's own: the same records, whatever their form, and what is gone is an error."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from filling import Headers, fill
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+
+from streaming_nn.kafka import topics
+from streaming_nn.stream import source
+from streaming_nn.stream.reading import read
+from streaming_nn.stream.reading.pieces import SCHEMA, record_batches
+from streaming_nn.stream.session import LOST, SPARK_ERRORS
+from streaming_nn.stream.source import Ranges
+
+
+pytestmark = pytest.mark.slow
+
+
+def by_us(spark: SparkSession, kafka: dict[str, str], ranges: Ranges, averaged: bool) -> list[dict[str, Any]]:
+    """Give the records; each partition's are in the order of their offsets."""
+    frame = read.pieces(spark, kafka, topics_ids(kafka, ranges), ranges, averaged)
+    table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for topic, partition in {(row["topic"], row["partition"]) for row in rows}:
+        own = [row["offset"] for row in rows if (row["topic"], row["partition"]) == (topic, partition)]
+        assert own == sorted(own)
+    return sorted(rows, key=lambda row: (row["topic"], row["partition"], row["offset"]))
+
+
+def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list[dict[str, Any]]:
+    millis = F.expr("unix_millis(timestamp)")
+    frame = source.batch(spark, kafka, ranges).withColumn("timestamp", millis)
+    rows: list[dict[str, Any]] = frame.orderBy("topic", "partition", "offset").toArrow().to_pylist()
+    return rows
+
+
+def topics_ids(kafka: dict[str, str], ranges: Ranges) -> dict[str, str]:
+    with topics.Topics(kafka) as connection:
+        return connection.ids(ranges)
+
+
+def odd(kafka: dict[str, str], topic: str, count: int) -> None:
+    """Records with keys and without, of no value and of an empty one, with headers of all sorts."""
+    values = [b"", b"x" * 300, b"\x00\xff", "ä".encode(), b"1"]
+    keys = [b"key", b"", None, b"k"]
+    headers: list[Headers] = [[], [("trace", b"1"), ("trace", b"\xff")], [('q"\\', b"")]]
+    fill(
+        kafka,
+        topic,
+        [None if i % 4 == 1 else values[i % 5] for i in range(count)],
+        keys=[keys[i % 4] for i in range(count)],
+        headers=[headers[i % 3] for i in range(count)],
+        timestamps=[1_700_000_000_000 - 7 * (i % 11) for i in range(count)],
+        compression="gzip",
+    )
+
+
+@pytest.mark.parametrize("averaged", [False, True], ids=["one task", "a task a partition"])
+def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, averaged: bool) -> None:
+    names = [broker.topic(f"odd{averaged}".lower(), 3), broker.topic(f"more{averaged}".lower(), 1)]
+    for name in names:
+        odd(broker.options, name, 300)
+    whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
+    assert by_us(spark, broker.options, whole, averaged) == by_spark(spark, broker.options, whole)
+    for ranges in (
+        {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
+        {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
+        {names[1]: {0: (10, 290)}},
+    ):
+        assert by_us(spark, broker.options, ranges, averaged) == by_spark(spark, broker.options, ranges)
+    assert read.pieces(spark, broker.options, {}, {}, averaged).count() == 0
+
+
+def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker: Any) -> None:
+    topic = broker.topic("taken-back", 1)
+    producer = KafkaProducer(
+        bootstrap_servers=broker.options["bootstrap.servers"], transactional_id=f"t-{topic}", acks="all"
+    )
+    producer.init_transactions()
+    for number in range(4):
+        producer.begin_transaction()
+        for _ in range(5):
+            producer.send(topic, str(number).encode(), partition=0)
+        producer.flush()
+        producer.abort_transaction() if number % 2 else producer.commit_transaction()
+    producer.close()
+    end = topics.ends(broker.options, [topic])[topic][0]
+    assert end == 24  # with the marks of the transactions
+    for ranges in (
+        {topic: {0: (0, 24)}},
+        {topic: {0: (0, 3)}},
+        {topic: {0: (3, 20)}},
+        {topic: {0: (20, 24)}},
+    ):
+        found = by_us(spark, broker.options, ranges, averaged=False)
+        assert found == by_spark(spark, broker.options, ranges)
+        assert {row["value"] for row in found} <= {b"0", b"2"}
+
+
+def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any) -> None:
+    topic = broker.topic("gone", 1)
+    fill(broker.options, topic, [b"x"] * 20)
+    admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
+    admin.delete_records({TopicPartition(topic, 0): 10})
+    admin.close()
+    with pytest.raises(SPARK_ERRORS) as caught:
+        by_us(spark, broker.options, {topic: {0: (5, 20)}}, averaged=False)
+    assert any(words in str(caught.value) for words in LOST)
+    assert f"{topic}-0 from offset 5" in str(caught.value)
+    assert len(by_us(spark, broker.options, {topic: {0: (10, 20)}}, averaged=False)) == 10
+
+
+def test_a_topic_of_the_same_name_is_another_one(spark: SparkSession, broker: Any) -> None:
+    """What was read ahead of the old one must not be given for the new one."""
+    topic = broker.topic("again", 1)
+    fill(broker.options, topic, [b"old"] * 20)
+    assert len(by_us(spark, broker.options, {topic: {0: (0, 10)}}, averaged=False)) == 10  # and reads on
+    topics.delete(broker.options, topic)
+    topics.create(broker.options, topic, 1)
+    fill(broker.options, topic, [b"new"] * 20)
+    found = by_us(spark, broker.options, {topic: {0: (10, 20)}}, averaged=False)
+    assert [row["value"] for row in found] == [b"new"] * 10
