@@ -1,5 +1,6 @@
 """Streaming queries measured from trigger to trigger: ours, and the same query with another body."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -59,7 +60,9 @@ def rate(query: StreamingQuery) -> float:
 
 def _records(told: Mapping[str, Any]) -> int:
     """Count a micro-batch's records by its offsets: Spark's own count has only what Spark itself has read."""
-    begin, end = (told["sources"][0][name] or {} for name in ("startOffset", "endOffset"))
+    begin, end = (
+        json.loads(told["sources"][0][name] or "null") or {} for name in ("startOffset", "endOffset")
+    )
     return sum(last - begin.get(t, {}).get(p, 0) for t, ps in end.items() for p, last in ps.items())
 
 

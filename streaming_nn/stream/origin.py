@@ -16,7 +16,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, columns, frame, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.reading import read
-from streaming_nn.stream.reading.pieces import SCHEMA, FromPieces, Work, record_batches
+from streaming_nn.stream.reading.pieces import FromPieces, Work
 from streaming_nn.stream.session import on_one_machine
 from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED
@@ -57,8 +57,8 @@ class Origin(Protocol):
 class FromTopics:
     """Kafka: the head's offsets are the place; Spark's checkpoint is fresh with each run and thrown away.
 
-    Spark plans the micro-batches. On one machine a reader of ours reads them (`reading/`); on a cluster Spark
-    does, which knows on which executor a partition's consumer is.
+    Spark plans the micro-batches. On one machine a reader of ours reads them for the tasks (`reading/`); on a
+    cluster Spark does, which knows on which executor a partition's consumer is.
     """
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
@@ -97,19 +97,14 @@ class FromTopics:
 
     def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
         """Bring a micro-batch's records here."""
-        if self.one_machine:
-            pieces = self._pieces(planned, averaged=False).toArrow().to_batches()
-            return pa.Table.from_batches(record_batches(pieces), SCHEMA)
         return dataset.coalesce(1).toArrow()
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
         if self.one_machine:
-            return self._pieces(planned, averaged).mapInArrow(FromPieces(work, not averaged), LEARNED)
+            pieces = read.pieces(self.spark, self.settings.kafka, self.ids, planned["ranges"], averaged)
+            return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
-
-    def _pieces(self, planned: Fields, averaged: bool) -> DataFrame:
-        return read.pieces(self.spark, self.settings.kafka, self.ids, planned["ranges"], averaged)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""

@@ -23,9 +23,7 @@ class Query:
             {
                 "batchId": i,
                 "timestamp": f"2026-01-01T00:00:{i:02d}.000Z",
-                "sources": [
-                    {"startOffset": {"t": {"0": 100}} if i else None, "endOffset": {"t": {"0": 100 + n}}}
-                ],
+                "sources": [{"startOffset": '{"t":{"0":100}}', "endOffset": f'{{"t":{{"0":{100 + n}}}}}'}],
             }
             for i, n in enumerate(rows)
         ]

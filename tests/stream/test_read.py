@@ -16,7 +16,6 @@ from streaming_nn.stream.reading.pieces import SCHEMA, record_batches
 from streaming_nn.stream.session import LOST, SPARK_ERRORS
 from streaming_nn.stream.source import Ranges
 
-
 pytestmark = pytest.mark.slow
 
 
