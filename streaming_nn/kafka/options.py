@@ -123,13 +123,18 @@ def _check_user(options: Mapping[str, str]) -> None:
 
 def for_spark(options: Mapping[str, str]) -> dict[str, str]:
     """The options for Spark's Kafka source and sink, each with the prefix "kafka."."""
+    return {f"kafka.{name}": value for name, value in for_java(options).items()}
+
+
+def for_java(options: Mapping[str, str]) -> dict[str, str]:
+    """The options for a Java client, user and password as a JAAS line."""
     check(options)
     java = {name: value for name, value in options.items() if name not in ("sasl.username", "sasl.password")}
     if "sasl.username" in options:
         module = MODULES[options["sasl.mechanism"]]
         user, password = map(_quoted, (options["sasl.username"], options["sasl.password"]))
         java["sasl.jaas.config"] = f"{module} required username={user} password={password};"
-    return {f"kafka.{name}": value for name, value in java.items()}
+    return java
 
 
 def for_python(options: Mapping[str, str], client: type = KafkaAdminClient) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from streaming_nn.kafka.options import for_spark
+from streaming_nn.kafka.options import for_java
 from streaming_nn.stream import janino
 from streaming_nn.stream.source import CONSUMER, Ranges
 
@@ -29,8 +29,7 @@ def pieces(
         (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
     ]
     reader = janino.instance(spark, HERE, SOURCES)
-    options = {name.removeprefix("kafka."): text for name, text in for_spark({**CONSUMER, **kafka}).items()}
-    reader.of(options, AHEAD // max(len(asked), 1))
+    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1))
     for one in asked:
         reader.add(*one)
     java: Any = spark._jvm
