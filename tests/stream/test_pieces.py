@@ -18,7 +18,7 @@ Record = tuple[int, int, bytes | None, bytes | None, bytes | None]
 
 
 def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> pa.RecordBatch:
-    """Lay records out as the module says that Java does, by struct rather than by columns."""
+    """Lay records out as the module says that Java does."""
     n = len(records)
     numbers = np.arange(offset, offset + n, dtype="<i8").tobytes()
     numbers += np.array([record[1] for record in records], "<i8").tobytes()

@@ -89,26 +89,26 @@ def _strings(lengths: NDArray[np.int32], data: pa.Buffer) -> pa.Array:
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Give all records sorted by `source.ORDER`, in new record batches."""
-    with NamedTemporaryFile(prefix="streaming-nn-sorted-") as file:
-        held = _held(iter(batches), file.name)
-        order = pc.sort_indices(held.select(ORDER), [(name, "ascending") for name in ORDER])
-        for start in range(0, len(order), ROWS):
-            yield held.take(order[start : start + ROWS]).combine_chunks().to_batches()[0]
+    held = _held(iter(batches))
+    order = pc.sort_indices(held.select(ORDER), [(name, "ascending") for name in ORDER])
+    for start in range(0, len(order), ROWS):
+        yield held.take(order[start : start + ROWS]).combine_chunks().to_batches()[0]
 
 
-def _held(batches: Iterator[pa.RecordBatch], file: str) -> pa.Table:
+def _held(batches: Iterator[pa.RecordBatch]) -> pa.Table:
     kept, size = list[pa.RecordBatch](), 0
     for batch in batches:
         kept.append(batch)
         size += batch.nbytes
         if size > IN_MEMORY:
-            return _mapped(chain(kept, batches), file)
+            return _mapped(chain(kept, batches))
     return pa.Table.from_batches(kept, SCHEMA).combine_chunks()
 
 
-def _mapped(batches: Iterable[pa.RecordBatch], file: str) -> pa.Table:
-    """Write record batches into a file, and give them as what is mapped from it."""
-    with pa.ipc.new_file(file, SCHEMA) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return pa.ipc.open_file(pa.memory_map(file)).read_all()
+def _mapped(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Write record batches into a file, and give them as what is mapped from it, which outlives its name."""
+    with NamedTemporaryFile(prefix="streaming-nn-sorted-") as file:
+        with pa.ipc.new_file(file.name, SCHEMA) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
