@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_nn.kafka.topics import Topics
@@ -41,8 +40,8 @@ class Origin(Protocol):
     def planned(self, dataset: DataFrame, batch_id: int) -> Fields | None:
         """Say what a micro-batch holds; None: the log has it already."""
 
-    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
-        """Bring a micro-batch's records here, in any order, with `source.COLUMNS`."""
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Give a micro-batch's rows with `source.COLUMNS`."""
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what `work` says of a micro-batch: by a task a partition, or by one, in order."""
@@ -63,7 +62,6 @@ class FromTopics:
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
-        self.one_machine = on_one_machine(spark)
         self.held = ExitStack()
         self.topics = self.held.enter_context(Topics(settings.kafka))  # it is asked in every micro-batch
         self.ids = self.topics.ids(settings.train.topics)  # they must be there before anything is written
@@ -95,13 +93,13 @@ class FromTopics:
         self.position = _ends(ranges)
         return {"ranges": ranges}
 
-    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
-        """Bring a micro-batch's records here."""
-        return dataset.coalesce(1).toArrow()
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Give the frame as it is."""
+        return dataset
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
-        if self.one_machine:
+        if on_one_machine(self.spark):
             pieces = read.pieces(self.spark, self.settings.kafka, self.ids, planned["ranges"], averaged)
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
@@ -180,13 +178,13 @@ class FromSource:
                     f"source.checkpoint"
                 )
 
-    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
-        """Make records of the selected columns, here."""
-        return columns.records(dataset, self.schema).coalesce(1).toArrow()
+    def records(self, dataset: DataFrame) -> DataFrame:
+        """Make records of the selected columns."""
+        return columns.records(dataset, self.schema)
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
-        """Make records of the selected columns, and give the frame of what the tasks will say."""
-        return _by_rows(columns.records(dataset, self.schema), work, averaged)
+        """Give the frame of what the tasks will say."""
+        return _by_rows(self.records(dataset), work, averaged)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Give query and batch. The rows are in no topic: a replay takes the tensors over."""
