@@ -94,9 +94,5 @@ public final class Reader implements MapPartitionsFunction {
       for (int i = 0; i < feeds.size(); i++) ((Feed) feeds.get(i)).close();
       feeds.clear();
     }
-
-    public void remove() {
-      throw new UnsupportedOperationException();
-    }
   }
 }
