@@ -75,6 +75,7 @@ class FromTopics:
 
     def begin(self, head: Record, say: Say) -> list[dict[str, Any]]:
         """See that the topics hold what follows the head's offsets."""
+        self.schema = schema_from(head.schema)
         self.starting, events = begin.starting(self.settings, head, say)
         return events
 
@@ -100,9 +101,11 @@ class FromTopics:
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
         if on_one_machine(self.spark):
-            pieces = read.pieces(self.spark, self.settings.kafka, self.ids, planned["ranges"], averaged)
+            kafka, ranges = self.settings.kafka, planned["ranges"]
+            pieces = read.pieces(self.spark, kafka, self.ids, ranges, averaged, self.schema)
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
+
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""

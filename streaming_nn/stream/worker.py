@@ -35,7 +35,7 @@ from streaming_nn.nn.learner import (
     learn_part,
 )
 from streaming_nn.nn.tensors import flatten, unflatten
-from streaming_nn.records.decode import decode
+from streaming_nn.records.decode import Decoded, decode, decode_mixed
 from streaming_nn.records.schema import Label, Schema, together
 from streaming_nn.stream.source import ORDER
 
@@ -161,7 +161,7 @@ def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejec
     """Decode a task's records; Unseen at their end if there is any, and no more rows from there on."""
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for batch in batches:
-        rows = decode(schema, batch.column("value"), labeled=True)
+        rows = _rows(batch, schema)
         if rows.unseen:
             unseen.append(rows.unseen)
         if unseen:
@@ -172,6 +172,13 @@ def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejec
         yield Batch(rows.x, rows.y)
     if unseen:
         raise Unseen(together(unseen))
+
+
+def _rows(batch: pa.RecordBatch, schema: Schema) -> Decoded:
+    values = batch.column("value")
+    if "packed" in batch.schema.names:
+        return decode_mixed(schema, values, batch.column("packed"))
+    return decode(schema, values, labeled=True)
 
 
 class _Watched:

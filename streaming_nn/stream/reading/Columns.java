@@ -22,25 +22,36 @@ final class Columns {
   private final Bytes values;
   private final Bytes keys;
   private final Bytes headers;
+  private final Bytes packed;  // null where a record's value is as it came
 
-  Columns(String topic, int partition, List records) {
+  /** Takes what a poll gave; plain records' values (null: of none) are packed. */
+  Columns(String topic, int partition, List records, Plain plain) {
     this.topic = topic;
     this.partition = partition;
     this.size = records.size();
     this.offsets = new long[size];
     this.times = new long[size];
-    ByteBuffer[] parts = new ByteBuffer[3 * size];
+    ByteBuffer[] parts = new ByteBuffer[4 * size];
     for (int i = 0; i < size; i++) {
       ConsumerRecord record = (ConsumerRecord) records.get(i);
       offsets[i] = record.offset();
       times[i] = record.timestamp();
-      parts[i] = (ByteBuffer) record.value();
+      ByteBuffer value = (ByteBuffer) record.value();
+      parts[3 * size + i] = plain == null || value == null ? null : packed(plain, value);
+      parts[i] = parts[3 * size + i] == null ? value : null;
       parts[size + i] = (ByteBuffer) record.key();
       parts[2 * size + i] = json(record.headers().toArray());
     }
     this.values = new Bytes(parts, 0, size);
     this.keys = new Bytes(parts, size, 2 * size);
     this.headers = new Bytes(parts, 2 * size, 3 * size);
+    this.packed = new Bytes(parts, 3 * size, 4 * size);
+  }
+
+  private static ByteBuffer packed(Plain plain, ByteBuffer value) {
+    int from = value.arrayOffset() + value.position();
+    byte[] row = plain.packed(value.array(), from, from + value.remaining());
+    return row == null ? null : ByteBuffer.wrap(row);
   }
 
   /** How many of the records come before an offset. */
@@ -50,20 +61,21 @@ final class Columns {
   }
 
   long bytes() {
-    return 28L * size + values.all.length + keys.all.length + headers.all.length;
+    return 32L * size + values.all.length + keys.all.length + headers.all.length + packed.all.length;
   }
 
-  /** Gives some of them as a row: offsets, times, lengths of values, of keys and of headers in one, then each one's bytes. */
+  /** Gives some of them as a row: offsets, times, lengths of values, keys, headers and packed in one, then their bytes. */
   Row row(int from, int until) {
     int n = until - from;
-    ByteBuffer numbers = ByteBuffer.allocate(28 * n).order(ByteOrder.LITTLE_ENDIAN);
+    ByteBuffer numbers = ByteBuffer.allocate(32 * n).order(ByteOrder.LITTLE_ENDIAN);
     for (int i = from; i < until; i++) numbers.putLong(offsets[i]);
     for (int i = from; i < until; i++) numbers.putLong(times[i]);
     values.lengths(from, until, numbers);
     keys.lengths(from, until, numbers);
     headers.lengths(from, until, numbers);
+    packed.lengths(from, until, numbers);
     return RowFactory.create(new Object[] {topic, Integer.valueOf(partition), numbers.array(),
-        values.of(from, until), keys.of(from, until), headers.of(from, until)});
+        values.of(from, until), keys.of(from, until), headers.of(from, until), packed.of(from, until)});
   }
 
   /** As Spark's to_json writes them: values in base64, none where it is null; null: there are no headers. */

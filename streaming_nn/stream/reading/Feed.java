@@ -23,6 +23,7 @@ final class Feed implements Runnable {
   private final String key;
   private final TopicPartition place;
   private final KafkaConsumer consumer;
+  private final Plain plain;  // null: records stay as they are
   private final ArrayDeque waiting = new ArrayDeque();  // of Polled
   private long bytes;  // that wait
   private long ahead;  // bytes that may wait
@@ -32,19 +33,21 @@ final class Feed implements Runnable {
   private Throwable failure;
 
   /** Gives the one that stands at this offset, or a new one; a topic that was made again has another id. */
-  static Feed take(Map options, String topic, String id, int partition, long from, long ahead) {
-    String key = topic + " " + id + " " + partition + " " + options.hashCode();
+  static Feed take(Map options, String topic, String id, int partition, long from, long ahead, String plain)
+      throws IOException {
+    String key = topic + " " + id + " " + partition + " " + options.hashCode() + " " + plain;
     Feed feed = (Feed) IDLE.remove(key);
     if (feed != null && feed.resumed(from, ahead)) return feed;
     if (feed != null) feed.close();
-    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead);
+    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead, plain);
   }
 
-  private Feed(String key, Map options, TopicPartition place, long from, long ahead) {
+  private Feed(String key, Map options, TopicPartition place, long from, long ahead, String plain) throws IOException {
     this.key = key;
     this.place = place;
     this.next = from;
     this.ahead = ahead;
+    this.plain = plain.isEmpty() ? null : new Plain(plain);
     Map all = new HashMap(options);
     all.remove("group.id");  // nothing is committed, and nobody shares
     all.put("enable.auto.commit", "false");
@@ -63,7 +66,7 @@ final class Feed implements Runnable {
       while (wanted()) {
         List records = consumer.poll(POLL).records(place);
         long reached = consumer.position(place);
-        if (reached != position) add(new Polled(new Columns(place.topic(), place.partition(), records), reached));
+        if (reached != position) add(new Polled(new Columns(place.topic(), place.partition(), records, plain), reached));
         position = reached;
       }
     } catch (Throwable error) {

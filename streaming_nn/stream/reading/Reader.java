@@ -14,10 +14,12 @@ public final class Reader implements MapPartitionsFunction {
   private final HashMap options = new HashMap();  // a consumer's
   private final ArrayList ranges = new ArrayList();  // of Range
   private long ahead;  // bytes of each partition that may be read ahead
+  private String plain;  // what Plain takes; empty: records stay as they are
 
-  public void of(Map options, long ahead) {
+  public void of(Map options, long ahead, String plain) {
     this.options.putAll(options);
     this.ahead = ahead;
+    this.plain = plain;
   }
 
   public void add(String topic, String id, int partition, long from, long until) {
@@ -29,7 +31,8 @@ public final class Reader implements MapPartitionsFunction {
     TaskContext.get().addTaskCompletionListener(pieces);
     while (numbers.hasNext()) {
       Range range = (Range) ranges.get((int) ((Row) numbers.next()).getLong(0));
-      pieces.add(Feed.take(options, range.topic, range.id, range.partition, range.from, ahead), range.until);
+      Feed feed = Feed.take(options, range.topic, range.id, range.partition, range.from, ahead, plain);
+      pieces.add(feed, range.until);
     }
     return pieces;
   }

@@ -1,8 +1,8 @@
 """Records that Java gives many in a row: as Arrow's record batches again, and in the one order.
 
 A piece (a row, `read.PIECES`) has n records of one partition. In `numbers`, little-endian, are n offsets and
-n times (int64), then the lengths (int32; -1: null) of their n values, n keys and n headers; in the other
-columns the bytes of each, one after the other. Columns.java writes it.
+n times (int64), then the lengths (int32; -1: null) of their n values, n keys, n headers and n packed; in the
+other columns the bytes of each, one after the other. Columns.java writes it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         "key": pa.binary(),
         "value": pa.binary(),
         "headers": pa.string(),  # JSON, as `source.COLUMNS` has it
+        "packed": pa.binary(),  # in place of the value, where Plain.java could read that
     }
 )
 ROWS = 10_000  # of a record batch in the one order
@@ -64,9 +65,9 @@ def _cells(column: pa.Array) -> list[pa.Buffer]:
 
 
 def _batch(topic: str, partition: int, numbers: pa.Buffer, *texts: pa.Buffer) -> pa.RecordBatch:
-    n = numbers.size // 28
-    lengths = np.frombuffer(numbers, "<i4", offset=16 * n).reshape(3, n)
-    value, key, headers = (_strings(*each) for each in zip(lengths, texts, strict=True))
+    n = numbers.size // 32
+    lengths = np.frombuffer(numbers, "<i4", offset=16 * n).reshape(4, n)
+    value, key, headers, packed = (_strings(*each) for each in zip(lengths, texts, strict=True))
     columns = [
         pa.Array.from_buffers(pa.int64(), n, [None, numbers.slice(8 * n, 8 * n)]),
         pa.repeat(topic, n),
@@ -75,6 +76,7 @@ def _batch(topic: str, partition: int, numbers: pa.Buffer, *texts: pa.Buffer) ->
         key,
         value,
         headers.cast(pa.string()),
+        packed,
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

@@ -1,0 +1,231 @@
+package streaming_nn;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+
+/**
+ * JSON records that have nothing out of the ordinary, to packed ones (records/packed.py), as Python would read them.
+ *
+ * <p>What is odd in any way is left to Python, which has the rules and the reasons: escapes, letters beyond ASCII, a
+ * field that is missing or comes twice, a label that is no class, a number whose rounding takes more than one
+ * operation. Reading methods are given a position, and give the one after what they read; -1: it is not plain.
+ */
+public final class Plain {
+  private static final int DEEPEST = 16;  // levels of what is skipped; Python's parser goes much deeper
+  private static final int LONGEST = 300;  // bytes of a number that is skipped
+  private static final long EXACT = 1L << 53;  // each whole number up to it is a double
+  private static final double[] POWERS = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13,
+      1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};  // as doubles these are exact, and no others are
+  private static final byte[] TRUE = "true".getBytes(StandardCharsets.US_ASCII);
+  private static final byte[] FALSE = "false".getBytes(StandardCharsets.US_ASCII);
+  private static final byte[] NULL = "null".getBytes(StandardCharsets.US_ASCII);
+
+  private final byte[][] keys;  // those of the features, then the label's, as JSON has them
+  private final HashMap places;  // of the keys, by their bytes
+  private final HashMap classes;  // their places, by their bytes as JSON has them; null: the label is a target
+  private final boolean array;  // the features are in one field
+  private final int inputs;
+  private final int most;  // bytes
+  private final ByteBuffer row;
+  private final long[] seen;  // by key: the last record that had it
+  private long number;  // of this record
+
+  /** Takes what read.py says of a schema. */
+  public Plain(String asked) throws IOException {
+    JsonNode of = new ObjectMapper().readTree(asked);
+    this.array = at(of, "array").asBoolean();
+    this.inputs = at(of, "inputs").asInt();
+    this.most = at(of, "max_bytes").asInt();
+    this.keys = texts(at(of, "keys"));
+    this.places = places(keys);
+    this.classes = at(of, "classes").isNull() ? null : places(texts(at(of, "classes")));
+    this.row = ByteBuffer.allocate(4 * inputs + 4).order(ByteOrder.LITTLE_ENDIAN);
+    this.seen = new long[keys.length];
+  }
+
+  /** Without the cast Janino takes it for Jackson's TreeNode. */
+  private static JsonNode at(JsonNode node, String name) {
+    return (JsonNode) node.path(name);
+  }
+
+  private static byte[][] texts(JsonNode list) {
+    byte[][] texts = new byte[list.size()][];
+    for (int i = 0; i < texts.length; i++) texts[i] = ((JsonNode) list.path(i)).asText().getBytes(StandardCharsets.UTF_8);
+    return texts;
+  }
+
+  private static HashMap places(byte[][] texts) {
+    HashMap places = new HashMap();
+    for (int i = 0; i < texts.length; i++) places.put(ByteBuffer.wrap(texts[i]), Integer.valueOf(i));
+    return places;
+  }
+
+  /** Gives a record packed; null: it is not plain. */
+  public byte[] packed(byte[] b, int from, int end) {
+    return end - from <= most && read(b, from, end) ? (byte[]) row.array().clone() : null;
+  }
+
+  private boolean read(byte[] b, int from, int end) {
+    int at = space(b, from, end);
+    if (at == end || b[at] != '{') return false;
+    number++;
+    int left = keys.length;
+    int expected = 0;
+    do {
+      int start = space(b, at + 1, end);
+      at = begins(b, start, end, keys[expected]);
+      int key = expected;
+      if (at < 0) {
+        at = string(b, start, end);
+        if (at < 0) return false;
+        key = place(places, b, start, at);
+      }
+      at = colon(b, at, end);
+      if (at < 0) return false;
+      if (key < 0) {
+        at = skip(b, at, end, 0);
+      } else {
+        if (seen[key] == number) return false;
+        seen[key] = number;
+        left--;
+        expected = key + 1 < keys.length ? key + 1 : 0;
+        at = key == keys.length - 1 ? label(b, at, end) : array ? array(b, at, end) : number(b, at, end, 4 * key + 4);
+      }
+      if (at < 0) return false;
+      at = space(b, at, end);
+    } while (at < end && b[at] == ',');
+    return left == 0 && at < end && b[at] == '}' && space(b, at + 1, end) == end;
+  }
+
+  private static int space(byte[] b, int at, int end) {
+    while (at < end && b[at] <= ' ' && (b[at] == ' ' || b[at] == '\n' || b[at] == '\r' || b[at] == '\t')) at++;
+    return at;
+  }
+
+  private static int begins(byte[] b, int at, int end, byte[] text) {
+    if (text.length > end - at) return -1;
+    for (int i = 0; i < text.length; i++) {
+      if (b[at + i] != text[i]) return -1;
+    }
+    return at + text.length;
+  }
+
+  private static int colon(byte[] b, int at, int end) {
+    at = space(b, at, end);
+    return at < end && b[at] == ':' ? space(b, at + 1, end) : -1;
+  }
+
+  private static int place(HashMap places, byte[] b, int from, int until) {
+    Integer found = (Integer) places.get(ByteBuffer.wrap(b, from, until - from));
+    return found == null ? -1 : found.intValue();
+  }
+
+  private int label(byte[] b, int at, int end) {
+    if (classes == null) return number(b, at, end, 0);
+    int after = skip(b, at, end, DEEPEST);
+    int place = after < 0 ? -1 : place(classes, b, at, after);
+    if (place < 0) return -1;
+    row.putInt(0, place);
+    return after;
+  }
+
+  private int array(byte[] b, int at, int end) {
+    if (at == end || b[at] != '[') return -1;
+    for (int i = 0; i < inputs; i++) {
+      at = number(b, space(b, at + 1, end), end, 4 * i + 4);
+      if (at < 0) return -1;
+      at = space(b, at, end);
+      if (at == end || b[at] != (i < inputs - 1 ? ',' : ']')) return -1;
+    }
+    return at + 1;
+  }
+
+  /**
+   * Puts a number into the row as a float; at -1, only passes it.
+   *
+   * <p>Digits that make a whole number that is exact as a double, times or by a power of ten that is, are rounded
+   * once and so rightly: the fast case of Clinger 1990, "How to Read Floating Point Numbers Accurately".
+   */
+  private int number(byte[] b, int from, int end, int place) {
+    boolean negative = from < end && b[from] == '-';
+    int first = negative ? from + 1 : from;
+    int at = first;
+    long digits = 0;
+    while (at < end && b[at] >= '0' && b[at] <= '9') digits = 10 * digits + (b[at++] - '0');
+    if (at == first || (b[first] == '0' && at > first + 1)) return -1;
+    int length = at - first;
+    int power = 0;
+    boolean whole = true;
+    if (at < end && b[at] == '.') {
+      int point = ++at;
+      while (at < end && b[at] >= '0' && b[at] <= '9') digits = 10 * digits + (b[at++] - '0');
+      if (at == point) return -1;
+      power = point - at;
+      length -= power;
+      whole = false;
+    }
+    if (at < end && (b[at] == 'e' || b[at] == 'E')) {
+      at++;
+      boolean down = at < end && b[at] == '-';
+      if (at < end && (b[at] == '-' || b[at] == '+')) at++;
+      int start = at;
+      int exponent = 0;
+      while (at < end && b[at] >= '0' && b[at] <= '9') exponent = 10 * exponent + (b[at++] - '0');
+      if (at == start || at > start + 3) return -1;
+      power += down ? -exponent : exponent;
+      whole = false;
+    }
+    if (place < 0) return at - from > LONGEST ? -1 : at;
+    if (length > 18 || digits > EXACT || power < -22 || power > 22) return -1;
+    double size = power < 0 ? digits / POWERS[-power] : digits * POWERS[power];
+    float value = (float) (negative && !(whole && digits == 0) ? -size : size);  // -0 is 0, and -0.0 is not
+    if (Float.isInfinite(value)) return -1;
+    row.putFloat(place, value);
+    return at;
+  }
+
+  /** Reads text in quotes that holds nothing but itself. */
+  private static int string(byte[] b, int at, int end) {
+    if (at == end || b[at] != '"') return -1;
+    at++;
+    while (at < end && b[at] >= ' ' && b[at] != '"' && b[at] != '\\') at++;
+    return at < end && b[at] == '"' ? at + 1 : -1;
+  }
+
+  /** Passes any value whose JSON is right. */
+  private int skip(byte[] b, int at, int end, int depth) {
+    if (at == end) return -1;
+    switch (b[at]) {
+      case '"': return string(b, at, end);
+      case '{': return inside(b, at, end, depth, '}');
+      case '[': return inside(b, at, end, depth, ']');
+      case 't': return begins(b, at, end, TRUE);
+      case 'f': return begins(b, at, end, FALSE);
+      case 'n': return begins(b, at, end, NULL);
+      default: return number(b, at, end, -1);
+    }
+  }
+
+  private int inside(byte[] b, int at, int end, int depth, char last) {
+    if (depth >= DEEPEST) return -1;
+    int first = space(b, at + 1, end);
+    if (first < end && b[first] == last) return first + 1;
+    do {
+      at = space(b, at + 1, end);
+      if (last == '}') {
+        at = string(b, at, end);
+        if (at >= 0) at = colon(b, at, end);
+        if (at < 0) return -1;
+      }
+      at = skip(b, at, end, depth + 1);
+      if (at < 0) return -1;
+      at = space(b, at, end);
+    } while (at < end && b[at] == ',');
+    return at < end && b[at] == last ? at + 1 : -1;
+  }
+}
