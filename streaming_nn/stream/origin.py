@@ -106,7 +106,6 @@ class FromTopics:
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
 
-
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""
         # Spark raises nothing when a topic was deleted, made again and filled past our offsets

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from streaming_nn.records import avsc
 from streaming_nn.records.avro import framed
-from streaming_nn.records.decode import decode, encode, encode_named, look
+from streaming_nn.records.decode import decode, decode_mixed, encode, encode_named, look
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grown
 
 DIGITS = Schema(3, (0, 1, 2))
@@ -397,6 +398,27 @@ def test_a_record_without_any_of_the_fields_is_not_a_row_of_missing_values():
 
 def test_a_target_is_never_missing():
     assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite"]
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), None])
+@given(st.lists(st.sampled_from(["read", "left", "odd", "none"]), max_size=30))
+def test_what_is_packed_already_stands_where_it_came(classes, kinds):
+    """The rows and the rejected are those of the same records that nobody had read before."""
+    schema = Schema(inputs=2, classes=classes, max_bytes=80)
+    n = len(kinds)
+    y = np.arange(n) % 2 if classes else np.arange(n, dtype=np.float32)
+    x = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    read = zip(kinds, encode(replace(schema, format="packed"), x, y), strict=True)
+    written = zip(kinds, encode(schema, x, y), strict=True)
+    values = [{"odd": b"{}", "none": None}.get(kind, value) for kind, value in written]
+    left = [None if kind == "read" else value for kind, value in zip(kinds, values, strict=True)]
+    packed = [value if kind == "read" else None for kind, value in read]
+    whole = decode(schema, values, labeled=True)
+    mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(packed, pa.binary()))
+    for ours, theirs in zip(mixed[:3], whole[:3], strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    assert mixed.rejected == whole.rejected
 
 
 def test_a_label_that_is_unseen_waits_until_the_classes_have_grown():

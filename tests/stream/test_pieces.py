@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.stream.reading import pieces
@@ -13,8 +13,8 @@ from streaming_nn.stream.reading.pieces import SCHEMA, FromPieces, in_order, rec
 
 TEXT = st.none() | st.binary(max_size=20)
 HEADERS = st.none() | st.text(max_size=9).map(str.encode)
-RECORD = st.tuples(st.integers(0, 3), st.integers(-1, 5), TEXT, TEXT, HEADERS)  # partition, time, …
-Record = tuple[int, int, bytes | None, bytes | None, bytes | None]
+RECORD = st.tuples(st.integers(0, 3), st.integers(-1, 5), TEXT, TEXT, HEADERS, TEXT)  # partition, time, …
+Record = tuple[int, int, bytes | None, bytes | None, bytes | None, bytes | None]
 
 
 def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> pa.RecordBatch:
@@ -22,13 +22,13 @@ def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) ->
     n = len(records)
     numbers = np.arange(offset, offset + n, dtype="<i8").tobytes()
     numbers += np.array([record[1] for record in records], "<i8").tobytes()
-    texts = [[record[i] for record in records] for i in (3, 2, 4)]  # values, keys, headers
+    texts = [[record[i] for record in records] for i in (3, 2, 4, 5)]  # values, keys, headers, packed
     for column in texts:
         numbers += np.array([-1 if t is None else len(t) for t in column], "<i4").tobytes()
     joined = [b"".join(t or b"" for t in column) for column in texts]
     row = [topic, partition, numbers, *joined]
-    names = ("topic", "partition", "numbers", "values", "keys", "headers")
-    kinds = (pa.string(), pa.int32(), *[pa.binary()] * 4)
+    names = ("topic", "partition", "numbers", "values", "keys", "headers", "packed")
+    kinds = (pa.string(), pa.int32(), *[pa.binary()] * 5)
     arrays = [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=list(names))
 
@@ -44,11 +44,10 @@ def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
 
 def rows_of(records: Sequence[Record]) -> list[dict[str, object]]:
     rows, reached = [], [100] * 4
-    for partition, time, key, value, headers in records:
+    for partition, time, key, value, headers, packed in records:
         place = {"timestamp": time, "topic": "t", "partition": partition, "offset": reached[partition]}
-        rows.append(
-            place | {"key": key, "value": value, "headers": None if headers is None else headers.decode()}
-        )
+        text = None if headers is None else headers.decode()
+        rows.append(place | {"key": key, "value": value, "headers": text, "packed": packed})
         reached[partition] += 1
     return rows
 
@@ -58,6 +57,7 @@ def place(row: dict[str, object]) -> tuple[object, ...]:
 
 
 @given(st.lists(RECORD, max_size=40), st.integers(1, 7))
+@settings(deadline=None)  # the first one waits for Arrow
 def test_records_come_out_as_they_were(records: list[Record], size: int) -> None:
     batches = list(record_batches(cut(records, size)))
     assert all(batch.schema == SCHEMA for batch in batches)
@@ -74,7 +74,7 @@ def test_one_task_has_them_in_the_one_order(most: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(pieces, "ROWS", 7)
     rng = np.random.default_rng(0)
     records: list[Record] = [
-        (int(p), int(t), None, bytes(rng.bytes(int(n))), None)
+        (int(p), int(t), None, bytes(rng.bytes(int(n))), None, None)
         for p, t, n in zip(*rng.integers((0, 0, 0), (4, 9, 30), (50, 3)).T, strict=True)
     ]
     batches = list(in_order(record_batches(cut(records, 5))))
@@ -89,7 +89,7 @@ def test_the_work_gets_record_batches(asked: bool) -> None:
         for batch in batches:
             yield batch.select(["timestamp", "partition"])
 
-    records: list[Record] = [(1, 5, None, b"a", None), (0, 4, None, b"b", None), (1, 3, None, b"c", None)]
+    records: list[Record] = [(p, t, None, b"a", None, None) for p, t in ((1, 5), (0, 4), (1, 3))]
     task = FromPieces(work, asked)
     given = [row["timestamp"] for batch in task(cut(records, 1)) for row in batch.to_pylist()]
     assert given == ([3, 4, 5] if asked else [4, 5, 3])
@@ -97,6 +97,7 @@ def test_the_work_gets_record_batches(asked: bool) -> None:
 
 
 def test_a_batch_is_no_copy() -> None:
-    (whole,) = cut([(0, 1, None, b"abc", None)], 1)
+    (whole,) = cut([(0, 1, None, b"abc", None, b"de")], 1)
     (batch,) = record_batches([whole])
-    assert batch.column("value").buffers()[2].address == whole.column("values").buffers()[2].address
+    for name, of in (("value", "values"), ("packed", "packed")):
+        assert batch.column(name).buffers()[2].address == whole.column(of).buffers()[2].address

@@ -26,20 +26,22 @@ def pieces(
     kafka: Mapping[str, str],
     ids: Mapping[str, str],
     ranges: Ranges,
-    schema: Schema,
     averaged: bool,
+    schema: Schema | None = None,
 ) -> DataFrame:
     """Read ranges by a task each (averaged) or by one; a row (PIECES) has some of a partition's records.
 
     `ids` are those of the topics: what was read ahead of one is not given for another that has its name.
-    See `pieces.py` for how they lie in it. Each partition's come in the order of their offsets. For one that
-    is gone the job fails with Kafka's OffsetOutOfRangeException.
+    See `pieces.py` for how they lie in it: each partition's in the order of their offsets, and packed what
+    Plain.java can read by the schema. For a record that is gone the job fails with Kafka's
+    OffsetOutOfRangeException.
     """
     asked = [
         (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
     ]
     reader = janino.instance(spark, HERE, SOURCES)
-    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1), plain(schema))
+    packed = plain(schema) if schema else ""
+    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1), packed)
     for one in asked:
         reader.add(*one)
     java: Any = spark._jvm
