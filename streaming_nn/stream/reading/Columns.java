@@ -64,7 +64,7 @@ final class Columns {
     return 32L * size + values.all.length + keys.all.length + headers.all.length + packed.all.length;
   }
 
-  /** Gives some of them as a row: offsets, times, lengths of values, keys, headers and packed in one, then their bytes. */
+  /** Gives some as a row: offsets, times, lengths of values, keys, headers and packed in one, then the bytes of each. */
   Row row(int from, int until) {
     int n = until - from;
     ByteBuffer numbers = ByteBuffer.allocate(32 * n).order(ByteOrder.LITTLE_ENDIAN);

@@ -50,14 +50,16 @@ public final class Plain {
     this.seen = new long[keys.length];
   }
 
-  /** Without the cast Janino takes it for Jackson's TreeNode. */
+  /** The cast is for Janino, which takes what it gives for Jackson's TreeNode. */
   private static JsonNode at(JsonNode node, String name) {
     return (JsonNode) node.path(name);
   }
 
   private static byte[][] texts(JsonNode list) {
     byte[][] texts = new byte[list.size()][];
-    for (int i = 0; i < texts.length; i++) texts[i] = ((JsonNode) list.path(i)).asText().getBytes(StandardCharsets.UTF_8);
+    for (int i = 0; i < texts.length; i++) {
+      texts[i] = ((JsonNode) list.path(i)).asText().getBytes(StandardCharsets.UTF_8);
+    }
     return texts;
   }
 
@@ -180,7 +182,8 @@ public final class Plain {
     int fraction = end > count ? end - count - 1 : 0;
     digits = eight(digits << 64 - 8 * (count + fraction));
     if (digits == 0 && end == count) return 0;
-    return put(digits, -fraction, sign, place) ? from + end : 0;
+    put(digits, -fraction, sign, place);
+    return from + end;
   }
 
   /** Gives the number that eight digits make, the first one in the lowest byte. */
@@ -221,19 +224,19 @@ public final class Plain {
     }
     if (place < 0) return at - from > LONGEST ? -1 : at;
     if (length > 18 || digits > EXACT || power < -22 || power > 22) return -1;
-    return put(digits, power, whole && digits == 0 ? 0 : sign, place) ? at : -1;  // -0 is 0, and -0.0 is not
+    put(digits, power, whole && digits == 0 ? 0 : sign, place);  // -0 is 0, and -0.0 is not
+    return at;
   }
 
   /**
    * Puts digits times a power of ten into the row as a float.
    *
    * <p>Both are exact as doubles, so the one operation rounds rightly: the fast case of Clinger 1990, "How to Read
-   * Floating Point Numbers Accurately".
+   * Floating Point Numbers Accurately". The largest, 2^53 times 10^22, is no infinity as a float.
    */
-  private boolean put(long digits, int power, int sign, int place) {
+  private void put(long digits, int power, int sign, int place) {
     float size = (float) (power < 0 ? digits / POWERS[-power] : digits * POWERS[power]);
     row.putInt(place, Float.floatToRawIntBits(size) | sign << 31);
-    return size <= Float.MAX_VALUE;
   }
 
   /** Reads text in quotes that holds nothing but itself. */
