@@ -64,7 +64,7 @@ final class Columns {
     return 32L * size + values.all.length + keys.all.length + headers.all.length + packed.all.length;
   }
 
-  /** Gives some as a row: offsets, times, lengths of values, keys, headers and packed in one, then the bytes of each. */
+  /** Gives some as a row: offsets, times, lengths of values, keys, headers and packed in one, then each one's bytes. */
   Row row(int from, int until) {
     int n = until - from;
     ByteBuffer numbers = ByteBuffer.allocate(32 * n).order(ByteOrder.LITTLE_ENDIAN);

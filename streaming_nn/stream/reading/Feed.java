@@ -66,8 +66,9 @@ final class Feed implements Runnable {
       while (wanted()) {
         List records = consumer.poll(POLL).records(place);
         long reached = consumer.position(place);
-        Columns columns = new Columns(place.topic(), place.partition(), records, plain);
-        if (reached != position) add(new Polled(columns, reached));
+        if (reached != position) {
+          add(new Polled(new Columns(place.topic(), place.partition(), records, plain), reached));
+        }
         position = reached;
       }
     } catch (Throwable error) {
