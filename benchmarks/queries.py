@@ -50,15 +50,15 @@ def rate(query: StreamingQuery) -> float:
 
     The first two micro-batches are warm-up where there are more than three; after the last comes no trigger.
     """
-    told = [told for told in query.recentProgress if _records(told)]
+    told = [told for told in query.recentProgress if records(told)]
     told = told[2:] if len(told) > 3 else told
     if len(told) < 2:
         raise ValueError("a rate needs two micro-batches or more: ask for more records, or smaller batches")
     seconds = (_at(told[-1]) - _at(told[0])).total_seconds()
-    return float(sum(map(_records, told[:-1])) / seconds)
+    return float(sum(map(records, told[:-1])) / seconds)
 
 
-def _records(told: Mapping[str, Any]) -> int:
+def records(told: Mapping[str, Any]) -> int:
     """Count a micro-batch's records by its offsets: Spark's own count has only what Spark itself has read."""
     begin, end = (
         json.loads(told["sources"][0][name] or "null") or {} for name in ("startOffset", "endOffset")
@@ -75,7 +75,7 @@ def delays(query: StreamingQuery, ends: Mapping[int, float]) -> list[float]:
 
     The first five are warm-up; where there are no more, the last one stands for all.
     """
-    began = {told["batchId"]: _at(told).timestamp() for told in query.recentProgress if _records(told)}
+    began = {told["batchId"]: _at(told).timestamp() for told in query.recentProgress if records(told)}
     found = [ends[batch] - began[batch] for batch in sorted(began.keys() & ends.keys())]
     return found[5:] or found[-1:]
 

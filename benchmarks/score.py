@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.latency import Client, Running
+from benchmarks.queries import records
 from benchmarks.tell import Json, tell
 from benchmarks.topics import DIFFERENT, SCHEMAS, rows, send
 from streaming_nn.kafka import topics
@@ -286,10 +287,10 @@ def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> flo
     scorer = (Passing if name == "ceiling" else Scorer)(bench.spark, settings)
     query = scorer.start()
     scorer.wait()
-    told = [each for each in query.recentProgress if each["numInputRows"]][1:]
+    told = [each for each in query.recentProgress if records(each)][1:]
     topics.delete(bench.kafka, answers)
     took = sum(each["batchDuration"] for each in told) / 1000
-    return float(sum(each["numInputRows"] for each in told) / took)
+    return float(sum(map(records, told)) / took)
 
 
 def line(

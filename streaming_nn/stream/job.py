@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,13 @@ def shortened(error: BaseException) -> RuntimeError:
     return RuntimeError(f"py4j.protocol.Py4JJavaError: An error occurred while calling it: {found}")
 
 
+def local(spark: SparkSession, checkpoint: str) -> Path | None:
+    """Give the path of a checkpoint that is certainly on a local file system; None: it may be elsewhere."""
+    asked = urlsplit(checkpoint)
+    here = asked.scheme == "file" or (not asked.scheme and on_one_machine(spark))
+    return Path(asked.path) if here else None
+
+
 @contextmanager
 def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
     """Let a query that starts in here write its checkpoint in a way that is quick on a local file system.
@@ -42,8 +50,7 @@ def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
     micro-batch, where this one takes 20. Both rename a file into its place, and on a local file system that
     is atomic either way.
     """
-    scheme = urlsplit(checkpoint).scheme
-    if scheme != "file" and (scheme or not on_one_machine(spark)):
+    if local(spark, checkpoint) is None:
         yield
         return
     before = spark.conf.get(MANAGER, None)

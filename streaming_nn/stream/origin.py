@@ -17,7 +17,6 @@ from streaming_nn.stream.begin import Say
 from streaming_nn.stream.reading import read
 from streaming_nn.stream.reading.pieces import FromPieces, Work
 from streaming_nn.stream.session import on_one_machine
-from streaming_nn.stream.source import Offsets, Ranges
 from streaming_nn.stream.worker import LEARNED
 
 Fields = dict[str, Any]  # of a record
@@ -65,7 +64,6 @@ class FromTopics:
         self.held = ExitStack()
         self.topics = self.held.enter_context(Topics(settings.kafka))  # it is asked in every micro-batch
         self.ids = self.topics.ids(settings.train.topics)  # they must be there before anything is written
-        self.position: Offsets = {}
 
     def first(self) -> Fields:
         """Begin at the topics' beginnings, or their ends."""
@@ -89,10 +87,7 @@ class FromTopics:
 
     def planned(self, dataset: DataFrame, batch_id: int) -> Fields:
         """Take the ranges from Spark's own plan."""
-        before = self.position or source.begun(self.checkpoint)
-        ranges = source.planned(self.checkpoint, batch_id, before)
-        self.position = _ends(ranges)
-        return {"ranges": ranges}
+        return {"ranges": source.planned(self.checkpoint, batch_id)}
 
     def records(self, dataset: DataFrame) -> DataFrame:
         """Give the frame as it is."""
@@ -113,18 +108,15 @@ class FromTopics:
         accepted = {event.get("topic_made_again") for event in events}
         if another := [topic for topic in begin.changed_topics(ids, head) if topic not in accepted]:
             raise begin.loss_of(self.settings, head, another)
+        ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in planned["ranges"].items()}
         return planned | {
-            "offsets": {**head.offsets, **_ends(planned["ranges"])},
+            "offsets": {**head.offsets, **ends},
             "topic_ids": {**head.topic_ids, **ids},
         }
 
     def close(self) -> None:
         """Close the connection, and throw the checkpoint away."""
         self.held.close()
-
-
-def _ends(ranges: Ranges) -> Offsets:
-    return {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
 
 
 def _by_rows(frame: DataFrame, work: Work, averaged: bool) -> DataFrame:

@@ -19,10 +19,13 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import fault, source
 from streaming_nn.stream.begin import Say
-from streaming_nn.stream.job import Job, shortened
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, shared
+from streaming_nn.stream.job import Job, local, shortened
+from streaming_nn.stream.reading import read
+from streaming_nn.stream.reading.pieces import FromPieces
+from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.stream.worker import SCORED, Answer
 
+FEW = 1000  # records of a micro-batch that Spark reads as quickly as the reader of ours
 DIGEST_PREFIX = 12  # characters of the digest that an answer carries
 
 
@@ -38,7 +41,7 @@ class Scorer(Job):
         self.spark, self.settings, self.say = spark, settings, say
         self.log = Log(settings.model)
         self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
-        self.topics.ids([settings.score.topic, settings.score.predictions])
+        self.ids = self.topics.ids([settings.score.topic, settings.score.predictions])
         self.version: Version | None = None
 
     def await_version(self, seconds: float = float("inf")) -> bool:
@@ -103,13 +106,26 @@ class Scorer(Job):
                 learner, schema, state, stamp, taken_along(self.settings.score.headers, schema.format)
             )
             (
-                frame.mapInArrow(work, SCORED)
+                self._answers(frame, batch_id, work)
                 .write.format("kafka")
                 .options(**for_spark(self.settings.kafka))
                 .option("topic", self.settings.score.predictions)
                 .save()
             )
         fault.point(fault.ANSWERED)
+
+    def _answers(self, frame: DataFrame, batch_id: int, work: Answer) -> DataFrame:
+        """Give the answers; many records of one machine come by the reader of ours."""
+        ranges = self._planned(batch_id)
+        if source.count(ranges) <= FEW:
+            return frame.mapInArrow(work, SCORED)
+        pieces = read.pieces(self.spark, self.settings.kafka, self.ids, ranges, True)
+        return pieces.mapInArrow(FromPieces(work, False), SCORED)
+
+    def _planned(self, batch_id: int) -> source.Ranges:
+        """Take the ranges from Spark's own plan; none where only Spark can read, or find its plan."""
+        checkpoint = local(self.spark, self.checkpoint) if on_one_machine(self.spark) else None
+        return source.planned(checkpoint, batch_id) if checkpoint else {}
 
     def _newest(self) -> Version:
         number = self.log.head_number()

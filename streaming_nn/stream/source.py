@@ -130,24 +130,33 @@ def cut(frame: DataFrame, rows: int) -> list[Row]:
     )
 
 
-def planned(checkpoint: Path, batch_id: int, before: Offsets) -> Ranges:
-    """What micro-batch `batch_id` holds, by Spark's own write-ahead plan; `before` is where it begins.
+def planned(checkpoint: Path, batch_id: int) -> Ranges:
+    """What micro-batch `batch_id` holds, by Spark's own write-ahead plan in a checkpoint that is local.
 
-    A partition that `before` doesn't know is new: Spark reads it from its first offset, which is 0 (it fails
-    with data loss otherwise).
+    A partition that the batch before doesn't know is new: Spark reads it from its first offset, which is 0
+    (it fails with data loss otherwise).
     """
-    plan = (checkpoint / "offsets" / str(batch_id)).read_text().splitlines()
-    until = offsets_from(json.loads(plan[2]))  # version, metadata, then one line a source: ours is the only
+    before = _until(checkpoint, batch_id - 1) if batch_id else _begun(checkpoint)
     return {
-        topic: {p: (before.get(topic, {}).get(p, 0), end) for p, end in sorted(ends.items())}
-        for topic, ends in sorted(until.items())
+        topic: {p: (before.get(topic, {}).get(p, 0), end) for p, end in sorted(until.items())}
+        for topic, until in sorted(_until(checkpoint, batch_id).items())
     }
 
 
-def begun(checkpoint: Path) -> Offsets:
+def _until(checkpoint: Path, batch_id: int) -> Offsets:
+    plan = (checkpoint / "offsets" / str(batch_id)).read_text().splitlines()
+    return offsets_from(json.loads(plan[2]))  # version, metadata, then one line a source: ours is the only
+
+
+def _begun(checkpoint: Path) -> Offsets:
     """Where the query's first micro-batch begins: Spark has written the offsets down that it resolved."""
     text = (checkpoint / "sources" / "0" / "0").read_text()
     return offsets_from(json.loads(text[text.index("{") :]))
+
+
+def count(ranges: Ranges) -> int:
+    """How many offsets ranges have; records are fewer where some were transactional or compacted."""
+    return sum(end - begin for ps in ranges.values() for begin, end in ps.values())
 
 
 def to_json(offsets: Offsets) -> str:

@@ -25,7 +25,7 @@ from streaming_nn.nn.tensors import flatten, unflatten
 from streaming_nn.records import schema
 from streaming_nn.records.schema import Label, together
 from streaming_nn.settings import Settings
-from streaming_nn.stream import begin, fault, mini_batch
+from streaming_nn.stream import begin, fault, mini_batch, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
 from streaming_nn.stream.job import Job, shortened
@@ -320,7 +320,7 @@ class Trainer(Job):
 
 def _offsets(planned: Fields) -> int:
     """Count the offsets of a micro-batch; 0 where its source has none."""
-    return sum(until - begin for ps in planned.get("ranges", {}).values() for begin, until in ps.values())
+    return source.count(planned.get("ranges", {}))
 
 
 def _dead_letters(settings: Settings, say: Say) -> DeadLetters | None:

@@ -51,7 +51,11 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
     )
 
 
-def test_every_record_is_answered_once(spark: SparkSession, settings: Settings) -> None:
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="by ours"), 1000])
+def test_every_record_is_answered_once(
+    spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("streaming_nn.stream.score.FEW", few)
     kafka, asked = settings.kafka, settings.score.topic
     learn(spark, settings)
     first = Log(settings.model).head_number()
@@ -102,7 +106,11 @@ def test_every_record_is_answered_once(spark: SparkSession, settings: Settings) 
     assert np.mean([truth[value] == prediction for value, prediction in new]) > 0.7
 
 
-def test_a_second_scorer_goes_on_where_the_first_ended(spark: SparkSession, settings: Settings) -> None:
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="by ours"), 1000])
+def test_a_second_scorer_goes_on_where_the_first_ended(
+    spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("streaming_nn.stream.score.FEW", few)
     learn(spark, settings)
     for seed in (0, 1):
         fill(settings.kafka, settings.score.topic, unlabeled(15, seed))
