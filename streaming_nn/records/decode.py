@@ -61,31 +61,30 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     return _with_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
 
 
-def decode_mixed(schema: Schema, values: pa.Array, read: pa.Array) -> Decoded:
-    """Decode labeled records, some of them read and packed already; their value is null then.
+def decode_mixed(schema: Schema, values: pa.Array, read: pa.Array, labeled: bool) -> Decoded:
+    """Decode records, some of them read and packed already; their value is null then.
 
     The rows are those of `decode`, if none were. Nothing of the schema may grow where any are.
     """
     if read.null_count == len(read):
-        return decode(schema, values, labeled=True)
+        return decode(schema, values, labeled)
     done = read.is_valid().to_numpy(zero_copy_only=False)
-    taken = packed.rows(schema, blobs_of(read), np.flatnonzero(done), labeled=True)
-    ours = _finite(schema, taken, True, [])
+    taken = packed.rows(schema, blobs_of(read), np.flatnonzero(done), labeled)
+    ours = _finite(schema, taken, labeled, [])
     if not read.null_count:
         return ours
     left = np.flatnonzero(~done)
-    return _merged(ours, decode(schema, values.take(pa.array(left)), labeled=True), left)
+    return _merged(ours, decode(schema, values.take(pa.array(left)), labeled), left)
 
 
 def _merged(ours: Decoded, theirs: Decoded, places: NDArray[np.int64]) -> Decoded:
     """Put rows in order; `places` are where the records of `theirs` stand among all."""
-    assert ours.y is not None  # both were asked for labels
-    assert theirs.y is not None
     kept = np.concatenate([ours.kept, places[theirs.kept]])
     order = kept.argsort()
-    x, y = np.concatenate([ours.x, theirs.x]), np.concatenate([ours.y, theirs.y])
+    x = np.concatenate([ours.x, theirs.x])[order]
+    y = None if ours.y is None or theirs.y is None else np.concatenate([ours.y, theirs.y])[order]
     rejected = [(int(places[i]), reason) for i, reason in theirs.rejected]
-    return Decoded(x[order], y[order], kept[order], rejected)
+    return Decoded(x, y, kept[order], rejected)
 
 
 def encode(

@@ -96,8 +96,8 @@ class FromTopics:
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
         if on_one_machine(self.spark):
-            kafka, ranges = self.settings.kafka, planned["ranges"]
-            pieces = read.pieces(self.spark, kafka, self.ids, ranges, averaged, self.schema)
+            kafka, ranges, plain = self.settings.kafka, planned["ranges"], read.plain_of(self.schema, True)
+            pieces = read.pieces(self.spark, kafka, self.ids, ranges, averaged, plain)
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
 

@@ -119,7 +119,8 @@ class Scorer(Job):
         ranges = self._planned(batch_id)
         if source.count(ranges) <= FEW:
             return frame.mapInArrow(work, SCORED)
-        pieces = read.pieces(self.spark, self.settings.kafka, self.ids, ranges, True)
+        plain = read.plain_of(work.schema, labeled=False)
+        pieces = read.pieces(self.spark, self.settings.kafka, self.ids, ranges, True, plain)
         return pieces.mapInArrow(FromPieces(work, False), SCORED)
 
     def _planned(self, batch_id: int) -> source.Ranges:

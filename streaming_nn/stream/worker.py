@@ -161,7 +161,7 @@ def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejec
     """Decode a task's records; Unseen at their end if there is any, and no more rows from there on."""
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for batch in batches:
-        rows = _rows(batch, schema)
+        rows = _rows(batch, schema, labeled=True)
         if rows.unseen:
             unseen.append(rows.unseen)
         if unseen:
@@ -174,11 +174,11 @@ def _decoded(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: _Rejec
         raise Unseen(together(unseen))
 
 
-def _rows(batch: pa.RecordBatch, schema: Schema) -> Decoded:
+def _rows(batch: pa.RecordBatch, schema: Schema, labeled: bool) -> Decoded:
     values = batch.column("value")
     if "packed" in batch.schema.names:
-        return decode_mixed(schema, values, batch.column("packed"))
-    return decode(schema, values, labeled=True)
+        return decode_mixed(schema, values, batch.column("packed"), labeled)
+    return decode(schema, values, labeled)
 
 
 class _Watched:
@@ -412,7 +412,7 @@ class Answer:
         _settled()
         model = unpack(self.learner, self.state.value).model
         for batch in batches:
-            rows = decode(self.schema, batch.column("value"), labeled=False)
+            rows = _rows(batch, self.schema, labeled=False)
             said = pa.concat_arrays([self._answers(self._outputs(model, rows.x)), _errors(rows.rejected)])
             places = np.concatenate([rows.kept, np.array([i for i, _ in rows.rejected], np.int64)])
             values = self._placed(said.take(pa.array(places.argsort())), batch)

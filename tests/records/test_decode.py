@@ -400,9 +400,10 @@ def test_a_target_is_never_missing():
     assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite"]
 
 
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("classes", [("a", "b"), None])
 @given(st.lists(st.sampled_from(["read", "left", "odd", "none"]), max_size=30))
-def test_what_is_packed_already_stands_where_it_came(classes, kinds):
+def test_what_is_packed_already_stands_where_it_came(classes, labeled, kinds):
     """The rows and the rejected are those of the same records that nobody had read before."""
     schema = Schema(inputs=2, classes=classes, max_bytes=80)
     n = len(kinds)
@@ -413,10 +414,11 @@ def test_what_is_packed_already_stands_where_it_came(classes, kinds):
     values = [{"odd": b"{}", "none": None}.get(kind, value) for kind, value in written]
     left = [None if kind == "read" else value for kind, value in zip(kinds, values, strict=True)]
     packed = [value if kind == "read" else None for kind, value in read]
-    whole = decode(schema, values, labeled=True)
-    mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(packed, pa.binary()))
+    whole = decode(schema, values, labeled)
+    mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(packed, pa.binary()), labeled)
     for ours, theirs in zip(mixed[:3], whole[:3], strict=True):
-        assert ours.dtype == theirs.dtype
+        assert (ours is None) == (theirs is None)
+        assert ours is None or ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
     assert mixed.rejected == whole.rejected
 

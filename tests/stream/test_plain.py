@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from streaming_nn.stream.replay import verify
 
 pytestmark = pytest.mark.slow
 
-Plain = Callable[[Schema, Sequence[bytes]], list[bytes | None]]
+Plain = Callable[..., list[bytes | None]]
 
 ARRAY = Schema(inputs=3, classes=(0, 1, "a", True, -7, "é"), max_bytes=200)
 NAMED = Schema(inputs=3, features=("a", "b", "c"), classes=(0, 1, "a", True, -7, "é"))
@@ -44,9 +45,9 @@ def plain(spark: SparkSession) -> Plain:
     made = compiler.getClassLoader().loadClass("streaming_nn.Plain").getConstructors()[0]
     context: Any = spark.sparkContext
 
-    def packed(schema: Schema, values: Sequence[bytes]) -> list[bytes | None]:
+    def packed(schema: Schema, values: Sequence[bytes], labeled: bool = True) -> list[bytes | None]:
         asked = context._gateway.new_array(java.java.lang.Object, 1)
-        asked[0] = read.plain(schema)
+        asked[0] = read.plain_of(schema, labeled)
         of = made.newInstance(asked)
         found = [of.packed(bytearray(b"{" + v + b"1]}"), 1, len(v) + 1) for v in values]  # amid others
         return [None if row is None else bytes(row) for row in found]
@@ -54,11 +55,13 @@ def plain(spark: SparkSession) -> Plain:
     return packed
 
 
-def agree(schema: Schema, values: Sequence[bytes], found: Sequence[bytes | None]) -> None:
+def agree(
+    schema: Schema, values: Sequence[bytes], found: Sequence[bytes | None], labeled: bool = True
+) -> None:
     """Hold that what was read has the bits that `decode` reads, and that both together make its rows."""
-    whole = decode(schema, values, labeled=True)
-    assert whole.y is not None
-    pairs = zip(whole.x, whole.y, strict=True)
+    whole = decode(schema, values, labeled)
+    first = np.zeros(len(whole.x), np.int32) if whole.y is None else whole.y
+    pairs = zip(whole.x, first, strict=True)
     expected = dict(zip(whole.kept.tolist(), pairs, strict=True))
     for i, row in enumerate(found):
         if row is not None:
@@ -66,11 +69,12 @@ def agree(schema: Schema, values: Sequence[bytes], found: Sequence[bytes | None]
             x, y = expected[i]
             assert y.tobytes() + x.tobytes() == row, values[i]
     left = [value if row is None else None for value, row in zip(values, found, strict=True)]
-    mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(found, pa.binary()))
-    assert mixed.y is not None
+    mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(found, pa.binary()), labeled)
     assert mixed.x.tobytes() == whole.x.tobytes()
-    assert mixed.y.tobytes() == whole.y.tobytes()
-    assert mixed.y.dtype == whole.y.dtype
+    assert (mixed.y is None) == (whole.y is None)
+    if mixed.y is not None and whole.y is not None:
+        assert mixed.y.tobytes() == whole.y.tobytes()
+        assert mixed.y.dtype == whole.y.dtype
     assert mixed.kept.tolist() == whole.kept.tolist()
     assert mixed.rejected == whole.rejected
 
@@ -136,8 +140,8 @@ def records(draw: st.DrawFn) -> bytes:
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 def test_what_is_read_has_the_bits_of_decode(plain: Plain, values: list[bytes]) -> None:
-    for schema in SCHEMAS:
-        agree(schema, values, plain(schema, values))
+    for schema, truth in product(SCHEMAS, (True, False)):
+        agree(schema, values, plain(schema, values, truth), truth)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["array", "named", "target", "lenient"])
@@ -176,9 +180,10 @@ def test_what_is_ordinary_is_read(plain: Plain, schema: Schema) -> None:
             ',"":1',
         )
     ]
-    found = plain(schema, values)
-    assert None not in found
-    agree(schema, values, found)
+    for truth in (True, False):
+        found = plain(schema, values, truth)
+        assert None not in found
+        agree(schema, values, found, truth)
 
 
 NUMBERS_ODD = """
@@ -265,7 +270,8 @@ def test_what_is_odd_is_left_alone(plain: Plain, schema: Schema) -> None:
 def test_what_is_odd_is_never_misread(plain: Plain, schema: Schema, of: Callable[..., bytes]) -> None:
     """By any schema: what is odd to one may be in order for another."""
     values = odd(of)
-    agree(schema, values, plain(schema, values))
+    for truth in (True, False):
+        agree(schema, values, plain(schema, values, truth), truth)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,7 @@ def test_what_is_odd_is_never_misread(plain: Plain, schema: Schema, of: Callable
     ids=str,
 )
 def test_no_record_is_plain_by_another_schema(options: dict[str, Any]) -> None:
-    assert read.plain(Schema(**{"inputs": 3, "classes": (0, 1), **options})) == ""
+    assert read.plain_of(Schema(**{"inputs": 3, "classes": (0, 1), **options}), labeled=True) == ""
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
@@ -307,9 +313,19 @@ def test_a_plain_record_comes_packed_in_place_of_its_value(spark: SparkSession, 
         ids = topics.ids([topic])
     ranges = {topic: {0: (0, 22)}}
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
-        frame = read.pieces(spark, broker.options, ids, ranges, True, schema)
+        frame = read.pieces(spark, broker.options, ids, ranges, True, read.plain_of(schema, True))
         table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()))
         as_before = [None] * 20 if schema == SCHEMA else values
         packed = encode(replace(SCHEMA, format="packed"), *rows(20)) if schema == SCHEMA else [None] * 20
         assert table.column("value").to_pylist() == [*as_before, b"{}", None]
         assert table.column("packed").to_pylist() == [*packed, None, None]
+
+
+def test_unlabeled_ones_need_no_label(plain: Plain) -> None:
+    """And what stands in its place is looked at by nobody."""
+    good, zero = b'{"features":[1,2.5,-3]}', np.zeros(1, np.int32).tobytes()
+    values = [good, good[:-1] + b',"label":"unknown"}', good[:-1] + b',"label":1,"label":2}']
+    expected = zero + np.array([1, 2.5, -3], "<f4").tobytes()
+    for schema in (ARRAY, replace(ARRAY, label=None)):
+        assert plain(schema, values, labeled=False) == [expected] * 3
+        agree(schema, values, [expected] * 3, labeled=False)

@@ -26,9 +26,10 @@ public final class Plain {
   private static final byte[] FALSE = "false".getBytes(StandardCharsets.US_ASCII);
   private static final byte[] NULL = "null".getBytes(StandardCharsets.US_ASCII);
 
-  private final byte[][] keys;  // those of the features, then the label's, as JSON has them
+  private final byte[][] keys;  // those of the features, then the label's if it is asked for, as JSON has them
   private final HashMap places;  // of the keys, by their bytes
   private final HashMap classes;  // their places, by their bytes as JSON has them; null: the label is a target
+  private final int label;  // the place of the label's key; -1: none is asked for, and 0 stands in its place
   private final boolean array;  // the features are in one field
   private final int inputs;
   private final int most;  // bytes
@@ -45,6 +46,7 @@ public final class Plain {
     this.most = at(of, "max_bytes").asInt();
     this.keys = texts(at(of, "keys"));
     this.places = places(keys);
+    this.label = at(of, "labeled").asBoolean() ? keys.length - 1 : -1;
     this.classes = at(of, "classes").isNull() ? null : places(texts(at(of, "classes")));
     this.row = ByteBuffer.allocate(4 * inputs + 4).order(ByteOrder.LITTLE_ENDIAN);
     this.seen = new long[keys.length];
@@ -99,7 +101,7 @@ public final class Plain {
         seen[key] = number;
         left--;
         expected = key + 1 < keys.length ? key + 1 : 0;
-        at = key == keys.length - 1 ? label(b, at, end) : array ? array(b, at, end) : number(b, at, end, 4 * key + 4);
+        at = key == label ? label(b, at, end) : array ? array(b, at, end) : number(b, at, end, 4 * key + 4);
       }
       if (at < 0) return false;
       at = space(b, at, end);

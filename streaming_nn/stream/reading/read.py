@@ -27,21 +27,20 @@ def pieces(
     ids: Mapping[str, str],
     ranges: Ranges,
     averaged: bool,
-    schema: Schema | None = None,
+    plain: str = "",
 ) -> DataFrame:
     """Read ranges by a task each (averaged) or by one; a row (PIECES) has some of a partition's records.
 
     `ids` are those of the topics: what was read ahead of one is not given for another that has its name.
     See `pieces.py` for how they lie in it: each partition's in the order of their offsets, and packed what
-    Plain.java can read by the schema. For a record that is gone the job fails with Kafka's
+    Plain.java can read, to which `plain_of` says how. For a record that is gone the job fails with Kafka's
     OffsetOutOfRangeException.
     """
     asked = [
         (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
     ]
     reader = janino.instance(spark, HERE, SOURCES)
-    packed = plain(schema) if schema else ""
-    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1), packed)
+    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1), plain)
     for one in asked:
         reader.add(*one)
     java: Any = spark._jvm
@@ -52,18 +51,19 @@ def pieces(
     return DataFrame(rows, spark)
 
 
-def plain(schema: Schema) -> str:
+def plain_of(schema: Schema, labeled: bool) -> str:
     """Write what Plain.java has to know of a schema; "" where it reads no records of it.
 
     It finds keys and classes by their bytes in JSON, by which 1, "1" and true differ, as `label_key` has it.
     """
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
-    keys = [*names, schema.label or ""]
-    odd = schema.categories or schema.grow or schema.label in (None, *names) or "." in "".join(keys)
-    if schema.format != "json" or odd:
+    keys = [*names, schema.label or ""] if labeled else names
+    odd = schema.categories or schema.grow or len(set(keys)) < len(keys) or "." in "".join(keys)
+    if schema.format != "json" or odd or (labeled and schema.label is None):
         return ""
     asked = {
         "keys": [to_json(key).decode() for key in keys],
+        "labeled": labeled,
         "array": isinstance(schema.features, str),
         "inputs": schema.inputs,
         "classes": schema.classes and [to_json(label).decode() for label in schema.classes],
