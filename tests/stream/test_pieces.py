@@ -1,6 +1,8 @@
 """Pieces become record batches again: every record as it was, and in the one order where that is asked."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pyarrow as pa
@@ -17,20 +19,21 @@ RECORD = st.tuples(st.integers(0, 3), st.integers(-1, 5), TEXT, TEXT, HEADERS, T
 Record = tuple[int, int, bytes | None, bytes | None, bytes | None, bytes | None]
 
 
-def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> pa.RecordBatch:
-    """Lay records out as the module says that Java does."""
+def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> Iterator[pa.RecordBatch]:
+    """Lay records out as the module says that Java does, and give them in two rows."""
     n = len(records)
-    numbers = np.arange(offset, offset + n, dtype="<i8").tobytes()
-    numbers += np.array([record[1] for record in records], "<i8").tobytes()
-    texts = [[record[i] for record in records] for i in (3, 2, 4, 5)]  # values, keys, headers, packed
-    for column in texts:
-        numbers += np.array([-1 if t is None else len(t) for t in column], "<i4").tobytes()
-    joined = [b"".join(t or b"" for t in column) for column in texts]
-    row = [topic, partition, numbers, *joined]
-    names = ("topic", "partition", "numbers", "values", "keys", "headers", "packed")
-    kinds = (pa.string(), pa.int32(), *[pa.binary()] * 5)
-    arrays = [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+    laid = np.array([n, *range(offset, offset + n), *[record[1] for record in records]], "<i8").tobytes()
+    texts = [record[i] for i in (3, 2, 4, 5) for record in records]  # values, keys, headers, packed
+    laid += np.array([-1 if t is None else len(t) for t in texts], "<i4").tobytes()
+    with NamedTemporaryFile(delete=False) as file:
+        file.write(laid + b"".join(t or b"" for t in texts))
+    for begin, until in {0: n // 2, n // 2: n}.items():
+        row = [topic, partition, file.name, begin, until, until == n]
+        kinds = (pa.string(), pa.int32(), pa.string(), pa.int32(), pa.int32(), pa.bool_())
+        arrays = [pa.array([cell], kind) for cell, kind in zip(row, kinds, strict=True)]
+        names = ["topic", "partition", "file", "begin", "until", "last"]
+        yield pa.RecordBatch.from_arrays(arrays, names=names)
+    assert not Path(file.name).exists()
 
 
 def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
@@ -39,7 +42,7 @@ def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
         for partition in range(4):
             own = [record for record in records if record[0] == partition]
             if some := own[start : start + size]:
-                yield piece("t", partition, 100 + start, some)
+                yield from piece("t", partition, 100 + start, some)
 
 
 def rows_of(records: Sequence[Record]) -> list[dict[str, object]]:
@@ -68,9 +71,7 @@ def test_records_come_out_as_they_were(records: list[Record], size: int) -> None
         assert offsets == sorted(offsets)
 
 
-@pytest.mark.parametrize("most", [0, 300, 1 << 20], ids=["by a file", "by a file later", "in memory"])
-def test_one_task_has_them_in_the_one_order(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "IN_MEMORY", most)
+def test_one_task_has_them_in_the_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "ROWS", 7)
     rng = np.random.default_rng(0)
     records: list[Record] = [
@@ -96,8 +97,8 @@ def test_the_work_gets_record_batches(asked: bool) -> None:
     assert list(task(iter(()))) == []
 
 
-def test_a_batch_is_no_copy() -> None:
-    (whole,) = cut([(0, 1, None, b"abc", None, b"de")], 1)
-    (batch,) = record_batches([whole])
-    for name, of in (("value", "values"), ("packed", "packed")):
-        assert batch.column(name).buffers()[2].address == whole.column(of).buffers()[2].address
+def test_the_records_are_no_copy() -> None:
+    for batch in record_batches(cut([(0, 1, None, b"abc", None, b"de")], 1)):
+        value, packed = (batch.column(name).buffers()[2] for name in ("value", "packed"))
+        assert packed.address == value.address + len("abc")
+        assert not value.is_mutable

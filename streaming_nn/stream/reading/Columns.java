@@ -1,51 +1,67 @@
 package streaming_nn;
 
 import com.fasterxml.jackson.databind.node.TextNode;
+import java.io.File;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.OpenOption;
+import java.nio.file.StandardOpenOption;
 import java.util.Arrays;
 import java.util.Base64;
 import java.util.List;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.RowFactory;
 
-/** Records of one partition, in the order of their offsets, column by column: one copy, and no object a record. */
+/**
+ * Records of one partition, in the order of their offsets, column by column in a file that Python maps: so their bytes
+ * need not go through the heap, Spark's rows, Arrow's and a socket.
+ */
 final class Columns {
-  final String topic;
-  final int partition;
+  private static final int TEXTS = 4;  // values, keys, headers and packed
+  private static final OpenOption[] WRITE = {StandardOpenOption.CREATE, StandardOpenOption.WRITE};
+
   final int size;
+  final long bytes;
+  private final TopicPartition place;
   private final long[] offsets;
-  private final long[] times;
-  private final Bytes values;
-  private final Bytes keys;
-  private final Bytes headers;
-  private final Bytes packed;  // null where a record's value is as it came
+  private final File file;  // null where there is no record
 
   /** Takes what a poll gave; plain records' values (null: of none) are packed. */
-  Columns(String topic, int partition, List records, Plain plain) {
-    this.topic = topic;
-    this.partition = partition;
+  Columns(TopicPartition place, List records, Plain plain, Room room) throws IOException {
+    this.place = place;
     this.size = records.size();
     this.offsets = new long[size];
-    this.times = new long[size];
-    ByteBuffer[] parts = new ByteBuffer[4 * size];
+    ByteBuffer[] texts = new ByteBuffer[TEXTS * size];
+    long bytes = 8 + (16 + 4 * TEXTS) * (long) size;
     for (int i = 0; i < size; i++) {
       ConsumerRecord record = (ConsumerRecord) records.get(i);
       offsets[i] = record.offset();
-      times[i] = record.timestamp();
       ByteBuffer value = (ByteBuffer) record.value();
-      parts[3 * size + i] = plain == null || value == null ? null : packed(plain, value);
-      parts[i] = parts[3 * size + i] == null ? value : null;
-      parts[size + i] = (ByteBuffer) record.key();
-      parts[2 * size + i] = json(record.headers().toArray());
+      ByteBuffer packed = plain == null || value == null ? null : packed(plain, value);
+      texts[i] = packed == null ? value : null;
+      texts[size + i] = (ByteBuffer) record.key();
+      texts[2 * size + i] = json(record.headers().toArray());
+      texts[3 * size + i] = packed;
     }
-    this.values = new Bytes(parts, 0, size);
-    this.keys = new Bytes(parts, size, 2 * size);
-    this.headers = new Bytes(parts, 2 * size, 3 * size);
-    this.packed = new Bytes(parts, 3 * size, 4 * size);
+    for (int i = 0; i < texts.length; i++) if (texts[i] != null) bytes += texts[i].remaining();
+    this.bytes = bytes;
+    this.file = size == 0 ? null : room.written(laid(room.empty(bytes), records, texts));
+  }
+
+  /** Lays out how many they are, then offsets, times, lengths (-1: null) of all texts, and these, column by column. */
+  private ByteBuffer laid(ByteBuffer all, List records, ByteBuffer[] texts) {
+    all.putLong(size);
+    for (int i = 0; i < size; i++) all.putLong(offsets[i]);
+    for (int i = 0; i < size; i++) all.putLong(((ConsumerRecord) records.get(i)).timestamp());
+    for (int i = 0; i < texts.length; i++) all.putInt(texts[i] == null ? -1 : texts[i].remaining());
+    for (int i = 0; i < texts.length; i++) if (texts[i] != null) all.put(texts[i]);
+    return all;
   }
 
   private static ByteBuffer packed(Plain plain, ByteBuffer value) {
@@ -60,22 +76,15 @@ final class Columns {
     return place < 0 ? -place - 1 : place;
   }
 
-  long bytes() {
-    return 32L * size + values.all.length + keys.all.length + headers.all.length + packed.all.length;
+  /** Gives some as a row (PIECES of read.py); who is given the last ones deletes the file. */
+  Row row(int from, int until) {
+    return RowFactory.create(new Object[] {place.topic(), Integer.valueOf(place.partition()), file.getPath(),
+        Integer.valueOf(from), Integer.valueOf(until), Boolean.valueOf(until == size)});
   }
 
-  /** Gives some as a row: offsets, times, lengths of values, keys, headers and packed in one, then each one's bytes. */
-  Row row(int from, int until) {
-    int n = until - from;
-    ByteBuffer numbers = ByteBuffer.allocate(32 * n).order(ByteOrder.LITTLE_ENDIAN);
-    for (int i = from; i < until; i++) numbers.putLong(offsets[i]);
-    for (int i = from; i < until; i++) numbers.putLong(times[i]);
-    values.lengths(from, until, numbers);
-    keys.lengths(from, until, numbers);
-    headers.lengths(from, until, numbers);
-    packed.lengths(from, until, numbers);
-    return RowFactory.create(new Object[] {topic, Integer.valueOf(partition), numbers.array(),
-        values.of(from, until), keys.of(from, until), headers.of(from, until), packed.of(from, until)});
+  /** Deletes the file, which nobody will ask for. */
+  void drop() {
+    if (file != null) file.delete();
   }
 
   /** As Spark's to_json writes them: values in base64, none where it is null; null: there are no headers. */
@@ -91,43 +100,34 @@ final class Columns {
     return ByteBuffer.wrap(text.append(']').toString().getBytes(StandardCharsets.UTF_8));
   }
 
-  /** Byte strings one after the other; one may be null. */
-  private static final class Bytes {
-    final byte[] all;
-    private final int[] ends;
-    private final boolean[] absent;
+  /** Where a thread lays columns out, off the heap and again and again, and the folder of its files. */
+  static final class Room {
+    private final File folder;
+    private ByteBuffer all = ByteBuffer.allocateDirect(0);
 
-    Bytes(ByteBuffer[] parts, int from, int until) {
-      this.ends = new int[until - from];
-      this.absent = new boolean[until - from];
-      int end = 0;
-      for (int i = from; i < until; i++) {
-        if (parts[i] == null) absent[i - from] = true; else end += parts[i].remaining();
-        ends[i - from] = end;
+    Room(String folder) {
+      this.folder = new File(folder);
+    }
+
+    ByteBuffer empty(long bytes) {
+      if (all.capacity() < bytes) {
+        int more = (int) Math.min(2 * bytes, Integer.MAX_VALUE - 8);
+        all = ByteBuffer.allocateDirect(more).order(ByteOrder.LITTLE_ENDIAN);
       }
-      this.all = new byte[end];
-      int place = 0;
-      for (int i = from; i < until; i++) {
-        if (parts[i] == null) continue;
-        int length = parts[i].remaining();
-        parts[i].get(all, place, length);
-        place += length;
+      all.clear();
+      return all;
+    }
+
+    File written(ByteBuffer laid) throws IOException {
+      laid.flip();
+      File file = File.createTempFile("piece-", "", folder);
+      FileChannel channel = FileChannel.open(file.toPath(), WRITE);
+      try {
+        while (laid.hasRemaining()) channel.write(laid);
+      } finally {
+        channel.close();
       }
-    }
-
-    private int start(int i) {
-      return i > 0 ? ends[i - 1] : 0;
-    }
-
-    /** Puts each one's length; -1: it is null. */
-    void lengths(int from, int until, ByteBuffer numbers) {
-      for (int i = from; i < until; i++) numbers.putInt(absent[i] ? -1 : ends[i] - start(i));
-    }
-
-    byte[] of(int from, int until) {
-      int first = start(from);
-      int last = until > 0 ? ends[until - 1] : 0;
-      return first == 0 && last == all.length ? all : Arrays.copyOfRange(all, first, last);
+      return file;
     }
   }
 }

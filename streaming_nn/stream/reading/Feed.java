@@ -24,6 +24,7 @@ final class Feed implements Runnable {
   private final TopicPartition place;
   private final KafkaConsumer consumer;
   private final Plain plain;  // null: records stay as they are
+  private final Columns.Room room;
   private final ArrayDeque waiting = new ArrayDeque();  // of Polled
   private long bytes;  // that wait
   private long ahead;  // bytes that may wait
@@ -33,21 +34,23 @@ final class Feed implements Runnable {
   private Throwable failure;
 
   /** Gives the one that stands at this offset, or a new one; a topic that was made again has another id. */
-  static Feed take(Map options, String topic, String id, int partition, long from, long ahead, String plain)
-      throws IOException {
+  static Feed take(Map options, String topic, String id, int partition, long from, long ahead, String plain,
+      String folder) throws IOException {
     String key = topic + " " + id + " " + partition + " " + options.hashCode() + " " + plain;
     Feed feed = (Feed) IDLE.remove(key);
     if (feed != null && feed.resumed(from, ahead)) return feed;
     if (feed != null) feed.close();
-    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead, plain);
+    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead, plain, folder);
   }
 
-  private Feed(String key, Map options, TopicPartition place, long from, long ahead, String plain) throws IOException {
+  private Feed(String key, Map options, TopicPartition place, long from, long ahead, String plain, String folder)
+      throws IOException {
     this.key = key;
     this.place = place;
     this.next = from;
     this.ahead = ahead;
     this.plain = plain.isEmpty() ? null : new Plain(plain);
+    this.room = new Columns.Room(folder);
     Map all = new HashMap(options);
     all.remove("group.id");  // nothing is committed, and nobody shares
     all.put("enable.auto.commit", "false");
@@ -66,9 +69,7 @@ final class Feed implements Runnable {
       while (wanted()) {
         List records = consumer.poll(POLL).records(place);
         long reached = consumer.position(place);
-        if (reached != position) {
-          add(new Polled(new Columns(place.topic(), place.partition(), records, plain), reached));
-        }
+        if (reached != position) add(new Polled(new Columns(place, records, plain, room), reached));
         position = reached;
       }
     } catch (Throwable error) {
@@ -76,6 +77,7 @@ final class Feed implements Runnable {
     } finally {
       IDLE.remove(key, this);
       consumer.close(Duration.ZERO);
+      drop();
     }
   }
 
@@ -94,7 +96,7 @@ final class Feed implements Runnable {
 
   synchronized void add(Polled polled) {
     waiting.add(polled);
-    bytes += polled.columns.bytes();
+    bytes += polled.columns.bytes;
     notifyAll();
   }
 
@@ -102,6 +104,11 @@ final class Feed implements Runnable {
     failure = error;
     closed = true;
     notifyAll();
+  }
+
+  /** Deletes what was not given. */
+  synchronized void drop() {
+    for (Object polled = waiting.poll(); polled != null; polled = waiting.poll()) ((Polled) polled).columns.drop();
   }
 
   synchronized boolean resumed(long from, long ahead) {
@@ -121,7 +128,7 @@ final class Feed implements Runnable {
       next = head.given < head.columns.size ? until : Math.min(head.reached, until);
       if (head.given == head.columns.size && head.reached <= until) {
         waiting.poll();
-        bytes -= head.columns.bytes();
+        bytes -= head.columns.bytes;
         notifyAll();
       }
       if (head.given > from) return head.columns.row(from, head.given);

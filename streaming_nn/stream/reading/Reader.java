@@ -15,11 +15,13 @@ public final class Reader implements MapPartitionsFunction {
   private final ArrayList ranges = new ArrayList();  // of Range
   private long ahead;  // bytes of each partition that may be read ahead
   private String plain;  // what Plain takes; empty: records stay as they are
+  private String folder;  // of the files
 
-  public void of(Map options, long ahead, String plain) {
+  public void of(Map options, long ahead, String plain, String folder) {
     this.options.putAll(options);
     this.ahead = ahead;
     this.plain = plain;
+    this.folder = folder;
   }
 
   public void add(String topic, String id, int partition, long from, long until) {
@@ -31,7 +33,7 @@ public final class Reader implements MapPartitionsFunction {
     TaskContext.get().addTaskCompletionListener(pieces);
     while (numbers.hasNext()) {
       Range range = (Range) ranges.get((int) ((Row) numbers.next()).getLong(0));
-      Feed feed = Feed.take(options, range.topic, range.id, range.partition, range.from, ahead, plain);
+      Feed feed = Feed.take(options, range.topic, range.id, range.partition, range.from, ahead, plain, folder);
       pieces.add(feed, range.until);
     }
     return pieces;

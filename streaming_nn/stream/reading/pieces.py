@@ -1,14 +1,14 @@
 """Records that Java gives many in a row: as Arrow's record batches again, and in the one order.
 
-A piece (a row, `read.PIECES`) has n records of one partition. In `numbers`, little-endian, are n offsets and
-n times (int64), then the lengths (int32; -1: null) of their n values, n keys, n headers and n packed; in the
-other columns the bytes of each, one after the other. Columns.java writes it.
+A piece (a row, `read.PIECES`) is some of the records of a file, which has n of one partition: little-endian,
+n, n offsets and n times (int64), the lengths (int32; -1: null) of n values, n keys, n headers and n packed,
+then the bytes of each, one after the other. Columns.java writes it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from tempfile import NamedTemporaryFile
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,6 @@ SCHEMA = pa.schema(
     }
 )
 ROWS = 10_000  # of a record batch in the one order
-IN_MEMORY = 256 << 20  # bytes of records that are sorted in memory; more of them go through a file
 Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -48,31 +47,28 @@ class FromPieces:
 
 
 def record_batches(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give each piece's records, their bytes without a copy."""
+    """Give each piece's records, without a copy; a file goes when its last ones were asked for."""
     for rows in pieces:
-        topics, partitions, numbers, *texts = rows.columns
-        for topic, partition, number, *text in zip(
-            topics.to_pylist(), partitions.to_pylist(), numbers, *map(_cells, texts), strict=True
-        ):
-            yield _batch(topic, partition, number.as_buffer(), *text)
+        for topic, partition, file, begin, until, last in zip(*rows.to_pydict().values(), strict=True):
+            data = pa.memory_map(file).read_buffer()
+            if last:
+                os.unlink(file)  # what is mapped outlives its name
+            yield _batch(topic, partition, data).slice(begin, until - begin)
 
 
-def _cells(column: pa.Array) -> list[pa.Buffer]:
-    """Give a binary column's cells without a copy, which the column's own scalars would be."""
-    _, ends, data = column.buffers()
-    edges = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
-    return [data.slice(start, end - start) if data else pa.py_buffer(b"") for start, end in pairwise(edges)]
-
-
-def _batch(topic: str, partition: int, numbers: pa.Buffer, *texts: pa.Buffer) -> pa.RecordBatch:
-    n = numbers.size // 32
-    lengths = np.frombuffer(numbers, "<i4", offset=16 * n).reshape(4, n)
-    value, key, headers, packed = (_strings(*each) for each in zip(lengths, texts, strict=True))
+def _batch(topic: str, partition: int, data: pa.Buffer) -> pa.RecordBatch:
+    n = int.from_bytes(data[:8].to_pybytes(), "little")
+    lengths = np.frombuffer(data, "<i4", 4 * n, 8 + 16 * n).reshape(4, n)
+    texts, place = [], 8 + 32 * n
+    for each in lengths:
+        texts.append(_strings(each, data[place:]))
+        place += int(each[each > 0].sum())
+    value, key, headers, packed = texts
     columns = [
-        pa.Array.from_buffers(pa.int64(), n, [None, numbers.slice(8 * n, 8 * n)]),
+        pa.Array.from_buffers(pa.int64(), n, [None, data.slice(8 + 8 * n, 8 * n)]),
         pa.repeat(topic, n),
         pa.repeat(pa.scalar(partition, pa.int32()), n),
-        pa.Array.from_buffers(pa.int64(), n, [None, numbers.slice(0, 8 * n)]),
+        pa.Array.from_buffers(pa.int64(), n, [None, data.slice(8, 8 * n)]),
         key,
         value,
         headers.cast(pa.string()),
@@ -91,26 +87,18 @@ def _strings(lengths: NDArray[np.int32], data: pa.Buffer) -> pa.Array:
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Give all records sorted by `source.ORDER`, in new record batches."""
-    held = _held(iter(batches))
-    order = pc.sort_indices(held.select(ORDER), [(name, "ascending") for name in ORDER])
+    held = list(batches)
+    places = pa.Table.from_batches(held, SCHEMA).select(ORDER)
+    order = pc.sort_indices(places, [(name, "ascending") for name in ORDER]).to_numpy()
+    starts = np.cumsum([0, *(batch.num_rows for batch in held)])
     for start in range(0, len(order), ROWS):
-        yield held.take(order[start : start + ROWS]).combine_chunks().to_batches()[0]
+        yield _taken(held, starts, order[start : start + ROWS])
 
 
-def _held(batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    kept, size = list[pa.RecordBatch](), 0
-    for batch in batches:
-        kept.append(batch)
-        size += batch.nbytes
-        if size > IN_MEMORY:
-            return _mapped(chain(kept, batches))
-    return pa.Table.from_batches(kept, SCHEMA).combine_chunks()
-
-
-def _mapped(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """Write record batches into a file, and give them as what is mapped from it, which outlives its name."""
-    with NamedTemporaryFile(prefix="streaming-nn-sorted-") as file:
-        with pa.ipc.new_file(file.name, SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+def _taken(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[Any]) -> pa.RecordBatch:
+    """Take rows from the batches that have any of them: Arrow would join all batches for each take."""
+    of = starts.searchsorted(rows, "right") - 1
+    used, which = np.unique(of, return_inverse=True)
+    some = pa.Table.from_batches([batches[i] for i in used]).combine_chunks()
+    begins = np.cumsum([0, *(batches[i].num_rows for i in used)])[which]
+    return some.take(pa.array(begins + (rows - starts[of]).astype(np.int64))).to_batches()[0]

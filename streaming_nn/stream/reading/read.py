@@ -15,9 +15,7 @@ from streaming_nn.stream.source import CONSUMER, Ranges
 
 HERE = Path(__file__).parent
 SOURCES = ("Plain", "Columns", "Feed", "Reader")  # Java classes; each uses those before it
-PIECES = (
-    "topic string, partition int, numbers binary, values binary, keys binary, headers binary, packed binary"
-)
+PIECES = "topic string, partition int, file string, begin int, until int, last boolean"
 AHEAD = 64 << 20  # bytes that are read ahead of the tasks, of all partitions together
 
 
@@ -40,7 +38,9 @@ def pieces(
         (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
     ]
     reader = janino.instance(spark, HERE, SOURCES)
-    reader.of(for_java({**CONSUMER, **kafka}), AHEAD // max(len(asked), 1), plain)
+    context: Any = spark.sparkContext
+    ahead = AHEAD // max(len(asked), 1)
+    reader.of(for_java({**CONSUMER, **kafka}), ahead, plain, context._temp_dir)
     for one in asked:
         reader.add(*one)
     java: Any = spark._jvm
