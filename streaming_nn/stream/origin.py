@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_nn.kafka.topics import Topics
@@ -14,8 +15,8 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, columns, frame, source
 from streaming_nn.stream.begin import Say
-from streaming_nn.stream.reading import read
 from streaming_nn.stream.reading.pieces import FromPieces, Work
+from streaming_nn.stream.reading.read import Reader, plain_of
 from streaming_nn.stream.session import on_one_machine
 from streaming_nn.stream.worker import LEARNED
 
@@ -39,8 +40,8 @@ class Origin(Protocol):
     def planned(self, dataset: DataFrame, batch_id: int) -> Fields | None:
         """Say what a micro-batch holds; None: the log has it already."""
 
-    def records(self, dataset: DataFrame) -> DataFrame:
-        """Give a micro-batch's rows with `source.COLUMNS`."""
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
+        """Give a micro-batch's records, which are few, on one machine, with the columns that a task gets."""
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what `work` says of a micro-batch: by a task a partition, or by one, in order."""
@@ -89,17 +90,20 @@ class FromTopics:
         """Take the ranges from Spark's own plan."""
         return {"ranges": source.planned(self.checkpoint, batch_id)}
 
-    def records(self, dataset: DataFrame) -> DataFrame:
-        """Give the frame as it is."""
-        return dataset
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
+        """Read a micro-batch's records in the driver."""
+        return self._reader(planned).here()
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
         if on_one_machine(self.spark):
-            kafka, ranges, plain = self.settings.kafka, planned["ranges"], read.plain_of(self.schema, True)
-            pieces = read.pieces(self.spark, kafka, self.ids, ranges, averaged, plain)
+            pieces = self._reader(planned).pieces(averaged)
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
+
+    def _reader(self, planned: Fields) -> Reader:
+        kafka, plain = self.settings.kafka, plain_of(self.schema, labeled=True)
+        return Reader(self.spark, kafka, self.ids, planned["ranges"], plain)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""
@@ -172,13 +176,13 @@ class FromSource:
                     f"source.checkpoint"
                 )
 
-    def records(self, dataset: DataFrame) -> DataFrame:
+    def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
         """Make records of the selected columns."""
-        return columns.records(dataset, self.schema)
+        return columns.records(dataset, self.schema).coalesce(1).toArrow()
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
-        return _by_rows(self.records(dataset), work, averaged)
+        return _by_rows(columns.records(dataset, self.schema), work, averaged)
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Give query and batch. The rows are in no topic: a replay takes the tensors over."""

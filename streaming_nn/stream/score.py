@@ -20,8 +20,8 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import fault, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.job import Job, local, shortened
-from streaming_nn.stream.reading import read
 from streaming_nn.stream.reading.pieces import FromPieces
+from streaming_nn.stream.reading.read import Reader, plain_of
 from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.stream.worker import SCORED, Answer
 
@@ -119,9 +119,9 @@ class Scorer(Job):
         ranges = self._planned(batch_id)
         if source.count(ranges) <= FEW:
             return frame.mapInArrow(work, SCORED)
-        plain = read.plain_of(work.schema, labeled=False)
-        pieces = read.pieces(self.spark, self.settings.kafka, self.ids, ranges, True, plain)
-        return pieces.mapInArrow(FromPieces(work, False), SCORED)
+        plain = plain_of(work.schema, labeled=False)
+        reader = Reader(self.spark, self.settings.kafka, self.ids, ranges, plain)
+        return reader.pieces(averaged=True).mapInArrow(FromPieces(work, False), SCORED)
 
     def _planned(self, batch_id: int) -> source.Ranges:
         """Take the ranges from Spark's own plan; none where only Spark can read, or find its plan."""

@@ -251,7 +251,7 @@ class Trainer(Job):
             here = Here(safetensors.numpy.save(self.head.tensors))
             with self.blas.limit(limits=1):
                 work = Learn(self.learner, self.schema, here, limit)
-                table = self.origin.records(frame).coalesce(1).toArrow()
+                table = self.origin.table(frame, planned)
                 return [Row(**row) for row in learn_here(work, table, averaged)]
         with shared(self.spark, self.head.tensors) as state:
             work = Learn(self.learner, self.schema, state, limit)

@@ -20,8 +20,7 @@ from streaming_nn.log.log import Log
 from streaming_nn.records.decode import decode, decode_mixed, encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.stream import janino
-from streaming_nn.stream.reading import read
-from streaming_nn.stream.reading.pieces import record_batches
+from streaming_nn.stream.reading.read import HERE, Reader, plain_of
 from streaming_nn.stream.replay import verify
 
 pytestmark = pytest.mark.slow
@@ -41,13 +40,13 @@ def plain(spark: SparkSession) -> Plain:
     java: Any = spark._jvm
     compiler = java.org.codehaus.janino.SimpleCompiler()
     compiler.setParentClassLoader(janino._loader(spark))
-    compiler.cook((read.HERE / "Plain.java").read_text("utf-8"))
+    compiler.cook((HERE / "Plain.java").read_text("utf-8"))
     made = compiler.getClassLoader().loadClass("streaming_nn.Plain").getConstructors()[0]
     context: Any = spark.sparkContext
 
     def packed(schema: Schema, values: Sequence[bytes], labeled: bool = True) -> list[bytes | None]:
         asked = context._gateway.new_array(java.java.lang.Object, 1)
-        asked[0] = read.plain_of(schema, labeled)
+        asked[0] = plain_of(schema, labeled)
         of = made.newInstance(asked)
         found = [of.packed(bytearray(b"{" + v + b"1]}"), 1, len(v) + 1) for v in values]  # amid others
         return [None if row is None else bytes(row) for row in found]
@@ -288,7 +287,7 @@ def test_what_is_odd_is_never_misread(plain: Plain, schema: Schema, of: Callable
     ids=str,
 )
 def test_no_record_is_plain_by_another_schema(options: dict[str, Any]) -> None:
-    assert read.plain_of(Schema(**{"inputs": 3, "classes": (0, 1), **options}), labeled=True) == ""
+    assert plain_of(Schema(**{"inputs": 3, "classes": (0, 1), **options}), labeled=True) == ""
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
@@ -313,8 +312,7 @@ def test_a_plain_record_comes_packed_in_place_of_its_value(spark: SparkSession, 
         ids = topics.ids([topic])
     ranges = {topic: {0: (0, 22)}}
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
-        frame = read.pieces(spark, broker.options, ids, ranges, True, read.plain_of(schema, True))
-        table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()))
+        table = Reader(spark, broker.options, ids, ranges, plain_of(schema, True)).here()
         as_before = [None] * 20 if schema == SCHEMA else values
         packed = encode(replace(SCHEMA, format="packed"), *rows(20)) if schema == SCHEMA else [None] * 20
         assert table.column("value").to_pylist() == [*as_before, b"{}", None]

@@ -11,18 +11,23 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 
 from streaming_nn.kafka import topics
 from streaming_nn.stream import source
-from streaming_nn.stream.reading import read
 from streaming_nn.stream.reading.pieces import SCHEMA, record_batches
+from streaming_nn.stream.reading.read import Reader
 from streaming_nn.stream.session import LOST, SPARK_ERRORS
 from streaming_nn.stream.source import Ranges
 
 pytestmark = pytest.mark.slow
+TASK, TASKS, HERE = "one task", "a task a partition", "here"
 
 
-def by_us(spark: SparkSession, kafka: dict[str, str], ranges: Ranges, averaged: bool) -> list[dict[str, Any]]:
+def by_us(spark: SparkSession, kafka: dict[str, str], ranges: Ranges, how: str) -> list[dict[str, Any]]:
     """Give the records; each partition's are in the order of their offsets."""
-    frame = read.pieces(spark, kafka, topics_ids(kafka, ranges), ranges, averaged)
-    table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
+    reader = Reader(spark, kafka, topics_ids(kafka, ranges), ranges)
+    if how == HERE:
+        table = reader.here()
+    else:
+        frame = reader.pieces(averaged=how == TASKS)
+        table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
     assert table.column("packed").null_count == len(table)  # of a schema that is not told
     rows: list[dict[str, Any]] = table.drop_columns("packed").to_pylist()
     for topic, partition in {(row["topic"], row["partition"]) for row in rows}:
@@ -59,20 +64,20 @@ def odd(kafka: dict[str, str], topic: str, count: int) -> None:
     )
 
 
-@pytest.mark.parametrize("averaged", [False, True], ids=["one task", "a task a partition"])
-def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, averaged: bool) -> None:
-    names = [broker.topic(f"odd{averaged}".lower(), 3), broker.topic(f"more{averaged}".lower(), 1)]
+@pytest.mark.parametrize("how", [TASK, TASKS, HERE])
+def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, how: str) -> None:
+    names = [broker.topic(f"{name}-{how.replace(' ', '-')}", n) for name, n in (("odd", 3), ("more", 1))]
     for name in names:
         odd(broker.options, name, 300)
     whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
-    assert by_us(spark, broker.options, whole, averaged) == by_spark(spark, broker.options, whole)
+    assert by_us(spark, broker.options, whole, how) == by_spark(spark, broker.options, whole)
     for ranges in (
         {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
         {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
         {names[1]: {0: (10, 290)}},
     ):
-        assert by_us(spark, broker.options, ranges, averaged) == by_spark(spark, broker.options, ranges)
-    assert read.pieces(spark, broker.options, {}, {}, averaged).count() == 0
+        assert by_us(spark, broker.options, ranges, how) == by_spark(spark, broker.options, ranges)
+    assert by_us(spark, broker.options, {}, how) == []
 
 
 def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker: Any) -> None:
@@ -96,31 +101,32 @@ def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker
         {topic: {0: (3, 20)}},
         {topic: {0: (20, 24)}},
     ):
-        found = by_us(spark, broker.options, ranges, averaged=False)
+        found = by_us(spark, broker.options, ranges, TASK)
         assert found == by_spark(spark, broker.options, ranges)
         assert {row["value"] for row in found} <= {b"0", b"2"}
 
 
-def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any) -> None:
-    topic = broker.topic("gone", 1)
+@pytest.mark.parametrize("how", [TASK, HERE])
+def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -> None:
+    topic = broker.topic(f"gone-{how[:3]}", 1)
     fill(broker.options, topic, [b"x"] * 20)
     admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
     admin.delete_records({TopicPartition(topic, 0): 10})
     admin.close()
     with pytest.raises(SPARK_ERRORS) as caught:
-        by_us(spark, broker.options, {topic: {0: (5, 20)}}, averaged=False)
+        by_us(spark, broker.options, {topic: {0: (5, 20)}}, how)
     assert any(words in str(caught.value) for words in LOST)
     assert f"{topic}-0 from offset 5" in str(caught.value)
-    assert len(by_us(spark, broker.options, {topic: {0: (10, 20)}}, averaged=False)) == 10
+    assert len(by_us(spark, broker.options, {topic: {0: (10, 20)}}, how)) == 10
 
 
 def test_a_topic_of_the_same_name_is_another_one(spark: SparkSession, broker: Any) -> None:
     """What was read ahead of the old one must not be given for the new one."""
     topic = broker.topic("again", 1)
     fill(broker.options, topic, [b"old"] * 20)
-    assert len(by_us(spark, broker.options, {topic: {0: (0, 10)}}, averaged=False)) == 10  # and reads on
+    assert len(by_us(spark, broker.options, {topic: {0: (0, 10)}}, TASK)) == 10  # and reads on
     topics.delete(broker.options, topic)
     topics.create(broker.options, topic, 1)
     fill(broker.options, topic, [b"new"] * 20)
-    found = by_us(spark, broker.options, {topic: {0: (10, 20)}}, averaged=False)
+    found = by_us(spark, broker.options, {topic: {0: (10, 20)}}, TASK)
     assert [row["value"] for row in found] == [b"new"] * 10

@@ -235,10 +235,16 @@ def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: 
         fill(broker.options, topic, labeled(100, seed=1))
         until(lambda: rows_of(settings.model)["trained"] == 500)
         trainer.drain()
-        head = Log(settings.model).head_number()
-        with trainer.busy:  # the next batch waits here
-            fill(broker.options, topic, labeled(100, seed=2))
-            until(lambda: (trainer.origin.checkpoint / "offsets" / str(head)).exists())
+    finally:
+        trainer.stop()
+    head = Log(settings.model).head_number()
+    other = {**settings.kafka, "client.id": "another"}  # whose consumers have read nothing ahead
+    trainer = Trainer(spark, settings.model_copy(update={"kafka": other}))
+    fill(broker.options, topic, labeled(100, seed=2))
+    try:
+        with trainer.busy:  # its first batch waits here
+            trainer.start()
+            until(lambda: (trainer.origin.checkpoint / "offsets" / "0").exists())
             take(broker, topic, {0: 260})
         with pytest.raises(DataLoss, match=f"offsets 250 to 259 of '{topic}' partition 0 before") as caught:
             trainer.wait(90)

@@ -3,6 +3,7 @@ package streaming_nn;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
@@ -19,6 +20,8 @@ final class Feed implements Runnable {
   private static final long KEPT = 60000;  // milliseconds that an idle one waits for its next task
   private static final long PATIENCE = 120000;  // milliseconds without a record where there should be one
   private static final Duration POLL = Duration.ofMillis(200);
+  private static final Duration LINGER = Duration.ofMillis(20);  // that few records wait for more, to share a file
+  private static final int MANY = 1000;  // records that are worth a file
 
   private final String key;
   private final TopicPartition place;
@@ -66,11 +69,17 @@ final class Feed implements Runnable {
   public void run() {
     try {
       long position = next;
+      long began = 0;
+      ArrayList records = new ArrayList();
       while (wanted()) {
-        List records = consumer.poll(POLL).records(place);
+        if (records.isEmpty()) began = System.nanoTime();
+        records.addAll(consumer.poll(records.isEmpty() ? POLL : LINGER).records(place));
         long reached = consumer.position(place);
-        if (reached != position) add(new Polled(new Columns(place, records, plain, room), reached));
+        boolean few = records.size() < MANY && System.nanoTime() - began < LINGER.toNanos();
+        if (reached == position || (few && !records.isEmpty())) continue;
+        add(new Polled(new Columns(place, records, plain, room), reached));
         position = reached;
+        records.clear();
       }
     } catch (Throwable error) {
       fail(error);

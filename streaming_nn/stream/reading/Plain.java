@@ -53,7 +53,7 @@ public final class Plain {
   }
 
   /** The cast is for Janino, which takes what it gives for Jackson's TreeNode. */
-  private static JsonNode at(JsonNode node, String name) {
+  static JsonNode at(JsonNode node, String name) {
     return (JsonNode) node.path(name);
   }
 

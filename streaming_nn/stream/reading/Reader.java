@@ -1,9 +1,10 @@
 package streaming_nn;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
-import java.util.Map;
 import org.apache.spark.TaskContext;
 import org.apache.spark.api.java.function.MapPartitionsFunction;
 import org.apache.spark.sql.Row;
@@ -11,48 +12,44 @@ import org.apache.spark.util.TaskCompletionListener;
 
 /** Reads ranges of partitions: a task gets the ranges' numbers, and gives their records, many in a row. */
 public final class Reader implements MapPartitionsFunction {
-  private final HashMap options = new HashMap();  // a consumer's
-  private final ArrayList ranges = new ArrayList();  // of Range
-  private long ahead;  // bytes of each partition that may be read ahead
-  private String plain;  // what Plain takes; empty: records stay as they are
-  private String folder;  // of the files
+  private String asked;  // what read.py says, in JSON: a call from Python takes longer than to read it
 
-  public void of(Map options, long ahead, String plain, String folder) {
-    this.options.putAll(options);
-    this.ahead = ahead;
-    this.plain = plain;
-    this.folder = folder;
-  }
-
-  public void add(String topic, String id, int partition, long from, long until) {
-    ranges.add(new Range(topic, id, partition, from, until));
+  public void of(String asked) {
+    this.asked = asked;
   }
 
   public Iterator call(Iterator numbers) throws Exception {
     Pieces pieces = new Pieces();
     TaskContext.get().addTaskCompletionListener(pieces);
-    while (numbers.hasNext()) {
-      Range range = (Range) ranges.get((int) ((Row) numbers.next()).getLong(0));
-      Feed feed = Feed.take(options, range.topic, range.id, range.partition, range.from, ahead, plain, folder);
-      pieces.add(feed, range.until);
-    }
+    JsonNode of = new ObjectMapper().readTree(asked);
+    while (numbers.hasNext()) take(of, (int) ((Row) numbers.next()).getLong(0), pieces);
     return pieces;
   }
 
-  private static final class Range implements java.io.Serializable {
-    final String topic;
-    final String id;
-    final int partition;
-    final long from;
-    final long until;
-
-    Range(String topic, String id, int partition, long from, long until) {
-      this.topic = topic;
-      this.id = id;
-      this.partition = partition;
-      this.from = from;
-      this.until = until;
+  /** Reads all ranges in the driver, without a task; gives the rows' cells, one after the other. */
+  public String here() throws Exception {
+    StringBuilder cells = new StringBuilder();
+    Pieces pieces = new Pieces();
+    JsonNode of = new ObjectMapper().readTree(asked);
+    try {
+      for (int i = 0; i < Plain.at(of, "ranges").size(); i++) take(of, i, pieces);
+      while (pieces.hasNext()) cells.append(((Row) pieces.next()).mkString("\0")).append('\0');
+    } finally {
+      pieces.close();
     }
+    return cells.toString();
+  }
+
+  private static void take(JsonNode of, int number, Pieces pieces) throws Exception {
+    HashMap options = new HashMap();
+    for (Iterator each = Plain.at(of, "options").fieldNames(); each.hasNext();) {
+      String name = (String) each.next();
+      options.put(name, Plain.at(Plain.at(of, "options"), name).asText());
+    }
+    JsonNode range = (JsonNode) Plain.at(of, "ranges").path(number);
+    Feed feed = Feed.take(options, Plain.at(range, "topic").asText(), Plain.at(range, "id").asText(), Plain.at(range, "partition").asInt(),
+        Plain.at(range, "begin").asLong(), Plain.at(of, "ahead").asLong(), Plain.at(of, "plain").asText(), Plain.at(of, "folder").asText());
+    pieces.add(feed, Plain.at(range, "until").asLong());
   }
 
   /** Takes from the feeds in turns, each to its end. */
@@ -94,8 +91,12 @@ public final class Reader implements MapPartitionsFunction {
       }
     }
 
-    /** Closes those that stand somewhere in the middle: the task has failed, or was ended. */
     public void onTaskCompletion(TaskContext context) {
+      close();
+    }
+
+    /** Closes those that stand somewhere in the middle: something has failed, or was ended. */
+    void close() {
       for (int i = 0; i < feeds.size(); i++) ((Feed) feeds.get(i)).close();
       feeds.clear();
     }

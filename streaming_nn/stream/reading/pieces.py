@@ -47,13 +47,18 @@ class FromPieces:
 
 
 def record_batches(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give each piece's records, without a copy; a file goes when its last ones were asked for."""
+    """Give the records of each piece."""
     for rows in pieces:
-        for topic, partition, file, begin, until, last in zip(*rows.to_pydict().values(), strict=True):
-            data = pa.memory_map(file).read_buffer()
-            if last:
-                os.unlink(file)  # what is mapped outlives its name
-            yield _batch(topic, partition, data).slice(begin, until - begin)
+        for cells in zip(*rows.to_pydict().values(), strict=True):
+            yield opened(*cells)
+
+
+def opened(topic: str, partition: int, file: str, begin: int, until: int, last: bool) -> pa.RecordBatch:
+    """Give a piece's records, without a copy; with its last ones the file goes."""
+    data = pa.memory_map(file).read_buffer()
+    if last:
+        os.unlink(file)  # what is mapped outlives its name
+    return _batch(topic, partition, data).slice(begin, until - begin)
 
 
 def _batch(topic: str, partition: int, data: pa.Buffer) -> pa.RecordBatch:

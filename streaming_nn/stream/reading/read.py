@@ -1,16 +1,18 @@
-"""Planned ranges of topics as a frame whose rows hold many records each; Feed.java reads ahead of it."""
+"""Planned ranges of topics, as a frame whose rows hold many records each, or here; Feed.java reads ahead."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic_core import to_json
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_nn.kafka.options import for_java
 from streaming_nn.records.schema import Schema
 from streaming_nn.stream import janino
+from streaming_nn.stream.reading.pieces import SCHEMA, opened
 from streaming_nn.stream.source import CONSUMER, Ranges
 
 HERE = Path(__file__).parent
@@ -19,36 +21,58 @@ PIECES = "topic string, partition int, file string, begin int, until int, last b
 AHEAD = 64 << 20  # bytes that are read ahead of the tasks, of all partitions together
 
 
-def pieces(
-    spark: SparkSession,
-    kafka: Mapping[str, str],
-    ids: Mapping[str, str],
-    ranges: Ranges,
-    averaged: bool,
-    plain: str = "",
-) -> DataFrame:
-    """Read ranges by a task each (averaged) or by one; a row (PIECES) has some of a partition's records.
+class Reader:
+    """Reads planned ranges of topics; each partition's records come in the order of their offsets.
 
     `ids` are those of the topics: what was read ahead of one is not given for another that has its name.
-    See `pieces.py` for how they lie in it: each partition's in the order of their offsets, and packed what
-    Plain.java can read, to which `plain_of` says how. For a record that is gone the job fails with Kafka's
-    OffsetOutOfRangeException.
+    `plain` says which values Plain.java packs, as `plain_of` writes it. For a record that is gone Kafka's
+    OffsetOutOfRangeException is in what is raised.
     """
-    asked = [
-        (t, ids[t], p, *r) for t, ps in sorted(ranges.items()) for p, r in sorted(ps.items()) if r[0] < r[1]
-    ]
-    reader = janino.instance(spark, HERE, SOURCES)
-    context: Any = spark.sparkContext
-    ahead = AHEAD // max(len(asked), 1)
-    reader.of(for_java({**CONSUMER, **kafka}), ahead, plain, context._temp_dir)
-    for one in asked:
-        reader.add(*one)
-    java: Any = spark._jvm
-    columns = java.org.apache.spark.sql.types.StructType.fromDDL(PIECES)
-    numbers: Any = spark._jsparkSession
-    numbers = numbers.range(0, len(asked), 1, max(len(asked), 1) if averaged else 1).toDF()
-    rows = numbers.mapPartitions(reader, java.org.apache.spark.sql.Encoders.row(columns))
-    return DataFrame(rows, spark)
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        kafka: Mapping[str, str],
+        ids: Mapping[str, str],
+        ranges: Ranges,
+        plain: str = "",
+    ) -> None:
+        context: Any = spark.sparkContext
+        asked = [
+            {"topic": t, "id": ids[t], "partition": p, "begin": begin, "until": until}
+            for t, ps in sorted(ranges.items())
+            for p, (begin, until) in sorted(ps.items())
+            if begin < until
+        ]
+        self.spark, self.count = spark, len(asked)
+        self.java = janino.instance(spark, HERE, SOURCES)
+        of = {
+            "options": for_java({**CONSUMER, **kafka}),
+            "ranges": asked,
+            "ahead": AHEAD // max(self.count, 1),
+            "plain": plain,
+            "folder": context._temp_dir,
+        }
+        self.java.of(json.dumps(of))
+
+    def pieces(self, averaged: bool) -> DataFrame:
+        """Give the frame of PIECES, by a task a range (averaged) or by one."""
+        java: Any = self.spark._jvm
+        columns = java.org.apache.spark.sql.types.StructType.fromDDL(PIECES)
+        numbers: Any = self.spark._jsparkSession
+        numbers = numbers.range(0, self.count, 1, max(self.count, 1) if averaged else 1).toDF()
+        rows = numbers.mapPartitions(self.java, java.org.apache.spark.sql.Encoders.row(columns))
+        return DataFrame(rows, self.spark)
+
+    def here(self) -> pa.Table:
+        """Give the records right here in the driver, without a job."""
+        cells = iter(self.java.here().split("\0")[:-1])
+        pieces = zip(*[cells] * len(PIECES.split(",")), strict=True)
+        batches = [
+            opened(topic, int(partition), file, int(begin), int(until), last == "true")
+            for topic, partition, file, begin, until, last in pieces
+        ]
+        return pa.Table.from_batches(batches, SCHEMA)
 
 
 def plain_of(schema: Schema, labeled: bool) -> str:
