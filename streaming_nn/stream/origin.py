@@ -1,6 +1,7 @@
 """Where micro-batches come from, and what of it a version's record holds: topics, or another Spark source."""
 
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -92,18 +93,19 @@ class FromTopics:
 
     def table(self, dataset: DataFrame, planned: Fields) -> pa.Table:
         """Read a micro-batch's records in the driver."""
-        return self._reader(planned).here()
+        return self.reader.here(planned["ranges"])
 
     def tasks(self, dataset: DataFrame, planned: Fields, work: Work, averaged: bool) -> DataFrame:
         """Give the frame of what the tasks will say."""
         if on_one_machine(self.spark):
-            pieces = self._reader(planned).pieces(averaged)
+            pieces = self.reader.pieces(planned["ranges"], averaged)
             return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
         return _by_rows(dataset, work, averaged)
 
-    def _reader(self, planned: Fields) -> Reader:
-        kafka, plain = self.settings.kafka, plain_of(self.schema, labeled=True)
-        return Reader(self.spark, kafka, self.ids, planned["ranges"], plain)
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads on one machine; it is compiled for the first micro-batch of a session."""
+        return Reader(self.spark, self.settings.kafka, self.ids, plain_of(self.schema, labeled=True))
 
     def committed(self, head: Record, planned: Fields, events: list[dict[str, Any]]) -> Fields:
         """Compare the topics' ids; give ranges and offsets."""

@@ -43,6 +43,7 @@ class Scorer(Job):
         self.topics = Topics(settings.kafka)  # kept open: it is asked in every micro-batch
         self.ids = self.topics.ids([settings.score.topic, settings.score.predictions])
         self.version: Version | None = None
+        self.reader: Reader | None = None
 
     def await_version(self, seconds: float = float("inf")) -> bool:
         """Wait for a first version that has learned something, and say so; whether there is one."""
@@ -120,8 +121,9 @@ class Scorer(Job):
         if source.count(ranges) <= FEW:
             return frame.mapInArrow(work, SCORED)
         plain = plain_of(work.schema, labeled=False)
-        reader = Reader(self.spark, self.settings.kafka, self.ids, ranges, plain)
-        return reader.pieces(averaged=True).mapInArrow(FromPieces(work, False), SCORED)
+        if self.reader is None or self.reader.of["plain"] != plain:
+            self.reader = Reader(self.spark, self.settings.kafka, self.ids, plain)
+        return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), SCORED)
 
     def _planned(self, batch_id: int) -> source.Ranges:
         """Take the ranges from Spark's own plan; none where only Spark can read, or find its plan."""

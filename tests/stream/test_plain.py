@@ -312,7 +312,7 @@ def test_a_plain_record_comes_packed_in_place_of_its_value(spark: SparkSession, 
         ids = topics.ids([topic])
     ranges = {topic: {0: (0, 22)}}
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
-        table = Reader(spark, broker.options, ids, ranges, plain_of(schema, True)).here()
+        table = Reader(spark, broker.options, ids, plain_of(schema, True)).here(ranges)
         as_before = [None] * 20 if schema == SCHEMA else values
         packed = encode(replace(SCHEMA, format="packed"), *rows(20)) if schema == SCHEMA else [None] * 20
         assert table.column("value").to_pylist() == [*as_before, b"{}", None]

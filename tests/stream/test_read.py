@@ -20,13 +20,17 @@ pytestmark = pytest.mark.slow
 TASK, TASKS, HERE = "one task", "a task a partition", "here"
 
 
-def by_us(spark: SparkSession, kafka: dict[str, str], ranges: Ranges, how: str) -> list[dict[str, Any]]:
+def reader_of(spark: SparkSession, kafka: dict[str, str], *names: str) -> Reader:
+    with topics.Topics(kafka) as connection:
+        return Reader(spark, kafka, connection.ids(names))
+
+
+def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
     """Give the records; each partition's are in the order of their offsets."""
-    reader = Reader(spark, kafka, topics_ids(kafka, ranges), ranges)
     if how == HERE:
-        table = reader.here()
+        table = reader.here(ranges)
     else:
-        frame = reader.pieces(averaged=how == TASKS)
+        frame = reader.pieces(ranges, averaged=how == TASKS)
         table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
     assert table.column("packed").null_count == len(table)  # of a schema that is not told
     rows: list[dict[str, Any]] = table.drop_columns("packed").to_pylist()
@@ -41,11 +45,6 @@ def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list
     frame = source.batch(spark, kafka, ranges).withColumn("timestamp", millis)
     rows: list[dict[str, Any]] = frame.orderBy("topic", "partition", "offset").toArrow().to_pylist()
     return rows
-
-
-def topics_ids(kafka: dict[str, str], ranges: Ranges) -> dict[str, str]:
-    with topics.Topics(kafka) as connection:
-        return connection.ids(ranges)
 
 
 def odd(kafka: dict[str, str], topic: str, count: int) -> None:
@@ -69,15 +68,16 @@ def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, ho
     names = [broker.topic(f"{name}-{how.replace(' ', '-')}", n) for name, n in (("odd", 3), ("more", 1))]
     for name in names:
         odd(broker.options, name, 300)
+    reader = reader_of(spark, broker.options, *names)
     whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
-    assert by_us(spark, broker.options, whole, how) == by_spark(spark, broker.options, whole)
+    assert by_us(reader, whole, how) == by_spark(spark, broker.options, whole)
     for ranges in (
         {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
         {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
         {names[1]: {0: (10, 290)}},
     ):
-        assert by_us(spark, broker.options, ranges, how) == by_spark(spark, broker.options, ranges)
-    assert by_us(spark, broker.options, {}, how) == []
+        assert by_us(reader, ranges, how) == by_spark(spark, broker.options, ranges)
+    assert by_us(reader, {}, how) == []
 
 
 def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker: Any) -> None:
@@ -95,13 +95,14 @@ def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker
     producer.close()
     end = topics.ends(broker.options, [topic])[topic][0]
     assert end == 24  # with the marks of the transactions
+    reader = reader_of(spark, broker.options, topic)
     for ranges in (
         {topic: {0: (0, 24)}},
         {topic: {0: (0, 3)}},
         {topic: {0: (3, 20)}},
         {topic: {0: (20, 24)}},
     ):
-        found = by_us(spark, broker.options, ranges, TASK)
+        found = by_us(reader, ranges, TASK)
         assert found == by_spark(spark, broker.options, ranges)
         assert {row["value"] for row in found} <= {b"0", b"2"}
 
@@ -113,20 +114,23 @@ def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -
     admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
     admin.delete_records({TopicPartition(topic, 0): 10})
     admin.close()
+    reader = reader_of(spark, broker.options, topic)
     with pytest.raises(SPARK_ERRORS) as caught:
-        by_us(spark, broker.options, {topic: {0: (5, 20)}}, how)
+        by_us(reader, {topic: {0: (5, 20)}}, how)
     assert any(words in str(caught.value) for words in LOST)
     assert f"{topic}-0 from offset 5" in str(caught.value)
-    assert len(by_us(spark, broker.options, {topic: {0: (10, 20)}}, how)) == 10
+    assert len(by_us(reader, {topic: {0: (10, 20)}}, how)) == 10
 
 
 def test_a_topic_of_the_same_name_is_another_one(spark: SparkSession, broker: Any) -> None:
     """What was read ahead of the old one must not be given for the new one."""
     topic = broker.topic("again", 1)
     fill(broker.options, topic, [b"old"] * 20)
-    assert len(by_us(spark, broker.options, {topic: {0: (0, 10)}}, TASK)) == 10  # and reads on
+    reader = reader_of(spark, broker.options, topic)
+    assert len(by_us(reader, {topic: {0: (0, 10)}}, TASK)) == 10  # and reads on
     topics.delete(broker.options, topic)
     topics.create(broker.options, topic, 1)
     fill(broker.options, topic, [b"new"] * 20)
-    found = by_us(spark, broker.options, {topic: {0: (10, 20)}}, TASK)
+    reader = reader_of(spark, broker.options, topic)
+    found = by_us(reader, {topic: {0: (10, 20)}}, TASK)
     assert [row["value"] for row in found] == [b"new"] * 10

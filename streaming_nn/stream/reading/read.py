@@ -18,54 +18,46 @@ from streaming_nn.stream.source import CONSUMER, Ranges
 HERE = Path(__file__).parent
 SOURCES = ("Plain", "Columns", "Feed", "Reader")  # Java classes; each uses those before it
 PIECES = "topic string, partition int, file string, begin int, until int, last boolean"
-AHEAD = 64 << 20  # bytes that are read ahead of the tasks, of all partitions together
+AHEAD = 256 << 20  # bytes that are read ahead of the tasks, of all partitions together
 
 
 class Reader:
-    """Reads planned ranges of topics; each partition's records come in the order of their offsets.
+    """Reads planned ranges of topics, as long as a run lasts.
 
-    `ids` are those of the topics: what was read ahead of one is not given for another that has its name.
-    `plain` says which values Plain.java packs, as `plain_of` writes it. For a record that is gone Kafka's
-    OffsetOutOfRangeException is in what is raised.
+    Each partition's records come in the order of their offsets. `ids` are those of the topics: what was read
+    ahead of one is not given for another that has its name. `plain` says which values Plain.java packs, as
+    `plain_of` writes it. For a record that is gone Kafka's OffsetOutOfRangeException is in what is raised.
     """
 
     def __init__(
-        self,
-        spark: SparkSession,
-        kafka: Mapping[str, str],
-        ids: Mapping[str, str],
-        ranges: Ranges,
-        plain: str = "",
+        self, spark: SparkSession, kafka: Mapping[str, str], ids: Mapping[str, str], plain: str = ""
     ) -> None:
         context: Any = spark.sparkContext
-        asked = [
-            {"topic": t, "id": ids[t], "partition": p, "begin": begin, "until": until}
-            for t, ps in sorted(ranges.items())
-            for p, (begin, until) in sorted(ps.items())
-            if begin < until
-        ]
-        self.spark, self.count = spark, len(asked)
+        self.spark, self.ids = spark, ids
         self.java = janino.instance(spark, HERE, SOURCES)
-        of = {
+        self.of = {
             "options": for_java({**CONSUMER, **kafka}),
-            "ranges": asked,
-            "ahead": AHEAD // max(self.count, 1),
             "plain": plain,
             "folder": context._temp_dir,
         }
-        self.java.of(json.dumps(of))
+        self._frames: dict[tuple[int, int], DataFrame] = {}  # by ranges and tasks: a new plan takes 13 ms
 
-    def pieces(self, averaged: bool) -> DataFrame:
-        """Give the frame of PIECES, by a task a range (averaged) or by one."""
-        java: Any = self.spark._jvm
-        columns = java.org.apache.spark.sql.types.StructType.fromDDL(PIECES)
-        numbers: Any = self.spark._jsparkSession
-        numbers = numbers.range(0, self.count, 1, max(self.count, 1) if averaged else 1).toDF()
-        rows = numbers.mapPartitions(self.java, java.org.apache.spark.sql.Encoders.row(columns))
-        return DataFrame(rows, self.spark)
+    def pieces(self, ranges: Ranges, averaged: bool) -> DataFrame:
+        """Give the frame of PIECES, by a task a range (averaged) or by one; it is good until the next one."""
+        count = self._ask(ranges)
+        tasks = max(count, 1) if averaged else 1
+        if (count, tasks) not in self._frames:
+            java: Any = self.spark._jvm
+            columns = java.org.apache.spark.sql.types.StructType.fromDDL(PIECES)
+            numbers: Any = self.spark._jsparkSession
+            rows = numbers.range(0, count, 1, tasks).toDF()
+            rows = rows.mapPartitions(self.java, java.org.apache.spark.sql.Encoders.row(columns))
+            self._frames[count, tasks] = DataFrame(rows, self.spark)
+        return self._frames[count, tasks]
 
-    def here(self) -> pa.Table:
+    def here(self, ranges: Ranges) -> pa.Table:
         """Give the records right here in the driver, without a job."""
+        self._ask(ranges)
         cells = iter(self.java.here().split("\0")[:-1])
         pieces = zip(*[cells] * len(PIECES.split(",")), strict=True)
         batches = [
@@ -73,6 +65,17 @@ class Reader:
             for topic, partition, file, begin, until, last in pieces
         ]
         return pa.Table.from_batches(batches, SCHEMA)
+
+    def _ask(self, ranges: Ranges) -> int:
+        """Tell the Java object what to read; gives how many ranges these are."""
+        asked = [
+            {"topic": t, "id": self.ids[t], "partition": p, "begin": begin, "until": until}
+            for t, ps in sorted(ranges.items())
+            for p, (begin, until) in sorted(ps.items())
+            if begin < until
+        ]
+        self.java.of(json.dumps({**self.of, "ranges": asked, "ahead": AHEAD // max(len(asked), 1)}))
+        return len(asked)
 
 
 def plain_of(schema: Schema, labeled: bool) -> str:
