@@ -120,8 +120,8 @@ class Scorer(Job):
         ranges = self._planned(batch_id)
         if source.count(ranges) <= FEW:
             return frame.mapInArrow(work, SCORED)
-        plain = plain_of(work.schema, labeled=False)
-        if self.reader is None or self.reader.of["plain"] != plain:
+        if self.reader is None:
+            plain = plain_of(work.schema, labeled=False)  # which is the same for all of a model's versions
             self.reader = Reader(self.spark, self.settings.kafka, self.ids, plain)
         return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), SCORED)
 

@@ -1,20 +1,21 @@
 package streaming_nn;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
+import java.util.Iterator;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteBufferDeserializer;
 import org.apache.spark.sql.Row;
 
-/** A partition's records from an offset on, read ahead by a thread: while a micro-batch is learned, the next one comes. */
+/** A partition's records, read ahead by a thread: while a micro-batch is learned, the next one comes. */
 final class Feed implements Runnable {
   private static final ConcurrentHashMap IDLE = new ConcurrentHashMap();  // by key: those that no task holds
   private static final long KEPT = 60000;  // milliseconds that an idle one waits for its next task
@@ -36,31 +37,37 @@ final class Feed implements Runnable {
   private boolean closed;
   private Throwable failure;
 
-  /** Gives the one that stands at this offset, or a new one; a topic that was made again has another id. */
-  static Feed take(Map options, String topic, String id, int partition, long from, long ahead, String plain,
-      String folder) throws IOException {
-    String key = topic + " " + id + " " + partition + " " + options.hashCode() + " " + plain;
+  /** Gives the one that stands at a range's begin, or a new one; a topic that was made again has another id. */
+  static Feed take(JsonNode of, JsonNode range) throws IOException {
+    long begin = Plain.at(range, "begin").asLong();
+    long ahead = Plain.at(of, "ahead").asLong();
+    TopicPartition place = new TopicPartition(Plain.at(range, "topic").asText(), Plain.at(range, "partition").asInt());
+    String key = place + " " + Plain.at(range, "id").asText() + " " + Plain.at(of, "options") + Plain.at(of, "plain");
     Feed feed = (Feed) IDLE.remove(key);
-    if (feed != null && feed.resumed(from, ahead)) return feed;
+    if (feed != null && feed.resumed(begin, ahead)) return feed;
     if (feed != null) feed.close();
-    return new Feed(key, options, new TopicPartition(topic, partition), from, ahead, plain, folder);
+    return new Feed(key, of, place, begin, ahead);
   }
 
-  private Feed(String key, Map options, TopicPartition place, long from, long ahead, String plain, String folder)
-      throws IOException {
+  private Feed(String key, JsonNode of, TopicPartition place, long begin, long ahead) throws IOException {
     this.key = key;
     this.place = place;
-    this.next = from;
+    this.next = begin;
     this.ahead = ahead;
+    String plain = Plain.at(of, "plain").asText();
     this.plain = plain.isEmpty() ? null : new Plain(plain);
-    this.room = new Columns.Room(folder);
-    Map all = new HashMap(options);
+    this.room = new Columns.Room(Plain.at(of, "folder").asText());
+    HashMap all = new HashMap();
+    for (Iterator each = Plain.at(of, "options").fieldNames(); each.hasNext();) {
+      String name = (String) each.next();
+      all.put(name, Plain.at(Plain.at(of, "options"), name).asText());
+    }
     all.remove("group.id");  // nothing is committed, and nobody shares
     all.put("enable.auto.commit", "false");
     all.put("auto.offset.reset", "none");  // what is gone is an error
     this.consumer = new KafkaConsumer(all, new ByteBufferDeserializer(), new ByteBufferDeserializer());
     consumer.assign(Collections.singletonList(place));
-    consumer.seek(place, from);
+    consumer.seek(place, begin);
     Thread thread = new Thread(this, "streaming-nn-feed-" + place);
     thread.setDaemon(true);
     thread.start();

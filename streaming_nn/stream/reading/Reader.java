@@ -3,7 +3,6 @@ package streaming_nn;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.Iterator;
 import org.apache.spark.TaskContext;
 import org.apache.spark.api.java.function.MapPartitionsFunction;
@@ -41,15 +40,8 @@ public final class Reader implements MapPartitionsFunction {
   }
 
   private static void take(JsonNode of, int number, Pieces pieces) throws Exception {
-    HashMap options = new HashMap();
-    for (Iterator each = Plain.at(of, "options").fieldNames(); each.hasNext();) {
-      String name = (String) each.next();
-      options.put(name, Plain.at(Plain.at(of, "options"), name).asText());
-    }
     JsonNode range = (JsonNode) Plain.at(of, "ranges").path(number);
-    Feed feed = Feed.take(options, Plain.at(range, "topic").asText(), Plain.at(range, "id").asText(), Plain.at(range, "partition").asInt(),
-        Plain.at(range, "begin").asLong(), Plain.at(of, "ahead").asLong(), Plain.at(of, "plain").asText(), Plain.at(of, "folder").asText());
-    pieces.add(feed, Plain.at(range, "until").asLong());
+    pieces.add(Feed.take(of, range), Plain.at(range, "until").asLong());
   }
 
   /** Takes from the feeds in turns, each to its end. */
