@@ -1,5 +1,6 @@
 """Our reader beside Spark's own: the same records, whatever their form, and what is gone is an error."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -47,6 +48,11 @@ def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list
     return rows
 
 
+def files(spark: SparkSession) -> set[Path]:
+    context: Any = spark.sparkContext
+    return set(Path(context._temp_dir).glob("piece-*"))
+
+
 def odd(kafka: dict[str, str], topic: str, count: int) -> None:
     """Records with keys and without, of no value and of an empty one, with headers of all sorts."""
     values = [b"", b"x" * 300, b"\x00\xff", "ä".encode(), b"1"]
@@ -70,7 +76,9 @@ def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, ho
         odd(broker.options, name, 300)
     reader = reader_of(spark, broker.options, *names)
     whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
+    before = files(spark)
     assert by_us(reader, whole, how) == by_spark(spark, broker.options, whole)
+    assert files(spark) <= before  # all were given, and are gone
     for ranges in (
         {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
         {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
