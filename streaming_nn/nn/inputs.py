@@ -12,6 +12,7 @@ from streaming_nn.nn import checks, scaling
 from streaming_nn.nn.scaling import SETTLED, Scaling
 
 SCALES = ("standard", "minmax", "none")
+MOST_AWAKE = 0.8  # part of the columns that may have moved if leaving out the others is to be worth its cost
 MISSING = ("refuse", "impute", "indicate")
 
 
@@ -109,6 +110,23 @@ class Inputs:
         if self._plain and self.reach is not None:
             return scaling.standardize_and_update(state, x, count, self.clip, self.reach)
         return self.prepare(state, x), self.update(state, x[:count])
+
+    def awake(self, state: Any, z: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Tell which columns (width,) have ever moved, with prepared rows z (rows, width); others are 0 in z.
+
+        None: nearly all, or too few rows have been seen to tell; and always of "none", where a column at rest
+        need not be 0.
+        """
+        moments = _moments(state)
+        if self.scale == "none" or moments is None or np.minimum.reduce(moments.rows, axis=None) < SETTLED:
+            return None
+        moved = np.count_nonzero(moments.m2) + self.width - self.columns
+        if moved > MOST_AWAKE * self.width:
+            return None
+        awake: NDArray[np.bool_] = np.logical_or.reduce(z, axis=0)  # a NaN is awake
+        awake[: self.columns] |= moments.m2 > 0
+        awake[self.columns :] = True
+        return awake
 
     def filling(self, state: Any) -> NDArray[np.float32] | None:
         """Return what stands for a missing value in each column (columns,); None where it is refused."""

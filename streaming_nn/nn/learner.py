@@ -211,8 +211,8 @@ class Merges(Protocol[S]):
 class Runs(Protocol[S]):
     """A learner that does many steps faster than one by one."""
 
-    def steps(self, state: S, batches: Iterable[Batch]) -> Iterator[tuple[S, Step]]:
-        """Do and give what `step` would, batch by batch; a state holds until the next one is asked for."""
+    def steps(self, state: S, batches: Iterable[Batch]) -> tuple[S, list[Step]]:
+        """Do what `step` would, batch by batch; give the last state, and all steps."""
 
 
 @runtime_checkable
@@ -345,20 +345,19 @@ def _losses(counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size
 
 def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
     """Answer and learn a block, mini-batch by mini-batch; give model, answers and rows trained."""
-    size, outputs, trained = learner.mini_batch, [], 0
-    steps = learner.steps if isinstance(learner, Runs) else partial(_steps, learner)
-    batches = (_rows(block, start, start + size) for start in range(0, len(block.y), size))
-    for now, step in steps(model, batches):
-        model = now
-        outputs.append(step.output)
-        trained += len(step.output) if step.trained else 0
-    return model, np.concatenate(outputs), trained
+    size = learner.mini_batch
+    many = learner.steps if isinstance(learner, Runs) else partial(_steps, learner)
+    model, steps = many(model, (_rows(block, start, start + size) for start in range(0, len(block.y), size)))
+    trained = sum(len(step.output) for step in steps if step.trained)
+    return model, np.concatenate([step.output for step in steps]), trained
 
 
-def _steps(learner: Learner[S], model: S, batches: Iterable[Batch]) -> Iterator[tuple[S, Step]]:
+def _steps(learner: Learner[S], model: S, batches: Iterable[Batch]) -> tuple[S, list[Step]]:
+    steps = []
     for batch in batches:
         model, step = learner.step(model, batch)
-        yield model, step
+        steps.append(step)
+    return model, steps
 
 
 def _recut(learner: Learner[S], batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -249,3 +249,20 @@ def widened(network: Network, theta: Array, outputs: int) -> Array:
         b[:, :, : c.shape[2]] = c
     skip_view(network, wide)[:, :, :outputs] = skip_view(before, theta)
     return wide
+
+
+@lru_cache(64)
+def narrow(network: Network, inputs: int) -> Network:
+    """Give the shape of this network with fewer inputs."""
+    return replace(network, layers=(inputs, *network.layers[1:]))
+
+
+def places_of(network: Network, columns: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Say where a network with these inputs (inputs,) alone has its parameters in this one: (parameters,)."""
+    kept = np.ones(size(network), bool)
+    W, _ = views(network, kept[None])[0]
+    W[0, ~columns] = False
+    skip = skip_view(network, kept[None])
+    if network.skip:
+        skip[0, ~columns] = False
+    return np.flatnonzero(kept)

@@ -1,6 +1,6 @@
 """The learner that needs no tuning: networks that learn side by side, and the mixture of their answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -45,6 +45,17 @@ class PortfolioState(NamedTuple):
     targets: Scaling | None  # (1,) for regression
     buffer: Buffer  # rows of x, y and weight, side by side
     boost: NDArray[np.float64] | None = None  # () of the rates since a drift; None where none is raised
+
+
+class Awake(NamedTuple):
+    """The columns that have ever moved, where enough others never have: their weights learn nothing.
+
+    A state of theirs has members of `shape`; `whole` is the state that it was taken from, for the others.
+    """
+
+    columns: NDArray[np.bool_]  # (width,)
+    shape: Network
+    whole: PortfolioState
 
 
 @dataclass(frozen=True)
@@ -181,36 +192,44 @@ class Portfolio:
         """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
         with np.errstate(all="ignore"):
             z = self._inputs.prepare(state.features, x)
-            answers = [network.predict(self._network, group.theta, z) for group in state[:2]]
+            z, state, awake = self._awake(z, len(x), state, None)
+            shape = awake.shape if awake else self._network
+            answers = [network.predict(shape, group.theta, z) for group in state[:2]]
             return self._mixed(state, np.concatenate(answers))
 
     def step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
         """Answer one mini-batch, then learn it; where a row is not finite, nothing of the state changes."""
-        with np.errstate(all="ignore"):
-            return self._step(state, batch)
+        state, (step,) = self.steps(state, [batch])
+        return state, step
 
-    def steps(self, state: PortfolioState, batches: Iterable[Batch]) -> Iterator[tuple[PortfolioState, Step]]:
-        """Do and give what `step` would, batch by batch; a state holds until the next one is asked for.
+    def steps(self, state: PortfolioState, batches: Iterable[Batch]) -> tuple[PortfolioState, list[Step]]:
+        """Do and give what `step` would, batch by batch.
 
-        The buffer's ring is copied once, not for every 64 rows: a copy can take a tenth of the time.
+        The buffer's ring is copied once, not for every 64 rows: a copy can take a tenth of the time. Members
+        stay without the weights of columns that rest from one step to the next.
         """
-        came = state.buffer.ring
-        for batch in batches:
-            with np.errstate(all="ignore"):
-                state, step = self._step(state, batch, own=state.buffer.ring is not came)
-            yield state, step
+        came, steps, awake = state.buffer.ring, [], None
+        with np.errstate(all="ignore"):
+            for batch in batches:
+                state, awake, step = self._step(state, awake, batch, own=state.buffer.ring is not came)
+                steps.append(step)
+        return self._whole(state, awake), steps
 
-    def _step(self, state: PortfolioState, batch: Batch, own: bool = False) -> tuple[PortfolioState, Step]:
+    def _step(
+        self, state: PortfolioState, awake: Awake | None, batch: Batch, own: bool
+    ) -> tuple[PortfolioState, Awake | None, Step]:
         rows, count = _side_by_side(batch), len(batch.y)
         old, kept = buffer.draw(state.buffer, self.replayed)
         both = np.concatenate([rows, old])
         z, features = self._inputs.prepare_and_update(state.features, both[:, :-2], count)
+        z, state, awake = self._awake(z, count, state, awake)
+        shape = awake.shape if awake else self._network
         y, weight = self._truth(state.targets, both), both[:, -1]
-        answers, slopes = self._gradients(state, z, y, weight, count)
+        answers, slopes = self._gradients(shape, state, z, y, weight, count)
         targets = None if state.targets is None else scaling.update(state.targets, batch.y[:, None])
         step = Step(self._mixed(state, answers), self._finite(features, targets, rows))
         if not step.trained:
-            return state, step
+            return state, awake, step
         loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
         bad = _hopeless(loss, slopes, weight)
         if bad is not None:
@@ -226,7 +245,40 @@ class Portfolio:
             buffer.append(kept, rows, own),
             drift.faded(state.boost, count),
         )
-        return (learned if bad is None else self._restarted(learned, bad)), step
+        if bad is None:
+            return learned, awake, step
+        return self._restarted(self._whole(learned, awake), bad), None, step
+
+    def _awake(
+        self, z: Array, count: int, state: PortfolioState, awake: Awake | None
+    ) -> tuple[Array, PortfolioState, Awake | None]:
+        """Leave out the columns that rest: give the rows, of which the first `count` are new, and the state.
+
+        A product with fewer columns can have other last bits, so this follows from the state and the rows
+        alone, and not from `awake`, by which it is only cheaper.
+        """
+        columns = self._inputs.awake(state.features, z[:count])
+        if columns is None:
+            return z, self._whole(state, awake), None
+        if awake is None or not np.array_equal(columns, awake.columns):
+            whole = self._whole(state, awake)
+            awake = Awake(columns, network.narrow(self._network, int(columns.sum())), whole)
+            places = network.places_of(self._network, columns)
+            state = whole._replace(
+                followers=_each(lambda part: part.take(places, axis=1), whole.followers),
+                replayers=_each(lambda part: part.take(places, axis=1), whole.replayers),
+            )
+        return z.compress(columns, axis=1), state, awake  # in C order, as z: products' bits depend on it
+
+    def _whole(self, state: PortfolioState, awake: Awake | None) -> PortfolioState:
+        """Give the state with the weights of columns that rest put back."""
+        if awake is None:
+            return state
+        places, whole = network.places_of(self._network, awake.columns), awake.whole
+        return state._replace(
+            followers=_put_back(whole.followers, state.followers, places),
+            replayers=_put_back(whole.replayers, state.replayers, places),
+        )
 
     def _truth(self, targets: Scaling | None, rows: Array) -> Array:
         """Give class indices, or standardised targets."""
@@ -235,14 +287,14 @@ class Portfolio:
         return scaling.standardize(targets, rows[:, -2:-1], TARGET_CLIP)[:, 0]
 
     def _gradients(
-        self, state: PortfolioState, z: Array, y: Array, weight: Array, count: int
+        self, shape: Network, state: PortfolioState, z: Array, y: Array, weight: Array, count: int
     ) -> tuple[Array, tuple[Array, Array]]:
         """Give the members' answers to the first `count` rows, which are the new ones, and the gradients.
 
         The members that replay answer once more, apart from the old rows: a product with more rows can have
         other last bits, and `predict` must say what this says.
         """
-        shape, (followers, replayers) = self._network, state[:2]
+        followers, replayers = state[:2]
         new, _, slope = network.gradient(shape, followers.theta, z[:count], y[:count], weight[:count])
         replayed = network.predict(shape, replayers.theta, z[:count])
         emphasis = _emphasis(self.replay, count, len(z) - count)
@@ -329,14 +381,10 @@ class Portfolio:
         )
 
     def _wider(self, members: Members, classes: int) -> Members:
-        theta = network.widened(self._network, members.theta, classes)
-        _, bias = network.views(self._network, theta)[-1]
+        wide = _each(lambda part: network.widened(self._network, part, classes), members)
+        _, bias = network.views(self._network, wide.theta)[-1]
         bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)
-        memory = [
-            network.widened(self._network, part, classes) if part.shape == members.theta.shape else part
-            for part in members.optimizer
-        ]
-        return Members(theta, type(members.optimizer)(*memory))
+        return wide
 
     def _restarted(self, state: PortfolioState, bad: NDArray[np.bool_]) -> PortfolioState:
         """Let bad members go on from the best good one, or from the first weights where none is good."""
@@ -429,3 +477,23 @@ def _with(members: Members, theta: Array, bad: NDArray[np.bool_], optimizer: SGD
     pairs = zip(members.optimizer, optimizer.init(theta), strict=True)
     memory = [np.where(bad[:, None], first, now) for now, first in pairs]
     return Members(theta, type(members.optimizer)(*memory))
+
+
+def _each(change: Callable[[Array], Array], members: Members) -> Members:
+    """Change theta, and what the optimizer remembers of each parameter."""
+    memory = (change(part) if part.shape == members.theta.shape else part for part in members.optimizer)
+    return Members(change(members.theta), type(members.optimizer)(*memory))
+
+
+def _put_back(whole: Members, part: Members, places: NDArray[np.intp]) -> Members:
+    """Give the whole members, with what has been learned of a part of their parameters."""
+
+    def put(now: Array, then: Array) -> Array:
+        if now.shape == then.shape:
+            return now
+        then = then.copy()
+        then[:, places] = now
+        return then
+
+    memory = map(put, part.optimizer, whole.optimizer)
+    return Members(put(part.theta, whole.theta), type(part.optimizer)(*memory))

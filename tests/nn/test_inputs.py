@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from streaming_nn.nn import scaling
-from streaming_nn.nn.inputs import MISSING, SCALES, Inputs, Spans, Unscaled
-from streaming_nn.nn.scaling import Scaling
+from streaming_nn.nn.inputs import MISSING, MOST_AWAKE, SCALES, Inputs, Spans, Unscaled
+from streaming_nn.nn.scaling import SETTLED, Scaling
 from streaming_nn.nn.tensors import flatten, unflatten
 
 EVERY = list(product(SCALES, MISSING))
@@ -260,3 +260,39 @@ def test_a_wrong_option_is_one_line(options: dict[str, object], error: str) -> N
     with pytest.raises(ValueError) as raised:
         Inputs(**{"columns": 2, **options})  # type: ignore[arg-type]
     assert str(raised.value) == error
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    case=st.sampled_from([each for each in EVERY if each[0] != "none"]),
+    base=arrays(np.float32, 5, elements=numbers),
+    first=arrays(np.bool_, 5),
+    later=arrays(np.bool_, 5),
+    rows=st.integers(1, 3),
+)
+def test_columns_that_rest_are_those_that_have_never_moved(
+    case: tuple[str, str], base: np.ndarray, first: np.ndarray, later: np.ndarray, rows: int
+) -> None:
+    inputs = Inputs(5, case[0], missing=case[1])
+    x = np.tile(base, (SETTLED + rows, 1))
+    x[40, first] += 3
+    x[-1, later] -= 3
+    state, new = seen(inputs, x[:SETTLED], 7, 50), x[SETTLED:]
+    z = inputs.prepare(state, new)
+    awake = inputs.awake(state, z)
+    if first.sum() + inputs.width - 5 > MOST_AWAKE * inputs.width:
+        assert awake is None
+    else:
+        assert awake is not None
+        assert awake[:5].tolist() == (x != x[0]).any(axis=0).tolist()
+        assert awake[5:].all()
+        assert not z[:, ~awake].any()
+    assert inputs.awake(seen(inputs, x[: SETTLED - 1]), z) is None
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_column_that_is_not_scaled_never_rests(missing: str) -> None:
+    inputs = Inputs(5, "none", missing=missing)
+    x = np.full((SETTLED, 5), 3, np.float32)
+    state = seen(inputs, x)
+    assert inputs.awake(state, inputs.prepare(state, x[:1])) is None

@@ -279,3 +279,21 @@ def test_biases_are_where_they_are_told_to_be() -> None:
 def test_wrong_options_are_told(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Network(**{"layers": (3, 2), **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (5, 4)])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_network_of_some_inputs_is_the_whole_one_where_the_others_are_0(
+    hidden: tuple[int, ...], skip: bool
+) -> None:
+    columns = np.array([True, False, True, True, False])
+    whole = Network((5, *hidden, 3), skip=skip)
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(2, network.size(whole)))
+    x, y = rng.normal(size=(ROWS, 5)) * columns, rng.integers(0, 3, ROWS)
+    part, places = network.narrow(whole, 3), network.places_of(whole, columns)
+    output, _, slope = network.gradient(part, theta[:, places], x[:, columns], y)
+    expected, _, full = network.gradient(whole, theta, x, y)
+    np.testing.assert_allclose(output, expected)
+    np.testing.assert_allclose(slope, full[:, places])
+    assert not np.delete(full, places, axis=1).any()

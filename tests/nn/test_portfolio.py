@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_nn.nn import buffer, metrics, network, tensors
+from streaming_nn.nn import buffer, inputs, metrics, network, tensors
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.learner import Batch, Rows, initial, test_then_train
 from streaming_nn.nn.portfolio import Portfolio, PortfolioState
@@ -213,9 +213,9 @@ def test_many_steps_are_those_one_by_one_and_change_nothing_that_came_in(learner
     for batch in batches:
         one, step = learner.step(one, batch)
         outputs.append(step.output.tolist())
-    many = [(state, step.output.tolist()) for state, step in learner.steps(start, batches)]
-    assert [output for _, output in many] == outputs
-    assert bits(many[-1][0]) == bits(one)
+    many, steps = learner.steps(start, batches)
+    assert [step.output.tolist() for step in steps] == outputs
+    assert bits(many) == bits(one)
     assert bits(start) == before
 
 
@@ -620,3 +620,110 @@ def test_rates_are_raised_after_a_drift_and_fade() -> None:
     for _ in range(1000):
         raised = raising.step(raised, batch)[0]
     assert float(raised.boost) == 0
+
+
+def sleepy(rows: int) -> np.ndarray:
+    """Rows of 10 columns: X in three, two that begin to move at 150 and 210, and five that never do."""
+    x = np.tile(np.arange(10, dtype=np.float32), (rows, 1))
+    x[:, [1, 4, 8]] = X[:rows]
+    x[150:, 2] += X[150:rows, 0]
+    x[210:, 9] -= X[210:rows, 1]
+    return x
+
+
+RESTING = [0, 3, 5, 6, 7]
+
+
+def sleeper(learner: Portfolio, **options: Any) -> Portfolio:
+    return replace(learner, inputs=10, **options)
+
+
+def first_layer(learner: Portfolio, state: PortfolioState) -> np.ndarray:
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    return network.views(learner.shape, theta)[0][0]
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{}, {"scale": "minmax"}, {"missing": "impute"}], ids=str)
+def test_columns_that_rest_cost_nothing_and_change_nothing(
+    learner: Portfolio, options: dict[str, Any]
+) -> None:
+    learner = sleeper(learner, **options)
+    batches = [Batch(sleepy(300)[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
+    taken: list[int] = []
+    gradient = network.gradient
+
+    def counted(shape: network.Network, *rest: Any) -> Any:
+        taken.append(shape.layers[0])
+        return gradient(shape, *rest)
+
+    with mock.patch.object(network, "gradient", counted):
+        state, steps = learner.steps(learner.init(), batches)
+    assert taken[::2] == [10] * 13 + [3] * 5 + [4] * 8 + [5] * 11
+    with mock.patch.object(inputs, "MOST_AWAKE", 0):
+        dense, expected = learner.steps(learner.init(), batches)
+    for one, other in zip(steps, expected, strict=True):
+        np.testing.assert_allclose(one.output, other.output, rtol=2e-3, atol=2e-4)
+    for name, tensor in tensors.flatten(dense).items():
+        np.testing.assert_allclose(tensors.flatten(state)[name], tensor, rtol=1e-2, atol=1e-3, err_msg=name)
+    weights, before = first_layer(learner, state), first_layer(learner, learner.init())
+    assert (weights != before).any(axis=(0, 2)).nonzero()[0].tolist() == [1, 2, 4, 8, 9]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    learner=st.sampled_from([CLASSIFIER, REGRESSOR]),
+    mini_batch=st.sampled_from([1, 7, 80]),
+    bad=st.sets(st.integers(0, 299), max_size=3),
+    cuts=st.lists(st.integers(0, 300), max_size=8),
+)
+def test_any_cut_gives_the_same_bits_while_columns_rest_and_wake(
+    learner: Portfolio, mini_batch: int, bad: set[int], cuts: list[int]
+) -> None:
+    learner = sleeper(learner, mini_batch=mini_batch)
+    x = sleepy(300)
+    x[sorted(bad), 6] = np.inf  # of a column at rest: the step is skipped, and the column rests on
+    pieces = zip(np.split(x, sorted(cuts)), np.split(truth(learner), sorted(cuts)), strict=True)
+    with mock.patch.object(loop, "MEASURE_ROWS", 30):
+        whole, counted = test_then_train(learner, initial(learner), [Batch(x, truth(learner))])
+        cut, again = test_then_train(learner, initial(learner), [Batch(*piece) for piece in pieces])
+    assert counted == again
+    assert (counted.skipped > 0) == bool(bad)
+    assert bits(whole) == bits(cut)
+    weights = first_layer(learner, whole.model)[:, RESTING]
+    assert weights.tobytes() == first_layer(learner, learner.init())[:, RESTING].tobytes()
+
+
+@BOTH
+@pytest.mark.parametrize("mini_batch", [1, 8])
+def test_it_answers_what_a_step_answers_while_columns_rest(learner: Portfolio, mini_batch: int) -> None:
+    learner, state = sleeper(learner, mini_batch=mini_batch), sleeper(learner).init()
+    for start in range(0, 240, mini_batch):
+        at = slice(start, start + mini_batch)
+        served = learner.predict(state, sleepy(300)[at])
+        before = bits(state)
+        after, step = learner.step(state, Batch(sleepy(300)[at], truth(learner)[at]))
+        assert step.output.tobytes() == served.tobytes()
+        assert bits(state) == before
+        state = after
+
+
+@BOTH
+@pytest.mark.parametrize("member", [0, 3])
+def test_a_member_is_restarted_whole_while_columns_rest(learner: Portfolio, member: int) -> None:
+    learner, x, y = sleeper(learner), sleepy(300), truth(learner)
+    state, _ = learner.steps(
+        learner.init(), [Batch(x[at : at + 8], y[at : at + 8]) for at in range(0, 128, 8)]
+    )
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    theta[member, 0] = np.nan  # of column 0, which rests: nobody would see it
+    network.views(learner.shape, theta)[-1][1][member] = np.nan
+    wild = state._replace(
+        followers=state.followers._replace(theta=theta[:2]),
+        replayers=state.replayers._replace(theta=theta[2:]),
+    )
+    healed, step = learner.step(wild, Batch(x[128:136], y[128:136]))
+    assert step.trained
+    assert np.isfinite(step.output).all()
+    assert healed.restarts.tolist() == [int(i == member) for i in range(4)]
+    assert all(np.isfinite(tensor).all() for tensor in tensors.flatten(healed).values())
