@@ -9,9 +9,7 @@ from producers.pace import TICK, Pace
 
 FLUSH_SECONDS = 30
 BOOTSTRAP_MS = 10_000  # how long a broker may take to answer first
-LINGER_MS = (
-    20  # a batch waits so long for more records: fewer requests, which cost this client more than records
-)
+LINGER_MS = 20  # a batch waits so long for more: requests cost this client more than records
 IN_FLIGHT = 20_000  # messages not yet acknowledged: the client has no bound of its own
 
 

@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = (
-    256  # rows drawn and encoded at a time: large enough for NumPy, at 1,000/s a quarter of a second ahead
-)
+BLOCK = 256  # rows drawn and encoded at a time: enough for NumPy, and a quarter of a second at 1,000/s
 
 
 class Block(NamedTuple):

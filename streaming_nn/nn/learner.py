@@ -11,10 +11,7 @@ from streaming_nn.nn import merge, metrics
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.metrics import Metrics
 
-MEASURE_ROWS = (
-    4096  # rows whose answers are kept before they are counted: bounds memory, and fixes the order of sums
-)
-
+MEASURE_ROWS = 4096  # that are counted at once: bounds the answers kept, and fixes the order of sums
 WATCHED = 32  # rows in a mean loss that is shown to a drift detector, or more
 LEAST = 1e-4  # probability at which a row's log loss ends for the detector: no row alone is a drift
 MOST = 10.0  # deviations of the target at which a row's error ends for it
@@ -34,9 +31,7 @@ class Batch(NamedTuple):
 class Step(NamedTuple):
     """What one mini-batch gave."""
 
-    output: NDArray[
-        np.float32
-    ]  # (rows, outputs) class probabilities, or targets in their own unit; before the step
+    output: NDArray[np.float32]  # (rows, outputs) before the step: probabilities, or targets in their unit
     trained: bool  # False: the step was not finite; nothing of the state has changed
 
 

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from streaming_nn.nn.merge import interleaved
 
 Array = NDArray[Any]
-CONFUSION_CLASSES = (
-    100  # with more classes the confusion matrix is neither kept nor reported: it would outweigh the model
-)
+CONFUSION_CLASSES = 100  # with more, no confusion matrix is kept or reported: it would outweigh the model
 EPSILON = float(np.finfo(np.float32).eps)  # least probability in a log loss, as in scikit-learn for float32
 MAJORITY_ROWS = 512  # looked at together: the fewer, the fewer classes can lead among them
 FEW_CLASSES = 32  # up to so many, argmax takes three times as long as comparing with the maximum
@@ -39,9 +37,7 @@ class Counts(NamedTuple):
     actual: NDArray[np.float64]  # (classes,) rows of this class
     predicted: NDArray[np.float64]  # (4, classes) rows answered with this class
     correct: NDArray[np.float64]  # (4, classes) both
-    confusion: NDArray[
-        np.float64
-    ]  # (2, classes, classes) [actual, predicted]; (2, 0, 0) with too many classes
+    confusion: NDArray[np.float64]  # (2, classes, classes) [actual, predicted]; (2, 0, 0) with too many
     log_loss: NDArray[np.float64]  # (2,) sum
 
 

@@ -95,9 +95,8 @@ class _Line:
         own = [schema.label] if schema.label else []
         names = schema.csv_columns or (*features, *own)
         self.named, self.width = not isinstance(schema.features, str), len(names)
-        self.place = {
-            name: place for place, name in reversed([*enumerate(names)])
-        }  # a feature "label[0]" may
+        backwards = reversed([*enumerate(names)])  # of two with one name, as a feature "label[0]", the first
+        self.place = {name: place for place, name in backwards}
         self.label = None if not own else names.index(own[0]) if schema.csv_columns else len(names) - 1
         numbers = [self.place[name] for name in features if name not in schema.categories]
         self.numbers = np.array(numbers, np.int64)

@@ -23,9 +23,7 @@ CHUNK = 1024  # records whose numbers are held as Python's own before they becom
 _LABELS = frozenset((str, int, float, bool))
 
 Record = dict[str, Any]
-Taken = tuple[
-    Any, Any
-]  # the features, a buffer of float64 or numbers not yet looked at, and the label's value
+Taken = tuple[Any, Any]  # features, a buffer of float64 or numbers not yet looked at; the label's value
 
 
 class Table(NamedTuple):

@@ -29,9 +29,7 @@ class ClassificationSummary:
     """
 
     labels: tuple[float, ...]
-    confusion: tuple[
-        tuple[float, ...], ...
-    ]  # rows of each label (down) that were predicted to be each (across)
+    confusion: tuple[tuple[float, ...], ...]  # rows of a label (down) that were predicted to be one (across)
 
     @property
     def accuracy(self) -> float:
