@@ -114,8 +114,8 @@ class Inputs:
     def awake(self, state: Any, z: NDArray[np.float32]) -> NDArray[np.bool_] | None:
         """Tell which columns (width,) have ever moved, with prepared rows z (rows, width); others are 0 in z.
 
-        None: nearly all, or too few rows have been seen to tell; and always of "none", where a column at rest
-        need not be 0.
+        None: nearly all, or none, or too few rows have been seen to tell; always of "none", where a column at
+        rest need not be 0.
         """
         moments = _moments(state)
         if self.scale == "none" or moments is None or np.minimum.reduce(moments.rows, axis=None) < SETTLED:
@@ -126,7 +126,7 @@ class Inputs:
         awake: NDArray[np.bool_] = np.logical_or.reduce(z, axis=0)  # a NaN is awake
         awake[: self.columns] |= moments.m2 > 0
         awake[self.columns :] = True
-        return awake
+        return awake if np.logical_or.reduce(awake) else None
 
     def filling(self, state: Any) -> NDArray[np.float32] | None:
         """Return what stands for a missing value in each column (columns,); None where it is refused."""

@@ -709,6 +709,18 @@ def test_it_answers_what_a_step_answers_while_columns_rest(learner: Portfolio, m
 
 
 @BOTH
+def test_a_stream_in_which_nothing_moves_is_learned(learner: Portfolio) -> None:
+    x = np.full((300, 10), 7, np.float32)
+    state, rows = test_then_train(sleeper(learner), initial(sleeper(learner)), [Batch(x, truth(learner))])
+    assert rows == Rows(300, 300, 0, 0)
+    window = metrics.report(state.metrics)["prequential"]["window"]
+    if learner.classes is None:
+        assert window["mae"] < 1.1 * np.abs(TARGETS[-50:] - TARGETS.mean()).mean()
+    else:
+        assert window["accuracy"] == (Y[-50:] == np.bincount(Y).argmax()).mean()
+
+
+@BOTH
 @pytest.mark.parametrize("member", [0, 3])
 def test_a_member_is_restarted_whole_while_columns_rest(learner: Portfolio, member: int) -> None:
     learner, x, y = sleeper(learner), sleepy(300), truth(learner)
