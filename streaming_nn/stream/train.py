@@ -34,7 +34,7 @@ from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_
 from streaming_nn.stream.worker import Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
-FEW, FEW_VALUES = 1000, 1_000_000  # records, and their values, that are learned in the driver on one machine
+FEW, FEW_VALUES = 5000, 1_000_000  # records, and their values, that are learned in the driver on one machine
 JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
 
@@ -242,12 +242,14 @@ class Trainer(Job):
     def _tasks(self, frame: DataFrame, planned: Fields) -> list[Row]:
         """Run the batch's one job, and give a row (LEARNED) a task.
 
-        On one machine a few records are learned right here: starting a worker takes longer than they do.
+        On one machine a few records are learned right here: starting a worker takes longer than they do. None
+        at all, as in a query's first micro-batch, get the reader ready.
         """
         averaged = self.settings.train.update == AVERAGED
         limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
         records = _offsets(planned)
-        if 0 < records <= FEW and records * self.schema.inputs <= FEW_VALUES and self.one_machine:
+        few = records <= FEW and records * self.schema.inputs <= FEW_VALUES
+        if few and "ranges" in planned and self.one_machine:
             here = Here(safetensors.numpy.save(self.head.tensors))
             with self.blas.limit(limits=1):
                 work = Learn(self.learner, self.schema, here, limit)

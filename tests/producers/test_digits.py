@@ -34,6 +34,12 @@ def test_images_are_real_and_half_of_them_moved():
     assert 0.45 < as_they_are < 0.55
 
 
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("producers.digits.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^digits needs scikit-learn: pip install 'streaming_nn\[demo\]'$"):
+        digits(0)
+
+
 def test_an_epoch_has_every_image_once():
     _, y = rows(digits(3), 1797)
     from sklearn.datasets import load_digits

@@ -346,6 +346,29 @@ def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_p
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
+def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
+    def tasks(*asked: Any) -> Any:
+        raise AssertionError("a job was asked for")
+
+    monkeypatch.setattr("streaming_nn.stream.origin.FromTopics.tasks", tasks)
+    topic = broker.topic("empty")
+    train = {"update": update, "once": False}
+    trainer = Trainer(spark, settings_of(broker.options, tmp_path, topic, train=train))
+    trainer.start()
+    try:
+        trainer.drain()
+        assert trainer.head.number == 0
+        assert "reader" in vars(trainer.origin)  # it is compiled while there is nothing to learn
+        fill(broker.options, topic, labeled(20))
+        trainer.drain()
+    finally:
+        trainer.stop()
+    assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0}
+
+
+@pytest.mark.parametrize("update", ["sequential", "averaged"])
 def test_what_the_driver_learns_itself_has_the_bits_of_the_tasks(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
