@@ -136,7 +136,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
 
 @pytest.mark.usefixtures("oracles")
 def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    count, marker = 8_000, tmp_path / "killed"
+    count, marker = 12_000, tmp_path / "killed"
     topic, model = broker.topic("retried", 3), tmp_path / "model"
     fill(broker.options, topic, numbered(count))
     process = Process(
@@ -145,7 +145,7 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
             "model": str(model),
             "topic": topic,
             "records": count,
-            "limit": 4_000,
+            "limit": 6_000,  # more than the driver learns itself
             "master": "local[2,3]",
             "marker": str(marker),
         },
