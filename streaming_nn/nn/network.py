@@ -257,12 +257,30 @@ def narrow(network: Network, inputs: int) -> Network:
     return replace(network, layers=(inputs, *network.layers[1:]))
 
 
-def places_of(network: Network, columns: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Say where a network with these inputs (inputs,) alone has its parameters in this one: (parameters,)."""
-    kept = np.ones(size(network), bool)
-    W, _ = views(network, kept[None])[0]
-    W[0, ~columns] = False
-    skip = skip_view(network, kept[None])
+def narrowed(network: Network, theta: Array, columns: NDArray[np.bool_]) -> Array:
+    """Give the parameters that a network with these inputs (inputs,) alone has of theta: a new array."""
+    kept = np.flatnonzero(columns)
+    shape = narrow(network, len(kept))
+    part = np.empty((len(theta), size(shape)), theta.dtype)
+    W, skip, rest = _by_input(shape, part)
+    from_W, from_skip, rest[:] = _by_input(network, theta)
+    W[:] = from_W[:, kept]
     if network.skip:
-        skip[0, ~columns] = False
-    return np.flatnonzero(kept)
+        skip[:] = from_skip[:, kept]
+    return part
+
+
+def put_back(network: Network, theta: Array, part: Array, columns: NDArray[np.bool_]) -> None:
+    """Write what `narrowed` gave, or what has become of it, over its place in theta."""
+    kept = np.flatnonzero(columns)
+    W, skip, rest = _by_input(network, theta)
+    from_W, from_skip, rest[:] = _by_input(narrow(network, len(kept)), part)
+    W[:, kept] = from_W
+    if network.skip:
+        skip[:, kept] = from_skip
+
+
+def _by_input(network: Network, theta: Array) -> tuple[Array, Array, Array]:
+    """View theta as what has a row for each input, the first W and skip's, and the rest."""
+    (weights, _, n, m), (_, middle, *_), end = network._cuts[0], network.places[0], network.places[-1][2]
+    return theta[weights].reshape(len(theta), n, m), skip_view(network, theta), theta[:, middle:end]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -192,9 +192,12 @@ class Portfolio:
         """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
         with np.errstate(all="ignore"):
             z = self._inputs.prepare(state.features, x)
-            z, state, awake = self._awake(z, len(x), state, None)
-            shape = awake.shape if awake else self._network
-            answers = [network.predict(shape, group.theta, z) for group in state[:2]]
+            shape, thetas = self._network, [group.theta for group in state[:2]]
+            columns = self._inputs.awake(state.features, z)
+            if columns is not None:
+                z, thetas = z.compress(columns, axis=1), list(map(self._narrowed(columns), thetas))
+                shape = network.narrow(shape, z.shape[1])
+            answers = [network.predict(shape, theta, z) for theta in thetas]
             return self._mixed(state, np.concatenate(answers))
 
     def step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
@@ -263,10 +266,9 @@ class Portfolio:
         if awake is None or not np.array_equal(columns, awake.columns):
             whole = self._whole(state, awake)
             awake = Awake(columns, network.narrow(self._network, int(columns.sum())), whole)
-            places = network.places_of(self._network, columns)
             state = whole._replace(
-                followers=_each(lambda part: part.take(places, axis=1), whole.followers),
-                replayers=_each(lambda part: part.take(places, axis=1), whole.replayers),
+                followers=_each(self._narrowed(columns), whole.followers),
+                replayers=_each(self._narrowed(columns), whole.replayers),
             )
         return z.compress(columns, axis=1), state, awake  # in C order, as z: products' bits depend on it
 
@@ -274,11 +276,14 @@ class Portfolio:
         """Give the state with the weights of columns that rest put back."""
         if awake is None:
             return state
-        places, whole = network.places_of(self._network, awake.columns), awake.whole
+        put = partial(_put_back, self._network, awake.columns)
         return state._replace(
-            followers=_put_back(whole.followers, state.followers, places),
-            replayers=_put_back(whole.replayers, state.replayers, places),
+            followers=put(awake.whole.followers, state.followers),
+            replayers=put(awake.whole.replayers, state.replayers),
         )
+
+    def _narrowed(self, columns: NDArray[np.bool_]) -> Callable[[Array], Array]:
+        return partial(network.narrowed, self._network, columns=columns)
 
     def _truth(self, targets: Scaling | None, rows: Array) -> Array:
         """Give class indices, or standardised targets."""
@@ -485,14 +490,14 @@ def _each(change: Callable[[Array], Array], members: Members) -> Members:
     return Members(change(members.theta), type(members.optimizer)(*memory))
 
 
-def _put_back(whole: Members, part: Members, places: NDArray[np.intp]) -> Members:
-    """Give the whole members, with what has been learned of a part of their parameters."""
+def _put_back(shape: Network, columns: NDArray[np.bool_], whole: Members, part: Members) -> Members:
+    """Give the whole members, with what has been learned of the weights of some columns alone."""
 
     def put(now: Array, then: Array) -> Array:
         if now.shape == then.shape:
             return now
         then = then.copy()
-        then[:, places] = now
+        network.put_back(shape, then, now, columns)
         return then
 
     memory = map(put, part.optimizer, whole.optimizer)
