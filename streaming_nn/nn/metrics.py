@@ -7,6 +7,7 @@ regression the mean so far and the last target. Their index in every axis of 4 i
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,8 +108,7 @@ def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
     else:
         y = y.astype(np.float64)
         answers, log_loss = _targets(metrics, y, output, served), np.zeros((2, 0), np.float32)
-    decay = metrics.decay ** np.arange(len(y) - 1, -1, -1, dtype=np.float64)
-    faded = _count(metrics.fading, y, answers, log_loss, decay)
+    faded = _count(metrics.fading, y, answers, log_loss, _decays(float(metrics.decay), len(y)))
     return Metrics(
         np.asarray(metrics.rows + len(y)),
         metrics.decay,
@@ -116,6 +116,13 @@ def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
         _add(metrics.fading, faded, float(metrics.decay) ** len(y)),
         _add(metrics.total, _count(metrics.total, y, answers, log_loss, None), 1.0),
     )
+
+
+@lru_cache(8)
+def _decays(decay: float, rows: int) -> NDArray[np.float64]:
+    decays = np.float64(decay) ** np.arange(rows - 1, -1, -1, dtype=np.float64)
+    decays.flags.writeable = False
+    return decays
 
 
 def _last(metrics: Metrics) -> Any:
@@ -158,7 +165,9 @@ def _majority(seen: Array, y: Array) -> Array:
         candidates = np.flatnonzero(after >= seen.max())  # no other class can lead anywhere within this part
         if len(candidates) > 1:
             is_class = part == candidates[:, None]
-            before = np.cumsum(is_class, axis=1) - is_class + seen[candidates, None]
+            before = np.cumsum(is_class, axis=1, dtype=np.int32)
+            before -= is_class
+            before += (seen - seen.max())[candidates, None].astype(np.int32)
             candidates = candidates[_greatest(before)]
         answers[start : start + MAJORITY_ROWS] = candidates
         seen = after
@@ -193,13 +202,18 @@ def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Arr
     def tables(indices: Any, cells: int) -> Array:
         return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64)
 
-    hits = answers == y
-    pairs = y.astype(np.intp) * side + answers[:2]
+    y, answers = y.astype(np.intp), answers.astype(np.intp)
+    if side:
+        both = tables(y * side + answers, side * side).reshape(-1, side, side)
+        confusion, correct = both[:2], both.diagonal(axis1=1, axis2=2)
+    else:
+        weights = (answers == y) * (1 if weight is None else weight)
+        confusion, correct = like.confusion, np.stack([np.bincount(y, own, classes) for own in weights])
     return Counts(
         tables([y], classes)[0],
         tables(answers, classes),
-        np.stack([np.bincount(y, hit, classes) for hit in (hits if weight is None else hits * weight)]),
-        tables(pairs, side * side).reshape(2, side, side) if side else like.confusion,
+        correct,
+        confusion,
         log_loss.sum(axis=1, dtype=np.float64) if weight is None else log_loss @ weight,
     )
 
@@ -236,12 +250,14 @@ def _add(old: Counts | Sums, new: Counts | Sums, kept: float) -> Counts | Sums:
 def _remember(ring: Ring, rows: int, y: Array, answers: Array, log_loss: Array) -> Ring:
     window = len(ring.y)
     kept = min(len(y), window)
-    at = np.arange(rows + len(y) - kept, rows + len(y)) % window
+    begin = (rows + len(y) - kept) % window
+    until_end = min(kept, window - begin)
     fresh = Ring(*(part.copy() for part in ring))
-    fresh.y[at] = y[-kept:]
-    fresh.answers[:, at] = answers[:, -kept:]
-    if log_loss.shape[1]:
-        fresh.log_loss[:, at] = log_loss[:, -kept:]
+    for part, came in zip(fresh, (y, answers, log_loss), strict=True):
+        if came.shape[-1]:
+            last = came[..., -kept:]
+            part[..., begin : begin + until_end] = last[..., :until_end]
+            part[..., : kept - until_end] = last[..., until_end:]
     return fresh
 
 
