@@ -45,7 +45,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
         builder = builder.config(key, value)
-    with _same_interrupt():
+    with _uninterrupted():
         return builder.getOrCreate()
 
 
@@ -75,16 +75,27 @@ def rows_of(frame: DataFrame) -> list[Row]:
 
 
 @contextmanager
-def _same_interrupt() -> Iterator[None]:
-    """Keep the handler of Ctrl-C: Spark's own cancels all jobs, also a micro-batch that is under way."""
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until Spark is there, and keep their handlers.
+
+    Else a JVM that is under way stays for ever: pyspark takes away the folder in which it was to say where it
+    listens. And Spark's own handler of Ctrl-C cancels all jobs, also a micro-batch that is under way.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = {number: handler for number, handler in before.items() if handler is not None}  # Python's own
+    for number in known:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in known.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _is_local(options: Mapping[str, str] | None) -> bool:

@@ -1,8 +1,14 @@
 """The session: what it does to the process that starts it."""
 
 import logging
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from py4j.java_gateway import GatewayClient
@@ -22,6 +28,46 @@ class Cut:
 
     def close(self, *_: object) -> None:
         pass
+
+
+def until(true: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def jvms_of(leader: int) -> list[int]:
+    """Spark's JVMs in the session of another process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()  # of one that has ended there is none
+        except OSError:
+            continue
+        if int(words[3]) == leader and command.endswith(b"\0pyspark-shell\0"):
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> None:
+    code = (
+        "import signal; from streaming_nn.stream.session import session\n"
+        "def end(*_): raise KeyboardInterrupt\n"
+        f"signal.signal({int(number)}, end); session()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    until(lambda: jvms_of(process.pid), 60)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
+    until(lambda: not jvms_of(process.pid), 30)
 
 
 @pytest.mark.usefixtures("spark")
