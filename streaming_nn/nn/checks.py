@@ -29,11 +29,16 @@ def whole(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
 
 
+def several(name: str, value: Any, of: str) -> tuple[Any, ...]:
+    """Give a list as a tuple; ValueError where it is none."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list of {of}; got {value!r}")
+    return tuple(value)
+
+
 def widths(name: str, value: Any) -> tuple[int, ...]:
     """Give layers' widths as a tuple; ValueError where they are no list of whole numbers of at least 1."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"{name} must be a list of whole numbers >= 1; got {value!r}")
-    found = tuple(value)
+    found = several(name, value, "whole numbers >= 1")
     for units in found:
         whole(name, units)
     return found
@@ -55,10 +60,12 @@ def labels(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
 
     One is enough: classes that grow may begin with it.
     """
-    found = tuple(label.item() if hasattr(label, "item") else label for label in value)
-    if not found or len({(type(label), label) for label in found}) < len(found):
-        raise ValueError(f"{name} must be one or more labels, all different; got {found!r}")
+    found = tuple(
+        label.item() if hasattr(label, "item") else label for label in several(name, value, "labels")
+    )
     for label in found:
         if not isinstance(label, (str, int, float)):
             raise ValueError(f"{name} must be strings, numbers or booleans; got {label!r}")
+    if not found or len({(type(label), label) for label in found}) < len(found):
+        raise ValueError(f"{name} must be one or more labels, all different; got {found!r}")
     return found

@@ -400,7 +400,10 @@ def _class_weight(given: Any, classes: tuple[Any, ...] | None) -> Any:
     if not isinstance(given, (Mapping, tuple, list)):
         raise ValueError(f"class_weight must map labels to weights, or be a name; got {given!r}")
     pairs = []
-    for label, weight in given.items() if isinstance(given, Mapping) else given:
+    listed = given.items() if isinstance(given, Mapping) else given
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in listed):
+        raise ValueError(f"class_weight must be pairs of label and weight; got {given!r}")
+    for label, weight in listed:
         same = [c for c in classes if (type(c), c) == (type(label), label)] or [
             c for c in classes if (str(c).lower() if isinstance(c, bool) else str(c)) == label
         ]

@@ -94,13 +94,14 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", checks.widths("hidden", self.hidden))
-        object.__setattr__(self, "follow", tuple(self.follow))
+        object.__setattr__(self, "follow", checks.several("follow", self.follow, "numbers"))
         object.__setattr__(self, "replay", _pairs(self.replay))
         if self.classes is not None:
             object.__setattr__(self, "classes", checks.labels("classes", self.classes))
         for name in ("inputs", "replayed", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
             checks.whole(name, getattr(self, name))
         checks.whole("seed", self.seed, 0)
+        checks.between("clip", self.clip, 0, np.inf)  # before what is computed of it
         checks.between("eta", self.eta, 0, np.inf)
         checks.between("share", self.share, 0, 1)
         checks.between("fading", self.fading, 0, 1)
@@ -413,8 +414,9 @@ class Portfolio:
         )
 
 
-def _pairs(replay: Sequence[Any]) -> tuple[tuple[float, float], ...]:
-    pairs = tuple(tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in replay)
+def _pairs(replay: Any) -> tuple[tuple[float, float], ...]:
+    every = checks.several("replay", replay, "pairs of rate and emphasis")
+    pairs = tuple(tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in every)
     for pair in pairs:
         if len(pair) != 2:
             raise ValueError(f"replay must be pairs of rate and emphasis; got {pair!r}")

@@ -497,6 +497,10 @@ def test_probabilities_sum_to_one() -> None:
             r"^class_weight must be for labels among \('a', 'b'\); got 'c'$",
         ),
         ({"classes": (0, 1), "class_weight": {0: -1}}, r"^class_weight must be a number in .*; got -1$"),
+        (
+            {"classes": (0, 1), "class_weight": [1]},
+            r"^class_weight must be pairs of label and weight; got \[1\]$",
+        ),
         ({"classes": (0, 1), "class_weight": 3}, "^class_weight must map labels to weights, .*; got 3$"),
         ({"bias_initializer": "he"}, "^bias_initializer must be one of .*; got 'he'$"),
     ],
