@@ -250,14 +250,12 @@ def _add(old: Counts | Sums, new: Counts | Sums, kept: float) -> Counts | Sums:
 def _remember(ring: Ring, rows: int, y: Array, answers: Array, log_loss: Array) -> Ring:
     window = len(ring.y)
     kept = min(len(y), window)
-    begin = (rows + len(y) - kept) % window
-    until_end = min(kept, window - begin)
+    at = np.arange(rows + len(y) - kept, rows + len(y)) % window
     fresh = Ring(*(part.copy() for part in ring))
-    for part, came in zip(fresh, (y, answers, log_loss), strict=True):
-        if came.shape[-1]:
-            last = came[..., -kept:]
-            part[..., begin : begin + until_end] = last[..., :until_end]
-            part[..., : kept - until_end] = last[..., until_end:]
+    fresh.y[at] = y[-kept:]
+    fresh.answers[:, at] = answers[:, -kept:]
+    if log_loss.shape[1]:
+        fresh.log_loss[:, at] = log_loss[:, -kept:]
     return fresh
 
 
