@@ -193,12 +193,12 @@ class Portfolio:
         """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
         with np.errstate(all="ignore"):
             z = self._inputs.prepare(state.features, x)
-            shape, thetas = self._network, [group.theta for group in state[:2]]
-            columns = self._inputs.awake(state.features, z)
-            if columns is not None:
-                z, thetas = z.compress(columns, axis=1), list(map(self._narrowed(columns), thetas))
-                shape = network.narrow(shape, z.shape[1])
-            answers = [network.predict(shape, theta, z) for theta in thetas]
+            state = state._replace(  # what optimizers remember need not be cut
+                followers=Members(state.followers.theta, ()), replayers=Members(state.replayers.theta, ())
+            )
+            z, state, awake = self._awake(z, len(x), state, None)
+            shape = awake.shape if awake else self._network
+            answers = [network.predict(shape, group.theta, z) for group in state[:2]]
             return self._mixed(state, np.concatenate(answers))
 
     def step(self, state: PortfolioState, batch: Batch) -> tuple[PortfolioState, Step]:
@@ -267,9 +267,9 @@ class Portfolio:
         if awake is None or not np.array_equal(columns, awake.columns):
             whole = self._whole(state, awake)
             awake = Awake(columns, network.narrow(self._network, int(columns.sum())), whole)
+            cut = partial(network.narrowed, self._network, columns=columns)
             state = whole._replace(
-                followers=_each(self._narrowed(columns), whole.followers),
-                replayers=_each(self._narrowed(columns), whole.replayers),
+                followers=_each(cut, whole.followers), replayers=_each(cut, whole.replayers)
             )
         return z.compress(columns, axis=1), state, awake  # in C order, as z: products' bits depend on it
 
@@ -282,9 +282,6 @@ class Portfolio:
             followers=put(awake.whole.followers, state.followers),
             replayers=put(awake.whole.replayers, state.replayers),
         )
-
-    def _narrowed(self, columns: NDArray[np.bool_]) -> Callable[[Array], Array]:
-        return partial(network.narrowed, self._network, columns=columns)
 
     def _truth(self, targets: Scaling | None, rows: Array) -> Array:
         """Give class indices, or standardised targets."""
