@@ -85,14 +85,12 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    known = {number: handler for number, handler in before.items() if handler is not None}  # Python's own
-    for number in known:
-        signal.signal(number, lambda number, _: came.append(number))
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]  # Python's own
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in known.items():
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
