@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,7 +116,9 @@ def train(
     ] = None,
     features: Annotated[str | None, typer.Option(help="Array field, or fields a,b,c.d.")] = None,
     label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Labels a,b,c; seen in the topic without.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels a,b,c; seen in the topic without; grow: new ones join.")
+    ] = None,
     regression: Annotated[
         bool | None, typer.Option("--regression", help="The label is a number to be told.")
     ] = None,
@@ -149,7 +151,7 @@ def train(
         records={
             "features": _list(features) if features and "," in features else features,
             "label": label,
-            "classes": _list(classes, _label),
+            "classes": "grow" if classes == "grow" else _list(classes, _label),
             "regression": regression,
         },
         learner={
@@ -174,26 +176,22 @@ def train(
     else:
         _with_kafka(settings)
     from streaming_nn.followers.follower import Followers
-    from streaming_nn.stream.session import session
+    from streaming_nn.log.log import Log
+    from streaming_nn.stream.begin import check_learner
+    from streaming_nn.stream.session import running
     from streaming_nn.stream.train import train as run
 
-    spark = session(settings.spark)
-    stop = threading.Event()
-    threading.Thread(target=_tell_versions, args=(settings, stop), daemon=True).start()
-    followers: list[Followers] = []
+    check_learner(settings, Log(settings.model))
+    with running(settings.spark) as spark, ExitStack() as stack:
 
-    def begun(trainer: Any) -> None:
-        head = trainer.head.number
-        say(f"{settings.model}: going on after version {head}" if head else f"{settings.model}: a new model")
-        followers.append(Followers(trainer.log, _followers(settings), say))
+        def begun(trainer: Any) -> None:
+            head = trainer.head.number
+            new = "a new model" if trainer.new else f"going on after version {head}"
+            say(f"{settings.model}: {new}")
+            followers = Followers(trainer.log, [_Told(head), *_followers(settings)], say)
+            stack.callback(followers.stop, drain=10)
 
-    try:
         run(spark, settings, say, begun)
-    finally:
-        stop.set()
-        for running in followers:
-            running.stop(drain=10)
-        spark.stop()
 
 
 def _followers(settings: Settings) -> list[Any]:
@@ -208,14 +206,23 @@ def _followers(settings: Settings) -> list[Any]:
     return wanted
 
 
-def _tell_versions(settings: Settings, stop: threading.Event) -> None:
-    """Say each new version in a line."""
-    from streaming_nn.log.log import Log
+class _Told:
+    """The follower that says each new version in a line."""
 
-    log = Log(settings.model)
-    head = log.head_number()
-    for record in log.follow(after=head or 0, stop=stop):  # version 0 has learned nothing
+    name = "stderr"
+
+    def __init__(self, after: int) -> None:
+        self._last = after
+
+    def place(self) -> int:
+        return self._last
+
+    def follow(self, record: Any) -> None:
         say(line(record))
+        self._last = record.number
+
+    def close(self) -> None:
+        pass
 
 
 def line(record: Any) -> str:
@@ -261,23 +268,11 @@ def score(
     }
     settings = _settings(config, set_, bootstrap, model=model, score=given, spark={"spark.master": master})
     from streaming_nn.stream.realtime.score import RealTimeScorer
-    from streaming_nn.stream.score import Scorer
-    from streaming_nn.stream.session import session
+    from streaming_nn.stream.score import Scorer, answer
+    from streaming_nn.stream.session import running
 
-    spark = session(settings.spark)
-    kind = RealTimeScorer if settings.score.engine == "realtime" else Scorer
-    scorer = kind(spark, settings, say)
-    try:
-        scorer.await_version()
-        scorer.start()
-        say(f"answering {settings.score.topic} into {settings.score.predictions} from {settings.model}")
-        scorer.wait()
-    except KeyboardInterrupt:
-        say("stopping")
-        scorer.finish()
-    finally:
-        scorer.stop()
-        spark.stop()
+    with running(settings.spark) as spark:
+        answer(spark, settings, say, RealTimeScorer if settings.score.engine == "realtime" else Scorer)
 
 
 WHAT_IF, A_FILE = "What if: other options", "What if: on a test stream"
@@ -392,18 +387,15 @@ def replay(
         raise ValueError("--try, --since, --until and --topic need --into DIR, where the tries are kept")
     from streaming_nn.log.log import Log
     from streaming_nn.stream.replay import verify as run
-    from streaming_nn.stream.session import session
+    from streaming_nn.stream.session import running
 
     log = Log(settings.model)
     if log.head_number() is None:
         raise ValueError(f"model {settings.model}: there is no version yet, so there is nothing to replay")
-    spark = session(settings.spark)
-    try:
+    with running(settings.spark) as spark:
         result = run(
             spark, settings.kafka, log, first, last, progress=lambda n: say(f"identical up to version {n}")
         )
-    finally:
-        spark.stop()
     if as_json:
         verdict = "identical" if result.identical else "different"
         print(

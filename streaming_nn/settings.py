@@ -207,6 +207,13 @@ class Settings(BaseSettings):
     metrics: MetricsOut = MetricsOut()
     spark: dict[str, str] = {}  # Spark's own options, as they are
 
+    @field_validator("model")
+    @classmethod
+    def _directory(cls, value: Path) -> Path:
+        if value.exists() and not value.is_dir():
+            raise PydanticCustomError("model", "must be a directory, or not there yet, and is a file")
+        return value
+
     @field_validator("learner")
     @classmethod
     def _mini_batch(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -338,7 +345,8 @@ def _one_line(error: ValidationError) -> str:
     if where[0] == "kafka":  # what came may be a password: it is not told
         return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}"
     if first["type"] != "extra_forbidden":
-        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
+        got = str(first["input"]) if isinstance(first["input"], Path) else first["input"]
+        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {got!r}"
     fields: Any = Settings.model_fields
     if len(where) > 1:
         fields = fields[where[0]].annotation.model_fields

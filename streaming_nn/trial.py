@@ -23,7 +23,7 @@ from streaming_nn.settings import Records, Settings
 from streaming_nn.stream import whatif
 from streaming_nn.stream.begin import made
 from streaming_nn.stream.history import SETTINGS, moment, of_model, of_topic
-from streaming_nn.stream.session import session
+from streaming_nn.stream.session import running
 from streaming_nn.stream.train import Trainer
 from streaming_nn.stream.tries import Outcome, Try, tries_from
 
@@ -61,28 +61,19 @@ def of_past(settings: Settings, into: Path, texts: list[str], past: Past, say: S
     with ExitStack() as stack:
         if past.topic:
             found = whatif.places(Try({}, SETTINGS), False, tries, into)
-            spark = stack.enter_context(_session(settings))
+            spark = stack.enter_context(running(settings.spark))
             earlier = whatif.stretch_of(found)
             history = of_topic(spark, settings, past.topic, since, until, earlier, say)
             alternatives = whatif.begun(history, tries, into)
         else:  # what is wrong is said before Spark starts
             history = of_model(Log(settings.model), past.first, past.last, since, until)
             alternatives = whatif.begun(history, tries, into)
-            spark = stack.enter_context(_session(settings))
+            spark = stack.enter_context(running(settings.spark))
         names = ", ".join(each.each.name for each in alternatives)
         say(f"learning versions {history.shift + 1} to {history.records[-1].number} with {names}")
         return whatif.learn_again(
             spark, settings.kafka, history, alternatives, lambda number: say(f"learned version {number}")
         )
-
-
-@contextmanager
-def _session(settings: Settings) -> Iterator[Any]:
-    spark = session(settings.spark)
-    try:
-        yield spark
-    finally:
-        spark.stop()
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,7 @@ def of_file(
         topic = stack.enter_context(_topic(kafka))
         settings = _for(settings, kafka, topic, stream, file, batch, kept=into is not None)
         say(f"{_sent(kafka, topic, stream, settings.records.format):,} records of {file.path.name} sent")
-        spark = stack.enter_context(_session(settings))
+        spark = stack.enter_context(running(settings.spark))
         outcomes = []
         for each, directory in found:
             place = directory if into is not None else home / "models" / each.name

@@ -129,6 +129,7 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
         ),
         ("[score]\nengine = 'realtime'\ntrigger = '1 second'", r"score.trigger: is for engine batch"),
         ("train = 3", r"train: .*; got 3"),
+        ("model = 'other.toml'", r"model: must be a directory, or not there yet, .*; got 'other.toml'$"),
         ("model = [", r"settings file other.toml: "),
     ],
 )

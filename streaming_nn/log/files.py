@@ -130,7 +130,10 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:  # its parent is there: a file system as /proc, which makes none
+        raise OSError(errno.EPERM, "no folder can be made here", str(folder)) from None
     sync_folder(folder.parent)
 
 

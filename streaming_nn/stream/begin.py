@@ -1,8 +1,8 @@
 """Where a run begins: at version 0 or at the head, if its topics still hold what follows."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from streaming_nn.kafka import topics
 from streaming_nn.log.environment import describe, now, writer
 from streaming_nn.log.log import Log
 from streaming_nn.log.rollback import shapes
-from streaming_nn.log.version import AVERAGED, Record, Version
+from streaming_nn.log.version import AVERAGED, Damaged, Record, Version
 from streaming_nn.nn.learner import Learner, initial, merging
 from streaming_nn.nn.learners import changed, difference, learner_from
 from streaming_nn.nn.tensors import flatten
@@ -21,6 +21,7 @@ from streaming_nn.records.decode import Look, look
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
 from streaming_nn.stream import columns, source
+from streaming_nn.stream.interrupt import pause
 from streaming_nn.stream.source import EARLIEST, Offsets, Ranges
 
 AUTO = "auto"  # of learner.mini_batch: chosen for each micro-batch; see stream/mini_batch.py
@@ -69,6 +70,17 @@ def first_version(
     version = Version(record, flatten(initial(learner)))
     log.append(version)
     return log.read(0)
+
+
+def check_learner(settings: Settings, log: Log) -> None:
+    """Raise ValueError for wrong options of the learner, as far as that can be told before Spark starts."""
+    number, asked = log.head_number(), settings.records
+    named = asked.classes if isinstance(asked.classes, list) else None
+    if number is not None:
+        with suppress(Damaged):  # which the run tells, with what to do
+            made(settings, log.record(number).learner)
+    elif named or not settings.learner.get("class_weight"):  # which names them
+        made(settings, {"inputs": 1, "classes": None if asked.regression else named or ["a", "b"]})
 
 
 def made(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
@@ -246,7 +258,7 @@ def _look(spark: SparkSession, settings: Settings, options: Mapping[str, Any], s
         if waited == 0:
             say(f"waiting for records: width and classes are taken from the first {LOOK_RECORDS:,}")
         waited += 1
-        time.sleep(1)
+        pause(1)
     seen = look(
         values,
         format=asked.format,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream import fault, source
 from streaming_nn.stream.begin import Say
+from streaming_nn.stream.interrupt import uninterrupted
 from streaming_nn.stream.job import Job, local, shortened
 from streaming_nn.stream.reading.pieces import FromPieces
 from streaming_nn.stream.reading.read import Reader, plain_of
-from streaming_nn.stream.session import SPARK_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.stream.session import GONE, SPARK_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.stream.worker import SCORED, Answer
 
 FEW = 1000  # records of a micro-batch that Spark reads as quickly as the reader of ours
@@ -46,9 +48,17 @@ class Scorer(Job):
         self.reader: Reader | None = None
 
     def await_version(self, seconds: float = float("inf")) -> bool:
-        """Wait for a first version that has learned something, and say so; whether there is one."""
+        """Wait for a first version that has learned something, and say so; whether there is one.
+
+        LookupError where there is none and `score.once` is set; Damaged where the one before it is.
+        """
         began, said = time.monotonic(), False
-        while (self.log.head_number() or 0) < 1:
+        while (number := self.log.head_number() or 0) < 1:
+            if not said:
+                self.log.head()  # no run goes on from a damaged one, so none would come
+            if self.settings.score.once:
+                what = "has learned nothing yet" if self.log.has(number) else "there is no version yet"
+                raise LookupError(f"model {self.settings.model}: {what}, so there is nothing to answer with")
             if not said:
                 self.say(f"waiting for a first version in {self.settings.model}")
                 said = True
@@ -78,7 +88,8 @@ class Scorer(Job):
     def stop(self) -> None:
         """End the query. A micro-batch under way may be answered again by the next run."""
         if self.query is not None:
-            self.query.stop()
+            with suppress(*GONE):
+                self.query.stop()
         self._close()
 
     def _close(self) -> None:
@@ -160,3 +171,20 @@ def taken_along(names: Iterable[str], format: str) -> frozenset[str]:
     """Name the headers that answers take along, in small letters; a type only where both are JSON."""
     small = frozenset(name.lower() for name in names)
     return small if format == "json" else small - {"content-type"}
+
+
+def answer(spark: SparkSession, settings: Settings, say: Say, kind: type[Scorer] = Scorer) -> None:
+    """Answer until stopped by Ctrl-C, or with `once` all that is there. Raises as `kind` does."""
+    with uninterrupted():
+        scorer = kind(spark, settings, say)
+    try:
+        scorer.await_version()
+        with uninterrupted():
+            scorer.start()
+        say(f"answering {settings.score.topic} into {settings.score.predictions} from {settings.model}")
+        scorer.wait()
+    except KeyboardInterrupt:
+        say("stopping")
+        scorer.finish()
+    finally:
+        scorer.stop()

@@ -2,11 +2,10 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,27 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from streaming_nn.kafka import jars, java
 from streaming_nn.log.version import Tensors
 from streaming_nn.records import registry
+from streaming_nn.stream.interrupt import uninterrupted
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
 
 SPARK_ERRORS = (PySparkException, Py4JError)  # the second for what Spark has no class of error for
+GONE = (*SPARK_ERRORS, OSError)  # what stopping raises where the JVM has been told to end as well
 _ASKING = (registry.USER, registry.PASSWORD)  # who asks a schema registry, which the workers do
+PAGES = ("KeyboardInterrupt while sending command.", "Exception while sending command.")
+MASTERS = ("local", "spark://", "k8s://", "yarn")  # what spark-submit takes; else it shows a page
 LOST = ("KAFKA_DATA_LOSS", "may have been lost", "data was lost", "OffsetOutOfRange")  # Spark has no one word
 
 
 def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
     """Start (or get) a session with the Kafka connector; `options` are Spark's own and win over ours.
 
-    Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched.
+    Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched,
+    ValueError for a master that Spark doesn't know.
     """
+    master = (options or {}).get("spark.master", MASTERS[0])
+    if not master.startswith(MASTERS):
+        raise ValueError(f"spark.master must begin with one of {', '.join(MASTERS)}; got {master!r}")
     java.find()
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
     # these show a page for a column that isn't there
@@ -45,13 +52,25 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
         builder = builder.config(key, value)
-    with _uninterrupted():
-        return builder.getOrCreate()
+    with uninterrupted(), ThreadPoolExecutor(1) as pool:
+        # on the main thread Spark takes Ctrl-C for itself, and asks the JVM from within its handler
+        return pool.submit(builder.getOrCreate).result()
+
+
+@contextmanager
+def running(options: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
+    """Start a session, and end it with the block."""
+    spark = session(options)
+    try:
+        yield spark
+    finally:
+        with suppress(*GONE):
+            spark.stop()
 
 
 def _no_page(record: logging.LogRecord) -> bool:
-    """Leave out what py4j tells of Ctrl-C, with its traceback: the command says that it stops."""
-    return record.msg != "KeyboardInterrupt while sending command."
+    """Leave out what py4j tells, with tracebacks, of Ctrl-C and of a JVM that is gone: the command tells."""
+    return record.msg not in PAGES
 
 
 def on_one_machine(spark: SparkSession) -> bool:
@@ -72,28 +91,6 @@ def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
 def rows_of(frame: DataFrame) -> list[Row]:
     """Run a frame's job, and give its rows: by Arrow a state comes several times as fast as by `collect`."""
     return [Row(**row) for row in frame.toArrow().to_pylist()]
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until Spark is there, and keep their handlers.
-
-    Else a JVM that is under way stays for ever: pyspark takes away the folder in which it was to say where it
-    listens. And Spark's own handler of Ctrl-C cancels all jobs, also a micro-batch that is under way.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]  # Python's own
-    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
 
 
 def _is_local(options: Mapping[str, str] | None) -> bool:

@@ -28,9 +28,10 @@ from streaming_nn.settings import Settings
 from streaming_nn.stream import begin, fault, mini_batch, source
 from streaming_nn.stream.begin import Say
 from streaming_nn.stream.dead_letters import DeadLetters
+from streaming_nn.stream.interrupt import uninterrupted
 from streaming_nn.stream.job import Job, shortened
 from streaming_nn.stream.origin import Fields, origin_of
-from streaming_nn.stream.session import LOST, SPARK_ERRORS, in_one_line, on_one_machine, rows_of, shared
+from streaming_nn.stream.session import GONE, LOST, SPARK_ERRORS, in_one_line, on_one_machine, rows_of, shared
 from streaming_nn.stream.worker import Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
@@ -77,7 +78,9 @@ class Trainer(Job):
         self.log = Log(settings.model)
         self.origin = origin_of(spark, settings, self.log)
         self.dead_letters = _dead_letters(settings, say)
-        head = self.log.head() or begin.first_version(
+        found = self.log.head()
+        self.new = found is None
+        head = found or begin.first_version(
             spark, settings, self.log, learner, self.run, say, self.origin.first()
         )
         self.learner = begin.continued(settings, head, learner)
@@ -107,7 +110,7 @@ class Trainer(Job):
         with self.busy:
             pass  # a batch under way ends first, so that nothing is appended after stop() has returned
         if self.query is not None:
-            with suppress(PySparkException):
+            with suppress(*GONE):
                 self.query.stop()
         self._close()
 
@@ -353,10 +356,12 @@ def train(
     begun: Callable[[Trainer], None] = lambda trainer: None,
 ) -> Trainer:
     """Learn until stopped by Ctrl-C, or with `once` all that is there. Raises as `Trainer` does."""
-    trainer = Trainer(spark, settings, say=say)
-    begun(trainer)
-    trainer.start()
+    with uninterrupted():
+        trainer = Trainer(spark, settings, say=say)
+        begun(trainer)
     try:
+        with uninterrupted():
+            trainer.start()
         trainer.wait()
     except KeyboardInterrupt:
         say("stopping after the micro-batch under way")

@@ -52,6 +52,12 @@ def test_a_folder_that_is_made_is_durable(tmp_path: Path, monkeypatch: pytest.Mo
     assert synced == [tmp_path, tmp_path / "a"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system that makes no folders")
+def test_where_no_folder_can_be_made_is_named() -> None:
+    with pytest.raises(PermissionError, match="no folder can be made here: '/proc/x'"):
+        files.create(Path("/proc/x/y/a"), b"")
+
+
 def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(a: Path, b: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")

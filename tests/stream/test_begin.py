@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from streaming_nn.log.log import Log
 from streaming_nn.log.version import Record, Version
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import flatten
 from streaming_nn.records.schema import Schema, grown
 from streaming_nn.settings import Settings
-from streaming_nn.stream.begin import continued, same_schema, schema_of
+from streaming_nn.stream.begin import check_learner, continued, same_schema, schema_of
 
 SHOP = Schema(3, ("no",), ("price", "city"), categories={"city": {"one_hot": 2}}, grow=True)
 ASKED = {
@@ -49,6 +50,41 @@ def test_a_schema_of_a_release_before_these_options_goes_on() -> None:
     assert begun({"missing": False, "categories": {}, "classes": [0, 1]}, old).classes == (0, 1)
     with pytest.raises(ValueError, match=r"records.classes = \[0, 1\], now 'grow'"):
         begun({"classes": "grow"}, old)
+
+
+ONE = {"learner": "mlp", "optimizer": "sgd", "hidden": [4]}
+
+
+@pytest.mark.parametrize(
+    ("records", "learner", "said"),
+    [
+        ({}, {"hiden": [4]}, "options of 'portfolio' must be known ones, such as 'hidden'; got 'hiden'"),
+        ({"regression": True}, {"loss": "softmax", **ONE}, "loss"),
+        ({"classes": ["a", "b"]}, {"class_weight": {"c": 2.0}, **ONE}, r"among \('a', 'b'\); got 'c'"),
+    ],
+)
+def test_a_learner_that_cannot_be_is_told_before_spark_starts(
+    records: dict, learner: dict, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_learner(Settings(records=records, learner=learner, model=tmp_path), Log(tmp_path))
+
+
+def test_classes_that_are_still_to_be_seen_may_have_weights(tmp_path: Path) -> None:
+    asked = Settings(learner={"class_weight": {"c": 2.0}, **ONE}, model=tmp_path)
+    check_learner(asked, Log(tmp_path))
+
+
+def test_a_learner_that_goes_on_is_checked_with_what_it_was_made_with(tmp_path: Path) -> None:
+    learner = learner_from({**ONE, "inputs": 3, "classes": ["no", "yes"]})
+    record = Record(0, kind="initial", learner=learner.options())
+    log = Log(tmp_path)
+    log.append(Version(record, flatten(initial(learner))))
+    check_learner(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), log)
+    with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):
+        check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
+    log.path(0).write_bytes(b"torn")
+    check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
 
 
 def test_named_fields_and_classes_need_no_look() -> None:

@@ -17,6 +17,7 @@ from filling import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
 from streaming_nn.log.log import Log
+from streaming_nn.log.version import Damaged
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.nn.tensors import unflatten
@@ -145,6 +146,27 @@ def test_it_waits_for_a_first_version(spark: SparkSession, settings: Settings) -
     learn(spark, settings)
     waiting.join(60)
     assert came == [True]
+
+
+def test_once_needs_a_version(spark: SparkSession, settings: Settings) -> None:
+    once = settings.score.model_copy(update={"once": True})
+    scorer = Scorer(spark, settings.model_copy(update={"score": once}))
+    with pytest.raises(LookupError, match="there is no version yet, so there is nothing to answer with"):
+        scorer.await_version()
+    learn(spark, settings)
+    log = Log(settings.model)
+    for number in range(1, (log.head_number() or 0) + 1):
+        log.path(number).unlink()
+    with pytest.raises(LookupError, match="has learned nothing yet, so there is nothing to answer with"):
+        scorer.await_version()
+
+
+def test_it_does_not_wait_for_what_follows_a_damaged_version(spark: SparkSession, settings: Settings) -> None:
+    path = Log(settings.model).path(0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    with pytest.raises(Damaged, match="no version before it is whole"):
+        Scorer(spark, settings).await_version()
 
 
 def test_a_topic_that_is_not_there(spark: SparkSession, settings: Settings) -> None:

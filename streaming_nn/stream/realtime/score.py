@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from streaming_nn.log.version import Record
 from streaming_nn.settings import Settings
 from streaming_nn.stream import janino, source
 from streaming_nn.stream.score import Scorer, taken_along
+from streaming_nn.stream.session import GONE
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
@@ -70,12 +72,13 @@ class RealTimeScorer(Scorer):
     def finish(self) -> None:
         """End the query when the batch under way has ended, whose answers then are not repeated."""
         query = self.query
-        if query is not None and _asked(lambda: query.isActive):
-            length = self.settings.score.realtime_batch
-            self.say(f"waiting up to {length} for the real-time batch to end; once more stops at once")
-            before = _asked(self._ended)
-            while _asked(lambda: query.isActive and self._ended() == before):
-                time.sleep(POLL)
+        with suppress(*GONE):
+            if query is not None and _asked(lambda: query.isActive):
+                length = self.settings.score.realtime_batch
+                self.say(f"waiting up to {length} for the real-time batch to end; once more stops at once")
+                before = _asked(self._ended)
+                while _asked(lambda: query.isActive and self._ended() == before):
+                    time.sleep(POLL)
         self.stop()
 
     def _ended(self) -> int:
