@@ -15,7 +15,16 @@ from streaming_nn.nn import checks
 from streaming_nn.nn.learner import Batch, point
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.records import categories, schema
-from streaming_nn.records.schema import MAX_CLASSES, Label, Schema, label_key, nameable, together, width
+from streaming_nn.records.schema import (
+    LONGEST,
+    MAX_CLASSES,
+    Label,
+    Schema,
+    label_key,
+    nameable,
+    together,
+    width,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -73,6 +82,8 @@ class _OnlineMLP:
         _check_list("features", features)
         if not isinstance(categories, Mapping | None):
             raise ValueError(f"categories must map features to how each is encoded; got {categories!r}")
+        for name, how in (categories or {}).items():
+            schema.encoding(name, how)
         self._learner(1, self._known_labels() or (False, True))
 
     def _known_labels(self) -> tuple[Any, ...] | None:
@@ -304,7 +315,10 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
 
     def _first(self, labels: Sequence[Any]) -> tuple[Any, ...]:
         """Give the classes to begin with: the known ones, or the first label."""
-        return self._known_labels() or (labels[0],)
+        known = self._known_labels()
+        if known is None:
+            _check_nameable(labels[:1])
+        return known or (labels[0],)
 
     def _labels(self, y: Iterable[Any]) -> Sequence[Any]:
         return list(map(_label, y))
@@ -318,8 +332,7 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
             return described
         if not described.grow:
             raise ValueError(f"y must be one of {_listed(classes)}; got {_shown(new[0])}")
-        if not all(map(nameable, new)):
-            raise ValueError(f"y must be short enough for a class; got {_shown(new)}")
+        _check_nameable(new)
         if len({*classes, *new}) < len(classes) + len(new):  # no dict of probabilities can hold both
             raise ValueError(f"y must not be both numbers and booleans; got {_listed({*classes, *new})}")
         if len(classes) + len(new) > MAX_CLASSES:
@@ -495,6 +508,16 @@ def _label(value: Any, what: str = "y") -> Label:
     if isinstance(value, str | int):  # booleans are whole numbers here
         return value
     raise ValueError(f"{what} must be a text, a whole number or a boolean; got {_shown(value)}")
+
+
+def _check_nameable(labels: Iterable[Label]) -> None:
+    """Refuse labels that can't become classes, as classes are in every version."""
+    for label in labels:
+        if not nameable(label):
+            raise ValueError(
+                f"a y that becomes a class must be a text of {LONGEST} characters at most, or a whole number "
+                f"of 64 bits; got {_shown(label)}"
+            )
 
 
 def _shares(output: Array) -> NDArray[np.float64]:

@@ -341,7 +341,8 @@ GOOD = dicts(TABLE)[0]
         ),
         (lambda m: m.learn_one(GOOD, 0.5), "y must be a text, a whole number or a boolean; got 0.5"),
         (lambda m: m.learn_one(GOOD, None), "y must be a text, a whole number or a boolean; got None"),
-        (lambda m: m.learn_one(GOOD, "y" * 200), "y must be short enough for a class"),
+        (lambda m: m.learn_one(GOOD, "y" * 200), "a y that becomes a class must be a text of 128"),
+        (lambda m: m.learn_one(GOOD, 1 << 63), "or a whole number of 64 bits; got 9223372036854775808"),
         (lambda m: m.learn_many(TABLE, KIND[:-1]), "y must have the index of X, with 240 rows; got 239"),
         (lambda m: m.learn_many(TABLE, KIND[::-1]), "y must have the index of X"),
         (lambda m: m.learn_many(pd.concat([TABLE, TABLE], axis=1), KIND), "different names; got 'weight'"),
@@ -381,6 +382,17 @@ def test_a_batch_that_is_bad_at_its_end_grows_nothing() -> None:
     assert list(model.predict_proba_one(GOOD)) == list(KIND.unique())
 
 
+@pytest.mark.parametrize("label", ["y" * 129, 10**30])
+def test_the_first_label_too_must_be_short_enough_for_every_version(label: Any) -> None:
+    model = OnlineMLPClassifier(**SMALL)
+    with pytest.raises(ValueError, match="a y that becomes a class must be"):
+        model.learn_one({"a": 1.0}, label)
+    assert model.predict_one({"a": 1.0}) is None
+    known = OnlineMLPClassifier(**SMALL, classes=[label, "b"])
+    known.learn_one({"a": 1.0}, label)
+    assert label in known.predict_proba_one({"a": 1.0})
+
+
 def test_true_and_1_are_no_two_classes() -> None:
     model = OnlineMLPClassifier(**SMALL)
     model.learn_one({"a": 1.0}, 1)
@@ -417,6 +429,9 @@ def test_a_loaded_model_of_fixed_classes_names_them(tmp_path: Path) -> None:
         ({"features": "ab"}, "features must be a list, or None; got 'ab'"),
         ({"classes": 2}, "classes must be a list, or None; got 2"),
         ({"categories": ["city"]}, "categories must map features to how each is encoded; got"),
+        ({"categories": {"city": 3}}, "categories of 'city' must be {hash = n} or {one_hot = n}; got 3"),
+        ({"categories": {"city": {"hash": "z"}}}, "hash of 'city' must be a whole number, 1 or more"),
+        ({"categories": {"city": {"one_hot": 0}}}, "one_hot of 'city' must be a whole number, 1 or more"),
         ({"classes": ["a", 0.5]}, "classes must be a text, a whole number or a boolean; got 0.5"),
     ],
 )
@@ -455,7 +470,12 @@ CHECKS = {
 
 
 @pytest.mark.parametrize(
-    "model", [OnlineMLPClassifier(hidden=8), OnlineMLPRegressor(hidden=8), OnlineMLPClassifier(**SMALL)]
+    "model",
+    [
+        pytest.param(OnlineMLPClassifier(hidden=8), marks=pytest.mark.slow),
+        OnlineMLPRegressor(hidden=8),
+        OnlineMLPClassifier(**SMALL),
+    ],
 )
 def test_river_takes_them_for_its_own(model: Any) -> None:
     checks = pytest.importorskip("river.checks")

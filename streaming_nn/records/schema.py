@@ -193,18 +193,23 @@ def _categories(schema: Schema) -> dict[str, dict[str, int]]:
     for name, how in schema.categories.items():
         if name not in names or name == schema.label:
             raise ValueError(f"categories must be among the features, {_listed(names)}; got {name!r}")
-        if not isinstance(how, Mapping) or len(how) != 1 or next(iter(how)) not in HOW:
-            raise ValueError(f"categories of {name!r} must be {{hash = n}} or {{one_hot = n}}; got {how!r}")
-        ((kind, columns),) = how.items()
-        _check_whole(f"{kind} of {name!r}", columns)
-        if isinstance(schema.features, str) and kind != "hash":
+        found[name] = encoding(name, how)
+        if isinstance(schema.features, str) and "hash" not in how:
             raise ValueError(f"the tokens of {name!r} can only be hashed, {{hash = n}}; got {how!r}")
-        found[name] = {kind: columns}
     if found and schema.format == "packed":
         raise ValueError("categories are for records whose fields have names; got format 'packed'")
     if found and schema.format == "csv" and isinstance(schema.features, str):
         raise ValueError(f"a line of CSV can't hold the tokens of {schema.features!r}")
     return found
+
+
+def encoding(name: str, how: Any) -> dict[str, int]:
+    """Check how a field is encoded. ValueError: it is neither {hash = n} nor {one_hot = n}."""
+    if not isinstance(how, Mapping) or len(how) != 1 or next(iter(how)) not in HOW:
+        raise ValueError(f"categories of {name!r} must be {{hash = n}} or {{one_hot = n}}; got {how!r}")
+    ((kind, columns),) = how.items()
+    _check_whole(f"{kind} of {name!r}", columns)
+    return {kind: columns}
 
 
 def _vocabulary(schema: Schema) -> dict[str, tuple[Label, ...]]:
