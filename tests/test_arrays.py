@@ -46,12 +46,14 @@ EXPECTED = {
     expected_failed_checks=lambda estimator: EXPECTED[estimator.learner],
     xfail_strict=True,
 )
-def test_scikit_learn_takes_them_for_its_own(estimator: Any, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scikit_learn_takes_them_for_its_own(
+    estimator: Any, check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     close = estimator_checks.assert_allclose_dense_sparse
 
     def as_close_as_floats_are(x: Any, y: Any, rtol: float = 1e-7, **rest: Any) -> None:
-        # scikit-learn's tolerance is one for float64. Probabilities here are float32, and where a row stands in a
-        # product decides, on some of OpenBLAS's kernels, in which order its last bit is added up.
+        # scikit-learn's tolerance is one for float64. Probabilities here are float32, and where a row stands
+        # in a product decides, on some of OpenBLAS's kernels, in which order its last bit is added up.
         single = any(np.asarray(answers).dtype == np.float32 for answers in (x, y))
         close(x, y, rtol=max(rtol, 1e-6) if single else rtol, **rest)
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +43,10 @@ def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None
     """Let a trial run on the tests' session, and leave it running."""
 
     @contextmanager
-    def session(settings: Settings) -> Iterator[Any]:
+    def running(options: Mapping[str, str]) -> Iterator[Any]:
         yield spark
 
-    monkeypatch.setattr(trial, "_session", session)
+    monkeypatch.setattr(trial, "running", running)
 
 
 def rows(count: int = ROWS) -> tuple[Any, Any]:
@@ -109,6 +109,7 @@ def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(broker: Any, tmp_
         of_file(settings_of(broker.options), file, tmp_path / "x", [], 100, lines.append)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_session")
 def test_without_a_kafka_one_is_started_and_stopped_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -181,7 +182,7 @@ def never(*words: Any) -> Any:
 def test_a_mistake_is_said_before_anything_starts(
     name: str, texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "_session", never)
+    monkeypatch.setattr(trial, "running", never)
     monkeypatch.setattr(trial, "_broker", never)
     pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
     pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
@@ -217,7 +218,7 @@ def versions(directory: Path) -> Log:
 def test_a_mistake_about_the_past_is_said_before_anything_starts(
     words: dict[str, Any], texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "_session", never)
+    monkeypatch.setattr(trial, "running", never)
     versions(tmp_path / "model")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").touch()
@@ -242,6 +243,7 @@ def filled(broker: Any, count: int, folder: Path) -> str:
     return str(topic)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_session")
 def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
     """What --topic has learned is a model whose past can be tried in its turn."""

@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from running import run
 
 from benchmarks import averaged, datasets, ours
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 
 
+@pytest.mark.slow
 def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     done = run("averaged", "--short", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr

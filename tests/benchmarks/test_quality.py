@@ -7,6 +7,7 @@ import pytest
 from running import run
 
 
+@pytest.mark.slow
 def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
     pytest.importorskip("river")
     done = run("quality", "--short", "--data", str(tmp_path), "--jobs", "2")

@@ -8,6 +8,7 @@ from benchmarks.marks import marks
 from streaming_nn.nn import drift, portfolio
 
 
+@pytest.mark.slow
 def test_the_short_form_prints_its_line_alone(tmp_path: Path) -> None:
     line = short_line("reactions", "--jobs", "1", "--data", str(tmp_path))
     assert (line["benchmark"], line["seeds"], line["mini_batch"]) == ("reactions", 1, 1)

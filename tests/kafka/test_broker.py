@@ -84,6 +84,7 @@ def test_a_restart_keeps_port_and_data_and_a_stop_leaves_nothing(folder: Path) -
         connection.close()
 
 
+@pytest.mark.slow
 def test_sasl_through_the_same_options_as_java(tmp_path: Path) -> None:
     with Broker.start(tmp_path, properties=SASL) as broker:
         options = {"bootstrap.servers": broker.bootstrap, **ME}
@@ -111,6 +112,7 @@ def certificate(folder: Path, name: str) -> Path:
     return signed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificates with openssl")
 def test_tls_with_certificates_of_both_sides_and_scram(tmp_path: Path) -> None:
     authorities = tmp_path / "authorities.pem"
