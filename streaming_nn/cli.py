@@ -411,6 +411,9 @@ def replay(
                 }
             )
         )
+    if result.last < result.first:
+        say(f"identical: {settings.model} has learned nothing yet, so there was nothing to learn again")
+        return
     if result.identical:
         say(
             f"identical: versions {result.first} to {result.last}, "

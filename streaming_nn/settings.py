@@ -51,6 +51,9 @@ def _interval(value: Any) -> Any:
 Interval = Annotated[str, BeforeValidator(_interval)]
 
 
+Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]  # else Kafka refuses it and names none
+
+
 class Section(BaseModel):
     """A table of the settings file; a key that it doesn't know is an error."""
 
@@ -141,8 +144,8 @@ class Source(Section):
 class Train(Section):
     """The job that learns."""
 
-    topics: list[str] = ["labeled"]
-    dead_letters: str = "dead-letters"
+    topics: list[Topic] = ["labeled"]
+    dead_letters: Topic = "dead-letters"
     starting: str = Field(default="earliest", pattern="^(earliest|latest)$")  # without a version
     trigger: Interval = "1 second"
     once: bool = False  # learn what is there, then end
@@ -164,8 +167,8 @@ class Train(Section):
 class Score(Section):
     """The job that answers."""
 
-    topic: str = "unlabeled"
-    predictions: str = "predictions"
+    topic: Topic = "unlabeled"
+    predictions: Topic = "predictions"
     engine: Literal["batch", "realtime"] = "batch"  # realtime: each record as it comes; see docs/realtime.md
     realtime_batch: Interval = "60 seconds"  # after which places are noted; a crash repeats up to so much
     checkpoint: str = ""  # "": <model>/scorers/<topic>; holds the scorer's place, so it must last

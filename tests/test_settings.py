@@ -129,6 +129,8 @@ def test_variables_of_other_parts_are_no_settings(monkeypatch: pytest.MonkeyPatc
         ),
         ("[score]\nengine = 'realtime'\ntrigger = '1 second'", r"score.trigger: is for engine batch"),
         ("train = 3", r"train: .*; got 3"),
+        ("[train]\ntopics = ['good', 'no good']", r"train.topics.1: .* match pattern .*; got 'no good'$"),
+        ("[score]\npredictions = ''", r"score.predictions: .* match pattern .*; got ''$"),
         ("model = 'other.toml'", r"model: must be a directory, or not there yet, .*; got 'other.toml'$"),
         ("model = [", r"settings file other.toml: "),
     ],
