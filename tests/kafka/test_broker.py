@@ -53,6 +53,7 @@ def values(options: dict[str, str], topic: str, count: int) -> list[bytes]:
     return read
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_port_and_data_and_a_stop_leaves_nothing(folder: Path) -> None:
     with Broker.start(folder) as broker:
         options = {"bootstrap.servers": broker.bootstrap}
@@ -156,6 +157,7 @@ def test_tls_with_certificates_of_both_sides_and_scram(tmp_path: Path) -> None:
                 topics.Topics(refused, patience=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detached", [False, True])
 def test_when_the_parent_dies(folder: Path, detached: bool) -> None:
     program = (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.log.version import (
@@ -121,6 +121,7 @@ RECORDS = st.builds(
 
 
 @given(RECORDS)
+@settings(max_examples=40, deadline=None)
 def test_every_record_survives_json_and_a_file(record: Record) -> None:
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
     back = decode(encode(Version(record, {})), record.number).record

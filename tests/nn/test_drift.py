@@ -72,7 +72,7 @@ def rivers(name: str, values: np.ndarray, **options: Any) -> tuple[Any, list[int
     return detector, found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(values=losses(), detector=PAGE_HINKLEYS)
 def test_page_hinkley_decides_as_river_does(values: np.ndarray, detector: PageHinkley) -> None:
     options = drift.options(detector)
@@ -80,7 +80,7 @@ def test_page_hinkley_decides_as_river_does(values: np.ndarray, detector: PageHi
     assert run(detector, values)[1] == rivers("PageHinkley", values, **options)[1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(values=losses(), options=st.fixed_dictionaries(RIVERS_ADWIN))
 def test_adwin_decides_as_river_does_and_keeps_the_same_window(
     values: np.ndarray, options: dict[str, Any]
@@ -166,7 +166,7 @@ def test_adwins_window_is_the_last_values(values: np.ndarray, detector: ADWIN) -
         start += size
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(values=losses(), detector=st.one_of(PAGE_HINKLEYS, ADWINS), cuts=CUTS)
 def test_any_cut_gives_the_same_bits_and_nothing_that_came_in_changes(
     values: np.ndarray, detector: Any, cuts: list[int]

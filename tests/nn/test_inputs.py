@@ -63,7 +63,7 @@ def test_the_default_is_the_plain_scaling_to_the_bit(x: np.ndarray, more: np.nda
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_parts_merge_to_the_whole_in_any_grouping(scale: str, missing: str, data: st.DataObject) -> None:
     inputs = Inputs(3, scale, missing=missing)
     parts = [data.draw(rows_for(missing)) for _ in range(3)]
@@ -76,7 +76,7 @@ def test_parts_merge_to_the_whole_in_any_grouping(scale: str, missing: str, data
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_tasks_that_began_alike_are_merged_without_counting_twice(
     scale: str, missing: str, data: st.DataObject
 ) -> None:
@@ -92,7 +92,7 @@ def test_tasks_that_began_alike_are_merged_without_counting_twice(
 
 @pytest.mark.parametrize(("scale", "missing"), GAPS)
 @given(x=gappy, cut=st.integers(0, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_missing_values_count_in_no_column(scale: str, missing: str, x: np.ndarray, cut: int) -> None:
     state, size = seen(Inputs(3, scale, missing=missing), x, cut), size_of(x)
     moments = state.moments if isinstance(state, Spans) else state
@@ -110,7 +110,7 @@ def test_missing_values_count_in_no_column(scale: str, missing: str, x: np.ndarr
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_prepared_is_finite_and_within_bounds(scale: str, missing: str, data: st.DataObject) -> None:
     inputs = Inputs(3, scale, clip=4, missing=missing)
     state, x = seen(inputs, data.draw(rows_for(missing))), data.draw(rows_for(missing))
@@ -262,7 +262,7 @@ def test_a_wrong_option_is_one_line(options: dict[str, object], error: str) -> N
     assert str(raised.value) == error
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     case=st.sampled_from([each for each in EVERY if each[0] != "none"]),
     base=arrays(np.float32, 5, elements=numbers),

@@ -60,7 +60,7 @@ def rates(y: np.ndarray, answer: np.ndarray, weight: np.ndarray, reference: floa
     return figures
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     classes=st.integers(2, 6),
     rows=st.integers(1, 60),

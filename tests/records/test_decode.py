@@ -327,13 +327,13 @@ def same(schema, values):
 
 
 @given(st.lists(st.one_of(texts, st.just(b'{"features":[1,2.5],"label":0}')), max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_as_the_standard_library_reads_it(values):
     same(SMALL, values)
 
 
 @given(st.lists(blobs, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_are_kept_or_rejected_and_alone_as_among_others(values):
     decoded = decode(SMALL, values, labeled=True)
     assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))

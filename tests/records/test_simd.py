@@ -30,7 +30,7 @@ def both(schema, values, labeled=True):
 
 
 @given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_bytes_after_a_good_record(values, labeled):
     both(SMALL, [GOOD, *values, GOOD], labeled)
 
@@ -46,7 +46,7 @@ def test_any_bytes_where_values_may_be_missing_and_classes_grow(values):
         st.from_regex(rb"-?[0-9]{0,25}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True), min_size=2
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_same_numbers(texts):
     both(SMALL, [GOOD, *(b'{"features":[%s,%s],"label":1}' % (a, b) for a, b in pairwise(texts))])
 

@@ -20,7 +20,7 @@ def bits(state: Any) -> dict[str, bytes]:
     return {name: tensor.tobytes() for name, tensor in flatten(state).items()}
 
 
-@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", ["mlp", "portfolio"])
 def test_passes_are_the_loop_s_however_many_tasks_make_them(
     spark: SparkSession, name: str, slices: int

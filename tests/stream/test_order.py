@@ -46,7 +46,9 @@ def expected(kafka: dict[str, str], model: Path, names: list[str]) -> list[bytes
 
 
 @pytest.mark.usefixtures("oracles")
-@pytest.mark.parametrize("partitions", [(5,), (7,), (2, 3)])
+@pytest.mark.parametrize(
+    "partitions", [*(pytest.param((n,), marks=pytest.mark.slow) for n in (5, 7)), (2, 3)]
+)
 def test_the_order_is_the_same_in_stream_and_replay(
     spark: SparkSession, broker: Any, tmp_path: Path, partitions: tuple[int, ...]
 ) -> None:

@@ -170,7 +170,7 @@ def test_more_rejected_bytes_than_the_driver_may_get(
     assert read(broker.options, settings.train.dead_letters) == []
 
 
-@pytest.mark.parametrize("refilled", [2000, 30])
+@pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.slow), 30])
 @pytest.mark.parametrize("planned", [True, False], ids=["under a batch", "between two"])
 def test_a_topic_made_again(
     spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int
