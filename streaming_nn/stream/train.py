@@ -35,7 +35,11 @@ from streaming_nn.stream.session import GONE, LOST, SPARK_ERRORS, in_one_line, o
 from streaming_nn.stream.worker import Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
-FEW, FEW_VALUES = 5000, 1_000_000  # records, and their values, that are learned in the driver on one machine
+FEW, FEW_VALUES = (
+    15_000,
+    1_000_000,
+)  # records, and their values, that are learned in the driver on one machine
+SHARED = 3  # where tasks would share them, it is a third of the records
 JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
 
@@ -251,7 +255,7 @@ class Trainer(Job):
         averaged = self.settings.train.update == AVERAGED
         limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
         records = _offsets(planned)
-        few = records <= FEW and records * self.schema.inputs <= FEW_VALUES
+        few = records <= (FEW // SHARED if averaged else FEW) and records * self.schema.inputs <= FEW_VALUES
         if few and "ranges" in planned and self.one_machine:
             here = Here(safetensors.numpy.save(self.head.tensors))
             with self.blas.limit(limits=1):

@@ -30,6 +30,7 @@ from streaming_nn.log.log import Log
 from streaming_nn.nn.learners import learner_from
 from streaming_nn.settings import Settings
 from streaming_nn.stream.begin import DataLoss
+from streaming_nn.stream.origin import FromTopics
 from streaming_nn.stream.replay import verify
 from streaming_nn.stream.train import Breaker, Trainer
 
@@ -366,6 +367,26 @@ def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
     finally:
         trainer.stop()
     assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0}
+
+
+@pytest.mark.parametrize(("update", "few"), [("sequential", True), ("averaged", False)])
+def test_fewer_are_few_where_tasks_would_share_them(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str, few: bool
+) -> None:
+    jobs = []
+
+    def asked(self: Any, *words: Any) -> Any:
+        jobs.append(words)
+        return tasks(self, *words)
+
+    tasks = FromTopics.tasks
+    monkeypatch.setattr(FromTopics, "tasks", asked)
+    monkeypatch.setattr("streaming_nn.stream.train.FEW", 30)
+    topic = broker.topic("shared")
+    fill(broker.options, topic, labeled(20))
+    learn(spark, settings_of(broker.options, tmp_path, topic, train={"update": update}))
+    assert rows_of(tmp_path)["trained"] == 20
+    assert (not jobs) == few
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
