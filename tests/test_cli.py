@@ -111,6 +111,8 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
             for text in ("64,x", "64,", "-1", "")
         ],
         (["train", "-c", "."], 2, "settings file .: it can't be read: Is a directory"),
+        (["train", "--classes", "grow", "--regression"], 2, "setting records: classes can't grow"),
+        (["train", "--bootstrap", "x:1", "--optimizer", "adm"], 2, "optimizer must be one of 'sgd'"),
         (["broker", "stop"], 1, "no broker is running in broker"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
