@@ -315,10 +315,10 @@ class OnlineMLPClassifier(_OnlineMLP, MiniBatchClassifier):
 
     def _first(self, labels: Sequence[Any]) -> tuple[Any, ...]:
         """Give the classes to begin with: the known ones, or the first label."""
-        known = self._known_labels()
-        if known is None:
-            _check_nameable(labels[:1])
-        return known or (labels[0],)
+        if known := self._known_labels():
+            return known
+        _check_nameable(labels[:1])
+        return (labels[0],)
 
     def _labels(self, y: Iterable[Any]) -> Sequence[Any]:
         return list(map(_label, y))

@@ -382,9 +382,10 @@ def test_a_batch_that_is_bad_at_its_end_grows_nothing() -> None:
     assert list(model.predict_proba_one(GOOD)) == list(KIND.unique())
 
 
+@pytest.mark.parametrize("classes", [None, []])
 @pytest.mark.parametrize("label", ["y" * 129, 10**30])
-def test_the_first_label_too_must_be_short_enough_for_every_version(label: Any) -> None:
-    model = OnlineMLPClassifier(**SMALL)
+def test_the_first_label_too_must_be_short_enough_for_every_version(label: Any, classes: Any) -> None:
+    model = OnlineMLPClassifier(**SMALL, classes=classes)
     with pytest.raises(ValueError, match="a y that becomes a class must be"):
         model.learn_one({"a": 1.0}, label)
     assert model.predict_one({"a": 1.0}) is None

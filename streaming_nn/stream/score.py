@@ -56,10 +56,11 @@ class Scorer(Job):
         while (number := self.log.head_number() or 0) < 1:
             if not said:
                 self.log.head()  # no run goes on from a damaged one, so none would come
-            if self.settings.score.once:
-                what = "has learned nothing yet" if self.log.has(number) else "there is no version yet"
-                raise LookupError(f"model {self.settings.model}: {what}, so there is nothing to answer with")
-            if not said:
+                if self.settings.score.once:
+                    what = "has learned nothing yet" if self.log.has(number) else "there is no version yet"
+                    raise LookupError(
+                        f"model {self.settings.model}: {what}, so there is nothing to answer with"
+                    )
                 self.say(f"waiting for a first version in {self.settings.model}")
                 said = True
             if time.monotonic() - began > seconds:

@@ -36,7 +36,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched,
     ValueError for a master that Spark doesn't know.
     """
-    master = (options or {}).get("spark.master", MASTERS[0])
+    master = (options or {}).get("spark.master", "local[*]")
     if not master.startswith(MASTERS):
         raise ValueError(f"spark.master must begin with one of {', '.join(MASTERS)}; got {master!r}")
     java.find()
@@ -47,7 +47,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     logging.getLogger().addFilter(_no_page)  # and another one through the root logger
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
-    if _is_local(options):
+    if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
@@ -91,10 +91,6 @@ def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
 def rows_of(frame: DataFrame) -> list[Row]:
     """Run a frame's job, and give its rows: by Arrow a state comes several times as fast as by `collect`."""
     return [Row(**row) for row in frame.toArrow().to_pylist()]
-
-
-def _is_local(options: Mapping[str, str] | None) -> bool:
-    return (options or {}).get("spark.master", "local[*]").startswith("local")
 
 
 def _ours() -> dict[str, str]:

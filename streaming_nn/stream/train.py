@@ -35,10 +35,8 @@ from streaming_nn.stream.session import GONE, LOST, SPARK_ERRORS, in_one_line, o
 from streaming_nn.stream.worker import Here, Learn, Letter, learn_here, letters_from, unpack_part
 
 BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
-FEW, FEW_VALUES = (
-    15_000,
-    1_000_000,
-)  # records, and their values, that are learned in the driver on one machine
+FEW = 15_000  # records that are learned in the driver on one machine
+FEW_VALUES = 1_000_000  # and their values
 SHARED = 3  # where tasks would share them, it is a third of the records
 JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
 
