@@ -209,10 +209,14 @@ def restarts(bench: Bench, plan: dict[str, int], say: Say) -> dict[str, dict[str
     for how, count in plan.items():
         say(f"{count} {how} restarts")
         asked, answers = bench.topics(how, 1)
+        commits = bench.folder / "mlp" / "scorers" / asked / "commits"
         running = bench.client.start(asked, answers, RATE, 600 * RATE, 60)
         for _ in range(count):
+            ended = _batches(commits)
             process = _command(bench, asked, answers)
-            time.sleep(1.7 * RESTARTED)  # past the first batch, which has what came while nothing answered
+            while _batches(commits) < ended + 2:  # these have what came while nothing answered
+                time.sleep(0.1)
+            time.sleep(0.7 * RESTARTED)
             if how == "hard":
                 os.killpg(process.pid, signal.SIGKILL)  # the JVM too: left alone it goes on for a while
             else:
@@ -230,6 +234,10 @@ def restarts(bench: Bench, plan: dict[str, int], say: Say) -> dict[str, dict[str
             "doubled_most_s": round(run.worst_repeat(), 2),
         }
     return found
+
+
+def _batches(commits: Path) -> int:
+    return sum(each.name.isdigit() for each in commits.glob("*"))
 
 
 def _command(bench: Bench, asked: str, answers: str) -> subprocess.Popen[str]:

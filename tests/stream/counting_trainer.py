@@ -8,12 +8,14 @@ import oracles
 from filling import settings_of
 from oracles import Counting, Fatal
 
+from streaming_nn.stream import train
 from streaming_nn.stream.session import session
 from streaming_nn.stream.train import Trainer
 
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
+    train.FEW = asked.get("few", train.FEW)
     settings = settings_of(
         asked["kafka"],
         Path(asked["model"]),

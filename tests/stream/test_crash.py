@@ -97,7 +97,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
 
     heads = []
     for point in fault.POINTS:
-        process = Process(asked, tmp_path, f"{point}:2")
+        process = Process({**asked, "few": 0}, tmp_path, f"{point}:2")  # in tasks; the driver learns it below
         assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
         heads.append(Log(model).head_number())
     # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
@@ -145,7 +145,8 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
             "model": str(model),
             "topic": topic,
             "records": count,
-            "limit": 6_000,  # more than the driver learns itself
+            "limit": 6_000,
+            "few": 0,  # learned in tasks, however few they are
             "master": "local[2,3]",
             "marker": str(marker),
         },
