@@ -46,8 +46,14 @@ def begun(learner: Learner[Any]) -> Model:
 
 
 def learned(model: Model, batch: Batch, answered: Hear, mini_batch: int | None = None) -> Model:
-    """Learn rows; `answered` is given the answers (rows, outputs) from before each mini-batch was learned."""
+    """Learn rows; `answered` is given the answers (rows, outputs) from before each mini-batch was learned.
+
+    ValueError: a target that the loss can't have. A stream counts its mini-batch as skipped.
+    """
     learner: Any = model.learner
+    if getattr(learner, "loss", None) == "poisson" and (batch.y < 0).any():
+        row = int((batch.y < 0).argmax())
+        raise ValueError(f"y must not be negative with loss 'poisson'; got {batch.y[row]:g} in row {row}")
     if mini_batch is not None:
         learner = replace(learner, mini_batch=mini_batch)
     state, rows = loop.test_then_train(learner, model.state, [batch], answered)

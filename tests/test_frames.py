@@ -372,6 +372,15 @@ def test_a_target_must_be_finite(y: Any) -> None:
     assert digest(model) == before
 
 
+def test_a_count_must_not_be_negative() -> None:
+    model = OnlineMLPRegressor(learner="mlp", loss="poisson")
+    model.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([0.0, 3.0]))
+    before = model.predict_one({"a": 1.0})
+    with pytest.raises(ValueError, match=r"not be negative with loss 'poisson'; got -2 in row 1$"):
+        model.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([1.0, -2.0]))
+    assert model.predict_one({"a": 1.0}) == before
+
+
 def test_a_batch_that_is_bad_at_its_end_grows_nothing() -> None:
     model = learned()
     schema = model._schema
