@@ -104,7 +104,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
     assert heads == [1, 2, 3, 4, 6]
 
     moments = random.Random(SEED)
-    for _ in range(3):
+    for _ in range(2):
         Process(asked, tmp_path).killed_after(moments.uniform(0, 3))
     last = Process(asked, tmp_path)
     assert last.ended(300) == 0, last.log.read_text()[-2000:]
