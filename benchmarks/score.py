@@ -142,7 +142,7 @@ def measure(
             spark.stop()
         batch_s = LEAST if short else RESTARTED
         repeated = restarts(bench, {"hard": 1} if short else {"clean": 3, "hard": 3}, batch_s, say)
-    tell(line(found, ratios, repeated) | {"realtime_batch_restarted_s": batch_s}, json_, _table(found))
+    tell(line(found, ratios, repeated, batch_s), json_, _table(found))
 
 
 def latencies(
@@ -217,6 +217,8 @@ def restarts(bench: Bench, plan: dict[str, int], batch_s: int, say: Say) -> dict
             ended = _batches(commits)
             process = _command(bench, asked, answers, batch_s)
             while _batches(commits) < ended + 2:  # these have what came while nothing answered
+                if process.poll() is not None:
+                    raise RuntimeError(f"the scorer ended with {process.returncode} while it answered")
                 time.sleep(0.1)
             time.sleep(0.7 * batch_s)
             if how == "hard":
@@ -304,7 +306,10 @@ def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> flo
 
 
 def line(
-    found: dict[str, dict[str, float]], ratios: dict[str, float], repeated: dict[str, dict[str, float]]
+    found: dict[str, dict[str, float]],
+    ratios: dict[str, float],
+    repeated: dict[str, dict[str, float]],
+    batch_s: int,
 ) -> dict[str, Any]:
     """Put the figures together; those of one partition and the plain network have the short names."""
     ours, passing = found["mlp, 1"], found["passthrough, 1"]
@@ -318,6 +323,7 @@ def line(
         "lost": sum(each.get("lost", 0) for each in [*found.values(), *repeated.values()]),
         "doubled": sum(each["doubled"] for each in repeated.values()),
         "throughput_ratio": ratios["packed_mlp_ratio"],
+        "realtime_batch_restarted_s": batch_s,
         "latency": found,
         "restarts": repeated,
         "throughput": ratios,
