@@ -14,8 +14,8 @@ from rich.table import Table
 from benchmarks import datasets, ours
 from benchmarks.quality import DATA
 from benchmarks.tell import tell
-from streaming_nn.log.environment import THREADS
 from streaming_nn.nn.learner import Batch, Learner, State, close, initial, learn_part, report
+from streaming_nn.versions.environment import THREADS
 
 MICRO_BATCHES = (100, 1_000, 10_000)
 MINI_BATCH = 32

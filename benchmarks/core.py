@@ -22,9 +22,9 @@ from benchmarks import datasets, ours, peers
 from benchmarks.datasets import Dataset, plain_rows
 from benchmarks.quality import DATA
 from benchmarks.tell import Json, tell
-from streaming_nn.log.environment import THREADS, describe
 from streaming_nn.nn.learner import Batch, Learner, initial, learn, test_then_train
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.versions.environment import THREADS, describe
 
 Array = NDArray[Any]
 Figures = dict[str, list[float]]

@@ -16,11 +16,11 @@ from kafka import KafkaConsumer, KafkaProducer
 from benchmarks.queries import Timed, bench, delays
 from benchmarks.tell import Json, tell
 from benchmarks.topics import ARRAYS, rows, settings_of
-from streaming_nn.kafka import topics
-from streaming_nn.log.log import Log
+from streaming_nn.kafka import admin
 from streaming_nn.records.decode import encode
 from streaming_nn.settings import Score
-from streaming_nn.stream.score import Scorer
+from streaming_nn.spark.score.scorer import Scorer
+from streaming_nn.versions.version_log import VersionLog
 
 LABELED, UNLABELED, PREDICTIONS = "labeled", "unlabeled", "predictions"
 NETWORK = {"learner": "mlp", "hidden": [64], "mini_batch": 32}
@@ -44,7 +44,7 @@ def measure(
 def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench() as (spark, kafka):
         for topic in (LABELED, UNLABELED, PREDICTIONS):
-            topics.create(kafka, topic, 1)
+            admin.create(kafka, topic, 1)
         asked = settings_of(kafka, LABELED, ARRAYS, NETWORK).model_copy(
             update={"model": Path(folder), "score": Score(topic=UNLABELED, predictions=PREDICTIONS)}
         )
@@ -66,7 +66,7 @@ def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
         trainer.stop()
         sent = _times(kafka, LABELED)
         answers = _times(kafka, PREDICTIONS)
-        learned = _learned(Log(folder))
+        learned = _learned(VersionLog(folder))
     return figures(sent, learned, answers, sent[0][0] + warm_up) | {
         "micro_batch_p50_ms": round(1000 * median(fixed), 1)
     }
@@ -103,10 +103,10 @@ def _times(kafka: dict[str, str], topic: str) -> list[tuple[float, Any]]:
         consumer.close()
 
 
-def _learned(log: Log) -> list[tuple[int, int, float]]:
+def _learned(log: VersionLog) -> list[tuple[int, int, float]]:
     """Give for each version: its number, the next offset, and when its file had its name."""
     numbers = range(1, (log.head_number() or 0) + 1)
-    return [(n, log.record(n).offsets[LABELED][0], log.path(n).stat().st_ctime) for n in numbers]
+    return [(n, log.manifest(n).offsets[LABELED][0], log.path(n).stat().st_ctime) for n in numbers]
 
 
 def figures(

@@ -17,10 +17,10 @@ import typer
 from benchmarks import topics
 from benchmarks.queries import bench
 from benchmarks.tell import Json, tell
-from streaming_nn.followers.follower import Followers
-from streaming_nn.log.log import Log, child
-from streaming_nn.log.version import Record, Version, encode, stub
-from streaming_nn.stream.train import Trainer
+from streaming_nn.sinks.sink import Sinks
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.version import Manifest, Version, encode, stub
+from streaming_nn.versions.version_log import VersionLog, child
 
 APPENDS = 100  # of which the median is taken
 WARM_UP = 200  # micro-batches before memory is looked at
@@ -55,19 +55,19 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
 
     The stubs are real ones, written without a log's fsyncs: so many would take a quarter of an hour.
     """
-    short, long = Log(folder / "short"), Log(folder / "long")
+    short, long = VersionLog(folder / "short"), VersionLog(folder / "long")
     sha = _begun(short, 0)
     for _ in range(10):
         sha = _appended(short, sha)[0]
     _begun(long, versions)
     began = time.perf_counter()
-    head = Log(long.directory).head_number()
+    head = VersionLog(long.directory).head_number()
     found = time.perf_counter() - began
     assert head == versions - 1
     before = psutil.Process().memory_info().rss
     follower = _Waiting(head - 1)
     began = time.perf_counter()
-    followers = Followers(long, [follower])
+    followers = Sinks(long, [follower])
     assert follower.came.wait(60)
     follow = time.perf_counter() - began
     followers.stop()
@@ -87,21 +87,21 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
     }
 
 
-def _begun(log: Log, stubs: int) -> str:
+def _begun(log: VersionLog, stubs: int) -> str:
     """Begin a log with a version, or with so many stubs and a last version that is whole."""
     tensors = {"theta": np.arange(100, dtype=np.float32)}
     if not stubs:
-        return log.append(Version(Record(0, kind="initial"), tensors))
+        return log.append(Version(Manifest(0, kind="initial"), tensors))
     log.versions.mkdir(parents=True)
-    record = Record(0, kind="learned", nonce="0" * 32)
+    record = Manifest(0, kind="learned", nonce="0" * 32)
     for number in range(stubs):
         data = encode(Version(replace(record, number=number), tensors))
         log.path(number).write_bytes(data if number == stubs - 1 else stub(data))
     return ""
 
 
-def _appended(log: Log, parent: str) -> tuple[str, float]:
-    head = log.record(log.head_number() or 0)
+def _appended(log: VersionLog, parent: str) -> tuple[str, float]:
+    head = log.manifest(log.head_number() or 0)
     version = Version(child(head, parent), {"theta": np.arange(100, dtype=np.float32)})
     began = time.perf_counter()
     sha = log.append(version)
@@ -116,10 +116,10 @@ class _Waiting:
     def __init__(self, place: int) -> None:
         self.at, self.came = place, threading.Event()
 
-    def place(self) -> int:
+    def position(self) -> int:
         return self.at
 
-    def follow(self, record: Record) -> None:
+    def write(self, record: Manifest) -> None:
         self.at = record.number
         self.came.set()
 
@@ -147,7 +147,7 @@ def training(batches: int, few: int) -> dict[str, float]:
                     if self.head.number % 20 == 0:
                         marks.append((_resident(here), _size(local)))
 
-            with patch("streaming_nn.stream.train.FEW", few):
+            with patch("streaming_nn.spark.train.trainer.FEW", few):
                 trainer = Watched(spark, asked.model_copy(update={"model": Path(folder, "model")}))
                 trainer.start()
                 trainer.wait()

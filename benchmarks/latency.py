@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import jars, java
-from streaming_nn.stream import janino
+from streaming_nn.spark import java_compiler
 
 RESULT = np.dtype([("sent", ">i8"), ("came", ">i8"), ("times", ">i4"), ("version", ">i4")])
 BEFORE, AFTER = 0.5, 1.0  # seconds about a real-time batch's end, in which answers belong to its turnover
@@ -84,7 +84,9 @@ class Client:
 
     def __init__(self, spark: SparkSession, bootstrap: str, values: Sequence[bytes], folder: Path) -> None:
         self.bootstrap, self.folder = bootstrap, folder
-        janino.write(folder / "client.jar", janino.compiled(spark, ("Client",), Path(__file__).parent))
+        java_compiler.write(
+            folder / "client.jar", java_compiler.compiled(spark, ("Client",), Path(__file__).parent)
+        )
         framed = b"".join(struct.pack(">i", len(value)) + value for value in values)
         (folder / "values").write_bytes(struct.pack(">i", len(values)) + framed)
 

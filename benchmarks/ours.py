@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import HIDDEN, Dataset
+from streaming_nn.nn.ensemble import Ensemble
+from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, learn
-from streaming_nn.nn.learners import learner_from
-from streaming_nn.nn.portfolio import Portfolio
 
 Array = NDArray[Any]
 MICRO_BATCHES = (100, 1_000, 10_000)  # rows between two versions, as a scorer gets them
-DEFAULT = "portfolio"
+DEFAULT = "ensemble"
 PLAIN = "mlp"
 ALONE = ("sgd", "adam")  # how the names of members begin
 
@@ -46,7 +46,7 @@ def learner_of(data: Dataset, who: str, mini_batch: int, seed: int) -> Learner[A
 
 
 def members(data: Dataset) -> list[str]:
-    """Name the members of the default portfolio."""
+    """Name the members of the default ensemble."""
     return list(_alone(learner_of(data, DEFAULT, 1, 0)))
 
 
@@ -56,8 +56,8 @@ def is_member(who: str) -> bool:
 
 
 def _alone(learner: Learner[Any]) -> dict[str, Learner[Any]]:
-    """Make a portfolio of each member alone."""
-    assert isinstance(learner, Portfolio)
+    """Make a ensemble of each member alone."""
+    assert isinstance(learner, Ensemble)
     names = [member["member"] for member in learner.members(learner.init())]
     followers = [replace(learner, follow=(rate,), replay=()) for rate in learner.follow]
     replayers = [replace(learner, follow=(), replay=(pair,)) for pair in learner.replay]

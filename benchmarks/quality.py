@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks import datasets, ours, peers, targets, tasks
 from benchmarks.targets import Target
 from benchmarks.tell import Json, tell
-from streaming_nn.log.environment import THREADS, describe
+from streaming_nn.versions.environment import THREADS, describe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -30,7 +30,7 @@ def measure(
     mini_batches: Annotated[str, typer.Option(help="Rows of a step, with commas.")] = "1,8,32",
     peers_: Annotated[bool, typer.Option("--peers/--no-peers", help="River and scikit-learn too.")] = True,
     arf: Annotated[bool, typer.Option("--arf", help="An adaptive random forest too: minutes.")] = False,
-    members: Annotated[bool, typer.Option(help="Each member of the portfolio alone, too.")] = True,
+    members: Annotated[bool, typer.Option(help="Each member of the ensemble alone, too.")] = True,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
     short: Annotated[bool, typer.Option("--short", help="Two short generated streams, one seed.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw accuracy over time into this file.")] = None,

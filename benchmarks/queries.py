@@ -15,10 +15,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.settings import Settings
-from streaming_nn.stream import source
-from streaming_nn.stream.job import quick_checkpoint
-from streaming_nn.stream.session import session
-from streaming_nn.stream.train import Trainer
+from streaming_nn.spark.query import quick_checkpoint
+from streaming_nn.spark.session import session
+from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.spark.train.trainer import Trainer
 
 Body = Callable[[DataFrame, int], None]
 SPARK = {"spark.sql.streaming.numRecentProgressUpdates": "10000"}  # what a query tells is kept whole
@@ -98,7 +98,7 @@ def run_plain(
         body(frame, batch_id)
         ends[batch_id] = time.time()
 
-    frame = source.stream(spark, kafka, [topic], "earliest", limit)
+    frame = kafka_frames.stream(spark, kafka, [topic], "earliest", limit)
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
         checkpoint = Path(folder).as_uri()
         asked = frame.writeStream.foreachBatch(timed).option("checkpointLocation", checkpoint)

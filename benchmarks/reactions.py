@@ -17,9 +17,9 @@ from benchmarks import datasets, ours
 from benchmarks.marks import marks, recoveries
 from benchmarks.quality import DATA
 from benchmarks.tell import Json, tell
-from streaming_nn.log.environment import THREADS, describe
+from streaming_nn.nn.ensemble import REACTIONS, Ensemble
 from streaming_nn.nn.learner import Batch, State, initial, report, test_then_train
-from streaming_nn.nn.portfolio import REACTIONS, Portfolio
+from streaming_nn.versions.environment import THREADS, describe
 
 AFTER = 1_000  # rows from a drift on over which accuracy is told
 SHORT = "sea-short"
@@ -67,7 +67,7 @@ def score(
     """
     data = datasets.dataset(name, folder)
     learner = ours.learner_of(data, ours.DEFAULT, mini_batch, seed)
-    assert isinstance(learner, Portfolio)
+    assert isinstance(learner, Ensemble)
     learner = replace(learner, on_drift=on_drift)
     state: State[Any] = initial(learner)
     answers: list[Any] = []

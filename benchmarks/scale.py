@@ -27,15 +27,15 @@ from rich.table import Table
 from benchmarks import topics
 from benchmarks.queries import bench, noop, rate, run_ours, run_plain
 from benchmarks.tell import Json, tell
-from streaming_nn.log.log import Log
-from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, close, initial, learn_part
-from streaming_nn.nn.portfolio import Portfolio
-from streaming_nn.nn.tensors import flatten
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
-from streaming_nn.stream.session import rows_of, shared
-from streaming_nn.stream.worker import pack_part, unpack_part
+from streaming_nn.spark.session import rows_of, shared
+from streaming_nn.spark.tasks import pack_part, unpack_part
+from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version_log import VersionLog
 
 EXECUTORS = (1, 2)
 PARTITIONS = 2
@@ -101,8 +101,8 @@ class _Case:
     micro_batches: int
 
     @property
-    def learner(self) -> Portfolio:
-        return Portfolio(PIXELS, tuple(range(DIGITS)), **self.deep)
+    def learner(self) -> Ensemble:
+        return Ensemble(PIXELS, tuple(range(DIGITS)), **self.deep)
 
     def run(self, spark: SparkSession, kafka: dict[str, str], executors: int, rates: Figures) -> None:
         topics.send(spark, kafka, IMAGES, _images(), self.images * self.micro_batches, PARTITIONS)
@@ -126,7 +126,7 @@ def _images() -> list[bytes]:
     return encode(IMAGE, pixels, y)
 
 
-def _constants(spark: SparkSession, learner: Portfolio) -> dict[str, float]:
+def _constants(spark: SparkSession, learner: Ensemble) -> dict[str, float]:
     """Measure what a state costs the driver: a job that does nothing, and seconds for each MB."""
     state = initial(learner)
     batch = Batch(np.ones((256, PIXELS), np.float32), np.zeros(256, np.int32))
@@ -140,7 +140,9 @@ def _constants(spark: SparkSession, learner: Portfolio) -> dict[str, float]:
 
     def appended() -> None:
         with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
-            Log(folder).append(Version(Record(0, kind="initial", learner=learner.options()), tensors))
+            VersionLog(folder).append(
+                Version(Manifest(0, kind="initial", learner=learner.options()), tensors)
+            )
 
     empty = _seconds(lambda: job({"nothing": np.zeros(1)}, PARTITIONS))
     one, three = (_seconds(partial(job, tensors, tasks)) for tasks in (1, 3))

@@ -26,26 +26,26 @@ from benchmarks.latency import Client, Running
 from benchmarks.queries import records
 from benchmarks.tell import Json, tell
 from benchmarks.topics import DIFFERENT, SCHEMAS, rows, send
-from streaming_nn.kafka import topics
+from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.log.log import Log
-from streaming_nn.log.version import Record, Version
+from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, initial
-from streaming_nn.nn.learners import learner_from
-from streaming_nn.nn.tensors import flatten
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.settings import Score, Settings
-from streaming_nn.stream import source
-from streaming_nn.stream.realtime.score import RealTimeScorer
-from streaming_nn.stream.score import Scorer
-from streaming_nn.stream.session import session
+from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
+from streaming_nn.spark.score.scorer import Scorer
+from streaming_nn.spark.session import session
+from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version_log import VersionLog
 
 RATE = 1_000  # records a second
 MASTER = "local[4]"  # a thread for each of four partitions, on however many cores
 LEARNERS: dict[str, dict[str, Any]] = {
     "mlp": {"learner": "mlp", "hidden": [64]},
-    "portfolio": {"learner": "portfolio", "hidden": [64]},
+    "ensemble": {"learner": "ensemble", "hidden": [64]},
 }
 RESTARTED = 10  # seconds of a real-time batch where restarts are counted; elsewhere it is the default
 LEAST = 5  # seconds, the shortest that Spark takes
@@ -77,9 +77,11 @@ class Bench:
         for at in range(0, DIFFERENT, 32):
             model, _ = learner.step(model, Batch(self.x[at : at + 32], self.y[at : at + 32]))
         learned: dict[str, Any] = {"learner": learner.options(), "schema": schema.options()}
-        log = Log(self.folder / name)
+        log = VersionLog(self.folder / name)
         for number, each in enumerate((state, state._replace(model=model))):
-            record = Record(number, parent=log.sha256(0) if number else "", written_at=_now(), **learned)
+            record = Manifest(
+                number, parent_sha256=log.sha256(0) if number else "", written_at=_now(), **learned
+            )
             log.append(Version(record, flatten(each)))
 
     def packed(self, name: str) -> str:
@@ -96,15 +98,15 @@ class Bench:
     def topics(self, name: str, partitions: int) -> tuple[str, str]:
         """Create a topic and one for its answers."""
         asked, answers = f"{name}-{partitions}-asked", f"{name}-{partitions}-answers"
-        topics.create(self.kafka, asked, partitions)
-        topics.create(self.kafka, answers, partitions)
+        admin.create(self.kafka, asked, partitions)
+        admin.create(self.kafka, answers, partitions)
         return asked, answers
 
     def passing(self, asked: str, answers: str, seconds: int) -> StreamingQuery:
         """Start the query that only passes records on, in real-time mode, with batches of so many seconds."""
         when: dict[str, Any] = {"realTime": f"{seconds} seconds"}
         return (
-            source.live(self.spark, self.kafka, asked)
+            kafka_frames.live(self.spark, self.kafka, asked)
             .select("key", "value")
             .writeStream.format("kafka")
             .options(**for_spark(self.kafka))
@@ -135,7 +137,7 @@ def measure(
         spark = session({"spark.master": MASTER})
         try:
             bench = Bench(spark, broker.bootstrap, Path(folder))
-            plan = [("mlp", 1)] if short else [("mlp", 1), ("portfolio", 1), ("mlp", 4)]
+            plan = [("mlp", 1)] if short else [("mlp", 1), ("ensemble", 1), ("mlp", 4)]
             found = latencies(bench, plan, 6 if short else seconds, say)
             ratios = throughput(bench, 2 if short else 8, 1 if short else 3, say)
         finally:
@@ -180,7 +182,7 @@ def _answered(bench: Bench, name: str, partitions: int, seconds: int) -> dict[st
     settings = bench.settings(name, topic=asked, predictions=answers, realtime_batch=f"{seconds} seconds")
     scorer = RealTimeScorer(bench.spark, settings)
     query = scorer.start()
-    warm, log = seconds // 3, Log(bench.folder / name)
+    warm, log = seconds // 3, VersionLog(bench.folder / name)
     running = _sending(bench, asked, answers, seconds)
     committed = {}
     for part in (0.25, 0.5, 0.75):  # of the time that is measured
@@ -194,12 +196,16 @@ def _answered(bench: Bench, name: str, partitions: int, seconds: int) -> dict[st
     return run.after(warm).figures(turnovers) | {"reload_s": round(reload_s, 3), "lost": run.lost}
 
 
-def _again(log: Log) -> int:
+def _again(log: VersionLog) -> int:
     """Append the newest version's model once more; give the number."""
     head = log.head()
     assert head is not None
     record = replace(
-        head.record, number=head.number + 1, parent=log.sha256(head.number), written_at=_now(), nonce=_now()
+        head.manifest,
+        number=head.number + 1,
+        parent_sha256=log.sha256(head.number),
+        written_at=_now(),
+        nonce=_now(),
     )
     log.append(Version(record, head.tensors))
     return head.number + 1
@@ -246,7 +252,16 @@ def _batches(commits: Path) -> int:
 
 def _command(bench: Bench, asked: str, answers: str, batch_s: int) -> subprocess.Popen[str]:
     """Start the scorer's command, and wait until it says that it answers."""
-    command = [sys.executable, "-m", "streaming_nn.cli", "score", "--engine", "realtime", "--topic", asked]
+    command = [
+        sys.executable,
+        "-m",
+        "streaming_nn.cli.app",
+        "score",
+        "--engine",
+        "realtime",
+        "--topic",
+        asked,
+    ]
     command += ["--predictions", answers, "--model", str(bench.folder / "mlp"), "--master", "local[1]"]
     command += ["--bootstrap", bench.kafka["bootstrap.servers"]]
     command += ["--set", f"score.realtime_batch={batch_s} seconds"]
@@ -264,7 +279,7 @@ def throughput(bench: Bench, batches: int, rounds: int, say: Say) -> dict[str, f
     for format in ("packed", "json"):
         asked = f"full-{format}"
         send(bench.spark, bench.kafka, asked, bench.values(format), batches * LIMIT, 2)
-        rates: dict[str, list[float]] = {"ceiling": [], "mlp": [], "portfolio": []}
+        rates: dict[str, list[float]] = {"ceiling": [], "mlp": [], "ensemble": []}
         for turn, name in [(turn, name) for turn in range(rounds) for name in rates]:
             say(f"batch engine, {format}: {name}, round {turn + 1}")
             rates[name].append(_rate(bench, name, format, asked, f"{format}-{name}-{turn}"))
@@ -285,7 +300,7 @@ class Passing(Scorer):
 
 def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> float:
     """Records a second over the micro-batches but the first, from trigger to trigger."""
-    topics.create(bench.kafka, answers, 2)
+    admin.create(bench.kafka, answers, 2)
     model = "mlp" if name == "ceiling" else name
     model = bench.packed(model) if format == "packed" else model
     settings = bench.settings(
@@ -300,7 +315,7 @@ def _rate(bench: Bench, name: str, format: str, asked: str, answers: str) -> flo
     query = scorer.start()
     scorer.wait()
     told = [each for each in query.recentProgress if records(each)][1:]
-    topics.delete(bench.kafka, answers)
+    admin.delete(bench.kafka, answers)
     took = sum(each["batchDuration"] for each in told) / 1000
     return float(sum(map(records, told)) / took)
 

@@ -1,4 +1,4 @@
-"""Topics to measure on: many records of a few thousand different rows, filled by a Spark batch job."""
+"""KafkaAdmin to measure on: many records of a few thousand different rows, filled by a Spark batch job."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from streaming_nn.kafka import topics
+from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
@@ -78,7 +78,7 @@ def send(
     partitions: int,
 ) -> None:
     """Create a topic and send it these values again and again, as many to each partition."""
-    topics.create(kafka, topic, partitions)
+    admin.create(kafka, topic, partitions)
     frame = spark.range(0, records, 1, partitions).mapInArrow(_Records(values), "value binary")
     (
         frame.selectExpr("value", "spark_partition_id() AS partition")

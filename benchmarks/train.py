@@ -16,15 +16,15 @@ from benchmarks.tell import Json, tell
 PARTITIONS = 4
 ALONE = "alone"  # a topic of so few records that each is a micro-batch
 NETWORK = {"learner": "mlp", "optimizer": "sgd", "hidden": [64], "mini_batch": 256}
-PORTFOLIO = {"mini_batch": 32}
+ENSEMBLE = {"mini_batch": 32}
 OURS = {  # what is reported: records, update, learner
     "ratio_packed_averaged": ("packed", "averaged", NETWORK),
     "ratio_packed_sequential": ("packed", "sequential", NETWORK),
     "ratio_json_averaged": ("json", "averaged", NETWORK),
     "ratio_json_sequential": ("json", "sequential", NETWORK),
     "ratio_named_averaged": ("named", "averaged", NETWORK),
-    "ratio_portfolio": ("packed", "averaged", PORTFOLIO),
-    "ratio_portfolio_sequential": ("packed", "sequential", PORTFOLIO),
+    "ratio_portfolio": ("packed", "averaged", ENSEMBLE),
+    "ratio_portfolio_sequential": ("packed", "sequential", ENSEMBLE),
 }
 Figures = dict[str, list[float]]
 

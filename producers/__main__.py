@@ -216,7 +216,7 @@ def _for_producer(options: dict[str, str]) -> dict[str, Any]:
 
 def _check_topics(options: dict[str, str], topics: list[str]) -> None:
     """Raise ValueError for a topic that isn't there: the producer would wait a minute for it."""
-    from streaming_nn.kafka.topics import partitions
+    from streaming_nn.kafka.admin import partitions
 
     try:
         partitions(options, topics)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.pace import Pace
+from producers.pace import BatchSizeController
 from producers.streams import Block, Stream
 
 RATE = 20.0  # samples a second
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
     row: NDArray[np.float32]  # (len(NAMES),) what is told of it
 
 
-def machine(rate: float = RATE, ps: Any = None, pace: Pace | None = None) -> Stream:
+def machine(rate: float = RATE, ps: Any = None, pace: BatchSizeController | None = None) -> Stream:
     """Stream a row `rate` times a second, in real time: at once, and again when its target has been measured.
 
     The target is the CPU use, in percent, of the sample nearest to a second later. There is no seed: no other
@@ -70,7 +70,7 @@ def machine(rate: float = RATE, ps: Any = None, pace: Pace | None = None) -> Str
             f"measured a second later; got {rate:g}"
         )
     second = AHEAD - 0.5 / rate  # no less: the nearest sample is a second away
-    blocks = _blocks(_samples(rate, second, ps or _psutil(), pace or Pace()), second)
+    blocks = _blocks(_samples(rate, second, ps or _psutil(), pace or BatchSizeController()), second)
     return Stream(len(NAMES), None, blocks, NAMES, LABEL, named=True, late=True)
 
 
@@ -95,7 +95,7 @@ def _blocks(samples: Iterator[Sample], second: float) -> Iterator[Block]:
         waiting.append(sample)
 
 
-def _samples(rate: float, second: float, ps: Any, pace: Pace) -> Iterator[Sample]:
+def _samples(rate: float, second: float, ps: Any, pace: BatchSizeController) -> Iterator[Sample]:
     """Read the machine at a steady pace; the first reading only begins the rates."""
     pace.wait(0.0)
     last = _read(ps, pace.clock())

@@ -12,7 +12,7 @@ PATIENCE = 0.1  # seconds after which a sleeper looks whether it shall stop
 
 
 @dataclass
-class Pace:
+class BatchSizeController:
     """Waits until a moment, in seconds since the first wait, has come."""
 
     clock: Callable[[], float] = time.monotonic

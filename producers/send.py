@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from producers.messages import KINDS, Message
-from producers.pace import TICK, Pace
+from producers.pace import TICK, BatchSizeController
 
 FLUSH_SECONDS = 30
 BOOTSTRAP_MS = 10_000  # how long a broker may take to answer first
@@ -59,7 +59,7 @@ def send(
     The counts are of acknowledged messages: they equal what the topics hold. A ValueError of the messages
     ends the run too, and is told.
     """
-    began, pace, tally = time.monotonic(), Pace(), Tally()
+    began, pace, tally = time.monotonic(), BatchSizeController(), Tally()
 
     def over() -> bool:
         late = seconds is not None and time.monotonic() - began >= seconds

@@ -18,7 +18,7 @@ from producers.streams import BLOCK, Block, Stream
 CLASSES = 1000  # more labels than this are no classes
 
 
-class Origin(NamedTuple):
+class Source_(NamedTuple):
     """What a file's values are called when one of them is wrong."""
 
     file: str
@@ -117,7 +117,7 @@ def npz(
     index = y.astype(np.float64) if classes is None else _indices(pa.array(y.tolist()), classes)
     moments = None if at is None else _seconds(pa.array(at))
     first = features[0] if features else "x"
-    origin = Origin(path.name, [f"{first}[{i}]" for i in range(x.shape[1])], label or "y")
+    origin = Source_(path.name, [f"{first}[{i}]" for i in range(x.shape[1])], label or "y")
 
     def rows() -> Iterator[Block]:
         for start in range(0, len(x), BLOCK):
@@ -151,7 +151,7 @@ def _stream(
     _check_columns(file, schema, names, label, time, regression)
     classes = None if regression else _classes(_column(batches, label), label)
     wanted = list(dict.fromkeys([*names, label, *([time] if time else [])]))
-    origin = Origin(file, names, label)
+    origin = Source_(file, names, label)
 
     def rows() -> Iterator[Block]:
         row = 0
@@ -230,7 +230,7 @@ def _floats(batch: pa.RecordBatch, name: str, file: str) -> NDArray[np.float64]:
 
 
 def _sound(
-    x: NDArray[np.float64], y: NDArray[Any], at: NDArray[np.float64] | None, row: int, origin: Origin
+    x: NDArray[np.float64], y: NDArray[Any], at: NDArray[np.float64] | None, row: int, origin: Source_
 ) -> Iterator[Block]:
     """Yield the rows, of which `row` come before; those before the first that can't be sent, then an error.
 

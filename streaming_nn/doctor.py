@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streaming_nn.kafka import jars, java
-from streaming_nn.kafka.topics import Topics
-from streaming_nn.log import files
+from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
+from streaming_nn.versions import atomic_files
 
 # Package -> (oldest, the first that is too new); as in pyproject.toml, which pip checks only when it installs
 VERSIONS: dict[str, tuple[str, str | None]] = {
@@ -104,7 +104,7 @@ def _java(settings: Settings) -> Iterator[Finding]:
 
 def _python(settings: Settings) -> Iterator[Finding]:
     """Start the worker's Python, which is this one, as Spark does: in a process of its own."""
-    code = "import platform, streaming_nn.stream.worker; print(platform.python_version())"
+    code = "import platform, streaming_nn.spark.tasks; print(platform.python_version())"
     mend = "install into one environment and run from it: pip install streaming_nn, without PYTHONPATH"
     try:
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -205,7 +205,7 @@ def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding
         yield Finding("broker", False, "no broker is named", mend)
         return
     try:
-        with Topics(settings.kafka, patience=PATIENCE) as connection:
+        with KafkaAdmin(settings.kafka, patience=PATIENCE) as connection:
             yield Finding("broker", True, f"answers at {servers}")
             for topic, needs in _wanted(settings, jobs).items():
                 yield _topic(connection, topic, needs, settings)
@@ -231,7 +231,7 @@ def _wanted(settings: Settings, jobs: Collection[str]) -> dict[str, dict[str, st
     return wanted
 
 
-def _topic(connection: Topics, topic: str, needs: dict[str, str], settings: Settings) -> Finding:
+def _topic(connection: KafkaAdmin, topic: str, needs: dict[str, str], settings: Settings) -> Finding:
     name, servers = f"topic {topic}", settings.kafka["bootstrap.servers"]
     whose = ", ".join(dict.fromkeys(needs.values()))
     try:
@@ -284,12 +284,12 @@ def _mend(error: Exception, servers: str) -> str:
 def _model(settings: Settings) -> Iterator[Finding]:
     """Do in the model directory what appending a version does: write, fsync, link to a name, once."""
     folder = _nearest(settings.model / "versions")
-    probe = folder / f".doctor.{uuid4().hex}{files.ASIDE}"  # what is left of it, `clean` takes away
+    probe = folder / f".doctor.{uuid4().hex}{atomic_files.ASIDE}"  # what is left of it, `clean` takes away
     made = (
         "" if folder.is_relative_to(settings.model.absolute()) else f"; {settings.model} will be made there"
     )
     try:
-        files.create(probe, b"doctor")
+        atomic_files.create(probe, b"doctor")
         _taken(probe)
     except OSError as error:
         mend = f"let this user write {folder}, where hard links work (a local disk or NFS), or give --model"
@@ -304,7 +304,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
 def _taken(path: Path) -> None:
     """Raise OSError where a name that is taken can be taken again: two trainers would both win."""
     try:
-        files.create(path, b"again")
+        atomic_files.create(path, b"again")
     except FileExistsError:
         return
     raise OSError(f"{path.parent} lets a name be taken twice")

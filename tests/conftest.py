@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from registries import Registry, serving
 
-from streaming_nn.kafka import topics
+from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SessionBroker:
     def topic(self, name: str = "topic", partitions: int = 1, config: dict[str, str] | None = None) -> str:
         """Create a topic that is called `name` and a number, and give that name."""
         unique = f"{name}-{next(self._numbers)}"
-        topics.create(self.options, unique, partitions, config)
+        admin.create(self.options, unique, partitions, config)
         return unique
 
 
@@ -46,7 +46,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
-    from streaming_nn.stream.session import session  # a test without Spark must not wait for it
+    from streaming_nn.spark.session import session  # a test without Spark must not wait for it
 
     running = session({"spark.master": "local[2]"})
     yield running

@@ -15,15 +15,15 @@ import jsonschema
 import pytest
 import typer
 import yaml
+from paths import ROOT
 
 from producers.__main__ import app as producers_app
-from streaming_nn import cli
-from streaming_nn.kafka import topics
+from streaming_nn.cli import app as commands
+from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker
-from streaming_nn.log.log import Log
 from streaming_nn.settings import Settings, load
+from streaming_nn.versions.version_log import VersionLog
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -45,7 +45,7 @@ def parsed(name: str) -> dict[str, Any]:
         words = words[3:]
     else:
         assert words[0] == "streaming-nn"
-        group: Any = typer.main.get_command(cli.app)
+        group: Any = typer.main.get_command(commands.app)
         command, words = group.commands[words[1]], words[2:]
     return dict(command.make_context(name, words).params)
 
@@ -76,8 +76,8 @@ def listeners() -> dict[str, str]:
 
 
 def created(folder: Path) -> dict[str, int]:
-    """Topic -> partitions, by its script and a kafka-topics.sh that writes down its words."""
-    program = folder / "kafka-topics.sh"
+    """Topic -> partitions, by its script and a kafka-admin.sh that writes down its words."""
+    program = folder / "kafka-admin.sh"
     program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/said\n')
     program.chmod(0o755)
     service = SERVICES["topics"]
@@ -181,7 +181,7 @@ def wrapped(name: str, command: list[str]) -> list[str]:
 
 def ends() -> Iterator[tuple[int, int]]:
     """What a command ends with, and what the container then ends with."""
-    finals = {2, *cli.CODES.values()}
+    finals = {2, *commands.CODES.values()}
     return ((code, 0 if code in finals else code) for code in (0, 1, 2, 3, 4, 5, 6, 130))
 
 
@@ -216,19 +216,22 @@ def test_the_commands_run_without_docker(tmp_path: Path) -> None:
         def ended(name: str, *more: str) -> None:
             words = [word.replace("kafka:19092", broker.bootstrap) for word in SERVICES[name]["command"]]
             words = [word.replace("/data", str(tmp_path)) for word in words]
-            place = {"streaming-nn": [sys.executable, "-m", "streaming_nn.cli"], "python": [sys.executable]}
+            place = {
+                "streaming-nn": [sys.executable, "-m", "streaming_nn.cli.app"],
+                "python": [sys.executable],
+            }
             subprocess.run(wrapped(name, [*place[words[0]], *words[1:], *more]), check=True, timeout=250)
 
         kafka = {"bootstrap.servers": broker.bootstrap}
         for topic, partitions in created(tmp_path).items():
-            topics.create(kafka, topic, partitions)
+            admin.create(kafka, topic, partitions)
         ended("producer", "--records=1500", "--rate=100000")
         ended("trainer", "--once", "--master=local[1]")
         ended("scorer", "--once", "--master=local[1]")
-        sent = {t: sum(topics.ends(kafka, [t])[t].values()) for t in created(tmp_path / "model")}
-    head = Log(tmp_path / "model").head()
+        sent = {t: sum(admin.ends(kafka, [t])[t].values()) for t in created(tmp_path / "model")}
+    head = VersionLog(tmp_path / "model").head()
     assert head is not None
-    assert head.record.rows["received"] == sent["labeled"] > 1000
+    assert head.manifest.counts["received"] == sent["labeled"] > 1000
     assert sent["predictions"] == sent["unlabeled"] > 100
     assert sent["metrics"] == head.number + 1
     assert sent["dead-letters"] == 0

@@ -11,12 +11,13 @@ from typing import Any
 import pyspark
 import pytest
 import yaml
+from paths import ROOT
 
-from streaming_nn import cli
-from streaming_nn.kafka import jars, topics
-from streaming_nn.log.log import Log
+from streaming_nn.cli import app as commands
+from streaming_nn.kafka import admin, jars
+from streaming_nn.versions.version_log import VersionLog
 
-PAGE = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text()
+PAGE = (ROOT / "docs" / "deploy.md").read_text()
 SPARK = Path(pyspark.__file__).parent
 
 
@@ -40,7 +41,7 @@ def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
 
 
 def test_supervisors_do_not_start_again_what_would_end_alike() -> None:
-    finals = {2, *cli.CODES.values()}
+    finals = {2, *commands.CODES.values()}
     (systemd,) = re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", block("[Service]"))
     assert {int(code) for code in systemd.split()} == finals
     (rule,) = yaml.safe_load(block("backoffLimit:"))["podFailurePolicy"]["rules"]
@@ -81,9 +82,9 @@ def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
     learn = f"--topic {topic} --set train.dead_letters=dead-{topic} --once"
     assert ends(learn) == 0, (tmp_path / "said").read_text()[-3000:]
     assert list((tmp_path / "ivy").rglob("*spark-sql-kafka*.jar")), "the connector came from elsewhere"
-    head = Log(tmp_path / "model").head()
+    head = VersionLog(tmp_path / "model").head()
     assert head is not None
-    assert head.record.offsets == topics.ends(broker.options, [topic])
-    assert head.record.metrics["rows"] == 1200
+    assert head.manifest.offsets == admin.ends(broker.options, [topic])
+    assert head.manifest.metrics["rows"] == 1200
     assert ends(learn, "--hidden 9") == 2, "another structure takes another model directory"
     assert "streaming-nn: model model was made with hidden" in (tmp_path / "said").read_text()

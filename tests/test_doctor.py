@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from paths import ROOT
 
 from streaming_nn import doctor
 from streaming_nn.doctor import Finding, diagnose, main
@@ -18,7 +19,7 @@ from streaming_nn.settings import Settings, load
 
 
 class Connection:
-    """Stands for `Topics`: a broker that has these topics, with one partition of 7 offsets each."""
+    """Stands for `KafkaAdmin`: a broker that has these topics, with one partition of 7 offsets each."""
 
     there = ("labeled", "unlabeled", "predictions")
     allowed = frozenset({"READ", "WRITE", "DESCRIBE", "CREATE"})
@@ -52,7 +53,7 @@ def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A machine on which all is well."""
     java(tmp_path / "jre", monkeypatch)
     cached(tmp_path / "cache", monkeypatch)
-    monkeypatch.setattr(doctor, "Topics", Connection)
+    monkeypatch.setattr(doctor, "KafkaAdmin", Connection)
     monkeypatch.chdir(tmp_path)
     return settings(tmp_path)
 
@@ -155,7 +156,7 @@ def test_a_python_without_the_packages(
 
 
 def test_the_versions_are_those_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, (oldest, too_new) in doctor.VERSIONS.items():
         (wanted,) = (line for line in project["dependencies"] if line.startswith(name))
         if "==" in wanted:
@@ -284,13 +285,13 @@ def test_a_model_directory_without_hard_links(healthy: Settings, monkeypatch: py
         raise OSError(95, "Operation not supported")
 
     healthy.model.mkdir()
-    monkeypatch.setattr(doctor.files.os, "link", link)
+    monkeypatch.setattr(doctor.atomic_files.os, "link", link)
     assert "hard links" in broken(doctor._model, healthy, "model").said
     assert list(healthy.model.iterdir()) == []
 
 
 def test_a_file_system_that_gives_a_name_twice(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.files.os, "link", shutil.copyfile)
+    monkeypatch.setattr(doctor.atomic_files.os, "link", shutil.copyfile)
     assert "taken twice" in broken(doctor._model, healthy, "model").said
 
 

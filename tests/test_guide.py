@@ -11,19 +11,20 @@ import pytest
 from registries import Registry
 from typer.main import get_command
 
-from streaming_nn.cli import app
-from streaming_nn.log.log import Log
-from streaming_nn.log.version import UPDATES, state_digest
-from streaming_nn.nn.learners import LEARNERS, learner_from
+from streaming_nn.cli.app import app
+from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.records import avsc
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema, grown, width
 from streaming_nn.settings import Records
+from streaming_nn.versions.version import UPDATES, state_digest
+from streaming_nn.versions.version_log import VersionLog
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
+
 TEXT = (ROOT / "docs" / "guide.md").read_text("utf-8")
 DATA, SPARK_DATA, ROW_BY_ROW = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 ROWS: list[dict[str, float]] = [
@@ -59,7 +60,7 @@ def data(more: str = "", **names: Any) -> dict[str, Any]:
 
 
 def digest(folder: Path) -> str:
-    head = Log(folder).head()
+    head = VersionLog(folder).head()
     assert head is not None
     return state_digest(head.tensors)
 

@@ -14,8 +14,8 @@ from kafka import KafkaProducer
 from typer.main import get_command
 
 from producers.__main__ import app as producers_app
-from streaming_nn.cli import app
-from streaming_nn.kafka import topics
+from streaming_nn.cli.app import app
+from streaming_nn.kafka import admin
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import load
@@ -23,7 +23,8 @@ from streaming_nn.settings import load
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
+
 TEXT = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 APPS = {"streaming-nn": app, "producers": producers_app}
@@ -61,7 +62,7 @@ def settings_file(folder: Path, bootstrap: str) -> Path:
 
 def make_topics(options: dict[str, str]) -> None:
     for topic, partitions in {"labeled": 3, "unlabeled": 1, "predictions": 1}.items():
-        topics.create(options, topic, partitions, exist_ok=True)
+        admin.create(options, topic, partitions, exist_ok=True)
 
 
 def fill(options: dict[str, str], topic: str, rows: int) -> None:
@@ -145,7 +146,7 @@ def test_the_example_on_spark_runs(
         exec(compile(blocks("python")[1], "README.md", "exec"), {})
     finally:
         for topic in ("labeled", "unlabeled", "predictions"):
-            topics.delete(broker.options, topic)
+            admin.delete(broker.options, topic)
     accuracy, identical = capsys.readouterr().out.splitlines()[-2:]
     assert 0 <= float(accuracy) <= 1
     assert identical == "True"
@@ -169,7 +170,7 @@ def test_the_commands_run_one_after_the_other(broker: Any, tmp_path: Path) -> No
     assert "acknowledged" in said[0]
     assert "version 1 " in said[1]
     assert "identical" in said[3]
-    ends = topics.ends(broker.options, ["labeled", "unlabeled", "predictions"])
+    ends = admin.ends(broker.options, ["labeled", "unlabeled", "predictions"])
     labeled, unlabeled, predictions = (sum(ends[t].values()) for t in ("labeled", "unlabeled", "predictions"))
     assert (labeled + unlabeled, predictions) == (20_000, unlabeled)
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") >= 2

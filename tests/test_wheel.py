@@ -13,7 +13,8 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
+
 PACKAGES = ("streaming_nn", "producers")
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)  # as in docker-compose.yml
 PATHS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME")  # by which another Python's modules come in

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks
+from streaming_nn.nn import validation
 
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
 Losses = NDArray[np.float64]
@@ -87,11 +87,11 @@ class PageHinkley:
     mode: str = "both"
 
     def __post_init__(self) -> None:
-        checks.whole("min_instances", self.min_instances)
-        checks.between("delta", self.delta, 0, np.inf, low_in=True)
-        checks.between("threshold", self.threshold, 0, np.inf)
-        checks.between("alpha", self.alpha, 0, 1, high_in=True)
-        checks.one_of("mode", self.mode, MODES)
+        validation.whole("min_instances", self.min_instances)
+        validation.between("delta", self.delta, 0, np.inf, low_in=True)
+        validation.between("threshold", self.threshold, 0, np.inf)
+        validation.between("alpha", self.alpha, 0, 1, high_in=True)
+        validation.one_of("mode", self.mode, MODES)
 
     def init(self) -> PageHinkleyState:
         """Return sums of nothing."""
@@ -158,12 +158,12 @@ class ADWIN:
     mode: str = "both"
 
     def __post_init__(self) -> None:
-        checks.between("delta", self.delta, 0, 1)
-        checks.whole("clock", self.clock)
-        checks.whole("max_buckets", self.max_buckets)
-        checks.whole("min_window_length", self.min_window_length)
-        checks.whole("grace_period", self.grace_period, 0)
-        checks.one_of("mode", self.mode, MODES)
+        validation.between("delta", self.delta, 0, 1)
+        validation.whole("clock", self.clock)
+        validation.whole("max_buckets", self.max_buckets)
+        validation.whole("min_window_length", self.min_window_length)
+        validation.whole("grace_period", self.grace_period, 0)
+        validation.one_of("mode", self.mode, MODES)
 
     def init(self) -> ADWINState:
         """Return the empty window."""
@@ -340,6 +340,6 @@ def detector_from(options: Mapping[str, Any]) -> NoDrift | PageHinkley | ADWIN:
     """
     given = dict(options)
     name = given.pop("detector", "none")
-    checks.one_of("detector", name, DETECTORS)
-    checks.known(f"options of {name!r}", given, [field.name for field in fields(DETECTORS[name])])
+    validation.one_of("detector", name, DETECTORS)
+    validation.known(f"options of {name!r}", given, [field.name for field in fields(DETECTORS[name])])
     return DETECTORS[name](**given)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks
+from streaming_nn.nn import validation
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]  # members, rows, columns
@@ -64,9 +64,9 @@ INITIALIZERS: dict[str, Initializer] = {
 def check(name: str, how: str | float) -> None:
     """Raise ValueError where `how` is neither an initializer's name nor a number."""
     if isinstance(how, str):
-        checks.one_of(name, how, INITIALIZERS)
+        validation.one_of(name, how, INITIALIZERS)
     else:
-        checks.between(name, how, -np.inf, np.inf)
+        validation.between(name, how, -np.inf, np.inf)
 
 
 def draw(

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import merge, metrics
+from streaming_nn.nn import averaging, metrics
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.metrics import Metrics
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
     trained: bool  # False: the step was not finite; nothing of the state has changed
 
 
-class Rows(NamedTuple):
+class Counts(NamedTuple):
     """How a micro-batch's records ended: received = trained + skipped + rejected, always."""
 
     received: int = 0
@@ -61,11 +61,11 @@ class Learner(Protocol[S]):
 
     @property
     def mini_batch(self) -> int:
-        """Rows a step learns from."""
+        """Counts a step learns from."""
 
     @property
     def window(self) -> int:
-        """Rows in the metrics' window."""
+        """Counts in the metrics' window."""
 
     @property
     def fading(self) -> float:
@@ -107,7 +107,7 @@ class Part(NamedTuple, Generic[S]):
     model: S
     metrics: Metrics
     losses: NDArray[np.float64]  # (2, steps) sum and rows of each mini-batch's loss; no steps: unwatched
-    rows: Rows
+    rows: Counts
 
 
 def initial(learner: Learner[S]) -> State[S]:
@@ -129,7 +129,7 @@ def test_then_train(
     state: State[S],
     batches: Iterable[Batch],
     answered: Hear = _unheard,  # noqa: PT028 (it is no test)
-) -> tuple[State[S], Rows]:
+) -> tuple[State[S], Counts]:
     """Learn one micro-batch: answer each mini-batch, then learn it, and count how good the answers were.
 
     The same rows are answered by the model in force at the start too: that is what a scorer would have said
@@ -148,7 +148,7 @@ def learn_part(
     learner: Learner[S], state: State[S], batches: Iterable[Batch], answered: Hear = _unheard
 ) -> Part[S]:
     """Do one task's work on a micro-batch; `close` makes the next state of what all tasks give."""
-    model, counted, rows = state.model, state.metrics, Rows()
+    model, counted, rows = state.model, state.metrics, Counts()
     watched, losses = bool(state.watch), []
     for block in _recut(learner, batches):
         with np.errstate(all="ignore"):  # what is not finite, `step` finds itself
@@ -159,7 +159,7 @@ def learn_part(
                 losses.append(_losses(counted, block.y, output, learner.mini_batch))
         counted = metrics.update(counted, block.y, output, served)
         received = len(block.y)
-        rows = Rows(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
+        rows = Counts(rows.received + received, rows.trained + trained, rows.skipped + received - trained)
     return Part(model, counted, np.concatenate([np.empty((2, 0)), *losses], axis=1), rows)
 
 
@@ -241,7 +241,7 @@ def grown(learner: Learner[S], state: State[S]) -> State[S]:
 
     Errors: ValueError where the learner can't grow.
     """
-    before = len(state.metrics.total.actual) if isinstance(state.metrics.total, metrics.Counts) else 0
+    before = len(state.metrics.total.actual) if isinstance(state.metrics.total, metrics.ClassCounts) else 0
     if learner.classes is None or before == len(learner.classes):
         return state
     if not isinstance(learner, Grows):
@@ -322,13 +322,13 @@ def _side_by_side(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Give tasks' losses (2, steps) as one series: the first of each, then the second of each."""
     if len(series) == 1:
         return series[0]
-    order = merge.interleaved([each.shape[1] for each in series], sum(each.shape[1] for each in series))
+    order = averaging.interleaved([each.shape[1] for each in series], sum(each.shape[1] for each in series))
     return np.stack([series[task][:, step] for task, step in order], axis=1) if len(order) else series[0]
 
 
 def _losses(counted: Metrics, y: NDArray[Any], output: NDArray[np.float32], size: int) -> NDArray[np.float64]:
     """Give each mini-batch's loss and rows: log loss, or absolute error in deviations of the target."""
-    if isinstance(counted.total, metrics.Counts):
+    if isinstance(counted.total, metrics.ClassCounts):
         loss = -np.log(np.maximum(output[np.arange(len(y)), y], LEAST), dtype=np.float64)
     else:
         spread = float(np.sqrt(counted.total.m2 / np.maximum(counted.total.weight, 1))) or 1.0

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks
+from streaming_nn.nn import validation
 from streaming_nn.nn.activations import sigmoid
 
 Array = NDArray[Any]
@@ -71,7 +71,7 @@ class _Focal:
     focal_gamma: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.between("focal_gamma", self.focal_gamma, 0, np.inf, low_in=True)
+        validation.between("focal_gamma", self.focal_gamma, 0, np.inf, low_in=True)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Huber(_Straight):
     huber_delta: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.between("huber_delta", self.huber_delta, 0, np.inf)
+        validation.between("huber_delta", self.huber_delta, 0, np.inf)
 
     def loss(self, output: Array, y: Array) -> tuple[Array, Array]:
         """Give the losses' sum over the outputs, and the errors, bounded."""
@@ -192,7 +192,7 @@ def ascending(quantiles: Any) -> tuple[float, ...]:
     """Check quantiles, and give them as a tuple; ValueError unless they ascend between 0 and 1."""
     given = tuple(quantiles) if isinstance(quantiles, (tuple, list)) else (quantiles,)
     for quantile in given:
-        checks.between("quantiles", quantile, 0, 1)
+        validation.between("quantiles", quantile, 0, 1)
     if not given or any(a >= b for a, b in pairwise(given)):
         raise ValueError(f"quantiles must be one or more, ascending; got {given!r}")
     return given

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn.merge import interleaved
+from streaming_nn.nn.averaging import interleaved
 
 Array = NDArray[Any]
 CONFUSION_CLASSES = 100  # with more, no confusion matrix is kept or reported: it would outweigh the model
@@ -32,7 +32,7 @@ class Ring(NamedTuple):
     log_loss: NDArray[np.float32]  # (2, window), or (2, 0) for regression
 
 
-class Counts(NamedTuple):
+class ClassCounts(NamedTuple):
     """Weighted counts of classified rows."""
 
     actual: NDArray[np.float64]  # (classes,) rows of this class
@@ -42,7 +42,7 @@ class Counts(NamedTuple):
     log_loss: NDArray[np.float64]  # (2,) sum
 
 
-class Sums(NamedTuple):
+class TargetSums(NamedTuple):
     """Weighted sums over rows with a target; moments of the target for R2."""
 
     weight: NDArray[np.float64]  # ()
@@ -58,8 +58,8 @@ class Metrics(NamedTuple):
     rows: NDArray[np.int64]  # () rows counted
     decay: NDArray[np.float64]  # () what a row's weight in `fading` is multiplied with at each later row
     window: Ring
-    fading: Counts | Sums
-    total: Counts | Sums
+    fading: ClassCounts | TargetSums
+    total: ClassCounts | TargetSums
 
 
 def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metrics:
@@ -74,9 +74,9 @@ def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metr
     return Metrics(np.zeros((), np.int64), np.array(fading, np.float64), ring, empty, empty)
 
 
-def _no_counts(classes: int) -> Counts:
+def _no_counts(classes: int) -> ClassCounts:
     side = classes if classes <= CONFUSION_CLASSES else 0
-    return Counts(
+    return ClassCounts(
         np.zeros(classes),
         np.zeros((4, classes)),
         np.zeros((4, classes)),
@@ -85,8 +85,8 @@ def _no_counts(classes: int) -> Counts:
     )
 
 
-def _no_sums() -> Sums:
-    return Sums(np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(4), np.zeros(4))
+def _no_sums() -> TargetSums:
+    return TargetSums(np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(4), np.zeros(4))
 
 
 def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
@@ -96,13 +96,13 @@ def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
     An answer that is not finite counts as a wrong one: a probability as 0, a target as the mean so far. A
     target that is not finite has no truth in it, and is not counted.
     """
-    if isinstance(metrics.total, Sums):
+    if isinstance(metrics.total, TargetSums):
         known = np.isfinite(y)
         if not known.all():
             y, output, served = y[known], output[known], served[known]
     if not len(y):
         return metrics
-    if isinstance(metrics.total, Counts):
+    if isinstance(metrics.total, ClassCounts):
         y = y.astype(np.int32, copy=False)
         answers, log_loss = _classes(metrics, y, output, served)
     else:
@@ -178,7 +178,7 @@ def _targets(metrics: Metrics, y: Array, output: Array, served: Array) -> Array:
     """Give the four answers (4, rows)."""
     answers = np.empty((4, len(y)))
     total = metrics.total
-    assert isinstance(total, Sums)
+    assert isinstance(total, TargetSums)
     before = np.cumsum(y) - y + total.mean * total.weight
     answers[2] = before / np.maximum(total.weight + np.arange(len(y)), 1)
     answers[3, 0] = _last(metrics)
@@ -189,14 +189,16 @@ def _targets(metrics: Metrics, y: Array, output: Array, served: Array) -> Array:
 
 
 def _count(
-    like: Counts | Sums, y: Array, answers: Array, log_loss: Array, weight: Array | None
-) -> Counts | Sums:
-    if isinstance(like, Sums):
+    like: ClassCounts | TargetSums, y: Array, answers: Array, log_loss: Array, weight: Array | None
+) -> ClassCounts | TargetSums:
+    if isinstance(like, TargetSums):
         return _sums(y, answers, np.ones(len(y)) if weight is None else weight)
     return _counts(like, y, answers, log_loss, weight)
 
 
-def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Array | None) -> Counts:
+def _counts(
+    like: ClassCounts, y: Array, answers: Array, log_loss: Array, weight: Array | None
+) -> ClassCounts:
     classes, side = len(like.actual), like.confusion.shape[1]
 
     def tables(indices: Any, cells: int) -> Array:
@@ -209,7 +211,7 @@ def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Arr
     else:
         weights = (answers == y) * (1 if weight is None else weight)
         confusion, correct = like.confusion, np.stack([np.bincount(y, own, classes) for own in weights])
-    return Counts(
+    return ClassCounts(
         tables([y], classes)[0],
         tables(answers, classes),
         correct,
@@ -218,11 +220,11 @@ def _counts(like: Counts, y: Array, answers: Array, log_loss: Array, weight: Arr
     )
 
 
-def _sums(y: Array, answers: Array, weight: Array) -> Sums:
+def _sums(y: Array, answers: Array, weight: Array) -> TargetSums:
     total = weight.sum()
     mean = (weight @ y) / total
     error = np.abs(answers - y)
-    return Sums(
+    return TargetSums(
         np.asarray(total),
         np.asarray(mean),
         np.asarray(weight @ (y - mean) ** 2),
@@ -231,14 +233,16 @@ def _sums(y: Array, answers: Array, weight: Array) -> Sums:
     )
 
 
-def _add(old: Counts | Sums, new: Counts | Sums, kept: float) -> Counts | Sums:
+def _add(
+    old: ClassCounts | TargetSums, new: ClassCounts | TargetSums, kept: float
+) -> ClassCounts | TargetSums:
     """Add two accumulators, the old one's weight multiplied with `kept`."""
-    if isinstance(old, Counts):
-        return Counts(*(a * kept + b for a, b in zip(old, new, strict=True)))
-    assert isinstance(new, Sums)
+    if isinstance(old, ClassCounts):
+        return ClassCounts(*(a * kept + b for a, b in zip(old, new, strict=True)))
+    assert isinstance(new, TargetSums)
     weight, delta = old.weight * kept + new.weight, new.mean - old.mean
     part = new.weight / weight
-    return Sums(
+    return TargetSums(
         np.asarray(weight),
         np.asarray(old.mean + delta * part),
         np.asarray(old.m2 * kept + new.m2 + delta**2 * part * old.weight * kept),
@@ -283,26 +287,30 @@ def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:
     return Metrics(np.asarray(start.rows + rows), start.decay, window, fading, total)
 
 
-def _weight(span: Counts | Sums) -> float:
-    return float(span.weight if isinstance(span, Sums) else span.actual.sum())
+def _weight(span: ClassCounts | TargetSums) -> float:
+    return float(span.weight if isinstance(span, TargetSums) else span.actual.sum())
 
 
-def _scaled(span: Counts | Sums, by: float) -> Counts | Sums:
-    if isinstance(span, Counts):
-        return Counts(*(part * by for part in span))
-    return Sums(*(part if name == "mean" else np.asarray(part * by) for name, part in span._asdict().items()))
+def _scaled(span: ClassCounts | TargetSums, by: float) -> ClassCounts | TargetSums:
+    if isinstance(span, ClassCounts):
+        return ClassCounts(*(part * by for part in span))
+    return TargetSums(
+        *(part if name == "mean" else np.asarray(part * by) for name, part in span._asdict().items())
+    )
 
 
-def _since(now: Counts | Sums, before: Counts | Sums, kept: float) -> Counts | Sums:
+def _since(
+    now: ClassCounts | TargetSums, before: ClassCounts | TargetSums, kept: float
+) -> ClassCounts | TargetSums:
     """What has been added to `before`, of which `kept` is left: the inverse of `_add`."""
-    if isinstance(now, Counts):
-        return Counts(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
-    assert isinstance(before, Sums)
+    if isinstance(now, ClassCounts):
+        return ClassCounts(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
+    assert isinstance(before, TargetSums)
     old = before.weight * kept
     weight = now.weight - old
     delta = (now.mean - before.mean) * now.weight / weight  # from the old mean to that of what was added
     m2 = now.m2 - before.m2 * kept - delta**2 * weight / now.weight * old
-    return Sums(
+    return TargetSums(
         np.asarray(weight),
         np.asarray(before.mean + delta),
         np.asarray(np.maximum(m2, 0)),
@@ -328,14 +336,14 @@ def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Rin
 def grown(metrics: Metrics, classes: int) -> Metrics:
     """Make room for more classes; those that there were keep their counts."""
 
-    def wider(counts: Counts | Sums) -> Counts:
-        assert isinstance(counts, Counts)
+    def wider(counts: ClassCounts | TargetSums) -> ClassCounts:
+        assert isinstance(counts, ClassCounts)
         more = classes - len(counts.actual)
         side = [(0, 0), (0, more), (0, more)]
         confusion = np.pad(counts.confusion, side) if counts.confusion.size else counts.confusion
         if classes > CONFUSION_CLASSES:
             confusion = np.zeros((2, 0, 0))
-        return Counts(
+        return ClassCounts(
             np.pad(counts.actual, (0, more)),
             np.pad(counts.predicted, [(0, 0), (0, more)]),
             np.pad(counts.correct, [(0, 0), (0, more)]),
@@ -355,7 +363,7 @@ def report(metrics: Metrics) -> dict[str, Any]:
     end at 100 classes.
     """
     spans = dict(zip(SPANS, (_recent(metrics), metrics.fading, metrics.total), strict=True))
-    baselines = ("mean", "last") if isinstance(metrics.total, Sums) else ("majority", "last")
+    baselines = ("mean", "last") if isinstance(metrics.total, TargetSums) else ("majority", "last")
     return {
         "rows": int(metrics.rows),
         "prequential": {name: _scores(span, 0) for name, span in spans.items()},
@@ -367,19 +375,19 @@ def report(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _recent(metrics: Metrics) -> Counts | Sums:
+def _recent(metrics: Metrics) -> ClassCounts | TargetSums:
     rows = min(int(metrics.rows), len(metrics.window.y))
     y, answers, log_loss = (part[..., :rows] for part in metrics.window)
     if rows:
         return _count(metrics.total, y, answers, log_loss, None)
-    return _no_sums() if isinstance(metrics.total, Sums) else _no_counts(len(metrics.total.actual))
+    return _no_sums() if isinstance(metrics.total, TargetSums) else _no_counts(len(metrics.total.actual))
 
 
-def _scores(span: Counts | Sums, who: int) -> dict[str, Any]:
-    return _errors(span, who) if isinstance(span, Sums) else _rates(span, who)
+def _scores(span: ClassCounts | TargetSums, who: int) -> dict[str, Any]:
+    return _errors(span, who) if isinstance(span, TargetSums) else _rates(span, who)
 
 
-def _errors(sums: Sums, who: int) -> dict[str, Any]:
+def _errors(sums: TargetSums, who: int) -> dict[str, Any]:
     if not sums.weight:
         return dict.fromkeys(("mae", "rmse", "r2"))
     squared = float(sums.squared[who])
@@ -401,7 +409,7 @@ AVERAGES = (
 )
 
 
-def _rates(counts: Counts, who: int) -> dict[str, Any]:
+def _rates(counts: ClassCounts, who: int) -> dict[str, Any]:
     rows = counts.actual.sum()
     names = ("accuracy", *AVERAGES, "kappa", "kappa_temporal", *(("log_loss",) if who < 2 else ()))
     if not rows:
@@ -425,7 +433,7 @@ def _rates(counts: Counts, who: int) -> dict[str, Any]:
     return scores
 
 
-def _per_class(counts: Counts, who: int) -> dict[str, Array]:
+def _per_class(counts: ClassCounts, who: int) -> dict[str, Array]:
     actual, predicted, correct = counts.actual, counts.predicted[who], counts.correct[who]
 
     def rate(part: Array, of: Array) -> Array:

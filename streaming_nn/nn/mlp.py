@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks, drift, losses, merge, network, optimizers, scaling
-from streaming_nn.nn.inputs import Inputs
+from streaming_nn.nn import averaging, drift, losses, moments, network, optimizers, validation
 from streaming_nn.nn.learner import Batch, Step
 from streaming_nn.nn.losses import LOSSES, Loss
+from streaming_nn.nn.moments import Scaling
 from streaming_nn.nn.network import Network
 from streaming_nn.nn.optimizers import OPTIMIZERS, Optimizer
-from streaming_nn.nn.scaling import Scaling
+from streaming_nn.nn.preprocessing import Inputs
 from streaming_nn.nn.schedules import SCHEDULES, Schedule, WarmUp
 
 Array = NDArray[Any]
@@ -100,36 +100,36 @@ class MLP:
     on_drift: str = "report"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", checks.widths("hidden", self.hidden))
+        object.__setattr__(self, "hidden", validation.widths("hidden", self.hidden))
         if self.classes is not None:
-            object.__setattr__(self, "classes", checks.labels("classes", self.classes))
+            object.__setattr__(self, "classes", validation.labels("classes", self.classes))
         if self.quantiles is not None:
             object.__setattr__(self, "quantiles", losses.ascending(self.quantiles))
         if self.class_weight is not None:
             object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.classes))
-        checks.whole("inputs", self.inputs)
-        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.whole("mini_batch", self.mini_batch)
-        checks.one_of("drift", self.drift, ("none", *drift.WATCHING))
-        checks.one_of("on_drift", self.on_drift, REACTIONS)
-        checks.whole("seed", self.seed, 0)
-        checks.whole("window", self.window)
-        checks.between("fading", self.fading, 0, 1)
+        validation.whole("inputs", self.inputs)
+        validation.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        validation.one_of("schedule", self.schedule, SCHEDULES)
+        validation.whole("mini_batch", self.mini_batch)
+        validation.one_of("drift", self.drift, ("none", *drift.WATCHING))
+        validation.one_of("on_drift", self.on_drift, REACTIONS)
+        validation.whole("seed", self.seed, 0)
+        validation.whole("window", self.window)
+        validation.between("fading", self.fading, 0, 1)
         self._check_restraints()
         _ = self._inputs, self._network, self._steps, self._schedule  # they check the rest
 
     def _check_restraints(self) -> None:
-        checks.whole("warmup", self.warmup, 0)
+        validation.whole("warmup", self.warmup, 0)
         for name in ("l1", "l2"):
-            checks.between(name, getattr(self, name), 0, np.inf, low_in=True)
-        checks.between("dropout", self.dropout, 0, 1, low_in=True)
+            validation.between(name, getattr(self, name), 0, np.inf, low_in=True)
+        validation.between("dropout", self.dropout, 0, 1, low_in=True)
         if self.dropout and not self.hidden:
             raise ValueError(f"dropout must be 0 without hidden units to drop; got {self.dropout!r}")
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
-                checks.between(name, getattr(self, name), 0, np.inf)
-        checks.between("class_beta", self.class_beta, 0, 1)
+                validation.between(name, getattr(self, name), 0, np.inf)
+        validation.between("class_beta", self.class_beta, 0, 1)
         if self.optimizer == "ftrl" and (self.schedule != "constant" or self.warmup):
             raise ValueError(
                 "schedule must be 'constant' and warmup 0 with 'ftrl', which has rates of its own; "
@@ -159,9 +159,9 @@ class MLP:
     def _loss(self) -> Loss:
         name = self.loss or ("squared" if self.classes is None else "softmax")
         if self.classes is None:
-            checks.one_of("loss without classes", name, [n for n in LOSSES if n not in OF_CLASSES])
+            validation.one_of("loss without classes", name, [n for n in LOSSES if n not in OF_CLASSES])
         else:
-            checks.one_of("loss with classes", name, OF_CLASSES)
+            validation.one_of("loss with classes", name, OF_CLASSES)
         if name == "logistic" and self.classes is not None and len(self.classes) != 2:
             raise ValueError(f"classes must be two with loss 'logistic'; got {self.classes!r}")
         kind = LOSSES[name]
@@ -224,7 +224,7 @@ class MLP:
             theta,
             self._steps.init(theta),
             self._inputs.init(),
-            scaling.init(1) if self.classes is None else None,
+            moments.init(1) if self.classes is None else None,
             np.zeros((), np.int64) if self._schedule or self.dropout else None,
             np.zeros(len(self.classes)) if self.classes and isinstance(self.class_weight, str) else None,
             np.zeros(()) if self.on_drift == "raise" else None,
@@ -248,7 +248,7 @@ class MLP:
         x, y, weight = batch
         features, targets, counts = self._inputs.update(state.features, x), state.targets, state.counts
         if targets is not None:
-            targets = scaling.update(targets, y[:, None])
+            targets = moments.update(targets, y[:, None])
             y = self._without_unit(targets, y[:, None])[:, 0]
         if self.class_weight is not None:
             counts, weight = self._weighed(counts, y, weight)
@@ -274,9 +274,9 @@ class MLP:
 
     def merge(self, start: MLPState, parts: Sequence[MLPState], rows: Sequence[int]) -> MLPState:
         """Combine what tasks have learned from `start`; docs/averaged.md has the rule of each field."""
-        share = merge.shares(rows)
-        theta = merge.average([part.theta for part in parts], share)
-        optimizer = merge.averaged([part.optimizer for part in parts], share)
+        share = averaging.shares(rows)
+        theta = averaging.average([part.theta for part in parts], share)
+        optimizer = averaging.averaged([part.optimizer for part in parts], share)
         if self.optimizer == "ftrl":  # its parameters follow from its state: a step along no gradient
             theta, optimizer = self._steps.update(optimizer, np.zeros_like(theta), theta)
         targets = [part.targets for part in parts if part.targets is not None]
@@ -284,7 +284,7 @@ class MLP:
             theta,
             optimizer,
             self._inputs.combined(start.features, [part.features for part in parts]),
-            None if start.targets is None else scaling.combined(start.targets, targets),
+            None if start.targets is None else moments.combined(start.targets, targets),
             _summed(start.rows, [part.rows for part in parts]),
             _summed(start.counts, [part.counts for part in parts]),
             drift.faded(start.boost, sum(rows)),
@@ -367,7 +367,7 @@ class MLP:
     def _without_unit(self, targets: Scaling, y: Array) -> Array:
         if isinstance(self._loss, losses.Poisson):
             return y / mean_of_counts(targets)
-        return scaling.standardize(targets, y, TARGET_CLIP)
+        return moments.standardize(targets, y, TARGET_CLIP)
 
     def _answer(self, targets: Scaling | None, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn the network's output into the learner's: both classes, the targets' own unit, sorted."""
@@ -376,7 +376,7 @@ class MLP:
             return np.concatenate([1 - output, output], axis=1) if logistic else output
         if isinstance(self._loss, losses.Poisson):
             return output * mean_of_counts(targets)
-        answer = scaling.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
+        answer = moments.restore(targets, output.clip(-TARGET_CLIP, TARGET_CLIP))
         return losses.uncrossed(answer) if answer.shape[1] > 1 else answer
 
 
@@ -395,7 +395,7 @@ def _class_weight(given: Any, classes: tuple[Any, ...] | None) -> Any:
     if classes is None:
         raise ValueError(f"class_weight must be left out without classes; got {given!r}")
     if isinstance(given, str):
-        checks.one_of("class_weight", given, ("balanced", "effective"))
+        validation.one_of("class_weight", given, ("balanced", "effective"))
         return given
     if not isinstance(given, (Mapping, tuple, list)):
         raise ValueError(f"class_weight must map labels to weights, or be a name; got {given!r}")
@@ -409,7 +409,7 @@ def _class_weight(given: Any, classes: tuple[Any, ...] | None) -> Any:
         ]
         if not same:
             raise ValueError(f"class_weight must be for labels among {classes!r}; got {label!r}")
-        checks.between("class_weight", weight, 0, np.inf, low_in=True)
+        validation.between("class_weight", weight, 0, np.inf, low_in=True)
         pairs.append((same[0], float(weight)))
     return tuple(pairs)
 

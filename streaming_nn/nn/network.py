@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks, initializers
+from streaming_nn.nn import initializers, validation
 from streaming_nn.nn.activations import ACTIVATIONS
 from streaming_nn.nn.losses import LOSSES, Loss, Quantile
 from streaming_nn.nn.optimizers import Spans
@@ -40,10 +40,10 @@ class Network:
         if len(self.layers) < 2:
             raise ValueError(f"layers must have at least inputs and outputs; got {self.layers!r}")
         for units in self.layers:
-            checks.whole("a layer's size", units)
-        checks.one_of("activation", self.activation, ACTIVATIONS)
+            validation.whole("a layer's size", units)
+        validation.one_of("activation", self.activation, ACTIVATIONS)
         if not hasattr(self.loss, "link"):
-            checks.one_of("loss", self.loss, LOSSES)
+            validation.one_of("loss", self.loss, LOSSES)
         if self.initializer is not None:
             initializers.check("initializer", self.initializer)
         if self.output_initializer is not None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import checks
+from streaming_nn.nn import validation
 
 Array = NDArray[Any]
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
@@ -71,8 +71,8 @@ class _Descent:
 
     def __post_init__(self) -> None:
         for each in self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,):
-            checks.between("learning_rate", each, 0, np.inf)
-        checks.between("weight_decay", self.weight_decay, 0, np.inf, low_in=True)
+            validation.between("learning_rate", each, 0, np.inf)
+        validation.between("weight_decay", self.weight_decay, 0, np.inf, low_in=True)
 
     @cached_property
     def _rate(self) -> Any:
@@ -123,7 +123,7 @@ class Momentum(_Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.between("momentum", self.momentum, 0, 1, low_in=True)
+        validation.between("momentum", self.momentum, 0, 1, low_in=True)
 
     def init(self, theta: Array) -> Velocity:
         """Return a velocity of zero."""
@@ -176,7 +176,7 @@ class Adagrad(_Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.between("epsilon", self.epsilon, 0, np.inf)
+        validation.between("epsilon", self.epsilon, 0, np.inf)
 
     def init(self, theta: Array) -> SquaresState:
         """Return squares of zero."""
@@ -207,7 +207,7 @@ class RMSProp(Adagrad):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.between("rho", self.rho, 0, 1, low_in=True)
+        validation.between("rho", self.rho, 0, 1, low_in=True)
 
     def _squares(self, v: Array, gradient: Array) -> Array:
         squares: Array = gradient + QUIET
@@ -237,9 +237,9 @@ class Adam(_Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.between("beta1", self.beta1, 0, 1, low_in=True)
-        checks.between("beta2", self.beta2, 0, 1, low_in=True)
-        checks.between("epsilon", self.epsilon, 0, np.inf)
+        validation.between("beta1", self.beta1, 0, 1, low_in=True)
+        validation.between("beta2", self.beta2, 0, 1, low_in=True)
+        validation.between("epsilon", self.epsilon, 0, np.inf)
 
     def init(self, theta: Array) -> AdamState:
         """Return moments of zero."""
@@ -313,9 +313,9 @@ class FTRL(_Descent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.between("beta", self.beta, 0, np.inf)
-        checks.between("l1", self.l1, 0, np.inf, low_in=True)
-        checks.between("l2", self.l2, 0, np.inf, low_in=True)
+        validation.between("beta", self.beta, 0, np.inf)
+        validation.between("l1", self.l1, 0, np.inf, low_in=True)
+        validation.between("l2", self.l2, 0, np.inf, low_in=True)
         if self.weight_decay:
             raise ValueError(f"weight_decay must be 0 with 'ftrl', which has l2; got {self.weight_decay!r}")
 

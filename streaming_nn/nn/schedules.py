@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from streaming_nn.nn import checks
+from streaming_nn.nn import validation
 
 
 class Schedule(Protocol):
@@ -18,7 +18,7 @@ class Schedule(Protocol):
 
 
 def _check_rows(rows: object) -> None:
-    checks.whole("a schedule's rows", rows)
+    validation.whole("a schedule's rows", rows)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class InverseScaling:
 
     def __post_init__(self) -> None:
         _check_rows(self.rows)
-        checks.between("a schedule's power", self.power, 0, np.inf)
+        validation.between("a schedule's power", self.power, 0, np.inf)
 
     def factor(self, rows: float) -> float:
         """Give (1 + r / rows) ** -power."""
@@ -55,7 +55,7 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_rows(self.rows)
-        checks.between("a schedule's drop", self.drop, 0, 1)
+        validation.between("a schedule's drop", self.drop, 0, 1)
 
     def factor(self, rows: float) -> float:
         """Give drop ** (r // rows)."""
@@ -75,8 +75,8 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check_rows(self.rows)
-        checks.between("a schedule's growth", self.growth, 1, np.inf, low_in=True)
-        checks.between("a schedule's least", self.least, 0, 1, low_in=True, high_in=True)
+        validation.between("a schedule's growth", self.growth, 1, np.inf, low_in=True)
+        validation.between("a schedule's least", self.least, 0, 1, low_in=True, high_in=True)
 
     def factor(self, rows: float) -> float:
         """Give least + (1 - least) / 2 * (1 + cos(pi * part of the period))."""

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records import avsc, objects, registry
-from streaming_nn.records import rows as reasons
-from streaming_nn.records.objects import Record
-from streaming_nn.records.rows import Blobs, Odd, Rows
+from streaming_nn.records import avsc, field_records, registry
+from streaming_nn.records import reasons as reasons
+from streaming_nn.records.field_records import Record
+from streaming_nn.records.reasons import BadRecord, Blobs, Rows
 from streaming_nn.records.schema import Schema
 
 FRAME = 5  # bytes before the datum
@@ -28,19 +28,19 @@ FRAME = 5  # bytes before the datum
 
 def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
     """Decode the records at these positions; raises ConnectionError where the registry does not answer."""
-    return objects.Reader(schema, labeled, parser(schema)).rows(blobs, positions)
+    return field_records.Reader(schema, labeled, parser(schema)).rows(blobs, positions)
 
 
 def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the records that can be read."""
-    return objects.look(schema, blobs, parser(schema))
+    return field_records.look(schema, blobs, parser(schema))
 
 
 def encode(
     schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
     """Encode rows as datums of the schema's `avro_schema`; raises ValueError where they don't fit it."""
-    return written(schema, objects.records(schema, x.astype(np.float64), y, ids))
+    return written(schema, field_records.records(schema, x.astype(np.float64), y, ids))
 
 
 def encode_named(
@@ -50,7 +50,7 @@ def encode_named(
     ids: Sequence[object] | None,
 ) -> list[bytes]:
     """Encode rows given by the fields' names; a field that a row doesn't have is null, or its default."""
-    return written(schema, objects.named(schema, rows, labels, ids))
+    return written(schema, field_records.named(schema, rows, labels, ids))
 
 
 def framed(number: int, datums: Sequence[bytes]) -> list[bytes]:
@@ -75,7 +75,7 @@ def written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
 
 
 def parser(schema: Schema) -> Callable[[bytes], Record]:
-    """Return what makes an object of a record, or raises Odd."""
+    """Return what makes an object of a record, or raises BadRecord."""
     datums = _Datums(schema)
     return datums.alone if schema.registry is None else datums.of_registry
 
@@ -99,7 +99,7 @@ class _Datums:
         if writer is None:
             writer = self.writers[frame] = _writer(self.url, frame)
         if type(writer) is str:
-            raise Odd(writer)
+            raise BadRecord(writer)
         stream = io.BytesIO(blob)
         stream.seek(FRAME)
         return self._datum(stream, len(blob), writer, self.own)
@@ -108,11 +108,11 @@ class _Datums:
         try:
             record: Record = self.read(stream, writer, reader)
         except self.unfit:
-            raise Odd(reasons.UNFIT_SCHEMA) from None
+            raise BadRecord(reasons.UNFIT_SCHEMA) from None
         except Exception:  # fastavro raises whatever its reading of strange bytes leads to
-            raise Odd(reasons.NOT_AVRO) from None
+            raise BadRecord(reasons.NOT_AVRO) from None
         if stream.tell() != size:
-            raise Odd(reasons.NOT_AVRO)
+            raise BadRecord(reasons.NOT_AVRO)
         return record
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records.rows import NOT_A_CATEGORY, NOT_A_NUMBER
+from streaming_nn.records.reasons import NOT_A_CATEGORY, NOT_A_NUMBER
 from streaming_nn.records.schema import LONGEST, Label, Schema, label_key, nameable
 
 ABSENT = object()  # in place of the value of a field that is not there

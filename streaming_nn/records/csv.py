@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streaming_nn.records import rows as reasons
-from streaming_nn.records.json import shortest
-from streaming_nn.records.objects import (
+from streaming_nn.records import reasons as reasons
+from streaming_nn.records.field_records import (
     CHUNK,
     NUMBER,
     Table,
@@ -30,7 +29,8 @@ from streaming_nn.records.objects import (
     labeler,
     note_label,
 )
-from streaming_nn.records.rows import Blobs, Odd, Rows
+from streaming_nn.records.json import shortest
+from streaming_nn.records.reasons import BadRecord, Blobs, Rows
 from streaming_nn.records.schema import Label, Schema, text_of
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
@@ -80,7 +80,7 @@ def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type
             label = line.taken_out(fields)
             for place in line.numbers if line.named else range(len(fields)):
                 _number(fields[place], schema.missing)
-        except Odd:
+        except BadRecord:
             continue
         widths[schema.inputs if line.named else len(fields)] += 1
         note_label(labels, _label(label))
@@ -105,7 +105,7 @@ class _Line:
     def taken_out(self, fields: list[str]) -> str:
         """Return the label of a line of any width; the last field, if they have no names, is one no more."""
         if len(fields) != self.width if self.named else self.label is not None and len(fields) < 2:
-            raise Odd(reasons.WRONG_FIELDS)
+            raise BadRecord(reasons.WRONG_FIELDS)
         if self.label is None:
             return ""
         return fields[self.label] if self.named else fields.pop()
@@ -182,10 +182,10 @@ class _Reader:
                 if len(fields) == self.bare < self.line.width:
                     fields.insert(self.line.label or 0, "")
                 if len(fields) != self.line.width:
-                    raise Odd(reasons.WRONG_FIELDS)
+                    raise BadRecord(reasons.WRONG_FIELDS)
                 lines.append(fields)
                 kept.append(i)
-            except Odd as odd:
+            except BadRecord as odd:
                 rejected.append((i, str(odd)))
         return pa.array(list(chain.from_iterable(lines)), pa.large_string()), kept, rejected
 
@@ -207,7 +207,7 @@ class _Reader:
         for j, text in enumerate(self._column(cells, self.line.label, self.line.width, rows)):
             try:
                 found.append(self.label(self._value(text)))
-            except Odd as odd:
+            except BadRecord as odd:
                 found.append(0)
                 bad[j] = str(odd)
         return found
@@ -219,7 +219,7 @@ class _Reader:
             return None
         try:
             return _number(text, False)
-        except Odd:
+        except BadRecord:
             return text  # which is no target
 
     def _numbers(self, cells: Any, width: int, rows: int, bad: dict[int, str]) -> NDArray[np.float64]:
@@ -235,7 +235,7 @@ class _Reader:
         for cell, text in zip(strange.tolist(), texts.take(strange).to_pylist(), strict=True):
             try:
                 flat[cell] = _number(text, self.schema.missing)
-            except Odd as odd:
+            except BadRecord as odd:
                 bad.setdefault(cell // max(len(self.line.numbers), 1), str(odd))
                 flat[cell] = 0.0
         return flat.reshape(rows, len(self.line.numbers))
@@ -264,14 +264,14 @@ def _fields(value: bytes) -> list[str]:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        raise Odd(reasons.NOT_CSV) from None
+        raise BadRecord(reasons.NOT_CSV) from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not any(sign in text for sign in '"\r\n'):
         return text.split(",")
     try:
         return next(csv.reader([text], strict=True))
     except csv.Error:
-        raise Odd(reasons.NOT_CSV) from None
+        raise BadRecord(reasons.NOT_CSV) from None
 
 
 def _number(text: str, missing: bool) -> float:
@@ -280,7 +280,7 @@ def _number(text: str, missing: bool) -> float:
         return float(text)
     if missing and not text:
         return nan
-    raise Odd(reasons.NOT_A_NUMBER)
+    raise BadRecord(reasons.NOT_A_NUMBER)
 
 
 def _category(text: str) -> Any:

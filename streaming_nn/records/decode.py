@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streaming_nn.records import avro, csv, json, packed
-from streaming_nn.records.rows import NO_VALUE, TOO_LARGE, TOO_MANY_CLASSES, Blobs, Rows
+from streaming_nn.records.reasons import NO_VALUE, TOO_LARGE, TOO_MANY_CLASSES, Blobs, Rows
 from streaming_nn.records.schema import MAX_CLASSES, Label, Schema, nameable, together, width
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
-from streaming_nn.records import objects, simd
-from streaming_nn.records import rows as reasons
-from streaming_nn.records.objects import Record, Taken
-from streaming_nn.records.rows import Blobs, Odd, Rows
+from streaming_nn.records import field_records, simd
+from streaming_nn.records import reasons as reasons
+from streaming_nn.records.field_records import Record, Taken
+from streaming_nn.records.reasons import BadRecord, Blobs, Rows
 from streaming_nn.records.schema import Schema
 
 PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
@@ -22,7 +22,7 @@ def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bo
     return _Reader(schema, labeled, _object).rows(blobs, positions)
 
 
-class _Reader(objects.Reader):
+class _Reader(field_records.Reader):
     """Decodes chunks; simdjson takes records while they have the keys of the last one decoded row by row."""
 
     def __init__(self, *options: Any):
@@ -40,7 +40,7 @@ class _Reader(objects.Reader):
         taken = self.taken(record)
         if self.left and self.keys != (keys := list(record)):
             self.left -= 1
-            self.keys, self.take = keys, simd.taker(self.schema, keys) or objects.nothing
+            self.keys, self.take = keys, simd.taker(self.schema, keys) or field_records.nothing
         return taken
 
 
@@ -50,7 +50,7 @@ def encode(
     """Encode rows with the fewest digits that give the same float32 back."""
     if y is not None and schema.classes is None:
         y = shortest(np.asarray(y, np.float32))
-    return _written(objects.records(schema, shortest(x), y, ids))
+    return _written(field_records.records(schema, shortest(x), y, ids))
 
 
 def encode_named(
@@ -60,21 +60,21 @@ def encode_named(
     ids: Sequence[object] | None,
 ) -> list[bytes]:
     """Encode rows given by the fields' names; a field that a row doesn't have is not written."""
-    return _written(objects.named(schema, rows, labels, ids))
+    return _written(field_records.named(schema, rows, labels, ids))
 
 
 def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the records that can be read."""
-    return objects.look(schema, blobs, _object)
+    return field_records.look(schema, blobs, _object)
 
 
 def _object(blob: bytes) -> Record:
     try:
         record = from_json(blob)
     except ValueError:
-        raise Odd(reasons.NOT_JSON) from None
+        raise BadRecord(reasons.NOT_JSON) from None
     if type(record) is not dict:
-        raise Odd(reasons.NOT_AN_OBJECT)
+        raise BadRecord(reasons.NOT_AN_OBJECT)
     return record
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records.rows import (
+from streaming_nn.records.reasons import (
     LABEL_MISSING,
     LABEL_NOT_IN_CLASSES,
     TOO_MANY_CLASSES,

@@ -4,17 +4,17 @@ import pytest
 from running import short_line
 
 from benchmarks import growth
-from streaming_nn.log.log import Log
+from streaming_nn.versions.version_log import VersionLog
 
 
 def test_a_long_log_is_a_real_one(tmp_path: Path) -> None:
     found = growth.long_log(tmp_path, 300)
     assert found.keys() >= {"head_ms_100k", "append_ratio_100k", "follower_start_s", "memory_mb"}
     assert 0 < found["head_ms_100k"] < 1000
-    log = Log(tmp_path / "long")
+    log = VersionLog(tmp_path / "long")
     assert log.head_number() == 299 + growth.APPENDS
-    assert not log.record(298).kept  # a stub
-    assert log.record(299).kept
+    assert not log.manifest(298).kept  # a stub
+    assert log.manifest(299).kept
 
 
 @pytest.mark.slow

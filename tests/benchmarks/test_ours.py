@@ -10,8 +10,8 @@ from benchmarks import ours
 from benchmarks.datasets import SHORT, Dataset, dataset
 from benchmarks.marks import marks
 from streaming_nn.nn import metrics
+from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, initial, test_then_train
-from streaming_nn.nn.portfolio import Portfolio
 
 
 def short(name: str) -> Dataset:
@@ -28,7 +28,7 @@ def streamed(learner: Any, data: Dataset, micro_batch: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SHORT)
-@pytest.mark.parametrize("who", ["portfolio", "mlp"])
+@pytest.mark.parametrize("who", ["ensemble", "mlp"])
 @pytest.mark.parametrize(("mini_batch", "micro_batch"), [(1, 100), (10, 200), (32, 96), (32, 960)])
 def test_figures_are_those_of_a_stream(name: str, who: str, mini_batch: int, micro_batch: int) -> None:
     data = short(name)
@@ -56,7 +56,7 @@ def test_cuts_never_break_a_mini_batch(mini_batch: int, micro_batch: int) -> Non
 def test_members_are_those_of_the_default_portfolio() -> None:
     data = short("sea-short")
     default = ours.learner_of(data, ours.DEFAULT, 8, 3)
-    assert isinstance(default, Portfolio)
+    assert isinstance(default, Ensemble)
     names = ours.members(data)
     assert len(names) == len(default.follow) + len(default.replay)
     assert all(map(ours.is_member, names))

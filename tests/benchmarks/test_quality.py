@@ -19,10 +19,10 @@ def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
     assert line["failed"] == []
     assert list(line["streams"]) == ["sea-short", "friedman-short"]
     sea = line["streams"]["sea-short"]["who"]
-    assert {"portfolio", "mlp", "last", "majority", "river linear", "scikit-learn"} <= set(sea)
+    assert {"ensemble", "mlp", "last", "majority", "river linear", "scikit-learn"} <= set(sea)
     for size in ("8", "32"):
-        assert sea["portfolio"][size]["mean"] > max(sea["last"]["0"]["mean"], sea["majority"]["0"]["mean"])
-        assert list(sea["portfolio"][size]["served"]) == ["100", "1000", "10000"]
+        assert sea["ensemble"][size]["mean"] > max(sea["last"]["0"]["mean"], sea["majority"]["0"]["mean"])
+        assert list(sea["ensemble"][size]["served"]) == ["100", "1000", "10000"]
 
 
 def test_json_is_all_that_is_printed_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ def test_json_is_all_that_is_printed_where_it_is_asked_for(tmp_path: Path) -> No
     done = run("quality", *asked, "--json", "--data", str(tmp_path), "--picture", str(picture))
     assert done.returncode == 0, done.stderr
     who = json.loads(done.stdout)["streams"]["friedman-short"]["who"]
-    assert list(who) == ["portfolio", "mlp", "last", "majority"]
-    assert who["portfolio"]["32"]["seeds"] == 2
-    assert who["portfolio"]["32"]["spread"] > 0
+    assert list(who) == ["ensemble", "mlp", "last", "majority"]
+    assert who["ensemble"]["32"]["seeds"] == 2
+    assert who["ensemble"]["32"]["spread"] > 0
     assert picture.stat().st_size > 1000
 
 

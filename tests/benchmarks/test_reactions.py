@@ -5,7 +5,7 @@ from running import short_line
 
 from benchmarks import datasets, ours, reactions
 from benchmarks.marks import marks
-from streaming_nn.nn import drift, portfolio
+from streaming_nn.nn import drift, ensemble
 
 
 @pytest.mark.slow
@@ -13,7 +13,7 @@ def test_the_short_form_prints_its_line_alone(tmp_path: Path) -> None:
     line = short_line("reactions", "--jobs", "1", "--data", str(tmp_path))
     assert (line["benchmark"], line["seeds"], line["mini_batch"]) == ("reactions", 1, 1)
     assert list(line["streams"]) == ["sea-short"]
-    assert list(line["streams"]["sea-short"]) == list(portfolio.REACTIONS)
+    assert list(line["streams"]["sea-short"]) == list(ensemble.REACTIONS)
     assert all(each["accuracy"] > 0.75 for each in line["streams"]["sea-short"].values())
 
 

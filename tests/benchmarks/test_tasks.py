@@ -21,7 +21,7 @@ def test_who_has_a_seed_runs_once_a_seed_and_the_forest_where_it_is_cheap(rows: 
     tasks = planned(stream(rows, 4), [1, 8], 3, OTHERS, members=False)
     assert len(set(tasks)) == len(tasks)
     runs = Counter((task.who, task.mini_batch) for task in tasks)
-    ours = {(who, size): 3 for who in ("portfolio", "mlp") for size in (1, 8)}
+    ours = {(who, size): 3 for who in ("ensemble", "mlp") for size in (1, 8)}
     once = {(who, 0): 1 for who in (*peers.BASELINES, *peers.RIVER)}
     assert runs == {**ours, **once, (peers.SKLEARN, 0): 3, (peers.FOREST, 0): forests}
 

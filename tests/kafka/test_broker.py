@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import UserScramCredentialUpsertion
 
-from streaming_nn.kafka import topics
+from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker, _command_of, _java_properties
 from streaming_nn.kafka.options import for_python
 
@@ -57,7 +57,7 @@ def values(options: dict[str, str], topic: str, count: int) -> list[bytes]:
 def test_a_restart_keeps_port_and_data_and_a_stop_leaves_nothing(folder: Path) -> None:
     with Broker.start(folder) as broker:
         options = {"bootstrap.servers": broker.bootstrap}
-        connection = topics.Topics(options)
+        connection = admin.KafkaAdmin(options)
         connection.create("t", partitions=2)
         identity = connection.ids(["t"])
         producer = KafkaProducer(**for_python(options, KafkaProducer))
@@ -89,14 +89,14 @@ def test_a_restart_keeps_port_and_data_and_a_stop_leaves_nothing(folder: Path) -
 def test_sasl_through_the_same_options_as_java(tmp_path: Path) -> None:
     with Broker.start(tmp_path, properties=SASL) as broker:
         options = {"bootstrap.servers": broker.bootstrap, **ME}
-        topics.create(options, "t")
+        admin.create(options, "t")
         producer = KafkaProducer(**for_python(options, KafkaProducer))
         producer.send("t", b"secret").get(10)
         producer.close()
         assert values(options, "t", 1) == [b"secret"]
         assert (tmp_path / "server.properties").stat().st_mode & 0o077 == 0
         with pytest.raises((PermissionError, ConnectionError), match=broker.bootstrap) as error:
-            topics.Topics({**options, "sasl.password": "wrong"}, patience=2)
+            admin.KafkaAdmin({**options, "sasl.password": "wrong"}, patience=2)
         assert "wrong" not in str(error.value)
 
 
@@ -148,13 +148,13 @@ def test_tls_with_certificates_of_both_sides_and_scram(tmp_path: Path) -> None:
             user = UserScramCredentialUpsertion("me", "SCRAM-SHA-512", "s3cret")
             admin.alter_user_scram_credentials([user])
         scram = {**options, "sasl.mechanism": "SCRAM-SHA-512", "sasl.password": "s3cret"}
-        topics.create(scram, "t")
-        assert topics.ends(scram, ["t"]) == {"t": {0: 0}}
+        admin.create(scram, "t")
+        assert admin.ends(scram, ["t"]) == {"t": {0: 0}}
         nobody = {name: value for name, value in scram.items() if not name.startswith("ssl.keystore")}
         stranger = {**scram, "ssl.truststore.location": str(client)}
         for refused, why in [(nobody, "CERT"), (stranger, "CERT"), ({**scram, "sasl.password": "other"}, "")]:
             with pytest.raises((ConnectionError, PermissionError), match=f"{broker.bootstrap} .*{why}"):
-                topics.Topics(refused, patience=1)
+                admin.KafkaAdmin(refused, patience=1)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_when_the_parent_dies(folder: Path, detached: bool) -> None:
         assert not gone(pid, within=1)
         broker = Broker.find(folder)
         assert broker is not None
-        assert topics.ids({"bootstrap.servers": broker.bootstrap}, []) == {}
+        assert admin.ids({"bootstrap.servers": broker.bootstrap}, []) == {}
         broker.stop()
     assert gone(pid)
     assert Broker.find(folder) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_nn.nn import drift, tensors
+from streaming_nn.nn import drift, state_dict
 from streaming_nn.nn.drift import ADWIN, DETECTORS, NoDrift, PageHinkley
 
 MODES = st.sampled_from(drift.MODES)
@@ -58,7 +58,9 @@ def run(detector: Any, values: np.ndarray, cuts: tuple[int, ...] | list[int] = (
 
 
 def bits(state: Any) -> dict[str, Any]:
-    return {name: (part.dtype, part.shape, part.tobytes()) for name, part in tensors.flatten(state).items()}
+    return {
+        name: (part.dtype, part.shape, part.tobytes()) for name, part in state_dict.flatten(state).items()
+    }
 
 
 def rivers(name: str, values: np.ndarray, **options: Any) -> tuple[Any, list[int]]:
@@ -199,7 +201,7 @@ def test_values_that_are_not_finite_are_left_out(values: np.ndarray, detector: A
 def test_a_version_brings_the_state_back(detector: Any) -> None:
     values = np.random.default_rng(0).gamma(2, 0.2, 3000) + np.repeat([0, 1, 0.2], 1000)
     state, _ = detector.update(detector.init(), values[:1500])
-    back = tensors.unflatten(detector.init(), tensors.flatten(state))
+    back = state_dict.unflatten(detector.init(), state_dict.flatten(state))
     assert type(back) is type(state)
     (one, at), (other, there) = (detector.update(each, values[1500:]) for each in (state, back))
     assert bits(one) == bits(other)
@@ -228,7 +230,7 @@ def test_a_constant_never_drifts(detector: Any, value: float) -> None:
 )
 def test_no_value_poisons_the_state(values: list[float], detector: Any) -> None:
     state, _ = run(detector, np.array(values))
-    assert all(np.isfinite(part).all() for part in tensors.flatten(state).values())
+    assert all(np.isfinite(part).all() for part in state_dict.flatten(state).values())
 
 
 @pytest.mark.parametrize("mode", drift.MODES)
@@ -266,7 +268,7 @@ def test_a_great_value_that_has_gone_leaves_no_trace() -> None:
 def test_no_drift_reads_nothing() -> None:
     state, found = run(NoDrift(), np.array([0.0] * 100 + [1e9] * 100))
     assert found == []
-    assert tensors.flatten(state) == {}
+    assert state_dict.flatten(state) == {}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn import metrics, tensors
-from streaming_nn.nn.learner import Batch, Rows, State, Step, initial, test_then_train
+from streaming_nn.nn import metrics, state_dict
+from streaming_nn.nn.learner import Batch, Counts, State, Step, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
 RNG = np.random.default_rng(0)
@@ -21,7 +21,7 @@ REGRESSOR = MLP(inputs=3, hidden=(5,), mini_batch=8, window=50)
 
 
 def bits(state: State[Any]) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in tensors.flatten(state).items()}
+    return {name: array.tobytes() for name, array in state_dict.flatten(state).items()}
 
 
 def cut(batch: Batch, cuts: list[int]) -> list[Batch]:
@@ -45,7 +45,7 @@ def test_any_cut_gives_the_same_bits(
     with mock.patch.object(loop, "MEASURE_ROWS", 30):  # several blocks
         whole, counted = test_then_train(learner, initial(learner), [batch])
         pieces, again = test_then_train(learner, initial(learner), cut(batch, cuts))
-    assert counted == again == Rows(rows, rows, 0, 0)
+    assert counted == again == Counts(rows, rows, 0, 0)
     assert bits(whole) == bits(pieces)
 
 
@@ -89,7 +89,7 @@ def test_no_rows_change_nothing(batches: list[Batch]) -> None:
     state = initial(CLASSIFIER)
     after, rows = test_then_train(CLASSIFIER, state, batches)
     assert bits(after) == bits(state)
-    assert rows == Rows()
+    assert rows == Counts()
 
 
 def test_what_came_in_is_not_changed() -> None:
@@ -108,14 +108,14 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(learner: MLP, 
     x = X.copy()
     x[9, 1] = poison  # in the second mini-batch
     after, rows = test_then_train(learner, state, [Batch(x[:20], y[:20])])
-    assert rows == Rows(received=20, trained=12, skipped=8, rejected=0)
+    assert rows == Counts(received=20, trained=12, skipped=8, rejected=0)
     kept = np.r_[:8, 16:20]
     clean, _ = test_then_train(learner, state, [Batch(x[kept], y[kept])])
-    assert [part.tobytes() for part in tensors.flatten(after.model).values()] == [
-        part.tobytes() for part in tensors.flatten(clean.model).values()
+    assert [part.tobytes() for part in state_dict.flatten(after.model).values()] == [
+        part.tobytes() for part in state_dict.flatten(clean.model).values()
     ]
     assert int(after.metrics.rows) == 220
-    assert all(np.isfinite(part).all() for part in tensors.flatten(after).values())
+    assert all(np.isfinite(part).all() for part in state_dict.flatten(after).values())
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -124,7 +124,7 @@ def test_a_target_or_weight_that_is_not_finite_is_skipped(poison: float) -> None
         parts: list[Any] = [X[:8], Y[:8].astype(np.float32), WEIGHT[:8].copy()]
         parts[column][3] = poison
         after, rows = test_then_train(REGRESSOR, initial(REGRESSOR), [Batch(*parts)])
-        assert rows == Rows(received=8, skipped=8)
+        assert rows == Counts(received=8, skipped=8)
         assert after.model.theta.tobytes() == initial(REGRESSOR).model.theta.tobytes()
 
 

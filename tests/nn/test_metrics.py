@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from streaming_nn.nn import metrics
-from streaming_nn.nn.merge import interleaved
+from streaming_nn.nn.averaging import interleaved
 from streaming_nn.nn.metrics import Metrics
 
 WINDOW, FADING = 20, 0.9

@@ -9,8 +9,8 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn import losses, metrics, network, optimizers, scaling, tensors
-from streaming_nn.nn.learner import Batch, Rows, initial, test_then_train
+from streaming_nn.nn import losses, metrics, moments, network, optimizers, state_dict
+from streaming_nn.nn.learner import Batch, Counts, initial, test_then_train
 from streaming_nn.nn.losses import LOSSES
 from streaming_nn.nn.mlp import MLP, MLPState
 from streaming_nn.nn.optimizers import OPTIMIZERS
@@ -46,7 +46,7 @@ def theirs(ours: MLP, theta: np.ndarray, z: np.ndarray, y: np.ndarray) -> Any:
 def test_a_step_is_that_of_scikit_learn(classes: Any, activation: str) -> None:
     ours = MLP(4, classes, (6, 5), activation, "sgd", 0.1, mini_batch=60)
     y, target = (LABELS, LABELS) if classes else (TARGETS, (TARGETS - TARGETS.mean()) / TARGETS.std())
-    state = ours.init()._replace(features=scaling.update(scaling.init(4), X))
+    state = ours.init()._replace(features=moments.update(moments.init(4), X))
     z = (X - X.mean(axis=0)) / X.std(axis=0)
     model = theirs(ours, state.theta, z.astype(np.float64), target.astype(np.float64))
     after, step = ours.step(state, Batch(X, y))
@@ -73,7 +73,7 @@ def test_the_defaults_take_the_plain_steps_and_no_other_tensors() -> None:
     """What an older model directory holds goes on as it was."""
     for learner in (MLP(4, (0, 1, 2), mini_batch=7), MLP(4, mini_batch=7, optimizer="sgd")):
         model = learner.init()
-        assert {name.partition(".")[0] for name in tensors.flatten(model)} <= {
+        assert {name.partition(".")[0] for name in state_dict.flatten(model)} <= {
             "theta",
             "optimizer",
             "features",
@@ -83,10 +83,10 @@ def test_the_defaults_take_the_plain_steps_and_no_other_tensors() -> None:
         for start in range(0, 60, 7):
             x, y = X[start : start + 7], (LABELS if learner.classes else TARGETS)[start : start + 7]
             if targets is not None:
-                targets = scaling.update(targets, y[:, None])
-                y = scaling.standardize(targets, y[:, None], 6.0)[:, 0]
-            z = scaling.standardize(features, x, 5.0)
-            features = scaling.update(features, x)
+                targets = moments.update(targets, y[:, None])
+                y = moments.standardize(targets, y[:, None], 6.0)[:, 0]
+            z = moments.standardize(features, x, 5.0)
+            features = moments.update(features, x)
             _, _, slope = network.gradient(learner._network, theta, z, y)
             theta, memory = OPTIMIZERS[learner.optimizer](0.003).update(memory, slope, theta)
         assert learned(learner).theta.tobytes() == theta.tobytes()
@@ -151,8 +151,8 @@ def test_quantiles_cover_what_they_say_and_never_cross() -> None:
 
 def test_answers_whose_quantiles_cross_are_sorted() -> None:
     learner = MLP(4, loss="quantile", quantiles=(0.1, 0.5, 0.9))
-    model = learned(learner, 0)._replace(features=scaling.update(scaling.init(4), X))
-    raw = network.predict(learner._network, model.theta, scaling.standardize(model.features, X, 5.0))[0]
+    model = learned(learner, 0)._replace(features=moments.update(moments.init(4), X))
+    raw = network.predict(learner._network, model.theta, moments.standardize(model.features, X, 5.0))[0]
     assert (np.diff(raw) < 0).any()
     assert learner.predict(model, X).tolist() == np.sort(raw).tolist()  # targets have no unit yet
 
@@ -174,7 +174,7 @@ def test_a_negative_count_is_skipped() -> None:
     learner = MLP(4, loss="poisson", mini_batch=4)
     y = np.array([1, 2, 3, 4, 5, -1, 0, 0], np.float32)
     state, rows = test_then_train(learner, initial(learner), [Batch(X[:8], y)])
-    assert rows == Rows(received=8, trained=4, skipped=4)
+    assert rows == Counts(received=8, trained=4, skipped=4)
     assert np.isfinite(state.model.theta).all()
 
 
@@ -185,7 +185,7 @@ def test_the_focal_loss_is_more_of_the_rows_that_are_wrong() -> None:
     expected = network.gradient(
         replace(plain._network, loss=losses.Softmax(2.0)),
         model.theta,
-        scaling.standardize(model.features, X, 5.0),
+        moments.standardize(model.features, X, 5.0),
         LABELS,
     )[2]
     after, _ = focal.step(model, batch)
@@ -206,7 +206,7 @@ def test_class_weights_are_weights_of_their_rows(given: Any) -> None:
     assert step_of(weighed, model) == step_of(plain, model, own)
     some = RNG.uniform(0.5, 2, 60).astype(np.float32)
     assert step_of(weighed, model, some) == step_of(plain, model, own * some)
-    assert tensors.flatten(weighed.init()).keys() == tensors.flatten(plain.init()).keys()
+    assert state_dict.flatten(weighed.init()).keys() == state_dict.flatten(plain.init()).keys()
 
 
 @pytest.mark.parametrize("classes", [(1, 2, 3), (True, False), ("1", "2")])
@@ -310,7 +310,7 @@ def test_dropout_answers_with_the_whole_network_and_learns_with_a_part() -> None
     learner = replace(plain, dropout=0.5)
     model = learned(learner)
     assert int(model.rows) == 60  # type: ignore[arg-type]
-    z = scaling.standardize(model.features, X, 5.0)
+    z = moments.standardize(model.features, X, 5.0)
     kept = network.dropout(plain._network, 0.5, 60, plain.seed, 60)
     slope = network.gradient(plain._network, model.theta, z, LABELS, None, kept)[2]
     assert step_of(learner, model) == (model.theta - slope * 0.1).tobytes()
@@ -333,9 +333,9 @@ def test_a_model_goes_on_from_its_tensors_to_the_bit(learner: MLP, cut: int, min
     whole, _ = test_then_train(learner, initial(learner), [Batch(X, y)])
     part, _ = test_then_train(learner, initial(learner), [Batch(X[:cut], y[:cut])])
     again = replace(learner)
-    read = tensors.unflatten(initial(again), {k: v.copy() for k, v in tensors.flatten(part).items()})
+    read = state_dict.unflatten(initial(again), {k: v.copy() for k, v in state_dict.flatten(part).items()})
     rest, _ = test_then_train(again, read, [Batch(X[cut:], y[cut:])])
-    one, other = tensors.flatten(whole.model), tensors.flatten(rest.model)
+    one, other = state_dict.flatten(whole.model), state_dict.flatten(rest.model)
     assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
 
 
@@ -369,7 +369,7 @@ def test_new_classes_leave_what_was_learned_as_it_was(optimizer: str) -> None:
     state, _ = test_then_train(learner, initial(learner), [Batch(X, LABELS)])
     wider = replace(learner, classes=(0, 1, 2, "new", "newer"))
     grown = loop.grown(wider, state)
-    assert tensors.flatten(grown).keys() == tensors.flatten(initial(wider)).keys()
+    assert state_dict.flatten(grown).keys() == state_dict.flatten(initial(wider)).keys()
     p, q = learner.predict(state.model, X), wider.predict(grown.model, X)
     np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4)
     *_, (W, b) = network.views(wider._network, grown.model.theta)

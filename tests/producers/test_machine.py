@@ -9,7 +9,7 @@ import pytest
 
 from producers.machine import AHEAD, COUNTED, LABEL, MEASURED, NAMES, machine
 from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of
-from producers.pace import Pace
+from producers.pace import BatchSizeController
 from producers.streams import limited
 from streaming_nn.records.decode import decode
 
@@ -74,7 +74,7 @@ class Machine:
 
 def stream(rate=20.0, oversleep=0.0, **options):
     clock = Clock(oversleep)
-    return clock, machine(rate, Machine(clock, **options), Pace(clock, clock.sleep))
+    return clock, machine(rate, Machine(clock, **options), BatchSizeController(clock, clock.sleep))
 
 
 def observed(rate, rows, oversleep=0.0):

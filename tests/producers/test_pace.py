@@ -2,7 +2,7 @@
 
 import pytest
 
-from producers.pace import BEHIND, Pace
+from producers.pace import BEHIND, BatchSizeController
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 @pytest.mark.parametrize("oversleep", [0.0, 0.003, 0.05])
 def test_the_rate_does_not_drift(oversleep):
     clock = Clock(oversleep)
-    pace = Pace(clock, clock.sleep)
+    pace = BatchSizeController(clock, clock.sleep)
     for row in range(5000):
         assert pace.wait(row / 1000)
     assert clock.now - 100 == pytest.approx(4.999, abs=0.02 + 2 * oversleep)
@@ -30,7 +30,7 @@ def test_the_rate_does_not_drift(oversleep):
 
 def test_a_short_pause_is_made_up_for_and_a_long_one_given_up():
     clock = Clock()
-    pace = Pace(clock, clock.sleep)
+    pace = BatchSizeController(clock, clock.sleep)
     assert pace.wait(0.0)
     clock.now += 0.5
     assert pace.wait(0.4)
@@ -48,7 +48,7 @@ def test_a_short_pause_is_made_up_for_and_a_long_one_given_up():
 
 def test_waiting_ends_when_it_is_over():
     clock = Clock()
-    pace = Pace(clock, clock.sleep)
+    pace = BatchSizeController(clock, clock.sleep)
     pace.wait(0.0)
     assert not pace.wait(1e9, lambda: clock.now > 103)
     assert clock.now < 104

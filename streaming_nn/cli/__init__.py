@@ -1,0 +1,1 @@
+"""The commands of `streaming-nn`, one module each."""

@@ -1,0 +1,1 @@
+"""The demo: broker, producer, trainer, scorer, a live table, and the proof."""

@@ -1,0 +1,1 @@
+"""The model behind the APIs of scikit-learn and River."""

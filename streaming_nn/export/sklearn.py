@@ -1,0 +1,155 @@
+"""One member of a model as scikit-learn's own MLP, fitted, with the scaler before it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.estimators.model import Model, labels, theta_of
+from streaming_nn.nn import moments, network, validation
+from streaming_nn.nn.mlp import mean_of_counts
+from streaming_nn.nn.moments import Scaling
+from streaming_nn.nn.preprocessing import Inputs
+
+try:
+    from sklearn.impute import MissingIndicator, SimpleImputer
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import FeatureUnion, Pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+except ImportError as error:
+    raise ImportError(
+        "streaming_nn.export.sklearn needs scikit-learn: pip install 'streaming_nn[arrays]'"
+    ) from error
+
+Array = NDArray[np.float64]
+Layer = tuple[Array, Array]  # W (in, out) and b (out,)
+ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
+THROUGH = ("relu", "identity")  # activations through which a hidden unit can hand on what came in
+
+
+def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
+    """Give one member as a Pipeline: what scales the rows, and an MLPClassifier or MLPRegressor named "mlp".
+
+    It answers as the member alone does, but its answers to a regression have no bound. ValueError: a
+    ensemble without a chosen member, and what scikit-learn's MLP lacks; docs/export.md has all of it.
+    """
+    learner: Any = model.learner
+    theta, state = theta_of(model, member), model.state.model
+    validation.one_of("activation of a model for scikit-learn", learner.activation, ACTIVATIONS)
+    if not np.isfinite(theta).all():
+        raise ValueError(f"member must be one whose weights are finite; got {member!r}")
+    layers = _layers(learner, theta.astype(np.float64))
+    mlp = _classifier(model, layers) if state.targets is None else _regressor(learner, layers, state.targets)
+    return Pipeline([*_prepared(learner.scaler, state.features), ("mlp", mlp)])
+
+
+def _layers(learner: Any, theta: Array) -> list[Layer]:
+    """Give the layers; the path from the inputs right to the outputs is laid through hidden units."""
+    layers = [(W[0], b[0, 0]) for W, b in network.views(learner.shape, theta)]
+    if not learner.shape.skip:
+        return layers
+    skip = network.skip_view(learner.shape, theta)[0]
+    *hidden, (W, b) = layers
+    if not hidden:
+        return [(W + skip, b)]
+    validation.one_of(
+        "activation of a model with a linear path, for scikit-learn", learner.activation, THROUGH
+    )
+    entry = np.eye(len(skip))
+    if learner.activation == "relu":  # z = relu(z) - relu(-z)
+        entry = np.hstack([entry, -entry])
+    return [*_carried(hidden, entry), (np.vstack([W, entry.T @ skip]), b)]
+
+
+def _carried(hidden: list[Layer], entry: Array) -> list[Layer]:
+    """Add to each hidden layer units that hand on what `entry` (inputs, units) makes of the inputs."""
+    (V, c), *others = hidden
+    units = entry.shape[1]
+    layers = [(np.hstack([V, entry]), np.append(c, np.zeros(units)))]
+    for W, b in others:
+        zeros = np.zeros((len(W), units))
+        wide = np.block([[W, zeros], [np.zeros((units, W.shape[1])), np.eye(units)]])
+        layers.append((wide, np.append(b, np.zeros(units))))
+    return layers
+
+
+def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
+    """Order the outputs as scikit-learn does, by label; of two classes it has one, their difference."""
+    named, order = np.unique(labels(model), return_index=True)
+    if len(named) < 2:
+        raise ValueError(f"classes must be two or more for scikit-learn; got {named.tolist()!r}")
+    *hidden, (W, b) = layers
+    if getattr(model.learner, "loss", None) == "logistic":  # of the second class against 0 of the first
+        W, b = np.hstack([np.zeros_like(W), W]), np.append(0.0, b)
+    W, b = W[:, order], b[order]
+    if len(named) == 2:
+        W, b = W[:, 1:] - W[:, :1], b[1:] - b[:1]
+    mlp = MLPClassifier(**_options(model.learner, layers))
+    mlp.partial_fit(np.zeros((len(named), len(layers[0][0]))), named, classes=named)
+    return _with_layers(mlp, [*hidden, (W, b)])
+
+
+def _regressor(learner: Any, layers: list[Layer], targets: Scaling) -> MLPRegressor:
+    """Give the last layer the targets' own unit."""
+    *hidden, (W, b) = layers
+    options = _options(learner, layers)
+    if len(b) > 1:
+        raise ValueError(f"quantiles must be one for scikit-learn, which sorts none; got {len(b)}")
+    if getattr(learner, "loss", None) == "poisson":
+        if "loss" not in MLPRegressor().get_params():
+            raise ValueError("loss must not be 'poisson' for scikit-learn before 1.7, which has none")
+        options["loss"] = "poisson"
+        b = b + np.log(mean_of_counts(targets))
+    else:
+        deviation = moments.deviation(targets)
+        W, b = W * deviation, b * deviation + targets.mean
+    mlp = MLPRegressor(**options)
+    mlp.partial_fit(np.zeros((1, len(layers[0][0]))), [1.0])
+    return _with_layers(mlp, [*hidden, (W, b)])
+
+
+def _options(learner: Any, layers: list[Layer]) -> dict[str, Any]:
+    sizes = tuple(len(b) for _, b in layers[:-1])
+    return {
+        "hidden_layer_sizes": sizes,
+        "activation": ACTIVATIONS[learner.activation],
+        "random_state": learner.options()["seed"] % 2**32,
+    }
+
+
+def _with_layers(mlp: Any, layers: list[Layer]) -> Any:
+    """Exchange the weights; one step on zeros was to make all that scikit-learn's own `fit` makes."""
+    mlp.coefs_ = [np.ascontiguousarray(W) for W, _ in layers]
+    mlp.intercepts_ = [b.copy() for _, b in layers]
+    vars(mlp).pop("_optimizer", None)  # its moments are of that step: a later partial_fit makes it again
+    return mlp
+
+
+def _prepared(inputs: Inputs, state: Any) -> list[tuple[str, Any]]:
+    """Give the steps that do what `Inputs.prepare` does."""
+    steps: list[tuple[str, Any]] = []
+    filling, affine = inputs.filling(state), inputs.affine(state)
+    if filling is not None:  # the mean of one row is the row
+        steps.append(("impute", SimpleImputer(keep_empty_features=True).fit(_row(filling))))
+    if affine is not None:
+        shift, width, far = affine
+        steps += [("scale", _scaler(_row(shift), _row(width))), ("clip", _clip(far))]
+    if inputs.missing != "indicate":
+        return steps
+    gaps = MissingIndicator(features="all").fit(np.zeros((1, inputs.columns)))
+    return [("inputs", FeatureUnion([("values", Pipeline(steps)), ("missing", gaps)]))]
+
+
+def _scaler(shift: Array, width: Array) -> StandardScaler:
+    scaler = StandardScaler().fit(shift)
+    scaler.scale_, scaler.var_ = width[0], width[0] ** 2
+    return scaler
+
+
+def _clip(far: float) -> FunctionTransformer:
+    bounds = {"a_min": -far, "a_max": far}
+    return FunctionTransformer(np.clip, kw_args=bounds, feature_names_out="one-to-one")
+
+
+def _row(values: NDArray[np.float32]) -> Array:
+    return values.astype(np.float64)[None]

@@ -1,0 +1,1 @@
+"""Recorded versions, learned again: verify and backtest."""

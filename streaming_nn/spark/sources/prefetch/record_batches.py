@@ -1,0 +1,122 @@
+"""Records that Java gives many in a row: as Arrow's record batches again, and in the one order.
+
+A piece (a row, `read.PIECES`) is some of the records of a file, which has n of one partition: little-endian,
+n, n offsets and n times (int64), the lengths (int32; -1: null) of n values, n keys, n headers and n packed,
+then the bytes of each, one after the other. Columns.java writes it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streaming_nn.spark.sources.kafka_frames import ORDER
+
+SCHEMA = pa.schema(
+    {
+        "timestamp": pa.int64(),  # milliseconds since 1970
+        "topic": pa.string(),
+        "partition": pa.int32(),
+        "offset": pa.int64(),
+        "key": pa.binary(),
+        "value": pa.binary(),
+        "headers": pa.string(),  # JSON, as `source.COLUMNS` has it
+        "packed": pa.binary(),  # in place of the value, where Plain.java could read that
+    }
+)
+ROWS = 10_000  # of a record batch in the one order
+Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class FromPieces:
+    """A task's work on record batches, to be given pieces; in the one order where one task has all."""
+
+    work: Work
+    in_order: bool
+
+    def __call__(self, pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Do the work."""
+        batches = record_batches(pieces)
+        return self.work(in_order(batches) if self.in_order else batches)
+
+
+def record_batches(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Give the records of each piece."""
+    for rows in pieces:
+        for cells in zip(*rows.to_pydict().values(), strict=True):
+            yield opened(*cells)
+
+
+def opened(topic: str, partition: int, file: str, begin: int, until: int, last: bool) -> pa.RecordBatch:
+    """Give a piece's records, without a copy; with its last ones the file goes."""
+    data = pa.memory_map(file).read_buffer()
+    if last:
+        os.unlink(file)  # what is mapped outlives its name
+    return _batch(topic, partition, data).slice(begin, until - begin)
+
+
+def _batch(topic: str, partition: int, data: pa.Buffer) -> pa.RecordBatch:
+    n = int.from_bytes(data[:8].to_pybytes(), "little")
+    lengths = np.frombuffer(data, "<i4", 4 * n, 8 + 16 * n).reshape(4, n)
+    texts, place = [], 8 + 32 * n
+    for each in lengths:
+        texts.append(_strings(each, data[place:]))
+        place += int(each[each > 0].sum())
+    value, key, headers, packed = texts
+    columns = [
+        pa.Array.from_buffers(pa.int64(), n, [None, data.slice(8 + 8 * n, 8 * n)]),
+        pa.repeat(topic, n),
+        pa.repeat(pa.scalar(partition, pa.int32()), n),
+        pa.Array.from_buffers(pa.int64(), n, [None, data.slice(8, 8 * n)]),
+        key,
+        value,
+        headers.cast(pa.string()),
+        packed,
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _strings(lengths: NDArray[np.int32], data: pa.Buffer) -> pa.Array:
+    absent = lengths < 0
+    ends = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(np.where(absent, 0, lengths), out=ends[1:])
+    valid = pa.py_buffer(np.packbits(~absent, bitorder="little")) if absent.any() else None
+    return pa.Array.from_buffers(pa.binary(), len(lengths), [valid, pa.py_buffer(ends), data])
+
+
+def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Give all records sorted by `source.ORDER`, in new record batches.
+
+    Each comes with records of one partition, in the order of their offsets: so they are in the order but for
+    the times, and a stable sort, which merges what ascends already, has little to do.
+    """
+    held = sorted((batch for batch in batches if batch.num_rows), key=_first)
+    times = [batch.column(ORDER[0]).to_numpy() for batch in held]
+    order = np.concatenate([np.empty(0, np.int64), *times]).argsort(kind="stable")
+    starts = np.cumsum([0, *(batch.num_rows for batch in held)])
+    for start in range(0, len(order), ROWS):
+        yield _taken(held, starts, order[start : start + ROWS])
+
+
+def _first(batch: pa.RecordBatch) -> tuple[Any, ...]:
+    return tuple(batch.column(name)[0].as_py() for name in ORDER[1:])
+
+
+def _taken(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[Any]) -> pa.RecordBatch:
+    """Take rows from the parts of the batches that have them: Arrow would join all batches for each take."""
+    ascending = np.sort(rows)
+    ends = ascending.searchsorted(starts)
+    parts, shifts, joined = [], np.zeros(len(batches), np.int64), 0
+    for i in np.flatnonzero(np.diff(ends)):
+        first, last = ascending[ends[i]], ascending[ends[i + 1] - 1]
+        parts.append(batches[i].slice(first - starts[i], last - first + 1))
+        shifts[i] = joined - first
+        joined += last - first + 1
+    some = pa.Table.from_batches(parts).combine_chunks()
+    places = rows + shifts[starts.searchsorted(rows, "right") - 1]
+    return some.take(pa.array(places)).to_batches()[0]

@@ -1,0 +1,299 @@
+"""The model directory is a log of versions: append is compare-and-swap, all else reads in order."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from streaming_nn.errors import DamagedVersionError, VersionConflictError
+from streaming_nn.versions import atomic_files
+from streaming_nn.versions.version import (
+    Manifest,
+    Version,
+    add_up,
+    decode,
+    decode_manifest,
+    encode,
+    header_size,
+    sha256,
+)
+
+SUFFIX = ".safetensors"
+
+
+class VersionLog:
+    """The versions under `directory`, numbered from 0 without a gap. It is made by the first append.
+
+    Any number of processes may read and append at once; there are no locks and no clocks in it. An object
+    may be shared by threads.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.versions = self.directory / "versions"
+        self._low = -1  # a number that was there: numbers are never freed, so the head is not below it
+        self._last: tuple[int, tuple[int, ...], str] | None = (
+            None  # number, signature, sha256 of the last parent
+        )
+        self._looked = False
+
+    def path(self, number: int) -> Path:
+        """Return the file of a version."""
+        return self.versions / f"{number:012d}{SUFFIX}"
+
+    def has(self, number: int) -> bool:
+        """Say whether the number is taken."""
+        return atomic_files.exists(self.path(number))
+
+    def head_number(self) -> int | None:
+        """Return the newest number, None when there is none, by steps that double and then bisection."""
+        low = self._low if self._low >= 0 and self.has(self._low) else -1
+        step = 1
+        while self.has(low + step):
+            low += step
+            step *= 2
+        high = low + step  # low is there (or -1), high is not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.has(middle) else (low, middle)
+        self._low = low
+        return low if low >= 0 else None
+
+    def head(self) -> Version | None:
+        """Return the newest version, None when there is none.
+
+        DamagedVersionError: it can't be read, or a number is missing; the message names the last good version. Damage is
+        never passed over.
+        """
+        self._look()
+        while (number := self.head_number()) is not None:
+            try:
+                return self.read(number)
+            except LookupError:  # pruned just now, so there is a newer one
+                if self.head_number() == number:
+                    lacks = f"version {number} is the newest of {self.directory}, and its tensors are gone"
+                    raise DamagedVersionError(f"{lacks}; {self._last_good(number)}") from None
+            except DamagedVersionError as e:
+                raise DamagedVersionError(f"{e}; {self._last_good(number)}") from None
+        return None
+
+    def check_head(self) -> None:
+        """Raise DamagedVersionError where `head` does; a head that this object has just appended is not read again."""
+        number = self.head_number()
+        if (
+            number is None
+            or self._last is None
+            or self._last[0] != number
+            or self._last[1] != atomic_files.signature(self.path(number))
+        ):
+            self.head()
+
+    def _last_good(self, number: int) -> str:
+        for n in range(number - 1, -1, -1):
+            try:
+                self.read(n)
+            except (DamagedVersionError, LookupError, OSError):
+                continue
+            return f"the last good version is {n}; `streaming-nn versions repair` goes on from it"
+        return "no version before it is whole"
+
+    def read(self, number: int) -> Version:
+        """Return a version, all of it checked. LookupError: none, or pruned; DamagedVersionError: it is not whole."""
+        version = decode(self._bytes(number), number, str(self.path(number)))
+        if version.manifest.kind == "damaged":
+            raise DamagedVersionError(
+                f"{self.path(number)}: version {number} was lost to damage, and only its number is kept"
+            )
+        if not version.manifest.kept:
+            raise LookupError(f"version {number} was pruned: its manifest is kept, its tensors are not")
+        return version
+
+    def manifest(self, number: int) -> Manifest:
+        """Return a version's manifest; only the header is read. LookupError: none; DamagedVersionError: it is not whole."""
+        path = self.path(number)
+        try:
+            head = atomic_files.read_start(path)
+            if header_size(head, str(path)) > len(head) == atomic_files.HEAD_BYTES:
+                head = atomic_files.read_start(path, header_size(head, str(path)))
+        except FileNotFoundError:
+            raise LookupError(f"there is no version {number} in {self.versions}") from None
+        except IsADirectoryError:
+            raise DamagedVersionError(f"{path} is damaged: it is a folder") from None
+        return decode_manifest(head, number, str(path))
+
+    def sha256(self, number: int) -> str:
+        """Return the sha256 by which its child names a version: of its file as committed, pruned or not."""
+        data = self._bytes(number)
+        return decode_manifest(data, number, str(self.path(number))).original_sha256 or sha256(data)
+
+    def _bytes(self, number: int) -> bytes:
+        try:
+            return atomic_files.read(self.path(number))
+        except FileNotFoundError:
+            raise LookupError(f"there is no version {number} in {self.versions}") from None
+        except IsADirectoryError:
+            raise DamagedVersionError(f"{self.path(number)} is damaged: it is a folder") from None
+
+    def append(self, version: Version) -> str:
+        """Commit a version as the child of the head, durably; return its file's sha256: its child's `parent`.
+
+        1. Its number must be free, or hold this very version (a retried append knows its nonce).
+        2. The number before must be there, and be the version that `parent` names.
+        3. Create the file under its number: exclusive, fsynced, and so is the folder.
+
+        VersionConflictError: somebody else was first; it names them. ValueError: not a child of the head, or rows that
+        don't add up. DamagedVersionError: the parent's file is not what was written, or a number is missing.
+        Costs the same however long the log is, a look at the folder before an object's first append aside.
+        """
+        _check(version.manifest)
+        data, number = encode(version), version.number
+        if self.has(number):
+            return self._own(version, sha256(data))
+        if not self._looked:
+            atomic_files.clean(self.versions)
+        self._look()
+        self._check_parent(version.manifest)
+        try:
+            atomic_files.create(self.path(number), data)
+        except FileExistsError:
+            return self._own(version, sha256(data))
+        except FileNotFoundError:  # slept so long that what it had aside was cleaned
+            return self.append(version)
+        return self._keep(number, sha256(data))
+
+    def _keep(self, number: int, sha: str) -> str:
+        self._low = max(self._low, number)
+        self._last = (number, atomic_files.signature(self.path(number)), sha)
+        return sha
+
+    def _own(self, version: Version, sha: str) -> str:
+        winner = self._winner(version.number)
+        if winner is not None and winner.nonce == version.manifest.nonce:
+            return winner.original_sha256 or sha
+        raise VersionConflictError(
+            f"version {version.number} of {self.directory} was appended {_by(winner)}; "
+            "this run had the same number to give, and stops",
+            version.number,
+            winner,
+        )
+
+    def _winner(self, number: int) -> Manifest | None:
+        try:
+            return self.manifest(number)
+        except (DamagedVersionError, LookupError):
+            return None
+
+    def _look(self) -> None:
+        """Once, list the folder: a hole would end the search for the head below versions that are there."""
+        if self._looked:
+            return
+        names = [name for name in atomic_files.names(self.versions) if name.endswith(SUFFIX)]
+        if names and max(names) != self.path(len(names) - 1).name:
+            self.find_hole()
+        self._looked = True
+
+    def find_hole(self) -> None:
+        """List the folder. DamagedVersionError: a number is missing below one that is there."""
+        taken = set(self.numbers())
+        last = max(taken, default=-1)
+        for number in range(last):
+            # a listing may show 43 and not 42 where both were appended meanwhile
+            if number not in taken and not self.has(number):
+                lacks = f"version {number} of {self.directory} is missing, and version {last} is there"
+                raise DamagedVersionError(f"{lacks}; `streaming-nn versions repair` mends the log")
+
+    def numbers(self) -> list[int]:
+        """Return all numbers that are taken, in order, by listing the folder."""
+        stems = (n.removesuffix(SUFFIX) for n in atomic_files.names(self.versions) if n.endswith(SUFFIX))
+        return sorted(int(stem) for stem in stems if stem.isdigit())
+
+    def _check_parent(self, manifest: Manifest) -> None:
+        number = manifest.number - 1
+        if number < 0:
+            if manifest.parent_sha256:
+                raise ValueError(f"version 0 has no parent; got {manifest.parent_sha256!r}")
+            return
+        if not self.has(number):
+            head = self.head_number()
+            after = 0 if head is None else head + 1
+            raise ValueError(f"number must be the head's plus one, {after}; got {manifest.number}")
+        actual = self._parent(number)
+        if actual != manifest.parent_sha256:
+            winner = self.read(number).manifest if self.manifest(number).kept else self.manifest(number)
+            raise VersionConflictError(
+                f"version {number} of {self.directory} is not the one that this run goes on from: "
+                f"it was appended {_by(winner)}",
+                number,
+                winner,
+            )
+
+    def _parent(self, number: int) -> str:
+        """The file is read again only when it has changed since it was hashed: large networks would pay."""
+        signature = atomic_files.signature(self.path(number))
+        if self._last is None or self._last[:2] != (number, signature):
+            self._last = (number, signature, self.sha256(number))
+        return self._last[2]
+
+    def follow(
+        self, after: int = -1, poll: float = 0.1, stop: threading.Event | None = None
+    ) -> Iterator[Manifest]:
+        """Give the manifests of versions after `after` in order, until `stop`; look each `poll` s."""
+        stop = stop or threading.Event()
+        number = after + 1
+        while not stop.is_set():
+            if self.has(number):
+                yield self.manifest(number)
+                number += 1
+            else:
+                stop.wait(poll)
+
+    def nearest_kept(self, number: int) -> int:
+        """Return the newest version up to `number` that has its tensors. LookupError: none has."""
+        for n in range(number, -1, -1):
+            if self.manifest(n).kept:
+                return n
+        raise LookupError(f"no version up to {number} has its tensors")
+
+
+def child(parent: Manifest, parent_sha256: str, **changes: Any) -> Manifest:
+    """Return the manifest of the version after `parent`: what describes the stream stays, the batch is new.
+
+    Kept are learner, schema, update, mini_batch_cap, offsets, topic_ids, environment, source, metrics and written_by;
+    `changes` go over them.
+    """
+    fresh = Manifest(number=parent.number + 1)
+    kept = {
+        name: getattr(parent, name)
+        for name in (
+            "learner",
+            "schema",
+            "update",
+            "mini_batch_cap",
+            "offsets",
+            "topic_ids",
+            "environment",
+            "source",
+            "metrics",
+            "written_by",
+        )
+    }
+    return replace(fresh, parent_sha256=parent_sha256, **(kept | changes))
+
+
+def _check(manifest: Manifest) -> None:
+    rows = manifest.counts
+    if not add_up(rows):
+        raise ValueError(
+            f"version {manifest.number}: received must be trained + skipped + rejected; got {rows}"
+        )
+
+
+def _by(manifest: Manifest | None) -> str:
+    if manifest is None:
+        return "by somebody whose file can't be read"
+    by = manifest.written_by
+    return (
+        f"by host {by.get('host', '?')}, process {by.get('pid', '?')}, run {by.get('run', '?')}, "
+        f"at {manifest.written_at or '?'} ({manifest.kind})"
+    )

@@ -1,0 +1,165 @@
+"""The whole demo, as a user starts it, and what Ctrl-C leaves: only what the next one goes on from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COMMAND = [str(Path(sys.executable).with_name("streaming-nn")), "demo"]
+MARK = "DEMO_TEST_FOLDER"  # a variable that every process of a demo inherits
+KEYS = {
+    *("produced_labeled", "trained", "skipped", "dead_letters", "produced_unlabeled", "scored", "versions"),
+    *("accounted", "replay"),
+}
+DIGITS = {
+    *("accuracy", "f1_macro", "accuracy_served", "baseline_majority", "baseline_last_class"),
+    *("accuracy_before_drift", "accuracy_after_recovery"),
+}
+MACHINE = {
+    f"{whose}{error}{served}"
+    for error in ("mae", "rmse", "r2")
+    for whose, served in (("", ""), ("", "_served"), ("baseline_mean_", ""), ("baseline_last_value_", ""))
+} | {"mae_at_end", "r2_at_end", "baseline_mean_mae_at_end", "baseline_last_value_mae_at_end"}
+
+
+def running(folder: Path) -> dict[int, str]:
+    """Give the processes that belong to a demo in this folder, by their environment and their command."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            ours = f"{MARK}={folder}".encode() in (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended, or is somebody else's
+        if command and (ours or str(folder) in command) and int(process.name) != os.getpid():
+            found[int(process.name)] = command
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    for pid in running(tmp_path):  # a test that failed must not leave a broker behind
+        os.kill(pid, signal.SIGKILL)
+
+
+def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
+    """Start a demo in a process group of its own, as a shell does."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with (folder / "said").open("w") as said, (folder / "printed").open("w") as printed:
+        return subprocess.Popen(
+            [*COMMAND, *flags],
+            cwd=folder,
+            env={**os.environ, MARK: str(folder), "TMPDIR": str(temporary)},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=said,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / "printed").read_text().splitlines()[-1])
+    return values
+
+
+def until(true: Any, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def gone(folder: Path) -> None:
+    """Wait until nothing of the demo runs: Spark's JVM ends when it finds that its parent has."""
+    until(lambda: running(folder) == {}, 10, "something is left running")
+
+
+def proved(values: dict[str, Any]) -> None:
+    """Check what a summary must say of any run."""
+    assert set(values) in (KEYS | DIGITS, KEYS | MACHINE)
+    assert values["accounted"] is True
+    assert values["replay"] == "identical"
+    assert values["produced_labeled"] == values["trained"] + values["skipped"] + values["dead_letters"]
+    assert values["produced_unlabeled"] == values["scored"]
+
+
+def test_a_demo_learns_and_proves_it(folder: Path) -> None:
+    process = start(folder, "--seconds", "40", "--json")
+    assert process.wait(500) == 0, (folder / "said").read_text()[-2000:]
+    values = summary(folder)
+    proved(values)
+    assert values["accuracy_before_drift"] > 0.9
+    assert values["accuracy_after_recovery"] > 0.9
+    assert values["accuracy"] > values["baseline_majority"] + 0.5
+    assert values["accuracy"] > values["baseline_last_class"] + 0.5
+    assert values["dead_letters"] > 0
+    assert values["versions"] > 5
+    gone(folder)
+    assert list((folder / "tmp").glob("streaming-nn-*")) == []  # its folders are gone with it
+
+
+def test_this_machine_is_told_a_second_ahead(folder: Path) -> None:
+    process = start(
+        folder, "--stream", "machine", "--seconds", "15", "--rate", "40", "--dir", "run", "--json"
+    )
+    assert process.wait(500) == 0, (folder / "said").read_text()[-2000:]
+    values = summary(folder)
+    proved(values)
+    assert values["produced_unlabeled"] > 400  # each row is asked about, and comes again when it is known
+    assert 0 <= values["produced_unlabeled"] - values["produced_labeled"] < 100
+    assert 0 < values["mae"] <= values["rmse"]
+    assert "MAE last value" in (folder / "said").read_text()
+    last = VersionLog(folder / "run" / "model").head()
+    assert last is not None
+    assert last.manifest.learner["classes"] is None
+    assert last.manifest.metrics["prequential"]["total"]["rmse"] == values["rmse"]
+    assert "cpu.now" in last.manifest.schema["features"]
+    gone(folder)
+
+
+def test_after_ctrl_c_nothing_runs_and_the_next_goes_on(folder: Path) -> None:
+    model = folder / "run" / "model"
+    process = start(folder, "--dir", "run", "--seconds", "300")
+    until(
+        lambda: (
+            process.poll() is not None or (model.exists() and (VersionLog(model).head_number() or 0) >= 4)
+        ),
+        240,
+        "no fourth version",
+    )
+    assert process.poll() is None, (folder / "said").read_text()[-2000:]
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(90) == 130
+    said = (folder / "said").read_text()
+    assert "demo --dir" in said
+    assert "Traceback" not in said
+    gone(folder)
+    head = VersionLog(model).head_number()
+    assert head is not None
+
+    process = start(folder, "--dir", "run", "--seconds", "15", "--json")
+    assert process.wait(500) == 0, (folder / "said").read_text()[-2000:]
+    proved(summary(folder))
+    log = VersionLog(model)
+    records = [log.manifest(number) for number in log.numbers()]
+    assert records[-1].number > head
+    for before, after in pairwise(records):  # each begins at the next record
+        for topic, ranges in after.ranges.items():
+            for partition, (begin, _) in ranges.items():
+                assert begin == before.offsets[topic].get(partition, 0)
+    gone(folder)

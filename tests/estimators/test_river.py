@@ -1,0 +1,599 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.estimators import sklearn
+from streaming_nn.estimators.river import OnlineMLPClassifier, OnlineMLPRegressor, load
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn.factory import LEARNERS, learner_from
+from streaming_nn.nn.learner import Batch, initial, report, test_then_train
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.decode import decode, encode_named
+from streaming_nn.records.schema import Schema, grown, schema_from
+from streaming_nn.versions.version import state_digest
+from streaming_nn.versions.version_log import VersionLog
+
+SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8}
+RNG = np.random.default_rng(5)
+ROWS = 240
+COLOURS = np.array(["red", "green", "blue"])[RNG.integers(3, size=ROWS)]
+TABLE = pd.DataFrame(
+    {
+        "weight": RNG.normal(50, 9, ROWS),
+        "age": RNG.integers(0, 90, ROWS),
+        "colour": COLOURS,
+        "old": RNG.random(ROWS) < 0.5,
+    },
+    index=range(1000, 1000 + ROWS),
+)
+KIND = pd.Series(np.where((COLOURS == "red") ^ (TABLE["weight"] > 50), "a", "b"), TABLE.index, name="kind")
+PRICE = pd.Series(TABLE["weight"] * 2 + 30 * (COLOURS == "red"), TABLE.index)
+NUMBERS = TABLE[["age", "weight"]]
+
+
+def digest(model: Any) -> str:
+    return state_digest(flatten(model._model.state))
+
+
+def dicts(X: pd.DataFrame) -> list[dict[str, Any]]:
+    return X.to_dict("records")
+
+
+def chunks(size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, ROWS, size))
+
+
+# one model with the other faces
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_nn_arrays_and_frames_learn_the_same_bits(name: str) -> None:
+    options = {"hidden": (8,), "mini_batch": 8}
+    learner = learner_from({"learner": name, "inputs": 2, "classes": ("a", "b"), "seed": 3, **options})
+    state = initial(learner)
+    array = sklearn.OnlineMLPClassifier(name, random_state=3, **options)
+    frame = OnlineMLPClassifier(name, seed=3, missing="refuse", classes=["a", "b"], **options)
+    for rows in chunks(80):
+        X, y = NUMBERS.iloc[rows], KIND.iloc[rows]
+        state, _ = test_then_train(learner, state, [Batch(X.to_numpy(np.float32), (y == "b").to_numpy(int))])
+        array.partial_fit(X, y, classes=["a", "b"])
+        frame.learn_many(X, y)
+    assert digest(frame) == state_digest(flatten(array.state_)) == state_digest(flatten(state))
+
+
+def test_a_regressor_learns_the_same_bits_too() -> None:
+    array = sklearn.OnlineMLPRegressor(**SMALL).partial_fit(NUMBERS, PRICE)
+    frame = OnlineMLPRegressor(**SMALL, missing="refuse")
+    frame.learn_many(NUMBERS, PRICE)
+    assert digest(frame) == state_digest(flatten(array.state_))
+    assert frame.predict_many(NUMBERS).tolist() == array.predict(NUMBERS).tolist()
+
+
+def test_records_of_a_stream_give_the_same_bits() -> None:
+    """The stream's way: decode, grow by what is unseen, decode again, learn."""
+    known = {"colour": {"hash": 5}}
+    schema = Schema(
+        9,
+        ("b", "a"),
+        ("age", "colour", "old", "weight"),
+        label="kind",
+        missing=True,
+        categories={**known, "old": {"one_hot": 2}},
+        grow=True,
+    )
+    gaps = TABLE.astype(object).mask(RNG.random(TABLE.shape) < 0.1, None)
+    labels = KIND.mask(RNG.random(ROWS) < 0.1, "c")
+    records = encode_named(schema, dicts(gaps), labels.tolist())
+    schema = grown(schema, decode(schema, records, labeled=True).unseen)
+    decoded = decode(schema, records, labeled=True)
+    assert decoded.y is not None
+    assert (len(decoded.y), len(decoded.unseen)) == (ROWS, 0)
+    options = {**SMALL, "inputs": 9, "missing": "impute"}
+    state = initial(learner_from({**options, "classes": ("b", "a")}))
+    learner = learner_from({**options, "classes": schema.classes})
+    state, _ = test_then_train(learner, loop.grown(learner, state), [Batch(decoded.x, decoded.y)])
+
+    frame = OnlineMLPClassifier(**SMALL, categories=known, classes=["b", "a"], label="kind")
+    frame.learn_many(gaps, labels)
+    assert frame._schema == schema
+    assert digest(frame) == state_digest(flatten(state))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learn_one_is_a_mini_batch_of_one(name: str) -> None:
+    one, many = (OnlineMLPClassifier(name, hidden=8, classes=["a", "b"]) for _ in range(2))
+    for i, (x, y) in enumerate(zip(dicts(TABLE[:60]), KIND[:60], strict=True)):
+        one.learn_one(x, y)
+        many.learn_many(TABLE[i : i + 1], KIND[i : i + 1])
+    assert digest(one) == digest(many)
+
+
+def test_what_was_saved_goes_on_in_either_face(tmp_path: Path) -> None:
+    straight = sklearn.OnlineMLPClassifier(**SMALL).partial_fit(NUMBERS[:100], KIND[:100], classes=["a", "b"])
+    straight.save(tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, OnlineMLPClassifier)
+    straight.partial_fit(NUMBERS[100:], KIND[100:])
+    loaded.learn_many(NUMBERS[100:], KIND[100:])
+    assert digest(loaded) == state_digest(flatten(straight.state_))
+    assert loaded.save(tmp_path) == 1
+    again = sklearn.load(tmp_path)
+    assert again.predict(NUMBERS).tolist() == loaded.predict_many(NUMBERS).tolist()
+    with pytest.raises(ValueError, match=r"its newest version, 1, is not what this model goes on from"):
+        straight.save(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [OnlineMLPClassifier, OnlineMLPRegressor])
+def test_a_loaded_model_goes_on_as_if_it_had_not_been(kind: Any, tmp_path: Path) -> None:
+    y = KIND if kind is OnlineMLPClassifier else PRICE
+    straight = kind(hidden=8, seed=4, label="kind")
+    straight.learn_many(TABLE[:100], y[:100])
+    straight.save(tmp_path)
+    loaded = load(tmp_path)
+    assert (loaded.seed, loaded.label, loaded.learner) == (4, "kind", "ensemble")
+    for model in (straight, loaded):
+        model.learn_many(TABLE[100:], y[100:])
+    assert digest(loaded) == digest(straight)
+    assert loaded.predict_many(TABLE).tolist() == straight.predict_many(TABLE).tolist()
+
+
+def test_a_version_says_how_its_columns_came_to_be(tmp_path: Path) -> None:
+    model = OnlineMLPClassifier(**SMALL, categories={"colour": {"hash": 4}}, label="kind")
+    model.learn_many(TABLE, KIND)
+    model.save(tmp_path)
+    record = VersionLog(tmp_path).manifest(0)
+    described = schema_from(record.schema)
+    assert described.columns == (
+        *("age", "colour#0", "colour#1", "colour#2", "colour#3"),
+        *(f"old={'true' if old else 'false'}" for old in TABLE["old"].unique()),
+        "weight",
+    )
+    assert (described.label, described.missing, described.grow) == ("kind", True, True)
+    assert described.classes == tuple(KIND.unique())
+    assert record.counts["trained"] == ROWS
+    assert record.metrics == report(model._model.learner, model._model.state)  # type: ignore[union-attr]
+
+
+def test_arrays_without_names_have_numbered_columns(tmp_path: Path) -> None:
+    estimator = sklearn.OnlineMLPClassifier(**SMALL).fit(NUMBERS.to_numpy(), KIND)
+    estimator.save(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.features == ("features[0]", "features[1]")
+    renamed = NUMBERS.set_axis(loaded.features, axis=1)
+    assert loaded.predict_many(renamed).tolist() == estimator.predict(NUMBERS.to_numpy()).tolist()
+    loaded.learn_many(renamed, KIND)
+    assert loaded.save(tmp_path) == 1
+    assert VersionLog(tmp_path).manifest(1).schema["features"] == "features"
+
+
+# columns
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(list(TABLE)), st.data())
+def test_the_order_of_columns_plays_no_part(names: list[str], data: st.DataObject) -> None:
+    one, other = OnlineMLPClassifier(**SMALL), OnlineMLPClassifier(**SMALL)
+    one.learn_many(TABLE[:30], KIND[:30])
+    other.learn_many(TABLE[:30][names], KIND[:30])
+    for x, y in zip(dicts(TABLE[30:40]), KIND[30:40], strict=True):
+        one.learn_one(x, y)
+        other.learn_one({name: x[name] for name in data.draw(st.permutations(names))}, y)
+    assert digest(one) == digest(other)
+    assert one.predict_proba_many(TABLE).equals(other.predict_proba_many(TABLE[names[::-1]]))
+
+
+def test_features_can_be_named_beforehand_in_any_order() -> None:
+    model = OnlineMLPRegressor(**SMALL, features=["weight", "age"])
+    model.learn_one({"age": 3}, 1.0)
+    assert model._schema.features == ("weight", "age")
+
+
+def test_what_a_dict_lacks_is_its_running_mean() -> None:
+    model = OnlineMLPRegressor(hidden=8)
+    model.learn_many(NUMBERS, PRICE)
+    mean = dict(zip(("age", "weight"), model._model.state.model.features.mean, strict=True))  # type: ignore[union-attr]
+    for gone in ({}, {"age": None}, {"age": np.nan}, {"age": pd.NA}, {"age": np.float32("nan")}):
+        assert model.predict_one({"weight": 40.0, **gone}) == model.predict_one({**mean, "weight": 40.0})
+    before = model._model.state.model.features.rows.tolist()  # type: ignore[union-attr]
+    model.learn_one({"weight": 40.0}, 80.0)
+    after = model._model.state.model.features.rows.tolist()  # type: ignore[union-attr]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [0, 1]
+
+
+def test_texts_and_booleans_are_told_from_numbers() -> None:
+    model = OnlineMLPClassifier(**SMALL)
+    model.learn_many(TABLE.astype({"colour": "category", "age": "Int64"}), KIND)
+    assert model._schema.categories == {"colour": {"one_hot": 16}, "old": {"one_hot": 2}}
+    assert model._schema.vocabulary["colour"] == tuple(dict.fromkeys(COLOURS.tolist()))
+    same = OnlineMLPClassifier(**SMALL, classes=KIND.unique())
+    for x, y in zip(dicts(TABLE), KIND, strict=True):
+        same.learn_one(x, y)
+    assert same._schema == model._schema
+
+
+def test_a_new_value_joins_the_vocabulary_and_then_counts() -> None:
+    model = OnlineMLPClassifier(**SMALL, categories={"c": {"one_hot": 2}})
+    for colour, y in (("red", 0), ("green", 1), ("blue", 0)):
+        model.learn_one({"c": colour}, y)
+    assert model._schema.vocabulary == {"c": ("red", "green")}
+    nothing = model.predict_proba_one({"c": None})
+    assert model.predict_proba_one({"c": "blue"}) == model.predict_proba_one({"c": "white"}) == nothing
+    assert model.predict_proba_one({"c": "red"}) != nothing
+    assert model._schema.vocabulary == {"c": ("red", "green")}
+
+
+def test_a_category_decides_where_it_should() -> None:
+    model = OnlineMLPClassifier()
+    for _ in range(5):
+        model.learn_many(TABLE, KIND)
+    assert (model.predict_many(TABLE) == KIND).mean() > 0.95
+
+
+def test_features_named_by_numbers_have_their_digits_for_a_name() -> None:
+    model = OnlineMLPRegressor(**SMALL)
+    model.learn_one({0: 1.0, 1: 2.0}, 3.0)
+    assert model._schema.features == ("0", "1")
+    assert model.predict_one(pd.Series([1.0, 2.0])) == model.predict_one({1: 2.0, 0: 1.0})
+
+
+def test_what_the_model_does_not_know_can_be_ignored() -> None:
+    model = OnlineMLPClassifier(**SMALL, extra="ignore", features=["age", "weight"])
+    plain = OnlineMLPClassifier(**SMALL)
+    model.learn_many(TABLE, KIND)
+    plain.learn_many(NUMBERS, KIND)
+    assert digest(model) == digest(plain)
+    assert model.predict_one(dicts(TABLE)[3]) == plain.predict_one(dicts(NUMBERS)[3])
+
+
+# classes
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_classes_come_as_labels_do(learner: str) -> None:
+    model = OnlineMLPClassifier(learner, hidden=8)
+    assert model.predict_one({"a": 1.0}) is None
+    assert model.predict_proba_one({"a": 1.0}) == {}
+    model.learn_one({"a": 1.0}, "x")
+    assert model.predict_proba_one({"a": 1.0}) == {"x": 1.0}
+    for _ in range(60):
+        model.learn_one({"a": 0.0}, "y")
+        model.learn_one({"a": 1.0}, "x")
+        model.learn_one({"a": 2.0}, "z")
+    shares = model.predict_proba_one({"a": 2.0})
+    assert list(shares) == ["x", "y", "z"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-12)
+    assert [model.predict_one({"a": a}) for a in (1.0, 0.0, 2.0)] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    "labels", [["b", "a"], [3, 1], [1.0, 0.0], [True, False], np.array([True, False]), np.array([2, 7])]
+)
+def test_labels_of_any_kind_come_back(labels: Any) -> None:
+    y = pd.Series(np.where(TABLE["weight"] > 50, *labels), TABLE.index, dtype=np.array(labels).dtype)
+    model = OnlineMLPClassifier(hidden=8)
+    model.learn_many(TABLE, y)
+    predicted = model.predict_many(TABLE)
+    assert predicted.index.equals(TABLE.index)
+    assert (predicted == y).mean() > 0.8
+    assert predicted.dtype == (pd.Series([int(v) if isinstance(v, float) else v for v in labels]).dtype)
+    assert model.predict_one(dicts(TABLE)[0]) == predicted.iloc[0]
+    shares = model.predict_proba_many(TABLE)
+    assert shares.index.equals(TABLE.index)
+    assert shares.iloc[0].to_dict() == pytest.approx(model.predict_proba_one(dicts(TABLE)[0]), abs=1e-6)
+    assert shares.idxmax(axis=1).tolist() == predicted.tolist()
+
+
+def test_a_frame_without_rows_is_no_row() -> None:
+    model = OnlineMLPClassifier(**SMALL)
+    model.learn_many(TABLE[:0], KIND[:0])
+    assert model._model is None
+    assert model.predict_many(TABLE[:2]).tolist() == [None, None]
+    assert model.predict_proba_many(TABLE[:2]).shape == (2, 0)
+    model.learn_many(TABLE, KIND)
+    assert model.predict_many(TABLE[:0]).shape == (0,)
+    assert model.predict_proba_many(TABLE[:0]).shape == (0, 2)
+
+
+def test_of_quantiles_the_median_is_the_answer() -> None:
+    model = OnlineMLPRegressor("mlp", loss="quantile", quantiles=(0.1, 0.5, 0.9), hidden=8)
+    for _ in range(10):
+        model.learn_many(TABLE, PRICE)
+    under = (model.predict_many(TABLE) >= PRICE).mean()
+    assert 0.3 < under < 0.7
+
+
+# bad input
+
+
+def learned(kind: Any = OnlineMLPClassifier, **options: Any) -> Any:
+    model = kind(**SMALL, **options)
+    model.learn_many(TABLE, KIND if kind is OnlineMLPClassifier else PRICE)
+    return model
+
+
+GOOD = dicts(TABLE)[0]
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda m: m.learn_one({**GOOD, "size": 1}, "a"), "features must be among .* got 'size' too"),
+        (lambda m: m.predict_one({**GOOD, "size": 1}), "got 'size' too"),
+        (lambda m: m.learn_many(NUMBERS, KIND), "it lacks 'colour', 'old'"),
+        (lambda m: m.predict_many(NUMBERS), "X must have all columns of the model; it lacks 'colour', 'old'"),
+        (lambda m: m.learn_many(TABLE.assign(size=1), KIND), "got 'size' too"),
+        (lambda m: m.learn_one({**GOOD, "age": "old"}, "a"), "feature 'age' must be a number; got 'old'"),
+        (lambda m: m.learn_one({**GOOD, "age": True}, "a"), "feature 'age' must be a number; got True"),
+        (lambda m: m.learn_one({**GOOD, "age": 1e300}, "a"), r"feature 'age' must be finite; got 1e\+300"),
+        (lambda m: m.learn_one({**GOOD, "age": 10**400}, "a"), "feature 'age' must be finite; got inf"),
+        (lambda m: m.learn_one({**GOOD, "colour": 0.5}, "a"), "'colour' must be a text, .* got 0.5"),
+        (
+            lambda m: m.learn_one({**GOOD, "colour": ["red"]}, "a"),
+            r"'colour' must be a text, .* got \['red'\]",
+        ),
+        (lambda m: m.learn_one(GOOD, 0.5), "y must be a text, a whole number or a boolean; got 0.5"),
+        (lambda m: m.learn_one(GOOD, None), "y must be a text, a whole number or a boolean; got None"),
+        (lambda m: m.learn_one(GOOD, "y" * 200), "a y that becomes a class must be a text of 128"),
+        (lambda m: m.learn_one(GOOD, 1 << 63), "or a whole number of 64 bits; got 9223372036854775808"),
+        (lambda m: m.learn_many(TABLE, KIND[:-1]), "y must have the index of X, with 240 rows; got 239"),
+        (lambda m: m.learn_many(TABLE, KIND[::-1]), "y must have the index of X"),
+        (lambda m: m.learn_many(pd.concat([TABLE, TABLE], axis=1), KIND), "different names; got 'weight'"),
+        (lambda m: m.learn_many(TABLE.to_numpy(), KIND), "X must be a pandas DataFrame; got ndarray"),
+        (lambda m: m.learn_many(TABLE, KIND.to_list()), "y must be a pandas Series; got list"),
+        (lambda m: m.learn_one([1.0], "a"), "x must be a dict of features; got list"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(act: Callable[[Any], Any], words: str) -> None:
+    model = learned()
+    before, schema = digest(model), model._schema
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        act(model)
+    assert "\n" not in str(caught.value)
+    assert digest(model) == before
+    assert model._schema is schema
+
+
+@pytest.mark.parametrize("y", [np.nan, np.inf, 1e300, None])
+def test_a_target_must_be_finite(y: Any) -> None:
+    model = learned(OnlineMLPRegressor)
+    before = digest(model)
+    with pytest.raises(ValueError, match="y must be finite; got"):
+        model.learn_one(GOOD, y)
+    with pytest.raises(ValueError, match="y must be a number; got 'dear'"):
+        model.learn_one(GOOD, "dear")
+    assert digest(model) == before
+
+
+def test_a_count_must_not_be_negative() -> None:
+    model = OnlineMLPRegressor(learner="mlp", loss="poisson")
+    model.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([0.0, 3.0]))
+    before = model.predict_one({"a": 1.0})
+    with pytest.raises(ValueError, match=r"not be negative with loss 'poisson'; got -2 in row 1$"):
+        model.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([1.0, -2.0]))
+    assert model.predict_one({"a": 1.0}) == before
+
+
+def test_a_batch_that_is_bad_at_its_end_grows_nothing() -> None:
+    model = learned()
+    schema = model._schema
+    X = pd.DataFrame([{**GOOD, "colour": "violet"}, {**GOOD, "age": np.inf}])
+    with pytest.raises(ValueError, match="feature 'age' must be finite"):
+        model.learn_many(X, pd.Series(["new", "a"]))
+    assert model._schema is schema
+    assert list(model.predict_proba_one(GOOD)) == list(KIND.unique())
+
+
+@pytest.mark.parametrize("classes", [None, []])
+@pytest.mark.parametrize("label", ["y" * 129, 10**30])
+def test_the_first_label_too_must_be_short_enough_for_every_version(label: Any, classes: Any) -> None:
+    model = OnlineMLPClassifier(**SMALL, classes=classes)
+    with pytest.raises(ValueError, match="a y that becomes a class must be"):
+        model.learn_one({"a": 1.0}, label)
+    assert model.predict_one({"a": 1.0}) is None
+    known = OnlineMLPClassifier(**SMALL, classes=[label, "b"])
+    known.learn_one({"a": 1.0}, label)
+    assert label in known.predict_proba_one({"a": 1.0})
+
+
+def test_true_and_1_are_no_two_classes() -> None:
+    model = OnlineMLPClassifier(**SMALL)
+    model.learn_one({"a": 1.0}, 1)
+    for labels in ([True, 0], [2, False, 0]):
+        with pytest.raises(ValueError, match="y must not be both numbers and booleans"):
+            model.learn_many(pd.DataFrame({"a": [1.0] * len(labels)}), pd.Series(labels, dtype=object))
+
+
+def test_what_is_missing_can_be_refused() -> None:
+    model = learned(missing="refuse")
+    for x in ({"age": 1}, {**GOOD, "colour": None}):
+        with pytest.raises(ValueError, match="must be there, as the learner refuses what is missing"):
+            model.learn_one(x, "a")
+
+
+def test_a_loaded_model_of_fixed_classes_names_them(tmp_path: Path) -> None:
+    sklearn.OnlineMLPClassifier(**SMALL).fit(NUMBERS, KIND).save(tmp_path)
+    with pytest.raises(ValueError, match="y must be one of 'a', 'b'; got 'c'"):
+        load(tmp_path).learn_one(dicts(NUMBERS)[0], "c")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"learner": "forest"}, "learner must be one of 'mlp', 'ensemble'; got 'forest'"),
+        ({"learner": "mlp", "eta": 0.1}, "option 'eta' must come with learner 'ensemble'; got 'mlp'"),
+        ({"hiden": 8}, "options of 'ensemble' must be known ones, such as 'hidden'; got 'hiden'"),
+        ({"mini_batch": 0}, "mini_batch must be a whole number >= 1; got 0"),
+        (
+            {"learner": "mlp", "class_weight": {"a": 2.0}},
+            "classes must be known where class_weight names them",
+        ),
+        ({"extra": "keep"}, "extra must be one of 'refuse', 'ignore'; got 'keep'"),
+        ({"features": "ab"}, "features must be a list, or None; got 'ab'"),
+        ({"classes": 2}, "classes must be a list, or None; got 2"),
+        ({"categories": ["city"]}, "categories must map features to how each is encoded; got"),
+        ({"categories": {"city": 3}}, "categories of 'city' must be {hash = n} or {one_hot = n}; got 3"),
+        ({"categories": {"city": {"hash": "z"}}}, "hash of 'city' must be a whole number, 1 or more"),
+        ({"categories": {"city": {"one_hot": 0}}}, "one_hot of 'city' must be a whole number, 1 or more"),
+        ({"classes": ["a", 0.5]}, "classes must be a text, a whole number or a boolean; got 0.5"),
+    ],
+)
+def test_options_are_checked_where_they_are_made(options: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        OnlineMLPClassifier(**options)
+
+
+def test_an_optimizer_alone_means_the_plain_network() -> None:
+    alone = OnlineMLPClassifier(optimizer="sgd", learning_rate=0.1)
+    named = OnlineMLPClassifier("mlp", optimizer="sgd", learning_rate=0.1)
+    for model in (alone, named):
+        model.learn_many(TABLE, KIND)
+    assert digest(alone) == digest(named)
+
+
+def test_a_model_that_cannot_begin_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="x must have one feature or more; got none"):
+        OnlineMLPClassifier().learn_one({}, 1)
+    with pytest.raises(ValueError, match="label must not be the name of a feature; got 'kind'"):
+        OnlineMLPClassifier(label="kind").learn_one({"kind": 1}, 1)
+    with pytest.raises(ValueError, match="categories must be among the features"):
+        OnlineMLPClassifier(categories={"city": {"hash": 3}}).learn_one({"a": 1}, 1)
+    with pytest.raises(ValueError, match="a model must have learned a row before it is saved"):
+        OnlineMLPClassifier().save(tmp_path)
+    with pytest.raises(LookupError, match="there is no version yet"):
+        load(tmp_path)
+
+
+# River
+
+CHECKS = {
+    "check_emerging_features": "the network's width is fixed: a feature that is new is an error, or ignored",
+    "check_learn_many_matches_learn_one": "many rows are one step; and a frame must have all columns",
+}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(OnlineMLPClassifier(hidden=8), marks=pytest.mark.slow),
+        OnlineMLPRegressor(hidden=8),
+        OnlineMLPClassifier(**SMALL),
+    ],
+)
+def test_river_takes_them_for_its_own(model: Any) -> None:
+    checks = pytest.importorskip("river.checks")
+    failed = set()
+    for check in checks.yield_checks(model):
+        if check.__name__ == "check_bounded_memory_growth":
+            continue  # it takes long: below
+        try:
+            check(model.clone())
+        except ValueError:
+            if check.__name__ not in CHECKS:
+                raise
+            failed.add(check.__name__)
+    assert failed == CHECKS.keys()
+
+
+def test_features_may_emerge_where_they_are_ignored() -> None:
+    checks = pytest.importorskip("river.checks")
+    model = OnlineMLPClassifier(**SMALL, extra="ignore")
+    emerging = [check for check in checks.yield_checks(model) if check.__name__ == "check_emerging_features"]
+    assert emerging
+    for check in emerging:
+        check(model.clone())
+
+
+@pytest.mark.slow
+def test_memory_stays_what_it_is() -> None:
+    checks = pytest.importorskip("river.checks")
+    for model in (OnlineMLPClassifier(), OnlineMLPRegressor()):
+        for check in checks.yield_checks(model):
+            if check.__name__ == "check_bounded_memory_growth":
+                check(model.clone())
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_it_beats_rivers_logistic_regression_on_phishing(scaled: bool) -> None:
+    river = pytest.importorskip("river.api")
+    stream, scaler = river.datasets.Phishing(), river.preprocessing.StandardScaler()
+
+    def accuracy(model: Any) -> float:
+        metric = river.metrics.Accuracy()
+        river.evaluate.progressive_val_score(stream, model, metric)
+        return float(metric.get())
+
+    ours: Any = scaler.clone() | OnlineMLPClassifier(hidden=16) if scaled else OnlineMLPClassifier(hidden=16)
+    peer = scaler.clone() | river.linear_model.LogisticRegression()
+    assert accuracy(ours) > accuracy(peer) > 0.8
+
+
+def test_it_learns_seven_kinds_of_segments_row_by_row() -> None:
+    river = pytest.importorskip("river.api")
+    metric = river.metrics.Accuracy() + river.metrics.MacroF1()
+    river.evaluate.progressive_val_score(
+        river.datasets.ImageSegments().take(700), OnlineMLPClassifier(hidden=16), metric
+    )
+    assert min(metric.get()) > 0.75  # the last class again: 0.15; always the same: 0.14
+
+
+def test_it_errs_a_third_of_what_the_mean_errs_on_approval() -> None:
+    river = pytest.importorskip("river.api")
+
+    def error(model: Any) -> float:
+        stream, metric = river.datasets.TrumpApproval(), river.metrics.MAE()
+        return float(river.evaluate.progressive_val_score(stream, model, metric).get())
+
+    mean = river.dummy.StatisticRegressor(river.stats.Mean())
+    assert error(OnlineMLPRegressor(hidden=16)) < error(mean) / 3
+
+
+def test_a_pipeline_takes_frames_and_an_ensemble_takes_clones() -> None:
+    river = pytest.importorskip("river.api")
+    pipeline = river.preprocessing.StandardScaler() | OnlineMLPClassifier(hidden=8, seed=1)
+    for _ in range(5):
+        pipeline.learn_many(NUMBERS, KIND)
+    assert pipeline.predict_many(NUMBERS).index.equals(NUMBERS.index)
+    bagging = river.ensemble.BaggingClassifier(OnlineMLPClassifier(**SMALL), n_models=2, seed=1)
+    encoded = river.preprocessing.OneHotEncoder() | OnlineMLPClassifier(**SMALL, extra="ignore")
+    for x, y in zip(dicts(TABLE[:40]), KIND[:40], strict=True):
+        bagging.learn_one(x, y)
+        encoded.learn_one({"colour": x["colour"]}, y)
+    assert bagging.predict_one(GOOD) in {"a", "b"}
+    assert encoded.predict_one({"colour": "red"}) in {"a", "b"}
+
+
+def test_a_clone_has_the_parameters_and_nothing_learned() -> None:
+    pytest.importorskip("river")
+    model = learned(categories={"colour": {"hash": 4}}, seed=7)
+    clone = model.clone()
+    assert clone._get_params() == model._get_params()
+    assert clone.predict_one(GOOD) is None
+    clone.learn_many(TABLE, KIND)
+    assert digest(clone) == digest(model)
+    assert model.clone({"mini_batch": 4}).options["mini_batch"] == 4
+
+
+def run(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_frames_need_neither_spark_nor_kafka_nor_scikit_learn_nor_river() -> None:
+    code = """
+import sys
+sys.modules |= dict.fromkeys(["river", "sklearn", "pyspark", "kafka"])
+from streaming_nn.estimators.river import OnlineMLPClassifier
+model = OnlineMLPClassifier(hidden=4)
+for y in ("no", "yes") * 20:
+    model.learn_one({"answer": y}, y)
+print(model.predict_one({"answer": "yes"}), model.predict_one({"answer": "no"}))
+"""
+    assert run(code) == ["yes", "no"]

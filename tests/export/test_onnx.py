@@ -1,0 +1,250 @@
+"""The graph answers as the learner does: ONNX Runtime against `predict`, whatever the options."""
+
+import json
+import re
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_far_ones
+from paths import ROOT
+from typer.testing import CliRunner
+
+from streaming_nn.cli.app import app
+from streaming_nn.estimators import river, sklearn
+from streaming_nn.estimators.model import Model, answers, loaded
+from streaming_nn.export.onnx import OPSET, to_onnx
+from streaming_nn.nn.activations import ACTIVATIONS
+from streaming_nn.nn.preprocessing import MISSING, SCALES
+from streaming_nn.records.schema import Schema
+from streaming_nn.versions.version_log import VersionLog
+
+DATA = ROOT.parent / "shared" / "data"
+THREE = ("c", "a", "b")
+LOSSES: list[dict[str, Any]] = [
+    {"loss": "softmax", "classes": THREE},
+    {"loss": "logistic", "classes": (7, 3)},
+    {"loss": "squared"},
+    {"loss": "absolute"},
+    {"loss": "huber"},
+    {"loss": "quantile", "quantiles": (0.1, 0.5, 0.9)},
+    {"loss": "poisson"},
+]
+
+
+def described(model: Model) -> Schema:
+    return Schema(model.learner.inputs, model.learner.classes)
+
+
+def run(made: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"features": x}), strict=True))
+
+
+def check(model: Model, x: np.ndarray) -> None:
+    """Hold that the graph's answers are the learner's, to 1e-5 of their size."""
+    made = to_onnx(model, described(model))
+    onnx.checker.check_model(made, full_check=True)
+    expected, found = answers(model, x), run(made, x)
+    assert np.isfinite(expected).all()
+    if model.learner.classes is None:
+        np.testing.assert_allclose(found["prediction"], expected, rtol=1e-5, atol=1e-5 * expected.std())
+        return
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+    named = np.array(model.learner.classes)[found["probabilities"].argmax(axis=1)]
+    assert found["label"].tolist() == named.tolist()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss["loss"])
+def test_every_activation_with_every_loss(activation: str, loss: dict[str, Any]) -> None:
+    check(trained(**MLP, **loss, activation=activation), with_far_ones(rows(100, False, 5)))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("classes", [THREE, None])
+def test_the_mixture_with_every_activation(activation: str, classes: Any) -> None:
+    check(trained(**ENSEMBLE, activation=activation, classes=classes), with_far_ones(rows(100, False, 5)))
+
+
+@pytest.mark.parametrize(("scale", "missing"), list(product(SCALES, MISSING)))
+@pytest.mark.parametrize("kind", [MLP, ENSEMBLE], ids=lambda kind: kind["learner"])
+def test_every_scaling_with_every_way_with_gaps(kind: dict[str, Any], scale: str, missing: str) -> None:
+    x = rows_to_scale(scale, missing)
+    model = trained(**kind, classes=(True, False), scale=scale, missing=missing)
+    check(model, x)
+
+
+def test_a_member_that_is_not_finite_is_not_in_the_graph() -> None:
+    model = trained(**ENSEMBLE, classes=THREE)
+    model.state.model.replayers.theta[1] = np.nan
+    x = rows(50, False, 5)
+    whole, made = (to_onnx(each, described(each)) for each in (trained(**ENSEMBLE, classes=THREE), model))
+    assert sizes(made) == {(members - 1, *rest) for members, *rest in sizes(whole)}
+    check(model, x)
+    model.state.model.followers.theta[:], model.state.model.replayers.theta[:] = np.inf, np.nan
+    with pytest.raises(ValueError, match="nothing to export: the weights of no member are finite"):
+        to_onnx(model, described(model))
+
+
+def sizes(made: onnx.ModelProto) -> set[tuple[int, ...]]:
+    """The shapes of the constants that members have side by side."""
+    return {tuple(each.dims) for each in made.graph.initializer if len(each.dims) == 3}
+
+
+@pytest.mark.parametrize("classes", [THREE, None])
+@pytest.mark.parametrize("kind", [MLP, ENSEMBLE], ids=lambda kind: kind["learner"])
+def test_a_model_that_has_seen_nothing(kind: dict[str, Any], classes: Any) -> None:
+    model = sklearn.begun(sklearn.learner_from({**kind, "classes": classes, "inputs": 4}))
+    found = run(to_onnx(model, described(model)), rows(1, False))
+    np.testing.assert_allclose([*found.values()][-1], answers(model, rows(1, False)), atol=1e-5)
+
+
+def test_quantiles_that_cross_are_sorted() -> None:
+    model = trained(**MLP, loss="quantile", quantiles=(0.2, 0.5, 0.8))
+    model.state.model.theta[:, -3:] = 0.3, 0.1, 0.2  # the last biases
+    model.state.model.theta[:, :-3] = 0
+    (answer,) = run(to_onnx(model, described(model)), rows(1, False))["prediction"]
+    assert sorted(set(answer.tolist())) == answer.tolist()
+
+
+@pytest.mark.parametrize("bias", [-90, 90])
+def test_counts_stay_finite(bias: float) -> None:
+    model = trained(**MLP, loss="poisson")
+    model.state.model.theta[:, -1] = bias
+    check(model, rows(20, False))
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), (3, -1), (False, True), ("ä", "", "1")])
+def test_a_label_keeps_its_type(classes: Any) -> None:
+    model = trained(**MLP, classes=classes)
+    label = run(to_onnx(model, described(model)), rows(20, False))["label"]
+    assert set(label.tolist()) <= set(classes)
+    assert {type(each) for each in label.tolist()} <= {type(classes[0])}
+
+
+def test_labels_of_several_types_are_refused() -> None:
+    model = trained(**MLP, classes=("1", 1))
+    with pytest.raises(ValueError, match=r"^classes must be of one type to be exported; got \('1', 1\)$"):
+        to_onnx(model, described(model))
+
+
+def test_any_number_of_rows_is_answered_and_only_rows_of_that_width() -> None:
+    model = trained(**ENSEMBLE)
+    made = to_onnx(model, described(model))
+    for count in (0, 1, 5000):
+        assert run(made, rows(count, False))["prediction"].shape == (count, 1)
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        run(made, rows(3, False)[:, :2])
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    """A folder with the model in it twice: as it was, and after it has learned more."""
+    X, y = rows(200, False), rows(200, False)[:, 0] > 0
+    table = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    estimator = sklearn.OnlineMLPClassifier(hidden=(4,)).fit(table, y)
+    estimator.save(tmp_path)
+    estimator.partial_fit(table, ~y).save(tmp_path)
+    return tmp_path
+
+
+def test_the_command_writes_the_version_that_is_asked_for(versions: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    for words, number in ((["--version", "0"], 0), ([], 1)):
+        result = CliRunner().invoke(app, ["export", "--model", str(versions), "--to", str(file), *words])
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr == f"{file}: version {number} of {versions}, 4 inputs\n"
+        model, schema = loaded(versions, number)
+        assert file.read_bytes() == to_onnx(model, schema).SerializeToString(deterministic=True)
+        made = onnx.load(file)
+        expected = answers(model, rows(50, False, 5))
+        np.testing.assert_allclose(run(made, rows(50, False, 5))["probabilities"], expected, atol=1e-5)
+        said = {each.key: json.loads(each.value) for each in made.metadata_props if each.key != "digest"}
+        assert said["version"] == number
+        assert said["columns"] == ["a", "b", "c", "d"]
+        assert (said["classes"], said["label"]) == ([False, True], "label")
+        assert sklearn.learner_from(said["learner"]) == model.learner
+        digest = next(each.value for each in made.metadata_props if each.key == "digest")
+        assert digest == VersionLog(versions).manifest(number).digest
+        assert made.opset_import[0].version == OPSET
+    assert not [*tmp_path.glob(".model*")]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--version", "9"], r"^version must be 'head', a number up to 1 or one of the tags .*; got '9'$"),
+        (["--model", "nowhere"], r"^model nowhere: there is no version yet, so there is nothing to export$"),
+    ],
+)
+def test_what_there_is_not_is_said_in_one_line(versions: Path, words: list[str], error: str) -> None:
+    result = CliRunner().invoke(app, ["export", "--to", "x.onnx", "--model", str(versions), *words])
+    assert isinstance(result.exception, LookupError)
+    assert re.search(error, str(result.exception))
+
+
+def test_without_onnx_one_line_names_the_extra(versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "streaming_nn.export.onnx")
+    line = r"^streaming_nn.export.onnx needs onnx: pip install 'streaming_nn\[onnx\]'$"
+    with pytest.raises(ImportError, match=line):
+        sklearn.load(versions).to_onnx()
+    result = CliRunner().invoke(app, ["export", "--to", "x.onnx", "--model", str(versions)])
+    assert isinstance(result.exception, RuntimeError)
+    assert re.search(line, str(result.exception))
+
+
+def test_a_model_is_a_version_only_until_it_learns_on(versions: Path) -> None:
+    estimator = sklearn.load(versions)
+    keys = {each.key for each in estimator.to_onnx().metadata_props}
+    X = pd.DataFrame(rows(5, False), columns=["a", "b", "c", "d"])
+    estimator.partial_fit(X, [True] * 5)
+    assert keys - {each.key for each in estimator.to_onnx().metadata_props} == {"version"}
+
+
+def test_frames_export_what_they_answer_with() -> None:
+    X = pd.DataFrame({"x": rows(300, True)[:, 0], "city": ["Ulm", "Bonn", "Kiel"] * 100})
+    model = river.OnlineMLPRegressor(hidden=(4,), categories={"city": {"one_hot": 4}})
+    with pytest.raises(ValueError, match="a model must have learned a row before it is exported"):
+        model.to_onnx()
+    model.learn_many(X, pd.Series(np.arange(300.0)))
+    made = model.to_onnx()
+    columns = next(json.loads(each.value) for each in made.metadata_props if each.key == "columns")
+    assert columns == ["city=Ulm", "city=Bonn", "city=Kiel", "city#3", "x"]
+    one = np.array([[0, 1, 0, 0, np.nan]], np.float32)
+    expected = model.predict_one({"x": None, "city": "Bonn"})
+    assert run(made, one)["prediction"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the streams are not here")
+@pytest.mark.parametrize("name", ["covtype20k", "bike_hour"])
+def test_a_saved_version_of_a_real_stream(name: str, tmp_path: Path) -> None:
+    with np.load(DATA / name / "stream.npz") as stream:
+        X, y = stream["X"][:3000], stream["y"][:3000]
+    kind = sklearn.OnlineMLPRegressor if name == "bike_hour" else sklearn.OnlineMLPClassifier
+    kind().fit(X[:2000], y[:2000]).save(tmp_path)
+    model, _ = loaded(tmp_path)
+    check(model, X.astype(np.float32))
+
+
+def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "export.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "export.md", "exec"), names)
+    assert names["pipeline"].score(names["X"], names["y"]) > 0.9
+    assert [*names["pipeline"].named_steps] == ["scale", "clip", "mlp"]
+    monkeypatch.chdir(tmp_path)
+    names["model"].save("model")
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.splitlines():
+        assert CliRunner().invoke(app, line.split()[1:]).exit_code == 0
+    assert (tmp_path / "model.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()

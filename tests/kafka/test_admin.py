@@ -1,0 +1,78 @@
+import time
+
+import pytest
+from kafka import KafkaProducer
+
+from streaming_nn.kafka import admin
+from streaming_nn.kafka.options import for_python
+
+
+def send(options: dict[str, str], topic: str, partition: int, count: int) -> None:
+    producer = KafkaProducer(**for_python(options, KafkaProducer))
+    for number in range(count):
+        producer.send(topic, b"%d" % number, partition=partition)
+    producer.flush()
+    producer.close()
+
+
+def test_offsets(broker) -> None:
+    topic = broker.topic("offsets", partitions=3)
+    send(broker.options, topic, 1, 7)
+    assert admin.partitions(broker.options, [topic]) == {topic: [0, 1, 2]}
+    assert admin.beginnings(broker.options, [topic]) == {topic: {0: 0, 1: 0, 2: 0}}
+    assert admin.ends(broker.options, [topic]) == {topic: {0: 0, 1: 7, 2: 0}}
+
+
+def test_added_partitions_can_be_used_at_once(broker) -> None:
+    topic = broker.topic("growing")
+    admin.add_partitions(broker.options, topic, 3)
+    send(broker.options, topic, 2, 4)
+    assert admin.ends(broker.options, [topic]) == {topic: {0: 0, 1: 0, 2: 4}}
+    with pytest.raises(RuntimeError, match=r"says: Topic already has 3 partition\(s\)"):
+        admin.add_partitions(broker.options, topic, 3)
+
+
+def test_a_topic_made_again_has_another_id(broker) -> None:
+    first, other = broker.topic("again"), broker.topic("again")
+    before = admin.ids(broker.options, [first, other])
+    assert all(len(identity) == 22 for identity in before.values())
+    admin.delete(broker.options, first)
+    admin.create(broker.options, first)
+    after = admin.ids(broker.options, [first, other])
+    assert after[first] != before[first]
+    assert after[other] == before[other]
+
+
+def test_config_reaches_the_topic(broker) -> None:
+    with pytest.raises(RuntimeError, match=r"Invalid value soon for configuration retention.ms"):
+        admin.create(broker.options, "never", config={"retention.ms": "soon"})
+    admin.create(broker.options, "kept", config={"retention.ms": "1000"})
+
+
+def test_creating_twice(broker) -> None:
+    topic = broker.topic("twice", partitions=2)
+    with pytest.raises(FileExistsError, match=f"topic '{topic}' exists already at 127.0.0.1"):
+        admin.create(broker.options, topic)
+    admin.create(broker.options, topic, exist_ok=True)
+    assert admin.partitions(broker.options, [topic]) == {topic: [0, 1]}
+
+
+def test_a_topic_that_is_not_there(broker) -> None:
+    topic = broker.topic("there")
+    with admin.KafkaAdmin(broker.options) as connection:
+        for ask in (connection.ids, connection.ends, connection.beginnings, connection.partitions):
+            with pytest.raises(LookupError, match=r"topic 'nowhere' does not exist at 127.0.0.1"):
+                ask([topic, "nowhere"])
+        with pytest.raises(LookupError, match="does not exist"):
+            connection.delete("nowhere")
+        with pytest.raises(LookupError, match="does not exist"):
+            connection.add_partitions("nowhere", 2)
+
+
+def test_no_broker() -> None:
+    began = time.monotonic()
+    with pytest.raises(
+        ConnectionError, match=r"no Kafka broker answers at 127.0.0.1:9 within 1 s: .*REFUSED"
+    ):
+        admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1)
+    assert time.monotonic() - began < 5

@@ -1,0 +1,615 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from paths import ROOT
+from pyspark.errors import PythonException, StreamingQueryException
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.classification import MultilayerPerceptronClassifier, RandomForestClassifier
+from pyspark.ml.evaluation import MulticlassClassificationEvaluator
+from pyspark.ml.feature import StandardScaler, StringIndexer, VectorAssembler
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.linalg import Vectors
+from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from sklearn.datasets import load_iris
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+)
+
+from streaming_nn.estimators import sklearn
+from streaming_nn.mllib.estimators import (
+    StreamingClassificationModel,
+    StreamingClassifier,
+    StreamingLearner,
+    StreamingRegressionModel,
+    StreamingRegressor,
+)
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, close, initial, learn_part
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.versions.rollback import rollback
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.slow  # together they take minutes, on one Spark session
+
+X, Y = load_iris(return_X_y=True)
+ORDER = np.random.default_rng(0).permutation(len(Y))
+X, Y = X[ORDER], Y[ORDER]
+SMALL: dict[str, Any] = {"hiddenLayers": [8], "blockSize": 8, "optimizer": "adam", "stepSize": 0.01}
+AS_ARRAYS: dict[str, Any] = {"hidden": (8,), "mini_batch": 8, "optimizer": "adam", "learning_rate": 0.01}
+
+
+def frame(
+    spark: SparkSession, x: Any = X, y: Any = Y, slices: int = 1, kind: Any = Vectors.dense
+) -> DataFrame:
+    rows = [(kind(list(map(float, row))), float(label)) for row, label in zip(x, y, strict=True)]
+    features = "array<double>" if kind is list else "vector"
+    if features == "vector":
+        made = spark.createDataFrame(spark.sparkContext.parallelize(rows, slices), ["features", "label"])
+    else:
+        schema = f"features {features}, label double"
+        made = spark.createDataFrame(spark.sparkContext.parallelize(rows, slices), schema)
+    return made
+
+
+@pytest.fixture(scope="module")
+def iris(spark: SparkSession) -> DataFrame:
+    return frame(spark).cache()
+
+
+@pytest.fixture(scope="module")
+def fitted(iris: DataFrame) -> StreamingClassificationModel:
+    model: StreamingClassificationModel = StreamingClassifier(**SMALL).fit(iris)
+    return model
+
+
+def bits(state: Any) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in flatten(state).items()}
+
+
+@pytest.mark.parametrize("kind", [Vectors.dense, list])
+def test_one_partition_and_one_pass_are_the_arrays_to_the_bit(spark: SparkSession, kind: Any) -> None:
+    model = StreamingClassifier(**SMALL, maxIter=1).fit(frame(spark, kind=kind))
+    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS).fit(X, Y)
+    assert model._learner == other.learner_
+    assert bits(model._state) == bits(other.state_)
+
+
+def test_answers_are_those_of_the_arrays(fitted: Any, iris: DataFrame) -> None:
+    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS)
+    for _ in range(10):
+        other.partial_fit(X, Y, classes=range(3))
+    rows = fitted.transform(iris).collect()
+    assert [row.prediction for row in rows] == other.predict(X).tolist()
+    probability = np.array([row.probability.toArray() for row in rows])
+    np.testing.assert_allclose(probability, other.predict_proba(X), rtol=1e-6)
+    np.testing.assert_allclose(np.exp([row.rawPrediction.toArray() for row in rows]), probability)
+    one = rows[0].features
+    assert fitted.predict(one) == rows[0].prediction
+    np.testing.assert_allclose(fitted.predictProbability(one).toArray(), probability[0], rtol=1e-6)
+
+
+def test_partitions_are_averaged_pass_by_pass(spark: SparkSession) -> None:
+    model = StreamingClassifier(**SMALL, maxIter=2).fit(frame(spark, slices=3))
+    learner = learner_from({**AS_ARRAYS, "inputs": 4, "classes": [0, 1, 2]})
+    state = initial(learner)
+    for _ in range(2):
+        thirds = [Batch(X[rows], Y[rows].astype(np.int32)) for rows in np.split(np.arange(150), 3)]
+        state = close(learner, state, [learn_part(learner, state, [batch]) for batch in thirds])
+    assert bits(model._state) == bits(state)
+
+
+def test_figures_are_scikit_learn_s(fitted: Any, iris: DataFrame) -> None:
+    found = fitted.evaluate(iris)
+    answers = [row.prediction for row in fitted.transform(iris).collect()]
+    assert found.accuracy == pytest.approx(np.mean(np.array(answers) == Y))
+    assert found.accuracy > 0.9
+    macro = precision_recall_fscore_support(Y, answers, average="macro")[:3]
+    assert (found.precision, found.recall, found.f1) == pytest.approx(macro)
+
+
+def test_five_points_on_a_line(spark: SparkSession) -> None:
+    points = frame(spark, np.arange(5.0)[:, None], 2 * np.arange(5.0) + 1)
+    line = StreamingRegressor(hiddenLayers=[], stepSize=0.1, maxIter=200).fit(points)
+    assert [row.prediction for row in line.transform(points).collect()] == pytest.approx(
+        [1, 3, 5, 7, 9], abs=0.01
+    )
+    found = line.evaluate(points)
+    assert found.mae < 0.01
+    assert found.rmse < 0.01
+    assert found.r2 > 0.999
+    assert line.predict(Vectors.dense(10.0)) == pytest.approx(21, rel=0.5)
+
+
+def test_a_saved_model_is_a_model_directory_too(fitted: Any, iris: DataFrame, tmp_path: Path) -> None:
+    path = str(tmp_path / "model")
+    fitted.write().overwrite().save(path)
+    fitted.write().overwrite().save(path)
+    loaded = StreamingClassificationModel.load(path)
+    assert bits(loaded._state) == bits(fitted._state)
+    assert loaded.uid == fitted.uid
+    assert loaded.summary == fitted.summary
+    assert loaded.getHiddenLayers() == [8]
+    assert loaded.transform(iris).collect() == fitted.transform(iris).collect()
+    assert sklearn.load(path).predict(X).tolist() == [
+        row.prediction for row in loaded.transform(iris).collect()
+    ]
+    sklearn.load(path).partial_fit(X, Y).save(path)
+    assert bits(StreamingClassificationModel.load(path)._state) != bits(fitted._state)
+    assert not list(tmp_path.rglob("*.pkl"))
+
+
+def test_an_estimator_is_saved_with_its_params(tmp_path: Path, spark: SparkSession) -> None:
+    estimator = StreamingClassifier(**SMALL, replay=None, classWeight={1: 2.0}, labelCol="y")
+    estimator.write().overwrite().save(str(tmp_path / "estimator"))
+    loaded = StreamingClassifier.load(str(tmp_path / "estimator"))
+    assert loaded.uid == estimator.uid
+    assert {p.name: v for p, v in loaded.extractParamMap().items()} == {
+        p.name: v for p, v in estimator.extractParamMap().items()
+    }
+    assert loaded._options() == estimator._options()
+
+
+@pytest.fixture
+def table(spark: SparkSession) -> DataFrame:
+    names = np.array(["setosa", "versicolor", "virginica"])
+    rows = [(*map(float, x), str(names[y])) for x, y in zip(X, Y, strict=True)]
+    return spark.createDataFrame(rows, ["a", "b", "c", "d", "name"]).coalesce(1)
+
+
+def test_a_pipeline_goes_there_and_back(table: DataFrame, tmp_path: Path) -> None:
+    stages = [
+        StringIndexer(inputCol="name", outputCol="label"),
+        VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="raw"),
+        StandardScaler(inputCol="raw", outputCol="features", withMean=True),
+        StreamingClassifier(**SMALL),
+    ]
+    model = Pipeline(stages=stages).fit(table)
+    assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(model.transform(table)) > 0.9
+    model.write().overwrite().save(str(tmp_path / "pipeline"))
+    loaded = PipelineModel.load(str(tmp_path / "pipeline"))
+    assert loaded.transform(table).collect() == model.transform(table).collect()
+
+
+def test_a_fitted_forest_makes_the_features_of_the_network(table: DataFrame, tmp_path: Path) -> None:
+    index = StringIndexer(inputCol="name", outputCol="label")
+    assemble = VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="raw")
+    forest = RandomForestClassifier(
+        featuresCol="raw",
+        numTrees=5,
+        seed=0,
+        probabilityCol="forest",
+        predictionCol="forestSays",
+        rawPredictionCol="votes",
+    ).fit(Pipeline(stages=[index, assemble]).fit(table).transform(table))
+    stages = [index, assemble, forest, StreamingClassifier(**SMALL, featuresCol="forest")]
+    model = Pipeline(stages=stages).fit(table)
+    assert model.stages[2] is forest
+    assert model.stages[-1].numFeatures == 3
+    assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(model.transform(table)) > 0.9
+    model.save(str(tmp_path / "pipeline"))
+    loaded = PipelineModel.load(str(tmp_path / "pipeline"))
+    assert loaded.transform(table).collect() == model.transform(table).collect()
+
+
+def test_cross_validation_tries_params(iris: DataFrame) -> None:
+    estimator = StreamingClassifier(**SMALL)
+    grid = (
+        ParamGridBuilder().addGrid(estimator.stepSize, [1e-6, 0.01]).addGrid(estimator.maxIter, [3]).build()
+    )
+    evaluator = MulticlassClassificationEvaluator(metricName="accuracy")
+    found = CrossValidator(
+        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=0
+    ).fit(iris)
+    assert found.avgMetrics[1] > found.avgMetrics[0]
+    assert found.bestModel.getStepSize() == 0.01
+    assert estimator.getOrDefault("maxIter") == 10
+
+
+def test_a_stream_is_learned_exactly_once_and_answered(spark: SparkSession, tmp_path: Path) -> None:
+    source, model_dir = tmp_path / "source", tmp_path / "model"
+    estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
+    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS)
+    for rows in np.split(np.arange(150), 3):
+        frame(spark, X[rows], Y[rows], kind=list).write.mode("append").parquet(str(source))
+        stream = spark.readStream.schema("features array<double>, label double").parquet(str(source))
+        query = estimator.fitStream(stream, model_dir, availableNow=True)
+        query.awaitTermination(120)
+        other.partial_fit(X[rows], Y[rows], classes=range(3))
+        model = StreamingClassificationModel.fromModelDir(model_dir)
+        assert bits(model._state) == bits(other.state_)
+    log = VersionLog(model_dir)
+    assert [log.manifest(n).source for n in range(1, 4)] == [
+        {"query_id": query.id, "batch_id": n} for n in range(3)
+    ]
+    answered = model.transform(stream).writeStream.format("memory").queryName("answered")
+    answered.trigger(availableNow=True).start().awaitTermination(120)
+    assert spark.table("answered").filter("prediction is not null").count() == 150
+
+
+def test_a_batch_that_is_in_is_left_out(spark: SparkSession, iris: DataFrame, tmp_path: Path) -> None:
+    estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
+    for _ in range(2):
+        learner = StreamingLearner(tmp_path, estimator, query_id="q")
+        for batch_id in (0, 1, 1, 0):
+            learner.update(iris, batch_id)
+        assert learner.log.head_number() == 2
+    StreamingLearner(tmp_path, estimator, query_id="another").update(iris, 0)
+    StreamingLearner(tmp_path, estimator, query_id="q").update(iris, 1)
+    assert VersionLog(tmp_path).head_number() == 3
+
+
+def test_what_spark_does_again_after_a_crash_counts_once(spark: SparkSession, tmp_path: Path) -> None:
+    frame(spark, kind=list).write.parquet(str(tmp_path / "source"))
+    stream = spark.readStream.schema("features array<double>, label double").parquet(str(tmp_path / "source"))
+    learner = StreamingLearner(tmp_path / "model", StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]))
+
+    def then_die(dataset: DataFrame, batch_id: int) -> None:
+        learner.update(dataset, batch_id)  # appended; Spark has not noted it yet
+        raise OSError("the machine is gone")
+
+    for work in (then_die, learner.update):
+        writing = stream.writeStream.foreachBatch(work).trigger(availableNow=True)
+        query = writing.option("checkpointLocation", str(tmp_path / "checkpoint")).start()
+        if work is then_die:
+            with pytest.raises(StreamingQueryException, match="the machine is gone"):
+                query.awaitTermination(120)
+        else:
+            query.awaitTermination(120)
+    log = VersionLog(tmp_path / "model")
+    assert log.head_number() == 1
+    assert log.manifest(1).counts == {"received": 150, "trained": 150, "skipped": 0, "rejected": 0}
+
+
+def test_a_task_a_partition_learns_a_batch_where_it_is_averaged(spark: SparkSession, tmp_path: Path) -> None:
+    estimator = StreamingClassifier(**SMALL, maxIter=1, classes=[0.0, 1.0, 2.0])
+    learner = StreamingLearner(tmp_path, estimator, update="averaged", query_id="q")
+    learner.update(frame(spark, slices=3), 0)
+    fitted = estimator.fit(frame(spark, slices=3))
+    assert bits(learner.model()._state) == bits(fitted._state)
+    assert VersionLog(tmp_path).manifest(1).update == "averaged"
+
+
+def test_a_rolled_back_model_goes_on_and_knows_its_batches(iris: DataFrame, tmp_path: Path) -> None:
+    learner = StreamingLearner(tmp_path, StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), query_id="q")
+    learner.update(iris, 0)
+    first = bits(learner.model()._state)
+    learner.update(iris, 1)
+    second = bits(learner.model()._state)
+    rollback(learner.log, 1, {}, "")
+    assert {k: v for k, v in bits(learner.model()._state).items() if k.startswith("model.")} == {
+        k: v for k, v in first.items() if k.startswith("model.")
+    }
+    learner.update(iris, 1)
+    assert learner.log.head_number() == 3
+    learner.update(iris, 2)
+    again = bits(learner.model()._state)
+    assert again["model.theta"] == second["model.theta"]
+
+
+def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> None:
+    learner = StreamingLearner(tmp_path, StreamingRegressor(), query_id="q")
+    learner.update(iris.limit(0), 0)
+    assert learner.log.head_number() is None
+    with pytest.raises(LookupError, match="there is no version yet"):
+        learner.model()
+
+
+def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFrame, tmp_path: Path) -> None:
+    def update(estimator: Any, batch_id: int, dataset: DataFrame = iris) -> None:
+        StreamingLearner(tmp_path, estimator, query_id="q").update(dataset, batch_id)
+
+    update(StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), 0)
+    update(StreamingClassifier(stepSize=0.5), 1)
+    assert VersionLog(tmp_path).manifest(2).learner["learning_rate"] == 0.5
+    assert VersionLog(tmp_path).manifest(2).learner["hidden"] == [8]
+    for estimator, words in (
+        (
+            StreamingClassifier(hiddenLayers=[9]),
+            r"was made with hiddenLayers = \[8\], now \[9\]: that takes a new",
+        ),
+        (StreamingRegressor(), "must be of the estimator's kind of task"),
+        (StreamingClassifier(stepSize=-1.0), "^stepSize must be a number in"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            update(estimator, 2)
+    with pytest.raises(ValueError, match=r"must hold 4 features a row; got 1$"):
+        update(StreamingClassifier(), 2, iris.select(f.array("label").alias("features"), "label"))
+    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 3.0$"):
+        update(StreamingClassifier(), 2, iris.withColumn("label", f.col("label") + 1))
+    assert VersionLog(tmp_path).head_number() == 2
+
+
+def test_a_new_stream_must_know_its_classes_and_its_query(iris: DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^classes must be set"):
+        StreamingLearner(tmp_path, StreamingClassifier(), query_id="q").update(iris, 0)
+    with pytest.raises(ValueError, match=r"^query_id must be given outside of foreachBatch"):
+        StreamingLearner(tmp_path, StreamingRegressor()).update(iris, 0)
+    with pytest.raises(ValueError, match=r"^update must be one of 'sequential', 'averaged'; got 'both'"):
+        StreamingLearner(tmp_path, StreamingRegressor(), update="both")
+    assert VersionLog(tmp_path).head_number() is None
+
+
+BAD: list[tuple[dict[str, Any], dict[str, str], str]] = [
+    ({"featuresCol": "x"}, {}, r"featuresCol must be a column of \['features', 'label'\]; got 'x'$"),
+    ({"labelCol": "x"}, {}, "labelCol must be a column of"),
+    ({"weightCol": "x"}, {}, "weightCol must be a column of"),
+    ({"featuresCol": "label"}, {}, "must hold vectors or arrays of numbers; got double"),
+    ({}, {"label": "'a'"}, "must hold numbers; got string: StringIndexer makes numbers of labels"),
+    ({}, {"features": "array('a')"}, "must hold vectors or arrays of numbers; got array<string>"),
+    ({}, {"features": "if(label > 0, array(label), null)"}, "featuresCol 'features' must not hold nulls"),
+    ({}, {"features": "if(label > 2, array(label), null)"}, "one feature or more a row; got a null"),
+    ({}, {"features": "array(label, null)"}, "featuresCol 'features' must not hold nulls; got one"),
+    ({}, {"features": "array(1e300)"}, "must hold numbers that are finite in float32"),
+    (
+        {},
+        {"features": "if(label > 0, array(label), array(label, label))"},
+        "must hold 1 features a row; got 2",
+    ),
+    ({}, {"features": "if(label > 2, array(label), array())"}, "one feature or more a row; got an empty"),
+    ({}, {"label": "if(label > 0, label, null)"}, "labelCol 'label' must not hold nulls; got one"),
+    ({}, {"label": "label / 2"}, "must hold whole numbers; got 0.5: is it a regression"),
+    ({}, {"label": "1"}, "must have 2 to 1000 classes; got 1$"),
+    ({"classes": [0.0, 1.0]}, {}, r"must hold one of \[0.0, 1.0\]; got 2.0$"),
+    ({"weightCol": "w"}, {"w": "-label"}, "weightCol 'w' must hold finite numbers >= 0"),
+    ({"weightCol": "w"}, {"w": "if(label > 0, 1, null)"}, "weightCol 'w' must hold finite numbers >= 0"),
+    ({"maxIter": 0}, {}, "^maxIter must be a whole number >= 1; got 0$"),
+    ({"blockSize": 0}, {}, "^blockSize must be a whole number >= 1; got 0$"),
+    ({"stepSize": 0.0}, {}, r"^stepSize must be a number in \(0, inf\); got 0.0$"),
+    ({"learner": "forest"}, {}, "^learner must be one of 'mlp', 'ensemble'; got 'forest'$"),
+    ({"optimizer": "adamm"}, {}, "^optimizer must be one of"),
+    ({"eta": 0.1, "weightDecay": 0.1}, {}, "^option 'eta' must come with learner 'ensemble'; got 'mlp'$"),
+    ({"layers": [5, 3]}, {}, r"^layers must go from the features, 4, to the outputs, 3; got \[5, 3\]$"),
+    ({"layers": [4, 3], "hiddenLayers": [3]}, {}, "^layers and hiddenLayers must not both be set"),
+]
+
+
+@pytest.mark.parametrize(("params", "columns", "words"), BAD, ids=[words[:40] for _, _, words in BAD])
+def test_bad_input_is_told_in_one_line(iris: DataFrame, params: Any, columns: Any, words: str) -> None:
+    rows = iris.withColumn("l", f.col("label")).withColumns({k: f.expr(v) for k, v in columns.items()})
+    with pytest.raises(ValueError, match=words) as told:
+        StreamingClassifier(**params).fit(rows.orderBy(f.desc_nulls_first("l")).drop("l").coalesce(1))
+    assert "\n" not in str(told.value)
+
+
+def test_unknown_params_and_types_are_told() -> None:
+    with pytest.raises(ValueError, match=r"^params must be known ones, such as 'stepSize'; got 'stepsize'"):
+        StreamingClassifier(stepsize=0.1)
+    with pytest.raises(TypeError, match='given for param "maxIter"'):
+        StreamingRegressor(maxIter="many")
+
+
+def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: DataFrame) -> None:
+    before = bits(fitted._state)
+    with pytest.raises(PythonException, match="ValueError: featuresCol 'features' must not hold nulls"):
+        fitted.transform(iris.select(f.lit(None).cast("array<float>").alias("features"))).collect()
+    with pytest.raises(PythonException, match="must hold 4 features a row; got 1"):
+        fitted.transform(iris.select(f.array("label").alias("features"))).collect()
+    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 7.0"):
+        fitted.evaluate(iris.withColumn("label", f.lit(7)))
+    with pytest.raises(ValueError, match="labelCol 'label' must not hold nulls"):
+        fitted.evaluate(iris.withColumn("label", f.lit(None).cast("int")))
+    with pytest.raises(ValueError, match="the frame must have rows; got none"):
+        fitted.evaluate(iris.limit(0))
+    with pytest.raises(ValueError, match="column 'prediction' must not be in the frame already"):
+        fitted.transform(iris.withColumn("prediction", f.lit(0.0)))
+    with pytest.raises(ValueError, match="a row must have 4 features; got 1"):
+        fitted.predict(Vectors.dense(1.0))
+    assert bits(fitted._state) == before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, rows, path: model.transform(rows),
+        lambda model, rows, path: model.evaluate(rows),
+        lambda model, rows, path: model.predict(Vectors.dense(X[0])),
+        lambda model, rows, path: model.summary,
+        lambda model, rows, path: model.save(path),
+    ],
+)
+def test_a_model_that_was_never_fitted_says_so(iris: DataFrame, tmp_path: Path, ask: Any) -> None:
+    for kind in (StreamingClassificationModel, StreamingRegressionModel):
+        path = tmp_path / kind.__name__
+        with pytest.raises(ValueError, match=rf"^a {kind.__name__} must be fitted or loaded first; got"):
+            ask(kind(), iris, str(path))
+        assert not path.exists()
+
+
+def test_a_streaming_frame_is_not_fitted(spark: SparkSession) -> None:
+    stream = spark.readStream.format("rate").load().selectExpr("array(value) features", "value label")
+    with pytest.raises(ValueError, match="fit needs a frame that ends"):
+        StreamingRegressor().fit(stream)
+
+
+def test_under_spark_connect_one_line_says_what_is_needed(fitted: Any, tmp_path: Path) -> None:
+    remote = type("DataFrame", (), {"__module__": "pyspark.sql.connect.dataframe"})()
+    session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    path = str(tmp_path / "model")
+    learner = StreamingLearner(tmp_path, StreamingRegressor(), query_id="q")
+    for work, given, kind in (
+        (StreamingRegressor().fit, remote, "DataFrame"),
+        (fitted.transform, remote, "DataFrame"),
+        (fitted.evaluate, remote, "DataFrame"),
+        (lambda df: learner.update(df, 0), remote, "DataFrame"),
+        (lambda df: StreamingRegressor().fitStream(df, tmp_path), remote, "DataFrame"),
+        (lambda s: fitted.write().overwrite().session(s).save(path), session, "SparkSession"),
+        (lambda s: StreamingClassificationModel.read().session(s).load(path), session, "SparkSession"),
+    ):
+        with pytest.raises(RuntimeError, match=rf"needs a classic Spark session .* got a {kind} of") as told:
+            work(given)
+        assert "\n" not in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+CONNECTED = """
+import sys
+from pyspark.sql import SparkSession
+from streaming_nn.mllib.estimators import StreamingClassificationModel, StreamingClassifier
+
+spark = SparkSession.builder.remote("local[1]").getOrCreate()
+rows = spark.createDataFrame([([1.0], 0.0)], "features array<double>, label double")
+model = StreamingClassificationModel.fromModelDir(sys.argv[1])
+for work in (
+    lambda: StreamingClassifier().fit(rows),
+    lambda: model.transform(rows),
+    lambda: model.write().overwrite().save(sys.argv[1] + "/copy"),
+    lambda: StreamingClassificationModel.load(sys.argv[1]),
+):
+    try:
+        work()
+    except RuntimeError as error:
+        print("told:", error)
+spark.stop()
+"""
+
+
+def test_a_real_connect_server_s_frames_and_sessions_are_known(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_status", reason="Spark Connect is an extra of PySpark: pyspark[connect]")
+    sklearn.OnlineMLPClassifier(**AS_ARRAYS).fit(X, Y).save(tmp_path)
+    run = subprocess.run(  # one process can't have both kinds of session
+        [sys.executable, "-c", CONNECTED, str(tmp_path)], capture_output=True, text=True, timeout=200
+    )
+    session = "a classic Spark session (SparkSession.builder.master or spark-submit)"
+    told = [line for line in run.stdout.splitlines() if "told:" in line]
+    kinds = ("DataFrame", "DataFrame", "SparkSession", "SparkSession")
+    assert [line[line.index("told:") :] for line in told] == [
+        f"told: streaming_nn.mllib.estimators needs {session}; got a {kind} of Spark Connect"
+        for kind in kinds
+    ], run.stderr
+
+
+def test_weights_count_as_in_the_arrays(spark: SparkSession, iris: DataFrame) -> None:
+    weights = 0.5 + X[:, 0]
+    weighted = iris.withColumn("w", f.lit(0.5) + vector_to_array("features")[0])
+    model = StreamingClassifier(**SMALL, maxIter=1, weightCol="w").fit(weighted)
+    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS).fit(X, Y, sample_weight=weights)
+    assert bits(model._state) == bits(other.state_)
+    found = model.evaluate(weighted)
+    answers = other.predict(X)
+    expected = precision_recall_fscore_support(Y, answers, average="weighted", sample_weight=weights)[:3]
+    mine = (found.weightedPrecision, found.weightedRecall, found.weightedFMeasure)
+    assert mine == pytest.approx(expected)
+    assert found.accuracy == pytest.approx(np.average(answers == Y, weights=weights))
+
+
+def test_a_regression_s_figures_are_scikit_learn_s(spark: SparkSession) -> None:
+    x, y = X[:, :3], X[:, 3]
+    rows = frame(spark, x, y).withColumn("w", f.col("label") + 1)
+    model = StreamingRegressor(maxIter=2, weightCol="w").fit(rows)
+    answers = [row.prediction for row in model.transform(rows).collect()]
+    found, weights = model.evaluate(rows), y + 1
+    assert found.r2 == pytest.approx(r2_score(y, answers, sample_weight=weights))
+    assert found.mae == pytest.approx(mean_absolute_error(y, answers, sample_weight=weights))
+    assert found.rmse**2 == pytest.approx(mean_squared_error(y, answers, sample_weight=weights))
+    assert found.r2 > 0.5
+
+
+def test_labels_need_not_begin_at_0(spark: SparkSession) -> None:
+    rows = frame(spark, X, 10 * Y - 3)
+    model = StreamingClassifier(**SMALL).fit(rows)
+    assert model.labels == [-3.0, 7.0, 17.0]
+    assert model.evaluate(rows).accuracy > 0.9
+    assert model._learner.classes == (-3, 7, 17)
+
+
+def test_thresholds_decide_as_in_spark(fitted: Any, iris: DataFrame) -> None:
+    forest = RandomForestClassifier(numTrees=3, seed=0).fit(iris)
+    thresholds = [0.9, 0.05, 0.05]
+    for model in (fitted.copy(), forest):
+        rows = model.setThresholds(thresholds).transform(iris).collect()
+        scaled = [np.argmax(row.probability.toArray() / thresholds) for row in rows]
+        assert [row.prediction for row in rows] == scaled
+    sure = fitted.copy().setThresholds([0.0, 1.0, 1.0])
+    assert {row.prediction for row in sure.transform(iris).collect()} == {0.0}
+    assert sure.predict(Vectors.dense(X[0])) == 0.0
+    assert not fitted.isDefined("thresholds")
+    with pytest.raises(ValueError, match="thresholds must be 3 numbers >= 0, one of them 0 at most"):
+        fitted.copy().setThresholds([0.0, 0.0, 1.0]).transform(iris)
+
+
+def test_columns_without_a_name_are_left_out(fitted: Any, iris: DataFrame) -> None:
+    quiet = fitted.copy(
+        {fitted.probabilityCol: "", fitted.rawPredictionCol: "", fitted.predictionCol: "says"}
+    )
+    assert quiet.transform(iris).columns == ["features", "label", "says"]
+
+
+def test_layers_are_spark_s(iris: DataFrame) -> None:
+    ours = StreamingClassifier(layers=[4, 5, 6, 3], maxIter=1, learner="mlp").fit(iris)
+    theirs = MultilayerPerceptronClassifier(layers=[4, 5, 6, 3], maxIter=1, seed=0).fit(iris)
+    assert ours._learner.hidden == (5, 6)
+    assert ours._state.model.theta.size == theirs.weights.size
+
+
+def test_sparse_vectors_are_rows_too(spark: SparkSession, fitted: Any) -> None:
+    dense = frame(spark, X[:5] * [1, 0, 1, 0], Y[:5])
+    sparse = frame(spark, X[:5], Y[:5], kind=lambda row: Vectors.sparse(4, [0, 2], [row[0], row[2]]))
+    pick = [row.prediction for row in fitted.transform(sparse).collect()]
+    assert pick == [row.prediction for row in fitted.transform(dense).collect()]
+
+
+def test_missing_values_are_taken_where_the_learner_fills_them_in(iris: DataFrame) -> None:
+    gaps = f.expr("transform(x, v -> if(v = 1.4, double('nan'), v))")
+    holes = iris.select(vector_to_array("features").alias("x"), "label").withColumn("features", gaps)
+    model = StreamingClassifier(missing="impute").fit(holes)
+    assert model.evaluate(holes).accuracy > 0.8
+    with pytest.raises(ValueError, match="must hold numbers that are finite"):
+        StreamingClassifier().fit(holes)
+
+
+def test_a_stream_s_own_model_answers_and_labels_are_places(spark: SparkSession, tmp_path: Path) -> None:
+    names = np.array(["a", "b", "c"])[Y]
+    estimator = sklearn.OnlineMLPClassifier().fit(X, names)
+    estimator.save(tmp_path)
+    model = StreamingClassificationModel.fromModelDir(tmp_path)
+    assert model.labels == [0.0, 1.0, 2.0]
+    answers = [int(row.prediction) for row in model.transform(frame(spark)).collect()]
+    assert list(np.array(["a", "b", "c"])[answers]) == estimator.predict(X).tolist()
+    with pytest.raises(ValueError, match="must be of the kind that StreamingRegressionModel is"):
+        StreamingRegressionModel.fromModelDir(tmp_path)
+    with pytest.raises(LookupError, match="there is no version yet"):
+        StreamingRegressionModel.fromModelDir(tmp_path / "nothing")
+
+
+def test_a_model_is_not_loaded_as_another_class(fitted: Any, tmp_path: Path) -> None:
+    fitted.save(str(tmp_path / "model"))
+    with pytest.raises(
+        ValueError, match=r"must hold a streaming_nn.mllib.estimators.StreamingRegressionModel; got"
+    ):
+        StreamingRegressionModel.load(str(tmp_path / "model"))
+
+
+def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
+    fitted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming_nn.mllib.estimators._local", lambda spark, path: None)
+    path = str(tmp_path / "model")
+    fitted.write().overwrite().save(path)
+    loaded = StreamingClassificationModel.load(path)
+    assert bits(loaded._state) == bits(fitted._state)
+    assert sklearn.load(path).state_.metrics.rows == fitted._state.metrics.rows
+
+
+def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "mllib.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {"spark": spark, "folder": str(tmp_path)}
+    for block in blocks:
+        exec(compile(block, "mllib.md", "exec"), names)
+    assert names["line"].evaluate(names["points"]).r2 > 0.99
+    assert names["model"].stages[-1].numFeatures == 7
+    assert names["newest"].labels == [0.0, 1.0, 2.0]
+    for query in spark.streams.active:
+        assert query.awaitTermination(120)
+    assert spark.table("answers").count() == 150
+    assert VersionLog(tmp_path / "model").manifest(1).source == {"query_id": names["query"].id, "batch_id": 0}

@@ -1,0 +1,750 @@
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn import metrics, network, preprocessing, replay_buffer, state_dict
+from streaming_nn.nn.ensemble import Ensemble, EnsembleState
+from streaming_nn.nn.learner import Batch, Counts, initial, test_then_train
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(3, 2, size=(300, 3)).astype(np.float32)
+Y = ((X[:, 0] - 3) * (X[:, 1] - 3) > 0).astype(np.int32) + (X[:, 2] > 5)
+TARGETS = (X[:, 0] * X[:, 1] + 100).astype(np.float32)
+WEIGHT = RNG.uniform(0.5, 2, 300).astype(np.float32)
+SMALL: dict[str, Any] = {
+    "hidden": (5,),
+    "follow": (0.01, 0.1),
+    "replay": ((0.003, 1), (0.01, 8)),
+    "replayed": 6,
+    "buffer_rows": 70,
+    "mini_batch": 8,
+    "window": 50,
+}
+CLASSIFIER = Ensemble(3, ("a", "b", "c"), **SMALL)
+REGRESSOR = Ensemble(3, **SMALL)
+BOTH = pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
+
+
+def truth(learner: Ensemble) -> np.ndarray:
+    return Y if learner.classes else TARGETS
+
+
+def bits(state: tuple[Any, ...]) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in state_dict.flatten(state).items()}
+
+
+def after(learner: Ensemble, rows: int) -> EnsembleState:
+    batch = Batch(X[:rows], truth(learner)[:rows])
+    return test_then_train(learner, initial(learner), [batch])[0].model
+
+
+class Slow:
+    """The ensemble a second time: one member, one row at a time, in float64, by the papers' formulas."""
+
+    def __init__(self, learner: Ensemble) -> None:
+        self.options, self.draws = learner, 0
+        self.rows: list[Any] = []
+        self.seen: list[np.ndarray] = []  # x and y, as they count for means and deviations
+        state = learner.init()
+        self.theta = [t.astype(np.float64) for t in (*state.followers.theta, *state.replayers.theta)]
+        self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
+        self.weight = np.full(len(self.theta), 1 / len(self.theta))
+
+    def moments(self, column: int) -> tuple[float, float]:
+        seen = np.array([row[column] for row in self.seen] or [0.0], np.float64)
+        return seen.mean(), seen.std() or 1.0
+
+    def count(self, batch: list[Any]) -> None:
+        new = np.array([np.append(x, y) for x, y, _ in batch], np.float64)
+        for column in range(3 if len(self.rows) >= 100 else 0):
+            mean, sd = self.moments(column)
+            new[:, column] = np.clip(new[:, column], mean - 10 * sd, mean + 10 * sd)
+        self.seen += list(new)
+        self.rows += batch
+
+    def standardized(self, x: np.ndarray, y: float) -> tuple[np.ndarray, float]:
+        columns = [self.moments(column) for column in range(4)]
+        z = [np.clip((v - mean) / sd, -5, 5) for v, (mean, sd) in zip(x, columns[:3], strict=True)]
+        t = y if self.options.classes else np.clip((y - columns[3][0]) / columns[3][1], -6, 6)
+        return np.array(z) * bool(self.rows), t * (bool(self.rows) or bool(self.options.classes))
+
+    def answer(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        net = self.options._network
+        (V, b), (W, c) = [(A[0], d[0, 0]) for A, d in network.views(net, self.theta[i][None])]
+        h = np.maximum(z @ V + b, 0)
+        out = h @ W + c + z @ network.skip_view(net, self.theta[i][None])[0]
+        return h, np.exp(out) / np.exp(out).sum() if self.options.classes else out
+
+    def slope(self, i: int, z: np.ndarray, t: float) -> np.ndarray:
+        (_, _), (W, _) = network.views(self.options._network, self.theta[i][None])
+        h, out = self.answer(i, z)
+        error = out - np.eye(len(out))[int(t)] if self.options.classes else np.clip(out - t, -1, 1)
+        back = (W[0] @ error) * (h > 0)
+        parts = [np.outer(z, back), back, np.outer(h, error), error, np.outer(z, error)]
+        return np.concatenate([part.ravel() for part in parts])
+
+    def drawn(self) -> list[Any]:
+        capacity = self.options.capacity
+        kept = min(len(self.rows), capacity)
+        numbers = range(len(self.rows))
+        ring = {n % capacity: self.rows[n] for n in numbers}
+        turns = range(self.draws, self.draws + min(self.options.replayed, kept))
+        self.draws += len(turns)
+        return [ring[((turn * 0x9E3779B97F4A7C15 % 2**64) >> 32) * kept >> 32] for turn in turns]
+
+    def step(self, batch: list[Any]) -> np.ndarray:
+        options, k, old = self.options, len(batch), self.drawn()
+        new = [(*self.standardized(x, y), w) for x, y, w in batch]
+        kept = [(*self.standardized(x, y), w) for x, y, w in old]
+        answers = np.array([[self.answer(i, z)[1] for z, _, _ in new] for i in range(len(self.theta))])
+        if options.classes is None:
+            mixed = np.tensordot(self.weight, np.clip(answers, -6, 6), 1)
+            mean, sd = self.moments(3) if self.rows else (0.0, 1.0)
+            mixed = mean + sd * mixed
+        else:
+            mixed = np.tensordot(self.weight, answers, 1)
+        loss = np.zeros(len(self.theta))
+        for i, own in enumerate(answers):
+            for (_, t, w), out in zip(new, own, strict=True):
+                each = -np.log(max(out[int(t)], 1e-4)) if options.classes else min(abs(out[0] - t), 10)
+                loss[i] += w * each
+        self.learn(new, kept)
+        self.weight = self.weight * np.exp(-options.eta * loss)
+        self.weight /= self.weight.sum()
+        for _ in range(k):
+            self.weight = (1 - options.share) * self.weight + options.share / len(self.weight)
+        self.count(batch)
+        return mixed
+
+    def learn(self, new: list[Any], kept: list[Any]) -> None:
+        options = self.options
+        for i, rate in enumerate(options.follow):
+            slope = sum(w * self.slope(i, z, t) for z, t, w in new) / len(new)
+            self.theta[i] = self.theta[i] - rate * (1 if options.classes else 0.3) * slope
+        for i, (rate, emphasis) in enumerate(options.replay, len(options.follow)):
+            slope = sum(emphasis * w * self.slope(i, z, t) for z, t, w in new)
+            slope += sum(w * self.slope(i, z, t) for z, t, w in kept)
+            slope /= emphasis * len(new) + len(kept)
+            self.steps[i] += 1
+            self.m[i] = 0.9 * self.m[i] + 0.1 * slope
+            self.v[i] = 0.999 * self.v[i] + 0.001 * slope**2
+            m, v = self.m[i] / (1 - 0.9 ** self.steps[i]), self.v[i] / (1 - 0.999 ** self.steps[i])
+            self.theta[i] = self.theta[i] - rate * m / (np.sqrt(v) + 1e-8)
+
+
+@BOTH
+@pytest.mark.parametrize("weighted", [False, True])
+def test_steps_are_those_of_a_slow_second_way(learner: Ensemble, weighted: bool) -> None:
+    slow, state, y, wild = Slow(learner), learner.init(), truth(learner), X.copy()
+    wild[105, 1] = 500
+    for start in range(0, 120, 8):
+        at = slice(start, start + 8)
+        weight = WEIGHT[at] if weighted else np.ones(8, np.float32)
+        state, step = learner.step(state, Batch(wild[at], y[at], weight if weighted else None))
+        expected = slow.step(list(zip(wild[at], y[at], weight, strict=True)))
+        assert step.trained
+        np.testing.assert_allclose(step.output, expected, rtol=2e-3, atol=2e-3)
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    np.testing.assert_allclose(state.weight, slow.weight, rtol=1e-2)
+    np.testing.assert_allclose(theta, slow.theta, atol=2e-3)
+    assert state.weight.max() > 1.2 * state.weight.min()
+    assert state.restarts.tolist() == [0, 0, 0, 0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    learner=st.sampled_from([CLASSIFIER, REGRESSOR]),
+    mini_batch=st.sampled_from([1, 7, 8, 80]),
+    rows=st.integers(1, 200),
+    weighted=st.booleans(),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_any_cut_gives_the_same_bits(
+    learner: Ensemble, mini_batch: int, rows: int, weighted: bool, cuts: list[int]
+) -> None:
+    learner = replace(learner, mini_batch=mini_batch)
+    batch = Batch(X[:rows], truth(learner)[:rows], WEIGHT[:rows] if weighted else None)
+    columns = [[None] * (len(cuts) + 1) if part is None else np.split(part, sorted(cuts)) for part in batch]
+    with mock.patch.object(loop, "MEASURE_ROWS", 30):  # several blocks
+        whole, counted = test_then_train(learner, initial(learner), [batch])
+        pieces = [Batch(*parts) for parts in zip(*columns, strict=True)]
+        cut, again = test_then_train(learner, initial(learner), pieces)
+    assert counted == again == Counts(rows, rows, 0, 0)
+    assert bits(whole) == bits(cut)
+
+
+@pytest.mark.parametrize("hidden", [(), (64,), (16, 8)])
+@pytest.mark.parametrize("mini_batch", [1, 3, 32])
+@pytest.mark.parametrize("classes", [None, ("a", "b"), ("a", "b", "c")])
+def test_a_step_answers_what_predict_answers(hidden: Any, mini_batch: int, classes: Any) -> None:
+    learner = Ensemble(3, classes, hidden, mini_batch=mini_batch)
+    state = learner.init()
+    y = TARGETS if classes is None else Y % len(classes)
+    for start in range(0, 150, mini_batch):
+        batch = Batch(X[start : start + mini_batch], y[start : start + mini_batch])
+        served = learner.predict(state, batch.x)
+        state, step = learner.step(state, batch)
+        assert step.output.tobytes() == served.tobytes()
+        assert step.output.dtype == np.float32
+
+
+@BOTH
+def test_a_step_changes_nothing_that_came_in(learner: Ensemble) -> None:
+    state = after(learner, 290)
+    before = bits(state)
+    wild = state._replace(followers=state.followers._replace(theta=state.followers.theta * np.nan))
+    for model in (state, wild):
+        learner.step(model, Batch(X[:8], truth(learner)[:8]))
+    assert bits(state) == before
+
+
+@BOTH
+def test_many_steps_are_those_one_by_one_and_change_nothing_that_came_in(learner: Ensemble) -> None:
+    start = after(learner, 40)
+    before = bits(start)
+    batches = [Batch(X[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
+    one, outputs = start, []
+    for batch in batches:
+        one, step = learner.step(one, batch)
+        outputs.append(step.output.tolist())
+    many, steps = learner.steps(start, batches)
+    assert [step.output.tolist() for step in steps] == outputs
+    assert bits(many) == bits(one)
+    assert bits(start) == before
+
+
+@BOTH
+def test_it_goes_on_from_its_tensors_to_the_same_bits(learner: Ensemble) -> None:
+    batch = Batch(X, truth(learner))
+    state, _ = test_then_train(learner, initial(learner), [batch])
+    again = state_dict.unflatten(initial(learner), state_dict.flatten(state))
+    first, second = (test_then_train(learner, each, [batch])[0] for each in (state, again))
+    assert bits(first) == bits(second)
+
+
+@BOTH
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("member", [0, 3])
+def test_a_member_that_diverges_goes_on_from_the_best(learner: Ensemble, poison: float, member: int) -> None:
+    state = after(learner, 100)
+    group, place = divmod(member, 2)
+    theta = state[group].theta.copy()
+    theta[place] = poison
+    sick = state._replace(**{state._fields[group]: state[group]._replace(theta=theta)})
+    batch = Batch(X[100:108], truth(learner)[100:108])
+    well, step = learner.step(sick, batch)
+    assert step.trained
+    assert np.isfinite(step.output).all()
+    assert well.restarts.tolist() == [int(i == member) for i in range(4)]
+    assert all(np.isfinite(array).all() for array in state_dict.flatten(well).values())
+    every = np.concatenate([well.followers.theta, well.replayers.theta])
+    best = np.where(np.arange(4) == member, -1, well.weight).argmax()
+    assert every[member].tobytes() == every[best].tobytes()
+    assert well.weight[member] < state.weight[member]
+    if group:
+        memory = well.replayers.optimizer
+        assert not memory.m[place].any()
+        assert not memory.v[place].any()
+        assert memory.power1[place] == memory.power2[place] == 1
+        assert memory.m[1 - place].any()
+    if not np.isfinite(poison) and learner.classes:
+        np.testing.assert_allclose(step.output.sum(axis=1), 1, rtol=1e-5)
+
+
+@BOTH
+def test_the_heaviest_member_does_not_go_on_from_itself(learner: Ensemble) -> None:
+    state = after(learner, 100)
+    theta = np.stack([state.followers.theta[0] * np.nan, state.followers.theta[1]])
+    sick = state._replace(
+        followers=state.followers._replace(theta=theta), weight=np.array([0.997, 0.001, 0.001, 0.001])
+    )
+    well, _ = learner.step(sick, Batch(X[:1], truth(learner)[:1]))
+    assert well.weight.argmax() == 0  # still: one row takes no more than a factor
+    assert np.isfinite(well.followers.theta).all()
+
+
+@BOTH
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_member_that_is_not_finite_has_no_say(learner: Ensemble, poison: float) -> None:
+    state = after(learner, 100)
+    theta = state.followers.theta.copy()
+    *_, (_, bias) = network.views(learner._network, theta)
+    bias[1, 0, 0] = poison
+    sick = state._replace(followers=state.followers._replace(theta=theta))
+    say = np.where(np.arange(4) == 1, 0, state.weight)
+    expected = learner.predict(state._replace(weight=say / say.sum()), X)
+    np.testing.assert_allclose(learner.predict(sick, X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_that_is_not_finite_is_answered_with_what_is_known_without_it() -> None:
+    wrong = np.full((1, 3), np.nan, np.float32)
+    np.testing.assert_allclose(CLASSIFIER.predict(after(CLASSIFIER, 100), wrong), [[1 / 3] * 3])
+    regression = REGRESSOR.predict(after(REGRESSOR, 104), wrong)
+    assert regression.item() == pytest.approx(TARGETS[:104].mean(), rel=1e-5)
+
+
+def test_the_first_answer_is_even_and_few_inputs_units_bend_in_many_places() -> None:
+    learner = replace(CLASSIFIER, inputs=1, hidden=(400,))
+    state = learner.init()
+    x = np.linspace(-3, 3, 50, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(learner.predict(state, x), 1 / 3)
+    (V, b), _ = network.views(learner.shape, state.followers.theta)
+    bends = -b / V  # where a unit of one input turns on; all at 0, the mean, if no bias were drawn
+    assert np.quantile(bends, [0.2, 0.8]) == pytest.approx([-1, 1], abs=0.15)
+
+
+def test_where_all_members_diverge_they_begin_anew() -> None:
+    state = after(CLASSIFIER, 100)
+    sick = state._replace(
+        followers=state.followers._replace(theta=state.followers.theta * np.nan),
+        replayers=state.replayers._replace(theta=state.replayers.theta * np.nan),
+    )
+    well, step = CLASSIFIER.step(sick, Batch(X[:8], Y[:8]))
+    np.testing.assert_allclose(step.output, 1 / 3)
+    assert well.restarts.tolist() == [1, 1, 1, 1]
+    first = CLASSIFIER.init()
+    assert well.followers.theta.tobytes() == first.followers.theta.tobytes()
+    assert well.replayers.theta.tobytes() == first.replayers.theta.tobytes()
+    assert well.weight.sum() == pytest.approx(1)
+
+
+def test_rates_that_explode_are_survived() -> None:
+    learner = replace(REGRESSOR, follow=(0.01, 3000.0), mini_batch=1)
+    state, rows = test_then_train(learner, initial(learner), [Batch(X, TARGETS)])
+    assert rows.trained == 300
+    assert state.model.restarts[1] > 0
+    assert state.model.restarts[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert all(np.isfinite(array).all() for array in state_dict.flatten(state.model).values())
+    report = metrics.report(state.metrics)
+    assert report["prequential"]["window"]["mae"] < report["baselines"]["mean"]["window"]["mae"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "place"),
+    [(one, p) for one in (CLASSIFIER, REGRESSOR) for p in ("x", "weight")] + [(REGRESSOR, "y")],
+)
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_skipped_with_its_mini_batch(
+    learner: Ensemble, place: str, poison: float
+) -> None:
+    state = after(learner, 100)
+    batch = Batch(X[:8].copy(), truth(learner)[:8].copy(), np.ones(8, np.float32))
+    getattr(batch, place)[3] = poison
+    same, step = learner.step(state, batch)
+    assert not step.trained
+    assert same is state
+
+
+def test_heavy_rows_are_no_divergence() -> None:
+    state = after(CLASSIFIER, 100)
+    well, _ = CLASSIFIER.step(state, Batch(X[:8], Y[:8], np.full(8, 1e6, np.float32)))
+    assert not well.restarts.any()
+
+
+def test_the_mixture_follows_the_best_member() -> None:
+    learner = Ensemble(3, ("a", "b", "c"), follow=(1e-6,), replay=((0.01, 1),), mini_batch=4)
+    state, _ = test_then_train(learner, initial(learner), [Batch(X, Y)])
+    assert state.model.weight[1] > 0.9
+    report = metrics.report(state.metrics)
+    majority = report["baselines"]["majority"]["total"]["accuracy"]
+    assert report["prequential"]["total"]["accuracy"] > majority + 0.05
+
+
+@pytest.mark.parametrize("members", [{"follow": ()}, {"replay": ()}])
+@BOTH
+def test_one_kind_of_members_is_enough(learner: Ensemble, members: dict[str, Any]) -> None:
+    learner = replace(learner, **members)
+    model = after(learner, 100)
+    assert model.weight.shape == (2,)
+    assert np.isfinite(learner.predict(model, X)).all()
+
+
+def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
+    assert Ensemble(8).capacity == 5000
+    wide = Ensemble(784)
+    assert wide.capacity == replay_buffer.init(wide.capacity, 786).ring.nbytes // (4 * 786) == 2668
+    assert Ensemble(8, buffer_bytes=1).capacity == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
+        ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
+        ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
+        ({"missing": "drop"}, r"^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
+        ({"drift": "ddm"}, r"^drift must be one of 'none', 'page_hinkley', 'adwin'; got 'ddm'$"),
+        (
+            {"on_drift": "panic"},
+            r"^on_drift must be one of 'report', 'raise', 'restart', 'fresh'; got 'panic'$",
+        ),
+        ({"hidden": (0,)}, "^hidden must be a whole number >= 1; got 0$"),
+        ({"follow": (0.1, 0)}, r"^follow must be a number in \(0, inf\); got 0$"),
+        ({"replay": (0.1,)}, r"^replay must be pairs of rate and emphasis; got \(0.1,\)$"),
+        ({"replay": ((0, 1),)}, r"^replay's rate must be a number in \(0, inf\); got 0$"),
+        ({"replay": ((0.1, -1),)}, r"^replay's emphasis must be a number in \(0, inf\); got -1$"),
+        ({"classes": 3}, "^classes must be a list of labels; got 3$"),
+        ({"classes": [[1]]}, r"^classes must be strings, numbers or booleans; got \[1\]$"),
+        ({"follow": 3}, "^follow must be a list of numbers; got 3$"),
+        ({"replay": 5}, "^replay must be a list of pairs of rate and emphasis; got 5$"),
+        ({"clip": "a"}, r"^clip must be a number in \(0, inf\); got 'a'$"),
+        ({"follow": (), "replay": ()}, "^follow and replay must have one member or more; got none$"),
+        ({"buffer_rows": 0}, "^buffer_rows must be a whole number >= 1; got 0$"),
+        ({"eta": 0}, r"^eta must be a number in \(0, inf\); got 0$"),
+        ({"share": 1.0}, r"^share must be a number in \(0, 1\); got 1.0$"),
+        ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
+        ({"clip": 0}, r"^clip must be a number in \(0, inf\); got 0$"),
+    ],
+)
+def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**{"inputs": 3, **options})
+
+
+def parts(learner: Ensemble, start: Any, tasks: int, rows: int = 100) -> list[loop.Part[Any]]:
+    """Let tasks learn every so many-th row each, from one start."""
+    y = truth(learner)
+    cuts = [slice(50 + task, 50 + rows, tasks) for task in range(tasks)]
+    return [loop.learn_part(learner, start, [Batch(X[cut], y[cut])]) for cut in cuts]
+
+
+@BOTH
+def test_one_task_averaged_is_the_sequence(learner: Ensemble) -> None:
+    start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
+    whole, rows = test_then_train(learner, start, [Batch(X[50:150], truth(learner)[50:150])])
+    (part,) = parts(learner, start, 1)
+    assert bits(loop.close(learner, start, [part])) == bits(whole)
+    assert part.rows == rows
+
+
+@BOTH
+def test_each_field_of_the_state_is_merged_by_its_rule(learner: Ensemble) -> None:
+    start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
+    each = parts(learner, start, 4)
+    merged = loop.close(learner, start, each).model
+    models, share = [part.model for part in each], [part.rows.trained / 100 for part in each]
+    for group in ("followers", "replayers"):
+        mean = sum(s * getattr(m, group).theta.astype(float) for s, m in zip(share, models, strict=True))
+        np.testing.assert_allclose(getattr(merged, group).theta, mean, rtol=1e-6, atol=1e-7)
+    mean = sum(s * m.replayers.optimizer.m.astype(float) for s, m in zip(share, models, strict=True))
+    np.testing.assert_allclose(merged.replayers.optimizer.m, mean, rtol=1e-5, atol=1e-9)
+    steps = np.log(merged.replayers.optimizer.power1) / np.log(0.9)
+    np.testing.assert_allclose(
+        steps, 7 + sum(s * -(-p.rows.trained // 8) for s, p in zip(share, each, strict=True))
+    )
+    np.testing.assert_allclose(merged.features.mean, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
+    np.testing.assert_allclose(merged.features.m2, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
+    assert int(merged.buffer.rows) == 150
+    assert (
+        replay_buffer.latest(merged.buffer, 70)[:, :3].tolist() == X[80:150].tolist()
+    )  # in the stream's order
+    moved = sum(np.log(m.weight) - np.log(start.model.weight) for m in models)
+    new = start.model.weight * np.exp(moved - moved.max())
+    expected = new / new.sum() * (1 - learner.share) + learner.share / len(new)
+    np.testing.assert_allclose(merged.weight, expected)
+    assert merged.weight.sum() == pytest.approx(1)
+    assert merged.restarts.tolist() == [0, 0, 0, 0]
+
+
+def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() -> None:
+    start = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X[:50], Y[:50])])[0]
+    each = parts(CLASSIFIER, start, 2)
+    broken = each[0].model._replace(restarts=np.array([0, 0, 0, 1]))
+    merged = loop.close(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
+    assert merged.restarts.tolist() == [0, 0, 0, 1]
+    theta = np.concatenate([merged.followers.theta, merged.replayers.theta])
+    assert theta[3].tobytes() == theta[:3][merged.weight[:3].argmax()].tobytes()
+    assert not merged.replayers.optimizer.m[1].any()
+    happened = loop.events(CLASSIFIER, start, start._replace(model=merged))
+    assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
+
+
+@BOTH
+def test_a_drift_is_found_told_and_answered(learner: Ensemble) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(6000, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32) if learner.classes else (x[:, 0] * 3).astype(np.float32)
+    y[3000:] = 1 - y[3000:] if learner.classes else -y[3000:] + 20
+    for how in ("report", "raise", "restart", "fresh"):
+        watching = replace(learner, on_drift=how, mini_batch=4)
+        state = initial(watching)
+        happened = []
+        for begin in range(0, 6000, 200):
+            batch = Batch(x[begin : begin + 200], y[begin : begin + 200])
+            after, _ = test_then_train(watching, state, [batch])
+            happened += [(begin, event) for event in loop.events(watching, state, after)]
+            state = after
+        drifts = [begin for begin, event in happened if event["event"] == "drift"]
+        assert any(3000 <= begin < 4000 for begin in drifts), (how, happened)
+        assert loop.report(watching, state)["drifts"] >= len(drifts)
+        restarted = [begin for begin, event in happened if event["event"] == "member restarted"]
+        assert bool(restarted) == (how in ("restart", "fresh"))
+        assert (state.model.boost is not None) == (how == "raise")
+        assert set(restarted) <= set(drifts)
+
+
+def test_another_mini_batch_size_begins_the_watch_afresh() -> None:
+    watching = replace(CLASSIFIER, drift="adwin")
+    state = test_then_train(watching, initial(watching), [Batch(X, Y)])[0]
+    other = replace(watching, mini_batch=2)
+    went_on = test_then_train(watching, state, [Batch(X[:40], Y[:40])])[0]
+    afresh = test_then_train(other, state, [Batch(X[:40], Y[:40])])[0]
+    assert int(afresh.watch.detector.width) == 1  # a mean over 32 rows; 8 rows wait
+    assert afresh.watch.waiting[1] == 8
+    assert int(went_on.watch.detector.width) == 10  # of 340 rows, 12 of which wait besides 8
+    assert int(afresh.watch.mini_batch) == 2
+
+
+def test_losses_wait_until_they_are_of_32_rows() -> None:
+    watching, seen = replace(CLASSIFIER, mini_batch=10), []
+
+    class Spy:
+        def init(self) -> tuple[()]:
+            return ()
+
+        def update(self, state: tuple[()], values: np.ndarray) -> tuple[tuple[()], np.ndarray]:
+            seen.extend(values.tolist())
+            return state, np.zeros(0, np.int64)
+
+    with mock.patch.object(Ensemble, "detector", Spy()):
+        state, losses = initial(watching), []
+        for cut in np.split(np.arange(300), [25, 31, 200]):
+            outputs, model = [], state.model
+            for start in range(0, len(cut), 10):
+                rows = cut[start : start + 10]
+                model, step = watching.step(model, Batch(X[rows], Y[rows]))
+                outputs.append(-np.log(step.output[np.arange(len(rows)), Y[rows]]))
+            losses += outputs
+            state = test_then_train(watching, state, [Batch(X[cut], Y[cut])])[0]
+    expected, bin_ = [], np.empty(0)
+    for loss in losses:
+        bin_ = np.append(bin_, loss)
+        if len(bin_) >= 32:
+            expected.append(bin_.mean())
+            bin_ = np.empty(0)
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    np.testing.assert_allclose(state.watch.waiting, [bin_.sum(), len(bin_)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c", "d"), ("a", "b", "c", "d", "e", "f")])
+def test_new_classes_leave_what_was_learned_as_it_was(classes: tuple[str, ...]) -> None:
+    state = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])[0]
+    wider = replace(CLASSIFIER, classes=classes)
+    grown = loop.grown(wider, state)
+    old, new = CLASSIFIER.predict(state.model, X), wider.predict(grown.model, X)
+    assert new.shape == (300, len(classes))
+    assert (new[:, 3:] <= new[:, :3].max(axis=1, keepdims=True)).all()  # the new ones don't take over
+    went_on = test_then_train(wider, grown, [Batch(X, Y)])[0]
+    again = state_dict.unflatten(initial(wider), state_dict.flatten(went_on))
+    assert bits(again) == bits(went_on)
+    x, y = X[:64] + 20, np.full(64, len(classes) - 1, np.int32)
+    for _ in range(30):
+        went_on = test_then_train(wider, went_on, [Batch(x, y)])[0]
+    assert (wider.predict(went_on.model, x).argmax(axis=1) == len(classes) - 1).mean() > 0.9
+    one = replace(CLASSIFIER, follow=(0.1,), replay=())
+    bare = test_then_train(one, initial(one), [Batch(X, Y)])[0]
+    ours = loop.grown(replace(one, classes=classes), bare).model
+    p, q = one.predict(bare.model, X), replace(one, classes=classes).predict(ours, X)
+    np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4, atol=1e-6)
+    assert old.shape == (300, 3)
+
+
+def test_learners_that_cannot_are_refused() -> None:
+    class Bare:
+        classes, mini_batch, window, fading = (0, 1, 2), 8, 10, 0.9
+
+        def options(self) -> dict[str, Any]:
+            return {"learner": "bare"}
+
+    with pytest.raises(ValueError, match=r"^update must be 'sequential' for learner 'bare'"):
+        loop.merging(Bare())  # type: ignore[arg-type]
+    state = initial(CLASSIFIER)._replace(metrics=metrics.init(2))
+    with pytest.raises(ValueError, match="classes can't grow for learner 'bare'"):
+        loop.grown(Bare(), state)  # type: ignore[arg-type]
+
+
+@BOTH
+@pytest.mark.parametrize("scale", ["standard", "minmax", "none"])
+@pytest.mark.parametrize("missing", ["refuse", "impute", "indicate"])
+def test_any_scale_and_what_is_missing_is_learned(learner: Ensemble, scale: str, missing: str) -> None:
+    given = replace(learner, scale=scale, missing=missing)
+    x, y = X.copy(), truth(learner)
+    x[::7, 1] = np.nan
+    state, rows = initial(given), Counts()
+    for _ in range(3):
+        state, rows = test_then_train(given, state, [Batch(x, y)])
+    assert np.isfinite(given.predict(state.model, X)).all()
+    if missing == "refuse":
+        assert rows.skipped > 200  # every mini-batch of 8 that holds a 7th row
+        assert rows.skipped + rows.trained == 300
+    else:
+        assert rows == Counts(300, 300, 0, 0)
+        assert np.isfinite(given.predict(state.model, x)).all()
+        each = parts(given, state, 3)
+        merged = loop.close(given, state, each)
+        assert np.isfinite(given.predict(merged.model, x)).all()
+    again = state_dict.unflatten(initial(given), state_dict.flatten(state))
+    assert bits(again) == bits(state)
+
+
+def test_a_gap_is_answered_as_the_columns_mean() -> None:
+    given = replace(CLASSIFIER, missing="impute")
+    state = test_then_train(given, initial(given), [Batch(X, Y)])[0].model
+    gap, mean = X[:5].copy(), X[:5].copy()
+    gap[:, 0] = np.nan
+    mean[:, 0] = state.features.mean[0]
+    assert given.predict(state, gap).tobytes() == given.predict(state, mean).tobytes()
+
+
+def test_one_class_waits_for_the_second() -> None:
+    alone = replace(CLASSIFIER, classes=("a",))
+    state = test_then_train(alone, initial(alone), [Batch(X[:50], np.zeros(50, np.int32))])[0]
+    assert alone.predict(state.model, X[:2]).tolist() == [[1.0], [1.0]]
+    both = replace(CLASSIFIER, classes=("a", "b"))
+    went_on = test_then_train(both, loop.grown(both, state), [Batch(X, (X[:, 0] > 3).astype(np.int32))])[0]
+    answers = both.predict(went_on.model, X).argmax(axis=1)
+    assert (answers == (X[:, 0] > 3)).mean() > 0.8
+
+
+def test_rates_are_raised_after_a_drift_and_fade() -> None:
+    raising = replace(CLASSIFIER, on_drift="raise", replay=())
+    state = test_then_train(raising, initial(raising), [Batch(X[:96], Y[:96])])[0].model
+    raised = raising.react(state)
+    batch = Batch(X[96:104], Y[96:104])
+    calm, wild = (raising.step(model, batch)[0] for model in (state, raised))
+    moved = wild.followers.theta.astype(float) - state.followers.theta
+    np.testing.assert_allclose(
+        moved, 3 * (calm.followers.theta.astype(float) - state.followers.theta), atol=1e-6
+    )
+    assert float(wild.boost) == pytest.approx(0.5 ** (8 / 500))
+    assert float(calm.boost) == 0
+    for _ in range(1000):
+        raised = raising.step(raised, batch)[0]
+    assert float(raised.boost) == 0
+
+
+def sleepy(rows: int) -> np.ndarray:
+    """Counts of 10 columns: X in three, two that begin to move at 150 and 210, and five that never do."""
+    x = np.tile(np.arange(10, dtype=np.float32), (rows, 1))
+    x[:, [1, 4, 8]] = X[:rows]
+    x[150:, 2] += X[150:rows, 0]
+    x[210:, 9] -= X[210:rows, 1]
+    return x
+
+
+RESTING = [0, 3, 5, 6, 7]
+
+
+def sleeper(learner: Ensemble, **options: Any) -> Ensemble:
+    return replace(learner, inputs=10, **options)
+
+
+def first_layer(learner: Ensemble, state: EnsembleState) -> np.ndarray:
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    return network.views(learner.shape, theta)[0][0]
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{}, {"scale": "minmax"}, {"missing": "impute"}], ids=str)
+def test_columns_that_rest_cost_nothing_and_change_nothing(
+    learner: Ensemble, options: dict[str, Any]
+) -> None:
+    learner = sleeper(learner, **options)
+    batches = [Batch(sleepy(300)[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
+    taken: list[int] = []
+    gradient = network.gradient
+
+    def counted(shape: network.Network, *rest: Any) -> Any:
+        taken.append(shape.layers[0])
+        return gradient(shape, *rest)
+
+    with mock.patch.object(network, "gradient", counted):
+        state, steps = learner.steps(learner.init(), batches)
+    assert taken[::2] == [10] * 13 + [3] * 5 + [4] * 8 + [5] * 11
+    with mock.patch.object(preprocessing, "MOST_AWAKE", 0):
+        dense, expected = learner.steps(learner.init(), batches)
+    for one, other in zip(steps, expected, strict=True):
+        np.testing.assert_allclose(one.output, other.output, rtol=2e-3, atol=2e-4)
+    for name, tensor in state_dict.flatten(dense).items():
+        np.testing.assert_allclose(
+            state_dict.flatten(state)[name], tensor, rtol=1e-2, atol=1e-3, err_msg=name
+        )
+    weights, before = first_layer(learner, state), first_layer(learner, learner.init())
+    assert (weights != before).any(axis=(0, 2)).nonzero()[0].tolist() == [1, 2, 4, 8, 9]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    learner=st.sampled_from([CLASSIFIER, REGRESSOR]),
+    mini_batch=st.sampled_from([1, 7, 80]),
+    bad=st.sets(st.integers(0, 299), max_size=3),
+    cuts=st.lists(st.integers(0, 300), max_size=8),
+)
+def test_any_cut_gives_the_same_bits_while_columns_rest_and_wake(
+    learner: Ensemble, mini_batch: int, bad: set[int], cuts: list[int]
+) -> None:
+    learner = sleeper(learner, mini_batch=mini_batch)
+    x = sleepy(300)
+    x[sorted(bad), 6] = np.inf  # of a column at rest: the step is skipped, and the column rests on
+    pieces = zip(np.split(x, sorted(cuts)), np.split(truth(learner), sorted(cuts)), strict=True)
+    with mock.patch.object(loop, "MEASURE_ROWS", 30):
+        whole, counted = test_then_train(learner, initial(learner), [Batch(x, truth(learner))])
+        cut, again = test_then_train(learner, initial(learner), [Batch(*piece) for piece in pieces])
+    assert counted == again
+    assert (counted.skipped > 0) == bool(bad)
+    assert bits(whole) == bits(cut)
+    weights = first_layer(learner, whole.model)[:, RESTING]
+    assert weights.tobytes() == first_layer(learner, learner.init())[:, RESTING].tobytes()
+
+
+@BOTH
+@pytest.mark.parametrize("mini_batch", [1, 8])
+def test_it_answers_what_a_step_answers_while_columns_rest(learner: Ensemble, mini_batch: int) -> None:
+    learner, state = sleeper(learner, mini_batch=mini_batch), sleeper(learner).init()
+    for start in range(0, 240, mini_batch):
+        at = slice(start, start + mini_batch)
+        served = learner.predict(state, sleepy(300)[at])
+        before = bits(state)
+        after, step = learner.step(state, Batch(sleepy(300)[at], truth(learner)[at]))
+        assert step.output.tobytes() == served.tobytes()
+        assert bits(state) == before
+        state = after
+
+
+@BOTH
+def test_a_stream_in_which_nothing_moves_is_learned(learner: Ensemble) -> None:
+    x = np.full((300, 10), 7, np.float32)
+    state, rows = test_then_train(sleeper(learner), initial(sleeper(learner)), [Batch(x, truth(learner))])
+    assert rows == Counts(300, 300, 0, 0)
+    window = metrics.report(state.metrics)["prequential"]["window"]
+    if learner.classes is None:
+        assert window["mae"] < 1.1 * np.abs(TARGETS[-50:] - TARGETS.mean()).mean()
+    else:
+        assert window["accuracy"] == (Y[-50:] == np.bincount(Y).argmax()).mean()
+
+
+@BOTH
+@pytest.mark.parametrize("member", [0, 3])
+def test_a_member_is_restarted_whole_while_columns_rest(learner: Ensemble, member: int) -> None:
+    learner, x, y = sleeper(learner), sleepy(300), truth(learner)
+    state, _ = learner.steps(
+        learner.init(), [Batch(x[at : at + 8], y[at : at + 8]) for at in range(0, 128, 8)]
+    )
+    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    theta[member, 0] = np.nan  # of column 0, which rests: nobody would see it
+    network.views(learner.shape, theta)[-1][1][member] = np.nan
+    wild = state._replace(
+        followers=state.followers._replace(theta=theta[:2]),
+        replayers=state.replayers._replace(theta=theta[2:]),
+    )
+    healed, step = learner.step(wild, Batch(x[128:136], y[128:136]))
+    assert step.trained
+    assert np.isfinite(step.output).all()
+    assert healed.restarts.tolist() == [int(i == member) for i in range(4)]
+    assert all(np.isfinite(tensor).all() for tensor in state_dict.flatten(healed).values())

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_nn.sinks import json_lines
+from streaming_nn.sinks.json_lines import JsonLinesSink
+from streaming_nn.sinks.metrics_event import line
+from streaming_nn.versions.version import Manifest
+
+
+def manifest(number: int, **changes: Any) -> Manifest:
+    return Manifest(number, metrics={"accuracy": number / 10}, **changes)
+
+
+def numbers(path: Path) -> list[int]:
+    return [json.loads(text)["number"] for text in path.read_text().splitlines()]
+
+
+def test_one_line_a_version_and_the_file_is_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    assert sink.position() == -1
+    for number in range(3):
+        sink.write(manifest(number))
+        assert sink.position() == JsonLinesSink(path).position() == number
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    assert lines == [json.loads(json.dumps(line(manifest(number)))) for number in range(3)]
+
+
+def test_a_version_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(2):
+        for number in range(3):
+            JsonLinesSink(path).write(manifest(number))
+    assert numbers(path) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("block", [4, 65_536])
+def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK", block)
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    sink.write(manifest(0))
+    sink.write(manifest(1))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for size in range(0, len(whole), 5):
+        path.write_bytes(whole[:size])
+        assert JsonLinesSink(path).position() == (0 if size >= first else -1)
+        assert path.read_bytes() == whole[: first if size >= first else 0]
+        again = JsonLinesSink(path)
+        for number in range(again.position() + 1, 2):
+            again.write(manifest(number))
+        assert path.read_bytes() == whole
+
+
+def test_a_line_that_could_not_be_written_is_written_once_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    sink.write(manifest(0))
+    with monkeypatch.context() as m:
+        m.setattr(json_lines, "text", lambda r: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sink.write(manifest(1))
+    with open(path, "ab") as file:
+        file.write(b'{"digest":"" , half')  # as a full disk leaves it
+    assert sink.position() == 0
+    sink.write(manifest(1))
+    assert numbers(path) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["# a readme\n", "no line end", '{"other": 1}\n', "[1]\n", '{"digest":"x"}\ntail']
+)
+def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is it another's file"):
+        JsonLinesSink(path).write(manifest(0))
+    assert path.read_text() == text
+
+
+def test_a_file_taken_away_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    JsonLinesSink(path).write(manifest(0))
+    path.unlink()
+    assert JsonLinesSink(path).position() == -1

@@ -1,0 +1,184 @@
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streaming_nn.sinks import sink as module
+from streaming_nn.sinks.sink import Sinks
+from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version_log import VersionLog, child
+
+
+class Sink:
+    """A sink in memory that can be down."""
+
+    def __init__(self, name: str = "sink") -> None:
+        self.name = name
+        self.seen: list[int] = []
+        self.down = False
+        self.tries = self.closed = 0
+
+    def position(self) -> int:
+        return self.seen[-1] if self.seen else -1
+
+    def write(self, manifest: Manifest) -> None:
+        self.tries += 1
+        if self.down:
+            raise ConnectionError("no broker answers\nat length")
+        self.seen.append(manifest.number)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def fill(log: VersionLog, count: int) -> None:
+    head = log.head_number()
+    number = -1 if head is None else head
+    for _ in range(count):
+        manifest = (
+            child(log.manifest(number), log.sha256(number)) if number >= 0 else Manifest(0, kind="initial")
+        )
+        log.append(Version(manifest, {}))
+        number += 1
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL", 0.005)
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
+
+
+def test_each_follower_gets_every_version_in_order_from_its_own_place(tmp_path: Path) -> None:
+    fill(log := VersionLog(tmp_path), 3)
+    new, old = Sink(), Sink()
+    old.seen = [0, 1]
+    sinks = Sinks(log, [new, old])
+    fill(log, 4)
+    assert sinks.stop(drain=10)
+    assert new.seen == old.seen == list(range(7))
+    assert new.closed == old.closed == 1
+
+
+def test_what_was_appended_before_stop_is_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL", 60.0)  # so that only the end of the wait can bring it
+    log, sink = VersionLog(tmp_path), Sink()
+    sinks = Sinks(log, [sink])
+    time.sleep(0.05)
+    fill(log, 5)
+    assert sinks.stop(drain=10)
+    assert sink.seen == list(range(5))
+
+
+def test_a_follower_that_is_down_is_said_once_holds_nobody_up_and_catches_up(tmp_path: Path) -> None:
+    log, said = VersionLog(tmp_path), list[str]()
+    good, bad = Sink("good"), Sink("bad")
+    sinks = Sinks(log, [good, bad], said.append)
+    for _ in range(2):  # two outages
+        bad.down = True
+        fill(log, 5)
+        until(lambda: good.seen == list(range(log.head_number() + 1)) and bad.tries > 3)
+        bad.tries, bad.down = 0, False
+        until(lambda: bad.seen == good.seen)
+    assert sinks.stop(drain=10)
+    assert said == [
+        "bad: ConnectionError: no broker answers; learning goes on, trying again",
+        "bad: goes on after version 0",
+        "bad: ConnectionError: no broker answers; learning goes on, trying again",
+        "bad: goes on after version 5",
+    ]
+
+
+def test_waits_grow_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    enough = threading.Event()
+
+    def pause(self: object, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 9:
+            enough.set()
+        time.sleep(0.001)
+
+    monkeypatch.setattr(module._End, "pause", pause)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.5)
+    fill(log := VersionLog(tmp_path), 1)
+    sink = Sink()
+    sink.down = True
+    sinks = Sinks(log, [sink])
+    assert enough.wait(10)
+    assert not sinks.stop()
+    assert waits[:9] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
+
+
+def test_the_end_does_not_wait_longer_than_the_drain_and_says_what_stays(tmp_path: Path) -> None:
+    said: list[str] = []
+    fill(log := VersionLog(tmp_path), 4)
+    sink = Sink()
+    sink.down = True
+    sinks = Sinks(log, [sink], said.append)
+    until(lambda: sink.tries > 0)
+    began = time.monotonic()
+    assert not sinks.stop(drain=0.3)
+    assert 0.25 < time.monotonic() - began < 3
+    assert not sinks.stop()
+    assert said[-1] == "sink: versions 0 to 3 are left to the next run"
+    assert sum("left to" in line for line in said) == 1
+
+
+def test_a_sink_that_hangs_is_left_behind(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Hanging(Sink):
+        def write(self, manifest: Manifest) -> None:
+            release.wait(30)
+
+    said: list[str] = []
+    fill(log := VersionLog(tmp_path), 1)
+    sinks = Sinks(log, [Hanging()], said.append)
+    began = time.monotonic()
+    assert not sinks.stop(drain=0.1)
+    assert time.monotonic() - began < 3
+    release.set()
+
+
+def test_a_drain_goes_on_trying(tmp_path: Path) -> None:
+    fill(log := VersionLog(tmp_path), 3)
+    sink = Sink()
+    sink.down = True
+    sinks = Sinks(log, [sink])
+    until(lambda: sink.tries > 0)
+    threading.Timer(0.2, lambda: setattr(sink, "down", False)).start()
+    assert sinks.stop(drain=10)
+    assert sink.seen == [0, 1, 2]
+
+
+def test_a_damaged_version_is_not_passed_over(tmp_path: Path) -> None:
+    fill(log := VersionLog(tmp_path), 4)
+    good = log.path(2).read_bytes()
+    log.path(2).write_bytes(good[:100])
+    said, sink = list[str](), Sink()
+    sinks = Sinks(log, [sink], said.append)
+    until(lambda: bool(said))
+    assert sink.seen == [0, 1]
+    assert "000000000002.safetensors is damaged" in said[0]
+    log.path(2).write_bytes(good)
+    assert sinks.stop(drain=10)
+    assert sink.seen == [0, 1, 2, 3]
+
+
+def test_a_place_that_the_log_does_not_have_is_said(tmp_path: Path) -> None:
+    fill(log := VersionLog(tmp_path), 2)
+    said, sink = list[str](), Sink()
+    sink.seen = [7]
+    sinks = Sinks(log, [sink], said.append)
+    until(lambda: bool(said))
+    sinks.stop()
+    assert "its place is version 7, which this log doesn't have" in said[0]

@@ -1,0 +1,308 @@
+"""A file through a real Kafka and the real job, held against NumPy on the same rows in the same batches."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.kafka.broker import Broker
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Learner, initial, report, test_then_train
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Settings
+from streaming_nn.spark.replay import file_backtest
+from streaming_nn.spark.replay.file_backtest import File, Past, of_file, of_past
+from streaming_nn.versions.environment import now
+from streaming_nn.versions.repair import check
+from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version_log import VersionLog, child
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROWS = 730  # no multiple of a batch
+MLP = {"learner": "mlp", "hidden": [8], "mini_batch": 4}
+
+
+@pytest.fixture
+def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a trial run on the tests' session, and leave it running."""
+
+    @contextmanager
+    def running(options: Mapping[str, str]) -> Iterator[Any]:
+        yield spark
+
+    monkeypatch.setattr(file_backtest, "running", running)
+
+
+def rows(count: int = ROWS) -> tuple[Any, Any]:
+    x = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    return x, x @ np.array([1, -2, 0.5], np.float32)
+
+
+def table(y: Any) -> pa.Table:
+    x, _ = rows()
+    return pa.table({"a": x[:, 0], "b": x[:, 1], "verdict": y, "c": x[:, 2]})
+
+
+def in_numpy(learner: Learner[Any], x: Any, y: Any, batch: int, keep: Any = None) -> dict[str, Any]:
+    """What the metrics are after these rows in such batches; `keep` says which of them can be learned."""
+    state = initial(learner)
+    for start in range(0, len(y), batch):
+        part = slice(start, start + batch)
+        own = slice(None) if keep is None else keep[part]
+        state, _ = test_then_train(learner, state, [Batch(x[part][own], y[part][own])])
+    return report(learner, state)
+
+
+def settings_of(kafka: dict[str, str], **sections: Any) -> Settings:
+    return Settings(**{"kafka": kafka, "learner": MLP, **sections})
+
+
+def names(kafka: dict[str, str]) -> set[str]:
+    with KafkaAdmin(kafka) as connection:
+        return {name for name in connection._admin.list_topics() if not name.startswith("__")}
+
+
+@pytest.mark.usefixtures("_one_session")
+def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(broker: Any, tmp_path: Path) -> None:
+    x, target = rows()
+    y = np.where(target > 0, "yes", "no")
+    pa.csv.write_csv(table(y), tmp_path / "stream.csv")
+    before, lines = names(broker.options), list[str]()
+    file = File(tmp_path / "stream.csv", label="verdict")
+    outcomes = of_file(
+        settings_of(broker.options),
+        file,
+        tmp_path / "x",
+        ["learning_rate=0.1,optimizer=sgd,mini_batch=50"],
+        200,
+        lines.append,
+    )
+    assert [o.name for o in outcomes] == ["settings", "learning_rate=0.1,optimizer=sgd,mini_batch=50"]
+    assert [o.directory for o in outcomes] == [tmp_path / "x" / "settings", tmp_path / "x"]
+    index = (target > 0).astype(np.int32)  # the classes are sorted: no, yes
+    for outcome in outcomes:
+        options = {**MLP, **outcome.changes, "inputs": 3, "classes": ["no", "yes"]}
+        assert outcome.metrics == in_numpy(learner_from(options), x, index, 200)
+        assert outcome.rows == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
+        log = VersionLog(outcome.directory)
+        assert [log.manifest(n).counts["received"] for n in log.numbers()[1:]] == [200] * 3 + [130]
+        assert check(log) == []
+    assert names(broker.options) == before, "the trial's topics are deleted"
+    assert any("730 records of stream.csv" in line for line in lines)
+    with pytest.raises(ValueError, match="must be a new or an empty directory"):
+        of_file(settings_of(broker.options), file, tmp_path / "x", [], 100, lines.append)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_session")
+def test_without_a_kafka_one_is_started_and_stopped_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Broker] = []
+    start = Broker.start
+
+    def noted(*words: Any, **options: Any) -> Broker:
+        started.append(start(*words, **options))
+        return started[-1]
+
+    monkeypatch.setattr(Broker, "start", noted)
+    x, y = rows()
+    np.savez(tmp_path / "stream.npz", X=x, y=y)
+    file = File(tmp_path / "stream.npz", regression=True)
+    (outcome,) = of_file(settings_of({}), file, None, [], 256, lambda line: None)
+    assert outcome.metrics == in_numpy(learner_from({**MLP, "inputs": 3}), x, y, 256)
+    assert outcome.directory is None
+    (running,) = started
+    assert not running.running
+    assert not running.directory.exists()
+
+
+@pytest.mark.usefixtures("_one_session")
+@pytest.mark.parametrize("format", ["json", "packed"])
+def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
+    broker: Any, tmp_path: Path, format: str
+) -> None:
+    """Some rows have a feature that is no number: batches are cut with them counted in."""
+    x, target = rows()
+    y = (target > 0).astype(np.int64)
+    x[::50, 1] = np.nan
+    stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": y})
+    pa.parquet.write_table(stream, tmp_path / "stream.parquet")
+    file = File(tmp_path / "stream.parquet", features=("b", "a"))
+    settings = settings_of(broker.options, records={"format": format})
+    (outcome,) = of_file(settings, file, None, [], 90, lambda line: None)
+    keep = np.isfinite(x[:, 1])
+    learner = learner_from({**MLP, "inputs": 2, "classes": [0, 1]})
+    assert outcome.metrics == in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
+    assert (outcome.rows["received"], outcome.rows["rejected"]) == (ROWS, int((~keep).sum()))
+
+
+@pytest.mark.usefixtures("_one_session")
+def test_a_file_that_can_not_be_sent_whole_is_not_learned(broker: Any, tmp_path: Path) -> None:
+    x, target = rows()
+    y = (target > 0).astype(np.int64)
+    stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
+    pa.parquet.write_table(stream, tmp_path / "stream.parquet")
+    with pytest.raises(ValueError, match=r"stream.parquet's row 8 must have a label in 'y'; got none"):
+        of_file(
+            settings_of(broker.options), File(tmp_path / "stream.parquet"), None, [], 90, lambda line: None
+        )
+
+
+def never(*words: Any) -> Any:
+    raise AssertionError("neither Spark nor Kafka may start for a mistake")
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "said"),
+    [
+        ("none.csv", [], "there is no file"),
+        ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
+        ("stream.csv", ["learning_rat=1"], "such as 'learning_rate'; got 'learning_rat'"),
+        ("stream.csv", ["nothing"], "a try must be key=value"),
+        ("words.csv", [], "holds string, no numbers"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_starts(
+    name: str, texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_backtest, "running", never)
+    monkeypatch.setattr(file_backtest, "_broker", never)
+    pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
+    pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
+    (tmp_path / "stream.txt").touch()
+    file = File(tmp_path / name, label=None if name == "words.csv" else "verdict")
+    with pytest.raises(ValueError, match=said) as caught:
+        of_file(settings_of({}), file, None, texts, 10, never)
+    assert "\n" not in str(caught.value)
+
+
+def versions(directory: Path) -> VersionLog:
+    """A model of two versions, the second of which has learned nothing."""
+    log, learner = VersionLog(directory), learner_from({**MLP, "inputs": 3, "classes": [0, 1]})
+    schema = Schema(3, (0, 1)).options()
+    first = Manifest(0, "initial", learner=learner.options(), schema=schema, written_at=now())
+    state = initial(learner)
+    sha = log.append(Version(first, flatten(state)))
+    log.append(Version(child(first, sha, metrics=report(learner, state), written_at=now()), flatten(state)))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("words", "texts", "said"),
+    [
+        ({}, ["learning_rat=1"], "such as 'learning_rate'; got 'learning_rat'"),
+        ({}, ["hidden=64,32"], "a list in brackets"),
+        ({"first": 2}, [], "versions must be from 1 to 1, the first not after the last; got 2 to 1"),
+        ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
+        ({"since": "soon"}, [], "a time must be like"),
+        ({}, ["seed=4"], "holds 'notes.txt', which is not of these tries"),
+    ],
+)
+def test_a_mistake_about_the_past_is_said_before_anything_starts(
+    words: dict[str, Any], texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_backtest, "running", never)
+    versions(tmp_path / "model")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").touch()
+    settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, model=tmp_path / "model")
+    with pytest.raises(ValueError, match=said) as caught:
+        of_past(settings, tmp_path / "x", texts, Past(**words), never)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["notes.txt"]
+
+
+def test_a_range_is_of_one_kind() -> None:
+    for words in ({"first": 1, "since": "2026-01-01"}, {"last": 1, "topic": "x"}):
+        with pytest.raises(ValueError, match="--from"):
+            Past(**words)  # type: ignore[arg-type]
+
+
+def filled(broker: Any, count: int, folder: Path) -> str:
+    """A topic of two partitions that holds so many rows."""
+    topic, (x, target) = broker.topic("filled", 2), rows(count)
+    np.savez(folder / "stream.npz", x=x, y=(target > 0).astype(int))
+    file_backtest._sent(broker.options, topic, File(folder / "stream.npz").stream(), "json")
+    return str(topic)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_session")
+def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
+    """What --topic has learned is a model whose past can be tried in its turn."""
+    topic = filled(broker, 500, tmp_path)
+    settings = settings_of(broker.options, train={"max_offsets_per_trigger": 200})
+    lines: list[str] = []
+    (own,) = of_past(settings, tmp_path / "x", [], Past(topic=topic), lines.append)
+    assert (own.name, own.rows["trained"]) == ("settings", 500)
+    again = settings.model_copy(update={"model": tmp_path / "x"})
+    first, tried = of_past(again, tmp_path / "y", ["learning_rate=0.1"], Past(), lines.append)
+    assert (first.name, first.metrics) == ("original", own.metrics)
+    assert tried.metrics["rows"] == 500
+    assert "learning versions 1 to 3 with learning_rate=0.1" in lines
+    own_again = of_past(settings, tmp_path / "x", [], Past(topic=topic), lines.append)
+    assert own_again == [own], "a second run finds it done"
+
+
+@pytest.mark.slow
+def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
+    x, target = rows()
+    np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
+    command = [sys.executable, "-m", "streaming_nn.cli.app", "replay", "--file", "stream.npz", "--json"]
+    command += ["--try", "learning_rate=0.1", "--batch", "200", "--master", "local[2]"]
+    command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
+    env = {**os.environ, "COLUMNS": "140"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=env)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    learner = learner_from({**MLP, "inputs": 3, "classes": [0, 1], "learning_rate": 0.1})
+    wanted = in_numpy(learner, x, (target > 0).astype(np.int32), 200)
+    assert said["tries"][1]["served"]["total"]["accuracy"] == wanted["served"]["total"]["accuracy"]
+    assert "over all rows" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_session")
+def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
+    """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""
+    topic = filled(broker, 300, tmp_path)
+    command = [sys.executable, "-m", "streaming_nn.cli.app", "replay", "--topic", topic, "--try", "seed=1"]
+    command += ["--bootstrap", broker.bootstrap, "-s", "train.max_offsets_per_trigger=3", "--into", "x"]
+    command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
+    first = subprocess.Popen(
+        [*command, "--master", "local[2]"], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while (VersionLog(tmp_path / "x").head_number() or 0) < 5:
+            assert first.poll() is None
+            time.sleep(0.002)
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)  # Spark with it
+        first.wait()
+    assert (VersionLog(tmp_path / "x").head_number() or 0) < 100
+    settings = settings_of(broker.options, train={"max_offsets_per_trigger": 3})
+    for into in ("x", "y"):
+        of_past(settings, tmp_path / into, ["seed=1"], Past(topic=topic), lambda line: None)
+    for name in (".", "settings"):
+        broken, whole = VersionLog(tmp_path / "x" / name), VersionLog(tmp_path / "y" / name)
+        assert check(broken) == []
+        assert broken.numbers() == whole.numbers() == list(range(101))
+        assert broken.manifest(100).digest == whole.manifest(100).digest

@@ -1,0 +1,288 @@
+"""The Java class beside the batch engine's worker: equal answers, for each network and record it takes."""
+
+import itertools
+import json
+import struct
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Learner, initial
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark import java_compiler
+from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
+from streaming_nn.spark.session import SPARK_ERRORS
+from streaming_nn.spark.tasks import Answer, pack
+from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.slow
+
+INPUTS = 5
+LABELS = ["a", 2, True, 'é"']
+NAMES = itertools.count()
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Columns of several scales, the last constant but for a few rows far off."""
+    x = np.random.default_rng(seed).normal(size=(count, INPUTS)) * [1, 1000, 1e-3, 5, 0] + [0, 7, 0, -2, 3]
+    x[:: max(count // 3, 1), -1] = 1e6
+    return x.astype(np.float32)
+
+
+def learned(options: dict[str, Any], count: int = 200) -> Any:
+    """A model that has seen some rows."""
+    learner = learner_from({"inputs": INPUTS, **options})
+    x, rng = rows(count), np.random.default_rng(1)
+    if learner.classes is None:
+        y = (100 + 20 * x[:, 0] + rng.normal(size=count)).astype(np.float32)
+    else:
+        y = rng.integers(0, len(learner.classes), count).astype(np.int32)
+    state = initial(learner)
+    model = state.model
+    for start in range(0, count, 20):
+        part = slice(start, start + 20)
+        model, step = learner.step(model, Batch(x[part], y[part]))
+        assert step.trained
+    return learner, state._replace(model=model)
+
+
+def saved(log: VersionLog, learner: Learner[Any], state: Any, schema: Schema) -> Manifest:
+    """Append a version with the state."""
+    number = log.head_number()
+    record = Manifest(
+        number=0 if number is None else number + 1,
+        parent_sha256="" if number is None else log.sha256(number),
+        learner=learner.options(),
+        schema=schema.options(),
+        written_at=datetime.now(UTC).isoformat(),
+    )
+    log.append(Version(record, flatten(state)))
+    return log.manifest(record.number)
+
+
+def of_java(spark: SparkSession, model: Path, values: list[bytes | None]) -> list[dict[str, Any]]:
+    answer = java_compiler.instance(spark, HERE, SOURCES)
+    answer.of(str(model), 0.0)
+    name = f"answer_{next(NAMES)}"
+    java_compiler.register(spark, name, answer, "binary")
+    frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
+    given = frame.selectExpr(f"{name}(value, 'asked', 0, offset)").collect()
+    return [json.loads(bytes(row[0])) for row in given]
+
+
+def of_python(
+    learner: Learner[Any], state: Any, schema: Schema, record: Manifest, values: list[bytes | None]
+) -> list[dict[str, Any]]:
+    stamp = {"version": record.number, "digest": record.digest[:12]}
+    work = Answer(learner, schema, SimpleNamespace(value=pack(state)), stamp)
+    batch = pa.record_batch(
+        {
+            "key": pa.nulls(len(values), pa.binary()),
+            "value": pa.array(values, pa.binary()),
+            "topic": ["asked"] * len(values),
+            "partition": pa.array([0] * len(values), pa.int32()),
+            "offset": pa.array(range(len(values)), pa.int64()),
+        }
+    )
+    return [json.loads(value.as_py()) for value in next(work(iter([batch]))).column("value")]
+
+
+def agree(java: list[dict[str, Any]], python: list[dict[str, Any]]) -> None:
+    """Hold that all fields are there, in one order, and equal but for the last digits."""
+    for ours, theirs in zip(java, python, strict=True):
+        assert ours.pop("stale") is False
+        assert 0 <= ours.pop("age_seconds") < 3600
+        assert list(ours) == list(theirs)
+        for name in ("probabilities", "prediction"):
+            if isinstance(theirs.get(name), float | list):
+                np.testing.assert_allclose(ours.pop(name), theirs.pop(name), rtol=1e-5, atol=1e-5)
+        assert ours == theirs
+
+
+MLP = {"learner": "mlp", "hidden": [16]}
+ENSEMBLE = {"learner": "ensemble", "hidden": [16]}
+TASKS: dict[str, dict[str, Any]] = {"labels": {"classes": LABELS}, "target": {"classes": None}}
+NETWORKS = {
+    "mlp": MLP,
+    "ensemble": ENSEMBLE,
+    "tanh, deep": MLP | {"hidden": [7, 3], "activation": "tanh"},
+    "sigmoid, minmax": ENSEMBLE | {"activation": "sigmoid", "scale": "minmax"},
+    "linear, unscaled": MLP | {"hidden": [], "scale": "none", "clip_norm": 1.0},
+}
+
+
+@pytest.mark.parametrize("format", ["json", "packed"])
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_answers_are_those_of_the_batch_engine(
+    spark: SparkSession, tmp_path: Path, network: str, task: str, format: str
+) -> None:
+    learner, state = learned(NETWORKS[network] | TASKS[task])
+    schema = Schema(inputs=INPUTS, classes=learner.classes, format=format)
+    record = saved(VersionLog(tmp_path), learner, state, schema)
+    values = list[bytes | None](encode(replace(schema, label=None), rows(50, seed=2)))
+    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MLP | {"classes": [0, 1], "loss": "logistic"},
+        MLP | {"classes": None, "loss": "huber", "huber_delta": 0.5},
+        *(
+            network | {"classes": [0, 1], "missing": missing, "scale": scale}
+            for network, missing, scale in itertools.product(
+                (MLP, ENSEMBLE), ("impute", "indicate"), ("standard", "minmax", "none")
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_other_options_answer_alike(spark: SparkSession, tmp_path: Path, options: dict[str, Any]) -> None:
+    learner, state = learned(options if options.get("scale") != "none" else options | {"clip": 1.0})
+    missing = options.get("missing") is not None
+    schema = Schema(inputs=INPUTS, classes=learner.classes, missing=missing)
+    record = saved(VersionLog(tmp_path), learner, state, schema)
+    x = rows(20, seed=3)
+    if missing:
+        x[::3, 1] = x[::4, 0] = np.nan
+    values = list[bytes | None](encode(replace(schema, label=None), x))
+    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+@pytest.mark.parametrize("network", [MLP, ENSEMBLE], ids=["mlp", "ensemble"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_that_has_seen_nothing(
+    spark: SparkSession, tmp_path: Path, network: dict[str, Any], task: str
+) -> None:
+    learner = learner_from({"inputs": INPUTS, **network, **TASKS[task]})
+    state, schema = initial(learner), Schema(inputs=INPUTS, classes=learner.classes)
+    record = saved(VersionLog(tmp_path), learner, state, schema)
+    values = list[bytes | None](encode(replace(schema, label=None), rows(3)))
+    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("members", [[0, 3], list(range(9))], ids=["some", "all"])
+def test_a_member_that_is_not_finite_has_no_say(
+    spark: SparkSession, tmp_path: Path, members: list[int], task: str
+) -> None:
+    learner, state = learned(ENSEMBLE | TASKS[task])
+    for member in members:
+        group = state.model.followers if member < 5 else state.model.replayers
+        group.theta[member % 5] = (np.nan, np.inf)[member % 2]
+    schema = Schema(inputs=INPUTS, classes=learner.classes)
+    record = saved(VersionLog(tmp_path), learner, state, schema)
+    values = list[bytes | None](encode(replace(schema, label=None), rows(9)))
+    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+GOOD = b"[1,2,3,4,5]"
+ODD: list[bytes | None] = [
+    *(None, b"", b"what?", b"[]", b"1", b'"features"', b"null", b"[1,2", b'{"features":', b"{}", b"[1]x"),
+    *(b'{"features":%s}' % value for value in (GOOD, b"[]", b"[1,2,3,4]", b"[1,2,3,4,5,6]", b"1", b"null")),
+    *(b'{"features":%s}' % value for value in (b"{}", b'{"a":[1,2,3,4,5]}', b"[[1,2,3,4,5]]", b'"x"')),
+    *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"null", b"true", b'"1"', b"[5]", b"{}", b'"x"')),
+    *(
+        b'{"features":[1,2,3,4,%s]}' % value
+        for value in (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e39")
+    ),
+    *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"1" * 400, b"1" * 30, b"1e-400", b"-0", b"1.5e-3")),
+    *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"01", b"+1", b"1.", b".5", b"-", b"1e", b"0x1")),
+    *(b'{"features":["x",2,3,4,%s]}' % value for value in (b"5", b"1" * 400, b"1e400")),
+    b'{"features":[1e400,2,3,4,"x"]}',
+    b'{"features":%s} ' % GOOD,
+    b' \n{"features":%s}' % GOOD,
+    b'{"features":%s}{' % GOOD,
+    b'{"features":%s,}' % GOOD,
+    b'{"features":%s,"id":"\xc3\xa9","deep":{"features":[1]},"more":[{"features":2}]}' % GOOD,
+    b'{"features":%s,"features":[5,4,3,2,1]}' % GOOD,
+    b'{"features":%s,"features":null}' % GOOD,
+    b'{"features":[1],"features":%s}' % GOOD,
+    b'{"id":"\xff","features":%s}' % GOOD,
+    b"{'features':%s}" % GOOD,
+    b'\xef\xbb\xbf{"features":%s}' % GOOD,
+    b'{"features":%s}' % GOOD.replace(b",", b", "),
+    f'{{"features":{GOOD.decode()}}}'.encode("utf-16"),
+    f'{{"features":{GOOD.decode()}}}'.encode("utf-16-le"),
+    b'{"deep":%s,"features":%s}' % (b"[" * 150 + b"]" * 150, GOOD),
+    b'{"deep":%s,"features":%s}' % (b"[" * 250 + b"]" * 250, GOOD),
+    b'{"features":%s,"pad":"%s"}' % (GOOD, b"x" * 1000),
+]
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "missing": {"missing": True},
+    "texts": {"numbers_as_strings": True},
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_what_is_odd_is_answered_alike(spark: SparkSession, tmp_path: Path, schema: str) -> None:
+    missing = "impute" if schema == "missing" else "refuse"
+    learner, state = learned(MLP | {"classes": LABELS, "missing": missing})
+    of = Schema(inputs=INPUTS, classes=learner.classes, max_bytes=1000, **SCHEMAS[schema])
+    record = saved(VersionLog(tmp_path), learner, state, of)
+    python = of_python(learner, state, of, record, ODD)
+    assert 20 < sum("error" in answer for answer in python) < len(ODD) - 10
+    agree(of_java(spark, tmp_path, ODD), python)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_packed_records_of_other_lengths(spark: SparkSession, tmp_path: Path, missing: bool) -> None:
+    learner, state = learned(MLP | {"classes": LABELS, "missing": "impute" if missing else "refuse"})
+    schema = Schema(inputs=INPUTS, classes=learner.classes, format="packed", missing=missing)
+    record = saved(VersionLog(tmp_path), learner, state, schema)
+    values = [
+        *(b"x" * size for size in (0, 4, 16, 19, 21, 23, 25, 28)),
+        struct.pack("<5f", 1, 2, 3, 4, 5),
+        struct.pack("<i5f", 9, 1, 2, 3, 4, 5),
+        struct.pack("<5f", 1, 2, np.nan, 4, 5),
+        struct.pack("<5f", 1, 2, np.inf, 4, 5),
+        None,
+    ]
+    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+def test_classes_that_grow(spark: SparkSession, tmp_path: Path) -> None:
+    """Each version is answered with its own labels and outputs."""
+    log, state = VersionLog(tmp_path), None
+    for classes in ([0, 1], [0, 1, 2]):
+        learner, state = learned(MLP | {"classes": classes})
+        schema = Schema(inputs=INPUTS, classes=tuple(classes), grow=True)
+        record = saved(log, learner, state, schema)
+        values = list[bytes | None](encode(replace(schema, label=None), rows(5)))
+        time.sleep(1.1)  # an answer is by a version of a second ago or newer
+        agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("at", [9, 400, -1], ids=["header", "record", "tensor"])
+def test_a_damaged_version_answers_nothing(spark: SparkSession, tmp_path: Path, at: int) -> None:
+    learner, state = learned(MLP | {"classes": LABELS}, 20)
+    schema = Schema(inputs=INPUTS, classes=learner.classes)
+    saved(VersionLog(tmp_path), learner, state, schema)
+    damage(VersionLog(tmp_path).path(0), at)
+    with pytest.raises(SPARK_ERRORS, match="is damaged: "):
+        of_java(spark, tmp_path, [b"{}"])
+
+
+def test_a_directory_that_an_executor_does_not_see(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SPARK_ERRORS, match="must be at this path on every executor; --engine batch"):
+        of_java(spark, tmp_path / "nowhere", [b"{}"])

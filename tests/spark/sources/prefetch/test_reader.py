@@ -1,0 +1,144 @@
+"""Our reader beside Spark's own: the same records, whatever their form, and what is gone is an error."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from filling import Headers, fill
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+
+from streaming_nn.kafka import admin
+from streaming_nn.spark.session import LOST, SPARK_ERRORS
+from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.spark.sources.kafka_frames import Ranges
+from streaming_nn.spark.sources.prefetch.reader import Reader
+from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, record_batches
+
+pytestmark = pytest.mark.slow
+TASK, TASKS, HERE = "one task", "a task a partition", "here"
+
+
+def reader_of(spark: SparkSession, kafka: dict[str, str], *names: str) -> Reader:
+    with admin.KafkaAdmin(kafka) as connection:
+        return Reader(spark, kafka, connection.ids(names))
+
+
+def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
+    """Give the records; each partition's are in the order of their offsets."""
+    if how == HERE:
+        table = reader.here(ranges)
+    else:
+        frame = reader.pieces(ranges, averaged=how == TASKS)
+        table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
+    assert table.column("packed").null_count == len(table)  # of a schema that is not told
+    rows: list[dict[str, Any]] = table.drop_columns("packed").to_pylist()
+    for topic, partition in {(row["topic"], row["partition"]) for row in rows}:
+        own = [row["offset"] for row in rows if (row["topic"], row["partition"]) == (topic, partition)]
+        assert own == sorted(own)
+    return sorted(rows, key=lambda row: (row["topic"], row["partition"], row["offset"]))
+
+
+def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list[dict[str, Any]]:
+    millis = F.expr("unix_millis(timestamp)")
+    frame = kafka_frames.batch(spark, kafka, ranges).withColumn("timestamp", millis)
+    rows: list[dict[str, Any]] = frame.orderBy("topic", "partition", "offset").toArrow().to_pylist()
+    return rows
+
+
+def files(spark: SparkSession) -> set[Path]:
+    context: Any = spark.sparkContext
+    return set(Path(context._temp_dir).glob("piece-*"))
+
+
+def odd(kafka: dict[str, str], topic: str, count: int) -> None:
+    """Records with keys and without, of no value and of an empty one, with headers of all sorts."""
+    values = [b"", b"x" * 300, b"\x00\xff", "ä".encode(), b"1"]
+    keys = [b"key", b"", None, b"k"]
+    headers: list[Headers] = [[], [("trace", b"1"), ("trace", b"\xff")], [('q"\\', b"")]]
+    fill(
+        kafka,
+        topic,
+        [None if i % 4 == 1 else values[i % 5] for i in range(count)],
+        keys=[keys[i % 4] for i in range(count)],
+        headers=[headers[i % 3] for i in range(count)],
+        timestamps=[1_700_000_000_000 - 7 * (i % 11) for i in range(count)],
+        compression="gzip",
+    )
+
+
+@pytest.mark.parametrize("how", [TASK, TASKS, HERE])
+def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, how: str) -> None:
+    names = [broker.topic(f"{name}-{how.replace(' ', '-')}", n) for name, n in (("odd", 3), ("more", 1))]
+    for name in names:
+        odd(broker.options, name, 300)
+    reader = reader_of(spark, broker.options, *names)
+    whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
+    before = files(spark)
+    assert by_us(reader, whole, how) == by_spark(spark, broker.options, whole)
+    assert files(spark) <= before  # all were given, and are gone
+    for ranges in (
+        {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
+        {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
+        {names[1]: {0: (10, 290)}},
+    ):
+        assert by_us(reader, ranges, how) == by_spark(spark, broker.options, ranges)
+    assert by_us(reader, {}, how) == []
+
+
+def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker: Any) -> None:
+    topic = broker.topic("taken-back", 1)
+    producer = KafkaProducer(
+        bootstrap_servers=broker.options["bootstrap.servers"], transactional_id=f"t-{topic}", acks="all"
+    )
+    producer.init_transactions()
+    for number in range(4):
+        producer.begin_transaction()
+        for _ in range(5):
+            producer.send(topic, str(number).encode(), partition=0)
+        producer.flush()
+        producer.abort_transaction() if number % 2 else producer.commit_transaction()
+    producer.close()
+    end = admin.ends(broker.options, [topic])[topic][0]
+    assert end == 24  # with the marks of the transactions
+    reader = reader_of(spark, broker.options, topic)
+    for ranges in (
+        {topic: {0: (0, 24)}},
+        {topic: {0: (0, 3)}},
+        {topic: {0: (3, 20)}},
+        {topic: {0: (20, 24)}},
+    ):
+        found = by_us(reader, ranges, TASK)
+        assert found == by_spark(spark, broker.options, ranges)
+        assert {row["value"] for row in found} <= {b"0", b"2"}
+
+
+@pytest.mark.parametrize("how", [TASK, HERE])
+def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -> None:
+    topic = broker.topic(f"gone-{how[:3]}", 1)
+    fill(broker.options, topic, [b"x"] * 20)
+    admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
+    admin.delete_records({TopicPartition(topic, 0): 10})
+    admin.close()
+    reader = reader_of(spark, broker.options, topic)
+    with pytest.raises(SPARK_ERRORS) as caught:
+        by_us(reader, {topic: {0: (5, 20)}}, how)
+    assert any(words in str(caught.value) for words in LOST)
+    assert f"{topic}-0 from offset 5" in str(caught.value)
+    assert len(by_us(reader, {topic: {0: (10, 20)}}, how)) == 10
+
+
+def test_a_topic_of_the_same_name_is_another_one(spark: SparkSession, broker: Any) -> None:
+    """What was read ahead of the old one must not be given for the new one."""
+    topic = broker.topic("again", 1)
+    fill(broker.options, topic, [b"old"] * 20)
+    reader = reader_of(spark, broker.options, topic)
+    assert len(by_us(reader, {topic: {0: (0, 10)}}, TASK)) == 10  # and reads on
+    admin.delete(broker.options, topic)
+    admin.create(broker.options, topic, 1)
+    fill(broker.options, topic, [b"new"] * 20)
+    reader = reader_of(spark, broker.options, topic)
+    found = by_us(reader, {topic: {0: (10, 20)}}, TASK)
+    assert [row["value"] for row in found] == [b"new"] * 10

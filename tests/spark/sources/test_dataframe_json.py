@@ -1,0 +1,129 @@
+"""A frame's columns as records: the same rows as from a topic, and one line for what is none."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+
+from streaming_nn.records.decode import decode
+from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Records, Source
+from streaming_nn.spark.sources import dataframe_json, kafka_frames
+
+pytestmark = pytest.mark.slow
+
+
+def read(spark: SparkSession, shape: Records | Schema, select: tuple[str, ...] = (), **of: Any) -> DataFrame:
+    """Give a source's records as a batch, with the one order's columns."""
+    asked = Source(format=of.pop("format"), options=of, select=list(select))
+    return dataframe_json.records(dataframe_json._loaded(spark.read, asked, shape), shape)
+
+
+def values(frame: DataFrame) -> list[bytes]:
+    return [bytes(row.value) for row in kafka_frames.in_order(frame).collect()]
+
+
+def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [
+        (0.1, 3, [0.5, float("nan")], Vectors.dense(1.5, 2.5), ("Ulm", 7), None, "yes"),
+        (float("nan"), 4, [1.0, 2.0], Vectors.sparse(2, {1: 3.0}), ("Bern", 8), True, "no"),
+    ]
+    frame = spark.createDataFrame(rows, ["f", "i", "a", "v", "s", "b", "label"])
+    frame.coalesce(1).withColumns(
+        {"f4": F.col("f").cast("float"), "d": F.lit("1.50").cast("decimal(9,2)")}
+    ).write.parquet(str(tmp_path / "in"))
+    names = ["f", "i", "a", "v", "s._1", "b", "f4", "d"]
+    found = read(spark, Records(features=names), format="parquet", path=str(tmp_path / "in"))
+    assert found.columns == [*kafka_frames.ORDER, "key", "value", "headers"]
+    assert [json.loads(value) for value in values(found)] == [
+        {"f": 0.1, "i": 3, "a": [0.5, None], "v": [1.5, 2.5], "s": {"_1": "Ulm", "_2": 7}, "b": None}
+        | {"f4": 0.1, "d": 1.5, "label": "yes"},
+        {"f": None, "i": 4, "a": [1.0, 2.0], "v": [0.0, 3.0], "s": {"_1": "Bern", "_2": 8}, "b": True}
+        | {"f4": None, "d": 1.5, "label": "no"},
+    ]
+
+
+def test_a_float_comes_back_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
+    x = (np.random.default_rng(0).standard_normal(500) * 10 ** np.arange(-30, 20, 0.1)).astype(np.float32)
+    frame = spark.createDataFrame([(float(v), 0.0, 1) for v in x], ["a", "b", "label"])
+    frame = frame.withColumn("a", F.col("a").cast("float")).coalesce(1)
+    frame.write.parquet(str(tmp_path / "in"))
+    schema = Schema(2, (0, 1), ("a", "b"))
+    found = decode(schema, values(read(spark, schema, format="parquet", path=str(tmp_path / "in"))), True)
+    assert found.rejected == []
+    assert found.x[:, 0].tobytes() == x.tobytes()
+
+
+def test_one_column_of_whole_records_is_taken_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('1.5,"x, y",1\nbad\n')
+    schema = Schema(3, (0, 1), ("n", "city"), format="csv", categories={"city": {"hash": 2}})
+    lines = values(read(spark, schema, format="text", path=str(tmp_path)))
+    assert lines == [b'1.5,"x, y",1', b"bad"]
+    assert len(decode(schema, lines, True).kept) == 1
+    chosen = read(spark, schema, ("cast(value AS binary) AS value",), format="text", path=str(tmp_path))
+    assert values(chosen) == lines
+
+
+def test_files_are_learned_in_the_order_of_their_times(spark: SparkSession, tmp_path: Path) -> None:
+    for number, name in enumerate("cab"):
+        (tmp_path / name).write_text("".join(f"{name}{i}\n" for i in range(3 - number)))
+        os.utime(tmp_path / name, (1_000_000 + number, 1_000_000 + number))
+    found = read(spark, Records(), format="text", path=str(tmp_path))
+    assert values(found) == [b"c0", b"c1", b"c2", b"a0", b"a1", b"b0"]
+    assert {Path(row.topic).name for row in found.collect()} == set("abc")
+    later = "timestamp_seconds(ascii(substr(value, 2))) AS timestamp"
+    by_own = read(spark, Records(), ("value", later), format="text", path=str(tmp_path))
+    assert [value[1:] for value in values(by_own)] == [b"0"] * 3 + [b"1"] * 2 + [b"2"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "shape", "said"),
+    [
+        ({"format": "delta"}, {}, r"got 'delta': install its package by --set spark.jars.packages=io.delta:"),
+        ({"format": "nothing"}, {}, "source.format must be a source that Spark has; got 'nothing'"),
+        ({"format": "json", "options": {"path": "."}}, {}, r"source 'json': \[UNABLE_TO_INFER_SCHEMA\]"),
+        ({"format": "text"}, {}, "source 'text': .*path"),
+        ({"format": "rate"}, {}, r"among the source's columns, \['timestamp', 'value'\]; got 'features'"),
+        ({"format": "rate", "select": ["valeu"]}, {}, r"source 'rate': \[UNRESOLVED_COLUMN"),
+        ({"format": "rate", "select": ["value +"]}, {}, r"source 'rate': \[PARSE_SYNTAX_ERROR\]"),
+        ({"format": "rate"}, {"format": "packed"}, "'packed' must be in one column 'value', of text or byt"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    spark: SparkSession,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    asked: dict[str, Any],
+    shape: dict[str, Any],
+    said: str,
+) -> None:
+    if "options" in asked:
+        asked = asked | {"options": {"path": str(tmp_path)}}
+    with pytest.raises(ValueError, match=said) as error:
+        dataframe_json.stream(spark, Source(**asked), Records(**shape))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_source_that_can_only_be_a_stream_can_t_be_looked_at(spark: SparkSession) -> None:
+    asked = Source(format="rate", select=["value AS features", "value AS label"])
+    with pytest.raises(ValueError, match=r"look at it: set records.inputs and records.classes"):
+        dataframe_json.first_values(spark, asked, Records(), 10)
+
+
+def test_a_job_starts_without_what_only_vectors_need() -> None:
+    """Spark ML brings pandas and SciPy, which take half a second of each start."""
+    jobs = (
+        "streaming_nn.spark.train.trainer, streaming_nn.spark.score.scorer, streaming_nn.spark.replay.verify"
+    )
+    look = f"import sys, {jobs}; print({{'pandas', 'scipy', 'pyspark.ml'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,258 @@
+"""Sources that are no topics: killed at every step each row counts once, and what can't be is said."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filling import fill, labeled, learn, records_of, rows, rows_of, settings_of
+from paths import ROOT
+from pyspark.sql import SparkSession
+
+from streaming_nn.cli import app as commands
+from streaming_nn.errors import TooManyRejectedError
+from streaming_nn.estimators.sklearn import OnlineMLPClassifier
+from streaming_nn.mllib.estimators import StreamingClassificationModel
+from streaming_nn.settings import Settings
+from streaming_nn.spark import failpoints
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.environment import describe
+from streaming_nn.versions.retention import prune
+from streaming_nn.versions.rollback import rollback
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.slow
+
+FILES, ROWS = 10, 150
+
+
+def write(folder: Path, numbers: Iterable[int], bad: bool = False) -> Path:
+    """Write files of lines, each file a second younger than the one before it."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        lines = labeled(ROWS, seed=number) + ([b"bad"] if bad else [])
+        path = folder / f"{number}.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        os.utime(path, (1_000_000 + number, 1_000_000 + number))
+    return folder
+
+
+def of_files(folder: Path, model: Path, **sections: Any) -> Settings:
+    """Settings for a model of SCHEMA that learns the lines of a folder, two files a micro-batch."""
+    asked = {"format": "text", "options": {"path": str(folder), "maxFilesPerTrigger": 2}}
+    own = {
+        "records": {"inputs": 3, "classes": [0, 1]},
+        "learner": {"hidden": [8], "optimizer": "sgd", "mini_batch": 7},
+        "source": asked,
+        **sections,
+        "train": {"once": True} | sections.get("train", {}),
+    }
+    return Settings(model=model, **own)
+
+
+def batches(model: Path) -> list[int]:
+    return [record.source["batch_id"] for record in records_of(model)[1:]]
+
+
+def command(folder: Path, model: Path, point: str = "") -> subprocess.CompletedProcess[str]:
+    words = ["train", "--once", "--model", model, "--source", "text", "--source-option", f"path={folder}"]
+    words += ["--source-option", "maxFilesPerTrigger=2", "--classes", "0,1", "--set", "records.inputs=3"]
+    words += ["--optimizer", "sgd", "--hidden", "8", "--mini-batch", "7", "--master", "local[2]"]
+    return subprocess.run(
+        [sys.executable, "-m", "streaming_nn.cli.app", *map(str, words)],
+        env={**os.environ, "STREAMING_NN_FAULT": point},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.timeout(900)
+def test_killed_before_and_after_an_append_each_row_counts_once_and_to_the_same_bits(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    folder, model = write(tmp_path / "in", range(FILES), bad=True), tmp_path / "model"
+    heads = []
+    for point in (failpoints.POINTS[0], *failpoints.POINTS[-2:]):
+        died = command(folder, model, f"{point}:2")
+        assert died.returncode == -9, (point, died.stderr[-2000:])
+        heads.append(VersionLog(model).head_number())
+    # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
+    assert heads == [1, 2, 4]
+    last = command(folder, model)
+    assert last.returncode == 0, last.stderr[-2000:]
+
+    assert batches(model) == list(range(FILES // 2))
+    assert len({record.source["query_id"] for record in records_of(model)[1:]}) == 1
+    good = FILES * ROWS
+    assert rows_of(model) == {"received": good + FILES, "trained": good, "skipped": 0, "rejected": FILES}
+    assert records_of(model)[-1].rejected_by_reason == {"not JSON": 2}
+    learn(spark, of_files(folder, tmp_path / "whole"))
+    digests = [[record.digest for record in records_of(each)] for each in (model, tmp_path / "whole")]
+    assert digests[0] == digests[1]
+
+
+def test_the_rows_are_learned_as_those_of_arrays(spark: SparkSession, tmp_path: Path) -> None:
+    learn(spark, of_files(write(tmp_path / "in", [0, 1]), tmp_path / "model"))
+    estimator = OnlineMLPClassifier("mlp", hidden=(8,), optimizer="sgd", mini_batch=7)
+    x, y = zip(*(rows(ROWS, seed=number) for number in (0, 1)), strict=True)
+    estimator.partial_fit(np.concatenate(x), np.concatenate(y), classes=[0, 1])
+    head = VersionLog(tmp_path / "model").head()
+    assert head is not None
+    np.testing.assert_array_equal(head.tensors["model.theta"], estimator.state_.model.theta)
+
+
+def test_new_files_are_learned_and_old_ones_are_not(spark: SparkSession, tmp_path: Path) -> None:
+    folder, model = write(tmp_path / "in", range(4)), tmp_path / "model"
+    settings = of_files(folder, model)
+    learn(spark, settings)
+    learn(spark, settings)
+    write(folder, [4])
+    rollback(VersionLog(model), 1, {}, "2026-01-01T00:00:00+00:00", describe())
+    learn(spark, settings.model_copy(update={"records": Settings().records}))
+    assert [record.kind for record in records_of(model)] == [
+        *("initial", "saved", "saved", "rolled-back", "saved")
+    ]
+    assert rows_of(model)["trained"] == 5 * ROWS
+    assert batches(model) == [0, 1, 1, 2]
+    assert StreamingClassificationModel.fromModelDir(model).numFeatures == 3
+
+
+def test_a_checkpoint_that_is_gone_is_told(spark: SparkSession, tmp_path: Path) -> None:
+    folder, model = write(tmp_path / "in", range(2)), tmp_path / "model"
+    settings = of_files(folder, model)
+    learn(spark, settings)
+    (model / "sources" / "text").rename(tmp_path / "away")
+    with pytest.raises(
+        ValueError, match=r"version 1 has learned batch 0 by .*sources/text, which is not tha"
+    ):
+        learn(spark, settings)
+    assert VersionLog(model).head_number() == 1
+    (model / "sources" / "text").rename(tmp_path / "not that one")
+    (tmp_path / "away").rename(model / "sources" / "text")
+    learn(spark, settings)
+    assert VersionLog(model).head_number() == 1
+    other = settings.source.model_copy(update={"checkpoint": "sources/again"})
+    learn(spark, settings.model_copy(update={"source": other}))
+    assert rows_of(model)["trained"] == 4 * ROWS, "who names another checkpoint has another source"
+
+
+def test_history_from_files_then_topics_and_back(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic, model = broker.topic("live", 2), tmp_path / "model"
+    folder = write(tmp_path / "in", range(3))
+    files = of_files(folder, model, learner={"hidden": [8]})
+    topics = settings_of(broker.options, model, topic)
+    fill(broker.options, topic, labeled(300, seed=8))
+    learn(spark, files)
+    learn(spark, topics)
+    write(folder, [3], bad=True)
+    sent = files.train.model_copy(update={"dead_letters": topics.train.dead_letters})
+    learn(spark, files.model_copy(update={"train": sent, "kafka": broker.options}))
+    fill(broker.options, topic, labeled(200, seed=9))
+    learn(spark, topics)
+    found = records_of(model)
+    assert [record.kind for record in found] == ["initial", "saved", "saved", "learned", "saved", "learned"]
+    assert sum(found[-1].offsets[topic].values()) == 500
+    assert rows_of(model) == {"received": 4 * ROWS + 501, "trained": 4 * ROWS + 500, "skipped": 0} | {
+        "rejected": 1
+    }
+    result = verify(spark, broker.options, VersionLog(model))
+    assert (result.identical, result.rows) == (True, 500)
+    assert prune(VersionLog(model), keep_last=1) == [1, 3], "2 and 4 are where learned ones begin"
+    assert verify(spark, broker.options, VersionLog(model)).identical
+
+
+def test_what_no_topic_has_is_not_replayed(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    keeping = of_files(write(tmp_path / "in", range(6)), model, train={"keep_versions": 1})
+    learn(spark, keeping)
+    assert [record.kept for record in records_of(model)] == [True, False, False, True]
+    monkeypatch.setattr(sys, "argv", ["streaming-nn", "replay", "--model", str(model)])
+    with pytest.raises(SystemExit) as end:
+        commands.main()
+    assert end.value.code == 2
+    assert "its versions were learned from no topic (kind saved)" in capsys.readouterr().err
+
+
+def test_too_many_that_can_t_be_learned_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", range(2))
+    (folder / "bad").write_text("no\n" * 1000)
+    os.utime(folder / "bad", (1_000_002, 1_000_002))
+    settings = of_files(folder, tmp_path / "model")
+    with pytest.raises(
+        TooManyRejectedError, match=r"1,000 of 1,000 records can't be learned \(not JSON: 1,000\)"
+    ):
+        learn(spark, settings)
+    assert VersionLog(tmp_path / "model").head_number() == 1
+    (folder / "bad").write_text("")
+    assert learn(spark, settings).head.number == 1
+
+
+def test_averaged_tasks_learn_a_table(spark: SparkSession, tmp_path: Path) -> None:
+    x, y = rows(900)
+    table = [(*map(float, row), ("no", "yes")[label]) for row, label in zip(x, y, strict=True)]
+    frame = spark.createDataFrame(table, ["a", "b", "c", "sold"])
+    frame.repartition(3).write.parquet(str(tmp_path / "in"))
+    heads = []
+    for name in ("once", "again"):
+        settings = Settings(
+            model=tmp_path / name,
+            records={"features": ["a", "b", "c"], "label": "sold"},
+            learner={"hidden": [8], "mini_batch": 4},
+            source={"format": "parquet", "options": {"path": str(tmp_path / "in")}},
+            train={"once": True, "update": "averaged"},
+        )
+        heads.append(learn(spark, settings).head.manifest)
+    assert heads[0].counts["trained"] == 900
+    assert heads[0].learner["classes"] == ["no", "yes"]
+    assert heads[0].metrics["prequential"]["window"]["accuracy"] > 0.7
+    assert heads[0].digest == heads[1].digest
+
+
+@pytest.mark.timeout(300)
+def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "records.md").read_text()
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    houses = [(100.0 + i, 20 + i % 9, 2020, 1990 + i % 5, i % 9 > 4) for i in range(300)]
+    table = spark.createDataFrame(houses, ["price", "size", "year", "built", "sold"])
+    table.write.parquet(str(tmp_path / "sales"))
+    table.write.json(str(tmp_path / "in"))
+    script = script.replace("streaming-nn ", f"{sys.executable} -m streaming_nn.cli.app ")
+    script = script.replace("--once", "--once --master local[2]")
+    subprocess.run(script, shell=True, check=True, cwd=tmp_path, timeout=240)
+    for model, inputs in (("lines", 2), ("table", 3)):
+        assert rows_of(tmp_path / model)["trained"] == 300
+        assert records_of(tmp_path / model)[-1].schema["inputs"] == inputs
+
+
+def test_rate_is_learned_as_it_comes(spark: SparkSession, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "records.md").read_text()
+    (asked,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)
+    settings = Settings(
+        model=tmp_path / "model",
+        records={"features": ["a", "b"], "classes": [False, True]},
+        **tomllib.loads(asked),
+        train={"trigger": "500 milliseconds"},
+    )
+    for _ in range(2):
+        trainer = Trainer(spark, settings)
+        before = trainer.head.number
+        trainer.start()
+        while trainer.head.number < before + 3:
+            assert not trainer.wait(0.2)
+        trainer.stop()
+    found = records_of(tmp_path / "model")
+    ids = batches(tmp_path / "model")
+    assert ids == sorted(set(ids))
+    assert all(record.counts["rejected"] == 0 for record in found)
+    assert found[-1].metrics["rows"] == rows_of(tmp_path / "model")["trained"] > 500
+    assert found[-1].mini_batch_cap == 32

@@ -1,0 +1,152 @@
+"""The session: what it does to the process that starts it."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import fill, labeled, learn, settings_of
+from py4j.java_gateway import GatewayClient
+from pyspark.sql import SparkSession
+
+from streaming_nn.records import registry
+from streaming_nn.spark.session import _ours, running, session
+
+
+class Cut:
+    """A connection at which Ctrl-C comes in."""
+
+    socket = None
+
+    def send_command(self, command: str) -> str:
+        raise KeyboardInterrupt
+
+    def close(self, *_: object) -> None:
+        pass
+
+
+def until(true: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def jvms_of(leader: int) -> list[int]:
+    """Spark's JVMs in the session of another process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()  # of one that has ended there is none
+        except OSError:
+            continue
+        if int(words[3]) == leader and command.endswith(b"\0pyspark-shell\0"):
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> None:
+    code = (
+        "import signal; from streaming_nn.spark.session import session\n"
+        "def end(*_): raise KeyboardInterrupt\n"
+        f"signal.signal({int(number)}, end); session()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    until(lambda: jvms_of(process.pid), 60)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
+    until(lambda: not jvms_of(process.pid), 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("job", "under_way"), [("train", "version 1 "), ("score", "answering ")])
+def test_a_signal_to_the_jvm_too_ends_a_run_without_an_error(
+    job: str, under_way: str, spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """As systemd sends it. The JVM is gone at once; what the run has not finished is the next one's."""
+    topic, asked, answers = (broker.topic(name) for name in ("known", "asked", "answers"))
+    fill(broker.options, topic, labeled(300))
+    if job == "score":
+        learn(spark, settings_of(broker.options, tmp_path / "model", topic))
+    command = [sys.executable, "-m", "streaming_nn.cli.app", job, "--model", str(tmp_path / "model")]
+    command += ["--bootstrap", broker.bootstrap, "--topic", topic if job == "train" else asked]
+    command += ["--predictions", answers] if job == "score" else []
+    with (tmp_path / "said").open("w+") as said:
+        process = subprocess.Popen(command, stderr=said, start_new_session=True)
+        until(lambda: under_way in (tmp_path / "said").read_text(), 90)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == 0
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert lines[-1].startswith("stopping"), lines
+
+
+@pytest.mark.usefixtures("spark")
+def test_ctrl_c_shows_no_page_of_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    """py4j logs it with a traceback, by the root logger; other errors there stay."""
+    client = GatewayClient.__new__(GatewayClient)
+    client._get_connection = Cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        client.send_command("c")
+    assert caplog.records == []
+    try:
+        raise ValueError("ours")
+    except ValueError:
+        logging.exception("something else")
+        logging.exception("Exception while sending command.")
+    assert [record.msg for record in caplog.records] == ["something else"]
+
+
+def test_spark_does_not_start_on_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it takes Ctrl-C for itself, before it is up."""
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: threading.current_thread())
+    assert session() not in (threading.main_thread(), None)
+
+
+def test_an_unknown_master_is_told_before_spark_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: pytest.fail("it started"))
+    with pytest.raises(ValueError, match=r"spark\.master must begin with one of local, .*; got 'foo'"):
+        session({"spark.master": "foo"})
+
+
+def test_a_session_whose_jvm_is_gone_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def stop(self) -> None:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: Gone())
+    with running() as spark:
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        spark.stop()
+
+
+def test_workers_are_this_python(spark: SparkSession) -> None:
+    found = spark.sparkContext.parallelize([0], 1).map(lambda _: sys.executable).collect()
+    assert found == [sys.executable]
+
+
+def test_executors_are_told_who_asks_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(registry.USER, "me")
+    monkeypatch.setenv(registry.PASSWORD, "s3cret")
+    options = _ours()
+    assert options["spark.executorEnv.STREAMING_NN_REGISTRY_USER"] == "me"
+    key = "spark.executorEnv.STREAMING_NN_REGISTRY_PASSWORD"
+    assert options[key] == "s3cret"
+    assert re.search(options["spark.redaction.regex"], key)  # Spark shows what it hides nowhere
+    monkeypatch.delenv(registry.PASSWORD)
+    assert key not in _ours()

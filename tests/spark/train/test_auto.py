@@ -1,0 +1,53 @@
+"""`mini_batch = "auto"`: the size goes down while the stream is slow, stands in each record, and replays."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import fill, labeled, learn, records_of, settings_of
+from pyspark.sql import SparkSession
+
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.version_log import VersionLog
+
+
+@pytest.mark.slow
+def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("slow")
+    settings = settings_of(
+        broker.options, tmp_path / "model", topic, train={"once": False, "trigger": "100 milliseconds"}
+    )
+    fill(broker.options, topic, labeled(2500))
+    trainer = Trainer(spark, settings)
+    trainer.start()
+    try:
+        trainer.drain()
+        for i in range(60):  # on a busy machine it takes longer until it sees that there is time
+            fill(broker.options, topic, labeled(40, seed=i))
+            trainer.drain()
+            if i >= 4 and records_of(settings.model)[-1].learner["mini_batch"] < 32:
+                break
+            time.sleep(0.5)  # 40 rows in half a second are few
+    finally:
+        trainer.stop()
+    sizes = [record.learner["mini_batch"] for record in records_of(settings.model)][1:]
+    assert sizes[0] == 1, "a small first micro-batch"
+    assert sizes[1] == 32, "a backlog"
+    assert sizes[-1] < 32
+    assert all(later in (size, size // 2) for size, later in pairwise(sizes[1:]))
+    assert {record.mini_batch_cap for record in records_of(settings.model)} == {32}
+
+    fill(broker.options, topic, labeled(3000, seed=9))
+    learn(spark, settings_of(broker.options, settings.model, topic))  # once: a backlog, at the cap
+    head = VersionLog(settings.model).head()
+    assert head is not None
+    assert head.manifest.learner["mini_batch"] == 32
+    assert verify(spark, broker.options, VersionLog(settings.model)).identical
+
+    fixed = settings_of(broker.options, settings.model, topic, learner={"mini_batch": 4})
+    assert Trainer(spark, fixed).pace is None
+    again = settings_of(broker.options, settings.model, topic, learner={"mini_batch": "auto"})
+    assert Trainer(spark, again).pace is not None

@@ -1,0 +1,205 @@
+"""Killed at every step of a micro-batch, and at any moment: each record counts once all the same."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filling import fill, learned_ranges, read, records_of, rows_of, seamless, settings_of
+from oracles import Counting, counting_from
+from paths import ROOT
+from pyspark.sql import SparkSession
+
+from streaming_nn.kafka import admin
+from streaming_nn.kafka.broker import Broker
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark import failpoints
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.slow
+
+SCHEMA = Schema(inputs=1, classes=(0, 1))
+KILLED = -9
+SEED = 20
+
+
+def numbered(count: int, bad: Collection[int] = ()) -> list[bytes]:
+    values = encode(SCHEMA, np.arange(count)[:, None], np.zeros(count, np.int32))
+    return [b"bad" if i in bad else value for i, value in enumerate(values)]
+
+
+class Process:
+    """A trainer of its own; `begun` is set when its query runs."""
+
+    def __init__(self, asked: dict[str, Any], folder: Path, point: str = "") -> None:
+        environment = {**os.environ, "TMPDIR": str(folder), "STREAMING_NN_FAULT": point}
+        script = ROOT / "tests" / "support" / "counting_trainer.py"
+        self.log = folder / "trainer.log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, script, json.dumps(asked)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.begun, self.said = threading.Event(), list[str]()
+        self.listening = threading.Thread(target=self._listen, daemon=True)
+        self.listening.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.strip())
+            self.begun.set()
+
+    def ended(self, seconds: float = 180) -> int:
+        try:
+            code = self.process.wait(seconds)
+            self.listening.join(10)
+            return code
+        finally:
+            self.process.kill()
+
+    def killed_after(self, seconds: float) -> int:
+        assert self.begun.wait(120), self.log.read_text()[-2000:]
+        time.sleep(seconds)
+        self.process.kill()
+        return self.ended()
+
+
+def counts_of(model: Path) -> np.ndarray[Any, Any]:
+    head = VersionLog(model).head()
+    assert head is not None
+    return head.tensors["model.counts"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("oracles")
+def test_every_record_counts_once_however_often_it_is_killed(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    count, bad = 100_000, set(range(37, 100_000, 9_001))
+    topic, model = broker.topic("counted", 5), tmp_path / "model"
+    fill(broker.options, topic, numbered(count, bad))
+    asked = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
+
+    heads = []
+    for point in failpoints.POINTS:
+        process = Process({**asked, "few": 0}, tmp_path, f"{point}:2")  # in tasks; the driver learns it below
+        assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
+        heads.append(VersionLog(model).head_number())
+    # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
+    assert heads == [1, 2, 3, 4, 6]
+
+    moments = random.Random(SEED)
+    for _ in range(2):
+        Process(asked, tmp_path).killed_after(moments.uniform(0, 3))
+    last = Process(asked, tmp_path)
+    assert last.ended(300) == 0, last.log.read_text()[-2000:]
+    assert last.said == ["begun", "learned"]
+
+    wanted = np.ones(count, np.int32)
+    wanted[sorted(bad)] = 0
+    np.testing.assert_array_equal(counts_of(model), wanted)
+    good = count - len(bad)
+    assert rows_of(model) == {"received": count, "trained": good, "skipped": 0, "rejected": len(bad)}
+    assert records_of(model)[-1].metrics["rows"] == good
+    found = learned_ranges(model)
+    assert {p: (r[0][0], r[-1][1]) for (_, p), r in found.items()} == dict.fromkeys(range(5), (0, count // 5))
+    assert all(seamless(ranges) for ranges in found.values())
+
+    places = Counter(
+        tuple(
+            value
+            for name, value in letter.headers
+            if name in ("streaming_nn.partition", "streaming_nn.offset")
+        )
+        for letter in read(broker.options, f"dead-{topic}")
+    )
+    assert len(places) == len(bad), "at least once each; a batch that was learned again sent its own again"
+    result = verify(spark, broker.options, VersionLog(model), learner_of=counting_from)
+    assert result.identical, result
+    assert result.rows == count
+
+
+@pytest.mark.usefixtures("oracles")
+def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    count, marker = 12_000, tmp_path / "killed"
+    topic, model = broker.topic("retried", 3), tmp_path / "model"
+    fill(broker.options, topic, numbered(count))
+    process = Process(
+        {
+            "kafka": broker.options,
+            "model": str(model),
+            "topic": topic,
+            "records": count,
+            "limit": 6_000,
+            "few": 0,  # learned in tasks, however few they are
+            "master": "local[2,3]",
+            "marker": str(marker),
+        },
+        tmp_path,
+    )
+    assert process.ended() == 0, process.log.read_text()[-2000:]
+    assert marker.exists(), "no worker was killed, so nothing was tried again"
+    assert int(marker.read_text()) != process.process.pid
+    np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))
+    assert rows_of(model)["trained"] == count
+    assert verify(spark, broker.options, VersionLog(model), learner_of=counting_from).identical
+
+
+@pytest.mark.usefixtures("oracles")
+def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path: Path) -> None:
+    """The run may live through it or end with an error in one line; a next run loses nothing."""
+    count, model = 20_000, tmp_path / "model"
+    running = Broker.start(tmp_path / "broker")
+    try:
+        kafka = {"bootstrap.servers": running.bootstrap}
+        admin.create(kafka, "rows", 3)
+        fill(kafka, "rows", numbered(count))
+        settings = settings_of(
+            kafka,
+            model,
+            "rows",
+            records={"inputs": 1, "classes": [0, 1]},
+            learner={},
+            train={"max_offsets_per_trigger": 1_000},
+        )
+        trainer = Trainer(spark, settings, Counting(count))
+        trainer.start()
+        while (VersionLog(model).head_number() or 0) < 3:
+            time.sleep(0.05)
+        running.stop()
+        stopped_at = VersionLog(model).head_number()
+        running = Broker.start(tmp_path / "broker", running.port)
+        said = ""
+        try:
+            assert trainer.wait(150), "it neither ends nor learns on"
+        except (ConnectionError, RuntimeError) as error:
+            said = str(error)
+        finally:
+            trainer.stop()
+        assert "\n" not in said
+        assert stopped_at is not None
+        assert stopped_at < 20, "all was learned before the restart"
+        again = Trainer(spark, settings, Counting(count))
+        again.start()
+        assert again.wait(150)
+        np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))
+        assert rows_of(model)["trained"] == count
+        assert verify(spark, kafka, VersionLog(model), learner_of=counting_from).identical
+    finally:
+        running.stop()

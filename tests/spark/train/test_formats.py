@@ -1,0 +1,118 @@
+"""Avro of a registry through Kafka and Spark, compressed, and what an answer takes along of its record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import fill, labeled, learn, read, records_of, rows, rows_of, settings_of, unlabeled
+from pyspark.sql import SparkSession
+from registries import Registry
+
+from streaming_nn.kafka import admin
+from streaming_nn.kafka.options import for_spark
+from streaming_nn.records import avsc
+from streaming_nn.records.avro import framed
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.score.scorer import Scorer, taken_along
+from streaming_nn.versions.version_log import VersionLog
+
+TEXT = avsc.written("features", (0, 1), "label")
+AVRO = Schema(3, (0, 1), format="avro", avro_schema=TEXT)
+TRACE = "traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.slow
+def test_avro_of_a_registry_compressed_by_gzip(
+    spark: SparkSession, broker: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.add(1, json.loads(TEXT))
+    topic = broker.topic("avro")
+    values = framed(1, encode(AVRO, *rows(1500)))
+    fill(broker.options, topic, [*values, *framed(404, values[:1])], compression="gzip")
+    records = {"format": "avro", "registry": registry.url}  # width and classes are looked for
+    settings = settings_of(broker.options, tmp_path / "model", topic, records=records)
+    learn(spark, settings)
+    counts = rows_of(settings.model)
+    assert (counts["received"], counts["trained"], counts["rejected"]) == (1501, 1500, 1)
+    (_, *learned) = records_of(settings.model)
+    assert [r.rejected_by_reason for r in learned if r.rejected_by_reason] == [{"unknown schema id": 1}]
+    assert learned[-1].schema["registry"] == registry.url
+    assert learned[-1].metrics["prequential"]["total"]["accuracy"] > 0.8
+    assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
+
+    fill(broker.options, topic, framed(2, encode(AVRO, *rows(5))))  # a number that no worker has asked for
+    registry.failures = 10**6
+    said = rf"schema registry {registry.url} refuses: 503 Service Unavailable"
+    with pytest.raises(ConnectionError, match="^" + said):  # the driver's own words: there are few records
+        learn(spark, settings)
+    monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", 0)
+    with pytest.raises(RuntimeError, match="^the run ended: ConnectionError: " + said) as raised:
+        learn(spark, settings)
+    assert "\n" not in str(raised.value)
+    assert VersionLog(settings.model).head_number() == learned[-1].number
+
+
+def codecs(folder: Path, topic: str) -> set[int]:
+    """Read the codec of each batch of records in a broker's files, as Kafka's format 2 has it."""
+    files = folder.glob(f"broker*/**/{topic}-0/00000000000000000000.log")
+    (log,) = {file.resolve() for file in files}  # pytest leaves a link to the newest folder
+    data, at, found = log.read_bytes(), 0, set()
+    while at < len(data) and (length := int.from_bytes(data[at + 8 : at + 12])):
+        found.add(data[at + 22] & 7)
+        at += 12 + length
+    return found
+
+
+@pytest.mark.slow
+def test_each_codec_of_kafka_is_read_and_written(
+    spark: SparkSession, broker: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    topic, asked, answers = (broker.topic(name) for name in ("pressed", "asked", "answers"))
+    kafka = {**broker.options, "compression.type": "zstd"}  # the trainer's and the scorer's own
+    for seed, codec in enumerate(("gzip", "snappy", "lz4", "zstd")):
+        sent = spark.createDataFrame([(value,) for value in labeled(300, seed)], "value binary").coalesce(1)
+        options = {**for_spark(broker.options), "kafka.compression.type": codec, "topic": topic}
+        sent.write.format("kafka").options(**options).save()
+    fill(broker.options, asked, unlabeled(50))
+    settings = settings_of(
+        kafka,
+        tmp_path / "model",
+        topic,
+        records={},  # width and classes are looked for
+        score={"topic": asked, "predictions": answers, "once": True},
+    )
+    learn(spark, settings)
+    assert codecs(tmp_path_factory.getbasetemp(), topic) == {1, 2, 3, 4}
+    assert rows_of(settings.model)["trained"] == 1200
+    assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
+    scorer = Scorer(spark, settings)
+    scorer.start()
+    scorer.wait()
+    assert codecs(tmp_path_factory.getbasetemp(), answers) == {4}
+    assert admin.ends(broker.options, [answers]) == {answers: {0: 50}}
+
+
+def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("known")
+    score = {"topic": broker.topic("asked"), "predictions": broker.topic("answers"), "once": True}
+    settings = settings_of(broker.options, tmp_path / "model", topic, score=score)
+    fill(broker.options, topic, labeled(100))
+    learn(spark, settings)
+    kind = "Content-Type", b"application/json"
+    headers = [[TRACE, kind, ("user", b"me")], [], [("user", b"me")]]
+    fill(broker.options, score["topic"], unlabeled(3), headers=headers, keys=[b"a", b"b", b"c"])
+    scorer = Scorer(spark, settings)
+    scorer.start()
+    scorer.wait()
+    answers = {r.key: r for r in read(broker.options, score["predictions"])}
+    assert {key: r.headers for key, r in answers.items()} == {b"a": [TRACE, kind], b"b": [], b"c": []}
+    assert all("error" not in json.loads(r.value) for r in answers.values())
+
+
+def test_a_type_is_taken_along_where_the_answer_has_it_too() -> None:
+    names = ["TraceParent", "content-type"]
+    assert taken_along(names, "json") == {"traceparent", "content-type"}
+    assert taken_along(names, "avro") == taken_along(names, "csv") == {"traceparent"}

@@ -1,0 +1,66 @@
+"""A model that was begun in memory goes on in a stream, and comes back: one log, whoever appends to it."""
+
+from pathlib import Path
+from typing import Any
+
+from filling import fill, labeled, learn, records_of, rows, settings_of
+from pyspark.sql import SparkSession
+
+from streaming_nn.estimators import river
+from streaming_nn.estimators.sklearn import OnlineMLPClassifier, load
+from streaming_nn.records.decode import encode_named
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.versions.version_log import VersionLog
+
+
+def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("turns", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    OnlineMLPClassifier("mlp", hidden=(4,)).partial_fit(*rows(300, seed=1), classes=[0, 1]).save(
+        settings.model
+    )
+    fill(broker.options, topic, labeled(700))
+    learn(spark, settings.model_copy(update={"learner": {}}))
+    estimator = load(settings.model)
+    assert estimator.state_.metrics.rows == 300 + 700
+    estimator.partial_fit(*rows(200, seed=2)).save(settings.model)
+    fill(broker.options, topic, labeled(100, seed=3))
+    learn(spark, settings.model_copy(update={"learner": {}}))
+
+    records = records_of(settings.model)
+    assert sum(record.counts["trained"] for record in records) == 300 + 700 + 200 + 100
+    assert [record.kind for record in records].count("saved") == 2
+    assert records[-1].metrics["rows"] == 1300
+    assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
+
+
+def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("named_turns", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic, records={}, learner={})
+    model = river.OnlineMLPClassifier(
+        hidden=4, categories={"shop": {"hash": 3}}, features=["price", "city", "shop"], label="sold"
+    )
+    for i in range(40):
+        model.learn_one({"price": i, "city": ("Bern", "Biel")[i % 2], "shop": i % 7}, i % 2 == 1)
+        model.learn_one({"price": i, "shop": "at home"}, i % 3 == 1)
+    model.save(settings.model)
+
+    sold: list[dict[str, Any]] = [{"price": i, "city": "Chur", "shop": 3} for i in range(300)]
+    sold += [{"city": "Biel"}] * 100
+    records = encode_named(model._schema, sold, ["later", False] * 200)
+    fill(broker.options, topic, records)
+    learn(spark, settings)
+    loaded = river.load(settings.model)
+    assert isinstance(loaded, river.OnlineMLPClassifier)
+    assert loaded._schema.vocabulary == {"city": ("Bern", "Biel", "Chur")}
+    assert list(loaded.predict_proba_one(sold[0])) == [False, True, "later"]
+    loaded.learn_one({"price": 7, "city": "Genf"}, "never")
+    loaded.save(settings.model)
+    fill(broker.options, topic, records)
+    learn(spark, settings)
+
+    head = records_of(settings.model)[-1]
+    assert head.metrics["rows"] == 80 + 400 + 1 + 400
+    assert head.schema["classes"] == [False, True, "later", "never"]
+    assert head.schema["vocabulary"] == {"city": ["Bern", "Biel", "Chur", "Genf"]}
+    assert verify(spark, settings.kafka, VersionLog(settings.model)).identical

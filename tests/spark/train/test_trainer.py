@@ -1,0 +1,412 @@
+"""The trainer on a real broker: every record counts once, and what can't be right stops the run."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import (
+    SCHEMA,
+    fill,
+    labeled,
+    learn,
+    learned_ranges,
+    read,
+    records_of,
+    rows_of,
+    seamless,
+    settings_of,
+)
+from kafka import KafkaAdminClient, TopicPartition
+from pyspark.sql import SparkSession
+
+from streaming_nn.errors import DataLossError, TooManyRejectedError
+from streaming_nn.kafka import admin
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.settings import Settings
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.sources.source import KafkaSource
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.version_log import VersionLog
+
+MALFORMED: list[tuple[bytes | None, str]] = [
+    (b"{not json", "not JSON"),
+    (b'{"features": [1, 2], "label": 1}', "wrong width"),
+    (b'{"label": 1}', "field missing: features"),
+    (b'{"features": [1, 2, 3], "label": 7}', "label not in classes"),
+    (None, "no value"),
+]
+HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
+
+
+def running(spark: SparkSession, settings: Settings) -> Trainer:
+    """A trainer that goes on until it is stopped."""
+    asked = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
+    trainer = Trainer(spark, settings.model_copy(update={"train": asked}))
+    trainer.start()
+    return trainer
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("rows", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(2500))
+    keys = [b"key-0", b"", None, b"\xff", b"key-4"]
+    fill(broker.options, topic, [v for v, _ in MALFORMED], None, keys, [HEADERS, [], HEADERS])
+    learn(spark, settings)
+
+    assert rows_of(settings.model) == {"received": 2505, "trained": 2500, "skipped": 0, "rejected": 5}
+    records = records_of(settings.model)
+    assert len(records) > 3, "one micro-batch would prove little"
+    assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(
+        w for _, w in MALFORMED
+    )
+    assert [r.metrics["prequential"]["total"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
+    assert records[-1].metrics["rows"] == 2500
+
+    sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
+    letters = read(broker.options, settings.train.dead_letters)
+    reasons = dict(MALFORMED)
+    assert Counter(x.value for x in letters) == Counter(list(reasons))
+    for letter in letters:
+        ours = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
+        assert ours.pop("streaming_nn.topic") == topic
+        assert ours.pop("streaming_nn.reason") == reasons[letter.value]
+        place = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
+        assert not ours
+        source = sources[place]
+        assert (letter.key, letter.value) == (source.key, source.value)
+        assert list(letter.headers[:-4]) == list(source.headers)
+
+
+def test_a_record_of_nothing_is_sent_on_too(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """Neither key nor value: kafka-python can't send such a one, other clients (Spark's here) can."""
+    topic = broker.topic("nothing")
+    settings = settings_of({**broker.options, "acks": "1"}, tmp_path / "model", topic)
+    nothing = spark.createDataFrame([(None, None)], "key binary, value binary")
+    sink = {"kafka.bootstrap.servers": broker.bootstrap, "topic": topic}
+    nothing.write.format("kafka").options(**sink).save()
+    learn(spark, settings)
+    assert rows_of(settings.model)["rejected"] == 1
+    assert [(x.key, x.value) for x in read(broker.options, settings.train.dead_letters)] == [(None, None)]
+
+
+def test_a_second_run_goes_on_from_the_head(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("again", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(1200))
+    learn(spark, settings)
+    middle = VersionLog(settings.model).head_number()
+    learn(spark, settings)
+    assert VersionLog(settings.model).head_number() == middle, "nothing came, so nothing is learned"
+    fill(broker.options, topic, labeled(900, seed=1))
+    learn(spark, settings)
+
+    assert rows_of(settings.model)["trained"] == 2100
+    found = learned_ranges(settings.model)
+    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {
+        (topic, p): (0, 700) for p in range(3)
+    }
+    assert all(seamless(ranges) for ranges in found.values())
+
+    log = VersionLog(settings.model)
+    result = verify(spark, broker.options, log)
+    assert result.identical, result
+    assert (result.first, result.last, result.rows) == (1, log.head_number(), 2100)
+    assert middle is not None
+    part = verify(spark, broker.options, log, middle + 1, middle + 1)
+    assert part.identical, part
+    assert part.rows == log.manifest(middle + 1).counts["received"]
+
+
+def test_a_replay_by_other_rules_is_not_identical(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("other", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(300))
+    learn(spark, settings)
+    result = verify(
+        spark,
+        broker.options,
+        VersionLog(settings.model),
+        learner_of=lambda options: learner_from({**options, "eta": 0.3}),
+    )
+    assert not result.identical
+    assert result.different == 1
+    assert "tensors differ" in result.reason
+
+
+def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("wrong", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(40) + [b'{"pixels": [1, 2, 3], "label": 1}'] * 160)
+    with pytest.raises(
+        TooManyRejectedError, match=r"160 of 200 records can't be learned \(field missing: features: 160\)"
+    ) as caught:
+        learn(spark, settings)
+    assert "\n" not in str(caught.value)
+    assert VersionLog(settings.model).head_number() == 0
+    assert read(broker.options, settings.train.dead_letters) == []
+
+
+def test_more_rejected_bytes_than_the_driver_may_get(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("heavy", 2)
+    bounds = {"max_rejected": 1.0, "max_rejected_bytes": 20_000}
+    settings = settings_of(broker.options, tmp_path / "model", topic, train=bounds)
+    fill(broker.options, topic, labeled(200) + [b"x" * 5000] * 10)
+    with pytest.raises(TooManyRejectedError, match=r"exceed train.max_rejected_bytes = 20,000"):
+        learn(spark, settings)
+    assert VersionLog(settings.model).head_number() == 0
+    assert read(broker.options, settings.train.dead_letters) == []
+
+
+@pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.slow), 30])
+@pytest.mark.parametrize("planned", [True, False], ids=["under a batch", "between two"])
+def test_a_topic_made_again(
+    spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int
+) -> None:
+    """Planned on the old topic or the new one, the batch is read from that, which has our offsets or not."""
+    topic = broker.topic("made-again", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(400))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        head = VersionLog(settings.model).head_number()
+        with trainer.busy if planned else asleep(spark):
+            if planned:  # and waits until we are ready
+                fill(broker.options, topic, labeled(100, seed=1))
+                until(lambda: (trainer.origin.checkpoint / "offsets" / str(head)).exists())
+            admin.delete(broker.options, topic)
+            admin.create(broker.options, topic, 2)
+            fill(broker.options, topic, labeled(refilled, seed=2))
+        with pytest.raises(DataLossError, match="was deleted and made again"):
+            trainer.wait(90)
+    finally:
+        trainer.stop()
+    assert VersionLog(settings.model).head_number() == head
+    assert rows_of(settings.model)["received"] == 400
+
+    with pytest.raises(DataLossError, match="was deleted and made again"):
+        Trainer(spark, settings)
+    accepted = settings.train.model_copy(update={"accept_loss": True})
+    learn(spark, settings.model_copy(update={"train": accepted}))
+    assert rows_of(settings.model)["received"] == 400 + refilled
+    assert records_of(settings.model)[-1].topic_ids == admin.ids(broker.options, [topic])
+
+
+@contextmanager
+def asleep(spark: SparkSession) -> Iterator[None]:
+    """Stop Spark's JVM where it stands, so that it plans no micro-batch meanwhile."""
+    jvm: Any = spark.sparkContext._gateway
+    os.kill(jvm.proc.pid, signal.SIGSTOP)  # the launcher's shell has become the JVM by `exec`
+    try:
+        yield
+    finally:
+        os.kill(jvm.proc.pid, signal.SIGCONT)
+
+
+def take(broker: Any, topic: str, before: dict[int, int]) -> None:
+    """Take the records before these offsets away, as retention does."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_records({TopicPartition(topic, p): offset for p, offset in before.items()})
+    admin.close()
+
+
+def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """What was learned may go; what the batch under way has planned and not read yet may not."""
+    topic = broker.topic("shrinks", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(400))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        take(broker, topic, {0: 200, 1: 150})
+        fill(broker.options, topic, labeled(100, seed=1))
+        until(lambda: rows_of(settings.model)["trained"] == 500)
+        trainer.drain()
+    finally:
+        trainer.stop()
+    head = VersionLog(settings.model).head_number()
+    other = {**settings.kafka, "client.id": "another"}  # whose consumers have read nothing ahead
+    trainer = Trainer(spark, settings.model_copy(update={"kafka": other}))
+    fill(broker.options, topic, labeled(100, seed=2))
+    try:
+        with trainer.busy:  # its first batch waits here
+            trainer.start()
+            until(lambda: (trainer.origin.checkpoint / "offsets" / "0").exists())
+            take(broker, topic, {0: 260})
+        with pytest.raises(
+            DataLossError, match=f"offsets 250 to 259 of '{topic}' partition 0 before"
+        ) as caught:
+            trainer.wait(90)
+    finally:
+        trainer.stop()
+    assert "\n" not in str(caught.value)
+    assert VersionLog(settings.model).head_number() == head
+
+    accepted = settings.train.model_copy(update={"accept_loss": True})
+    learn(spark, settings.model_copy(update={"train": accepted}))
+    assert rows_of(settings.model)["trained"] == 590
+    found = learned_ranges(settings.model)
+    assert (found[topic, 0][-1], found[topic, 1][-1]) == ((260, 300), (250, 300))
+
+
+def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("short", 3)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(300))
+    learn(spark, settings)
+    head = VersionLog(settings.model).head_number()
+    assert head is not None
+    fill(broker.options, topic, labeled(300, seed=1))
+    take(broker, topic, {0: 150})
+
+    with pytest.raises(DataLossError, match=f"offsets 100 to 149 of '{topic}' partition 0 before") as caught:
+        Trainer(spark, settings)
+    assert "--accept-loss" in str(caught.value)
+    assert VersionLog(settings.model).head_number() == head
+
+    lines: list[str] = []
+    accepted = settings.model_copy(update={"train": settings.train.model_copy(update={"accept_loss": True})})
+    trainer = Trainer(spark, accepted, say=lines.append)
+    trainer.start()
+    trainer.wait()
+    event = {"lost": {topic: {"0": [100, 150]}}}
+    assert [r.events for r in records_of(settings.model)[head + 1 :]] == [[event]]
+    assert any("150" in line for line in lines)
+    assert rows_of(settings.model)["received"] == 550
+    assert learned_ranges(settings.model)[topic, 0] == [(0, 100), (150, 200)]
+    assert verify(spark, broker.options, VersionLog(settings.model), head + 1).identical
+    with pytest.raises(DataLossError, match="partition 0 from offset 0"):
+        verify(spark, broker.options, VersionLog(settings.model))
+
+
+def test_partitions_that_are_added(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """One while the run goes on, one between two runs: both from their first record."""
+    topic = broker.topic("grows", 1)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(200))
+    trainer = running(spark, settings)
+    try:
+        trainer.drain()
+        admin.add_partitions(broker.options, topic, 2)
+        fill(broker.options, topic, labeled(150, seed=1), [1])
+        until(lambda: rows_of(settings.model)["received"] == 350)
+    finally:
+        trainer.stop()
+    admin.add_partitions(broker.options, topic, 3)
+    fill(broker.options, topic, labeled(90, seed=2), [2, 1, 0])
+    learn(spark, settings)
+
+    found = learned_ranges(settings.model)
+    ends = admin.ends(broker.options, [topic])[topic]
+    assert ends == {0: 230, 1: 180, 2: 30}
+    assert {p: (r[0][0], r[-1][1]) for (_, p), r in found.items()} == {p: (0, end) for p, end in ends.items()}
+    assert all(seamless(ranges) for ranges in found.values())
+    assert rows_of(settings.model)["trained"] == 440
+    assert verify(spark, broker.options, VersionLog(settings.model)).identical
+
+
+def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("fixed")
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    Trainer(spark, settings)
+    with pytest.raises(ValueError, match=r"was made with hidden = \[8\], now \[9\]") as caught:
+        Trainer(spark, settings.model_copy(update={"learner": {"hidden": [9]}}))
+    assert "\n" not in str(caught.value)
+    wider = settings_of(broker.options, settings.model, topic, records={"inputs": 4})
+    with pytest.raises(ValueError, match=r"was made with records.inputs = 3, now 4"):
+        Trainer(spark, wider)
+    Trainer(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # that one may change
+
+
+def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic, few = broker.topic("unknown", 3), broker.topic("few")
+    settings = settings_of(broker.options, tmp_path / "model", topic, records={})
+    fill(broker.options, topic, [b'{"features": [1, 2], "label": 9}', b"", *labeled(1500)])
+    lines: list[str] = []
+    Trainer(spark, settings, say=lines.append)
+    assert any("3 features, classes [0, 1" in line for line in lines), lines
+    schema = VersionLog(settings.model).manifest(0).schema
+    assert schema["inputs"] == SCHEMA.inputs
+
+    fill(broker.options, few, labeled(20))
+    with pytest.raises(ValueError, match=r"has 20 records.*set records.inputs and records.classes"):
+        Trainer(spark, settings_of(broker.options, tmp_path / "few", few, records={}))
+    assert VersionLog(tmp_path / "few").head_number() is None
+
+
+@pytest.mark.parametrize("update", ["sequential", "averaged"])
+def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
+    def tasks(*asked: Any) -> Any:
+        raise AssertionError("a job was asked for")
+
+    monkeypatch.setattr("streaming_nn.spark.sources.source.KafkaSource.tasks", tasks)
+    topic = broker.topic("empty")
+    train = {"update": update, "once": False}
+    trainer = Trainer(spark, settings_of(broker.options, tmp_path, topic, train=train))
+    trainer.start()
+    try:
+        trainer.drain()
+        assert trainer.head.number == 0
+        assert "reader" in vars(trainer.origin)  # it is compiled while there is nothing to learn
+        fill(broker.options, topic, labeled(20))
+        trainer.drain()
+    finally:
+        trainer.stop()
+    assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0}
+
+
+@pytest.mark.parametrize(("update", "few"), [("sequential", True), ("averaged", False)])
+def test_fewer_are_few_where_tasks_would_share_them(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str, few: bool
+) -> None:
+    jobs = []
+
+    def asked(self: Any, *words: Any) -> Any:
+        jobs.append(words)
+        return tasks(self, *words)
+
+    tasks = KafkaSource.tasks
+    monkeypatch.setattr(KafkaSource, "tasks", asked)
+    monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", 30)
+    topic = broker.topic("shared")
+    fill(broker.options, topic, labeled(20))
+    learn(spark, settings_of(broker.options, tmp_path, topic, train={"update": update}))
+    assert rows_of(tmp_path)["trained"] == 20
+    assert (not jobs) == few
+
+
+@pytest.mark.parametrize("update", ["sequential", "averaged"])
+def test_what_the_driver_learns_itself_has_the_bits_of_the_tasks(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
+    topic = broker.topic("few", partitions=3)
+    fill(broker.options, topic, [*labeled(150), b"{not json", *labeled(49, seed=1)])
+    train = {"update": update, "max_offsets_per_trigger": 90}
+    seen = []
+    for few, name in ((1000, "driver"), (0, "tasks")):
+        monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", few)
+        learn(spark, settings_of(broker.options, tmp_path / name, topic, train=train))
+        found = records_of(tmp_path / name)
+        seen.append(
+            [(record.digest, record.counts, record.rejected_by_reason, record.ranges) for record in found]
+        )
+    assert seen[0] == seen[1]
+    assert rows_of(tmp_path / "driver") == {"received": 200, "trained": 199, "skipped": 0, "rejected": 1}

@@ -1,0 +1,168 @@
+"""More than one hand on a model directory: another trainer, or somebody who rolls back."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filling import fill, labeled, learn, learned_ranges, records_of, rows_of, seamless, settings_of
+from pyspark.sql import SparkSession
+
+from streaming_nn.errors import VersionConflictError
+from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.environment import writer
+from streaming_nn.versions.rollback import rollback
+from streaming_nn.versions.version_log import VersionLog
+
+
+def test_of_two_trainers_one_loses_and_names_the_winner(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("two", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(500))
+    learn(spark, settings)
+    loser = Trainer(spark, settings)  # it has read the head, and then sleeps
+    fill(broker.options, topic, labeled(500, seed=1))
+    winner = learn(spark, settings)
+    loser.start()
+    with pytest.raises(VersionConflictError, match=winner.run):
+        loser.wait()
+    assert rows_of(settings.model)["trained"] == 1000
+    assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
+
+
+def test_a_live_trainer_adopts_a_rollback_and_learns_its_batch_again(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("back", 2)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(2500))
+    learn(spark, settings)
+    trainer = Trainer(spark, settings)  # its head is the last version so far
+    log = VersionLog(settings.model)
+    back = rollback(log, 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    fill(broker.options, topic, labeled(700, seed=1))
+    trainer.start()
+    trainer.wait()
+
+    kinds = [r.kind for r in records_of(settings.model)]
+    assert kinds[back.number :] == ["rolled-back", "learned"]
+    assert rows_of(settings.model)["trained"] == 3200
+    assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
+    assert verify(spark, broker.options, log).identical
+
+
+def test_retention_leaves_stubs_and_replay_goes_over_them(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("thin", 2)
+    settings = settings_of(
+        broker.options, tmp_path / "model", topic, train={"keep_versions": 2, "max_offsets_per_trigger": 300}
+    )
+    fill(broker.options, topic, labeled(1500))
+    trainer = learn(spark, settings)
+    kept = [r.number for r in records_of(settings.model) if r.kept]
+    assert kept == [0, trainer.head.number - 1, trainer.head.number]
+    assert verify(spark, broker.options, trainer.log, trainer.head.number - 2).identical
+
+
+CLI = [sys.executable, "-m", "streaming_nn.cli.app"]
+Started = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
+    """Start `streaming-nn train` in a process group of its own; none outlives the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(topic: str, *flags: str, fault: str = "") -> subprocess.Popen[str]:
+        command = [*CLI, "train", "--model", "model", "--bootstrap", broker.bootstrap, "--topic", topic]
+        command += ["--master", "local[1]", "--trigger", "200 milliseconds", "--classes", "0,1"]
+        command += ["--set", "records.inputs=3", "--set", f"train.dead_letters=dead-{topic}", *flags]
+        with (tmp_path / f"said-{len(processes)}").open("w") as said:
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env={**os.environ, "STREAMING_NN_FAULT": fault},
+                stdin=subprocess.DEVNULL,
+                stderr=said,
+                text=True,
+                start_new_session=True,
+            )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def until(true: Callable[[], Any], seconds: float, said: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, said.read_text()[-2000:]
+        time.sleep(0.05)
+
+
+def asleep(process: subprocess.Popen[str]) -> bool:
+    """Whether the process is stopped, by a signal."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process is seen to sleep in /proc")
+@pytest.mark.parametrize("sleeps", ["between two micro-batches", "before it appends"])
+def test_a_trainer_that_slept_while_another_went_on_and_thinned(
+    spark: SparkSession, broker: Any, tmp_path: Path, trainer: Started, sleeps: str
+) -> None:
+    """Real processes: the first one's number is a stub by the time that it wakes, and it must lose."""
+    topic, log, said = broker.topic("asleep", 2), VersionLog(tmp_path / "model"), tmp_path / "said-0"
+    fill(broker.options, topic, labeled(600))
+    if sleeps == "between two micro-batches":
+        first = trainer(topic)
+        until(lambda: "version 1 " in said.read_text(), 120, said)
+        os.killpg(first.pid, signal.SIGSTOP)
+    else:
+        first = trainer(topic, fault="before-append:2:SIGSTOP")
+        until(lambda: log.head_number() == 1, 120, said)
+    fill(broker.options, topic, labeled(1000, seed=1))
+    until(lambda: asleep(first), 60, said)
+    assert log.head_number() == 1
+
+    second = trainer(topic, "--once", "--max-offsets", "200")
+    assert second.wait(120) == 0, (tmp_path / "said-1").read_text()[-2000:]
+    assert log.head_number() == 6
+    thin = [*CLI, "versions", "thin", "--keep", "2", "--model", "model"]
+    subprocess.run(thin, cwd=tmp_path, check=True)
+    assert not log.manifest(2).kept, "its number must be a stub"
+    os.killpg(first.pid, signal.SIGCONT)
+    assert first.wait(120) == 3, said.read_text()[-2000:]
+
+    (line,) = (line for line in said.read_text().splitlines() if line.startswith("streaming-nn: "))
+    by = log.manifest(2).written_by
+    assert by["pid"] == second.pid
+    winner = f"by host {socket.gethostname()}, process {second.pid}, run {by['run']}, at "
+    assert re.match(rf"streaming-nn: version \d of model .*{re.escape(winner)}", line), line
+    assert "Traceback" not in said.read_text()
+
+    assert log.head_number() == 6, "the loser has appended nothing"
+    assert rows_of(log.directory) == {"received": 1600, "trained": 1600, "skipped": 0, "rejected": 0}
+    found = learned_ranges(log.directory)
+    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {
+        (topic, p): (0, 800) for p in range(2)
+    }
+    assert all(seamless(ranges) for ranges in found.values())
+    result = verify(spark, broker.options, log)
+    assert (result.identical, result.rows) == (True, 1600), result

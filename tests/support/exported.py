@@ -1,0 +1,47 @@
+"""Small trained models for the tests of the exports, of any options."""
+
+from typing import Any
+
+import numpy as np
+
+from streaming_nn.estimators.model import Model, begun, learned
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch
+
+COLUMNS = 4  # one of them constant, one far from 0
+ENSEMBLE = {"learner": "ensemble", "hidden": (5,)}
+MLP = {"learner": "mlp", "hidden": (6, 5), "learning_rate": 0.02}
+
+
+def rows(count: int, gaps: bool, seed: int = 0) -> np.ndarray:
+    x = np.random.default_rng(seed).normal((0, 1000, 0, -1), (2, 5, 0, 1), (count, COLUMNS))
+    if gaps:
+        x[np.random.default_rng(seed + 1).random(x.shape) < 0.2] = np.nan
+        x[:, 2] = np.nan  # never seen
+    return x.astype(np.float32)
+
+
+def trained(**options: Any) -> Model:
+    """A model of `COLUMNS` inputs that has learned 200 rows."""
+    learner = learner_from({**options, "inputs": COLUMNS})
+    x = rows(200, options.get("missing", "refuse") != "refuse")
+    total = np.nan_to_num(x[:, 0]) + np.sin(np.nan_to_num(x[:, 3]) * 3)
+    if learner.classes is None:
+        y = np.abs(total * 20 + 100).astype(np.float32)
+    else:
+        y = np.digitize(total, np.linspace(-2, 2, len(learner.classes) + 1)[1:-1]).astype(np.int32)
+    return learned(begun(learner), Batch(x, y, None), lambda _: None)
+
+
+def with_far_ones(x: np.ndarray) -> np.ndarray:
+    """Add rows far outside, so that clips matter, to some others."""
+    return np.concatenate([x, x[:20] * 50, -x[:20] * 50])
+
+
+def rows_to_scale(scale: str, missing: str) -> np.ndarray:
+    """Rows that any scaling can be asked with; those that nothing scales are not large."""
+    x = rows(100, missing != "refuse", 5)
+    if scale == "none":
+        x[:, 1] -= 1000  # no network answers inputs that are that large with anything of use
+        return x
+    return with_far_ones(x)

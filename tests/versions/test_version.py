@@ -1,0 +1,217 @@
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_nn.errors import DamagedVersionError
+from streaming_nn.versions.version import (
+    Manifest,
+    Version,
+    decode,
+    decode_manifest,
+    encode,
+    header_size,
+    sha256,
+    state_digest,
+    stub,
+)
+
+TENSORS = {
+    "model.theta": np.linspace(-1, 1, 12, dtype=np.float32),
+    "model.steps": np.array(7, np.int64),
+    "metrics.confusion": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "metrics.empty": np.zeros((0, 3), np.float32),
+    "model.seen": np.array([True, False]),
+}
+
+
+def version(number: int = 3, **changes: Any) -> Version:
+    values: dict[str, Any] = {
+        "offsets": {"digits": {0: 10, 11: 4}},
+        "nonce": "n",
+        "written_by": {"host": "h", "pid": 1},
+    }
+    return Version(Manifest(number, **(values | changes)), TENSORS)
+
+
+def test_a_version_comes_back_as_it_was() -> None:
+    v = version(ranges={"digits": {0: (0, 10), 11: (2, 4)}}, metrics={"accuracy": 0.5}, events=[{"drift": 4}])
+    back = decode(encode(v), 3)
+    assert back.manifest.ranges == v.manifest.ranges
+    assert back.manifest == Manifest(**(vars(v.manifest) | {"digest": state_digest(TENSORS)}))
+    assert back.tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(back.tensors[name], tensor)
+        assert back.tensors[name].dtype == tensor.dtype
+        assert back.tensors[name].shape == tensor.shape
+        assert back.tensors[name].flags.writeable
+
+
+def test_equal_versions_give_equal_bytes_whatever_the_order_of_their_names() -> None:
+    names = sorted(TENSORS)
+    saves = {
+        encode(version()._replace(tensors={n: TENSORS[n] for n in names[i:] + names[:i]})) for i in range(5)
+    }
+    assert len(saves | {encode(version()) for _ in range(20)}) == 1
+
+
+def test_strided_and_big_endian_tensors_are_saved_by_value() -> None:
+    a = np.arange(24, dtype=np.float64).reshape(4, 6)
+    tensors = {"strided": a[::2, ::3], "transposed": a.T, "big": np.arange(3, dtype=">i4")}
+    back = decode(encode(Version(Manifest(0), tensors))).tensors
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(back[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": np.zeros(2, np.float64)},  # another dtype
+        {"a": np.zeros((2, 1), np.float32)},  # another shape
+        {"b": np.zeros(2, np.float32)},  # another name
+        {"a": np.array([0, -0.0], np.float32)},  # other bits of an equal number
+        {"a": np.zeros(2, np.float32), "b": np.zeros(0, np.float32)},
+    ],
+)
+def test_the_digest_is_over_names_dtypes_shapes_and_bits(other: dict[str, Any]) -> None:
+    assert state_digest(other) != state_digest({"a": np.zeros(2, np.float32)})
+
+
+def test_the_digest_is_not_over_who_wrote_it() -> None:
+    assert (
+        decode(encode(version(nonce="a"))).manifest.digest
+        == decode(encode(version(nonce="b"))).manifest.digest
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+OBJECT = st.dictionaries(st.text(), JSON, max_size=3)
+OFFSET = st.integers(0, 2**63 - 1)
+PARTITION = st.integers(0, 10**6)
+RECORDS = st.builds(
+    Manifest,
+    number=st.integers(0, 10**12 - 1),
+    kind=st.sampled_from(["initial", "learned", "rolled-back"]),
+    learner=OBJECT,
+    schema=OBJECT,
+    offsets=st.dictionaries(st.text(), st.dictionaries(PARTITION, OFFSET, max_size=3), max_size=3),
+    topic_ids=st.dictionaries(st.text(), st.text(), max_size=2),
+    ranges=st.dictionaries(
+        st.text(), st.dictionaries(PARTITION, st.tuples(OFFSET, OFFSET), max_size=3), max_size=3
+    ),
+    rejected_by_reason=st.dictionaries(st.text(), st.integers(0), max_size=2),
+    metrics=OBJECT,
+    parent_sha256=st.text(),
+    restored_from=st.integers(-1, 99),
+    written_at=st.text(),
+    written_by=OBJECT,
+    environment=OBJECT,
+    seconds=st.dictionaries(st.text(), st.floats(0, 1e9), max_size=2),
+    events=st.lists(JSON, max_size=3),
+    source=OBJECT,
+)
+
+
+@given(RECORDS)
+@settings(max_examples=40, deadline=None)
+def test_every_record_survives_json_and_a_file(manifest: Manifest) -> None:
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    back = decode(encode(Version(manifest, {})), manifest.number).manifest
+    assert back == Manifest(**(vars(manifest) | {"digest": state_digest({})}))
+
+
+def test_a_record_takes_numpys_numbers_and_writes_null_for_what_json_does_not_know() -> None:
+    metrics = {"f1": np.float32(0.5), "rows": np.int64(3), "loss": math.nan, "all": [np.inf, np.arange(2)]}
+    manifest = decode(encode(version(metrics=metrics))).manifest
+    assert manifest.metrics == {"f1": 0.5, "rows": 3, "loss": None, "all": [None, [0, 1]]}
+    with pytest.raises(TypeError, match="set"):
+        encode(version(metrics={"bad": {1}}))
+
+
+def test_unknown_keys_are_left_out_and_another_format_is_refused() -> None:
+    assert Manifest.from_json({"number": 1, "nonce": "x", "mood": "good"}) == Manifest(1, nonce="x")
+    with pytest.raises(ValueError, match="format must be 1; got 2"):
+        Manifest.from_json({"number": 1, "format": 2})
+    with pytest.raises(ValueError, match="number"):
+        Manifest.from_json({"format": 1})
+
+
+def test_the_record_is_read_from_the_header_alone() -> None:
+    data = encode(version())
+    head = data[: header_size(data[:8])]
+    assert len(head) < len(data)
+    assert decode_manifest(head, 3) == decode(data).manifest
+
+
+def test_any_safetensors_reader_finds_the_record() -> None:
+    data = encode(version())
+    header = json.loads(data[8 : header_size(data)])
+    assert list(header["__metadata__"]) == ["manifest"]
+    assert json.loads(header["__metadata__"]["manifest"])["number"] == 3
+    assert safetensors.numpy.load(data).keys() == TENSORS.keys()
+
+
+def test_every_bit_that_flips_is_noticed() -> None:
+    data = encode(
+        Version(Manifest(3, metrics={"f": 1e-05}, nonce="n"), {"a": np.arange(3, dtype=np.float32)})
+    )
+    for place in range(len(data)):
+        for bit in range(8):
+            broken = bytearray(data)
+            broken[place] ^= 1 << bit
+            with pytest.raises(DamagedVersionError):
+                decode(bytes(broken), 3)
+
+
+def test_every_truncation_is_noticed() -> None:
+    data = encode(version())
+    for size in range(len(data)):
+        with pytest.raises(DamagedVersionError):
+            decode(data[:size], 3)
+    with pytest.raises(DamagedVersionError):
+        decode(data + b"\0", 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"\0" * 100, "does not begin"),
+        (encode(version())[:40], "ends in its header, after 40 bytes"),
+        (encode(version())[:-1], "tensors can't be read"),
+        (encode(version(number=4)), "holds version 4, so it was exchanged"),
+        (safetensors.numpy.save(TENSORS), "holds no manifest"),
+        (encode(version()).replace(b'\\"number\\":3', b'\\"number\\":2'), "seal"),
+    ],
+)
+def test_damage_is_named(data: bytes, message: str) -> None:
+    with pytest.raises(DamagedVersionError, match=rf"^42\.safetensors is damaged: .*{message}"):
+        decode(data, 3, "42.safetensors")
+
+
+def test_a_stub_keeps_the_record_and_says_what_it_was() -> None:
+    data = encode(version())
+    prune = decode(stub(data), 3)
+    assert prune.tensors == {}
+    assert not prune.manifest.kept
+    assert prune.manifest.original_sha256 == sha256(data)
+    assert Manifest(**(vars(prune.manifest) | {"original_sha256": ""})) == decode(data).manifest
+    assert decode(stub(stub(data))).manifest.original_sha256 == sha256(data)
+
+
+def test_a_stub_keeps_what_a_newer_release_has_put_into_the_record() -> None:
+    data = encode(version())
+    newer = json.loads(json.loads(data[8 : header_size(data)])["__metadata__"]["manifest"])
+    from streaming_nn.versions.version import _encode  # a manifest that this release can't write
+
+    prune = stub(_encode(newer | {"mood": "good"}, TENSORS))
+    assert json.loads(json.loads(prune[8:])["__metadata__"]["manifest"])["mood"] == "good"
