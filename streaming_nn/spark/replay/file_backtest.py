@@ -165,7 +165,7 @@ def _for(
         update={
             "topics": [topic],
             "dead_letters": _letters(topic),
-            "starting": "earliest",
+            "starting_offsets": "earliest",
             "once": True,
             "max_offsets_per_trigger": batch,
             "keep_versions": settings.train.keep_versions if kept else 2,
