@@ -353,5 +353,6 @@ def _one_line(error: ValidationError) -> str:
     fields: Any = Settings.model_fields
     if len(where) > 1:
         fields = fields[where[0]].annotation.model_fields
-    near = get_close_matches(where[-1], fields, 1, 0.0)
+    longer = [field for field in fields if field.startswith(where[-1])]  # of an abbreviation
+    near = longer[:1] or get_close_matches(where[-1], fields, 1, 0.0)
     return f"unknown setting {name}; did you mean {'.'.join([*where[:-1], *near])}?"
