@@ -49,7 +49,7 @@ def code(cell: str) -> str:
 def run(face: int, folder: Path, **names: Any) -> dict[str, Any]:
     """Do the steps of one face, a column of the table."""
     names |= {"folder": str(folder)}
-    for row in table("Five steps in three faces"):
+    for row in table("Five steps in three APIs"):
         exec(compile(code(row[face]), "guide.md", "exec"), names)
     return names
 
@@ -75,8 +75,8 @@ def figures(found: Any) -> list[float]:
 def test_the_five_steps_give_the_same_in_numpy_and_pandas(tmp_path: Path) -> None:
     array, frame = (run(face, tmp_path / str(face), **data()) for face in (1, 2))
     assert digest(tmp_path / "1") == digest(tmp_path / "2")
-    assert figures(array["found"]) == figures(frame["found"])
-    assert min(figures(array["found"])) > 0.85
+    assert figures(array["report"]) == figures(frame["report"])
+    assert min(figures(array["report"])) > 0.85
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_and_the_same_in_spark_ml(spark: "SparkSession", tmp_path: Path) -> None
     array = run(1, tmp_path / "1", **data())
     there = run(3, tmp_path / "3", **data(SPARK_DATA, spark=spark))
     assert digest(tmp_path / "3") == digest(tmp_path / "1")
-    assert figures(there["found"]) == pytest.approx(figures(array["found"]))
+    assert figures(there["report"]) == pytest.approx(figures(array["report"]))
 
 
 def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,9 +130,9 @@ def test_what_can_be_chosen_exists() -> None:
     assert chosen["update"] == set(UPDATES)
     for reaction in chosen["on drift"]:
         learner_from({"inputs": 2, "classes": (0, 1), "on_drift": reaction})
-    (words,) = re.findall(r"`streaming-nn (replay [^`]*)`", TEXT)
+    (words,) = re.findall(r"`streaming-nn (backtest [^`]*)`", TEXT)
     command: Any = get_command(app)
-    command.commands["replay"].make_context("replay", words.split()[1:])
+    command.commands["backtest"].make_context("backtest", words.split()[1:])
 
 
 def test_pages_that_are_named_exist_with_their_headings() -> None:
