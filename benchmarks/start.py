@@ -18,7 +18,7 @@ DEMO = str(Path(sys.executable).with_name("streaming-nn"))
 MARKS = {  # phases, each by what the demo says at its end
     "imports_s": "starting Kafka and Spark",
     "kafka_and_spark_s": "warming up",
-    "first_micro_batch_s": "the first micro-batch is on its way",
+    "first_micro_batch_s": "waiting for the first micro-batch",
     "first_records_s": "  version ",
 }
 

@@ -98,6 +98,6 @@ def test_the_demo_runs_from_an_empty_folder(installed: Installed) -> None:
     said = installed.run("streaming-nn", "demo", "--seconds", "10", "--json")
     summary = json.loads(said.splitlines()[-1])
     assert summary["accounted"] is True
-    assert summary["replay"] == "identical"
+    assert summary["verify"] == "identical"
     assert summary["produced_labeled"] > 5000
     assert list(installed.home.iterdir()) == []

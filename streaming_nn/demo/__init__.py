@@ -1,1 +1,1 @@
-"""The demo: broker, producer, trainer, scorer, a live table, and the proof."""
+"""The demo: broker, producer, trainer, scorer, a live table, and a verified replay."""

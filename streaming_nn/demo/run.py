@@ -1,6 +1,7 @@
-"""The whole mission in one command: broker, producer, trainer, scorer, a live table, and the proof."""
+"""The demo: broker, producer, trainer, scorer, a live table, and a verified replay in one process."""
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -20,93 +21,94 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from streaming_nn.demo.scenarios import Scenario, scenario_of
+from streaming_nn.demo.scenarios import Scenario, find_scenario
 from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_python
 from streaming_nn.settings import Settings, load
-from streaming_nn.sinks.sink import Say
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
-MALFORMED = 0.002
-# the first compiler alone and the serial collector: a minute's run is over before the others pay
+logger = logging.getLogger(__name__)
+
+MALFORMED = 0.002  # share of the records
+# The first compiler only and the serial collector: a run of a minute ends before the others pay off
 SPARK = {
     "spark.master": "local[2]",
     "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
-PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics": 1}  # by what ends a topic
+PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics": 1}  # by a topic's suffix
 
 
 def run(
-    directory: Path | None, seconds: float, rate: float | None, say: Say, stream: str = "digits"
+    directory: Path | None, seconds: float, rate: float | None, stream: str = "digits"
 ) -> dict[str, Any] | None:
-    """Run a stream's demo in a folder (a temporary one without); return its summary, None when interrupted.
+    """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
-    Raises ValueError for a stream that has no demo, for a rate that it doesn't have, and for a folder that
-    can't be one.
+    Raise ValueError for a stream that has no demo, for an invalid rate, and if `directory` is a file.
     """
-    scenario = scenario_of(stream)
-    rate = scenario.paced(rate)
-    _check_folder(directory)
+    scenario = find_scenario(stream)
+    rate = scenario.check_rate(rate)
+    _check_directory(directory)
     java.find()
     home = (directory or Path(tempfile.mkdtemp(prefix="streaming-nn-demo-"))).absolute()
     try:
         with ExitStack() as stack:
-            stage = stack.enter_context(_stage(scenario, home, say))
-            summary = stage.play(seconds, rate)
+            demo = stack.enter_context(_running(scenario, home))
+            summary = demo.play(seconds, rate)
     except KeyboardInterrupt:
-        say(f"\nstopped; go on at the next record with: streaming-nn demo --dir {home} --stream {stream}")
+        logger.info("\nstopped; resume with: streaming-nn demo --dir %s --stream %s", home, stream)
         return None
     if directory is None:
         shutil.rmtree(home, ignore_errors=True)
-    _show(summary)
+    _print(summary)
     return summary
 
 
-def _check_folder(directory: Path | None) -> None:
-    """Raise ValueError where the folder, or one that it is in, is a file."""
+def _check_directory(directory: Path | None) -> None:
+    """Raise ValueError if the directory, or one of its parents, is a file."""
     path = Path() if directory is None else directory.absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
-    if not there.is_dir():
-        raise ValueError(f"--dir must be a folder; got {str(directory)!r}, and {there} is none")
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    if not existing.is_dir():
+        raise ValueError(f"--dir must be a directory; got {str(directory)!r}, and {existing} is a file")
 
 
 @contextmanager
-def _stage(scenario: Scenario, home: Path, say: Say) -> Iterator["_Stage"]:
-    """Everything that has to run, and its end whatever happens."""
-    stage = _Stage(scenario, home, say)
+def _running(scenario: Scenario, home: Path) -> Iterator["DemoRun"]:
+    """Start what a demo needs, and stop it whatever happens."""
+    demo = DemoRun(scenario, home)
     try:
-        stage.set_up()
-        yield stage
+        demo.set_up()
+        yield demo
     finally:
-        # a second Ctrl-C must not leave anything running
+        # A second Ctrl-C must not leave anything running
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        stage.tear_down()
+        demo.tear_down()
         signal.signal(signal.SIGINT, before)
 
 
-class _Stage:
-    """The parts of one demo run; what is played is the scenario's."""
+class DemoRun:
+    """One run of a demo: its broker, Spark session, producer, trainer, scorer and sinks."""
 
-    def __init__(self, scenario: Scenario, home: Path, say: Say) -> None:
-        self.scenario, self.home, self.say = scenario, home, say
+    def __init__(self, scenario: Scenario, home: Path) -> None:
+        self.scenario, self.home = scenario, home
         self.broker: Broker | None = None
         self.producer: subprocess.Popen[str] | None = None
-        self.parts: list[Any] = []  # trainer, scorer, followers: what has stop()
+        self.parts: list[Any] = []  # trainer, sinks, scorer: whatever has stop()
         self.spark: Any = None
-        self.topics: Any = None
+        self.admin: Any = None
 
     def set_up(self) -> None:
+        """Start the broker and Spark, at the same time, and create the topics."""
         from streaming_nn.spark.session import session
 
-        self.say(f"in {self.home}")
-        jars.connector()  # both progress displays before anything else speaks
+        logger.info("in %s", self.home)
+        jars.connector()  # both progress displays before any other output
         jars.broker()
         with ThreadPoolExecutor(1) as pool:
             kafka = pool.submit(self._start_kafka)
-            self.say("starting Kafka and Spark")
+            logger.info("starting Kafka and Spark")
             try:
                 self.spark = session(SPARK, "streaming-nn demo")
             finally:
@@ -117,25 +119,26 @@ class _Stage:
     def _start_kafka(self) -> None:
         self.broker = Broker.start(self.home / "broker")
         self.kafka = {"bootstrap.servers": self.broker.bootstrap}
-        self.topics = KafkaAdmin(self.kafka)  # kept open: the table asks each second
-        for end, partitions in PARTITIONS.items():
-            self.topics.create(self.scenario.stream + end, partitions, exist_ok=True)
+        self.admin = KafkaAdmin(self.kafka)  # kept open: the table needs offsets each second
+        for suffix, partitions in PARTITIONS.items():
+            self.admin.create(self.scenario.stream + suffix, partitions, exist_ok=True)
 
     def tear_down(self) -> None:
+        """Stop everything that was started, in reverse order."""
         if self.producer is not None and self.producer.poll() is None:
             self.producer.terminate()
             self.producer.wait(15)
         for part in reversed(self.parts):
             part.stop()
-        if self.topics is not None:
-            self.topics.close()
+        if self.admin is not None:
+            self.admin.close()
         if self.spark is not None:
             self.spark.stop()
         if self.broker is not None:
             self.broker.stop()
 
     def play(self, seconds: float, rate: float) -> dict[str, Any]:
-        """Stream, drain, replay, and count."""
+        """Produce, train and score, then drain, verify and count; return the summary."""
         from streaming_nn.sinks.json_lines import JsonLinesSink
         from streaming_nn.sinks.kafka_topic import KafkaTopicSink
         from streaming_nn.sinks.sink import Sinks
@@ -143,36 +146,35 @@ class _Stage:
         from streaming_nn.spark.score.scorer import Scorer
         from streaming_nn.spark.train.trainer import Trainer
 
-        begun = self.produced()
-        trainer = Trainer(self.spark, self.settings, say=self.say)
+        before = self.produced()
+        trainer = Trainer(self.spark, self.settings)
         self.parts.append(trainer)
-        followers = Sinks(
+        sinks = Sinks(
             trainer.log,
             [
                 JsonLinesSink(self.home / "metrics.jsonl"),
                 KafkaTopicSink(self.kafka, f"{self.scenario.stream}-metrics", self.settings.model),
             ],
-            self.say,
         )
-        self.parts.append(followers)
+        self.parts.append(sinks)
         trainer.start()
-        self.say("warming up")  # an empty micro-batch: the first one of a session takes seconds
+        logger.info("warming up")  # an empty micro-batch: the first one of a session takes seconds
         trainer.drain()
         self._produce(seconds, rate)
-        scorer = Scorer(self.spark, self.settings, say=lambda line: None)
+        scorer = Scorer(self.spark, self.settings)
         self.parts.append(scorer)
-        drift = self.scenario.drift(begun, rate, seconds)
+        drift = self.scenario.drift(before, rate, seconds)
         self._watch(trainer, scorer, seconds, drift)
-        self.say("draining what was produced")
+        logger.info("draining the topics")
         trainer.drain()
         scorer.drain()
         trainer.stop()
         scorer.stop()
-        followers.stop(drain=10)
-        self.say("learning the whole run again")
+        sinks.stop(drain=10)
+        logger.info("verifying: learning all versions again")
         verified = verify(self.spark, self.kafka, self.log)
         if not verified.identical:
-            self.say(f"version {verified.different} differs: {verified.reason} {verified.machine}")
+            logger.info("version %d differs: %s %s", verified.different, verified.reason, verified.machine)
         return self._summary(drift, verified.identical)
 
     def _produce(self, seconds: float, rate: float) -> None:
@@ -188,18 +190,18 @@ class _Stage:
             "seed": sent,
             "kafka": f"bootstrap.servers={self.kafka['bootstrap.servers']}",
         }
-        if len(self.scenario.worlds) > 1:
+        if len(self.scenario.concepts) > 1:
             flags["drift-at"] = round(rate * seconds / 2)
         command = [sys.executable, "-m", "producers", name, "--json"]
         command += [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
         log = (self.home / "producer.log").open("a")
-        # a session of its own: a terminal's Ctrl-C reaches us alone, and we end it in our order
+        # in a new session: a terminal's Ctrl-C does not reach it, and tear_down() stops it in order
         self.producer = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
 
     def _watch(self, trainer: Any, scorer: Any, seconds: float, drift: int | None) -> None:
-        """Show what happens until the producer has ended; say a line a second where there is no terminal."""
+        """Show the run until the producer ends: a live table, or a line per second without a terminal."""
         assert self.producer is not None
         console = Console(stderr=True)
         view = _View(self, drift)
@@ -211,9 +213,9 @@ class _Stage:
             while self.producer.poll() is None and time.monotonic() - began < deadline:
                 if scorer.query is None and (self.log.head_number() or 0) >= 1:
                     scorer.start()
-                trainer.wait(0.1)  # raises what the trainer died of
+                trainer.wait(0.1)  # raises the trainer's error
                 if view.due():
-                    view.show(live, self.say, time.monotonic() - began)
+                    view.show(live, time.monotonic() - began)
         if self.producer.poll() != 0:
             tail = (self.home / "producer.log").read_text().strip().splitlines()[-1:]
             raise RuntimeError(f"the producer ended with code {self.producer.poll()}: {' '.join(tail)}")
@@ -221,44 +223,42 @@ class _Stage:
             scorer.await_version(60)
             scorer.start()
 
-    def produced(self, end: str = "") -> int:
-        """How many records the topic with this end holds; the labeled one without."""
-        topic = self.scenario.stream + end
-        return sum(self.topics.ends([topic])[topic].values())
+    def produced(self, suffix: str = "") -> int:
+        """Return the number of records in the topic with this suffix; "": the labeled topic."""
+        topic = self.scenario.stream + suffix
+        return sum(self.admin.ends([topic])[topic].values())
 
     def _summary(self, drift: int | None, identical: bool) -> dict[str, Any]:
-        records = [self.log.manifest(n) for n in self.log.numbers()]
-        rows = {name: sum(r.counts[name] for r in records) for name in records[0].counts}
+        manifests = [self.log.manifest(n) for n in self.log.numbers()]
+        rows = {name: sum(m.counts[name] for m in manifests) for name in manifests[0].counts}
         labeled, unlabeled = self.produced(), self.produced("-unlabeled")
-        scored, letters = self._scored(), self._letters()
-        accounted = (
-            labeled == rows["trained"] + rows["skipped"] + rows["rejected"] and rows["rejected"] == letters
-        )
+        scored, dead_letters = self._count_scored(), self._count_dead_letters()
+        learned = labeled == rows["trained"] + rows["skipped"] + rows["rejected"]
         return {
             "produced_labeled": labeled,
             "trained": rows["trained"],
             "skipped": rows["skipped"],
-            "dead_letters": letters,
+            "dead_letters": dead_letters,
             "produced_unlabeled": unlabeled,
             "scored": scored,
-            "versions": len(records),
-            **self.scenario.outcome(records, drift),
-            "accounted": accounted and scored == unlabeled,
-            "replay": "identical" if identical else "different",
+            "versions": len(manifests),
+            **self.scenario.outcome(manifests, drift),
+            "accounted": learned and rows["rejected"] == dead_letters and scored == unlabeled,
+            "verify": "identical" if identical else "different",
         }
 
-    def _scored(self) -> int:
-        """How many unlabeled records have an answer, each counted once."""
-        answers = (json.loads(m.value) for m in self._messages("-predictions"))
-        return len({(a["topic"], a["partition"], a["offset"]) for a in answers})
+    def _count_scored(self) -> int:
+        """Return the number of unlabeled records with a prediction, duplicates counted once."""
+        predictions = (json.loads(record.value) for record in self._consume("-predictions"))
+        return len({(p["topic"], p["partition"], p["offset"]) for p in predictions})
 
-    def _letters(self) -> int:
-        """How many labeled records are among the dead letters, each counted once."""
+    def _count_dead_letters(self) -> int:
+        """Return the number of labeled records among the dead letters, duplicates counted once."""
         names = ("streaming_nn.topic", "streaming_nn.partition", "streaming_nn.offset")
-        return len({tuple(dict(m.headers)[name] for name in names) for m in self._messages("-dead")})
+        return len({tuple(dict(record.headers)[name] for name in names) for record in self._consume("-dead")})
 
-    def _messages(self, end: str) -> Iterator[Any]:
-        topic, wanted = self.scenario.stream + end, self.produced(end)
+    def _consume(self, suffix: str) -> Iterator[Any]:
+        topic, expected = self.scenario.stream + suffix, self.produced(suffix)
         consumer = KafkaConsumer(
             topic,
             **for_python(self.kafka, KafkaConsumer),
@@ -268,11 +268,11 @@ class _Stage:
             consumer_timeout_ms=5000,
         )
         try:
-            for count, message in enumerate(consumer, 1):
-                yield message
-                if count == wanted:  # our own topics, without transactions: offsets are a count
+            for count, record in enumerate(consumer, 1):
+                yield record
+                if count == expected:  # topics without transactions and compaction: offsets are a count
                     return
-                # the loop ends by the timeout where there is nothing at all
+                # the loop ends by the timeout if the topic is empty
         finally:
             consumer.close()
 
@@ -292,11 +292,11 @@ def _settings(scenario: Scenario, home: Path, kafka: dict[str, str]) -> Settings
 
 
 class _View:
-    """What the user sees while the stream runs."""
+    """The live table, or without a terminal the lines, that a demo shows while the stream runs."""
 
-    def __init__(self, stage: _Stage, drift: int | None) -> None:
-        self.stage, self.drift, self.last = stage, drift, 0.0
-        self.seen: deque[tuple[float, int, int]] = deque(maxlen=8)  # (when, records learned, answers)
+    def __init__(self, demo: DemoRun, drift: int | None) -> None:
+        self.demo, self.drift, self.last = demo, drift, 0.0
+        self.samples: deque[tuple[float, int, int]] = deque(maxlen=8)  # (time, learned, predicted)
 
     def due(self) -> bool:
         now = time.monotonic()
@@ -306,43 +306,44 @@ class _View:
         return True
 
     def _rates(self) -> tuple[float, float]:
-        """Records learned and answered a second, over the last looks."""
-        (then, *before), (now, *after) = self.seen[0], self.seen[-1]
+        """Return the records learned and predicted per second, over the last samples."""
+        (then, *before), (now, *after) = self.samples[0], self.samples[-1]
         passed = max(now - then, 1.0)
         return (after[0] - before[0]) / passed, (after[1] - before[1]) / passed
 
-    def show(self, live: Live | None, say: Say, elapsed: float) -> None:
-        number = self.stage.log.head_number()
-        record = self.stage.log.manifest(number) if number else None
-        if record is None:
+    def show(self, live: Live | None, elapsed: float) -> None:
+        number = self.demo.log.head_number()
+        manifest = self.demo.log.manifest(number) if number else None
+        if manifest is None:
             if live is None:
-                say(f"{elapsed:4.0f} s  the first micro-batch is on its way")
+                logger.info("%4.0f s  waiting for the first micro-batch", elapsed)
             return
-        values = self._values(record)
+        values = self._values(manifest)
         if live is None:
-            say(f"{elapsed:4.0f} s  " + "  ".join(f"{name} {value}" for name, value in values.items()))
+            line = "  ".join(f"{name} {value}" for name, value in values.items())
+            logger.info("%4.0f s  %s", elapsed, line)
         else:
-            live.update(self._table(values, elapsed, record.learner["window"]), refresh=True)
+            live.update(self._table(values, elapsed, manifest.learner["window"]), refresh=True)
 
-    def _values(self, record: Manifest) -> dict[str, str]:
-        produced, answers = self.stage.produced(), self.stage.produced("-predictions")
-        done = sum(sum(ps.values()) for ps in record.offsets.values())
-        self.seen.append((time.monotonic(), done, answers))
-        learned_rate, answer_rate = self._rates()
-        age = time.time() - datetime.fromisoformat(record.written_at).timestamp()
-        scenario = self.stage.scenario
+    def _values(self, manifest: Manifest) -> dict[str, str]:
+        produced, predicted = self.demo.produced(), self.demo.produced("-predictions")
+        learned = sum(sum(offsets.values()) for offsets in manifest.offsets.values())
+        self.samples.append((time.monotonic(), learned, predicted))
+        learned_rate, predicted_rate = self._rates()
+        age = time.time() - datetime.fromisoformat(manifest.written_at).timestamp()
+        scenario = self.demo.scenario
         return {
             "rows/s": f"{learned_rate:,.0f}",
-            **{name: _shown(value) for name, value in scenario.look(record).items()},
-            "version": f"{record.number} ({age:.1f} s old)",
-            "lag": f"{produced - done:,}",
-            "predictions/s": f"{answer_rate:,.0f} ({answers:,} in all)",
-            "dead letters": f"{self.stage.produced('-dead'):,}",
-            "the world": scenario.world(produced, self.drift),
+            **{name: _format(value) for name, value in scenario.live_metrics(manifest).items()},
+            "version": f"{manifest.number} ({age:.1f} s old)",
+            "lag": f"{produced - learned:,}",
+            "predictions/s": f"{predicted_rate:,.0f} ({predicted:,} in total)",
+            "dead letters": f"{self.demo.produced('-dead'):,}",
+            "concept": scenario.concept(produced, self.drift),
         }
 
     def _table(self, values: dict[str, str], elapsed: float, window: int) -> Table:
-        title = f"streaming_nn learns {self.stage.scenario.title}, {elapsed:.0f} s"
+        title = f"streaming_nn learns {self.demo.scenario.title}, {elapsed:.0f} s"
         table = Table(title=title, title_justify="left")
         table.add_column(f"over the last {window:,} rows")
         table.add_column("", justify="right")
@@ -351,17 +352,17 @@ class _View:
         return table
 
 
-def _shown(value: Any) -> str:
-    """Show a figure of the metrics; None is one that no row has made yet."""
+def _format(value: Any) -> str:
+    """Return a metric as a string; "–" for None, a metric that is not defined yet."""
     if isinstance(value, float):
         return f"{value:.3f}"
     return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
-def _show(summary: dict[str, Any]) -> None:
-    table = Table(title="What happened", title_justify="left")
+def _print(summary: dict[str, Any]) -> None:
+    table = Table(title="Summary", title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
     for name, value in summary.items():
-        table.add_row(name.replace("_", " "), _shown(value))
+        table.add_row(name.replace("_", " "), _format(value))
     Console(stderr=True).print(table)

@@ -7,8 +7,8 @@ TOLD = [
     (1.0, "in a folder"),
     (1.5, "starting Kafka and Spark"),
     (7.5, "warming up"),
-    (10.0, "   0 s  the first micro-batch is on its way"),
-    (11.0, "   1 s  the first micro-batch is on its way"),
+    (10.0, "   0 s  waiting for the first micro-batch"),
+    (11.0, "   1 s  waiting for the first micro-batch"),
     (12.5, "   3 s  rows/s 0  accuracy 0.6  version 1 (0.3 s old)"),
     (13.5, "   4 s  rows/s 9  accuracy 0.7  version 2 (0.3 s old)"),
 ]

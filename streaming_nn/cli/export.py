@@ -1,0 +1,38 @@
+"""`streaming-nn export`: write a version in another format."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streaming_nn.cli import options
+
+logger = logging.getLogger(__name__)
+
+
+def export(
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The .onnx file; an existing one is replaced.")],
+    version: Annotated[str, typer.Option(help="Version: a number, a tag, or head.")] = "head",
+    config: options.Config = None,
+    model: options.Model = None,
+    set_: options.Sets = None,
+) -> None:
+    """Write a version to an ONNX file, its whole ensemble and preprocessing included; docs/export.md."""
+    settings = options.load_settings(config, set_, model=model)
+    from streaming_nn.estimators.model import loaded
+    from streaming_nn.versions.atomic_files import put
+    from streaming_nn.versions.tags import find
+    from streaming_nn.versions.version_log import VersionLog
+
+    try:
+        from streaming_nn.export.onnx import to_onnx
+    except ImportError as error:
+        raise RuntimeError(error) from None
+    log = VersionLog(settings.model)
+    if not log.numbers():
+        raise LookupError(f"model {settings.model}: there is no version to export yet")
+    number = find(log, version)
+    learned, schema = loaded(settings.model, number)
+    put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
+    logger.info("%s: version %d of %s, %d inputs", to, number, settings.model, schema.inputs)

@@ -1,0 +1,76 @@
+"""The options that several commands share, and the settings that they result in."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from streaming_nn.settings import Settings, load
+
+T = TypeVar("T")
+
+BROKER = Path("broker")  # the embedded broker's directory, unless --dir names another one
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings file (default: ./streaming-nn.toml).")
+]
+Model = Annotated[Path | None, typer.Option(help="Model directory: the log of the model's versions.")]
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap", help="Kafka's host:port; the settings' kafka table has the rest.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Any setting: section.key=value; may be repeated.")
+]
+Master = Annotated[str | None, typer.Option(help="Spark's master, such as local[4].")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")]
+First = Annotated[int | None, typer.Option("--from", help="First version (default: 1).")]
+Last = Annotated[int | None, typer.Option("--to", help="Last version (default: the newest).")]
+
+
+def load_settings(
+    config: Path | None, sets: list[str] | None, bootstrap: str | None = None, **flags: Any
+) -> Settings:
+    """Return the settings; flags, nested as the settings file is, override the file, and `sets` the flags."""
+    kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
+    return load(config, {"kafka": kafka, **flags}, sets or ())
+
+
+def require_kafka(settings: Settings) -> Settings:
+    """Return the settings; raise ValueError if they name no broker."""
+    if "bootstrap.servers" not in settings.kafka:
+        raise ValueError(
+            'kafka must have "bootstrap.servers"; give --bootstrap host:port or set it under [kafka]'
+            + _running_broker()
+        )
+    return settings
+
+
+def _running_broker() -> str:
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(BROKER)
+    return f" (the broker in ./{BROKER} listens on {running.bootstrap})" if running else ""
+
+
+def require_topics(model: Path) -> None:
+    """Raise ValueError if the model has learned something, but nothing from a topic."""
+    from streaming_nn.versions.version_log import VersionLog
+
+    log = VersionLog(model)
+    head = log.head_number()
+    if head and all(log.manifest(number).kind != "learned" for number in range(1, head + 1)):
+        raise ValueError(
+            f"model {model}: its versions were not learned from a topic (kind saved), so their rows cannot "
+            "be read again; for a topic's records: streaming-nn backtest --topic TOPIC --into DIR"
+        )
+
+
+def split(text: str | None, convert: Callable[[str], T]) -> list[T] | None:
+    """Return the comma-separated items of an option, or None if it is not set."""
+    return None if text is None else [convert(item.strip()) for item in text.split(",")]
+
+
+def integer_or_string(text: str) -> int | str:
+    """Return a label, or another value, as an integer if it is one."""
+    return int(text) if text.lstrip("-").isdigit() else text

@@ -1,0 +1,191 @@
+"""`streaming-nn train`: learn topics, or another Spark source, into a model directory."""
+
+import logging
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import typer
+
+from streaming_nn.cli import options
+from streaming_nn.settings import Settings
+from streaming_nn.versions.version import Manifest
+
+logger = logging.getLogger(__name__)
+
+SOURCE: Any = {"rich_help_panel": "A source other than Kafka"}
+DRAIN = 10  # seconds that the sinks get at the end to write the last versions
+
+
+def train(
+    config: options.Config = None,
+    model: options.Model = None,
+    bootstrap: options.Bootstrap = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Labeled topic; may be repeated.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="A Spark source in place of topics: text, parquet, rate, delta …", **SOURCE),
+    ] = None,
+    source_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the source: path=DIR; may be repeated.", **SOURCE),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SQL", help="Column to read: 'value % 10 AS x'; may be repeated.", **SOURCE),
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="Array field, or fields a,b,c.d.")] = None,
+    label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels a,b,c (default: inferred); grow: new labels become classes.")
+    ] = None,
+    regression: Annotated[
+        bool | None, typer.Option("--regression", help="Treat the label as a regression target.")
+    ] = None,
+    hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers: 64,32.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="Train one network with this optimizer, not the ensemble.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of that optimizer.")] = None,
+    mini_batch: Annotated[
+        str | None, typer.Option(help="Rows per step; auto: the fewest that keep up with the stream.")
+    ] = None,
+    update: Annotated[
+        str | None, typer.Option(help="sequential: one task trains; averaged: one per partition.")
+    ] = None,
+    trigger: Annotated[str | None, typer.Option(help="Interval between micro-batches: '1 second'.")] = None,
+    max_offsets: Annotated[int | None, typer.Option(help="Maximum offsets per micro-batch.")] = None,
+    once: Annotated[
+        bool | None, typer.Option("--once", help="Train on the available records, then stop.")
+    ] = None,
+    accept_data_loss: Annotated[
+        bool | None,
+        typer.Option("--accept-data-loss", help="Continue despite expired records or a recreated topic."),
+    ] = None,
+    master: options.Master = None,
+    set_: options.Sets = None,
+) -> None:
+    """Train on topics, resuming after the model's newest version; Ctrl-C stops cleanly."""
+    settings = options.load_settings(
+        config,
+        set_,
+        bootstrap,
+        model=model,
+        records={
+            "features": options.split(features, str) if features and "," in features else features,
+            "label": label,
+            "classes": classes if classes == "grow" else options.split(classes, options.integer_or_string),
+            "regression": regression,
+        },
+        learner={
+            "hidden": _parse_widths(hidden),
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "mini_batch": None if mini_batch is None else options.integer_or_string(mini_batch),
+        },
+        source={"format": source, "options": _parse_pairs(source_option), "select": select},
+        train={
+            "topics": topic,
+            "update": update,
+            "trigger": trigger,
+            "max_offsets_per_trigger": max_offsets,
+            "once": once,
+            "accept_data_loss": accept_data_loss,
+        },
+        spark={"spark.master": master},
+    )
+    if settings.source.format:
+        _reject({"--topic": topic, "--max-offsets": max_offsets, "--accept-data-loss": accept_data_loss})
+    else:
+        options.require_kafka(settings)
+    _run(settings)
+
+
+def _parse_widths(text: str | None) -> list[int] | None:
+    if text is not None and not all(width.strip().isdecimal() for width in text.split(",")):
+        raise ValueError(f"--hidden must be comma-separated integers, such as 64,32; got {text!r}")
+    return options.split(text, int)
+
+
+def _parse_pairs(texts: list[str] | None) -> dict[str, str] | None:
+    for text in texts or ():
+        if "=" not in text.strip("="):
+            raise ValueError(f"--source-option must be KEY=VALUE, such as path=DIR; got {text!r}")
+    return None if texts is None else {key: value for key, _, value in (t.partition("=") for t in texts)}
+
+
+def _reject(flags: dict[str, Any]) -> None:
+    """Raise ValueError if a flag is set that another source than Kafka doesn't have."""
+    for name, value in flags.items():
+        if value:
+            raise ValueError(f"{name} applies to Kafka only; use --source-option KEY=VALUE")
+
+
+def _run(settings: Settings) -> None:
+    from streaming_nn.sinks.sink import Sinks
+    from streaming_nn.spark.session import running
+    from streaming_nn.spark.train.resume import check_learner
+    from streaming_nn.spark.train.trainer import train as run
+    from streaming_nn.versions.version_log import VersionLog
+
+    check_learner(settings, VersionLog(settings.model))
+    with running(settings.spark) as spark, ExitStack() as stack:
+
+        def start_sinks(trainer: Any) -> None:
+            head = trainer.head.number
+            if trainer.new:
+                logger.info("%s: new model", settings.model)
+            else:
+                logger.info("%s: resuming after version %d", settings.model, head)
+            sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings)])
+            stack.callback(sinks.stop, drain=DRAIN)
+
+        run(spark, settings, begun=start_sinks)
+
+
+def _metrics_sinks(settings: Settings) -> list[Any]:
+    from streaming_nn.sinks.json_lines import JsonLinesSink
+    from streaming_nn.sinks.kafka_topic import KafkaTopicSink
+
+    sinks: list[Any] = []
+    if settings.metrics.file:
+        sinks.append(JsonLinesSink(settings.metrics.file))
+    if settings.metrics.topic:
+        sinks.append(KafkaTopicSink(settings.kafka, settings.metrics.topic, settings.model))
+    return sinks
+
+
+class LogSink:
+    """The sink that logs one line per version, from the version after `last` on."""
+
+    name = "log"
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+
+    def position(self) -> int:
+        """Return the last version that was logged."""
+        return self._last
+
+    def write(self, manifest: Manifest) -> None:
+        """Log what the version has learned and how well it predicts."""
+        logger.info("%s", summarize(manifest))
+        self._last = manifest.number
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+def summarize(manifest: Manifest) -> str:
+    """Return one line about a version: its counts, and its metrics over the last rows."""
+    window = manifest.metrics.get("prequential", {}).get("window", {})
+    as_served = manifest.metrics.get("as_served", {}).get("window", {})
+    names = ("accuracy", "f1_macro", "log_loss") if "accuracy" in window else ("mae", "rmse", "r2")
+    parts = [
+        f"version {manifest.number}",
+        f"{manifest.counts['trained']:,} rows",
+        f"{manifest.counts['rejected']:,} rejected",
+        "  ".join(f"{name} {window[name]:.3f}" for name in names if window.get(name) is not None),
+    ]
+    if as_served.get(names[0]) is not None:
+        parts.append(f"as served {as_served[names[0]]:.3f}")
+    return "  ".join(parts)
