@@ -20,11 +20,12 @@ from benchmarks.tell import Json, tell
 from streaming_nn.sinks.sink import Sinks
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import Manifest, Version, encode, stub
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog
 
 APPENDS = 100  # of which the median is taken
 WARM_UP = 200  # micro-batches before memory is looked at
 LARGE = {"learner": "mlp", "optimizer": "sgd", "hidden": [1500, 1500], "mini_batch": 1, "drift": "none"}
+TENSORS = {"theta": np.arange(100, dtype=np.float32)}
 ALONE = "alone"
 HEAP = {  # there from the first moment: a heap that grows to its limit looks like a leak
     "spark.driver.memory": "1g",
@@ -56,9 +57,9 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
     The stubs are real ones, written without a log's fsyncs: so many would take a quarter of an hour.
     """
     short, long = VersionLog(folder / "short"), VersionLog(folder / "long")
-    sha = _begun(short, 0)
+    heads = {"short": short.commit(None, TENSORS)}
     for _ in range(10):
-        sha = _appended(short, sha)[0]
+        heads["short"], _ = _committed(short, heads["short"])
     _begun(long, versions)
     began = time.perf_counter()
     head = VersionLog(long.directory).head_number()
@@ -72,10 +73,10 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
     follow = time.perf_counter() - began
     followers.stop()
     times: dict[str, list[float]] = {"short": [], "long": []}
-    shas = {"short": sha, "long": long.sha256(head)}
+    heads["long"] = long.read(head)
     for _ in range(APPENDS):  # in turns, as the disk's mood changes
         for name, log in (("short", short), ("long", long)):
-            shas[name], seconds = _appended(log, shas[name])
+            heads[name], seconds = _committed(log, heads[name])
             times[name].append(seconds)
     grown = psutil.Process().memory_info().rss - before
     return {
@@ -87,25 +88,18 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
     }
 
 
-def _begun(log: VersionLog, stubs: int) -> str:
-    """Begin a log with a version, or with so many stubs and a last version that is whole."""
-    tensors = {"theta": np.arange(100, dtype=np.float32)}
-    if not stubs:
-        return log.append(Version(Manifest(0, kind="initial"), tensors))
+def _begun(log: VersionLog, stubs: int) -> None:
+    """Begin a log with so many stubs, the last version of which is whole."""
     log.versions.mkdir(parents=True)
     record = Manifest(0, kind="learned", nonce="0" * 32)
     for number in range(stubs):
-        data = encode(Version(replace(record, number=number), tensors))
+        data = encode(Version(replace(record, number=number), TENSORS))
         log.path(number).write_bytes(data if number == stubs - 1 else stub(data))
-    return ""
 
 
-def _appended(log: VersionLog, parent: str) -> tuple[str, float]:
-    head = log.manifest(log.head_number() or 0)
-    version = Version(child(head, parent), {"theta": np.arange(100, dtype=np.float32)})
+def _committed(log: VersionLog, head: Version) -> tuple[Version, float]:
     began = time.perf_counter()
-    sha = log.append(version)
-    return sha, time.perf_counter() - began
+    return log.commit(head, TENSORS), time.perf_counter() - began
 
 
 class _Waiting:

@@ -34,7 +34,6 @@ from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.session import rows_of, shared
 from streaming_nn.spark.tasks import pack_part, unpack_part
-from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 EXECUTORS = (1, 2)
@@ -140,9 +139,7 @@ def _constants(spark: SparkSession, learner: Ensemble) -> dict[str, float]:
 
     def appended() -> None:
         with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
-            VersionLog(folder).append(
-                Version(Manifest(0, kind="initial", learner=learner.options()), tensors)
-            )
+            VersionLog(folder).commit(None, tensors, learner=learner.options())
 
     empty = _seconds(lambda: job({"nothing": np.zeros(1)}, PARTITIONS))
     one, three = (_seconds(partial(job, tensors, tasks)) for tasks in (1, 3))

@@ -38,7 +38,6 @@ from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
 from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.spark.session import session
 from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 RATE = 1_000  # records a second
@@ -78,11 +77,8 @@ class Bench:
             model, _ = learner.step(model, Batch(self.x[at : at + 32], self.y[at : at + 32]))
         learned: dict[str, Any] = {"learner": learner.options(), "schema": schema.options()}
         log = VersionLog(self.folder / name)
-        for number, each in enumerate((state, state._replace(model=model))):
-            record = Manifest(
-                number, parent_sha256=log.sha256(0) if number else "", written_at=_now(), **learned
-            )
-            log.append(Version(record, flatten(each)))
+        first = log.commit(None, flatten(state), **learned)
+        log.commit(first, flatten(state._replace(model=model)), **learned)
 
     def packed(self, name: str) -> str:
         """Give the model of the same learner for packed records."""
@@ -200,15 +196,7 @@ def _again(log: VersionLog) -> int:
     """Append the newest version's model once more; give the number."""
     head = log.head()
     assert head is not None
-    record = replace(
-        head.manifest,
-        number=head.number + 1,
-        parent_sha256=log.sha256(head.number),
-        written_at=_now(),
-        nonce=_now(),
-    )
-    log.append(Version(record, head.tensors))
-    return head.number + 1
+    return log.commit(head, head.tensors).number
 
 
 def restarts(bench: Bench, plan: dict[str, int], batch_s: int, say: Say) -> dict[str, dict[str, float]]:

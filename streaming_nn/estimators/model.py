@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Hear, Learner, State, initial
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import Schema, schema_from
-from streaming_nn.versions.environment import describe, now, writer
-from streaming_nn.versions.version import SEQUENTIAL, Manifest, Version
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version import SEQUENTIAL, Version
+from streaming_nn.versions.version_log import VersionLog
 
 ANSWERED = 4096  # rows that are answered at a time: a ensemble's members would need much memory for more
 
@@ -90,28 +88,20 @@ def saved(model: Model, model_dir: str | Path, schema: Schema) -> Model:
         "update": SEQUENTIAL,
         "metrics": loop.report(model.learner, model.state),
         "events": loop.events(model.learner, model.begin, model.state),
-        "environment": describe(),
-        "written_at": now(),
-        "written_by": writer(uuid4().hex[:12]),
     }
-    record = (
-        Manifest(0, **news)
-        if head is None
-        else child(head.manifest, _parent(model, log, head.number), **news)
-    )
-    sha = log.append(Version(record, flatten(model.state)))
-    place = Place(log.directory.resolve(), record.number, sha)
+    if head is not None:
+        _check_parent(model, log, head)
+    version = log.commit(head, flatten(model.state), **news)
+    place = Place(log.directory.resolve(), version.number, version.sha256)
     return Model(model.learner, model.state, model.state, Counts(), place)
 
 
-def _parent(model: Model, log: VersionLog, number: int) -> str:
-    sha = log.sha256(number)
-    if model.place != Place(log.directory.resolve(), number, sha):
+def _check_parent(model: Model, log: VersionLog, head: Version) -> None:
+    if model.place != Place(log.directory.resolve(), head.number, head.sha256):
         raise ValueError(
-            f"model {log.directory}: its newest version, {number}, is not what this model goes on from: "
+            f"model {log.directory}: its newest version, {head.number}, is not what this model goes on from: "
             "load it first, or save into another folder"
         )
-    return sha
 
 
 def loaded(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schema]:
@@ -125,7 +115,7 @@ def loaded(model_dir: str | Path, number: int | None = None) -> tuple[Model, Sch
         raise LookupError(f"model {log.directory}: there is no version yet, so there is nothing to load")
     learner = learner_from(version.manifest.learner)
     state = unflatten(initial(learner), version.tensors)
-    place = Place(log.directory.resolve(), version.number, log.sha256(version.number))
+    place = Place(log.directory.resolve(), version.number, version.sha256)
     described = version.manifest.schema
     schema = schema_from(described) if described else Schema(learner.inputs, learner.classes)
     return Model(learner, state, state, Counts(), place), schema

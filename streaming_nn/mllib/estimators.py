@@ -40,9 +40,8 @@ from streaming_nn.nn.learner import Counts, Learner, State, initial
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.tasks import pack
-from streaming_nn.versions.environment import describe, now, writer
-from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Manifest, Version, decode, encode
-from streaming_nn.versions.version_log import SUFFIX, VersionLog, child
+from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Tensors, Version, decode, encode
+from streaming_nn.versions.version_log import SUFFIX, VersionLog, next_manifest
 
 Array = NDArray[Any]
 MOST_CLASSES = 1000  # distinct labels past which a column is taken for a regression's
@@ -252,21 +251,18 @@ class _FittedModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[type-
         """Give what loads a model; of a log that has grown since, the newest version."""
         return _ModelReader(cls)
 
-    def _version(self) -> Version:
+    def _version(self) -> tuple[dict[str, Any], Tensors]:
+        """Return the manifest's fields and the tensors of a version 0 with this model."""
         learner: Learner[Any] = self._learner
         received = int(self._state.metrics.rows)
-        record = Manifest(
-            0,
-            kind="saved",
-            learner=learner.options(),
-            schema=_schema(learner),
-            counts=Counts(received, received)._asdict(),
-            metrics=loop.report(learner, self._state),
-            environment=describe(),
-            written_at=now(),
-            written_by=writer(uuid4().hex[:12]),
-        )
-        return Version(record, flatten(self._state))
+        fields = {
+            "kind": "saved",
+            "learner": learner.options(),
+            "schema": _schema(learner),
+            "counts": Counts(received, received)._asdict(),
+            "metrics": loop.report(learner, self._state),
+        }
+        return fields, flatten(self._state)
 
 
 def _schema(learner: Learner[Any]) -> dict[str, Any]:
@@ -277,7 +273,7 @@ def _schema(learner: Learner[Any]) -> dict[str, Any]:
 class _ModelWriter(MLWriter):
     def __init__(self, model: _FittedModel) -> None:
         super().__init__()
-        self.model, self.version = model, model._version()
+        self.model, (self.fields, self.tensors) = model, model._version()
 
     def save(self, path: str) -> None:
         """Save to a folder that is not there yet, or after `overwrite()`. RuntimeError: Spark Connect."""
@@ -290,11 +286,12 @@ class _ModelWriter(MLWriter):
         DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, more)
         local = _local(self.sparkSession, path)
         if local is not None:
-            VersionLog(local).append(self.version)
+            VersionLog(local).commit(None, self.tensors, **self.fields)
             return
         target, files = _hadoop(self.sparkSession, f"{path}/versions/{0:012d}{SUFFIX}")
         stream = files.create(target, False)
-        stream.write(bytearray(encode(self.version)))
+        manifest = next_manifest(None, uuid4().hex[:12], **self.fields)
+        stream.write(bytearray(encode(Version(manifest, self.tensors))))
         stream.close()
 
 
@@ -472,7 +469,6 @@ class StreamingLearner:
             update,
             query_id,
         )
-        self.run = uuid4().hex[:12]
         self._head: Version | None = None
 
     def update(self, dataset: DataFrame, batch_id: int) -> None:
@@ -537,17 +533,13 @@ class StreamingLearner:
         return self._newest()
 
     def _begin(self, learner: Learner[Any]) -> None:
-        record = Manifest(
-            0,
-            kind="initial",
+        self.log.commit(
+            None,
+            flatten(initial(learner)),
             learner=learner.options(),
             schema=_schema(learner),
             update=self.how,
-            environment=describe(),
-            written_at=now(),
-            written_by=writer(self.run),
         )
-        self.log.append(Version(record, flatten(initial(learner))))
 
     def _continued(self, head: Version) -> Learner[Any]:
         """Make the learner that goes on from the head. ValueError: what is set needs another model."""
@@ -580,9 +572,10 @@ class StreamingLearner:
         learned: Learned,
         source: dict[str, Any],
     ) -> None:
-        record = child(
-            head.manifest,
-            self.log.sha256(head.number),
+        self._head = None
+        self._head = self.log.commit(
+            head,
+            flatten(learned.state),
             kind="saved",  # a replay takes its tensors over: the rows are in no topic
             learner=learner.options(),
             update=self.how,
@@ -590,11 +583,4 @@ class StreamingLearner:
             metrics=loop.report(learner, learned.state),
             events=loop.events(learner, before, learned.state),
             source=source,
-            environment=describe(),
-            written_at=now(),
-            written_by=writer(self.run),
         )
-        version = Version(record, flatten(learned.state))
-        self._head = None
-        self.log.append(version)
-        self._head = version

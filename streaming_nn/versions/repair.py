@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions import atomic_files
@@ -18,7 +18,7 @@ from streaming_nn.versions.version import (
     encode,
     sha256,
 )
-from streaming_nn.versions.version_log import SUFFIX, VersionLog, child
+from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
 
 class Finding(NamedTuple):
@@ -107,7 +107,7 @@ def _tag_doubts(log: VersionLog) -> Iterator[Finding]:
             yield Finding(number, what, lost=False)
 
 
-def repair(log: VersionLog, written_by: dict[str, Any], written_at: str) -> Repair:
+def repair(log: VersionLog) -> Repair:
     """Make a damaged log whole again, on request only; return what was done. Stop the trainer before.
 
     1. What is damaged is copied into `damaged/`.
@@ -133,7 +133,7 @@ def repair(log: VersionLog, written_by: dict[str, Any], written_at: str) -> Repa
         _note(log, number, what)
     if good == head:
         return Repair(put_back, list(lost), None, head)
-    log.append(_repaired(log, good, head, written_by, written_at))
+    _commit(log, good, head)
     return Repair(put_back, list(lost), good, head + 1)
 
 
@@ -215,17 +215,14 @@ def _readable(log: VersionLog, number: int) -> Manifest | None:
         return None
 
 
-def _repaired(log: VersionLog, good: int, head: int, written_by: dict[str, Any], written_at: str) -> Version:
+def _commit(log: VersionLog, good: int, head: int) -> None:
+    """Commit the good version again, as the child of what is now the head."""
     version = log.read(good)
-    again = list(range(good + 1, head + 1))
-    manifest = child(
-        version.manifest,
-        log.sha256(head),
-        number=head + 1,
+    described = replace(version.manifest, number=head)  # the head's number, and the good one's stream
+    log.commit(
+        Version(described, {}, log.sha256(head)),
+        version.tensors,
         kind="repaired",
         restored_from=good,
-        written_by=written_by,
-        written_at=written_at,
-        events=[{"event": "repaired", "from": good, "learned_again": again}],
+        events=[{"event": "repaired", "from": good, "learned_again": list(range(good + 1, head + 1))}],
     )
-    return Version(manifest, version.tensors)

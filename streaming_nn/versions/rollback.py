@@ -4,63 +4,45 @@ from typing import Any
 
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version import Tensors, Version
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog
 
 ATTEMPTS = 1000  # a live trainer appends every few 100 ms, an attempt takes a few: the second or third is in
 
 
-def rollback(
-    log: VersionLog,
-    to: int,
-    written_by: dict[str, Any],
-    written_at: str,
-    environment: dict[str, Any] | None = None,
-) -> Version:
-    """Append a version that takes over the model of version `to`, and return it. Tries again until it is in.
+def rollback(log: VersionLog, to: int) -> Version:
+    """Commit a version that takes over the model of version `to`, and return it. Retries until it is in.
 
     From `to` come the tensors `model.*` (weights, optimizer, scaler, random state), the learner's options
-    and the schema: they belong together. From the head come the offsets, so that no manifest is learned twice
-    or left out, and the metrics: they tell how the stream was answered, and that goes on. Only where the two
-    versions' metrics don't have the same shape (a class was added between) they are those of `to`.
+    and the schema: they belong together. From the head come the offsets, so that no record is learned twice
+    or left out, and the metrics: they measure the predictions on the stream, which continues. Only where the
+    two versions' metrics don't have the same shape (a class was added between) they are those of `to`.
 
-    A trainer that is running meets it as a VersionConflictError, adopts it, and learns its batch again.
-    LookupError: no such version, or pruned; ValueError: it is the head; DamagedVersionError: one of them is not whole.
+    A trainer that is running gets a VersionConflictError, adopts the version, and learns its batch again.
+    LookupError: no such version, or pruned; ValueError: it is the head; DamagedVersionError: one of them is damaged.
     """
     old = log.read(to)
     for attempt in range(ATTEMPTS):
-        version = _rolled_back(log, old, written_by, written_at, environment)
         try:
-            log.append(version)
-            return log.read(version.number)
+            return _commit(log, old)
         except VersionConflictError:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _rolled_back(
-    log: VersionLog,
-    old: Version,
-    written_by: dict[str, Any],
-    written_at: str,
-    environment: dict[str, Any] | None,
-) -> Version:
+def _commit(log: VersionLog, old: Version) -> Version:
     head = log.head()
     if head is None or head.number <= old.number:
         raise ValueError(f"version {old.number} is the head: there is nothing to roll back")
-    manifest = child(
-        head.manifest,
-        log.sha256(head.number),
+    return log.commit(
+        head,
+        taken_over(old.tensors, head.tensors),
         kind="rolled-back",
         restored_from=old.number,
         learner=old.manifest.learner,
         schema=old.manifest.schema,
-        written_by=written_by,
-        written_at=written_at,
-        environment=environment or {},
         events=[{"event": "rolled back", "from": head.number, "to": old.number}],
     )
-    return Version(manifest, taken_over(old.tensors, head.tensors))
 
 
 def taken_over(old: Tensors, head: Tensors) -> Tensors:

@@ -110,14 +110,15 @@ def _keys(topics: dict[str, dict[Any, Any]], key: Any, value: Any = lambda v: v)
 
 
 class Version(NamedTuple):
-    """A manifest and the state it speaks of."""
+    """A manifest and the state that it describes."""
 
     manifest: Manifest
     tensors: Tensors
+    sha256: str = ""  # of the file, by which its child names it; "" while the version is not committed
 
     @property
     def number(self) -> int:
-        """The version's place in the log."""
+        """The version's number in the log."""
         return self.manifest.number
 
 

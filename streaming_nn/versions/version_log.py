@@ -1,15 +1,17 @@
-"""The model directory is a log of versions: append is compare-and-swap, all else reads in order."""
+"""The model directory is a log of versions: commit is compare-and-swap, everything else reads in order."""
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
+from streaming_nn.versions.environment import describe, now, writer
 from streaming_nn.versions.version import (
     Manifest,
+    Tensors,
     Version,
     add_up,
     decode,
@@ -21,16 +23,28 @@ from streaming_nn.versions.version import (
 
 SUFFIX = ".safetensors"
 
+INHERITED = (
+    "learner",
+    "schema",
+    "update",
+    "mini_batch_cap",
+    "offsets",
+    "topic_ids",
+    "source",
+    "metrics",
+)  # fields that describe the stream: a version has its parent's, unless its commit sets others
+
 
 class VersionLog:
-    """The versions under `directory`, numbered from 0 without a gap. It is made by the first append.
+    """The versions under `directory`, numbered from 0 without a gap. The first commit creates the directory.
 
-    Any number of processes may read and append at once; there are no locks and no clocks in it. An object
-    may be shared by threads.
+    Any number of processes may read and commit at once; there are no locks and no clocks in it. An object
+    may be shared by threads. `run` names the writer in the manifests; None: a new name.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, run: str | None = None) -> None:
         self.directory = Path(directory)
+        self.run = run or uuid4().hex[:12]
         self.versions = self.directory / "versions"
         self._low = -1  # a number that was there: numbers are never freed, so the head is not below it
         self._last: tuple[int, tuple[int, ...], str] | None = (
@@ -100,14 +114,15 @@ class VersionLog:
 
     def read(self, number: int) -> Version:
         """Return a version, all of it checked. LookupError: none, or pruned; DamagedVersionError: it is not whole."""
-        version = decode(self._bytes(number), number, str(self.path(number)))
+        data = self._bytes(number)
+        version = decode(data, number, str(self.path(number)))
         if version.manifest.kind == "damaged":
             raise DamagedVersionError(
                 f"{self.path(number)}: version {number} was lost to damage, and only its number is kept"
             )
         if not version.manifest.kept:
             raise LookupError(f"version {number} was pruned: its manifest is kept, its tensors are not")
-        return version
+        return version._replace(sha256=sha256(data))
 
     def manifest(self, number: int) -> Manifest:
         """Return a version's manifest; only the header is read. LookupError: none; DamagedVersionError: it is not whole."""
@@ -135,8 +150,21 @@ class VersionLog:
         except IsADirectoryError:
             raise DamagedVersionError(f"{self.path(number)} is damaged: it is a folder") from None
 
-    def append(self, version: Version) -> str:
-        """Commit a version as the child of the head, durably; return its file's sha256: its child's `parent`.
+    def commit(self, parent: Version | None, tensors: Tensors, **fields: Any) -> Version:
+        """Append the version after `parent`, which must be the head, and return it as `read` would.
+
+        `fields` are those of its manifest. Number, parent_sha256, written_at, written_by and environment are
+        filled in; what describes the stream (INHERITED) is the parent's unless set. `parent` None: version 0.
+
+        VersionConflictError: another writer was first, the message names it. ValueError: counts that don't
+        add up. DamagedVersionError: the parent's file is not what was written, or a number is missing.
+        """
+        return self.append(Version(next_manifest(parent, self.run, **fields), tensors))
+
+    def append(self, version: Version) -> Version:
+        """Append a version as the child of the head, durably; return it as `read` would.
+
+        This is what `commit` uses, and what a log in another store must do in its own way:
 
         1. Its number must be free, or hold this very version (a retried append knows its nonce).
         2. The number before must be there, and be the version that `parent` names.
@@ -149,7 +177,7 @@ class VersionLog:
         _check(version.manifest)
         data, number = encode(version), version.number
         if self.has(number):
-            return self._own(version, sha256(data))
+            return self._own(version, data)
         if not self._looked:
             atomic_files.clean(self.versions)
         self._look()
@@ -157,20 +185,17 @@ class VersionLog:
         try:
             atomic_files.create(self.path(number), data)
         except FileExistsError:
-            return self._own(version, sha256(data))
+            return self._own(version, data)
         except FileNotFoundError:  # slept so long that what it had aside was cleaned
             return self.append(version)
-        return self._keep(number, sha256(data))
-
-    def _keep(self, number: int, sha: str) -> str:
         self._low = max(self._low, number)
-        self._last = (number, atomic_files.signature(self.path(number)), sha)
-        return sha
+        self._last = (number, atomic_files.signature(self.path(number)), sha256(data))
+        return _committed(version, data)
 
-    def _own(self, version: Version, sha: str) -> str:
+    def _own(self, version: Version, data: bytes) -> Version:
         winner = self._winner(version.number)
         if winner is not None and winner.nonce == version.manifest.nonce:
-            return winner.original_sha256 or sha
+            return _committed(version, data)
         raise VersionConflictError(
             f"version {version.number} of {self.directory} was appended {_by(winner)}; "
             "this run had the same number to give, and stops",
@@ -256,29 +281,23 @@ class VersionLog:
         raise LookupError(f"no version up to {number} has its tensors")
 
 
-def child(parent: Manifest, parent_sha256: str, **changes: Any) -> Manifest:
-    """Return the manifest of the version after `parent`: what describes the stream stays, the batch is new.
+def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
+    """Return the manifest of the version after `parent`, as `VersionLog.commit` writes it; None: of version 0."""
+    filled: dict[str, Any] = {"written_at": now(), "written_by": writer(run), "environment": describe()}
+    if parent is None:
+        return Manifest(0, **({"kind": "initial"} | filled | fields))
+    inherited = {name: getattr(parent.manifest, name) for name in INHERITED}
+    filled |= {"number": parent.number + 1, "parent_sha256": parent.sha256}
+    return Manifest(**(inherited | filled | fields))
 
-    Kept are learner, schema, update, mini_batch_cap, offsets, topic_ids, environment, source, metrics and written_by;
-    `changes` go over them.
-    """
-    fresh = Manifest(number=parent.number + 1)
-    kept = {
-        name: getattr(parent, name)
-        for name in (
-            "learner",
-            "schema",
-            "update",
-            "mini_batch_cap",
-            "offsets",
-            "topic_ids",
-            "environment",
-            "source",
-            "metrics",
-            "written_by",
-        )
-    }
-    return replace(fresh, parent_sha256=parent_sha256, **(kept | changes))
+
+def child(parent: Manifest, parent_sha256: str, **changes: Any) -> Manifest:
+    """Return the manifest of the version after `parent`. Deprecated: use `VersionLog.commit`."""
+    return next_manifest(Version(parent, {}, parent_sha256), parent.written_by.get("run", ""), **changes)
+
+
+def _committed(version: Version, data: bytes) -> Version:
+    return version._replace(manifest=decode_manifest(data), sha256=sha256(data))
 
 
 def _check(manifest: Manifest) -> None:

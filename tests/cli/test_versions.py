@@ -16,8 +16,7 @@ from streaming_nn.nn.learner import report as report_of
 from streaming_nn.nn.metrics import report
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.versions.version import Manifest, Version
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog
 
 VERSIONS = 4
 
@@ -31,15 +30,11 @@ def model(tmp_path: Path) -> Path:
         VersionLog(tmp_path),
     )
     state = initial(learner)
-    record = Manifest(
-        0, kind="initial", learner=learner.options(), written_at="2026-01-01T00:00:00.000+00:00"
-    )
-    sha = log.append(Version(record, flatten(state)))
+    head = log.commit(None, flatten(state), learner=learner.options())
     for _ in range(VERSIONS):
         x = rng.normal(size=(50, 3)).astype(np.float32)
         state, rows = test_then_train(learner, state, [Batch(x, (x[:, 0] > 0).astype(np.int32))])
-        record = child(record, sha, counts=rows._asdict(), metrics=report(state.metrics))
-        sha = log.append(Version(record, flatten(state)))
+        head = log.commit(head, flatten(state), counts=rows._asdict(), metrics=report(state.metrics))
     return tmp_path
 
 
@@ -85,8 +80,8 @@ def test_show_is_the_record(model: Path) -> None:
 def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
     learner = Ensemble(inputs=3, classes=(0, 1), hidden=(4,), follow=(0.1,), replay=((0.01, 1),))
     state = initial(learner)
-    record = Manifest(0, kind="initial", learner=learner.options(), metrics=report_of(learner, state))
-    VersionLog(tmp_path).append(Version(record, flatten(state)))
+    options, metrics = learner.options(), report_of(learner, state)
+    VersionLog(tmp_path).commit(None, flatten(state), learner=options, metrics=metrics)
     said = " ".join(run(tmp_path, "show").split())
     assert "member sgd 0.1 weight 0.500, restarts 0" in said
     assert "member adam 0.01, replay 1:1 weight 0.500, restarts 0" in said
@@ -113,8 +108,7 @@ def test_compare_finds_what_differs(model: Path) -> None:
 
 def test_compare_is_a_table_for_people(model: Path) -> None:
     log = VersionLog(model)
-    record = child(log.manifest(VERSIONS), log.sha256(VERSIONS), learner={"learning_rate": 0.5})
-    log.append(Version(record, log.read(1).tensors))
+    log.commit(log.head(), log.read(1).tensors, learner={"learning_rate": 0.5})
     found = json.loads(run(model, "compare", "2", "5", "--json"))
     said = [" ".join(line.split()) for line in run(model, "compare", "2", "5").splitlines()]
     assert said[0] == "versions 2 and 5: not equal"

@@ -285,7 +285,7 @@ def test_a_rolled_back_model_goes_on_and_knows_its_batches(iris: DataFrame, tmp_
     first = bits(learner.model()._state)
     learner.update(iris, 1)
     second = bits(learner.model()._state)
-    rollback(learner.log, 1, {}, "")
+    rollback(learner.log, 1)
     assert {k: v for k, v in bits(learner.model()._state).items() if k.startswith("model.")} == {
         k: v for k, v in first.items() if k.startswith("model.")
     }
@@ -611,5 +611,5 @@ def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
     assert names["newest"].labels == [0.0, 1.0, 2.0]
     for query in spark.streams.active:
         assert query.awaitTermination(120)
-    assert spark.table("answers").count() == 150
+    assert spark.table("predictions").count() == 150
     assert VersionLog(tmp_path / "model").manifest(1).source == {"query_id": names["query"].id, "batch_id": 0}

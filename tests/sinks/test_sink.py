@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from logs import parent_of
 
 from streaming_nn.sinks import sink as module
 from streaming_nn.sinks.sink import Sinks
-from streaming_nn.versions.version import Manifest, Version
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version_log import VersionLog
 
 
 class Sink:
@@ -37,10 +38,7 @@ def fill(log: VersionLog, count: int) -> None:
     head = log.head_number()
     number = -1 if head is None else head
     for _ in range(count):
-        manifest = (
-            child(log.manifest(number), log.sha256(number)) if number >= 0 else Manifest(0, kind="initial")
-        )
-        log.append(Version(manifest, {}))
+        log.commit(parent_of(log, number) if number >= 0 else None, {})
         number += 1
 
 

@@ -4,11 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from streaming_nn.versions.version import Manifest, Version
-from streaming_nn.versions.version_log import VersionLog, child
-
-BY = {"host": "h", "pid": 1, "run": "by hand"}
-AT = "2025-01-02T03:04:05Z"
+from streaming_nn.versions.version import Version
+from streaming_nn.versions.version_log import VersionLog, next_manifest
 
 
 def tensors(number: int) -> dict[str, Any]:
@@ -16,24 +13,19 @@ def tensors(number: int) -> dict[str, Any]:
 
 
 def learn(log: VersionLog, **changes: Any) -> Version:
-    """Append what a batch of ten manifests would give."""
-    head = log.head_number()
-    if head is None:
-        version = Version(
-            Manifest(0, kind="initial", offsets={"t": {0: 0}}, learner={"rate": 0.1}), tensors(0)
-        )
-    else:
-        before = log.manifest(head)
-        start = before.offsets["t"][0]
-        batch: dict[str, Any] = {
-            "offsets": {"t": {0: start + 10}},
-            "ranges": {"t": {0: (start, start + 10)}},
-            "counts": {"received": 10, "trained": 10, "skipped": 0, "rejected": 0},
-            "metrics": {"rows": start + 10, "accuracy": head / 10},
-        }
-        version = Version(child(before, log.sha256(head), **(batch | changes)), tensors(head + 1))
-    log.append(version)
-    return version
+    """Commit what a batch of ten records would give."""
+    number = log.head_number()
+    if number is None:
+        return log.commit(None, tensors(0), offsets={"t": {0: 0}}, learner={"rate": 0.1})
+    parent = parent_of(log, number)
+    start = parent.manifest.offsets["t"][0]
+    batch: dict[str, Any] = {
+        "offsets": {"t": {0: start + 10}},
+        "ranges": {"t": {0: (start, start + 10)}},
+        "counts": {"received": 10, "trained": 10, "skipped": 0, "rejected": 0},
+        "metrics": {"rows": start + 10, "accuracy": number / 10},
+    }
+    return log.commit(parent, tensors(number + 1), **(batch | changes))
 
 
 def filled(log: VersionLog, count: int) -> VersionLog:
@@ -42,8 +34,14 @@ def filled(log: VersionLog, count: int) -> VersionLog:
     return log
 
 
+def parent_of(log: VersionLog, number: int) -> Version:
+    """Return a version as the parent of another, without its tensors: it may be pruned or damaged."""
+    return Version(log.manifest(number), {}, log.sha256(number))
+
+
 def following(log: VersionLog, **changes: Any) -> Version:
+    """Return the version after the head, which is not committed."""
     number = log.head_number()
     assert number is not None
-    manifest = child(log.manifest(number), log.sha256(number), **changes)
+    manifest = next_manifest(parent_of(log, number), log.run, **changes)
     return Version(manifest, tensors(manifest.number))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import AT, BY, filled, learn, tensors
+from logs import filled, learn, tensors
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
@@ -12,7 +12,7 @@ from streaming_nn.versions.repair import Repair, check, repair
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.tags import tag
 from streaming_nn.versions.version import Version, encode
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog, next_manifest
 
 
 def truncated(log: VersionLog, number: int) -> None:
@@ -52,7 +52,7 @@ def test_a_whole_log_has_no_findings_and_is_left_as_it_is(tmp_path: Path) -> Non
     prune(log, keep_last=2, every=3)
     before = [log.path(n).read_bytes() for n in log.numbers()]
     assert check(log) == check(log, since=4) == []
-    assert repair(log, BY, AT) == Repair([], [], None, 5)
+    assert repair(log) == Repair([], [], None, 5)
     assert [log.path(n).read_bytes() for n in log.numbers()] == before
     assert check(VersionLog(tmp_path / "empty")) == []
 
@@ -73,7 +73,7 @@ def test_after_the_head_was_lost_its_records_are_learned_again(tmp_path: Path, d
     damage(log, 5)
     with pytest.raises(DamagedVersionError, match="the last good version is 4"):
         VersionLog(tmp_path).head()
-    assert repair(log, BY, AT) == Repair([], [5], 4, 6)
+    assert repair(log) == Repair([], [5], 4, 6)
     head = VersionLog(tmp_path).head()
     assert head is not None
     assert head.number == 6
@@ -93,7 +93,7 @@ def test_one_lost_in_the_middle_costs_its_history_only(tmp_path: Path, damage: D
     log = filled(VersionLog(tmp_path), 6)
     sha, rows, head = log.sha256(3), log.manifest(3).counts, log.path(5).read_bytes()
     damage(log, 3)
-    assert repair(log, BY, AT) == Repair([], [3], None, 5)
+    assert repair(log) == Repair([], [3], None, 5)
     assert log.path(5).read_bytes() == head
     assert log.manifest(3).kind == "damaged"
     assert log.sha256(3) == sha
@@ -103,7 +103,7 @@ def test_one_lost_in_the_middle_costs_its_history_only(tmp_path: Path, damage: D
     assert log.nearest_kept(3) == 2
     learn(log)
     assert check(log) == []
-    assert repair(log, BY, AT) == Repair([], [], None, 6)
+    assert repair(log) == Repair([], [], None, 6)
 
 
 def test_several_lost_at_the_end(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_several_lost_at_the_end(tmp_path: Path) -> None:
     for number, damage in ((2, emptied), (5, flipped), (6, emptied), (7, truncated)):
         damage(log, number)
     assert [f.number for f in check(log)] == [2, 5, 6, 7]
-    assert repair(log, BY, AT) == Repair([], [2, 5, 6, 7], 4, 8)
+    assert repair(log) == Repair([], [2, 5, 6, 7], 4, 8)
     assert log.manifest(8).events[-1]["learned_again"] == [5, 6, 7]
     learn(log)
     assert check(log) == []
@@ -126,7 +126,7 @@ def test_newer_versions_deleted_down_to_a_thinned_one(tmp_path: Path) -> None:
     with pytest.raises(DamagedVersionError, match=r"version 2 is the newest .* the last good version is 0"):
         VersionLog(tmp_path).head()
     assert [(f.number, f.lost) for f in check(log)] == [(2, True)]
-    assert repair(VersionLog(tmp_path), BY, AT) == Repair([], [], 0, 3)
+    assert repair(VersionLog(tmp_path)) == Repair([], [], 0, 3)
     assert check(log) == []
 
 
@@ -134,7 +134,7 @@ def test_a_missing_number_is_taken_again(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     log.path(1).unlink()
     assert [(f.number, f.lost, "missing" in f.what) for f in check(log)] == [(1, True, True)]
-    assert repair(log, BY, AT) == Repair([], [1], None, 5)
+    assert repair(log) == Repair([], [1], None, 5)
     assert VersionLog(tmp_path).head_number() == 5
     learn(VersionLog(tmp_path))
     assert check(log) == []
@@ -146,7 +146,7 @@ def test_files_that_were_exchanged_are_put_back(tmp_path: Path, a: int, b: int) 
     before = [log.path(n).read_bytes() for n in log.numbers()]
     swap(log, a, b)
     assert [f.number for f in check(log) if f.lost] == [a, b]
-    assert repair(log, BY, AT) == Repair([a, b], [], None, 5)
+    assert repair(log) == Repair([a, b], [], None, 5)
     assert [log.path(n).read_bytes() for n in log.numbers()] == before
 
 
@@ -156,14 +156,14 @@ def test_what_was_damaged_is_kept_and_a_backup_is_taken_only_if_it_is_the_one(tm
     flipped(log, 3)
     broken = log.path(3).read_bytes()
     (tmp_path / "damaged").mkdir()
-    other = Version(child(log.manifest(2), log.sha256(2)), tensors(9))
+    other = Version(next_manifest(log.read(2), log.run), tensors(9))
     (tmp_path / "damaged" / "another-run.safetensors").write_bytes(encode(other))
-    assert repair(log, BY, AT).put_back == []
+    assert repair(log).put_back == []
     saved = {path.read_bytes() for path in (tmp_path / "damaged").iterdir()}
     assert broken in saved
     flipped(log, 3)
     (tmp_path / "damaged" / "backup.safetensors").write_bytes(good)
-    assert repair(log, BY, AT).put_back == [3]
+    assert repair(log).put_back == [3]
     assert log.path(3).read_bytes() == good
 
 
@@ -197,19 +197,19 @@ def test_with_nothing_good_left_nothing_is_changed(tmp_path: Path) -> None:
     emptied(log, 0)
     emptied(log, 1)
     with pytest.raises(ValueError, match=r"no version of .* is whole"):
-        repair(log, BY, AT)
+        repair(log)
     assert [log.path(n).read_bytes() for n in (0, 1)] == [b"", b""]
 
 
 def test_a_trainer_that_slept_through_damage_and_repair_must_lose(tmp_path: Path) -> None:
     sleeper = filled(VersionLog(tmp_path), 6)
     flipped(VersionLog(tmp_path), 5)
-    awake = VersionLog(tmp_path)
+    awake = VersionLog(tmp_path, "by hand")
     before = sleeper._last
     assert before is not None
-    stale = Version(child(sleeper.manifest(5), before[2]), tensors(6))
-    repair(awake, BY, AT)
-    with pytest.raises(VersionConflictError, match="by hand") as e:
+    stale = Version(next_manifest(Version(sleeper.manifest(5), {}, before[2]), "asleep"), tensors(6))
+    repair(awake)
+    with pytest.raises(VersionConflictError, match="run by hand") as e:
         sleeper.append(stale)
     assert e.value.manifest is not None
     assert e.value.manifest.kind == "repaired"
@@ -231,7 +231,7 @@ def test_a_repair_killed_at_any_step_can_be_done_again(
         emptied(log, 6)
         with monkeypatch.context() as m:
             killed = not _repaired_until(log, step, m)
-        repair(log, BY, AT)
+        repair(log)
         assert log.path(2).read_bytes() == good
         head = VersionLog(log.directory).head()
         assert head is not None
@@ -257,7 +257,7 @@ def _repaired_until(log: VersionLog, step: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(atomic_files, "create", counted(atomic_files.create))
     monkeypatch.setattr(atomic_files, "replace", counted(atomic_files.replace))
     try:
-        repair(log, BY, AT)
+        repair(log)
     except Killed:
         return False
     return True

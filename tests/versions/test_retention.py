@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from logs import AT, BY, filled, learn
+from logs import filled, learn
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions import atomic_files
@@ -51,7 +51,7 @@ def test_the_head_is_never_thinned(tmp_path: Path) -> None:
 
 def test_what_can_not_be_learned_again_is_kept(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
-    rollback(log, 2, BY, AT)
+    rollback(log, 2)
     filled(log, 3)
     assert prune(log, keep_last=1) == [1, 2, 3, 4, 6, 7]
     assert kept(log) == [0, 5, 8]
@@ -102,7 +102,7 @@ def test_a_damaged_head_keeps_all_that_there_is_to_go_on_from(
     with pytest.raises(DamagedVersionError, match="the last good version is 4"):
         prune(log, keep_last=1)
     assert [log.manifest(n).kept for n in range(5)] == [True] * 5
-    assert repair(log, BY, AT).good == 4
+    assert repair(log).good == 4
     assert prune(log, keep_last=1)
 
 

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import AT, BY, filled, learn, tensors
+from logs import filled, learn, tensors
 
 from streaming_nn.errors import VersionConflictError
+from streaming_nn.versions.environment import writer
 from streaming_nn.versions.repair import check
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback, taken_over
@@ -16,7 +17,7 @@ from streaming_nn.versions.version_log import VersionLog
 def test_old_model_new_offsets_and_metrics_that_go_on(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)
     learn(log, learner={"rate": 0.9}, source={"query_id": "q", "batch_id": 7}, topic_ids={"t": "id"})
-    version = rollback(log, 2, BY, AT)
+    version = rollback(log, 2)
     head = VersionLog(tmp_path).head()
     assert head is not None
     assert head.manifest == version.manifest
@@ -33,7 +34,7 @@ def test_old_model_new_offsets_and_metrics_that_go_on(tmp_path: Path) -> None:
     assert manifest.metrics == before.metrics
     assert manifest.ranges == {}
     assert set(manifest.counts.values()) == {0}
-    assert manifest.written_by == BY
+    assert manifest.written_by == writer(log.run)
     assert manifest.events == [{"event": "rolled back", "from": 4, "to": 2}]
     learn(log)
     assert check(log) == []
@@ -61,11 +62,11 @@ def test_what_can_not_be_gone_back_to(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
     prune(log, keep_last=2)
     with pytest.raises(ValueError, match="version 4 is the head"):
-        rollback(log, 4, BY, AT)
+        rollback(log, 4)
     with pytest.raises(LookupError, match="version 2 was pruned"):
-        rollback(log, 2, BY, AT)
+        rollback(log, 2)
     with pytest.raises(LookupError, match="no version 9"):
-        rollback(log, 9, BY, AT)
+        rollback(log, 9)
     assert log.head_number() == 4
 
 
@@ -82,7 +83,7 @@ def test_it_tries_until_it_is_in_while_a_trainer_goes_on(
         return append(self, version)
 
     monkeypatch.setattr(VersionLog, "append", beaten)
-    version = rollback(log, 1, BY, AT)
+    version = rollback(log, 1)
     assert lost == [3, 4, 5]
     assert version.number == 6
     assert version.manifest.offsets == log.manifest(5).offsets
@@ -101,7 +102,7 @@ def test_a_trainer_that_is_running_adopts_it_and_learns_its_batch_again(tmp_path
 
     thread = threading.Thread(target=train)
     thread.start()
-    versions = [rollback(VersionLog(tmp_path), 1, BY, AT).number for _ in range(5)]
+    versions = [rollback(VersionLog(tmp_path), 1).number for _ in range(5)]
     stop.set()
     thread.join()
     assert [n for n in log.numbers() if log.manifest(n).kind == "rolled-back"] == versions

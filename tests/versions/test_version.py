@@ -139,10 +139,10 @@ def test_a_record_takes_numpys_numbers_and_writes_null_for_what_json_does_not_kn
 
 def test_unknown_keys_are_left_out_and_another_format_is_refused() -> None:
     assert Manifest.from_json({"number": 1, "nonce": "x", "mood": "good"}) == Manifest(1, nonce="x")
-    with pytest.raises(ValueError, match="format must be 1; got 2"):
-        Manifest.from_json({"number": 1, "format": 2})
+    with pytest.raises(ValueError, match="format must be 2; got 1"):
+        Manifest.from_json({"number": 1, "format": 1})
     with pytest.raises(ValueError, match="number"):
-        Manifest.from_json({"format": 1})
+        Manifest.from_json({"format": 2})
 
 
 def test_the_record_is_read_from_the_header_alone() -> None:

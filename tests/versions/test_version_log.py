@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logs import following
+from logs import following, parent_of
 from paths import ROOT
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.version import Manifest, Version, encode, sha256, stub
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog, next_manifest
 
 
 def tensors(number: int) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_an_empty_log(tmp_path: Path) -> None:
 
 def test_append_and_read(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
-    sha = log.append(initial())
+    sha = log.append(initial()).sha256
     assert sha == log.sha256(0) == sha256(log.path(0).read_bytes())
     v = following(log, offsets={"t": {0: 5}}, counts={"received": 5, "trained": 3, "skipped": 1, "rejected": 1})
     log.append(v)
@@ -125,13 +125,13 @@ def test_the_race_can_be_lost_between_the_look_and_the_link(
 
 def test_a_retried_append_knows_its_own_work(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
-    assert log.append(first := initial()) == log.append(first)
+    assert log.append(first := initial()).sha256 == log.append(first).sha256
     second = following(log)
-    sha = log.append(second)
+    sha = log.append(second).sha256
     log.append(following(log))
-    assert VersionLog(tmp_path).append(second) == sha
+    assert VersionLog(tmp_path).append(second).sha256 == sha
     atomic_files.replace(log.path(1), stub(log.path(1).read_bytes()))
-    assert VersionLog(tmp_path).append(second) == sha
+    assert VersionLog(tmp_path).append(second).sha256 == sha
 
 
 def test_a_link_that_worked_and_reported_a_failure_is_a_success(
@@ -145,7 +145,7 @@ def test_a_link_that_worked_and_reported_a_failure_is_a_success(
 
     monkeypatch.setattr(os, "link", reported_wrongly)
     log = VersionLog(tmp_path)
-    assert log.append(initial()) == log.sha256(0)
+    assert log.append(initial()).sha256 == log.sha256(0)
 
 
 def test_an_aside_file_that_was_cleaned_is_written_again(
@@ -160,14 +160,14 @@ def test_an_aside_file_that_was_cleaned_is_written_again(
 
     monkeypatch.setattr(os, "link", slept)
     log = VersionLog(tmp_path)
-    assert log.append(initial()) == log.sha256(0)
+    assert log.append(initial()).sha256 == log.sha256(0)
 
 
 def test_a_parent_that_was_exchanged_is_a_conflict(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     fill(log, 2)
     mine = following(log)
-    other = Version(child(log.manifest(0), log.sha256(0), written_by={"host": "other"}), tensors(9))
+    other = Version(next_manifest(parent_of(log, 0), "", written_by={"host": "other"}), tensors(9))
     atomic_files.replace(log.path(1), encode(other))
     with pytest.raises(VersionConflictError, match=r"version 1 of .* not the one .* host other"):
         log.append(mine)
@@ -283,7 +283,7 @@ def test_append_looks_at_as_many_files_however_long_the_log(
 
     def cost() -> int:
         looks.clear()
-        log.append(Version(child(log.manifest(n := log._low), log.sha256(n)), tensors(n + 1)))
+        log.commit(parent_of(log, n := log._low), tensors(n + 1))
         return len(looks)
 
     assert len({cost() for _ in range(40)}) == 1
@@ -320,9 +320,10 @@ def test_nearest_kept_and_reading_a_thinned_version(tmp_path: Path) -> None:
 
 TRAINER = """
 import sys
+from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following
+from logs import following, parent_of
 log, run, goal = VersionLog({log!r}), sys.argv[1], int(sys.argv[2])
 print("up", flush=True)
 sys.stdin.readline()
@@ -390,7 +391,7 @@ import os, sys
 from streaming_nn.versions import atomic_files as files
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following
+from logs import following, parent_of
 log = VersionLog({log!r})
 v = following(log)
 at = {{"before link": "link", "after link": "sync_folder"}}[sys.argv[1]]
@@ -423,9 +424,10 @@ def test_a_process_killed_in_the_middle_of_an_append_leaves_the_log_whole(
 
 SLEEPER = """
 import sys
+from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following
+from logs import following, parent_of
 log = VersionLog({log!r})
 v = following(log, written_by={{"run": "sleeper"}})
 print("up", flush=True)

@@ -75,7 +75,7 @@ class Alternative:
             "written_by": writer(self.run),
         }
         version = Version(child(self.head.manifest, self.sha, **(described | changes)), tensors)
-        self.sha = self.log.append(version)
+        self.sha = self.log.append(version).sha256
         self.head = version
 
     def outcome(self, history: History) -> Outcome:

@@ -320,7 +320,7 @@ class Trainer(Job):
             events=[*self.events, *events(self.learner, self.state, state)],
         )
         version = Version(record, flatten(state))
-        self.sha = self.log.append(version)
+        self.sha = self.log.append(version).sha256
         self.head, self.state, self.events = version, state, []
 
 

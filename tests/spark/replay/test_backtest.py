@@ -26,7 +26,6 @@ from streaming_nn.spark.replay.plan import History, moment, of_model, of_topic
 from streaming_nn.spark.replay.trials import Outcome, Trial, trials_from
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.versions.diff import diff
-from streaming_nn.versions.environment import writer
 from streaming_nn.versions.repair import check
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
@@ -300,7 +299,7 @@ def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_p
     fill(broker.options, topic, labeled(600))
     learn(spark, settings)
     log = VersionLog(settings.model)
-    rollback(log, 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    rollback(log, 1)
     fill(broker.options, topic, labeled(300, seed=1))
     learn(spark, settings)
     original, repeated = again(spark, settings, of_model(log), [], tmp_path / "again")

@@ -26,10 +26,8 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay import file_backtest
 from streaming_nn.spark.replay.file_backtest import File, Past, of_file, of_past
-from streaming_nn.versions.environment import now
 from streaming_nn.versions.repair import check
-from streaming_nn.versions.version import Manifest, Version
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -197,10 +195,9 @@ def versions(directory: Path) -> VersionLog:
     """A model of two versions, the second of which has learned nothing."""
     log, learner = VersionLog(directory), learner_from({**MLP, "inputs": 3, "classes": [0, 1]})
     schema = Schema(3, (0, 1)).options()
-    first = Manifest(0, "initial", learner=learner.options(), schema=schema, written_at=now())
     state = initial(learner)
-    sha = log.append(Version(first, flatten(state)))
-    log.append(Version(child(first, sha, metrics=report(learner, state), written_at=now()), flatten(state)))
+    first = log.commit(None, flatten(state), learner=learner.options(), schema=schema)
+    log.commit(first, flatten(state), metrics=report(learner, state))
     return log
 
 

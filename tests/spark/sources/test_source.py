@@ -23,7 +23,6 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
-from streaming_nn.versions.environment import describe
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
@@ -115,7 +114,7 @@ def test_new_files_are_learned_and_old_ones_are_not(spark: SparkSession, tmp_pat
     learn(spark, settings)
     learn(spark, settings)
     write(folder, [4])
-    rollback(VersionLog(model), 1, {}, "2026-01-01T00:00:00+00:00", describe())
+    rollback(VersionLog(model), 1)
     learn(spark, settings.model_copy(update={"records": Settings().records}))
     assert [record.kind for record in records_of(model)] == [
         *("initial", "saved", "saved", "rolled-back", "saved")

@@ -13,7 +13,6 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka import admin
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
-from streaming_nn.versions.environment import writer
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
@@ -63,7 +62,7 @@ def test_a_learner_that_settings_cannot_name_lives_through_a_rollback(
     fill(broker.options, name, numbered(200, 150))
     learn(spark, settings, Chain())
     trainer = Trainer(spark, settings, Chain())  # its head is version 2
-    rollback(VersionLog(settings.model), 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    rollback(VersionLog(settings.model), 1)
     fill(broker.options, name, numbered(350, 50))
     trainer.start()
     trainer.wait()

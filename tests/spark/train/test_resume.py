@@ -77,9 +77,8 @@ def test_classes_that_are_still_to_be_seen_may_have_weights(tmp_path: Path) -> N
 
 def test_a_learner_that_goes_on_is_checked_with_what_it_was_made_with(tmp_path: Path) -> None:
     learner = learner_from({**ONE, "inputs": 3, "classes": ["no", "yes"]})
-    record = Manifest(0, kind="initial", learner=learner.options())
     log = VersionLog(tmp_path)
-    log.append(Version(record, flatten(initial(learner))))
+    log.commit(None, flatten(initial(learner)), learner=learner.options())
     check_learner(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), log)
     with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):
         check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)

@@ -18,7 +18,6 @@ from pyspark.sql import SparkSession
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
-from streaming_nn.versions.environment import writer
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
@@ -49,7 +48,7 @@ def test_a_live_trainer_adopts_a_rollback_and_learns_its_batch_again(
     learn(spark, settings)
     trainer = Trainer(spark, settings)  # its head is the last version so far
     log = VersionLog(settings.model)
-    back = rollback(log, 1, writer("test"), "2026-01-01T00:00:00.000+00:00")
+    back = rollback(log, 1)
     fill(broker.options, topic, labeled(700, seed=1))
     trainer.start()
     trainer.wait()

@@ -5,7 +5,6 @@ import json
 import struct
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +23,7 @@ from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.tasks import Answer, pack
-from streaming_nn.versions.version import Manifest, Version
+from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.slow
@@ -60,16 +59,8 @@ def learned(options: dict[str, Any], count: int = 200) -> Any:
 
 def saved(log: VersionLog, learner: Learner[Any], state: Any, schema: Schema) -> Manifest:
     """Append a version with the state."""
-    number = log.head_number()
-    record = Manifest(
-        number=0 if number is None else number + 1,
-        parent_sha256="" if number is None else log.sha256(number),
-        learner=learner.options(),
-        schema=schema.options(),
-        written_at=datetime.now(UTC).isoformat(),
-    )
-    log.append(Version(record, flatten(state)))
-    return log.manifest(record.number)
+    described = {"learner": learner.options(), "schema": schema.options()}
+    return log.commit(log.head(), flatten(state), **described).manifest
 
 
 def of_java(spark: SparkSession, model: Path, values: list[bytes | None]) -> list[dict[str, Any]]:
