@@ -1,4 +1,4 @@
-"""What a run needs, looked at before it is started, each with what mends it."""
+"""Checks of what a run needs, each with how to fix it."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
 from streaming_nn.versions import atomic_files
 
-# Package -> (oldest, the first that is too new); as in pyproject.toml, which pip checks only when it installs
+# Package -> (oldest, first too new version), as in pyproject.toml, which pip checks only when it installs
 VERSIONS: dict[str, tuple[str, str | None]] = {
     "pyspark": ("4.2.0", "4.2.1"),
     "numpy": ("2.0", None),
@@ -32,28 +32,29 @@ VERSIONS: dict[str, tuple[str, str | None]] = {
     "safetensors": ("0.5", None),
 }
 JOBS = ("train", "score")
-WIDE = 160  # columns where no terminal says how many: a command that is cut can't be copied from a file
-PATIENCE = 4.0  # seconds for a broker to answer
-LEAST = 1 << 30  # bytes free: Spark spills, and a version of a wide network is some MB a micro-batch
-PORTS = ("spark.driver.port", "spark.blockManager.port")  # others of Spark's are any that are free
+WIDTH = 160  # columns without a terminal: a command that is cut off cannot be copied from a file
+TIMEOUT = 4.0  # seconds for a broker to answer
+MIN_FREE = 1 << 30  # bytes: Spark spills, and each version of a wide network is some MB
+PORTS = ("spark.driver.port", "spark.blockManager.port")  # Spark takes any free port for the others
+LOCAL = ("localhost", "127.0.0.1", "[::1]")  # hosts of an embedded broker
 FETCH = f"`{sys.executable} -c 'from streaming_nn.kafka import jars; jars.connector()'`"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
-    said: str  # what was seen
-    mend: str = ""  # what to do, in one line; "" where all is well
+    detail: str  # what was found
+    fix: str = ""  # what to do, in one line; "" if there is nothing to do
 
 
 def diagnose(settings: Settings, jobs: Collection[str] = JOBS) -> list[Finding]:
-    """Look at everything that these jobs need, in the order in which they would miss it.
+    """Check everything that these jobs need, in the order in which they would fail.
 
-    Nothing is downloaded and nothing stays behind; it takes some seconds, more where no broker answers.
+    Nothing is downloaded and no file remains; it takes some seconds, more if no broker answers.
     """
-    looks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _java,
         _python,
         _versions,
@@ -63,11 +64,11 @@ def diagnose(settings: Settings, jobs: Collection[str] = JOBS) -> list[Finding]:
         _model,
         _disk,
     )
-    return [finding for look in looks for finding in look(settings)]
+    return [finding for check in checks for finding in check(settings)]
 
 
 def main(settings: Settings, as_json: bool = False, jobs: Collection[str] = JOBS) -> int:
-    """Print what `diagnose` finds, as a table or one line of JSON on stdout; 0 where all is well, else 1."""
+    """Print the findings as a table or a line of JSON; return the exit code: 0 if all are ok, else 1."""
     findings = diagnose(settings, jobs)
     ok = all(finding.ok for finding in findings)
     if as_json:
@@ -81,15 +82,15 @@ def _show(findings: list[Finding]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for finding in findings:
         state = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-        table.add_row(state, _plain(finding.name), _plain(finding.said))
-        if finding.mend:
-            table.add_row("", "", f"[bold]{_plain(finding.mend)}[/]")
+        table.add_row(state, _escape(finding.name), _escape(finding.detail))
+        if finding.fix:
+            table.add_row("", "", f"[bold]{_escape(finding.fix)}[/]")
     console = Console()
-    Console(width=None if console.is_terminal else WIDE).print(table)
+    Console(width=None if console.is_terminal else WIDTH).print(table)
 
 
-def _plain(text: str) -> str:
-    """Text in which rich sees no markup, such as in local[4]."""
+def _escape(text: str) -> str:
+    """Return the text with brackets escaped, as in local[4]: rich would read them as markup."""
     return text.replace("[", r"\[")
 
 
@@ -103,17 +104,17 @@ def _java(settings: Settings) -> Iterator[Finding]:
 
 
 def _python(settings: Settings) -> Iterator[Finding]:
-    """Start the worker's Python, which is this one, as Spark does: in a process of its own."""
+    """Start the workers' Python, which is this one, as Spark does: in a new process."""
     code = "import platform, streaming_nn.spark.tasks; print(platform.python_version())"
-    mend = "install into one environment and run from it: pip install streaming_nn, without PYTHONPATH"
+    fix = "install into one environment and run from it: pip install streaming_nn, without PYTHONPATH"
     try:
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("worker python", False, f"{sys.executable} does not run: {error}", mend)
+        yield Finding("worker python", False, f"{sys.executable} does not run: {error}", fix)
         return
     if ran.returncode:
         last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
-        yield Finding("worker python", False, f"{sys.executable} can't work: {last}", mend)
+        yield Finding("worker python", False, f"{sys.executable} fails: {last}", fix)
         return
     yield Finding("worker python", True, f"Python {ran.stdout.strip()}, {sys.executable}")
 
@@ -121,18 +122,20 @@ def _python(settings: Settings) -> Iterator[Finding]:
 def _versions(settings: Settings) -> Iterator[Finding]:
     for name, (oldest, too_new) in VERSIONS.items():
         wanted = f">={oldest},<{too_new}" if too_new else f">={oldest}"
-        mend = f"{sys.executable} -m pip install '{name}{wanted}'"
+        fix = f"{sys.executable} -m pip install '{name}{wanted}'"
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            yield Finding(name, False, "is not installed", mend)
+            yield Finding(name, False, "is not installed", fix)
             continue
-        fits = _numbers(oldest) <= _numbers(found) and not (too_new and _numbers(found) >= _numbers(too_new))
-        yield Finding(name, fits, found if fits else f"{found}; it must be {wanted}", "" if fits else mend)
+        numbers = _numbers(installed)
+        fits = _numbers(oldest) <= numbers and not (too_new and numbers >= _numbers(too_new))
+        detail = installed if fits else f"must be {wanted}; got {installed}"
+        yield Finding(name, fits, detail, "" if fits else fix)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """4.2.0 as (4, 2): zeros at the end say nothing; it stops at what is no number, as in 2.0rc1."""
+    """Return 4.2.0 as (4, 2), without trailing zeros; stop at what is not a number, as in 2.0rc1."""
     numbers: list[int] = []
     for part in text.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
@@ -147,33 +150,33 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _jars(settings: Settings) -> Iterator[Finding]:
-    """Hash the connector's jars; a run would fetch what is missing, and this must not."""
+    """Hash the connector's jars; a run would download missing ones, a check must not."""
     name, home, wanted = "connector jars", jars._home("connector"), jars.sums("connector")
-    copy = f"without a network copy {jars.cache() / 'jars'} from a machine that has it"
+    copy = f"without a network, copy {jars.cache() / 'jars'} from another machine"
     missing = [path for path in wanted if not (home / path).is_file()]
     if missing:
-        said = f"{len(missing)} of {len(wanted)} are not in {home} yet"
-        yield Finding(name, False, said, f"the first run fetches them (10 MB), or now: {FETCH}; {copy}")
+        detail = f"{len(missing)} of {len(wanted)} are not in {home} yet"
+        yield Finding(name, False, detail, f"the first run downloads them (10 MB), or now: {FETCH}; {copy}")
         return
     try:
         wrong = [path for path, digest in wanted.items() if jars._sha256(home / path) != digest]
     except OSError as error:
-        yield Finding(name, False, f"can't be read: {error}", f"let this user read {home}")
+        yield Finding(name, False, f"cannot be read: {error}", f"let this user read {home}")
         return
     if wrong:
-        said = f"{home / wrong[0]} is not the recorded file"
-        yield Finding(name, False, said, f"the next run fetches them again, or now: {FETCH}; {copy}")
+        detail = f"{home / wrong[0]} is not the recorded file"
+        yield Finding(name, False, detail, f"the next run downloads them again, or now: {FETCH}; {copy}")
         return
     yield Finding(name, True, f"{len(wanted)} verified in {home}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    """Any port of this machine for Spark's driver, and those that the settings fix."""
+    """Check that Spark's driver gets a port on this machine, and the ones that the settings name."""
     try:
         _bind(0)
     except OSError as error:
-        mend = "let this user listen on 127.0.0.1, and look for what has used up the ports (ss -s)"
-        yield Finding("ports", False, f"no port is to be had on 127.0.0.1: {error}", mend)
+        fix = "let this user listen on 127.0.0.1, and find what uses all ports (ss -s)"
+        yield Finding("ports", False, f"no free port on 127.0.0.1: {error}", fix)
         return
     fixed = [(name, settings.spark[name]) for name in PORTS if name in settings.spark]
     if settings.spark.get("spark.ui.enabled") == "true":
@@ -182,86 +185,95 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         try:
             _bind(int(port))
         except (OSError, OverflowError, ValueError) as error:
-            mend = f"set {name} to a free port, or end what listens there (ss -ltnp)"
-            yield Finding(f"port {port}", False, f"{name} = {port} can't be had: {error}", mend)
+            fix = f"set {name} to a free port, or stop what listens there (ss -ltnp)"
+            yield Finding(f"port {port}", False, f"{name} = {port} is not available: {error}", fix)
         else:
             yield Finding(f"port {port}", True, f"free for {name}")
-    yield Finding("ports", True, "there are free ones on 127.0.0.1")
+    yield Finding("ports", True, "free ports on 127.0.0.1")
 
 
 def _bind(port: int) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT is free
-        taken.bind(("127.0.0.1", port))
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java: TIME_WAIT is free
+        listener.bind(("127.0.0.1", port))
 
 
 def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding]:
     servers = settings.kafka.get("bootstrap.servers", "")
     if not servers and settings.source.format and "score" not in jobs:
-        yield Finding("broker", True, f"none is named, and none is needed to learn {settings.source.format}")
+        yield Finding("broker", True, f"none is set, and source {settings.source.format} needs none")
         return
     if not servers:
-        mend = 'give --bootstrap host:port, or "bootstrap.servers" under [kafka] in streaming-nn.toml'
-        yield Finding("broker", False, "no broker is named", mend)
+        fix = 'give --bootstrap host:port, or "bootstrap.servers" under [kafka] in streaming-nn.toml'
+        yield Finding("broker", False, "no broker is set", fix)
         return
     try:
-        with KafkaAdmin(settings.kafka, patience=PATIENCE) as connection:
+        with KafkaAdmin(settings.kafka, patience=TIMEOUT) as admin:
             yield Finding("broker", True, f"answers at {servers}")
-            for topic, needs in _wanted(settings, jobs).items():
-                yield _topic(connection, topic, needs, settings)
+            for topic, rights in _required_rights(settings, jobs).items():
+                yield _topic(admin, topic, rights, settings)
     except (ValueError, OSError, RuntimeError) as error:  # ConnectionError and PermissionError are OSErrors
-        yield Finding("broker", False, str(error), _mend(error, servers))
+        yield Finding("broker", False, str(error), _broker_fix(error, servers))
 
 
-def _wanted(settings: Settings, jobs: Collection[str]) -> dict[str, dict[str, str]]:
-    """The topics that are needed: what has to be allowed there, and for whom, as docs/deploy.md has it."""
+def _required_rights(settings: Settings, jobs: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the operations on each topic that must be allowed, and what needs them; see docs/deploy.md."""
     train, score = settings.train, settings.score
     topics = [] if settings.source.format else train.topics
-    needs: list[tuple[str, str, str]] = []
+    required: list[tuple[str, str, str]] = []
     if "train" in jobs:
-        needs += [(topic, "READ", "train") for topic in topics]
-        needs += [(train.dead_letters, "WRITE", "train's dead letters")]
-        needs += [(settings.metrics.topic, "WRITE", "the metrics")] if settings.metrics.topic else []
+        required += [(topic, "READ", "train") for topic in topics]
+        required += [(train.dead_letters, "WRITE", "train's dead letters")]
+        required += [(settings.metrics.topic, "WRITE", "the metrics")] if settings.metrics.topic else []
     if "score" in jobs:
-        needs += [(score.topic, "READ", "score"), (score.predictions, "WRITE", "score")]
-        needs += [(topic, "DESCRIBE", "score") for topic in topics]
-    wanted: dict[str, dict[str, str]] = {}
-    for topic, right, whose in needs:
-        wanted.setdefault(topic, {})[right] = whose
-    return wanted
+        required += [(score.topic, "READ", "score"), (score.predictions, "WRITE", "score")]
+        required += [(topic, "DESCRIBE", "score") for topic in topics]
+    by_topic: dict[str, dict[str, str]] = {}
+    for topic, right, user in required:
+        by_topic.setdefault(topic, {})[right] = user
+    return by_topic
 
 
-def _topic(connection: KafkaAdmin, topic: str, needs: dict[str, str], settings: Settings) -> Finding:
-    name, servers = f"topic {topic}", settings.kafka["bootstrap.servers"]
-    whose = ", ".join(dict.fromkeys(needs.values()))
+def _topic(admin: KafkaAdmin, topic: str, rights: dict[str, str], settings: Settings) -> Finding:
+    name = f"topic {topic}"
+    users = ", ".join(dict.fromkeys(rights.values()))
     try:
-        partitions = connection.partitions([topic])[topic]
-        may = connection.rights([topic])[topic]
-        begins, ends = connection.beginnings([topic])[topic], connection.ends([topic])[topic]
+        partitions = admin.partitions([topic])[topic]
+        allowed = admin.rights([topic])[topic]
+        beginnings, ends = admin.beginnings([topic])[topic], admin.ends([topic])[topic]
     except LookupError:
         if topic == settings.train.dead_letters:
-            return Finding(name, True, f"does not exist yet; a run that may CREATE it does, for {whose}")
-        mend = f"kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
-        return Finding(name, False, f"does not exist; {whose} needs it", mend)
+            return Finding(name, True, f"does not exist yet; a run that may CREATE it does, for {users}")
+        return Finding(name, False, f"does not exist; {users} needs it", _create_fix(settings, topic, rights))
     except PermissionError:
-        said = f"is not there, or this user may not even DESCRIBE it; {whose} needs {_and(needs)}"
-        return Finding(name, False, said, _grant(settings, topic, list(needs)))
-    offsets = sum(ends[p] - begins[p] for p in partitions)
-    said = f"{len(partitions)} partitions, {offsets:,} offsets, for {whose}"
-    if lacking := [right for right in needs if right not in may]:
-        said = (
-            f"this user may not {_and(lacking)}, which {needs[lacking[0]]} needs; it may {_and(sorted(may))}"
+        detail = f"does not exist, or this user may not DESCRIBE it; {users} needs {_and(rights)}"
+        return Finding(name, False, detail, _grant_fix(settings, topic, list(rights)))
+    if missing := [right for right in rights if right not in allowed]:
+        detail = (
+            f"this user may not {_and(missing)}, which {rights[missing[0]]} needs; "
+            f"it may {_and(sorted(allowed))}"
         )
-        return Finding(name, False, said, _grant(settings, topic, lacking))
-    return Finding(name, True, f"{said}; this user may {_and(needs)}")
+        return Finding(name, False, detail, _grant_fix(settings, topic, missing))
+    offsets = sum(ends[p] - beginnings[p] for p in partitions)
+    count = f"{len(partitions)} partition" + ("s" if len(partitions) != 1 else "")
+    return Finding(name, True, f"{count}, {offsets:,} offsets, for {users}; this user may {_and(rights)}")
 
 
 def _and(words: Collection[str]) -> str:
     return " and ".join(words)
 
 
-def _grant(settings: Settings, topic: str, rights: list[str]) -> str:
-    """The command by which an administrator lets this user do what it may not do yet."""
+def _create_fix(settings: Settings, topic: str, rights: Collection[str]) -> str:
+    """Return how to create a topic: whoever runs the embedded broker has no kafka-topics.sh."""
+    servers = settings.kafka["bootstrap.servers"]
+    if servers.rpartition(":")[0] in LOCAL:
+        by_producers = ", or let the producers create it: --create-topics" if "READ" in rights else ""
+        return f"streaming-nn broker topics {topic}{by_producers}"
+    return f"kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
+
+
+def _grant_fix(settings: Settings, topic: str, rights: list[str]) -> str:
+    """Return the command by which an administrator grants the missing rights."""
     user = settings.kafka.get("sasl.username", "NAME")
     operations = " ".join(f"--operation {right.capitalize()}" for right in rights)
     return (
@@ -270,48 +282,48 @@ def _grant(settings: Settings, topic: str, rights: list[str]) -> str:
     )
 
 
-def _mend(error: Exception, servers: str) -> str:
+def _broker_fix(error: Exception, servers: str) -> str:
     if isinstance(error, PermissionError):
-        return "set sasl.username, sasl.password and security.protocol under [kafka] to what the broker knows"
+        return "set sasl.username, sasl.password and security.protocol under [kafka] as the broker requires"
     if isinstance(error, ConnectionError):
         return (
-            f"is a broker listening at {servers}, and is what it advertises reachable from here? "
+            f"is a broker listening at {servers}, and is its advertised address reachable from here? "
             "`streaming-nn broker start` starts one on this machine"
         )
-    return "mend the [kafka] table of the settings"
+    return "correct the [kafka] table of the settings"
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    """Do in the model directory what appending a version does: write, fsync, link to a name, once."""
+    """Do in the model directory what a commit does: write, fsync, and link to a name that must be new."""
     folder = _nearest(settings.model / "versions")
-    probe = folder / f".doctor.{uuid4().hex}{atomic_files.ASIDE}"  # what is left of it, `clean` takes away
-    made = (
-        "" if folder.is_relative_to(settings.model.absolute()) else f"; {settings.model} will be made there"
-    )
+    probe = folder / f".doctor.{uuid4().hex}{atomic_files.ASIDE}"  # `clean` deletes what a crash leaves of it
+    new = "" if folder.is_relative_to(settings.model.absolute()) else f"; {settings.model} will be created"
     try:
         atomic_files.create(probe, b"doctor")
-        _taken(probe)
+        _check_exclusive(probe)
     except OSError as error:
-        mend = f"let this user write {folder}, where hard links work (a local disk or NFS), or give --model"
-        yield Finding("model", False, f"{folder} can't hold versions: {error}", mend)
+        fix = (
+            f"let this user write to {folder}, on a file system with hard links (local, NFS), or set --model"
+        )
+        yield Finding("model", False, f"{folder} cannot contain versions: {error}", fix)
         return
     finally:
         with suppress(OSError):
             probe.unlink()
-    yield Finding("model", True, f"{folder} can be written, and hard links work{made}")
+    yield Finding("model", True, f"{folder} is writable, and hard links work{new}")
 
 
-def _taken(path: Path) -> None:
-    """Raise OSError where a name that is taken can be taken again: two trainers would both win."""
+def _check_exclusive(path: Path) -> None:
+    """Raise OSError if an existing name can be created again: two trainers would both commit."""
     try:
         atomic_files.create(path, b"again")
     except FileExistsError:
         return
-    raise OSError(f"{path.parent} lets a name be taken twice")
+    raise OSError(f"{path.parent} does not support atomic exclusive creation")
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the nearest above it that is there."""
+    """Return the path, or its nearest parent that exists."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -319,18 +331,20 @@ def _nearest(path: Path) -> Path:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    keep = "free some, set train.keep_versions (older ones become stubs), or give --model another disk"
+    keep = (
+        "free some space, set train.keep_versions (older versions are pruned), or set --model to another disk"
+    )
     yield _free("disk", _nearest(settings.model), keep)
-    temporary = "free some, or set TMPDIR to a folder on another disk: Spark spills there"
+    temporary = "free some space, or set TMPDIR to a directory on another disk: Spark spills there"
     yield _free("temporary files", Path(tempfile.gettempdir()), temporary)
 
 
-def _free(name: str, folder: Path, mend: str) -> Finding:
+def _free(name: str, folder: Path, fix: str) -> Finding:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding(name, False, f"{folder}: {error}", mend)
-    said = f"{free / (1 << 30):,.1f} GiB free at {folder}"
-    if free < LEAST:
-        return Finding(name, False, f"{said}; {LEAST >> 30} GiB is the least", mend)
-    return Finding(name, True, said)
+        return Finding(name, False, f"{folder}: {error}", fix)
+    detail = f"{free / (1 << 30):,.1f} GiB free at {folder}"
+    if free < MIN_FREE:
+        return Finding(name, False, f"{detail}; at least {MIN_FREE >> 30} GiB is needed", fix)
+    return Finding(name, True, detail)

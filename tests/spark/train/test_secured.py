@@ -137,14 +137,14 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
         admin.create(of("scorer").kafka, "labeled", exist_ok=True)  # no right to create is asked
         assert set(_lacks(of("scorer"), "train")) == {"labeled", "dead", "metrics"}
         found = _lacks(of("stranger"), "score") | _lacks(of("stranger"), "train")
-        assert {topic: finding.said for topic, finding in found.items()} == {
+        assert {topic: finding.detail for topic, finding in found.items()} == {
             "labeled": "this user may not READ, which train needs; it may DESCRIBE",
             "predictions": "this user may not WRITE, which score needs; it may DESCRIBE and READ",
-            "unlabeled": "is not there, or this user may not even DESCRIBE it; score needs READ",
-            "dead": "is not there, or this user may not even DESCRIBE it; train's dead letters needs WRITE",
-            "metrics": "is not there, or this user may not even DESCRIBE it; the metrics needs WRITE",
+            "unlabeled": "does not exist, or this user may not DESCRIBE it; score needs READ",
+            "dead": "does not exist, or this user may not DESCRIBE it; train's dead letters needs WRITE",
+            "metrics": "does not exist, or this user may not DESCRIBE it; the metrics needs WRITE",
         }
-        assert found["predictions"].mend.endswith(
+        assert found["predictions"].fix.endswith(
             "--add --allow-principal User:stranger --operation Write --topic predictions"
         )
 
