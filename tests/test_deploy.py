@@ -1,4 +1,4 @@
-"""The commands of docs/deploy.md, run as they stand there but for the places that they name."""
+"""The commands of docs/deploy.md, run as they are, with other hosts and directories."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from typing import Any
 import pyspark
 import pytest
 import yaml
+from exit_codes import FINAL
 from paths import ROOT
 
-from streaming_nn.cli import app as commands
 from streaming_nn.kafka import admin, jars
 from streaming_nn.versions.version_log import VersionLog
 
@@ -22,30 +22,29 @@ SPARK = Path(pyspark.__file__).parent
 
 
 def submit() -> str:
-    """Give the block of the page that calls spark-submit, as a script."""
+    """Return the block of the page that calls spark-submit, as a script."""
     return block("export PYSPARK_PYTHON=")
 
 
 def block(begins: str) -> str:
-    """Give the page's indented block that begins with these words."""
+    """Return the page's indented block that begins with these words."""
     start = PAGE.index(f"    {begins}")
     lines = takewhile(lambda line: line.startswith("    "), PAGE[start:].splitlines())
     return "\n".join(line.removeprefix("    ") for line in lines)
 
 
-def test_the_packages_are_those_that_we_ship_the_list_of() -> None:
+def test_the_packages_are_those_of_our_list_of_jars() -> None:
     (named,) = re.findall(r"--packages (\S+)", submit())
     connector = {":".join(jars.coordinates(path)) for path in jars.sums("connector")}
     assert named in connector
     assert named.endswith(f":{pyspark.__version__}")
 
 
-def test_supervisors_do_not_start_again_what_would_end_alike() -> None:
-    finals = {2, *commands.CODES.values()}
+def test_supervisors_do_not_restart_what_would_end_the_same_way() -> None:
     (systemd,) = re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", block("[Service]"))
-    assert {int(code) for code in systemd.split()} == finals
+    assert {int(code) for code in systemd.split()} == FINAL
     (rule,) = yaml.safe_load(block("backoffLimit:"))["podFailurePolicy"]["rules"]
-    assert set(rule["onExitCodes"]["values"]) == finals
+    assert set(rule["onExitCodes"]["values"]) == FINAL
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The commands of `versions`, on a log that holds a few versions of a small network."""
+"""The commands of `versions`, on a log with a few versions of a small network."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ VERSIONS = 4
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model directory of version 0 and four that have learned 50 rows each."""
+    """A model directory with version 0 and four more, each of which learned 50 rows."""
     learner, rng, log = (
         MLP(inputs=3, classes=(0, 1), hidden=(4,)),
         np.random.default_rng(0),
@@ -51,26 +51,26 @@ def test_list_shows_the_newest(model: Path) -> None:
     assert f"{rows[-1]['accuracy']:.3f}" in run(model, "list")
 
 
-def test_list_names_what_cannot_be_read_and_shows_the_others(model: Path) -> None:
+def test_list_names_unreadable_versions_and_shows_the_others(model: Path) -> None:
     VersionLog(model).path(VERSIONS).write_bytes(b"")
     VersionLog(model).path(2).unlink()
     result = CliRunner().invoke(app, ["list", "--json", "--model", str(model)])
-    assert f"versions 2, {VERSIONS} of {model} can't be read" in str(result.exception)
+    assert f"cannot read versions 2, {VERSIONS} of {model}" in str(result.exception)
     kinds = {row["version"]: row["kind"] for row in json.loads(result.stdout)}
     assert kinds == {0: "initial", 1: "learned", 2: "unreadable", 3: "learned", 4: "unreadable"}
     assert CliRunner().invoke(app, ["list", "--model", str(model)]).stdout.count("unreadable") == 2
 
 
-def test_a_table_that_goes_into_a_file_is_not_cut(model: Path) -> None:
+def test_a_table_without_a_terminal_is_not_cut_off(model: Path) -> None:
     name = "a-tag-" + "x" * 50
     run(model, "tag", name)
     run(model, "rollback", "1")
-    said = run(model, "list")
-    assert all(word in said for word in ("rejected", "served", "rolled-back", name))
-    assert "…" not in said
+    table = run(model, "list")
+    assert all(word in table for word in ("rejected", "as_served", "rolled-back", name))
+    assert "…" not in table
 
 
-def test_show_is_the_record(model: Path) -> None:
+def test_show_prints_the_manifest(model: Path) -> None:
     assert json.loads(run(model, "show", "2", "--json")) == json.loads(
         json.dumps(VersionLog(model).manifest(2).to_json())
     )
@@ -82,52 +82,54 @@ def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
     state = initial(learner)
     options, metrics = learner.options(), report_of(learner, state)
     VersionLog(tmp_path).commit(None, flatten(state), learner=options, metrics=metrics)
-    said = " ".join(run(tmp_path, "show").split())
-    assert "member sgd 0.1 weight 0.500, restarts 0" in said
-    assert "member adam 0.01, replay 1:1 weight 0.500, restarts 0" in said
+    table = " ".join(run(tmp_path, "show").split())
+    assert "member sgd 0.1 weight 0.500, restarts 0" in table
+    assert "member adam 0.01, replay 1:1 weight 0.500, restarts 0" in table
 
 
-def test_show_is_a_table_for_people(model: Path) -> None:
+def test_show_prints_a_table(model: Path) -> None:
     run(model, "tag", "best", "2")
-    record, said = VersionLog(model).manifest(2), " ".join(run(model, "show", "best").split())
-    assert "version 2, learned tags best" in said
-    assert "received 50" in said
-    assert "learning_rate 0.003" in said
-    assert f"prequential.window.accuracy {record.metrics['prequential']['window']['accuracy']:.3f}" in said
-    assert record.digest in said
-    run(model, "thin", "--keep", "1")
-    assert "a stub without tensors" in run(model, "show", "1")
+    manifest, table = VersionLog(model).manifest(2), " ".join(run(model, "show", "best").split())
+    assert "version 2, learned tags best" in table
+    assert "received 50" in table
+    assert "learning_rate 0.003" in table
+    assert f"prequential.window.accuracy {manifest.metrics['prequential']['window']['accuracy']:.3f}" in table
+    assert manifest.digest in table
+    run(model, "prune", "--keep", "1")
+    assert "1, learned, pruned" in run(model, "show", "1")
     run(model, "rollback", "best")
-    assert "taken from version 2" in " ".join(run(model, "show").split())
+    assert "restored from version 2" in " ".join(run(model, "show").split())
 
 
-def test_compare_finds_what_differs(model: Path) -> None:
-    assert json.loads(run(model, "compare", "2", "2", "--json"))["identical"] is True
-    assert json.loads(run(model, "compare", "1", "3", "--json"))["identical"] is False
+def test_diff_of_equal_and_different_versions(model: Path) -> None:
+    assert json.loads(run(model, "diff", "2", "2", "--json"))["identical"] is True
+    assert json.loads(run(model, "diff", "1", "3", "--json"))["identical"] is False
 
 
-def test_compare_is_a_table_for_people(model: Path) -> None:
+def test_diff_prints_a_table(model: Path) -> None:
     log = VersionLog(model)
     log.commit(log.head(), log.read(1).tensors, learner={"learning_rate": 0.5})
-    found = json.loads(run(model, "compare", "2", "5", "--json"))
-    said = [" ".join(line.split()) for line in run(model, "compare", "2", "5").splitlines()]
-    assert said[0] == "versions 2 and 5: not equal"
-    assert "learner.learning_rate 0.003 0.500" in said
-    a, b = found["metrics"]["prequential.window.accuracy"]
-    assert f"prequential.window.accuracy {a:.3f} {b:.3f} {b - a:+.3f}" in said
-    apart = found["tensors"]["model.theta"]
-    assert f"model.theta {apart['distance']:.3g} {apart['relative']:.3g} {apart['largest']:.3g}" in said
-    assert "versions 3 and 3: equal to the bit" in run(model, "compare", "3", "3")
-    run(model, "thin", "--keep", "2")
-    assert "versions 1, 2 have no tensors any more" in run(model, "compare", "1", "2")
+    difference = json.loads(run(model, "diff", "2", "5", "--json"))
+    lines = [" ".join(line.split()) for line in run(model, "diff", "2", "5").splitlines()]
+    assert lines[0] == "versions 2 and 5: different"
+    assert "learner.learning_rate 0.003 0.500" in lines
+    a, b = difference["metrics"]["prequential.window.accuracy"]
+    assert f"prequential.window.accuracy {a:.3f} {b:.3f} {b - a:+.3f}" in lines
+    apart = difference["tensors"]["model.theta"]
+    assert f"model.theta {apart['distance']:.3g} {apart['relative']:.3g} {apart['largest']:.3g}" in lines
+    assert "versions 3 and 3: identical" in run(model, "diff", "3", "3")
+    run(model, "prune", "--keep", "2")
+    assert "versions 1, 2 have no tensors, so their weights cannot be compared" in run(
+        model, "diff", "1", "2"
+    )
 
 
-def test_a_tagged_version_is_found_and_never_thinned(model: Path) -> None:
+def test_a_tagged_version_is_found_and_never_pruned(model: Path) -> None:
     assert run(model, "tag", "best", "1") == "best: version 1\n"
     assert json.loads(run(model, "show", "best", "--json"))["number"] == 1
     assert run(model, "tag") == "best: version 1\n"
     assert json.loads(run(model, "tag", "newest", "--json")) == {"best": 1, "newest": VERSIONS}
-    assert run(model, "thin", "--keep", "2") == "thinned version 2\n"
+    assert run(model, "prune", "--keep", "2") == "pruned version 2\n"
     assert [VersionLog(model).manifest(n).kept for n in range(VERSIONS + 1)] == [
         True,
         True,
@@ -136,70 +138,67 @@ def test_a_tagged_version_is_found_and_never_thinned(model: Path) -> None:
         True,
     ]
     run(model, "tag", "best", "--delete")
-    assert json.loads(run(model, "thin", "--keep", "2", "--json")) == {"thinned": [1]}
-    assert run(model, "thin", "--keep", "2") == "thinned no version\n"
+    assert json.loads(run(model, "prune", "--keep", "2", "--json")) == {"pruned": [1]}
+    assert run(model, "prune", "--keep", "2") == "pruned no version\n"
 
 
-def test_rollback_appends_the_old_model(model: Path) -> None:
+def test_rollback_commits_the_old_model(model: Path) -> None:
     assert "version 5 has the model of version 2" in run(model, "rollback", "2")
     log = VersionLog(model)
     np.testing.assert_array_equal(log.read(5).tensors["model.theta"], log.read(2).tensors["model.theta"])
     assert json.loads(run(model, "rollback", "3", "--json")) == {"version": 6, "restored_from": 3}
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def flipped(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
-def emptied(path: Path) -> None:
+def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def swapped(path: Path) -> None:
+def swap(path: Path) -> None:
     before = path.with_name(f"{VERSIONS - 2:012d}.safetensors")
-    ours, theirs = path.read_bytes(), before.read_bytes()
-    path.write_bytes(theirs)
-    before.write_bytes(ours)
+    data, data_before = path.read_bytes(), before.read_bytes()
+    path.write_bytes(data_before)
+    before.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, emptied, swapped, Path.unlink])
-def test_damage_is_found_and_mended(model: Path, damage: Callable[[Path], object]) -> None:
-    """In the middle of the log: the head is whole, and what is lost is noted."""
-    assert run(model, "check") == "every version is whole\n"
-    assert run(model, "repair") == "every version is whole: there is nothing to mend; the newest is 4\n"
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, swap, Path.unlink])
+def test_damage_is_found_and_repaired(model: Path, damage: Callable[[Path], object]) -> None:
+    """In the middle of the log: the head is not damaged, and lost versions are marked."""
+    assert run(model, "check") == "no version is damaged\n"
+    assert run(model, "repair") == "no version is damaged; the newest is 4\n"
     damage(VersionLog(model).path(3))
     assert "version 3" in run(model, "check", code=1)
-    found = json.loads(run(model, "check", "--json", code=1))
-    assert (found["whole"], found["findings"][-1]["number"], found["findings"][-1]["lost"]) == (
-        False,
-        3,
-        True,
-    )
+    result = json.loads(run(model, "check", "--json", code=1))
+    last = result["findings"][-1]
+    assert (result["ok"], last["number"], last["lost"]) == (False, 3, True)
     with pytest.raises(DamagedVersionError, match=r"version 3|000003"):
         raise CliRunner().invoke(app, ["rollback", "3", "--model", str(model)]).exception or OSError
-    said = run(model, "repair")
-    if damage is swapped:
-        assert said.startswith("put back in their places: versions 2, 3\n")
-        assert run(model, "check") == "every version is whole\n"
+    report = run(model, "repair")
+    if damage is swap:
+        assert report.startswith("restored to their names: versions 2, 3\n")
+        assert run(model, "check") == "no version is damaged\n"
     else:
-        assert said.startswith("lost, and only their numbers kept: version 3;")
-        assert run(model, "check") == "every version is whole; lost before, and noted: version 3\n"
-    assert said.endswith("version 4, the newest, was whole\n")
+        assert report.startswith("lost: version 3;")
+        assert run(model, "check") == "no version is damaged; lost earlier: version 3\n"
+    assert report.endswith("version 4, the newest, was not damaged\n")
     head = VersionLog(model).head()
     assert head is not None
     assert head.number == VERSIONS
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, emptied])
-def test_a_damaged_head_is_never_passed_over(model: Path, damage: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
+def test_a_damaged_head_is_never_skipped(model: Path, damage: Callable[[Path], object]) -> None:
     damage(VersionLog(model).path(VERSIONS))
-    assert "nothing can be learned on" in run(model, "check", code=1)
+    assert "training cannot resume" in run(model, "check", code=1)
     assert "the last good version is 3; `streaming-nn versions repair`" in run(model, "check", code=1)
     with pytest.raises(DamagedVersionError, match="the last good version is 3"):
         raise CliRunner().invoke(app, ["rollback", "2", "--model", str(model)]).exception or OSError
@@ -209,17 +208,17 @@ def test_a_damaged_head_is_never_passed_over(model: Path, damage: Callable[[Path
     assert (head.manifest.kind, head.manifest.restored_from) == ("repaired", 3)
 
 
-def test_what_is_not_there_is_said(model: Path, tmp_path: Path) -> None:
+def test_a_missing_version_and_an_empty_model(model: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["show", "42", "--model", str(model)])
     assert "42" in str(result.exception)
     result = CliRunner().invoke(app, ["list", "--model", str(tmp_path / "empty")])
     assert "there is no version yet" in str(result.exception)
 
 
-def test_a_missing_first_version_is_seen_and_mended(model: Path) -> None:
+def test_a_missing_first_version_is_found_and_repaired(model: Path) -> None:
     VersionLog(model).path(0).unlink()
     assert "version 0" in run(model, "check", code=1)
-    assert f"version {VERSIONS}, the newest, was whole" in run(model, "repair")
+    assert f"version {VERSIONS}, the newest, was not damaged" in run(model, "repair")
     rows = json.loads(run(model, "list", "--json"))
     assert [row["version"] for row in rows] == [*range(VERSIONS + 1)]
     assert [row["kind"] for row in rows] == ["damaged", *["learned"] * VERSIONS]
