@@ -82,7 +82,7 @@ def test_the_wheel_holds_all_of_both_packages_and_nothing_else(installed: Instal
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     wanted = files_of("streaming_nn") | files_of("producers")
     assert {name for name in names if ".dist-info/" not in name} == wanted
-    assert {name.rpartition(".")[2] for name in wanted} >= {"py", "sha256", "properties", "typed"}
+    assert {name.rpartition(".")[2] for name in wanted} >= {"py", "pyi", "sha256", "properties", "typed"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -1,0 +1,64 @@
+"""`import streaming_nn as snn`: its public names, which are imported when they are used."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from paths import ROOT
+
+import streaming_nn as snn
+from streaming_nn import errors
+
+PUBLIC = vars(snn)["_PUBLIC"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_its_module_s_attribute(name: str) -> None:
+    module, _, attribute = PUBLIC[name].partition(":")
+    assert getattr(snn, name) is getattr(import_module(f"streaming_nn.{module}"), attribute)
+    assert vars(snn)[name] is getattr(snn, name), "not kept after the first use"
+
+
+def test_the_stub_has_the_same_names() -> None:
+    stub = ast.parse((ROOT / "streaming_nn" / "__init__.pyi").read_text())
+    imported = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    exported = next(ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert imported == {name: f"streaming_nn.{target}" for name, target in PUBLIC.items()}
+    assert set(exported) == PUBLIC.keys()
+
+
+def test_every_error_is_public() -> None:
+    defined = {name for name in vars(errors) if name.endswith("Error")}
+    assert defined
+    assert defined <= PUBLIC.keys()
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert PUBLIC.keys() | {"__version__"} <= set(dir(snn))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'streaming_nn' has no attribute 'Trainr'"):
+        snn.Trainr  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_nothing_is_imported_before_it_is_used() -> None:
+    code = "import sys; before = {*sys.modules}; import streaming_nn; print(*({*sys.modules} - before))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["streaming_nn"]
+
+
+def test_a_learner_needs_numpy_alone() -> None:
+    code = (
+        "import sys, streaming_nn as snn; snn.learner_from, snn.test_then_train, snn.VersionLog, snn.Schema; "
+        "print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pyspark", "kafka", "pandas", "sklearn", "pydantic"} & set(ran.stdout.split())
