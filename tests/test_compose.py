@@ -1,4 +1,4 @@
-"""docker-compose.yml without Docker: its form, and that all it starts is there and fits together."""
+"""docker-compose.yml without Docker: its schema, and that what it starts exists and fits together."""
 
 import importlib
 import json
@@ -32,14 +32,14 @@ OURS = [name for name, service in SERVICES.items() if "build" in service]
 KAFKA = SERVICES["kafka"]["environment"]
 
 
-def said(text: str) -> str:
-    """What a container gets: Compose makes one dollar sign of two, and would fill in what follows one."""
+def unescape(text: str) -> str:
+    """Return what a container gets: Compose replaces $$ by $, and substitutes variables after a single $."""
     assert "$" not in text.replace("$$", ""), text
     return text.replace("$$", "$")
 
 
-def parsed(name: str) -> dict[str, Any]:
-    """The options that the service's command line gives, parsed by the command itself; nothing is run."""
+def parse(name: str) -> dict[str, Any]:
+    """Return the options of the service's command line, parsed by the command itself; nothing is run."""
     words = list(SERVICES[name]["command"])
     if words[:3] == ["python", "-m", "producers"]:
         command: Any = typer.main.get_command(producers_app)
@@ -52,7 +52,7 @@ def parsed(name: str) -> dict[str, Any]:
 
 
 def settings(name: str) -> Settings:
-    given = parsed(name)
+    given = parse(name)
     flags: dict[str, Any] = {"kafka": {"bootstrap.servers": given["bootstrap"]}, "model": given["model"]}
     if name == "trainer":
         flags["train"] = {"topics": given["topic"]}
@@ -62,38 +62,38 @@ def settings(name: str) -> Settings:
 
 
 def mounts(name: str) -> dict[str, str]:
-    """Container's path -> volume."""
+    """Return the volume of each path in the container."""
     return {v.split(":")[1]: v.split(":")[0] for v in SERVICES[name].get("volumes", ())}
 
 
-def inside(path: str, name: str) -> str:
-    """The volume that holds a path of the service."""
-    return next(volume for at, volume in mounts(name).items() if Path(path).is_relative_to(at))
+def volume_of(path: str, name: str) -> str:
+    """Return the volume that contains a path of the service."""
+    return next(volume for mount, volume in mounts(name).items() if Path(path).is_relative_to(mount))
 
 
 def listeners() -> dict[str, str]:
-    """Listener -> host:port, as the broker tells its clients."""
+    """Return the advertised host:port of each listener."""
     return dict(text.split("://") for text in KAFKA["KAFKA_ADVERTISED_LISTENERS"].split(","))
 
 
-def created(folder: Path) -> dict[str, int]:
-    """Topic -> partitions, by its script and a kafka-admin.sh that writes down its words."""
-    program = folder / "kafka-admin.sh"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/said\n')
+def create_topics(folder: Path) -> dict[str, int]:
+    """Run the script of `topics` with a fake kafka-topics.sh; return the partitions of each topic."""
+    program = folder / "kafka-topics.sh"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\n')
     program.chmod(0o755)
     service = SERVICES["topics"]
-    script = said(service["command"][0]).replace("/opt/kafka/bin", str(folder))
+    script = unescape(service["command"][0]).replace("/opt/kafka/bin", str(folder))
     subprocess.run([*service["entrypoint"], script], check=True)
-    made = {}
-    for line in (folder / "said").read_text().splitlines():
+    partitions = {}
+    for line in (folder / "calls").read_text().splitlines():
         words = line.split()
         assert words[:4] == ["--bootstrap-server", listeners()["CONTAINERS"], "--create", "--if-not-exists"]
         flags = dict(zip(words[4::2], words[5::2], strict=True))
-        made[flags["--topic"]] = int(flags["--partitions"])
-    return made
+        partitions[flags["--topic"]] = int(flags["--partitions"])
+    return partitions
 
 
-def test_it_is_valid_by_the_schema_of_compose() -> None:
+def test_it_is_valid_against_the_schema_of_compose() -> None:
     package = importlib.import_module("check_jsonschema").__file__
     assert package is not None
     schema = Path(package).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
@@ -103,7 +103,7 @@ def test_it_is_valid_by_the_schema_of_compose() -> None:
         jsonschema.validate(broken, json.loads(schema.read_text()))
 
 
-def test_what_services_name_is_defined() -> None:
+def test_what_services_refer_to_is_defined() -> None:
     volumes = {volume for name in SERVICES for volume in mounts(name).values()}
     assert volumes == set(COMPOSE["volumes"])
     for name, service in SERVICES.items():
@@ -116,46 +116,45 @@ def test_what_services_name_is_defined() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_command_of_ours_parses(name: str) -> None:
-    assert parsed(name)
+def test_our_commands_parse(name: str) -> None:
+    assert parse(name)
 
 
-def test_a_flag_that_does_not_exist_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_option_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SERVICES["trainer"], "command", ["streaming-nn", "train", "--imagined=1"])
     with pytest.raises(Exception, match="imagined"):
-        parsed("trainer")
+        parse("trainer")
 
 
-def test_the_image_copies_what_is_there_and_its_folders_are_those_of_the_volumes() -> None:
+def test_the_image_copies_existing_files_and_owns_the_directories_of_the_volumes() -> None:
     for name in OURS:
-        dockerfile = said(SERVICES[name]["build"]["dockerfile_inline"])
+        dockerfile = unescape(SERVICES[name]["build"]["dockerfile_inline"])
         for line in dockerfile.splitlines():
             if line.startswith("COPY "):
                 assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
-        made = next(line for line in dockerfile.splitlines() if "install -d" in line).split()
-        assert set(mounts(name)) <= set(made), "a volume takes its owner from the image's folder"
-        assert inside(SERVICES[name]["environment"]["STREAMING_NN_CACHE"], "trainer") == "cache"
+        directories = next(line for line in dockerfile.splitlines() if "install -d" in line).split()
+        assert set(mounts(name)) <= set(directories), "a volume gets the owner of the image's directory"
+        assert volume_of(SERVICES[name]["environment"]["STREAMING_NN_CACHE"], "trainer") == "cache"
 
 
-def test_the_services_topics_are_created_and_agree(tmp_path: Path) -> None:
-    train, score, produce = settings("trainer"), settings("scorer"), parsed("producer")
+def test_the_topics_of_all_services_are_created(tmp_path: Path) -> None:
+    train, score, produce = settings("trainer"), settings("scorer"), parse("producer")
     trained = {*train.train.topics, train.train.dead_letters, train.metrics.topic}
     scored = {score.score.topic, score.score.predictions}
-    assert trained | scored == set(created(tmp_path))
+    assert trained | scored == set(create_topics(tmp_path))
     assert [produce["topic"]] == train.train.topics
     assert produce["unlabeled_topic"] == score.score.topic
 
 
-def test_trainer_and_scorer_share_the_model_and_what_must_last_is_in_volumes() -> None:
+def test_trainer_and_scorer_share_the_model_and_durable_data_is_in_volumes() -> None:
     train, score = settings("trainer"), settings("scorer")
-    assert inside(str(train.model), "trainer") == inside(str(score.model), "scorer") == "model"
-    assert inside(score.score.checkpoint, "scorer") == "checkpoint"
-    assert inside(KAFKA["KAFKA_LOG_DIRS"], "kafka") == "kafka"
+    assert volume_of(str(train.model), "trainer") == volume_of(str(score.model), "scorer") == "model"
+    assert volume_of(score.score.checkpoint, "scorer") == "checkpoint"
+    assert volume_of(KAFKA["KAFKA_LOG_DIRS"], "kafka") == "kafka"
 
 
 def test_ports_agree() -> None:
-    told = listeners()
-    host, inner = told["HOST"], told["CONTAINERS"]
+    host, inner = listeners()["HOST"], listeners()["CONTAINERS"]
     binds = dict(text.split("://:") for text in KAFKA["KAFKA_LISTENERS"].split(","))
     controller = KAFKA["KAFKA_CONTROLLER_QUORUM_VOTERS"]
     assert SERVICES["kafka"]["ports"] == [f"127.0.0.1:{binds['HOST']}:{host.split(':')[1]}"]
@@ -163,7 +162,7 @@ def test_ports_agree() -> None:
     assert inner == f"kafka:{binds['CONTAINERS']}"
     assert controller == f"{KAFKA['KAFKA_NODE_ID']}@kafka:{binds['CONTROLLER']}"
     assert settings("trainer").kafka == settings("scorer").kafka == {"bootstrap.servers": inner}
-    assert parsed("producer")["kafka"] == [f"bootstrap.servers={inner}"]
+    assert parse("producer")["kafka"] == [f"bootstrap.servers={inner}"]
     assert SERVICES["kafka-ui"]["environment"]["KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS"] == inner
     assert SERVICES["kafka"]["healthcheck"]["test"][-1] == host
 
@@ -177,7 +176,7 @@ def test_every_listener_has_a_protocol() -> None:
 
 
 def wrapped(name: str, command: list[str]) -> list[str]:
-    return [said(word) for word in SERVICES[name]["entrypoint"]] + command
+    return [unescape(word) for word in SERVICES[name]["entrypoint"]] + command
 
 
 def ends() -> Iterator[tuple[int, int]]:
@@ -186,7 +185,7 @@ def ends() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("code", "container"), list(ends()))
-def test_only_what_may_mend_itself_is_started_again(code: int, container: int) -> None:
+def test_only_what_may_fix_itself_is_restarted(code: int, container: int) -> None:
     for name in OURS:
         assert SERVICES[name]["restart"] == "on-failure"
     ended = subprocess.run(
@@ -197,7 +196,7 @@ def test_only_what_may_mend_itself_is_started_again(code: int, container: int) -
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="no sh")
-def test_the_command_is_told_of_a_stop_and_is_waited_for(tmp_path: Path) -> None:
+def test_a_stop_signal_reaches_the_command_which_is_waited_for(tmp_path: Path) -> None:
     began, ended = tmp_path / "began", tmp_path / "ended"
     script = f"trap 'sleep 0.5; touch {ended}; exit 130' TERM; touch {began}; while :; do sleep 0.1; done"
     running = subprocess.Popen(wrapped("trainer", ["sh", "-c", script]))
@@ -216,19 +215,19 @@ def test_the_commands_run_without_docker(tmp_path: Path) -> None:
         def ended(name: str, *more: str) -> None:
             words = [word.replace("kafka:19092", broker.bootstrap) for word in SERVICES[name]["command"]]
             words = [word.replace("/data", str(tmp_path)) for word in words]
-            place = {
+            programs = {
                 "streaming-nn": [sys.executable, "-m", "streaming_nn.cli.app"],
                 "python": [sys.executable],
             }
-            subprocess.run(wrapped(name, [*place[words[0]], *words[1:], *more]), check=True, timeout=250)
+            subprocess.run(wrapped(name, [*programs[words[0]], *words[1:], *more]), check=True, timeout=250)
 
         kafka = {"bootstrap.servers": broker.bootstrap}
-        for topic, partitions in created(tmp_path).items():
+        for topic, partitions in create_topics(tmp_path).items():
             admin.create(kafka, topic, partitions)
         ended("producer", "--records=1500", "--rate=100000")
         ended("trainer", "--once", "--master=local[1]")
         ended("scorer", "--once", "--master=local[1]")
-        sent = {t: sum(admin.ends(kafka, [t])[t].values()) for t in created(tmp_path / "model")}
+        sent = {t: sum(admin.ends(kafka, [t])[t].values()) for t in create_topics(tmp_path / "model")}
     head = VersionLog(tmp_path / "model").head()
     assert head is not None
     assert head.manifest.counts["received"] == sent["labeled"] > 1000
