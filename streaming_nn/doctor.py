@@ -296,7 +296,7 @@ def _broker_fix(error: Exception, servers: str) -> str:
 def _model(settings: Settings) -> Iterator[Finding]:
     """Do in the model directory what a commit does: write, fsync, and link to a name that must be new."""
     folder = _nearest(settings.model / "versions")
-    probe = folder / f".doctor.{uuid4().hex}{atomic_files.ASIDE}"  # `clean` deletes what a crash leaves of it
+    probe = folder / f".doctor.{uuid4().hex}{atomic_files.TEMPORARY}"  # `clean` deletes what a crash leaves of it
     new = "" if folder.is_relative_to(settings.model.absolute()) else f"; {settings.model} will be created"
     try:
         atomic_files.create(probe, b"doctor")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streaming_nn.sinks.metrics_event import text
-from streaming_nn.versions.atomic_files import make_folder
+from streaming_nn.versions.atomic_files import make_directory
 from streaming_nn.versions.version import Manifest
 
 BEGINS = b'{"digest":'  # how every line begins: nothing else is ever cut off
@@ -36,7 +36,7 @@ class JsonLinesSink:
         if manifest.number <= self.position():
             return
         self._position = None  # in case this fails: the file is asked again
-        make_folder(self.path.parent)
+        make_directory(self.path.parent)
         with open(self.path, "ab") as file:
             file.write(text(manifest) + b"\n")
         self._position = manifest.number

@@ -1,1 +1,1 @@
-"""What is true: the model directory is a log, one file a version, and nothing else is the truth."""
+"""The model directory: a log of versions, one file a version, from which all other state is derived."""

@@ -1,6 +1,6 @@
-"""What the log asks of a folder: create a name once and for all, read, ask for a name, replace by a stub.
+"""Durable, atomic file operations: create a name exactly once, read it, test for it, replace its file.
 
-Nothing here renames onto a number: `os.rename` silently overwrites, `os.link` fails when the name is taken.
+No version is created by a rename: `os.rename` silently overwrites, `os.link` fails when the name is taken.
 """
 
 import contextlib
@@ -10,74 +10,74 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-ASIDE = ".aside"  # ending of a file that has no name yet
-HEAD_BYTES = 65_536  # a first read that holds the header of nearly every version
+TEMPORARY = ".tmp"  # suffix of a file that does not have its final name yet
+HEAD_BYTES = 65_536  # size of a first read, which holds the header of nearly every version
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def create(path: Path, data: bytes) -> None:
-    """Give `data` the name `path`, durably and once: FileExistsError when the name is taken.
+    """Create the file `path` with `data`, durably and atomically; FileExistsError if the name is taken.
 
-    1. Write aside in the same folder, and fsync the file.
-    2. `os.link` it to its name: whole or not at all, and only one can.
-    3. fsync the folder, so that the name survives a power cut.
-    4. Unlink what is aside; a crash before that leaves a file that `clean` takes away.
+    1. Write a temporary file in the same directory, and fsync it.
+    2. `os.link` it to its name: whole or not at all, and only one writer can.
+    3. fsync the directory, so that the name survives a power cut.
+    4. Unlink the temporary file; a crash before that leaves one that `clean` removes.
     """
-    make_folder(path.parent)
-    aside = write_aside(path, data)
+    make_directory(path.parent)
+    temporary = write_temporary(path, data)
     try:
-        _link(aside, path)
-        sync_folder(path.parent)
+        _link(temporary, path)
+        sync_directory(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put `data` in the place of the file that is at `path`, durably; its name is taken at every moment.
+    """Replace the file at `path` by one with `data`, durably; its name is taken at every moment.
 
-    FileNotFoundError when there is none: this never makes a new name.
+    FileNotFoundError if there is none: this never creates a name.
     """
     path.stat()
     put(path, data)
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all, over what may be there: for places and tags, not versions."""
-    make_folder(path.parent)
-    aside = write_aside(path, data)
+    """Write a small file whole or not at all, replacing any other: for positions and tags, not versions."""
+    make_directory(path.parent)
+    temporary = write_temporary(path, data)
     try:
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
-def write_aside(path: Path, data: bytes) -> Path:
-    """Write and fsync a file beside `path` under a name of its own; return it."""
-    aside = path.parent / f".{path.name}.{uuid4().hex}{ASIDE}"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+def write_temporary(path: Path, data: bytes) -> Path:
+    """Write and fsync a temporary file beside `path`; return its path."""
+    temporary = path.parent / f".{path.name}.{uuid4().hex}{TEMPORARY}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return aside
+    return temporary
 
 
-def _link(aside: Path, path: Path) -> None:
+def _link(temporary: Path, path: Path) -> None:
     try:
-        os.link(aside, path)
+        os.link(temporary, path)
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "the name is taken", str(path)) from None
     except OSError as e:
         if e.errno in _NO_LINKS:
             raise OSError(
-                e.errno, "the model directory must be where hard links can be made", str(path)
+                e.errno, "the model directory must be on a file system with hard links", str(path)
             ) from e
         raise
 
@@ -88,58 +88,58 @@ def read(path: Path) -> bytes:
 
 
 def read_start(path: Path, size: int = HEAD_BYTES) -> bytes:
-    """Return a file's first bytes, `size` of them or fewer when it is shorter."""
+    """Return the first `size` bytes of a file, fewer if it is shorter."""
     with open(path, "rb") as file:
         return file.read(size)
 
 
 def exists(path: Path) -> bool:
-    """Say whether the name is taken."""
+    """Return whether the name is taken."""
     return os.path.lexists(path)
 
 
 def signature(path: Path) -> tuple[int, int, int, int]:
-    """Return what changes when a file is written or exchanged: device, inode, size, time (ns)."""
+    """Return what changes when a file is written or replaced: device, inode, size, time (ns)."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def names(folder: Path) -> list[str]:
-    """Return the names in a folder, in no order; [] when there is no folder."""
+def names(directory: Path) -> list[str]:
+    """Return the names in a directory, in no order; [] if it does not exist."""
     try:
-        return os.listdir(folder)
+        return os.listdir(directory)
     except FileNotFoundError:
         return []
 
 
-def clean(folder: Path, older_than: float = 3600.0) -> list[str]:
-    """Take files aside away that nobody has touched for `older_than` seconds; return their names."""
+def clean(directory: Path, older_than: float = 3600.0) -> list[str]:
+    """Delete temporary files that are older than `older_than` seconds; return their names."""
     old = []
-    for name in names(folder):
-        if not name.endswith(ASIDE):
+    for name in names(directory):
+        if not name.endswith(TEMPORARY):
             continue
-        with contextlib.suppress(FileNotFoundError):  # its owner, or another cleaner, was faster
-            if time.time() - (folder / name).stat().st_mtime > older_than:
-                (folder / name).unlink()
+        with contextlib.suppress(FileNotFoundError):  # its writer, or another cleaner, was faster
+            if time.time() - (directory / name).stat().st_mtime > older_than:
+                (directory / name).unlink()
                 old.append(name)
     return old
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, durably."""
-    if folder.is_dir():
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, durably."""
+    if directory.is_dir():
         return
-    make_folder(folder.parent)
+    make_directory(directory.parent)
     try:
-        folder.mkdir(exist_ok=True)
-    except FileNotFoundError:  # its parent is there: a file system as /proc, which makes none
-        raise OSError(errno.EPERM, "no folder can be made here", str(folder)) from None
-    sync_folder(folder.parent)
+        directory.mkdir(exist_ok=True)
+    except FileNotFoundError:  # its parent exists: a file system such as /proc, which creates none
+        raise OSError(errno.EPERM, "no directory can be created here", str(directory)) from None
+    sync_directory(directory.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    fd = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

@@ -1,4 +1,4 @@
-"""Two versions side by side: their options, their metrics, and how far their weights are apart."""
+"""Compare two versions: their options, their metrics, and the distance of their weights."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ def diff(log: VersionLog, a: int, b: int) -> dict[str, Any]:
     {"versions": [a, b], "kinds", "written_at": [of a, of b], "identical": equal digests,
     "learner", "schema", "environment", "metrics": {"path.to.key": [in a, in b]} of what differs,
     "offsets": {topic: {partition: [a, b]}}, "pruned": those without tensors (then "tensors" is empty),
-    "tensors": {name: {"distance": euclidean, "relative": to a's, "largest": one element's, "shapes"}}}
-    LookupError: no such version; DamagedVersionError: one is not whole.
+    "tensors": {name: {"distance": euclidean, "relative": to a's norm, "largest": of one element, "shapes"}}}
+    LookupError: no such version; DamagedVersionError: one is damaged.
     """
     x, y = log.manifest(a), log.manifest(b)
     pruned = [number for number, manifest in ((a, x), (b, y)) if not manifest.kept]
@@ -45,11 +45,11 @@ def _changes(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]]:
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values under one key each, such as "window.accuracy"."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return found
+        result |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return result
 
 
 def _offsets(a: dict[str, dict[int, int]], b: dict[str, dict[int, int]]) -> dict[str, dict[str, list[Any]]]:
@@ -64,25 +64,25 @@ def _offsets(a: dict[str, dict[int, int]], b: dict[str, dict[int, int]]) -> dict
 
 
 def _tensors(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
-    return {name: _apart(a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys())}
+    return {name: _distance(a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys())}
 
 
-def _apart(a: NDArray[Any] | None, b: NDArray[Any] | None) -> dict[str, Any]:
+def _distance(a: NDArray[Any] | None, b: NDArray[Any] | None) -> dict[str, Any]:
     shapes = [None if t is None else list(t.shape) for t in (a, b)]
     if a is None or b is None or a.shape != b.shape:
         return {"distance": None, "relative": None, "largest": None, "shapes": shapes}
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    # weights that are not finite are a finding, not an error
+    # weights that are not finite are a result, not an error
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
-        distance, norm = float(np.linalg.norm(apart)), float(np.linalg.norm(x))
+        difference = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+        distance, norm = float(np.linalg.norm(difference)), float(np.linalg.norm(x))
     return {
-        "distance": _number(distance),
-        "relative": _number(distance / norm) if norm else None,
-        "largest": _number(float(apart.max())) if apart.size else 0.0,
+        "distance": _finite(distance),
+        "relative": _finite(distance / norm) if norm else None,
+        "largest": _finite(float(difference.max())) if difference.size else 0.0,
         "shapes": shapes,
     }
 
 
-def _number(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What the bits of a version depend on: same wheels, kernel and threads give the same bits, others don't."""
+"""What the bits of a version depend on: the same wheels, kernel and threads give the same bits."""
 
 import contextlib
 import ctypes
@@ -26,7 +26,7 @@ KERNELS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "NPY_DISABLE_CPU_FEATURES")
 
 
 def describe() -> dict[str, Any]:
-    """Return python, numpy, its BLAS, the CPU, settings of threads and kernels, pyspark and streaming_nn."""
+    """Return Python, NumPy, its BLAS, the CPU, settings of threads and kernels, PySpark and streaming_nn."""
     return _fixed() | {
         "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
         "kernels": {name: os.environ[name] for name in KERNELS if name in os.environ},
@@ -34,17 +34,17 @@ def describe() -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time as manifests have it: ISO 8601, UTC."""
+    """Return the time as manifests hold it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def writer(run: str) -> dict[str, Any]:
-    """Return who writes: host, process and the run's name."""
+    """Return the writer's host, process and run."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "run": run}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what differs between two descriptions, by key: (in a, in b); None where one doesn't say."""
+    """Return what differs between two descriptions, by key: (in a, in b); None where one lacks the key."""
     return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
 
 
@@ -69,7 +69,7 @@ def _blas() -> dict[str, str]:
 
 
 def _kernel() -> str:
-    """The kernel that NumPy's OpenBLAS chose for this CPU: it decides the bits. "": can't be asked."""
+    """Return the kernel that NumPy's OpenBLAS chose for this CPU, which decides the bits; "" if unknown."""
     for library in Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*"):
         with contextlib.suppress(OSError, AttributeError):
             corename = ctypes.CDLL(str(library)).scipy_openblas_get_corename64_
@@ -88,7 +88,7 @@ def _cpu() -> str:
 
 
 def _cpu_features() -> list[str]:
-    """NumPy's dispatch and OpenBLAS's choice of kernel go by these."""
+    """Return the features by which NumPy dispatches and OpenBLAS chooses its kernel."""
     config: Any = np.show_config(mode="dicts")
     return list(config.get("SIMD Extensions", {}).get("found", [])) if config else []
 

@@ -1,4 +1,4 @@
-"""Find versions whose files are damaged, and make the log one that can be learned on from; lose no manifest."""
+"""Find damaged versions, and repair the log so that training can resume; no record is lost."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -22,71 +22,71 @@ from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
 
 class Finding(NamedTuple):
-    """Something that is wrong with a version."""
+    """A problem of one version."""
 
     number: int
     what: str
-    lost: bool  # its file is missing or not whole: `repair` is for it
+    lost: bool  # its file is missing or damaged: `repair` handles it
 
 
 class Repair(NamedTuple):
     """What `repair` did."""
 
-    put_back: list[int]  # files that had been exchanged, and are in their places again
-    lost: list[int]  # numbers that are kept, and hold a note of the damage; what was there is in `damaged/`
-    good: int | None  # the version that learning goes on from; None: the head was whole
+    put_back: list[int]  # versions whose files were found and restored to their names
+    lost: list[int]  # versions that are lost: a stub keeps the number, the damaged file is in `damaged/`
+    good: int | None  # the version that training resumes from; None: the head is good
     head: int  # the newest version now
 
 
 def check(log: VersionLog, since: int = 0) -> list[Finding]:
-    """Read every version from `since` on, all of it, and return what is wrong; [] when nothing is.
+    """Read all of every version from `since` on and return the problems; [] if there are none.
 
-    Each file must be whole and have its own number; numbers must have no gap; each version must be made from
-    the one before it (the chain of sha256, which pruned versions carry on); offsets must not go back; rows
-    must add up; and tags must name versions that have their tensors.
+    Each file must be whole and have its number; numbers must have no gap; each version must name the one
+    before it as its parent (by sha256, which pruned versions keep); offsets must not go back; counts must
+    add up; and tags must name versions that have their tensors.
     """
     findings: list[Finding] = []
-    before = _whole(log, since - 1)
+    before = _check_file(log, since - 1)
     for number in range(since, max(log.numbers(), default=-1) + 1):
-        manifest = _whole(log, number)
+        manifest = _check_file(log, number)
         if isinstance(manifest, ValueError):
             findings.append(Finding(number, str(manifest), lost=isinstance(manifest, DamagedVersionError)))
         elif not isinstance(before, ValueError):
-            findings += [Finding(number, what, lost=False) for what in _doubts(log, manifest, before)]
+            findings += [Finding(number, what, lost=False) for what in _check_links(log, manifest, before)]
         before = manifest
     if isinstance(before, Manifest) and not before.kept:
-        what = f"version {before.number} is the newest, and its tensors are gone"
+        what = f"version {before.number} is the newest, and its tensors are lost"
         findings.append(Finding(before.number, what, lost=True))
-    return findings + list(_tag_doubts(log))
+    return findings + list(_check_tags(log))
 
 
-def _whole(log: VersionLog, number: int) -> Manifest | ValueError:
-    """The manifest after all of the file was checked, or what is wrong with it."""
+def _check_file(log: VersionLog, number: int) -> Manifest | ValueError:
+    """Return the manifest after checking all of the file, or the error."""
     path = log.path(number)
     try:
         return decode(atomic_files.read(path), number, str(path)).manifest
     except FileNotFoundError:
         return DamagedVersionError(f"version {number} of {log.directory} is missing")
     except IsADirectoryError:
-        return DamagedVersionError(f"{path} is damaged: it is a folder, which you have to move away")
+        return DamagedVersionError(f"{path} is damaged: it is a directory; move it away")
     except ValueError as e:
         return e
 
 
-def _doubts(log: VersionLog, manifest: Manifest, parent: Manifest) -> Iterator[str]:
+def _check_links(log: VersionLog, manifest: Manifest, parent: Manifest) -> Iterator[str]:
     n, rows = manifest.number, manifest.counts
     if not add_up(rows):
-        yield f"version {n}: received is not trained + skipped + rejected: {rows}"
+        yield f"counts of version {n}: received must be trained + skipped + rejected; got {rows}"
     if manifest.kind == "damaged":
         return
-    lost_for_good = parent.kind == "damaged" and not parent.original_sha256 and manifest.kind != "repaired"
-    if not lost_for_good and manifest.parent_sha256 != log.sha256(n - 1):
-        yield f"version {n} was not made from the version {n - 1} that is there"
-    if manifest.kind != "repaired":  # that one goes back on purpose
-        yield from _steps_back(manifest, parent)
+    parent_unknown = parent.kind == "damaged" and not parent.original_sha256 and manifest.kind != "repaired"
+    if not parent_unknown and manifest.parent_sha256 != log.sha256(n - 1):
+        yield f"version {n} does not have the present version {n - 1} as its parent"
+    if manifest.kind != "repaired":  # that one goes back intentionally
+        yield from _check_offsets(manifest, parent)
 
 
-def _steps_back(manifest: Manifest, parent: Manifest) -> Iterator[str]:
+def _check_offsets(manifest: Manifest, parent: Manifest) -> Iterator[str]:
     for topic, partitions in parent.offsets.items():
         if parent.topic_ids.get(topic) != manifest.topic_ids.get(topic):
             continue
@@ -99,38 +99,38 @@ def _steps_back(manifest: Manifest, parent: Manifest) -> Iterator[str]:
                 )
 
 
-def _tag_doubts(log: VersionLog) -> Iterator[Finding]:
+def _check_tags(log: VersionLog) -> Iterator[Finding]:
     for name, number in tags(log).items():
-        manifest = _whole(log, number)
+        manifest = _check_file(log, number)
         if isinstance(manifest, ValueError) or not manifest.kept:
-            what = f"tag {name!r} names version {number}, whose tensors are not there"
+            what = f"tag {name!r} names version {number}, whose tensors are missing"
             yield Finding(number, what, lost=False)
 
 
 def repair(log: VersionLog) -> Repair:
-    """Make a damaged log whole again, on request only; return what was done. Stop the trainer before.
+    """Repair a damaged log, only on request; return what was done. Stop the trainer first.
 
-    1. What is damaged is copied into `damaged/`.
-    2. Files that had been exchanged are put back, where the chain of sha256 proves whose they are; so is a
-       file that you lay into `damaged/` from a backup.
-    3. In the place of the others comes a note (kind "damaged"), so that the number stays taken: a trainer
-       that slept through all this must still lose. A version's file holds the whole state, so one that was
-       lost in the middle costs its history only; those after it are as good as before.
-    4. Was the head lost, a version of kind "repaired" is appended, with the tensors, the metrics *and the
-       offsets* of the last good version: the manifests of what was lost are learned again, so each still
+    1. Copy what is damaged into `damaged/`.
+    2. Restore files that have another version's name, if the chain of sha256 proves which version they are;
+       also a file that you copy into `damaged/` from a backup.
+    3. Replace the others by a stub of kind "damaged", so that the number stays taken: a trainer that slept
+       meanwhile must still get a conflict. A version's file holds the whole state, so one that is lost in the
+       middle costs its history only; those after it are as good as before.
+    4. If the head is lost, commit a version of kind "repaired", with the tensors, the metrics *and the
+       offsets* of the last good version: the records of what was lost are learned again, so each still
        counts once.
 
-    It can be interrupted anywhere and done again. ValueError: none is good, or another release wrote one.
-    Kafka must still hold the manifests from the good version's offsets on; the trainer says so if not.
+    It can be interrupted anywhere and run again. ValueError: no version is good, or one is of another
+    release. Kafka must still have the records from the good version's offsets on; the trainer checks that.
     """
     lost = _lost(log)
     _save(log, lost)
-    put_back = _put_back(log, lost)
+    put_back = _restore(log, lost)
     lost = _lost(log)
     head = max(log.numbers(), default=-1)
     good = _last_good(log, head)
     for number, what in lost.items():
-        _note(log, number, what)
+        _write_stub(log, number, what)
     if good == head:
         return Repair(put_back, list(lost), None, head)
     _commit(log, good, head)
@@ -138,33 +138,33 @@ def repair(log: VersionLog) -> Repair:
 
 
 def _lost(log: VersionLog) -> dict[int, str]:
-    found = {number: _whole(log, number) for number in range(max(log.numbers(), default=-1) + 1)}
-    for error in found.values():
+    checked = {number: _check_file(log, number) for number in range(max(log.numbers(), default=-1) + 1)}
+    for error in checked.values():
         if isinstance(error, ValueError) and not isinstance(error, DamagedVersionError):
             raise error
-    return {number: str(error) for number, error in found.items() if isinstance(error, DamagedVersionError)}
+    return {number: str(error) for number, error in checked.items() if isinstance(error, DamagedVersionError)}
 
 
 def _last_good(log: VersionLog, head: int) -> int:
-    """The head where it is whole, else the newest version before it that has its tensors."""
+    """Return the newest version that is good and has its tensors."""
     for number in range(head, -1, -1):
-        manifest = _whole(log, number)
+        manifest = _check_file(log, number)
         if isinstance(manifest, Manifest) and manifest.kept:
             return number
-    raise ValueError(f"no version of {log.directory} is whole: begin a new model directory")
+    raise ValueError(f"cannot repair {log.directory}: no version is good; use a new model directory")
 
 
 def _save(log: VersionLog, lost: dict[int, str]) -> None:
     for number in lost:
-        with contextlib.suppress(FileNotFoundError, FileExistsError):  # missing, or saved the last time
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # missing, or already saved
             data = atomic_files.read(log.path(number))
             atomic_files.create(
                 log.directory / "damaged" / f"{number:012d}-{sha256(data)[:12]}{SUFFIX}", data
             )
 
 
-def _put_back(log: VersionLog, lost: Collection[int]) -> list[int]:
-    """One after the other, as one that is back in its place may be what proves the next."""
+def _restore(log: VersionLog, lost: Collection[int]) -> list[int]:
+    """Restore one after the other: a restored file may prove the next."""
     saved = [(number, path) for number, path in _saved(log) if number in lost]
     put_back: list[int] = []
     while proven := next((s for s in saved if s[0] not in put_back and _belongs(log, *s)), None):
@@ -175,37 +175,38 @@ def _put_back(log: VersionLog, lost: Collection[int]) -> list[int]:
 
 
 def _saved(log: VersionLog) -> Iterator[tuple[int, Path]]:
-    """Files in `damaged/` that are whole, each with its own number, whatever it was called."""
-    folder = log.directory / "damaged"
-    for path in sorted(folder / name for name in atomic_files.names(folder) if name.endswith(SUFFIX)):
+    """Yield files in `damaged/` that are good, each with the number in its manifest, whatever its name."""
+    directory = log.directory / "damaged"
+    for path in sorted(directory / name for name in atomic_files.names(directory) if name.endswith(SUFFIX)):
         with contextlib.suppress(ValueError):
             yield decode(atomic_files.read(path)).number, path
 
 
 def _belongs(log: VersionLog, number: int, path: Path) -> bool:
-    """Whether the child names this file as its parent, or, if it can't be asked, the parent is this one's."""
+    """Return whether the child names this file as its parent; without a child, whether its parent fits."""
     data = atomic_files.read(path)
-    manifest, after, before = decode_manifest(data), _whole(log, number + 1), _whole(log, number - 1)
+    manifest = decode_manifest(data)
+    after, before = _check_file(log, number + 1), _check_file(log, number - 1)
     if isinstance(after, Manifest) and after.parent_sha256:
         return after.parent_sha256 == (manifest.original_sha256 or sha256(data))
     return isinstance(before, Manifest) and manifest.parent_sha256 == log.sha256(number - 1)
 
 
 def _put(log: VersionLog, number: int, data: bytes) -> None:
-    put = atomic_files.replace if log.has(number) else atomic_files.create
-    put(log.path(number), data)
+    write = atomic_files.replace if log.has(number) else atomic_files.create
+    write(log.path(number), data)
 
 
-def _note(log: VersionLog, number: int, what: str) -> None:
-    """What is still known of a lost version: its manifest, if that can be read, and what its child calls it."""
+def _write_stub(log: VersionLog, number: int, what: str) -> None:
+    """Keep what is known of a lost version: its manifest if readable, and the sha256 that its child names."""
     manifest, after = _readable(log, number) or Manifest(number), _readable(log, number + 1)
-    note = replace(
+    stub = replace(
         manifest,
         kind="damaged",
         original_sha256=manifest.original_sha256 or (after.parent_sha256 if after else ""),
         events=[*manifest.events, {"event": "damaged", "was": manifest.kind, "what": what}],
     )
-    _put(log, number, encode(Version(note, {})))
+    _put(log, number, encode(Version(stub, {})))
 
 
 def _readable(log: VersionLog, number: int) -> Manifest | None:

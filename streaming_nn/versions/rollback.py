@@ -1,4 +1,4 @@
-"""Go back to an old model, not in the stream: a new version with old weights and the head's offsets."""
+"""Roll back the model but not the stream: commit a version with old weights and the head's offsets."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version import Tensors, Version
 from streaming_nn.versions.version_log import VersionLog
 
-ATTEMPTS = 1000  # a live trainer appends every few 100 ms, an attempt takes a few: the second or third is in
+ATTEMPTS = 1000  # a running trainer commits every few 100 ms, an attempt takes a few ms: few are needed
 
 
 def rollback(log: VersionLog, to: int) -> Version:
-    """Commit a version that takes over the model of version `to`, and return it. Retries until it is in.
+    """Commit a version that takes over the model of version `to`, and return it. Retry after conflicts.
 
     From `to` come the tensors `model.*` (weights, optimizer, scaler, random state), the learner's options
     and the schema: they belong together. From the head come the offsets, so that no record is learned twice
@@ -18,7 +18,9 @@ def rollback(log: VersionLog, to: int) -> Version:
     two versions' metrics don't have the same shape (a class was added between) they are those of `to`.
 
     A trainer that is running gets a VersionConflictError, adopts the version, and learns its batch again.
-    LookupError: no such version, or pruned; ValueError: it is the head; DamagedVersionError: one of them is damaged.
+
+    LookupError: no such version, or pruned; ValueError: it is the head; DamagedVersionError: one of them is
+    damaged.
     """
     old = log.read(to)
     for attempt in range(ATTEMPTS):
@@ -33,10 +35,10 @@ def rollback(log: VersionLog, to: int) -> Version:
 def _commit(log: VersionLog, old: Version) -> Version:
     head = log.head()
     if head is None or head.number <= old.number:
-        raise ValueError(f"version {old.number} is the head: there is nothing to roll back")
+        raise ValueError(f"cannot roll back to version {old.number}: it is the head; choose an older one")
     return log.commit(
         head,
-        taken_over(old.tensors, head.tensors),
+        combine_tensors(old.tensors, head.tensors),
         kind="rolled-back",
         restored_from=old.number,
         learner=old.manifest.learner,
@@ -45,14 +47,14 @@ def _commit(log: VersionLog, old: Version) -> Version:
     )
 
 
-def taken_over(old: Tensors, head: Tensors) -> Tensors:
-    """Return the tensors of a rolled-back version: `model.*` of `old`, the others of `head` if they fit."""
-    going_on = {name: tensor for name, tensor in head.items() if not name.startswith("model.")}
-    replaced = {name: tensor for name, tensor in old.items() if not name.startswith("model.")}
+def combine_tensors(old: Tensors, head: Tensors) -> Tensors:
+    """Return `model.*` of `old` and the other tensors of `head`, or of `old` if the shapes differ."""
+    current = {name: tensor for name, tensor in head.items() if not name.startswith("model.")}
+    previous = {name: tensor for name, tensor in old.items() if not name.startswith("model.")}
     model = {name: tensor for name, tensor in old.items() if name.startswith("model.")}
-    return model | (going_on if shapes(going_on) == shapes(replaced) else replaced)
+    return model | (current if shapes(current) == shapes(previous) else previous)
 
 
 def shapes(tensors: Tensors) -> dict[str, Any]:
-    """Return what must be the same where one state takes another's place."""
+    """Return shape and dtype by name: equal for states that can replace each other."""
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

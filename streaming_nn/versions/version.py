@@ -1,8 +1,33 @@
-"""One version of the model is one safetensors file: the state as tensors, and how it came to be as a manifest.
+"""A version is one safetensors file: the state as tensors, and a manifest that says how it came to be.
 
 The manifest is JSON in the header, under one metadata key (with several the order of the bytes is not fixed).
-Its last key is a seal, the sha256 of the text before it, and it holds the digest of the tensors. So each byte
-is accounted for: a file that was cut, flipped, emptied or exchanged is noticed when it is read.
+Its last key is a seal, the sha256 of the text before it, and it holds the digest of the tensors. So every
+byte is covered: a file that was truncated, changed, emptied or exchanged is noticed when it is read.
+
+Kinds of versions:
+
+| kind | |
+|---|---|
+| `initial` | version 0: a model that has learned nothing, or that a backtest starts from |
+| `learned` | a micro-batch of a topic or another stream was learned |
+| `saved` | rows were learned that are in no topic (estimators, Spark ML); a replay reads its tensors |
+| `rolled-back` | an older version's model with the head's offsets |
+| `repaired` | the last good version's tensors and offsets, after damage |
+| `damaged` | the file was lost, only its number and what is known of its manifest are kept |
+
+Events, each a dict with the key `event`:
+
+| event | other keys | |
+|---|---|---|
+| `drift` | `found` | the learner detected so many drifts |
+| `member restarted` | `member` | a member of the ensemble was replaced by a new one |
+| `topic recreated` | `topic` | the topic was deleted and created again, and is learned from its beginning |
+| `data loss accepted` | `lost` | {topic: {partition: [from, until)}} that expired before it was learned |
+| `rolled back` | `from`, `to` | from the head's number to whose model was restored |
+| `repaired` | `from`, `learned_again` | the good version; the lost ones, whose records are learned again |
+| `damaged` | `was`, `what` | the lost version's kind; what is wrong with its file |
+| `replayed` | `from`, `version` | of a backtest: the version whose records were learned |
+| `backtest` | see `spark.replay.backtest` | of a backtest's version 0: what is learned, with which options |
 """
 
 import hashlib
@@ -20,9 +45,10 @@ from numpy.typing import NDArray
 from streaming_nn.errors import DamagedVersionError
 
 FORMAT = 2
+FORMAT_1 = "record"  # metadata key of files in format 1, which had the manifest under it
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
-SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one a partition, averaged
+SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one per partition, averaged
 
 _SEAL = ',"seal":"'
 _SEAL_LENGTH = len(_SEAL) + 64 + len('"}')
@@ -31,74 +57,72 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def no_counts() -> dict[str, int]:
-    """Return the counts of a batch without manifests; received = trained + skipped + rejected, always."""
+    """Return the counts of a batch without records; received = trained + skipped + rejected, always."""
     return {"received": 0, "trained": 0, "skipped": 0, "rejected": 0}
 
 
 def add_up(rows: dict[str, int]) -> bool:
-    """Whether received = trained + skipped + rejected."""
+    """Return whether received = trained + skipped + rejected."""
     return rows.get("received") == sum(rows.get(key, 0) for key in ("trained", "skipped", "rejected"))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """How a version came to be. Everything in it survives JSON; partitions are ints here and strings there.
+    """How a version came to be, JSON-able; the keys of partitions are integers here and strings in JSON.
 
-    A version's file never changes, except that pruning takes its tensors away and leaves its manifest.
+    A version's file never changes, except that pruning deletes its tensors and keeps its manifest.
     """
 
     number: int  # 0 is the initial version; each next one is one more
-    kind: str = "learned"  # "initial", "learned", "rolled-back", "repaired"; "damaged": the file was lost
+    kind: str = "learned"  # see the table of kinds above
     format: int = FORMAT
-    learner: dict[str, Any] = field(default_factory=dict)  # options that make the learner again
-    schema: dict[str, Any] = field(default_factory=dict)  # how a Kafka manifest becomes a row
+    learner: dict[str, Any] = field(default_factory=dict)  # options from which the learner is made
+    schema: dict[str, Any] = field(default_factory=dict)  # how a record becomes a row
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)  # topic, partition: next offset to learn
-    topic_ids: dict[str, str] = field(default_factory=dict)  # topic: Kafka's id of it
+    topic_ids: dict[str, str] = field(default_factory=dict)  # topic: its id in Kafka
     ranges: dict[str, dict[int, tuple[int, int]]] = field(default_factory=dict)  # this batch: [from, until)
-    update: str = SEQUENTIAL  # how this batch's tasks were put together: one of UPDATES
-    mini_batch_cap: int = 0  # cap under which learner["mini_batch"] was chosen for this batch; 0: it was set
+    update: str = SEQUENTIAL  # how this batch was learned: one of UPDATES
+    mini_batch_cap: int = 0  # cap under which learner["mini_batch"] was chosen for this batch; 0: it is set
     counts: dict[str, int] = field(default_factory=no_counts)  # of this batch
-    rejected_by_reason: dict[str, int] = field(default_factory=dict)  # reason: manifests of this batch
-    metrics: dict[str, Any] = field(default_factory=dict)  # numbers that are not finite are written as null
-    digest: str = ""  # state_digest of the tensors; `encode` fills it in
+    rejected_by_reason: dict[str, int] = field(default_factory=dict)  # reason: records of this batch
+    metrics: dict[str, Any] = field(default_factory=dict)  # numbers that are not finite become null
+    digest: str = ""  # state_digest of the tensors; filled in by `encode`
     parent_sha256: str = ""  # sha256 of the parent's file as it was committed; "" for version 0
-    original_sha256: str = (
-        ""  # of a pruned version: its file's sha256 before that; "" while it has its tensors
-    )
-    restored_from: int = -1  # of a rolled-back or repaired version: whose tensors it took over
+    original_sha256: str = ""  # of a pruned version: its file's sha256 before; "" while it has its tensors
+    restored_from: int = -1  # of a rolled-back or repaired version: the number of the restored one
     written_at: str = ""  # ISO 8601, UTC
     written_by: dict[str, Any] = field(default_factory=dict)  # host, pid, run
-    nonce: str = field(default_factory=lambda: uuid4().hex)  # by which a retried append knows its own work
+    nonce: str = field(default_factory=lambda: uuid4().hex)  # a retried append recognizes its version by it
     environment: dict[str, Any] = field(default_factory=dict)  # what the bits depend on
-    seconds: dict[str, float] = field(default_factory=dict)  # step of the micro-batch: how long it took
-    events: list[Any] = field(default_factory=list)  # drift, a member restarted, a new partition
-    source: dict[str, Any] = field(default_factory=dict)  # {"query_id", "batch_id"} in somebody else's query
+    seconds: dict[str, float] = field(default_factory=dict)  # step of the micro-batch: its duration
+    events: list[Any] = field(default_factory=list)  # see the table of events above
+    source: dict[str, Any] = field(default_factory=dict)  # {"query_id", "batch_id"} of a user's query
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(
-                f"version {self.number}: format must be {FORMAT}; got {self.format!r}: "
-                "another release of streaming_nn wrote it, and only such a one can read it"
+                f"version {self.number}: format must be {FORMAT}; got {self.format!r}, which another release "
+                "of streaming_nn wrote; read it with that release, or use a new model directory"
             )
         if not isinstance(self.number, int) or self.number < 0:
-            raise ValueError(f"number must be an int >= 0; got {self.number!r}")
+            raise ValueError(f"number must be an integer >= 0; got {self.number!r}")
 
     @property
     def kept(self) -> bool:
-        """Whether the version's file holds its tensors: it was neither pruned nor lost."""
+        """Return whether the version's file holds its tensors: it was neither pruned nor lost."""
         return not self.original_sha256 and self.kind != "damaged"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON-able values; keys of partitions become strings."""
-        # asdict would copy all that is in them
+        """Return the manifest as JSON-able values; the keys of partitions become strings."""
+        # asdict would copy all values deeply
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {"offsets": _keys(self.offsets, str), "ranges": _keys(self.ranges, str, list)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Manifest":
-        """Make a manifest from JSON values, unknown keys left out. ValueError: no number, or another format."""
+        """Return the manifest of JSON values; ignore unknown keys. ValueError: no number, another format."""
         if "number" not in values:
-            raise ValueError(f"manifest must have a 'number'; got the keys {sorted(values)}")
+            raise ValueError(f"manifest must have the key 'number'; got {sorted(values)}")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         known["offsets"] = _keys(known.get("offsets", {}), int)
         known["ranges"] = _keys(known.get("ranges", {}), int, tuple)
@@ -123,7 +147,7 @@ class Version(NamedTuple):
 
 
 def state_digest(tensors: Tensors) -> str:
-    """Return the sha256 (hex) of names, dtypes, shapes and bytes in the order of the names."""
+    """Return the sha256 (hex) of names, dtypes, shapes and bytes, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = _dense(tensors[name])
@@ -133,12 +157,12 @@ def state_digest(tensors: Tensors) -> str:
 
 
 def sha256(data: bytes) -> str:
-    """Return the sha256 (hex) of a file's bytes, as children name their parent by it."""
+    """Return the sha256 (hex) of a file's bytes, by which a child names its parent."""
     return hashlib.sha256(data).hexdigest()
 
 
 def encode(version: Version) -> bytes:
-    """Return the bytes of a version's file; its digest is filled in. Equal versions give equal bytes."""
+    """Return the bytes of a version's file, with its digest. Equal versions give equal bytes."""
     tensors = {name: _dense(tensor) for name, tensor in version.tensors.items()}
     values = version.manifest.to_json()
     if version.manifest.kept:
@@ -147,9 +171,9 @@ def encode(version: Version) -> bytes:
 
 
 def stub(data: bytes) -> bytes:
-    """Return the bytes that a pruned version leaves: the manifest with the original's sha256, and no tensors.
+    """Return the file of a pruned version: the manifest with the original's sha256, without tensors.
 
-    Works on the manifest's own keys, so that what a newer release has put there stays.
+    Works on the keys in the file, so that keys of a newer release are kept.
     """
     values = _values(_header(data, "version"), "version")
     return _encode(values | {"original_sha256": values.get("original_sha256") or sha256(data)}, {})
@@ -162,7 +186,7 @@ def _encode(values: dict[str, Any], tensors: Tensors) -> bytes:
 
 
 def to_text(values: dict[str, Any]) -> str:
-    """Return JSON with sorted keys and no spaces; numbers that are not finite, unknown to JSON, are null."""
+    """Return JSON with sorted keys and no spaces; numbers that are not finite become null."""
     try:
         return _dumps(values)
     except ValueError:
@@ -176,7 +200,7 @@ def _dumps(values: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"a manifest must hold JSON's types or NumPy's; got {type(value).__name__}: {value!r}")
+    raise TypeError(f"manifest values must be JSON or NumPy; got {type(value).__name__}: {value!r}")
 
 
 def _finite(value: Any) -> Any:
@@ -190,42 +214,41 @@ def _finite(value: Any) -> Any:
 
 
 def decode(data: bytes, number: int | None = None, name: str = "version") -> Version:
-    """Read a version's file and check all of it. `number` is what the file's name says.
+    """Return the version in a file's bytes after checking all of them. `number` is that of the file's name.
 
-    DamagedVersionError: the file is cut, empty, changed, or another version's; `name` stands in the message.
+    DamagedVersionError: the file is truncated, empty, changed, or another version's; the message has `name`.
+    ValueError: another release wrote it.
     """
     manifest = decode_manifest(data, number, name)
     try:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as e:
         raise DamagedVersionError(
-            f"{name} is damaged: its tensors can't be read ({len(data)} bytes; {e})"
+            f"{name} is damaged: its tensors cannot be read ({len(data)} bytes; {e})"
         ) from None
     if manifest.kept and state_digest(tensors) != manifest.digest:
-        raise DamagedVersionError(
-            f"{name} is damaged: its tensors are not those whose digest its manifest holds"
-        )
+        raise DamagedVersionError(f"{name} is damaged: its tensors do not have the digest in its manifest")
     return Version(manifest, tensors)
 
 
 def decode_manifest(head: bytes, number: int | None = None, name: str = "version") -> Manifest:
-    """Read the manifest from the first bytes of a version's file, `header_size` of them; no tensor is read."""
+    """Return the manifest in the first bytes of a version's file, `header_size` of them; reads no tensor."""
     values = _values(_header(head, name), name)
     manifest = Manifest.from_json(values)
     if number is not None and manifest.number != number:
         raise DamagedVersionError(
-            f"{name} is damaged: it holds version {manifest.number}, so it was exchanged for another file"
+            f"{name} is damaged: it holds version {manifest.number}, so another file has taken its name"
         )
     return manifest
 
 
 def header_size(head: bytes, name: str = "version") -> int:
-    """Return how many bytes of a version's file hold its manifest, from its first 8 bytes."""
+    """Return the size of the part of a version's file with its manifest, read from its first 8 bytes."""
     if not head:
         raise DamagedVersionError(f"{name} is damaged: the file is empty")
     size = int.from_bytes(head[:8], "little")
     if len(head) < 8 or not 2 <= size <= HEADER_LIMIT:
-        raise DamagedVersionError(f"{name} is damaged: it does not begin as a safetensors file does")
+        raise DamagedVersionError(f"{name} is damaged: it does not begin like a safetensors file")
     return 8 + size
 
 
@@ -243,15 +266,19 @@ def _header(head: bytes, name: str) -> dict[str, Any]:
 
 def _values(header: dict[str, Any], name: str) -> dict[str, Any]:
     metadata = header.get("__metadata__")
+    if isinstance(metadata, dict) and FORMAT_1 in metadata:
+        raise ValueError(
+            f"{name} was written by an older release, in format 1; use a new model directory, or that release"
+        )
     text = metadata.get("manifest") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise DamagedVersionError(f"{name} is damaged: its header holds no manifest")
+        raise DamagedVersionError(f"{name} is damaged: its header has no manifest")
     body, seal = text[:-_SEAL_LENGTH] + "}", text[-_SEAL_LENGTH:]
     if seal != f"{_SEAL}{sha256(body.encode())}" + '"}':
-        raise DamagedVersionError(f"{name} is damaged: its manifest is not what its seal says")
+        raise DamagedVersionError(f"{name} is damaged: its manifest does not match its seal")
     return dict(json.loads(body))
 
 
 def _dense(tensor: NDArray[Any]) -> NDArray[Any]:
-    """Little-endian and C-contiguous: safetensors reads a strided array's memory as if it were dense."""
+    """Return it little-endian and C-contiguous: safetensors would save a strided array's memory."""
     return np.asarray(tensor, dtype=tensor.dtype.newbyteorder("<"), order="C")

@@ -1,7 +1,5 @@
 """The model directory is a log of versions: commit is compare-and-swap, everything else reads in order."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,28 +44,26 @@ class VersionLog:
         self.directory = Path(directory)
         self.run = run or uuid4().hex[:12]
         self.versions = self.directory / "versions"
-        self._low = -1  # a number that was there: numbers are never freed, so the head is not below it
-        self._last: tuple[int, tuple[int, ...], str] | None = (
-            None  # number, signature, sha256 of the last parent
-        )
-        self._looked = False
+        self._low = -1  # a number that existed: numbers are never freed, so the head is not below it
+        self._last: tuple[int, tuple[int, ...], str] | None = None  # number, signature, sha256 of the parent
+        self._gaps_checked = False
 
     def path(self, number: int) -> Path:
         """Return the file of a version."""
         return self.versions / f"{number:012d}{SUFFIX}"
 
     def has(self, number: int) -> bool:
-        """Say whether the number is taken."""
+        """Return whether the number is taken."""
         return atomic_files.exists(self.path(number))
 
     def head_number(self) -> int | None:
-        """Return the newest number, None when there is none, by steps that double and then bisection."""
+        """Return the newest number, None if there is none; searches in doubling steps, then bisects."""
         low = self._low if self._low >= 0 and self.has(self._low) else -1
         step = 1
         while self.has(low + step):
             low += step
             step *= 2
-        high = low + step  # low is there (or -1), high is not
+        high = low + step  # low exists (or is -1), high does not
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.has(middle) else (low, middle)
@@ -75,25 +71,25 @@ class VersionLog:
         return low if low >= 0 else None
 
     def head(self) -> Version | None:
-        """Return the newest version, None when there is none.
+        """Return the newest version, None if there is none.
 
-        DamagedVersionError: it can't be read, or a number is missing; the message names the last good version. Damage is
-        never passed over.
+        DamagedVersionError: it is damaged, or a number is missing; the message names the last good version.
+        A damaged head is never skipped.
         """
-        self._look()
+        self._check_gaps_once()
         while (number := self.head_number()) is not None:
             try:
                 return self.read(number)
             except LookupError:  # pruned just now, so there is a newer one
                 if self.head_number() == number:
-                    lacks = f"version {number} is the newest of {self.directory}, and its tensors are gone"
-                    raise DamagedVersionError(f"{lacks}; {self._last_good(number)}") from None
+                    lost = f"version {number} is the newest of {self.directory}, and its tensors are lost"
+                    raise DamagedVersionError(f"{lost}; {self._describe_last_good(number)}") from None
             except DamagedVersionError as e:
-                raise DamagedVersionError(f"{e}; {self._last_good(number)}") from None
+                raise DamagedVersionError(f"{e}; {self._describe_last_good(number)}") from None
         return None
 
     def check_head(self) -> None:
-        """Raise DamagedVersionError where `head` does; a head that this object has just appended is not read again."""
+        """Raise DamagedVersionError if `head` would; a head that this object committed is not read again."""
         number = self.head_number()
         if (
             number is None
@@ -103,29 +99,32 @@ class VersionLog:
         ):
             self.head()
 
-    def _last_good(self, number: int) -> str:
+    def _describe_last_good(self, number: int) -> str:
         for n in range(number - 1, -1, -1):
             try:
                 self.read(n)
             except (DamagedVersionError, LookupError, OSError):
                 continue
-            return f"the last good version is {n}; `streaming-nn versions repair` goes on from it"
-        return "no version before it is whole"
+            return f"the last good version is {n}; `streaming-nn versions repair` resumes from it"
+        return "all versions before it are damaged or pruned"
 
     def read(self, number: int) -> Version:
-        """Return a version, all of it checked. LookupError: none, or pruned; DamagedVersionError: it is not whole."""
+        """Return a version after checking all of it.
+
+        LookupError: there is none, or it is pruned; DamagedVersionError: it is damaged.
+        """
         data = self._bytes(number)
         version = decode(data, number, str(self.path(number)))
         if version.manifest.kind == "damaged":
             raise DamagedVersionError(
-                f"{self.path(number)}: version {number} was lost to damage, and only its number is kept"
+                f"{self.path(number)}: version {number} was lost to damage; only its manifest is kept"
             )
         if not version.manifest.kept:
-            raise LookupError(f"version {number} was pruned: its manifest is kept, its tensors are not")
+            raise LookupError(f"version {number} was pruned; only its manifest is kept")
         return version._replace(sha256=sha256(data))
 
     def manifest(self, number: int) -> Manifest:
-        """Return a version's manifest; only the header is read. LookupError: none; DamagedVersionError: it is not whole."""
+        """Return a version's manifest; only the header is read. Raise like `read`, except if pruned."""
         path = self.path(number)
         try:
             head = atomic_files.read_start(path)
@@ -134,11 +133,11 @@ class VersionLog:
         except FileNotFoundError:
             raise LookupError(f"there is no version {number} in {self.versions}") from None
         except IsADirectoryError:
-            raise DamagedVersionError(f"{path} is damaged: it is a folder") from None
+            raise DamagedVersionError(f"{path} is damaged: it is a directory") from None
         return decode_manifest(head, number, str(path))
 
     def sha256(self, number: int) -> str:
-        """Return the sha256 by which its child names a version: of its file as committed, pruned or not."""
+        """Return the sha256 of a version's file as committed, pruned or not, by which its child names it."""
         data = self._bytes(number)
         return decode_manifest(data, number, str(self.path(number))).original_sha256 or sha256(data)
 
@@ -148,7 +147,7 @@ class VersionLog:
         except FileNotFoundError:
             raise LookupError(f"there is no version {number} in {self.versions}") from None
         except IsADirectoryError:
-            raise DamagedVersionError(f"{self.path(number)} is damaged: it is a folder") from None
+            raise DamagedVersionError(f"{self.path(number)} is damaged: it is a directory") from None
 
     def commit(self, parent: Version | None, tensors: Tensors, **fields: Any) -> Version:
         """Append the version after `parent`, which must be the head, and return it as `read` would.
@@ -166,39 +165,38 @@ class VersionLog:
 
         This is what `commit` uses, and what a log in another store must do in its own way:
 
-        1. Its number must be free, or hold this very version (a retried append knows its nonce).
-        2. The number before must be there, and be the version that `parent` names.
-        3. Create the file under its number: exclusive, fsynced, and so is the folder.
+        1. Its number must be free, or hold this very version (a retried append recognizes its nonce).
+        2. The number before must be taken, by the version whose sha256 is `parent_sha256`.
+        3. Create the file under its number, exclusively; fsync it and its directory.
 
-        VersionConflictError: somebody else was first; it names them. ValueError: not a child of the head, or rows that
-        don't add up. DamagedVersionError: the parent's file is not what was written, or a number is missing.
-        Costs the same however long the log is, a look at the folder before an object's first append aside.
+        Errors: as `commit`; ValueError also for a number that is not the head's plus one. The cost does not
+        grow with the log, except for listing the directory before an object's first append.
         """
         _check(version.manifest)
         data, number = encode(version), version.number
         if self.has(number):
-            return self._own(version, data)
-        if not self._looked:
+            return self._resolve(version, data)
+        if not self._gaps_checked:
             atomic_files.clean(self.versions)
-        self._look()
+        self._check_gaps_once()
         self._check_parent(version.manifest)
         try:
             atomic_files.create(self.path(number), data)
         except FileExistsError:
-            return self._own(version, data)
-        except FileNotFoundError:  # slept so long that what it had aside was cleaned
+            return self._resolve(version, data)
+        except FileNotFoundError:  # this process slept so long that another one cleaned its temporary file
             return self.append(version)
         self._low = max(self._low, number)
         self._last = (number, atomic_files.signature(self.path(number)), sha256(data))
         return _committed(version, data)
 
-    def _own(self, version: Version, data: bytes) -> Version:
+    def _resolve(self, version: Version, data: bytes) -> Version:
         winner = self._winner(version.number)
         if winner is not None and winner.nonce == version.manifest.nonce:
             return _committed(version, data)
         raise VersionConflictError(
-            f"version {version.number} of {self.directory} was appended {_by(winner)}; "
-            "this run had the same number to give, and stops",
+            f"version {version.number} of {self.directory} was committed {_describe_writer(winner)}; "
+            "this run tried to commit the same number",
             version.number,
             winner,
         )
@@ -209,27 +207,27 @@ class VersionLog:
         except (DamagedVersionError, LookupError):
             return None
 
-    def _look(self) -> None:
-        """Once, list the folder: a hole would end the search for the head below versions that are there."""
-        if self._looked:
+    def _check_gaps_once(self) -> None:
+        """List the directory, once: a gap would end the search for the head below versions that exist."""
+        if self._gaps_checked:
             return
         names = [name for name in atomic_files.names(self.versions) if name.endswith(SUFFIX)]
         if names and max(names) != self.path(len(names) - 1).name:
-            self.find_hole()
-        self._looked = True
+            self.check_gaps()
+        self._gaps_checked = True
 
-    def find_hole(self) -> None:
-        """List the folder. DamagedVersionError: a number is missing below one that is there."""
+    def check_gaps(self) -> None:
+        """List the directory. DamagedVersionError: a number is missing below one that exists."""
         taken = set(self.numbers())
         last = max(taken, default=-1)
         for number in range(last):
-            # a listing may show 43 and not 42 where both were appended meanwhile
+            # a listing may show 43 but not 42 if both were appended meanwhile
             if number not in taken and not self.has(number):
-                lacks = f"version {number} of {self.directory} is missing, and version {last} is there"
-                raise DamagedVersionError(f"{lacks}; `streaming-nn versions repair` mends the log")
+                gap = f"version {number} of {self.directory} is missing, and version {last} exists"
+                raise DamagedVersionError(f"{gap}; `streaming-nn versions repair` repairs the log")
 
     def numbers(self) -> list[int]:
-        """Return all numbers that are taken, in order, by listing the folder."""
+        """Return all numbers that are taken, in order, by listing the directory."""
         stems = (n.removesuffix(SUFFIX) for n in atomic_files.names(self.versions) if n.endswith(SUFFIX))
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
@@ -237,44 +235,31 @@ class VersionLog:
         number = manifest.number - 1
         if number < 0:
             if manifest.parent_sha256:
-                raise ValueError(f"version 0 has no parent; got {manifest.parent_sha256!r}")
+                raise ValueError(f"parent_sha256 of version 0 must be ''; got {manifest.parent_sha256!r}")
             return
         if not self.has(number):
             head = self.head_number()
             after = 0 if head is None else head + 1
             raise ValueError(f"number must be the head's plus one, {after}; got {manifest.number}")
-        actual = self._parent(number)
+        actual = self._parent_sha256(number)
         if actual != manifest.parent_sha256:
             winner = self.read(number).manifest if self.manifest(number).kept else self.manifest(number)
             raise VersionConflictError(
-                f"version {number} of {self.directory} is not the one that this run goes on from: "
-                f"it was appended {_by(winner)}",
+                f"version {number} of {self.directory} is not the one that this run resumed from: "
+                f"it was committed {_describe_writer(winner)}",
                 number,
                 winner,
             )
 
-    def _parent(self, number: int) -> str:
-        """The file is read again only when it has changed since it was hashed: large networks would pay."""
+    def _parent_sha256(self, number: int) -> str:
+        """Return the parent's sha256; read the file only if it has changed: large ones are slow."""
         signature = atomic_files.signature(self.path(number))
         if self._last is None or self._last[:2] != (number, signature):
             self._last = (number, signature, self.sha256(number))
         return self._last[2]
 
-    def follow(
-        self, after: int = -1, poll: float = 0.1, stop: threading.Event | None = None
-    ) -> Iterator[Manifest]:
-        """Give the manifests of versions after `after` in order, until `stop`; look each `poll` s."""
-        stop = stop or threading.Event()
-        number = after + 1
-        while not stop.is_set():
-            if self.has(number):
-                yield self.manifest(number)
-                number += 1
-            else:
-                stop.wait(poll)
-
     def nearest_kept(self, number: int) -> int:
-        """Return the newest version up to `number` that has its tensors. LookupError: none has."""
+        """Return the newest number up to `number` with its tensors. LookupError: there is none."""
         for n in range(number, -1, -1):
             if self.manifest(n).kept:
                 return n
@@ -282,7 +267,7 @@ class VersionLog:
 
 
 def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
-    """Return the manifest of the version after `parent`, as `VersionLog.commit` writes it; None: of version 0."""
+    """Return the manifest that `VersionLog.commit` writes for the version after `parent`; None: version 0."""
     filled: dict[str, Any] = {"written_at": now(), "written_by": writer(run), "environment": describe()}
     if parent is None:
         return Manifest(0, **({"kind": "initial"} | filled | fields))
@@ -304,13 +289,13 @@ def _check(manifest: Manifest) -> None:
     rows = manifest.counts
     if not add_up(rows):
         raise ValueError(
-            f"version {manifest.number}: received must be trained + skipped + rejected; got {rows}"
+            f"counts of version {manifest.number}: received must be trained + skipped + rejected; got {rows}"
         )
 
 
-def _by(manifest: Manifest | None) -> str:
+def _describe_writer(manifest: Manifest | None) -> str:
     if manifest is None:
-        return "by somebody whose file can't be read"
+        return "by an unknown writer (its file is unreadable)"
     by = manifest.written_by
     return (
         f"by host {by.get('host', '?')}, process {by.get('pid', '?')}, run {by.get('run', '?')}, "

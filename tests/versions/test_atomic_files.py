@@ -8,8 +8,8 @@ import pytest
 from streaming_nn.versions import atomic_files
 
 
-def test_create_gives_a_name_once(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "folder" / "a"
+def test_create_takes_a_name_only_once(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "directory" / "a"
     atomic_files.create(path, b"first")
     with pytest.raises(FileExistsError):
         atomic_files.create(path, b"second")
@@ -18,7 +18,7 @@ def test_create_gives_a_name_once(tmp_path: Path) -> None:
     assert path.stat().st_nlink == 1
 
 
-def test_create_syncs_the_file_before_it_has_its_name_and_the_folder_after(
+def test_create_syncs_the_file_before_linking_and_the_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -27,7 +27,7 @@ def test_create_syncs_the_file_before_it_has_its_name_and_the_folder_after(
 
     def seen_fsync(fd: int) -> None:
         what = os.readlink(f"/proc/self/fd/{fd}")
-        steps.append("fsync folder" if what == str(tmp_path) else f"fsync {os.path.getsize(what)} bytes")
+        steps.append("fsync directory" if what == str(tmp_path) else f"fsync {os.path.getsize(what)} bytes")
         fsync(fd)
 
     def seen_link(a: Path, b: Path) -> None:
@@ -35,40 +35,42 @@ def test_create_syncs_the_file_before_it_has_its_name_and_the_folder_after(
         link(a, b)
 
     def seen_unlink(self: Path, missing_ok: bool = False) -> None:
-        steps.append("unlink aside" if self != path else "unlink the name")
+        steps.append("unlink temporary" if self != path else "unlink the name")
         unlink(self, missing_ok)
 
     monkeypatch.setattr(os, "fsync", seen_fsync)
     monkeypatch.setattr(os, "link", seen_link)
     monkeypatch.setattr(Path, "unlink", seen_unlink)
     atomic_files.create(path, b"12345")
-    assert steps == ["fsync 5 bytes", "link a", "fsync folder", "unlink aside"]
+    assert steps == ["fsync 5 bytes", "link a", "fsync directory", "unlink temporary"]
 
 
-def test_a_folder_that_is_made_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_created_directory_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(atomic_files, "sync_folder", synced.append)
-    atomic_files.make_folder(tmp_path / "a" / "b")
+    monkeypatch.setattr(atomic_files, "sync_directory", synced.append)
+    atomic_files.make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system that makes no folders")
-def test_where_no_folder_can_be_made_is_named() -> None:
-    with pytest.raises(PermissionError, match="no folder can be made here: '/proc/x'"):
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that creates no directories")
+def test_the_error_names_where_no_directory_can_be_created() -> None:
+    with pytest.raises(PermissionError, match="no directory can be created here: '/proc/x'"):
         atomic_files.create(Path("/proc/x/y/a"), b"")
 
 
-def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(a: Path, b: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(OSError, match="must be where hard links can be made"):
+    with pytest.raises(OSError, match="must be on a file system with hard links"):
         atomic_files.create(tmp_path / "a", b"x")
     assert atomic_files.names(tmp_path) == []
 
 
-def test_replace_never_makes_a_new_name(tmp_path: Path) -> None:
+def test_replace_never_creates_a_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         atomic_files.replace(tmp_path / "a", b"x")
     assert atomic_files.names(tmp_path) == []
@@ -78,14 +80,14 @@ def test_replace_never_makes_a_new_name(tmp_path: Path) -> None:
     assert atomic_files.names(tmp_path) == ["a"]
 
 
-def test_only_old_files_aside_are_cleaned(tmp_path: Path) -> None:
+def test_clean_deletes_only_old_temporary_files(tmp_path: Path) -> None:
     atomic_files.create(tmp_path / "a", b"x")
-    old, new = (atomic_files.write_aside(tmp_path / name, b"x") for name in "bc")
+    old, new = (atomic_files.write_temporary(tmp_path / name, b"x") for name in "bc")
     os.utime(old, (time.time() - 7200,) * 2)
     os.utime(tmp_path / "a", (time.time() - 7200,) * 2)
     assert atomic_files.clean(tmp_path) == [old.name]
     assert sorted(atomic_files.names(tmp_path)) == sorted(["a", new.name])
 
 
-def test_names_of_no_folder_are_none(tmp_path: Path) -> None:
+def test_a_missing_directory_has_no_names(tmp_path: Path) -> None:
     assert atomic_files.names(tmp_path / "nowhere") == []

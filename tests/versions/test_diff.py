@@ -10,7 +10,7 @@ from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version_log import VersionLog
 
 
-def test_what_differs_and_by_how_much(tmp_path: Path) -> None:
+def test_diff_reports_what_differs_and_by_how_much(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 3)
     learn(log, learner={"rate": 0.5, "layers": {"hidden": [8]}})
     result = diff(log, 1, 3)
@@ -25,7 +25,7 @@ def test_what_differs_and_by_how_much(tmp_path: Path) -> None:
     assert theta == {"distance": 4.0, "relative": 2.0, "largest": 2.0, "shapes": [[4], [4]]}
 
 
-def test_a_version_and_itself(tmp_path: Path) -> None:
+def test_a_version_is_identical_to_itself(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 2)
     result = diff(log, 1, 1)
     assert result["identical"]
@@ -33,7 +33,7 @@ def test_a_version_and_itself(tmp_path: Path) -> None:
     assert {t["distance"] for t in result["tensors"].values()} == {0.0}
 
 
-def test_tensors_of_other_shapes_and_names_and_numbers_that_are_not_finite(tmp_path: Path) -> None:
+def test_tensors_with_other_shapes_names_or_non_finite_numbers(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 1)
     tensors = {
         "same": np.array([np.nan, np.inf, 1.0]),
@@ -71,7 +71,7 @@ def test_tensors_of_other_shapes_and_names_and_numbers_that_are_not_finite(tmp_p
     assert apart["zero"]["relative"] is None
 
 
-def test_thinned_versions_are_compared_by_their_records(tmp_path: Path) -> None:
+def test_pruned_versions_are_compared_by_their_manifests(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)
     prune(log, keep_last=1)
     result = diff(log, 1, 3)

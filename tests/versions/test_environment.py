@@ -11,7 +11,7 @@ from streaming_nn import __version__
 from streaming_nn.versions.environment import THREADS, describe, differences, writer
 
 
-def test_it_says_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_holds_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THREADS:  # a Spark session that another test has started leaves some
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
@@ -26,7 +26,7 @@ def test_it_says_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> Non
     assert describe() == it
 
 
-def test_it_names_the_kernel_that_openblas_was_told_to_take() -> None:
+def test_describe_holds_the_kernel_that_openblas_uses() -> None:
     if not describe()["blas"]["kernel"]:
         pytest.skip("this NumPy has no OpenBLAS of its own to ask")
     script = "from streaming_nn.versions.environment import describe; print(describe()['blas']['kernel'])"
@@ -37,18 +37,18 @@ def test_it_names_the_kernel_that_openblas_was_told_to_take() -> None:
     )
 
 
-def test_it_does_not_import_spark() -> None:
+def test_describe_does_not_import_spark() -> None:
     imports = "import sys; from streaming_nn.versions.environment import describe"
     script = f"{imports}; describe(); print('pyspark' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
 
-def test_differences_are_named() -> None:
+def test_differences_are_by_key() -> None:
     a = {"cpu": "x", "numpy": "2.1", "threads": {}}
     assert differences(a, a) == {}
     assert differences(a, {"cpu": "y", "numpy": "2.1"}) == {"cpu": ("x", "y"), "threads": ({}, None)}
 
 
-def test_the_writer_is_host_process_and_run() -> None:
+def test_writer_has_host_process_and_run() -> None:
     assert writer("blue") == {"host": platform.node(), "pid": os.getpid(), "run": "blue"}

@@ -47,7 +47,7 @@ def swap(log: VersionLog, a: int, b: int) -> None:
     log.path(b).write_bytes(x)
 
 
-def test_a_whole_log_has_no_findings_and_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_good_log_has_no_findings_and_is_not_changed(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     prune(log, keep_last=2, every=3)
     before = [log.path(n).read_bytes() for n in log.numbers()]
@@ -59,7 +59,7 @@ def test_a_whole_log_has_no_findings_and_is_left_as_it_is(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("number", [2, 3, 5])
-def test_every_damage_is_found_and_named(tmp_path: Path, damage: Damage, number: int) -> None:
+def test_every_damage_is_found_and_reported(tmp_path: Path, damage: Damage, number: int) -> None:
     log = filled(VersionLog(tmp_path), 6)
     damage(log, number)
     found = check(log)
@@ -68,7 +68,7 @@ def test_every_damage_is_found_and_named(tmp_path: Path, damage: Damage, number:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_after_the_head_was_lost_its_records_are_learned_again(tmp_path: Path, damage: Damage) -> None:
+def test_records_of_a_lost_head_are_learned_again(tmp_path: Path, damage: Damage) -> None:
     log = filled(VersionLog(tmp_path), 6)
     damage(log, 5)
     with pytest.raises(DamagedVersionError, match="the last good version is 4"):
@@ -89,7 +89,7 @@ def test_after_the_head_was_lost_its_records_are_learned_again(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_one_lost_in_the_middle_costs_its_history_only(tmp_path: Path, damage: Damage) -> None:
+def test_a_version_lost_in_the_middle_costs_only_its_history(tmp_path: Path, damage: Damage) -> None:
     log = filled(VersionLog(tmp_path), 6)
     sha, rows, head = log.sha256(3), log.manifest(3).counts, log.path(5).read_bytes()
     damage(log, 3)
@@ -106,7 +106,7 @@ def test_one_lost_in_the_middle_costs_its_history_only(tmp_path: Path, damage: D
     assert repair(log) == Repair([], [], None, 6)
 
 
-def test_several_lost_at_the_end(tmp_path: Path) -> None:
+def test_several_versions_lost_at_the_end(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 8)
     for number, damage in ((2, emptied), (5, flipped), (6, emptied), (7, truncated)):
         damage(log, number)
@@ -117,7 +117,7 @@ def test_several_lost_at_the_end(tmp_path: Path) -> None:
     assert check(log) == []
 
 
-def test_newer_versions_deleted_down_to_a_thinned_one(tmp_path: Path) -> None:
+def test_versions_deleted_down_to_a_pruned_one(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     prune(log, keep_last=2, every=3)
     log.path(5).unlink()
@@ -130,7 +130,7 @@ def test_newer_versions_deleted_down_to_a_thinned_one(tmp_path: Path) -> None:
     assert check(log) == []
 
 
-def test_a_missing_number_is_taken_again(tmp_path: Path) -> None:
+def test_a_missing_number_is_taken_by_a_stub(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     log.path(1).unlink()
     assert [(f.number, f.lost, "missing" in f.what) for f in check(log)] == [(1, True, True)]
@@ -141,7 +141,7 @@ def test_a_missing_number_is_taken_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [(1, 2), (2, 4), (4, 5), (0, 5), (0, 1)])
-def test_files_that_were_exchanged_are_put_back(tmp_path: Path, a: int, b: int) -> None:
+def test_exchanged_files_are_restored(tmp_path: Path, a: int, b: int) -> None:
     log = filled(VersionLog(tmp_path), 6)
     before = [log.path(n).read_bytes() for n in log.numbers()]
     swap(log, a, b)
@@ -150,7 +150,7 @@ def test_files_that_were_exchanged_are_put_back(tmp_path: Path, a: int, b: int) 
     assert [log.path(n).read_bytes() for n in log.numbers()] == before
 
 
-def test_what_was_damaged_is_kept_and_a_backup_is_taken_only_if_it_is_the_one(tmp_path: Path) -> None:
+def test_damaged_files_are_kept_and_only_the_right_backup_is_restored(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     good = log.path(3).read_bytes()
     flipped(log, 3)
@@ -172,7 +172,7 @@ def test_a_file_of_another_run_breaks_the_chain(tmp_path: Path) -> None:
     log.path(3).write_bytes(other.path(3).read_bytes())
     found = check(log)
     assert [(f.number, f.lost) for f in found] == [(3, False), (4, False)]
-    assert found[0].what == "version 3 was not made from the version 2 that is there"
+    assert found[0].what == "version 3 does not have the present version 2 as its parent"
 
 
 def test_offsets_that_go_back_and_tags_without_a_version_are_found(tmp_path: Path) -> None:
@@ -182,26 +182,26 @@ def test_offsets_that_go_back_and_tags_without_a_version_are_found(tmp_path: Pat
     prune(log, keep_last=1, keep_tagged=False)
     assert [f.what for f in check(log)] == [
         "version 4: the offset of t, partition 0 goes back from 30 to 5",
-        "tag 'best' names version 2, whose tensors are not there",
+        "tag 'best' names version 2, whose tensors are missing",
     ]
 
 
-def test_a_topic_made_again_may_begin_anew(tmp_path: Path) -> None:
+def test_a_recreated_topic_may_start_from_its_beginning(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 3)
     learn(log, offsets={"t": {0: 0}}, topic_ids={"t": "another"})
     assert check(log) == []
 
 
-def test_with_nothing_good_left_nothing_is_changed(tmp_path: Path) -> None:
+def test_without_a_good_version_nothing_is_changed(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 2)
     emptied(log, 0)
     emptied(log, 1)
-    with pytest.raises(ValueError, match=r"no version of .* is whole"):
+    with pytest.raises(ValueError, match=r"cannot repair .*: no version is good"):
         repair(log)
     assert [log.path(n).read_bytes() for n in (0, 1)] == [b"", b""]
 
 
-def test_a_trainer_that_slept_through_damage_and_repair_must_lose(tmp_path: Path) -> None:
+def test_a_trainer_that_slept_through_damage_and_repair_gets_a_conflict(tmp_path: Path) -> None:
     sleeper = filled(VersionLog(tmp_path), 6)
     flipped(VersionLog(tmp_path), 5)
     awake = VersionLog(tmp_path, "by hand")
@@ -219,7 +219,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_repair_killed_at_any_step_can_be_done_again(
+def test_a_repair_killed_at_any_step_can_be_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, killed = 0, True
@@ -263,8 +263,8 @@ def _repaired_until(log: VersionLog, step: int, monkeypatch: pytest.MonkeyPatch)
     return True
 
 
-def test_an_interrupted_repair_leaves_no_aside_files_that_count(tmp_path: Path) -> None:
+def test_temporary_files_of_an_interrupted_repair_are_ignored(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 3)
-    atomic_files.write_aside(log.path(3), b"half")
+    atomic_files.write_temporary(log.path(3), b"half")
     assert check(log) == []
     assert log.numbers() == [0, 1, 2]

@@ -17,7 +17,7 @@ def kept(log: VersionLog) -> list[int]:
     return [number for number in log.numbers() if log.manifest(number).kept]
 
 
-def test_the_last_ones_the_tagged_each_nth_and_the_initial_one_are_kept(tmp_path: Path) -> None:
+def test_prune_keeps_the_last_tagged_every_nth_and_initial_versions(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 12)
     tag(log, "best", 3)
     assert prune(log, keep_last=2, every=4) == [1, 2, 5, 6, 7, 9]
@@ -27,7 +27,7 @@ def test_the_last_ones_the_tagged_each_nth_and_the_initial_one_are_kept(tmp_path
     assert kept(log) == [0, 11]
 
 
-def test_history_stays_whole_and_learning_goes_on(tmp_path: Path) -> None:
+def test_pruned_versions_keep_their_manifest_and_learning_continues(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     before = [(log.manifest(n).counts, log.manifest(n).digest, log.sha256(n)) for n in log.numbers()]
     prune(log, keep_last=1)
@@ -38,18 +38,18 @@ def test_history_stays_whole_and_learning_goes_on(tmp_path: Path) -> None:
     learn(again)
     assert check(again) == []
     assert again.numbers() == list(range(8))
-    assert not [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.ASIDE)]
+    assert not [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.TEMPORARY)]
 
 
-def test_the_head_is_never_thinned(tmp_path: Path) -> None:
+def test_the_head_is_never_pruned(tmp_path: Path) -> None:
     for count in (0, 1, 2):
         log = filled(VersionLog(tmp_path / str(count)), count)
         assert prune(log, keep_last=1) == []
-    with pytest.raises(ValueError, match="keep_last and every must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="keep_last and every must be >= 1; got 0"):
         prune(log, keep_last=0)
 
 
-def test_what_can_not_be_learned_again_is_kept(tmp_path: Path) -> None:
+def test_versions_that_cannot_be_replayed_are_kept(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
     rollback(log, 2)
     filled(log, 3)
@@ -57,14 +57,14 @@ def test_what_can_not_be_learned_again_is_kept(tmp_path: Path) -> None:
     assert kept(log) == [0, 5, 8]
 
 
-def test_of_those_that_no_topic_gave_the_last_in_a_row_is_kept(tmp_path: Path) -> None:
+def test_the_last_saved_version_in_a_row_is_kept(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 2)
     for kind in ("saved", "saved", "learned", "saved", "saved", "saved"):
         learn(log, kind=kind)
     assert prune(log, keep_last=1) == [1, 2, 4, 5, 6], "4 is learned again from 3"
 
 
-def test_a_damaged_version_is_left_and_said_and_the_others_thinned(tmp_path: Path) -> None:
+def test_a_damaged_version_is_reported_and_the_others_are_pruned(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
     broken = bytearray(log.path(2).read_bytes())
     broken[-1] ^= 1
@@ -75,7 +75,7 @@ def test_a_damaged_version_is_left_and_said_and_the_others_thinned(tmp_path: Pat
     assert [log.manifest(n).kept for n in (1, 3)] == [False, False]
 
 
-def test_a_trainer_thins_after_every_append_at_the_same_cost(
+def test_pruning_after_every_commit_has_a_constant_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = filled(VersionLog(tmp_path), 10)
@@ -93,9 +93,7 @@ def test_a_trainer_thins_after_every_append_at_the_same_cost(
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: data[:-1] + b"?", lambda _: b""]
 )
-def test_a_damaged_head_keeps_all_that_there_is_to_go_on_from(
-    tmp_path: Path, damage: Callable[[bytes], bytes]
-) -> None:
+def test_nothing_is_pruned_when_the_head_is_damaged(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     filled(VersionLog(tmp_path), 6)
     log = VersionLog(tmp_path)
     log.path(5).write_bytes(damage(log.path(5).read_bytes()))
@@ -106,9 +104,9 @@ def test_a_damaged_head_keeps_all_that_there_is_to_go_on_from(
     assert prune(log, keep_last=1)
 
 
-def test_a_folder_in_a_versions_place_is_damage(tmp_path: Path) -> None:
+def test_a_directory_with_a_versions_name_is_damage(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 3)
     log.path(3).mkdir()
     for look in (log.manifest, log.read, log.sha256):
-        with pytest.raises(DamagedVersionError, match="it is a folder"):
+        with pytest.raises(DamagedVersionError, match="it is a directory"):
             look(3)

@@ -9,12 +9,12 @@ from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.environment import writer
 from streaming_nn.versions.repair import check
 from streaming_nn.versions.retention import prune
-from streaming_nn.versions.rollback import rollback, taken_over
+from streaming_nn.versions.rollback import combine_tensors, rollback
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
 
-def test_old_model_new_offsets_and_metrics_that_go_on(tmp_path: Path) -> None:
+def test_rollback_has_the_old_model_and_the_heads_offsets_and_metrics(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)
     learn(log, learner={"rate": 0.9}, source={"query_id": "q", "batch_id": 7}, topic_ids={"t": "id"})
     version = rollback(log, 2)
@@ -40,28 +40,28 @@ def test_old_model_new_offsets_and_metrics_that_go_on(tmp_path: Path) -> None:
     assert check(log) == []
 
 
-def test_metrics_of_another_shape_can_not_go_on(tmp_path: Path) -> None:
+def test_metrics_of_another_shape_are_those_of_the_old_version(tmp_path: Path) -> None:
     old, head = tensors(1), tensors(2)
     head["metrics.rows"] = np.zeros(3, np.int64)
-    taken = taken_over(old, head)
+    taken = combine_tensors(old, head)
     np.testing.assert_array_equal(taken["metrics.rows"], [1])
     np.testing.assert_array_equal(taken["model.theta"], [1, 1, 1, 1])
     head["metrics.rows"] = np.array([2.0])
-    assert taken_over(old, head)["metrics.rows"].dtype == np.int64
+    assert combine_tensors(old, head)["metrics.rows"].dtype == np.int64
 
 
-def test_nothing_of_the_new_model_stays(tmp_path: Path) -> None:
+def test_no_tensor_of_the_new_model_stays(tmp_path: Path) -> None:
     old, head = (
         {"model.a": np.zeros(1), "metrics.m": np.zeros(1)},
         {"model.b": np.ones(1), "metrics.m": np.ones(1)},
     )
-    assert taken_over(old, head).keys() == {"model.a", "metrics.m"}
+    assert combine_tensors(old, head).keys() == {"model.a", "metrics.m"}
 
 
-def test_what_can_not_be_gone_back_to(tmp_path: Path) -> None:
+def test_versions_that_cannot_be_rolled_back_to(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
     prune(log, keep_last=2)
-    with pytest.raises(ValueError, match="version 4 is the head"):
+    with pytest.raises(ValueError, match="cannot roll back to version 4: it is the head"):
         rollback(log, 4)
     with pytest.raises(LookupError, match="version 2 was pruned"):
         rollback(log, 2)
@@ -70,9 +70,7 @@ def test_what_can_not_be_gone_back_to(tmp_path: Path) -> None:
     assert log.head_number() == 4
 
 
-def test_it_tries_until_it_is_in_while_a_trainer_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rollback_retries_while_a_trainer_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, trainer = filled(VersionLog(tmp_path), 3), VersionLog(tmp_path)
     append, lost = VersionLog.append, []
 
@@ -89,7 +87,7 @@ def test_it_tries_until_it_is_in_while_a_trainer_goes_on(
     assert version.manifest.offsets == log.manifest(5).offsets
 
 
-def test_a_trainer_that_is_running_adopts_it_and_learns_its_batch_again(tmp_path: Path) -> None:
+def test_a_running_trainer_adopts_the_version_and_learns_its_batch_again(tmp_path: Path) -> None:
     log, stop, adopted = filled(VersionLog(tmp_path), 3), threading.Event(), []
 
     def train() -> None:

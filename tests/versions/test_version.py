@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.errors import DamagedVersionError
+from streaming_nn.versions.repair import repair
 from streaming_nn.versions.version import (
     Manifest,
     Version,
@@ -20,6 +22,7 @@ from streaming_nn.versions.version import (
     state_digest,
     stub,
 )
+from streaming_nn.versions.version_log import VersionLog
 
 TENSORS = {
     "model.theta": np.linspace(-1, 1, 12, dtype=np.float32),
@@ -39,7 +42,7 @@ def version(number: int = 3, **changes: Any) -> Version:
     return Version(Manifest(number, **(values | changes)), TENSORS)
 
 
-def test_a_version_comes_back_as_it_was() -> None:
+def test_a_version_is_decoded_as_it_was_encoded() -> None:
     v = version(ranges={"digits": {0: (0, 10), 11: (2, 4)}}, metrics={"accuracy": 0.5}, events=[{"drift": 4}])
     back = decode(encode(v), 3)
     assert back.manifest.ranges == v.manifest.ranges
@@ -52,7 +55,7 @@ def test_a_version_comes_back_as_it_was() -> None:
         assert back.tensors[name].flags.writeable
 
 
-def test_equal_versions_give_equal_bytes_whatever_the_order_of_their_names() -> None:
+def test_equal_versions_give_equal_bytes_in_any_order_of_names() -> None:
     names = sorted(TENSORS)
     saves = {
         encode(version()._replace(tensors={n: TENSORS[n] for n in names[i:] + names[:i]})) for i in range(5)
@@ -78,11 +81,11 @@ def test_strided_and_big_endian_tensors_are_saved_by_value() -> None:
         {"a": np.zeros(2, np.float32), "b": np.zeros(0, np.float32)},
     ],
 )
-def test_the_digest_is_over_names_dtypes_shapes_and_bits(other: dict[str, Any]) -> None:
+def test_the_digest_covers_names_dtypes_shapes_and_bits(other: dict[str, Any]) -> None:
     assert state_digest(other) != state_digest({"a": np.zeros(2, np.float32)})
 
 
-def test_the_digest_is_not_over_who_wrote_it() -> None:
+def test_the_digest_does_not_cover_the_writer() -> None:
     assert (
         decode(encode(version(nonce="a"))).manifest.digest
         == decode(encode(version(nonce="b"))).manifest.digest
@@ -97,7 +100,7 @@ JSON = st.recursive(
 OBJECT = st.dictionaries(st.text(), JSON, max_size=3)
 OFFSET = st.integers(0, 2**63 - 1)
 PARTITION = st.integers(0, 10**6)
-RECORDS = st.builds(
+MANIFESTS = st.builds(
     Manifest,
     number=st.integers(0, 10**12 - 1),
     kind=st.sampled_from(["initial", "learned", "rolled-back"]),
@@ -121,15 +124,15 @@ RECORDS = st.builds(
 )
 
 
-@given(RECORDS)
+@given(MANIFESTS)
 @settings(max_examples=40, deadline=None)
-def test_every_record_survives_json_and_a_file(manifest: Manifest) -> None:
+def test_every_manifest_survives_json_and_a_file(manifest: Manifest) -> None:
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
     back = decode(encode(Version(manifest, {})), manifest.number).manifest
     assert back == Manifest(**(vars(manifest) | {"digest": state_digest({})}))
 
 
-def test_a_record_takes_numpys_numbers_and_writes_null_for_what_json_does_not_know() -> None:
+def test_a_manifest_may_hold_numpy_numbers_and_writes_non_finite_ones_as_null() -> None:
     metrics = {"f1": np.float32(0.5), "rows": np.int64(3), "loss": math.nan, "all": [np.inf, np.arange(2)]}
     manifest = decode(encode(version(metrics=metrics))).manifest
     assert manifest.metrics == {"f1": 0.5, "rows": 3, "loss": None, "all": [None, [0, 1]]}
@@ -137,7 +140,7 @@ def test_a_record_takes_numpys_numbers_and_writes_null_for_what_json_does_not_kn
         encode(version(metrics={"bad": {1}}))
 
 
-def test_unknown_keys_are_left_out_and_another_format_is_refused() -> None:
+def test_unknown_keys_are_ignored_and_another_format_is_refused() -> None:
     assert Manifest.from_json({"number": 1, "nonce": "x", "mood": "good"}) == Manifest(1, nonce="x")
     with pytest.raises(ValueError, match="format must be 2; got 1"):
         Manifest.from_json({"number": 1, "format": 1})
@@ -145,14 +148,27 @@ def test_unknown_keys_are_left_out_and_another_format_is_refused() -> None:
         Manifest.from_json({"format": 2})
 
 
-def test_the_record_is_read_from_the_header_alone() -> None:
+def test_a_file_of_the_first_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    record = json.dumps({"format": 1, "number": 0, "kind": "initial"})
+    log = VersionLog(tmp_path)
+    log.versions.mkdir()
+    log.path(0).write_bytes(safetensors.numpy.save(TENSORS, {"record": record}))
+    for read in (log.head, lambda: log.read(0), lambda: log.manifest(0), lambda: repair(log)):
+        with pytest.raises(ValueError, match="use a new model directory") as error:
+            read()
+        assert not isinstance(error.value, DamagedVersionError)
+        assert str(error.value).startswith(f"{log.path(0)} was written by an older release, in format 1")
+        assert "\n" not in str(error.value)
+
+
+def test_the_manifest_is_read_from_the_header_alone() -> None:
     data = encode(version())
     head = data[: header_size(data[:8])]
     assert len(head) < len(data)
     assert decode_manifest(head, 3) == decode(data).manifest
 
 
-def test_any_safetensors_reader_finds_the_record() -> None:
+def test_any_safetensors_reader_finds_the_manifest() -> None:
     data = encode(version())
     header = json.loads(data[8 : header_size(data)])
     assert list(header["__metadata__"]) == ["manifest"]
@@ -185,33 +201,33 @@ def test_every_truncation_is_noticed() -> None:
     ("data", "message"),
     [
         (b"", "the file is empty"),
-        (b"\0" * 100, "does not begin"),
+        (b"\0" * 100, "does not begin like"),
         (encode(version())[:40], "ends in its header, after 40 bytes"),
-        (encode(version())[:-1], "tensors can't be read"),
-        (encode(version(number=4)), "holds version 4, so it was exchanged"),
-        (safetensors.numpy.save(TENSORS), "holds no manifest"),
+        (encode(version())[:-1], "tensors cannot be read"),
+        (encode(version(number=4)), "holds version 4, so another file"),
+        (safetensors.numpy.save(TENSORS), "its header has no manifest"),
         (encode(version()).replace(b'\\"number\\":3', b'\\"number\\":2'), "seal"),
     ],
 )
-def test_damage_is_named(data: bytes, message: str) -> None:
+def test_damage_is_described(data: bytes, message: str) -> None:
     with pytest.raises(DamagedVersionError, match=rf"^42\.safetensors is damaged: .*{message}"):
         decode(data, 3, "42.safetensors")
 
 
-def test_a_stub_keeps_the_record_and_says_what_it_was() -> None:
+def test_a_stub_keeps_the_manifest_and_the_sha256() -> None:
     data = encode(version())
-    prune = decode(stub(data), 3)
-    assert prune.tensors == {}
-    assert not prune.manifest.kept
-    assert prune.manifest.original_sha256 == sha256(data)
-    assert Manifest(**(vars(prune.manifest) | {"original_sha256": ""})) == decode(data).manifest
+    pruned = decode(stub(data), 3)
+    assert pruned.tensors == {}
+    assert not pruned.manifest.kept
+    assert pruned.manifest.original_sha256 == sha256(data)
+    assert Manifest(**(vars(pruned.manifest) | {"original_sha256": ""})) == decode(data).manifest
     assert decode(stub(stub(data))).manifest.original_sha256 == sha256(data)
 
 
-def test_a_stub_keeps_what_a_newer_release_has_put_into_the_record() -> None:
+def test_a_stub_keeps_keys_of_a_newer_release() -> None:
     data = encode(version())
     newer = json.loads(json.loads(data[8 : header_size(data)])["__metadata__"]["manifest"])
-    from streaming_nn.versions.version import _encode  # a manifest that this release can't write
+    from streaming_nn.versions.version import _encode  # writes a manifest that this release cannot
 
-    prune = stub(_encode(newer | {"mood": "good"}, TENSORS))
-    assert json.loads(json.loads(prune[8:])["__metadata__"]["manifest"])["mood"] == "good"
+    pruned = stub(_encode(newer | {"mood": "good"}, TENSORS))
+    assert json.loads(json.loads(pruned[8:])["__metadata__"]["manifest"])["mood"] == "good"

@@ -1,9 +1,9 @@
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +17,7 @@ from paths import ROOT
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
+from streaming_nn.versions.environment import describe, writer
 from streaming_nn.versions.version import Manifest, Version, encode, sha256, stub
 from streaming_nn.versions.version_log import VersionLog, next_manifest
 
@@ -52,7 +53,8 @@ def test_append_and_read(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     sha = log.append(initial()).sha256
     assert sha == log.sha256(0) == sha256(log.path(0).read_bytes())
-    v = following(log, offsets={"t": {0: 5}}, counts={"received": 5, "trained": 3, "skipped": 1, "rejected": 1})
+    counts = {"received": 5, "trained": 3, "skipped": 1, "rejected": 1}
+    v = following(log, offsets={"t": {0: 5}}, counts=counts)
     log.append(v)
     head = VersionLog(tmp_path).head()
     assert head is not None
@@ -63,6 +65,84 @@ def test_append_and_read(tmp_path: Path) -> None:
     assert log.path(1).name == "000000000001.safetensors"
 
 
+def test_commit_fills_number_parent_writer_time_and_environment(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path, "blue")
+    first = log.commit(None, tensors(0), offsets={"t": {0: 0}}, learner={"rate": 0.1}, metrics={"rows": 0})
+    second = log.commit(first, tensors(1), offsets={"t": {0: 5}}, metrics={"loss": float("nan")})
+    assert (first.number, first.manifest.kind, first.manifest.parent_sha256) == (0, "initial", "")
+    assert (second.number, second.manifest.kind) == (1, "learned")
+    assert second.manifest.parent_sha256 == first.sha256 == log.sha256(0)
+    assert second.manifest.written_by == writer("blue")
+    assert second.manifest.written_at >= first.manifest.written_at != ""
+    assert second.manifest.environment == describe()
+    assert second.manifest.learner == {"rate": 0.1}
+    assert second.manifest.metrics == {"loss": None}
+    assert second.manifest.nonce != first.manifest.nonce
+
+
+def test_commit_returns_what_read_returns(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path)
+    first = log.commit(None, tensors(0))
+    for version in (first, log.commit(first, tensors(1))):
+        for read in (log.read(version.number), VersionLog(tmp_path).read(version.number)):
+            assert (read.manifest, read.sha256) == (version.manifest, version.sha256)
+    head = log.head()
+    assert head is not None
+    assert head.sha256 == log.sha256(1)
+
+
+def test_only_what_describes_the_stream_is_inherited(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path)
+    described = {
+        "learner": {"rate": 0.1},
+        "schema": {"inputs": 3},
+        "update": "averaged",
+        "mini_batch_cap": 64,
+        "offsets": {"t": {0: 7}},
+        "topic_ids": {"t": "id"},
+        "source": {"query_id": "q"},
+        "metrics": {"rows": 7},
+    }
+    batch = {
+        "kind": "saved",
+        "counts": {"received": 7, "trained": 7, "skipped": 0, "rejected": 0},
+        "ranges": {"t": {0: (0, 7)}},
+        "events": [{"event": "drift", "found": 1}],
+        "seconds": {"learn": 0.1},
+    }
+    child = log.commit(log.commit(None, {}, **described, **batch), {}).manifest
+    assert {name: getattr(child, name) for name in described} == described
+    fresh = Manifest(1)
+    assert {name: getattr(child, name) for name in batch} == {name: getattr(fresh, name) for name in batch}
+
+
+def test_commit_after_another_version_than_the_head_is_a_conflict(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path, "red")
+    first = log.commit(None, {})
+    log.commit(first, {})
+    for parent, number in ((None, 0), (first, 1)):
+        with pytest.raises(VersionConflictError, match="run red") as e:
+            VersionLog(tmp_path).commit(parent, {})
+        assert e.value.number == number
+
+
+def test_the_constructor_does_not_touch_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "stat", lambda *a, **k: pytest.fail("looked"))
+    monkeypatch.setattr(os, "mkdir", lambda *a, **k: pytest.fail("created"))
+    VersionLog(tmp_path / "model")
+
+
+def test_only_this_package_puts_versions_together() -> None:
+    """`VersionLog.commit` is the only way: no other module appends a version or builds a manifest for it."""
+    append = re.compile(r"\blog(\(\))?\.append\(|VersionLog\([^)]*\)\.append\(|parent_sha256=")
+    package = ROOT / "streaming_nn"
+    modules = [path for path in package.rglob("*.py") if path.parent != package / "versions"]
+    assert len(modules) > 50
+    assert not [path.name for path in modules if append.search(path.read_text())]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -70,7 +150,7 @@ def test_append_and_read(tmp_path: Path) -> None:
         ({"counts": {"received": 5, "trained": 3, "skipped": 1, "rejected": 0}}, "received must be trained"),
     ],
 )
-def test_what_is_no_child_of_the_head_is_refused(
+def test_a_version_that_is_not_a_child_of_the_head_is_refused(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     log = VersionLog(tmp_path)
@@ -83,11 +163,11 @@ def test_what_is_no_child_of_the_head_is_refused(
 def test_the_first_version_is_number_0_without_a_parent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the head's plus one, 0; got 1"):
         VersionLog(tmp_path).append(Version(Manifest(1), {}))
-    with pytest.raises(ValueError, match="no parent"):
+    with pytest.raises(ValueError, match="parent_sha256 of version 0 must be ''; got 'x'"):
         VersionLog(tmp_path).append(initial(parent_sha256="x"))
 
 
-def test_the_second_with_a_number_loses_and_hears_of_the_winner(tmp_path: Path) -> None:
+def test_the_second_writer_of_a_number_gets_a_conflict_with_the_first_ones_manifest(tmp_path: Path) -> None:
     a, b = VersionLog(tmp_path), VersionLog(tmp_path)
     a.append(initial())
     mine = following(
@@ -105,9 +185,7 @@ def test_the_second_with_a_number_loses_and_hears_of_the_winner(tmp_path: Path) 
     assert a.read(1).manifest.nonce == mine.manifest.nonce
 
 
-def test_the_race_can_be_lost_between_the_look_and_the_link(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_race_can_be_lost_between_check_and_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = VersionLog(tmp_path), VersionLog(tmp_path)
     a.append(initial())
     mine, yours = following(a), following(b)
@@ -123,7 +201,7 @@ def test_the_race_can_be_lost_between_the_look_and_the_link(
     assert a.read(1).manifest.nonce == mine.manifest.nonce
 
 
-def test_a_retried_append_knows_its_own_work(tmp_path: Path) -> None:
+def test_a_retried_append_recognizes_its_version(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     assert log.append(first := initial()).sha256 == log.append(first).sha256
     second = following(log)
@@ -134,7 +212,7 @@ def test_a_retried_append_knows_its_own_work(tmp_path: Path) -> None:
     assert VersionLog(tmp_path).append(second).sha256 == sha
 
 
-def test_a_link_that_worked_and_reported_a_failure_is_a_success(
+def test_a_link_that_succeeds_but_reports_failure_is_a_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link
@@ -148,7 +226,7 @@ def test_a_link_that_worked_and_reported_a_failure_is_a_success(
     assert log.append(initial()).sha256 == log.sha256(0)
 
 
-def test_an_aside_file_that_was_cleaned_is_written_again(
+def test_a_temporary_file_that_was_cleaned_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, calls = os.link, itertools.count()
@@ -174,7 +252,7 @@ def test_a_parent_that_was_exchanged_is_a_conflict(tmp_path: Path) -> None:
     assert log.numbers() == [0, 1]
 
 
-def test_a_thinned_parent_is_still_the_parent(tmp_path: Path) -> None:
+def test_a_pruned_parent_is_still_the_parent(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     fill(log, 2)
     mine = following(log)
@@ -198,20 +276,18 @@ def test_a_missing_number_is_noticed_at_the_start(tmp_path: Path, hole: int) -> 
     v = following(log)
     log.path(hole).unlink()
     for start in (VersionLog(tmp_path).head, lambda: VersionLog(tmp_path).append(v)):
-        with pytest.raises(
-            DamagedVersionError, match=rf"version {hole} .* is missing, and version 5 is there"
-        ):
+        with pytest.raises(DamagedVersionError, match=rf"version {hole} .* is missing, and version 5 exists"):
             start()
 
 
-def test_a_listing_that_misses_what_was_appended_meanwhile_is_no_damage(
+def test_a_listing_that_misses_a_new_version_is_not_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(log := VersionLog(tmp_path), 4)
     (log.versions / "copy of the best.safetensors").touch()
     names = atomic_files.names
     monkeypatch.setattr(
-        atomic_files, "names", lambda folder: [n for n in names(folder) if n != log.path(2).name]
+        atomic_files, "names", lambda directory: [n for n in names(directory) if n != log.path(2).name]
     )
     again = VersionLog(tmp_path)
     again.append(following(again))
@@ -231,7 +307,7 @@ def damage(log: VersionLog, number: int, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "swapped"])
-def test_a_damaged_head_is_never_passed_over(tmp_path: Path, how: str) -> None:
+def test_a_damaged_head_is_never_skipped(tmp_path: Path, how: str) -> None:
     fill(log := VersionLog(tmp_path), 4)
     damage(log, 3, how)
     with pytest.raises(DamagedVersionError, match=r"000000000003.*the last good version is 2"):
@@ -271,7 +347,7 @@ def test_the_head_is_found_from_anywhere(tmp_path: Path, length: int) -> None:
     assert VersionLog(tmp_path).head_number() == watcher.head_number() == length - 1
 
 
-def test_append_looks_at_as_many_files_however_long_the_log(
+def test_the_cost_of_an_append_does_not_grow_with_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = VersionLog(tmp_path)
@@ -279,7 +355,7 @@ def test_append_looks_at_as_many_files_however_long_the_log(
     looks: list[Path] = []
     exists = atomic_files.exists
     monkeypatch.setattr(atomic_files, "exists", lambda path: looks.append(path) or exists(path))
-    monkeypatch.setattr(atomic_files, "names", lambda folder: pytest.fail("listed the folder"))
+    monkeypatch.setattr(atomic_files, "names", lambda directory: pytest.fail("listed the directory"))
 
     def cost() -> int:
         looks.clear()
@@ -289,24 +365,7 @@ def test_append_looks_at_as_many_files_however_long_the_log(
     assert len({cost() for _ in range(40)}) == 1
 
 
-def test_follow_gives_each_version_once_in_order_as_they_come(tmp_path: Path) -> None:
-    log, stop, seen = VersionLog(tmp_path), threading.Event(), []
-
-    def watch() -> None:
-        for manifest in VersionLog(tmp_path).follow(poll=0.001, stop=stop):
-            seen.append(manifest.number)
-            if manifest.number == 9:
-                stop.set()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    fill(log, 10)
-    thread.join(10)
-    assert seen == list(range(10))
-    assert [r.number for r in itertools.islice(log.follow(6), 3)] == [7, 8, 9]
-
-
-def test_nearest_kept_and_reading_a_thinned_version(tmp_path: Path) -> None:
+def test_nearest_kept_and_reading_a_pruned_version(tmp_path: Path) -> None:
     fill(log := VersionLog(tmp_path), 6)
     for number in (0, 3, 4):
         atomic_files.replace(log.path(number), stub(log.path(number).read_bytes()))
@@ -315,7 +374,6 @@ def test_nearest_kept_and_reading_a_thinned_version(tmp_path: Path) -> None:
         log.read(4)
     with pytest.raises(LookupError, match="up to 0"):
         log.nearest_kept(0)
-    assert [r.number for r in itertools.islice(log.follow(), 6)] == list(range(6))
 
 
 TRAINER = """
@@ -366,7 +424,9 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def test_two_processes_each_number_has_one_winner_and_nothing_is_lost(tmp_path: Path, trainer: Start) -> None:
+def test_of_two_processes_each_number_has_one_winner_and_nothing_is_lost(
+    tmp_path: Path, trainer: Start
+) -> None:
     log = VersionLog(tmp_path / "model")
     log.append(initial())
     both = [trainer(TRAINER, run, "150") for run in ("a", "b")]
@@ -383,7 +443,7 @@ def test_two_processes_each_number_has_one_winner_and_nothing_is_lost(tmp_path: 
         v = log.read(number)
         assert v.manifest.nonce == nonce
         assert v.manifest.parent_sha256 == log.sha256(number - 1)
-    assert not [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.ASIDE)]
+    assert not [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.TEMPORARY)]
 
 
 KILLED = """
@@ -394,7 +454,7 @@ sys.path.insert(0, {here!r})
 from logs import following, parent_of
 log = VersionLog({log!r})
 v = following(log)
-at = {{"before link": "link", "after link": "sync_folder"}}[sys.argv[1]]
+at = {{"before link": "link", "after link": "sync_directory"}}[sys.argv[1]]
 owner = os if at == "link" else files
 setattr(owner, at, lambda *a: (print("up", flush=True), sys.stdin.readline()))
 log.append(v)
@@ -402,7 +462,7 @@ log.append(v)
 
 
 @pytest.mark.parametrize(("at", "head"), [("before link", 1), ("after link", 2)])
-def test_a_process_killed_in_the_middle_of_an_append_leaves_the_log_whole(
+def test_a_process_killed_during_an_append_leaves_a_good_log(
     tmp_path: Path, trainer: Start, at: str, head: int
 ) -> None:
     log = VersionLog(tmp_path / "model")
@@ -416,7 +476,7 @@ def test_a_process_killed_in_the_middle_of_an_append_leaves_the_log_whole(
     assert v.number == head
     again.append(following(again))
     assert again.numbers() == list(range(head + 2))
-    left = [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.ASIDE)]
+    left = [name for name in atomic_files.names(log.versions) if name.endswith(atomic_files.TEMPORARY)]
     assert len(left) == 1
     assert atomic_files.clean(log.versions, older_than=-1) == left
     assert again.numbers() == list(range(head + 2))
@@ -440,7 +500,7 @@ except VersionConflictError as e:
 """
 
 
-def test_a_trainer_that_slept_while_another_went_on_and_thinned_must_lose(
+def test_a_trainer_that_slept_while_another_committed_and_pruned_gets_a_conflict(
     tmp_path: Path, trainer: Start
 ) -> None:
     log = VersionLog(tmp_path / "model")
