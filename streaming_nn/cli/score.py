@@ -51,4 +51,4 @@ def score(
     from streaming_nn.spark.session import running
 
     with running(settings.spark) as spark:
-        run(spark, settings, kind=RealTimeScorer if settings.score.engine == "realtime" else Scorer)
+        run(spark, settings, RealTimeScorer if settings.score.engine == "realtime" else Scorer)

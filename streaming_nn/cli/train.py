@@ -139,7 +139,7 @@ def _run(settings: Settings) -> None:
             sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings)])
             stack.callback(sinks.stop, drain=DRAIN)
 
-        run(spark, settings, begun=start_sinks)
+        run(spark, settings, start_sinks)
 
 
 def _metrics_sinks(settings: Settings) -> list[Any]:

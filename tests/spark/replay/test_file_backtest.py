@@ -262,8 +262,8 @@ def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
 def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     x, target = rows()
     np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
-    command = [sys.executable, "-m", "streaming_nn.cli.app", "replay", "--file", "stream.npz", "--json"]
-    command += ["--try", "learning_rate=0.1", "--batch", "200", "--master", "local[2]"]
+    command = [sys.executable, "-m", "streaming_nn.cli.app", "backtest", "--file", "stream.npz", "--json"]
+    command += ["--trial", "learning_rate=0.1", "--batch", "200", "--master", "local[2]"]
     command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
     env = {**os.environ, "COLUMNS": "140"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=env)
@@ -281,7 +281,8 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
 def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
     """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""
     topic = filled(broker, 300, tmp_path)
-    command = [sys.executable, "-m", "streaming_nn.cli.app", "replay", "--topic", topic, "--try", "seed=1"]
+    command = [sys.executable, "-m", "streaming_nn.cli.app", "backtest", "--topic", topic]
+    command += ["--trial", "seed=1"]
     command += ["--bootstrap", broker.bootstrap, "-s", "train.max_offsets_per_trigger=3", "--into", "x"]
     command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
     first = subprocess.Popen(
