@@ -1,10 +1,10 @@
-"""`python -m producers STREAM --topic …`: feed a topic with a dataset, a file or a generated stream."""
+"""`python -m producers STREAM --topic …`: send a dataset, a file or a generated stream to a topic."""
 
 import json
 import signal
 import sys
 import threading
-import tomllib
+import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from producers import known
 from producers.messages import Message, Plan, messages, schema_of, topics_of
-from producers.send import Sent, producer, send
+from producers.send import NOTHING, Sent, producer, send
 from producers.streams import Stream, limited
+from producers.topics import create_topics, kafka_options, python_options, require_topics
 from streaming_nn.records.schema import Schema
 
 FAILED, MISUSED = 1, 2  # exit codes
-REDRAW = 0.1  # seconds between two looks of the progress bar
+REDRAW = 0.1  # seconds between two updates of the progress bar
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,62 +39,79 @@ OF_FILES = ("file", "label", "features", "regression", "loop", "time", "speed")
 def produce(
     ctx: typer.Context,
     stream: Annotated[str, typer.Argument(help=f"One of {', '.join(known.STREAMS)}.")],
-    file: Annotated[Path | None, typer.Argument(help="The file of csv, npz and parquet.")] = None,
-    topic: Annotated[str, typer.Option(help="Where labeled records go.")] = "labeled",
-    unlabeled_topic: Annotated[str | None, typer.Option(help="Where unlabeled records go.")] = None,
-    unlabeled: Annotated[float, typer.Option(help="Share of rows that go there.")] = 0.0,
+    file: Annotated[Path | None, typer.Argument(help="The file to read (csv, npz, parquet).")] = None,
+    topic: Annotated[str, typer.Option(help="Topic for labeled records.")] = "labeled",
+    unlabeled_topic: Annotated[str | None, typer.Option(help="Topic for unlabeled records.")] = None,
+    unlabeled: Annotated[
+        float, typer.Option(help="Share of rows sent without their label, to the unlabeled topic: 0 to 1.")
+    ] = 0.0,
     label_delay: Annotated[
-        str | None, typer.Option(help="Unlabeled rows come again with their label: after 500 rows, or 5s.")
+        str | None, typer.Option(help="Send unlabeled rows again with their label after 500 rows, or 5s.")
     ] = None,
-    malformed: Annotated[float, typer.Option(help="Share of rows that are spoilt on purpose.")] = 0.0,
+    malformed: Annotated[float, typer.Option(help="Share of rows corrupted on purpose: 0 to 1.")] = 0.0,
     drift_at: Annotated[
-        list[str] | None, typer.Option(help="The world changes at this row, or 30s; may be repeated.")
+        list[str] | None, typer.Option(help="Row, or time like 30s, of a concept drift; may be repeated.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Rows a second; as fast as can be without.")] = None,
-    records: Annotated[int | None, typer.Option(help="Rows after which it ends.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same records; machine has none.")] = 0,
-    first_id: Annotated[int, typer.Option(help="Id of the first row.")] = 0,
-    format: Annotated[str, typer.Option(help="json, packed, csv or avro.")] = "json",
+    rate: Annotated[float | None, typer.Option(help="Rows a second [as fast as possible].")] = None,
+    records: Annotated[int | None, typer.Option(help="Stop after this many rows.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Random seed: the same seed gives the same records; machine has none.")
+    ] = 0,
+    first_id: Annotated[int, typer.Option(help="ID of the first row.")] = 0,
+    format: Annotated[str, typer.Option(help="Format of the records: json, packed, csv or avro.")] = "json",
     avro_schema: Annotated[
-        Path | None, typer.Option(help="File to write the schema of Avro records to.")
+        Path | None, typer.Option(help="Write the schema of Avro records to this file.")
     ] = None,
-    named: Annotated[bool, typer.Option(help="A field for each feature, not one array.")] = False,
+    named: Annotated[bool, typer.Option(help="Write a field for each feature instead of one array.")] = False,
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the stream itself: noise=0.2.")
+        list[str] | None, typer.Option("--set", help="Option of the stream: noise=0.2; may be repeated.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label column of a file; the last one without.")] = None,
-    features: Annotated[str | None, typer.Option(help="Feature columns of a file: a,b,c.")] = None,
-    regression: Annotated[bool, typer.Option(help="The file's label is a number to be told.")] = False,
-    loop: Annotated[bool, typer.Option(help="Begin the file again at its end.")] = False,
-    time: Annotated[str | None, typer.Option(help="Column of recorded times: the file's own pace.")] = None,
-    speed: Annotated[float, typer.Option(help="How many times the recorded pace.")] = 1.0,
-    kafka: Annotated[
-        list[str] | None, typer.Option(help="A Kafka option: key=value; may be repeated.")
+    label: Annotated[str | None, typer.Option(help="Label column of the file [the last one].")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature columns of the file: a,b,c [all].")] = None,
+    regression: Annotated[bool, typer.Option(help="Treat the label as a regression target.")] = False,
+    loop: Annotated[bool, typer.Option(help="Start again at the end of the file.")] = False,
+    time: Annotated[
+        str | None, typer.Option(help="Column of recorded times: send rows at their recorded pace.")
     ] = None,
-    config: Annotated[
-        Path, typer.Option(help="Settings whose kafka table is used, where the file exists.")
-    ] = Path("streaming-nn.toml"),
-    compression: Annotated[str | None, typer.Option(help="gzip, for one.")] = None,
+    speed: Annotated[float, typer.Option(help="Multiple of the recorded pace.")] = 1.0,
+    timestamp: Annotated[
+        str | None,
+        typer.Option(help="One timestamp for all records: now, or milliseconds since 1970 [when sent]."),
+    ] = None,
+    create: Annotated[
+        bool, typer.Option("--create-topics", help="Create the topics that do not exist.")
+    ] = False,
+    partitions: Annotated[int, typer.Option(help="Partitions of a topic that is created.")] = 1,
+    kafka: Annotated[list[str] | None, typer.Option(help="Kafka option: key=value; may be repeated.")] = None,
+    config: Annotated[Path, typer.Option(help="Settings file: its kafka table is used.")] = Path(
+        "streaming-nn.toml"
+    ),
+    compression: Annotated[str | None, typer.Option(help="Compression of the records: gzip.")] = None,
+    describe: Annotated[
+        bool, typer.Option(help="Send nothing: only open the stream and print its schema as JSON.")
+    ] = False,
     json_: Annotated[
-        bool, typer.Option("--json", help="The last line of stdout is one JSON object.")
+        bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")
     ] = False,
 ) -> None:
-    """Feed a topic with labeled records, and another with unlabeled ones, at a steady pace.
+    """Send labeled records to a topic, and unlabeled ones to another, at a steady pace.
 
-    The record's key is its row's id, so that the default partitioner spreads rows over all partitions.
+    A record's key is its row's ID, so the default partitioner spreads the rows over all partitions.
     """
     stop = _stop_on_signals()
     try:
         _check_options(ctx, known.checked(stream))
         _check_ends(records, seconds)
         _check_pace(rate, time, speed)
+        _check_partitions(ctx, create, partitions)
+        moment = _parse_timestamp(timestamp)
         plan = Plan(
             topic=topic,
             unlabeled_topic=unlabeled_topic,
             unlabeled=unlabeled,
             malformed=malformed,
-            label_delay=None if label_delay is None else _rows("label-delay", label_delay, rate),
+            label_delay=None if label_delay is None else _parse_rows("label-delay", label_delay, rate),
             format=format,
             seed=seed,
             first_id=first_id,
@@ -101,7 +119,7 @@ def produce(
             speed=speed,
             named=named,
         )
-        drifts = tuple(_rows("drift-at", text, rate) for text in drift_at or ())
+        drifts = tuple(_parse_rows("drift-at", text, rate) for text in drift_at or ())
         if stream in known.FILES:
             columns = tuple(name.strip() for name in features.split(",")) if features else ()
             given = {
@@ -111,54 +129,63 @@ def produce(
                 "regression": regression,
                 "loop": loop,
             }
-            rows = _file(stream, file, given)
+            rows = _open_file(stream, file, given)
         elif stream in known.LIVE:
             rows = known.LIVE[stream](**({} if rate is None else {"rate": rate}))
         else:
-            rows = known.generator(stream, seed, drifts, _pairs("--set", option or []))
+            rows = known.generator(stream, seed, drifts, _parse_pairs("--set", option or []))
         schema = schema_of(rows, plan)  # an error before anything is sent
         if avro_schema is not None:
-            _keep(schema, avro_schema)
-        options = _kafka(kafka or [], config)
-        client = producer(_for_producer(options), compression)
-        _check_topics(options, topics_of(rows, plan))
+            _write_avro_schema(schema, avro_schema)
+        if describe:
+            print(_to_json(NOTHING, stream, schema))
+            return
+        options = kafka_options(config, _parse_pairs("--kafka", kafka or []))
+        client = producer(python_options(options), compression)
+        if create:
+            create_topics(options, topics_of(rows, plan), partitions)
+        else:
+            require_topics(options, topics_of(rows, plan))
     except ValueError as error:
         raise _misused(error) from None
-    sent = _run(messages(limited(rows, records), plan), client, stop, drifts, seconds, records)
-    _tell(sent, stream, topic, json_)
+    ready = messages(limited(rows, records), plan)
+    with _progress(Console(stderr=True), records, drifts) as progress:
+        sent = send(ready, client, stop.is_set, seconds, progress, moment)
+    print(_to_json(sent, stream, schema) if json_ else _to_line(sent, stream))
+    _exit_on_failure(sent)
 
 
-def _keep(schema: Schema, file: Path) -> None:
+def _write_avro_schema(schema: Schema, file: Path) -> None:
     if schema.avro_schema is None:
-        raise ValueError(f"avro-schema is for format avro; got {schema.format}")
+        raise ValueError(f"--avro-schema needs --format avro; got {schema.format}")
     try:
         file.write_text(schema.avro_schema + "\n", "utf-8")
     except OSError as error:
-        raise ValueError(f"avro-schema can't be written to {file}: {error.strerror}") from None
+        raise ValueError(f"cannot write --avro-schema {file}: {error.strerror}") from None
 
 
-def _rows(what: str, text: str, rate: float | None) -> int:
-    """Return a position in rows; `30s` is a position in time, at the rate."""
+def _parse_rows(what: str, text: str, rate: float | None) -> int:
+    """Return a number of rows; `30s` is converted at the rate."""
     try:
         if not text.endswith("s"):
             return int(text)
         seconds = float(text[:-1])
     except ValueError:
-        raise ValueError(f"{what} must be rows, like 5000, or seconds, like 30s; got {text!r}") from None
+        raise ValueError(f"--{what} must be rows, like 5000, or seconds, like 30s; got {text!r}") from None
     if rate is None:
-        raise ValueError(f"{what} in seconds needs --rate; got {text!r} without")
+        raise ValueError(f"--{what} in seconds needs --rate; got {text!r} without --rate")
     return round(seconds * rate)
 
 
 def _check_options(ctx: typer.Context, stream: str) -> None:
-    """Raise ValueError for an option that this stream doesn't have: it would do nothing."""
-    having = [(OF_GENERATED, known.GENERATORS), (OF_FILES, known.FILES)]
-    having += [(NOT_LIVE, {**known.GENERATORS, **known.FILES})]
+    """Raise ValueError for an option that this stream does not have: it would have no effect."""
+    owners = [(OF_GENERATED, known.GENERATORS), (OF_FILES, known.FILES)]
+    owners += [(NOT_LIVE, {**known.GENERATORS, **known.FILES})]
     flags = {param.name: param.opts[0] if "-" in param.opts[0] else "FILE" for param in ctx.command.params}
-    for options, streams in having:
+    for options, streams in owners:
         given = [name for name in options if _given(ctx, name)]
         if given and stream not in streams:
-            raise ValueError(f"{flags[given[0]]} is for {', '.join(streams)}; got it for {stream}")
+            raise ValueError(f"{flags[given[0]]} applies to {', '.join(streams)} only; got stream {stream}")
 
 
 def _check_ends(records: int | None, seconds: float | None) -> None:
@@ -170,9 +197,27 @@ def _check_ends(records: int | None, seconds: float | None) -> None:
 
 def _check_pace(rate: float | None, time: str | None, speed: float) -> None:
     if time is not None and rate is not None:
-        raise ValueError("--time gives the file's own pace, --rate another; got both")
+        raise ValueError("--time and --rate both set the pace; give only one of them")
     if time is None and speed != 1:
-        raise ValueError(f"--speed is of recorded times, and needs --time; got {speed:g} without")
+        raise ValueError(f"--speed needs --time; got --speed {speed:g} without --time")
+
+
+def _check_partitions(ctx: typer.Context, create: bool, partitions: int) -> None:
+    if partitions < 1:
+        raise ValueError(f"--partitions must be 1 or more; got {partitions}")
+    if not create and _given(ctx, "partitions"):
+        raise ValueError("--partitions needs --create-topics; got --partitions without --create-topics")
+
+
+def _parse_timestamp(text: str | None) -> int | None:
+    """Return a timestamp in milliseconds since 1970; None: each record has the time when it is sent."""
+    if text is None:
+        return None
+    if text == "now":
+        return int(clock.time() * 1000)
+    if not (text.isdecimal() and text.isascii()):
+        raise ValueError(f"--timestamp must be now or milliseconds since 1970; got {text!r}")
+    return int(text)
 
 
 def _given(ctx: typer.Context, name: str) -> bool:
@@ -180,60 +225,17 @@ def _given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"  # by its name: typer may bring its own click
 
 
-def _file(name: str, path: Path | None, given: dict[str, Any]) -> Stream:
+def _open_file(name: str, path: Path | None, given: dict[str, Any]) -> Stream:
     if path is None:
         raise ValueError(f"{name} needs a file: python -m producers {name} FILE")
     return known.file(name, path, **given)
 
 
-def _pairs(what: str, texts: list[str]) -> dict[str, str]:
+def _parse_pairs(what: str, texts: list[str]) -> dict[str, str]:
     for text in texts:
         if "=" not in text:
             raise ValueError(f"{what} must be key=value; got {text!r}")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _kafka(texts: list[str], config: Path) -> dict[str, str]:
-    """Return Kafka's options: the settings' [kafka] table, overridden by the flags."""
-    from streaming_nn.kafka.options import flat
-
-    table: dict[str, Any] = {}
-    if config.is_file():
-        try:
-            table = tomllib.loads(config.read_text(encoding="utf-8")).get("kafka", {})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{config} is no TOML: {error}") from None
-    return {"bootstrap.servers": "localhost:9092"} | flat(table) | _pairs("--kafka", texts)
-
-
-def _for_producer(options: dict[str, str]) -> dict[str, Any]:
-    from kafka import KafkaProducer
-
-    from streaming_nn.kafka.options import for_python
-
-    return for_python(options, KafkaProducer)
-
-
-def _check_topics(options: dict[str, str], topics: list[str]) -> None:
-    """Raise ValueError for a topic that isn't there: the producer would wait a minute for it."""
-    from streaming_nn.kafka.admin import partitions
-
-    try:
-        partitions(options, topics)
-    except (LookupError, OSError, RuntimeError) as error:
-        raise ValueError(str(error)) from None
-
-
-def _run(
-    ready: Iterator[Message],
-    client: Any,
-    stop: threading.Event,
-    drifts: tuple[int, ...],
-    seconds: float | None,
-    records: int | None,
-) -> Sent:
-    with _progress(Console(stderr=True), records, drifts) as progress:
-        return send(ready, client, stop.is_set, seconds, progress)
 
 
 def _stop_on_signals() -> threading.Event:
@@ -253,40 +255,46 @@ def _stop_on_signals() -> threading.Event:
 def _progress(
     console: Console, records: int | None, drifts: tuple[int, ...]
 ) -> Iterator[Callable[[Message], None]]:
-    """Show a bar on a terminal, and announce the drift everywhere."""
+    """Show a bar on a terminal, and print each drift everywhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     ahead = list(drifts)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("rows sent", total=records)
         rows, shown = 0, 0.0
 
-        def follow(message: Message) -> None:
+        def update(message: Message) -> None:
             nonlocal rows, shown
             rows = message.row + 1
             if ahead and message.row >= ahead[0]:
-                console.print(f"row {ahead.pop(0):,}: the world changes")
+                console.print(f"row {ahead.pop(0):,}: concept drift")
             if (now := monotonic()) - shown >= REDRAW:
                 shown = now
                 bar.update(task, completed=rows)
 
-        yield follow
+        yield update
         bar.update(task, completed=rows)
 
 
-def _tell(sent: Sent, stream: str, topic: str, as_json: bool) -> None:
+def _to_json(sent: Sent, stream: str, schema: Schema) -> str:
+    """Return what was sent, and the settings by which the records can be decoded, as one JSON object."""
     counts = sent.acknowledged
-    if as_json:
-        print(
-            json.dumps(
-                counts | {"failed": sent.failed, "seconds": round(sent.seconds, 3), "error": sent.error}
-            )
-        )
-    else:
-        what = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
-        print(f"{stream}: {what or 'nothing'} acknowledged in {sent.seconds:.1f} s")
+    return json.dumps(
+        {"stream": stream, "records": sum(counts.values())}
+        | counts
+        | {"failed": sent.failed, "seconds": round(sent.seconds, 3), "error": sent.error}
+        | {name: getattr(schema, name) for name in ("format", "inputs", "classes", "features", "label")}
+    )
+
+
+def _to_line(sent: Sent, stream: str) -> str:
+    counts = ", ".join(f"{n:,} {kind}" for kind, n in sent.acknowledged.items() if n)
+    return f"{stream}: {counts or 'nothing'} acknowledged in {sent.seconds:.1f} s"
+
+
+def _exit_on_failure(sent: Sent) -> None:
     if sent.error or sent.failed:
         failed = f"{sent.failed:,} records failed: " if sent.failed else ""
-        print(f"producers: {failed}{sent.error or 'no answer from the broker'}", file=sys.stderr)
+        print(f"producers: {failed}{sent.error or 'no response from the broker'}", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
@@ -296,7 +304,7 @@ def _misused(error: Exception) -> typer.Exit:
 
 
 def main() -> int:
-    """Run the command; what is wrong with its words is one line on stderr."""
+    """Run the command; print a wrong argument as one line on stderr."""
     try:
         code: int | None = app(prog_name="python -m producers", standalone_mode=False)
     except Exception as error:

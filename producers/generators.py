@@ -1,6 +1,7 @@
-"""Streams that are drawn from a formula, with drift at known rows: the generators of the literature, seeded.
+"""Streams drawn from a formula, with drift at known rows: the seeded generators of the literature.
 
-Each is written from its paper and vectorised; none is bit-equal to MOA's or River's, which draw row by row.
+Each is implemented from its paper and vectorised; none is bit-equal to MOA's or River's, which draw row by
+row.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.streams import BLOCK, Block, Stream, checked_drift, concepts
+from producers.validation import check_count, check_not_negative, check_share
 
 Floats = NDArray[np.float64]
-Concepts = NDArray[np.int64]  # (rows,) how often the world has changed
+Concepts = NDArray[np.int64]  # (rows,) number of drifts before the row
 
 SEA_THETA = np.array([8.0, 9.0, 7.0, 9.5])
 LED_SEGMENTS = np.array(
@@ -38,7 +40,7 @@ def sea(seed: int, drift_at: tuple[int, ...] = (), noise: float = 0.1) -> Stream
 
     Street & Kim, "A streaming ensemble algorithm (SEA) for large-scale classification", KDD 2001.
     """
-    noise = _share("noise", noise)
+    noise = check_share("noise", noise)
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
         x = rng.uniform(0, 10, (len(concept), 3))
@@ -53,7 +55,7 @@ def sine(seed: int, drift_at: tuple[int, ...] = (), noise: float = 0.0) -> Strea
 
     Gama et al., "Learning with drift detection", SBIA 2004: SINE1 and SINE2, each then reversed.
     """
-    noise = _share("noise", noise)
+    noise = check_share("noise", noise)
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
         x = rng.uniform(0, 1, (len(concept), 2))
@@ -75,10 +77,11 @@ def hyperplane(
 ) -> Stream:
     """Stream points of [0, 1]^inputs; class 1 above a hyperplane whose weights move by `magnitude` a row.
 
-    Every weight turns back with probability `turn` a row; at a drift position all weights are drawn anew.
+    Every weight reverses its direction with probability `turn` a row; a drift draws all weights again.
     Hulten, Spencer & Domingos, "Mining time-changing data streams", KDD 2001.
     """
-    noise, turn, inputs = _share("noise", noise), _share("turn", turn), _count("inputs", inputs)
+    noise, turn = check_share("noise", noise), check_share("turn", turn)
+    inputs = check_count("inputs", inputs)
     weights, direction, last = np.empty(inputs), np.ones(inputs), -1
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
@@ -102,11 +105,11 @@ def hyperplane(
 def agrawal(seed: int, drift_at: tuple[int, ...] = (), function: int = 1, noise: float = 0.05) -> Stream:
     """Stream nine features of loan applicants; class 1 is group A of one of ten functions.
 
-    A change goes on to the next function. `noise` moves the numeric features by up to that share of
+    A drift moves on to the next function. `noise` moves the numeric features by up to that share of
     their range.
     Agrawal, Imielinski & Swami, "Database mining: a performance perspective", IEEE TKDE 5(6), 1993.
     """
-    noise = _share("noise", noise)
+    noise = check_share("noise", noise)
     if not 1 <= function <= len(_AGRAWAL):
         raise ValueError(f"function must be 1 to {len(_AGRAWAL)}; got {function}")
 
@@ -124,9 +127,10 @@ def agrawal(seed: int, drift_at: tuple[int, ...] = (), function: int = 1, noise:
 def led(seed: int, drift_at: tuple[int, ...] = (), noise: float = 0.1) -> Stream:
     """Stream the seven segments of a display, each wrong with probability `noise`, among 17 others.
 
-    Each change moves the segments two places on. Breiman et al., "Classification and regression trees", 1984.
+    Each drift shifts the segments by two columns.
+    Breiman et al., "Classification and regression trees", 1984.
     """
-    noise = _share("noise", noise)
+    noise = check_share("noise", noise)
     width = LED_SEGMENTS.shape[1] + LED_IRRELEVANT
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
@@ -134,8 +138,8 @@ def led(seed: int, drift_at: tuple[int, ...] = (), noise: float = 0.1) -> Stream
         wrong = rng.uniform(size=(len(concept), LED_SEGMENTS.shape[1])) < noise
         lit = LED_SEGMENTS[y] ^ wrong
         x = np.concatenate([lit, rng.integers(0, 2, (len(concept), LED_IRRELEVANT))], axis=1)
-        place = (np.arange(width) - 2 * concept[:, None]) % width
-        return np.take_along_axis(x, place, axis=1).astype(float), y.astype(float)
+        column = (np.arange(width) - 2 * concept[:, None]) % width
+        return np.take_along_axis(x, column, axis=1).astype(float), y.astype(float)
 
     return Stream(width, tuple(range(10)), _blocks(draw, seed, drift_at, np.int32))
 
@@ -150,32 +154,31 @@ def random_rbf(
 ) -> Stream:
     """Stream points around weighted centroids in [0, 1]^inputs; the class is the centroid's.
 
-    Each centroid has a spread of its own and goes `speed` a row its own way, back at a wall; a change draws
-    them all anew. Bifet et al., "New ensemble methods for evolving data streams", KDD 2009, section 4.
+    Each centroid has its spread, and moves by `speed` a row in its direction, reflected at the walls; a drift
+    draws them all again. Bifet et al., "New ensemble methods for evolving data streams", KDD 2009, section 4.
     """
     inputs, classes, centroids = (
-        _count(name, value)
+        check_count(name, value)
         for name, value in (("inputs", inputs), ("classes", classes), ("centroids", centroids))
     )
     if not 2 <= classes <= centroids:
         raise ValueError(f"classes must be 2 to the {centroids} centroids; got {classes}")
-    if not speed >= 0:
-        raise ValueError(f"speed must be 0 or more; got {speed}")
+    check_not_negative("speed", speed)
     row = 0
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
         nonlocal row
         rows = row + np.arange(len(concept))[:, None]
         row += len(concept)
-        pick, way = rng.uniform(size=len(concept)), _unit(rng.uniform(-1, 1, (len(concept), inputs)))
+        pick, direction = rng.uniform(size=len(concept)), _unit(rng.uniform(-1, 1, (len(concept), inputs)))
         far = rng.standard_normal((len(concept), 1))
-        x, y = np.empty_like(way), np.empty(len(concept))
+        x, y = np.empty_like(direction), np.empty(len(concept))
         for k in np.unique(concept):
             at = concept == k
-            world = _centroids(np.random.default_rng([seed, 2, k]), centroids, inputs, classes)
-            i = np.searchsorted(world.until, pick[at], side="right")
-            centre = _reflected(world.centre[i] + speed * rows[at] * world.way[i])
-            x[at], y[at] = centre + far[at] * world.spread[i, None] * way[at], world.label[i]
+            centroid = _centroids(np.random.default_rng([seed, 2, k]), centroids, inputs, classes)
+            i = np.searchsorted(centroid.until, pick[at], side="right")
+            centre = _reflected(centroid.centre[i] + speed * rows[at] * centroid.direction[i])
+            x[at], y[at] = centre + far[at] * centroid.spread[i, None] * direction[at], centroid.label[i]
         return x, y
 
     return Stream(inputs, tuple(range(classes)), _blocks(draw, seed, drift_at, np.int32))
@@ -183,10 +186,10 @@ def random_rbf(
 
 class _Centroids(NamedTuple):
     centre: Floats  # (centroids, inputs) in [0, 1]
-    way: Floats  # (centroids, inputs) of length 1
+    direction: Floats  # (centroids, inputs) of length 1
     spread: Floats  # (centroids,) standard deviation of the distance
     label: NDArray[np.int64]  # (centroids,)
-    until: Floats  # (centroids,) cumulated probability, 1 at the end
+    until: Floats  # (centroids,) cumulative probability, 1 at the end
 
 
 def _centroids(rng: np.random.Generator, number: int, inputs: int, classes: int) -> _Centroids:
@@ -206,19 +209,18 @@ def _unit(x: Floats) -> Floats:
 
 
 def _reflected(x: Floats) -> Floats:
-    """Fold positions into [0, 1]: what goes on through a wall comes back from it."""
+    """Fold positions into [0, 1]: they are reflected at the walls."""
     return 1 - np.abs(1 - x % 2)
 
 
 def friedman(seed: int, drift_at: tuple[int, ...] = (), noise: float = 1.0) -> Stream:
     """Stream ten features in [0, 1], target 10 sin(pi a b) + 20 (c - 0.5)^2 + 10 d + 5 e + N(0, noise).
 
-    Each change moves the roles a to e three of the ten features on.
+    Each drift shifts the roles a to e by three of the ten features.
     Friedman, "Multivariate adaptive regression splines", Annals of Statistics 19(1), 1991; the drift after
     Ikonomovska, Gama & Dzeroski, "Learning model trees from evolving data streams", DMKD 23, 2011.
     """
-    if noise < 0:
-        raise ValueError(f"noise must be 0 or more; got {noise}")
+    check_not_negative("noise", noise)
 
     def draw(rng: np.random.Generator, concept: Concepts) -> tuple[Floats, Floats]:
         x = rng.uniform(0, 1, (len(concept), 10))
@@ -249,7 +251,7 @@ def _blocks(
 
 
 def _applicants(rng: np.random.Generator, rows: int) -> Floats:
-    """Draw applicants (rows, 9) as table 1 of the paper has them."""
+    """Draw applicants (rows, 9) by table 1 of the paper."""
     salary = rng.uniform(20_000, 150_000, rows)
     commission = np.where(salary >= 75_000, 0.0, rng.uniform(10_000, 75_000, rows))
     age = rng.integers(20, 81, rows)
@@ -263,7 +265,7 @@ def _applicants(rng: np.random.Generator, rows: int) -> Floats:
 
 
 def _perturbed(x: Floats, noise: float, rng: np.random.Generator) -> Floats:
-    """Move salary, commission, age, house value, its years and the loan, and keep them in their range."""
+    """Move salary, commission, age, house value, its years and the loan, and clip them to their range."""
     numeric = np.array([0, 1, 2, 6, 7, 8])
     low = np.array([20_000, 0, 20, 50_000, 1, 0], float)
     high = np.array([150_000, 75_000, 80, 1_350_000, 30, 500_000], float)
@@ -362,15 +364,3 @@ _AGRAWAL = (_f1, _f2, _f3, _f4, _f5, _f6, _f7, _f8, _f9, _f10)
 
 def _flipped(y: NDArray[np.bool_], noise: float, rng: np.random.Generator) -> Floats:
     return (y ^ (rng.uniform(size=len(y)) < noise)).astype(float)
-
-
-def _share(what: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{what} must be 0 to 1; got {value}")
-    return value
-
-
-def _count(what: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise ValueError(f"{what} must be a whole number, 1 or more; got {value}")
-    return int(value)

@@ -1,4 +1,4 @@
-"""Which streams there are, and their own options."""
+"""The streams, and their options."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ STREAMS = (*GENERATORS, *FILES, *LIVE)
 
 
 def checked(name: str) -> str:
-    """Return the name if there is such a stream; raises ValueError in one line."""
+    """Return the name; raise ValueError if it is not a stream."""
     if name not in STREAMS:
         raise ValueError(f"stream must be one of {', '.join(STREAMS)}; got {name!r}")
     return name
@@ -33,27 +33,27 @@ def checked(name: str) -> str:
 def generator(
     name: str, seed: int, drift_at: tuple[int, ...] = (), options: Mapping[str, str] | None = None
 ) -> Stream:
-    """Make a generated stream; `options` are its own ones, as text. Raises ValueError in one line."""
+    """Create a generated stream; `options` are its options as strings. Raise ValueError in one line."""
     make = GENERATORS[checked(name)]
-    own = {p.name: p.default for p in inspect.signature(make).parameters.values()}
-    del own["seed"], own["drift_at"]
+    defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    del defaults["seed"], defaults["drift_at"]
     given = {}
     for key, text in (options or {}).items():
-        if key not in own:
-            allowed = ", ".join(own) or "none"
-            raise ValueError(f"{name}'s own options are: {allowed}; got {key!r}")
-        given[key] = _number(key, text, type(own[key]))
+        if key not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise ValueError(f"the options of {name} are: {allowed}; got {key!r}")
+        given[key] = _parse_number(key, text, type(defaults[key]))
     return make(seed, drift_at, **given)
 
 
 def file(name: str, path: Path, **options: Any) -> Stream:
-    """Open a file as a stream. Raises ValueError in one line."""
+    """Open a file as a stream. Raise ValueError in one line."""
     if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}")
+        raise ValueError(f"no such file: {str(path)!r}")
     return FILES[name](path, **options)
 
 
-def _number(key: str, text: str, kind: type) -> float:
+def _parse_number(key: str, text: str, kind: type) -> float:
     try:
         number: float = kind(text)
     except ValueError:

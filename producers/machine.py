@@ -1,4 +1,4 @@
-"""This machine's own telemetry as a stream without end: what its processor will do a second from now."""
+"""This machine's telemetry as an endless stream: its CPU use one second ahead."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,25 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.pace import BatchSizeController
+from producers.pace import Pace
 from producers.streams import Block, Stream
 
 RATE = 20.0  # samples a second
-SLOWEST, FASTEST = (
-    1.0,
-    100.0,
-)  # of those: a target comes after a second, and the kernel counts 10 ms at a time
-AHEAD = 1.0  # seconds from a sample to the one that tells its target
+SLOWEST, FASTEST = 1.0, 100.0  # a target comes after a second, and the kernel counts in ticks of 10 ms
+AHEAD = 1.0  # seconds from a sample to the one with its target
 KILO, MEGA = 1e3, 1e6
 
 Floats = NDArray[np.float64]
 
-# what grows without end, told as a rate a second since the sample before
+# ever growing counters, as a rate a second since the previous sample
 COUNTED = {
     "cpu.now": "percent of all cores' time: everything but idle and iowait",
     "cpu.user": "percent",
     "cpu.system": "percent",
-    "cpu.iowait": "percent; 0 where the system doesn't tell it",
+    "cpu.iowait": "percent; 0 where the system does not report it",
     "disk.read": "kB a second, of all disks",
     "disk.written": "kB a second",
     "net.received": "kB a second, of all interfaces",
@@ -35,46 +32,46 @@ COUNTED = {
     "interrupts": "interrupts a second",
 }
 MEASURED = {
-    "load.1m": "processes that run or wait to, averaged over a minute",
+    "load.1m": "processes that run or wait for a core, averaged over a minute",
     "load.5m": "over five",
     "load.15m": "over fifteen",
     "memory.used": "MB",
     "memory.available": "MB",
     "swap.used": "MB",
-    "cpu.second": "percent: cpu.now, averaged over the second before",
+    "cpu.second": "percent: cpu.now, averaged over the previous second",
 }
 NAMES = (*COUNTED, *MEASURED)
-SHARES = 4  # of the counted ones are percent, and come first
-LABEL = "ahead"  # percent: cpu.now of the sample a second later
+SHARES = 4  # the first ones of COUNTED are percent
+LABEL = "ahead"  # percent: cpu.now of the sample one second later
 
 
 class Sample(NamedTuple):
-    """What was read of the machine at one moment."""
+    """One reading of the machine."""
 
-    at: float  # seconds, of a clock that never goes back
+    at: float  # seconds, of a monotonic clock
     counted: Floats  # (len(COUNTED),) ever growing
     measured: Floats  # (len(MEASURED) - 1,)
-    row: NDArray[np.float32]  # (len(NAMES),) what is told of it
+    row: NDArray[np.float32]  # (len(NAMES),) its features
 
 
-def machine(rate: float = RATE, ps: Any = None, pace: BatchSizeController | None = None) -> Stream:
+def machine(rate: float = RATE, ps: Any = None, pace: Pace | None = None) -> Stream:
     """Stream a row `rate` times a second, in real time: at once, and again when its target has been measured.
 
-    The target is the CPU use, in percent, of the sample nearest to a second later. There is no seed: no other
-    run gives these rows. `ps` stands for psutil, and `pace` for the clock. Raises ValueError for a rate
-    outside 1 to 100, and without psutil.
+    The target is the CPU use, in percent, of the sample nearest to one second later. There is no seed: no run
+    can be repeated. `ps` replaces psutil, and `pace` the clock. Raise ValueError for a rate outside 1 to 100,
+    and without psutil.
     """
     if not SLOWEST <= rate <= FASTEST:
         raise ValueError(
-            f"machine's rate must be {SLOWEST:g} to {FASTEST:g} samples a second, as its label is what is "
-            f"measured a second later; got {rate:g}"
+            f"rate of machine must be {SLOWEST:g} to {FASTEST:g} samples a second, because its label is "
+            f"measured one second later; got {rate:g}"
         )
-    second = AHEAD - 0.5 / rate  # no less: the nearest sample is a second away
-    blocks = _blocks(_samples(rate, second, ps or _psutil(), pace or BatchSizeController()), second)
+    second = AHEAD - 0.5 / rate  # at the earliest: the nearest sample is one second away
+    blocks = _blocks(_samples(rate, second, ps or _import_psutil(), pace or Pace()), second)
     return Stream(len(NAMES), None, blocks, NAMES, LABEL, named=True, late=True)
 
 
-def _psutil() -> Any:
+def _import_psutil() -> Any:
     try:
         import psutil
     except ImportError:
@@ -83,7 +80,7 @@ def _psutil() -> Any:
 
 
 def _blocks(samples: Iterator[Sample], second: float) -> Iterator[Block]:
-    """Yield each sample's row without a target, and before it the rows that it is the target of."""
+    """Yield each sample's row without a target, after the rows that it is the target of."""
     waiting: deque[Sample] = deque()
     for sample in samples:
         known = []
@@ -95,15 +92,15 @@ def _blocks(samples: Iterator[Sample], second: float) -> Iterator[Block]:
         waiting.append(sample)
 
 
-def _samples(rate: float, second: float, ps: Any, pace: BatchSizeController) -> Iterator[Sample]:
-    """Read the machine at a steady pace; the first reading only begins the rates."""
+def _samples(rate: float, second: float, ps: Any, pace: Pace) -> Iterator[Sample]:
+    """Read the machine at a steady pace; the first reading is only the start of the rates."""
     pace.wait(0.0)
     last = _read(ps, pace.clock())
-    recent = deque([last])  # from the sample of a second ago on
+    recent = deque([last])  # since the sample one second ago
     for tick in count(1):
         pace.wait(tick / rate)
         now = _read(ps, pace.clock())
-        if now.at <= last.at:  # a clock too coarse for the rate: there is no rate of nothing
+        if now.at <= last.at:  # a clock too coarse for the rate: no time has passed
             continue
         while len(recent) > 1 and now.at - recent[1].at >= second:
             recent.popleft()
@@ -114,9 +111,9 @@ def _samples(rate: float, second: float, ps: Any, pace: BatchSizeController) -> 
 
 
 def _rates(before: Sample, now: Sample) -> Floats:
-    """Return how much each counter has grown a second; one that began anew has not grown."""
+    """Return each counter's growth a second; 0 for a counter that was reset."""
     rates = np.maximum(now.counted - before.counted, 0) / (now.at - before.at)
-    rates[:SHARES] = np.minimum(rates[:SHARES], 100)  # counted in ticks, it comes to a little more
+    rates[:SHARES] = np.minimum(rates[:SHARES], 100)  # counted in ticks, it can be slightly more
     return rates
 
 
@@ -128,7 +125,7 @@ def _read(ps: Any, at: float) -> Sample:
 def _counted(ps: Any) -> list[float]:
     """Read the counters in their unit; a second of all cores' time counts 100."""
     cpu, stats = ps.cpu_times(), ps.cpu_stats()
-    disk, net = ps.disk_io_counters(), ps.net_io_counters()  # None where there is none, as in a container
+    disk, net = ps.disk_io_counters(), ps.net_io_counters()  # None if there are none, as in a container
     iowait, guests = getattr(cpu, "iowait", 0.0), getattr(cpu, "guest", 0.0) + getattr(cpu, "guest_nice", 0.0)
     busy = sum(cpu) - cpu.idle - iowait - guests  # guests' time is in user and nice already
     return [

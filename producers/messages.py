@@ -1,4 +1,4 @@
-"""Rows become messages: labeled, unlabeled, malformed on purpose, and labels that come late."""
+"""Messages of a stream's rows: labeled, unlabeled, malformed on purpose, and with delayed labels."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from producers.streams import Block, Stream
+from producers.validation import check_not_negative, check_share
 from streaming_nn.records import avro, avsc
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
@@ -18,51 +19,45 @@ LABELED, UNLABELED, MALFORMED = KINDS = ("labeled", "unlabeled", "malformed")
 
 
 class Message(NamedTuple):
-    """One Kafka record to be sent."""
+    """A Kafka record to send."""
 
-    row: int  # how many rows of the stream come before it
-    at: float  # seconds after the first one when it is due
+    row: int  # number of rows of the stream before it
+    at: float  # when it is due, in seconds after the first one
     topic: str
-    key: bytes  # the row's id, so that a default partitioner spreads rows over the partitions
+    key: bytes  # the row's ID, so that a default partitioner spreads rows over the partitions
     value: bytes
     kind: str  # labeled, unlabeled or malformed
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a stream's rows; shares are of rows, drawn by the seed. ValueError in one line."""
+    """How rows become messages; shares are of rows, drawn by the seed. Raise ValueError in one line."""
 
     topic: str
     unlabeled_topic: str | None = None
-    unlabeled: float = 0.0  # share that goes without its label to the unlabeled topic
-    malformed: float = 0.0  # share, of the others, that is spoilt on purpose
-    label_delay: int | None = (
-        None  # rows after which an unlabeled row comes again with its label; None: never
-    )
+    unlabeled: float = 0.0  # share sent without its label to the unlabeled topic
+    malformed: float = 0.0  # share, of the others, corrupted on purpose
+    label_delay: int | None = None  # rows after which an unlabeled row is sent with its label; None: never
     format: str = "json"
     seed: int = 0
     first_id: int = 0
-    rate: float | None = None  # rows a second; None: as recorded, or as fast as can be
-    speed: float = 1.0  # of recorded streams
-    named: bool = (
-        False  # a field for each feature, in place of one array; a line of CSV is the same with both
-    )
+    rate: float | None = None  # rows a second; None: as recorded, or as fast as possible
+    speed: float = 1.0  # multiple of the recorded pace
+    named: bool = False  # a field for each feature instead of one array; the same for a line of CSV
 
     def __post_init__(self) -> None:
         for what, share in (("unlabeled", self.unlabeled), ("malformed", self.malformed)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{what} must be 0 to 1; got {share}")
+            check_share(what, share)
         if self.unlabeled > 0 and not self.unlabeled_topic:
-            raise ValueError(f"unlabeled = {self.unlabeled} needs an unlabeled topic; got none")
+            raise ValueError(f"unlabeled = {self.unlabeled} needs an unlabeled topic; set --unlabeled-topic")
         for what, value in (("rate", self.rate), ("speed", self.speed)):
             if value is not None and not value > 0:
                 raise ValueError(f"{what} must be more than 0; got {value}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more; got {self.seed}")
+        check_not_negative("seed", self.seed)
         if self.label_delay is not None and self.label_delay < 0:
             raise ValueError(f"label_delay must be 0 rows or more; got {self.label_delay}")
         if self.label_delay is not None and not self.unlabeled:
-            raise ValueError(f"label_delay = {self.label_delay} is of unlabeled rows; got unlabeled = 0")
+            raise ValueError(f"label_delay = {self.label_delay} needs unlabeled rows; got unlabeled = 0")
 
 
 def topics_of(stream: Stream, plan: Plan) -> list[str]:
@@ -72,60 +67,60 @@ def topics_of(stream: Stream, plan: Plan) -> list[str]:
 
 
 def schema_of(stream: Stream, plan: Plan) -> Schema:
-    """Return the schema by which the stream's records can be read."""
+    """Return the schema that decodes the stream's records."""
     if plan.named and plan.format == "packed":
         raise ValueError("named fields need JSON, CSV or Avro; got packed")
     if plan.named and stream.names is None:
-        raise ValueError("named fields need a stream whose features have names; got one without")
+        raise ValueError("named fields need a stream whose features have names; this stream has none")
     named = plan.named or (stream.named and plan.format != "packed")
     features = _fields(stream.names, stream.label) if named and stream.names else "features"
-    text = avsc.written(features, stream.classes, stream.label) if plan.format == "avro" else None
+    text = avsc.write_schema(features, stream.classes, stream.label) if plan.format == "avro" else None
     return Schema(stream.inputs, stream.classes, features, stream.label, plan.format, avro_schema=text)
 
 
 def _fields(names: tuple[str, ...], label: str) -> tuple[str, ...]:
-    """Return the names if a record has a place for each, beside its label and its id."""
-    taken = {label, "id"}
+    """Return the names; raise ValueError if two fields of a record have the same path."""
+    reserved = {label, "id"}
     for name in names:
         parts = name.split(".")
         paths = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-        others = taken | set(names) - {name}
+        others = reserved | set(names) - {name}
         if clash := paths & others:
             raise ValueError(
-                f"named fields need a place each, beside {label} and id; got {name!r} and {min(clash)!r}"
+                f"named fields must differ from each other, {label} and id; got {name!r} and {min(clash)!r}"
             )
     return names
 
 
 def messages(stream: Stream, plan: Plan) -> Iterator[Message]:
-    """Yield the stream's messages in the order in which they are sent; the same plan gives the same bytes."""
+    """Yield the stream's messages in the order of sending; the same plan gives the same bytes."""
     schema = schema_of(stream, plan)
-    rng = np.random.default_rng([plan.seed, 1])  # apart from the stream's own
+    rng = np.random.default_rng([plan.seed, 1])  # not the stream's
     if stream.late:
         if plan.label_delay is not None:
-            raise ValueError("label_delay is for labels that are known; this stream's come by themselves")
-        return _as_known(stream.blocks, schema, plan, rng)
-    return _as_planned(stream.blocks, schema, plan, rng)
+            raise ValueError("label_delay must not be set: this stream's labels are late by themselves")
+        return _late_messages(stream.blocks, schema, plan, rng)
+    return _planned_messages(stream.blocks, schema, plan, rng)
 
 
-def _as_known(
+def _late_messages(
     blocks: Iterator[Block], schema: Schema, plan: Plan, rng: np.random.Generator
 ) -> Iterator[Message]:
-    """Yield a late stream's messages: rows at once, unlabeled, and each again when its label is known."""
+    """Yield a late stream's messages: rows at once, unlabeled, and again when their labels are known."""
     at_once, again = replace(plan, rate=None, malformed=0.0), replace(plan, rate=None, unlabeled=0.0)
-    rows = told = 0
+    rows = labeled = 0
     for block in blocks:
         if block.y is None:
             fresh = _block(block, rows, schema, at_once, rng)
             yield from (message for message, _ in fresh if message.kind == UNLABELED)
             rows += len(block.x)
         else:
-            for message, _ in _block(block, told, schema, again, rng):
+            for message, _ in _block(block, labeled, schema, again, rng):
                 yield message._replace(row=rows - 1)
-            told += len(block.x)
+            labeled += len(block.x)
 
 
-def _as_planned(
+def _planned_messages(
     blocks: Iterator[Block], schema: Schema, plan: Plan, rng: np.random.Generator
 ) -> Iterator[Message]:
     late: deque[Message] = deque()
@@ -140,7 +135,7 @@ def _as_planned(
                 due = message.row + plan.label_delay
                 late.append(Message(due, at, plan.topic, message.key, labeled, LABELED))
         row += len(block.x)
-    for message in late:  # rows have ended, time goes on
+    for message in late:  # no more rows, but their time continues
         yield message._replace(at=at + (message.row - row + 1) / plan.rate if plan.rate else at)
 
 
@@ -148,7 +143,7 @@ def _block(
     block: Block, row: int, schema: Schema, plan: Plan, rng: np.random.Generator
 ) -> Iterator[tuple[Message, bytes]]:
     """Yield a message for each row, and the row's labeled value; `row` is the block's first."""
-    bare, spoilt = _fates(len(block.x), plan, rng)
+    bare, corrupted = _draw_kinds(len(block.x), plan, rng)
     at = _moments(block, row, plan)
     ids = range(plan.first_id + row, plan.first_id + row + len(block.x))
     labeled = encode(schema, block.x, block.y, ids)
@@ -157,8 +152,8 @@ def _block(
         key = b"%d" % ids[i]
         if bare[i]:
             yield Message(row + i, at[i], str(plan.unlabeled_topic), key, next(unlabeled), UNLABELED), value
-        elif spoilt[i]:
-            yield Message(row + i, at[i], plan.topic, key, spoil(value, schema, rng), MALFORMED), value
+        elif corrupted[i]:
+            yield Message(row + i, at[i], plan.topic, key, corrupt(value, schema, rng), MALFORMED), value
         else:
             yield Message(row + i, at[i], plan.topic, key, value, LABELED), value
 
@@ -170,19 +165,21 @@ def _moments(block: Block, row: int, plan: Plan) -> list[float]:
     return [0.0] * len(block.x) if block.at is None else list(block.at / plan.speed)
 
 
-def spoil(value: bytes, schema: Schema, rng: np.random.Generator) -> bytes:
-    """Return the record damaged in one of the ways that happen; no decoder of the schema accepts it."""
+def corrupt(value: bytes, schema: Schema, rng: np.random.Generator) -> bytes:
+    """Return the record corrupted in one of the usual ways; no decoder of the schema accepts it."""
     ways = _WAYS[schema.format]
     return ways[rng.integers(len(ways))](value, schema)
 
 
-def _fates(rows: int, plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _draw_kinds(
+    rows: int, plan: Plan, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     bare = rng.uniform(size=rows) < plan.unlabeled
     return bare, (rng.uniform(size=rows) < plan.malformed) & ~bare
 
 
-def _place(record: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """Return the object that holds the field at a path, and the field's name in it."""
+def _parent(record: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Return the object with the field at a path, and the field's name in it."""
     *parents, name = path.split(".")
     for parent in parents:
         record = record[parent]
@@ -198,12 +195,12 @@ def _short_row(value: bytes, schema: Schema) -> bytes:
     if isinstance(schema.features, str):
         record[schema.features] = record[schema.features][:-1]
     else:
-        parent, name = _place(record, schema.features[-1])
+        parent, name = _parent(record, schema.features[-1])
         del parent[name]
     return to_json(record)
 
 
-def _alien_label(value: bytes, schema: Schema) -> bytes:
+def _unknown_label(value: bytes, schema: Schema) -> bytes:
     return to_json(from_json(value) | {str(schema.label): "unheard of"})
 
 
@@ -212,7 +209,7 @@ def _nan_feature(value: bytes, schema: Schema) -> bytes:
     if isinstance(schema.features, str):
         record[schema.features][0] = float("nan")
     else:
-        parent, name = _place(record, schema.features[0])
+        parent, name = _parent(record, schema.features[0])
         parent[name] = float("nan")
     return to_json(record, inf_nan_mode="constants")
 
@@ -227,9 +224,9 @@ def _packed_cut(value: bytes, schema: Schema) -> bytes:
     return value[:-3]
 
 
-def _packed_alien(value: bytes, schema: Schema) -> bytes:
-    alien = np.array(-1, "<i4") if schema.classes is not None else np.array(np.nan, "<f4")
-    return alien.tobytes() + value[4:]
+def _packed_unknown(value: bytes, schema: Schema) -> bytes:
+    unknown = np.array(-1, "<i4") if schema.classes is not None else np.array(np.nan, "<f4")
+    return unknown.tobytes() + value[4:]
 
 
 def _packed_nan(value: bytes, schema: Schema) -> bytes:
@@ -248,7 +245,7 @@ def _csv_torn(value: bytes, schema: Schema) -> bytes:
     return b'"' + value
 
 
-def _csv_alien(value: bytes, schema: Schema) -> bytes:
+def _csv_unknown(value: bytes, schema: Schema) -> bytes:
     return value.rsplit(b",", 1)[0] + b",unheard of"
 
 
@@ -269,29 +266,29 @@ def _avro_long(value: bytes, schema: Schema) -> bytes:
 
 
 def _avro_nan(value: bytes, schema: Schema) -> bytes:
-    record = avro.parser(schema)(value)
+    record = avro.record_parser(schema)(value)
     if isinstance(schema.features, str):
         record[schema.features][0] = float("nan")
     else:
         record[schema.features[0]] = float("nan")
-    return avro.written(schema, [record])[0]
+    return avro.write(schema, [record])[0]
 
 
-def _avro_alien(value: bytes, schema: Schema) -> bytes:
+def _avro_unknown(value: bytes, schema: Schema) -> bytes:
     classes = schema.classes
-    alien: Any = float("nan")
+    unknown: Any = float("nan")
     if classes is not None:
-        alien = "unheard of" if type(classes[0]) is str else max(classes) + 1  # type: ignore[operator]
-    return avro.written(schema, [avro.parser(schema)(value) | {str(schema.label): alien}])[0]
+        unknown = "unheard of" if type(classes[0]) is str else max(classes) + 1  # type: ignore[operator]
+    return avro.write(schema, [avro.record_parser(schema)(value) | {str(schema.label): unknown}])[0]
 
 
 def _avro_no_label(value: bytes, schema: Schema) -> bytes:
-    return avro.written(schema, [avro.parser(schema)(value) | {str(schema.label): None}])[0]
+    return avro.write(schema, [avro.record_parser(schema)(value) | {str(schema.label): None}])[0]
 
 
 _Way = Callable[[bytes, Schema], bytes]
-_JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _alien_label, _nan_feature, _no_label)
-_PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_alien, _packed_nan, _packed_bare)
-_CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_alien, _csv_nan, _csv_no_label)
-_AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_nan, _avro_alien, _avro_no_label)
+_JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _unknown_label, _nan_feature, _no_label)
+_PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_unknown, _packed_nan, _packed_bare)
+_CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_unknown, _csv_nan, _csv_no_label)
+_AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_nan, _avro_unknown, _avro_no_label)
 _WAYS = {"json": _JSON_WAYS, "packed": _PACKED_WAYS, "csv": _CSV_WAYS, "avro": _AVRO_WAYS}

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from producers.messages import KINDS, Message
-from producers.pace import TICK, BatchSizeController
+from producers.pace import TICK, Pace
 
 FLUSH_SECONDS = 30
-BOOTSTRAP_MS = 10_000  # how long a broker may take to answer first
+BOOTSTRAP_MS = 10_000  # how long a broker may take to respond first
 LINGER_MS = 20  # a batch waits so long for more: requests cost this client more than records
-IN_FLIGHT = 20_000  # messages not yet acknowledged: the client has no bound of its own
+IN_FLIGHT = 20_000  # messages not yet acknowledged at a time: the client sets no bound
 
 
 class Sent(NamedTuple):
-    """What a run of a producer came to."""
+    """Result of a run of a producer."""
 
     acknowledged: dict[str, int]  # by kind: labeled, unlabeled, malformed
     failed: int  # messages that the broker did not acknowledge
@@ -22,10 +22,14 @@ class Sent(NamedTuple):
     seconds: float
 
 
+NOTHING = Sent(dict.fromkeys(KINDS, 0), 0, None, 0.0)
+
+
 def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
     """Return a kafka-python producer that is idempotent and waits for all replicas.
 
-    `kafka` holds kafka-python's own options, as `streaming_nn.kafka.options.for_python` gives them.
+    `kafka` holds kafka-python's options, as `streaming_nn.kafka.options.for_python` returns them. Raise
+    ValueError if there is no connection.
     """
     from kafka import KafkaProducer
 
@@ -44,7 +48,7 @@ def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
         return KafkaProducer(**(options | kafka))
     except (KafkaError, AssertionError) as error:
         where = kafka.get("bootstrap_servers")
-        raise ValueError(f"no producer for {where}: {type(error).__name__}: {error}") from None
+        raise ValueError(f"cannot connect to Kafka at {where}: {type(error).__name__}: {error}") from None
 
 
 def send(
@@ -53,13 +57,16 @@ def send(
     stopped: Callable[[], bool] = lambda: False,
     seconds: float | None = None,
     progress: Callable[[Message], None] = lambda message: None,
+    timestamp: int | None = None,
 ) -> Sent:
     """Send each message when it is due, until they or the seconds end or `stopped()`; then flush.
 
     The counts are of acknowledged messages: they equal what the topics hold. A ValueError of the messages
-    ends the run too, and is told.
+    ends the run too, and is the result's `error`. `timestamp`, in milliseconds since 1970, is that of every
+    record, so that offsets alone order them, whatever the clock does; None: the time when each is sent.
     """
-    began, pace, tally = time.monotonic(), BatchSizeController(), Tally()
+    began, pace, tally = time.monotonic(), Pace(), Tally()
+    constant = {} if timestamp is None else {"timestamp_ms": timestamp}
 
     def over() -> bool:
         late = seconds is not None and time.monotonic() - began >= seconds
@@ -72,11 +79,11 @@ def send(
             while tally.sent - tally.settled > IN_FLIGHT and not over():
                 time.sleep(TICK)
             try:
-                future = client.send(message.topic, key=message.key, value=message.value)
-            except Exception as error:  # refused by the client itself: a record too large, a broker that went
+                future = client.send(message.topic, key=message.key, value=message.value, **constant)
+            except Exception as error:  # raised by the client itself: a record too large, a lost broker
                 tally.refuse(error)
                 break
-            tally.follow(message, future)
+            tally.track(message, future)
             progress(message)
     except ValueError as error:  # of a file that is damaged further on: what came before it counts
         tally.error = tally.error or str(error)
@@ -90,7 +97,7 @@ def send(
 
 
 class Tally:
-    """Counts of what was sent and of what the broker said; callbacks come from the client's one thread."""
+    """Counts of sent, acknowledged and failed messages; the client calls back from its one thread."""
 
     def __init__(self) -> None:
         self.sent, self.settled, self.failed = 0, 0, 0
@@ -98,22 +105,22 @@ class Tally:
         self.error: str | None = None
         self._count = {kind: self._counter(kind) for kind in KINDS}
 
-    def follow(self, message: Message, future: Any) -> None:
-        """Count a message that is on its way, and what becomes of it."""
+    def track(self, message: Message, future: Any) -> None:
+        """Count a message that is in flight, and its outcome."""
         self.sent += 1
         future.add_callback(self._count[message.kind])
         future.add_errback(self.fail)
 
     def refuse(self, error: BaseException) -> None:
-        """Count a message that never got on its way."""
+        """Count a message that the client did not accept."""
         self.sent += 1
         self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """Note a failure; the first one is told."""
+        """Count a failure; the first one's reason is kept."""
         self.settled += 1
         self.failed += 1
-        self.error = self.error or _line(error)
+        self.error = self.error or _one_line(error)
 
     def _counter(self, kind: str) -> Callable[[Any], None]:
         def count(_: Any) -> None:
@@ -124,13 +131,13 @@ class Tally:
 
 
 def _flush(client: Any, tally: Tally) -> None:
-    """Wait for the broker's answers, and no longer than FLUSH_SECONDS: the rest counts as failed."""
+    """Wait for the broker's acknowledgements, at most FLUSH_SECONDS: the rest counts as failed."""
     try:
         client.flush(FLUSH_SECONDS)
-    except Exception as error:  # whatever the client says, the counts must be told
-        tally.error = tally.error or _line(error)
+    except Exception as error:  # whatever the client raises, the counts must be reported
+        tally.error = tally.error or _one_line(error)
     client.close(FLUSH_SECONDS)
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

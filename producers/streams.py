@@ -1,4 +1,4 @@
-"""What a stream is: labeled rows without end, in blocks, and the places where its world changes."""
+"""A stream: endless labeled rows in blocks, with concept drift at known rows."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,10 +13,8 @@ class Block(NamedTuple):
     """Consecutive rows of a stream."""
 
     x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not known yet
-    at: NDArray[np.float64] | None = (
-        None  # (rows,) seconds since the stream's first row, where it was recorded
-    )
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not yet known
+    at: NDArray[np.float64] | None = None  # (rows,) seconds since the stream's first row, if recorded
 
 
 class Stream(NamedTuple):
@@ -25,31 +23,31 @@ class Stream(NamedTuple):
     inputs: int
     classes: tuple[Any, ...] | None  # labels in the order of their indices; None: regression
     blocks: Iterator[Block]
-    names: tuple[str, ...] | None = None  # of the features, where they have any
+    names: tuple[str, ...] | None = None  # of the features, if they have any
     label: str = "label"  # the label's name
-    named: bool = False  # JSON has a field for each feature, asked for or not
-    late: bool = False  # rows come without their labels, in real time, and again when those are known
+    named: bool = False  # a record always has a field for each feature, unless packed
+    late: bool = False  # rows come without their labels in real time, and again once those are known
 
 
 def concepts(start: int, rows: int, drift_at: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return for rows start, start + 1, … how often the world has changed before them (rows,)."""
+    """Return the number of drifts before each of the rows start, start + 1, … (rows,)."""
     return np.searchsorted(np.array(drift_at, np.int64), np.arange(start, start + rows), side="right")
 
 
 def checked_drift(drift_at: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the drift positions, which must be ascending row numbers; ValueError if they aren't."""
+    """Return the drifts' rows; raise ValueError unless they ascend."""
     if any(b <= a for a, b in zip((0, *drift_at), drift_at, strict=False)):
         raise ValueError(f"drift_at must be ascending row numbers, 1 or more; got {list(drift_at)}")
     return drift_at
 
 
 def limited(stream: Stream, rows: int | None) -> Stream:
-    """Return the stream's first rows only; None: all."""
+    """Return only the first rows of the stream; None: all."""
     return stream if rows is None else stream._replace(blocks=_limited(stream.blocks, rows))
 
 
 def _limited(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
-    """Yield rows until so many have come with their label, and no more than that without."""
+    """Yield that many rows with their label, and at most as many without."""
     left = {True: rows, False: rows}
     while left[True] > 0 and (block := next(blocks, None)) is not None:
         x, y, at = block

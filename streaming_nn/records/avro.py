@@ -1,12 +1,12 @@
-"""Avro records: one binary datum each, alone or after the number of its schema in a registry.
+"""Avro records: one binary datum each, alone or after the ID of its schema in a registry.
 
 Byte for byte, a record of a registry (Confluent's wire format):
 
     1 byte     0
-    4 bytes    the schema's number, big-endian
-    the rest   the datum, as the Avro specification's binary encoding has it
+    4 bytes    the schema's ID, big-endian
+    the rest   the datum, in the Avro specification's binary encoding
 
-Without a registry a record is the datum alone. A registry is asked by the process that decodes.
+Without a registry a record is the datum alone. The process that decodes sends the requests to the registry.
 """
 
 import io
@@ -17,30 +17,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records import avsc, field_records, registry
-from streaming_nn.records import reasons as reasons
+from streaming_nn.records import avsc, field_records, reasons, registry
 from streaming_nn.records.field_records import Record
-from streaming_nn.records.reasons import BadRecord, Blobs, Rows
+from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.types import Blobs, DecodedRows
 
-FRAME = 5  # bytes before the datum
-
-
-def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
-    """Decode the records at these positions; raises ConnectionError where the registry does not answer."""
-    return field_records.Reader(schema, labeled, parser(schema)).rows(blobs, positions)
+HEADER = 5  # bytes before the datum
 
 
-def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
-    """Count the widths, and the labels with their types, of the records that can be read."""
-    return field_records.look(schema, blobs, parser(schema))
+def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
+    """Decode the records at these positions; raise ConnectionError if the registry does not respond."""
+    return field_records.RecordDecoder(schema, labeled, record_parser(schema)).decode_rows(blobs, positions)
+
+
+def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count the widths, and the labels with their types, of the records that can be decoded."""
+    return field_records.inspect(schema, blobs, record_parser(schema))
 
 
 def encode(
     schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
-    """Encode rows as datums of the schema's `avro_schema`; raises ValueError where they don't fit it."""
-    return written(schema, field_records.records(schema, x.astype(np.float64), y, ids))
+    """Encode rows as datums of the schema's `avro_schema`; raise ValueError if they do not match it."""
+    return write(schema, field_records.rows_to_records(schema, x.astype(np.float64), y, ids))
 
 
 def encode_named(
@@ -49,79 +49,79 @@ def encode_named(
     labels: Sequence[Any] | None,
     ids: Sequence[object] | None,
 ) -> list[bytes]:
-    """Encode rows given by the fields' names; a field that a row doesn't have is null, or its default."""
-    return written(schema, field_records.named(schema, rows, labels, ids))
+    """Encode rows given by the fields' names; an absent field is null, or its default."""
+    return write(schema, field_records.named_rows_to_records(schema, rows, labels, ids))
 
 
-def framed(number: int, datums: Sequence[bytes]) -> list[bytes]:
-    """Put the number that a registry has given to their schema before datums."""
-    return [b"\0" + number.to_bytes(4, "big") + datum for datum in datums]
+def add_schema_id(schema_id: int, datums: Sequence[bytes]) -> list[bytes]:
+    """Return the datums after the ID of their schema in a registry."""
+    return [b"\0" + schema_id.to_bytes(4, "big") + datum for datum in datums]
 
 
-def written(schema: Schema, records: Sequence[Record]) -> list[bytes]:
-    """Write objects as datums of the schema's `avro_schema`; ValueError where one doesn't fit it."""
+def write(schema: Schema, records: Sequence[Record]) -> list[bytes]:
+    """Return objects as datums of the schema's `avro_schema`; raise ValueError if one does not match it."""
     if schema.avro_schema is None:
-        raise ValueError("to encode Avro takes an avro_schema; got none")
-    avro, write = avsc.parsed(schema.avro_schema), avsc.fastavro().schemaless_writer
+        raise ValueError("cannot encode Avro without a schema: set avro_schema")
+    avro, write_datum = avsc.parse_schema(schema.avro_schema), avsc.fastavro().schemaless_writer
     out = []
     for record in records:
         datum = io.BytesIO()
         try:
-            write(datum, avro, record)
+            write_datum(datum, avro, record)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            raise ValueError(f"a row doesn't fit avro_schema: {error}") from None
+            raise ValueError(f"a row does not match avro_schema: {error}") from None
         out.append(datum.getvalue())
     return out
 
 
-def parser(schema: Schema) -> Callable[[bytes], Record]:
-    """Return what makes an object of a record, or raises BadRecord."""
-    datums = _Datums(schema)
-    return datums.alone if schema.registry is None else datums.of_registry
+def record_parser(schema: Schema) -> Callable[[bytes], Record]:
+    """Return a function that parses a record into an object, or raises BadRecord."""
+    datums = _DatumReader(schema)
+    return datums.read if schema.registry is None else datums.read_with_id
 
 
-class _Datums:
-    """Reads datums; what a registry has said of a number is kept for a batch, and longer in `registry`."""
+class _DatumReader:
+    """Reads datums; a registry's schemas are cached for a batch here, and longer in `registry`."""
 
     def __init__(self, schema: Schema):
-        self.own = None if schema.avro_schema is None else avsc.parsed(schema.avro_schema)
+        self.reader = None if schema.avro_schema is None else avsc.parse_schema(schema.avro_schema)
         self.url = schema.registry or ""
-        self.read: Any = avsc.fastavro().schemaless_reader
-        self.unfit: Any = avsc.fastavro().read.SchemaResolutionError
-        self.writers: dict[bytes, Any] = {}  # a schema, or why there is none, by the bytes of its frame
+        self.read_datum: Any = avsc.fastavro().schemaless_reader
+        self.mismatch: Any = avsc.fastavro().read.SchemaResolutionError
+        self.writers: dict[bytes, Any] = {}  # a schema, or why there is none, by the header of its records
 
-    def alone(self, blob: bytes) -> Record:
-        return self._datum(io.BytesIO(blob), len(blob), self.own, None)
+    def read(self, blob: bytes) -> Record:
+        return self._read(io.BytesIO(blob), len(blob), self.reader, None)
 
-    def of_registry(self, blob: bytes) -> Record:
-        frame = blob[:FRAME]
-        writer = self.writers.get(frame)
+    def read_with_id(self, blob: bytes) -> Record:
+        header = blob[:HEADER]
+        writer = self.writers.get(header)
         if writer is None:
-            writer = self.writers[frame] = _writer(self.url, frame)
+            writer = self.writers[header] = _writer_schema(self.url, header)
         if type(writer) is str:
             raise BadRecord(writer)
         stream = io.BytesIO(blob)
-        stream.seek(FRAME)
-        return self._datum(stream, len(blob), writer, self.own)
+        stream.seek(HEADER)
+        return self._read(stream, len(blob), writer, self.reader)
 
-    def _datum(self, stream: io.BytesIO, size: int, writer: Any, reader: Any) -> Record:
+    def _read(self, stream: io.BytesIO, size: int, writer: Any, reader: Any) -> Record:
         try:
-            record: Record = self.read(stream, writer, reader)
-        except self.unfit:
-            raise BadRecord(reasons.UNFIT_SCHEMA) from None
-        except Exception:  # fastavro raises whatever its reading of strange bytes leads to
+            record: Record = self.read_datum(stream, writer, reader)
+        except self.mismatch:
+            raise BadRecord(reasons.INCOMPATIBLE_SCHEMA) from None
+        except Exception:  # fastavro may raise anything for unexpected bytes
             raise BadRecord(reasons.NOT_AVRO) from None
         if stream.tell() != size:
             raise BadRecord(reasons.NOT_AVRO)
         return record
 
 
-def _writer(url: str, frame: bytes) -> Any:
-    """Return the schema that a record was written by, or the reason why there is none."""
-    if len(frame) < FRAME or frame[0] != 0:
-        return reasons.NO_FRAME
+def _writer_schema(url: str, header: bytes) -> Any:
+    """Return the schema by which a record was written, or the reason why there is none."""
+    if len(header) < HEADER or header[0] != 0:
+        return reasons.NO_SCHEMA_ID
     try:
-        found = registry.schemas(url, int.from_bytes(frame[1:], "big"))
-        return reasons.UNKNOWN_SCHEMA if found is None else avsc.parsed(found[-1], *found[:-1])
+        found = registry.schemas(url, int.from_bytes(header[1:], "big"))
+        return reasons.UNKNOWN_SCHEMA if found is None else avsc.parse_schema(found[-1], *found[:-1])
     except ValueError:
         return reasons.UNUSABLE_SCHEMA

@@ -1,4 +1,4 @@
-"""Categories to columns: hashed with a sign, or one column for each value of a vocabulary that grows."""
+"""Encode categories as columns: hashed with a sign, or one column for each value of a growing vocabulary."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -8,33 +8,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
 from streaming_nn.records.reasons import NOT_A_CATEGORY, NOT_A_NUMBER
-from streaming_nn.records.schema import LONGEST, Label, Schema, label_key, nameable
+from streaming_nn.records.schema import Schema
 
-ABSENT = object()  # in place of the value of a field that is not there
-CACHED = 1 << 16  # values whose places are remembered
-
-
-class Coded(NamedTuple):
-    """What became of a column of values."""
-
-    bad: dict[int, str]  # row: why its value is no category
-    unseen: list[tuple[int, Label]]  # row and value, where the vocabulary may take it in
+ABSENT = object()  # the value of a field that is absent
+CACHED = 1 << 16  # values whose hashes are cached
 
 
-def place(key: object, columns: int) -> tuple[int, float]:
+class EncodedColumn(NamedTuple):
+    """Result of encoding a column of values."""
+
+    bad: dict[int, str]  # row: why its value is not a category
+    unseen: list[tuple[int, Label]]  # row and value that the vocabulary may be extended by
+
+
+def hash_column(key: object, columns: int) -> tuple[int, float]:
     """Return the column and the sign of a value (Weinberger et al. 2009, section 3), by its `label_key`.
 
-    Byte for byte: h is the first 8 bytes of the sha256 of one letter and a text, read as a little-endian
-    number; the letter and text are `s` and the string in UTF-8, `i` and the decimal digits of a whole number,
-    or `b` and `true` or `false`. The sign is -1 where h is odd, the column is (h // 2) % columns.
+    Byte for byte: h is the first 8 bytes of the sha256 of one letter and a string, as a little-endian
+    integer; the letter and the string are `s` and the string in UTF-8, `i` and the decimal digits of an
+    integer, or `b` and `true` or `false`. The sign is -1 where h is odd, the column is (h // 2) % columns.
     """
-    if type(key) is str and len(key) > LONGEST:
-        return _place(key, columns)
-    return _remembered(key, columns)
+    if type(key) is str and len(key) > MAX_LENGTH:
+        return _hash_column(key, columns)
+    return _cached(key, columns)
 
 
-def _place(key: object, columns: int) -> tuple[int, float]:
+def _hash_column(key: object, columns: int) -> tuple[int, float]:
     if type(key) is str:
         text = b"s" + key.encode("utf-8")
     elif type(key) is int:
@@ -45,49 +46,53 @@ def _place(key: object, columns: int) -> tuple[int, float]:
     return (h >> 1) % columns, -1.0 if h & 1 else 1.0
 
 
-_remembered = lru_cache(CACHED)(_place)
+_cached = lru_cache(CACHED)(_hash_column)
 
 
-def code(schema: Schema, name: str, values: Sequence[Any], block: NDArray[np.float64]) -> Coded:
-    """Write a field's values, one a row, into its block of columns, which is all zeros."""
+def encode_column(
+    schema: Schema, name: str, values: Sequence[Any], block: NDArray[np.float64]
+) -> EncodedColumn:
+    """Encode a field's values, one a row, into its block of columns, which is all zeros."""
     keys, bad = _keys(schema, name, values)
-    how = schema.categories[name]
-    if "hash" in how:
-        _hashed(keys, block)
-        return Coded(bad, [])
+    encoding = schema.categories[name]
+    if "hash" in encoding:
+        _hash_values(keys, block)
+        return EncodedColumn(bad, [])
     known = schema.vocabulary[name]
     index = {label_key(value): i for i, value in enumerate(known)}
-    at = np.array([index.get(key, -1) for key in keys], np.int64)
-    hits = np.flatnonzero(at >= 0)
-    block[hits, at[hits]] = 1.0
-    if len(known) == how["one_hot"] or len(hits) == len(keys):
-        return Coded(bad, [])
-    return Coded(bad, _unseen(keys, np.flatnonzero(at < 0)))
+    column = np.array([index.get(key, -1) for key in keys], np.int64)
+    hits = np.flatnonzero(column >= 0)
+    block[hits, column[hits]] = 1.0
+    if len(known) == encoding["one_hot"] or len(hits) == len(keys):
+        return EncodedColumn(bad, [])
+    return EncodedColumn(bad, _unseen(keys, np.flatnonzero(column < 0)))
 
 
 def _unseen(keys: Sequence[Any], rows: NDArray[np.int64]) -> list[tuple[int, Label]]:
     values = [(j, keys[j][1] if type(keys[j]) is tuple else keys[j]) for j in rows.tolist()]
-    return [(j, value) for j, value in values if nameable(value)]
+    return [(j, value) for j, value in values if is_valid_label(value)]
 
 
-def tokens(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Hash objects of tokens and their counts, one a row; a token's count is added to its column."""
+def hash_tokens(
+    schema: Schema, rows: Sequence[Mapping[str, Any]]
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Hash objects of tokens and their counts, one a row: add each count to its token's column."""
     table, bad = np.zeros((len(rows), schema.inputs)), dict[int, str]()
     for j, row in enumerate(rows):
         if not set(map(type, row.values())) <= {int, float}:
             bad[j] = NOT_A_NUMBER
             continue
         for token, count in row.items():
-            column, sign = place(token, schema.inputs)
+            column, sign = hash_column(token, schema.inputs)
             try:
                 table[j, column] += sign * count
-            except OverflowError:  # a whole number that no float64 holds
+            except OverflowError:  # an integer beyond float64
                 table[j, column] = np.inf
     return table, bad
 
 
 def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, str]]:
-    """Return the values' keys, None for a missing one and for what is no category."""
+    """Return the values' keys, None for a missing value and for one that is not a category."""
     if set(map(type, values)) <= {str, int}:
         return values, {}
     keys, bad = [_key(value) for value in values], dict[int, str]()
@@ -98,13 +103,12 @@ def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[An
 
 
 def _key(value: Any) -> Any:
-    if type(value) is float and value.is_integer():
-        return int(value)
+    value = integral_to_int(value)
     return label_key(value) if type(value) in (str, int, bool) else None
 
 
-def _hashed(keys: Sequence[Any], block: NDArray[np.float64]) -> None:
-    there = [j for j, key in enumerate(keys) if key is not None]
-    if there:
-        columns, signs = zip(*(place(keys[j], block.shape[1]) for j in there), strict=True)
-        block[there, columns] = signs
+def _hash_values(keys: Sequence[Any], block: NDArray[np.float64]) -> None:
+    present = [j for j, key in enumerate(keys) if key is not None]
+    if present:
+        columns, signs = zip(*(hash_column(keys[j], block.shape[1]) for j in present), strict=True)
+        block[present, columns] = signs

@@ -1,4 +1,4 @@
-"""JSON records: an object with an array of features, or with a number field for each, and a label."""
+"""JSON records: an object with an array of features, or a number field for each, and a label."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
-from streaming_nn.records import field_records, simd
-from streaming_nn.records import reasons as reasons
-from streaming_nn.records.field_records import Record, Taken
-from streaming_nn.records.reasons import BadRecord, Blobs, Rows
+from streaming_nn.records import field_records, reasons, simd
+from streaming_nn.records.field_records import Record
+from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.simd import ParsedFields
+from streaming_nn.records.types import Blobs, DecodedRows
 
-PATIENCE = 64  # times in a batch that records with other keys change the keys that simdjson looks for
+MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all records are left to the decoder
 
 
-def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
+def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
     """Decode the records at these positions."""
-    return _Reader(schema, labeled, _object).rows(blobs, positions)
+    return _JsonDecoder(schema, labeled, _parse_object).decode_rows(blobs, positions)
 
 
-class _Reader(field_records.Reader):
-    """Decodes chunks; simdjson takes records while they have the keys of the last one decoded row by row."""
+class _JsonDecoder(field_records.RecordDecoder):
+    """Decodes chunks; simdjson parses records with the keys of the last one that was decoded row by row."""
 
     def __init__(self, *options: Any):
         super().__init__(*options)
@@ -31,26 +32,29 @@ class _Reader(field_records.Reader):
         fields = (names,) if isinstance(names, str) else names
         plain = not self.schema.categories
         plain = plain and not any("." in name for name in (*fields, self.schema.label or ""))
-        self.left = PATIENCE if plain and simd.installed() else 0
+        self.changes_left = MAX_CHANGES if plain and simd.installed() else 0
         self.keys: list[str] = []
 
-    def decode(self, blob: bytes) -> Taken:
-        """Decode one record; look for others with its keys from now on, unless the keys keep changing."""
+    def decode(self, blob: bytes) -> ParsedFields:
+        """Decode one record, and expect others with its keys from now on, unless the keys keep changing."""
         record = self.parse(blob)
-        taken = self.taken(record)
-        if self.left and self.keys != (keys := list(record)):
-            self.left -= 1
-            self.keys, self.take = keys, simd.taker(self.schema, keys) or field_records.nothing
-        return taken
+        parsed = self.extract(record)
+        if self.changes_left and self.keys != (keys := list(record)):
+            self.changes_left -= 1
+            self.keys, self.fast_parse = (
+                keys,
+                simd.fast_parser(self.schema, keys) or field_records.return_none,
+            )
+        return parsed
 
 
 def encode(
     schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
-    """Encode rows with the fewest digits that give the same float32 back."""
+    """Encode rows with the fewest digits that decode to the same float32."""
     if y is not None and schema.classes is None:
         y = shortest(np.asarray(y, np.float32))
-    return _written(field_records.records(schema, shortest(x), y, ids))
+    return _write(field_records.rows_to_records(schema, shortest(x), y, ids))
 
 
 def encode_named(
@@ -59,16 +63,16 @@ def encode_named(
     labels: Sequence[Any] | None,
     ids: Sequence[object] | None,
 ) -> list[bytes]:
-    """Encode rows given by the fields' names; a field that a row doesn't have is not written."""
-    return _written(field_records.named(schema, rows, labels, ids))
+    """Encode rows given by the fields' names; an absent field is not written."""
+    return _write(field_records.named_rows_to_records(schema, rows, labels, ids))
 
 
-def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
-    """Count the widths, and the labels with their types, of the records that can be read."""
-    return field_records.look(schema, blobs, _object)
+def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count the widths, and the labels with their types, of the records that can be decoded."""
+    return field_records.inspect(schema, blobs, _parse_object)
 
 
-def _object(blob: bytes) -> Record:
+def _parse_object(blob: bytes) -> Record:
     try:
         record = from_json(blob)
     except ValueError:
@@ -78,7 +82,7 @@ def _object(blob: bytes) -> Record:
     return record
 
 
-def _written(records: Sequence[Record]) -> list[bytes]:
+def _write(records: Sequence[Record]) -> list[bytes]:
     return [to_json(record, inf_nan_mode="null") for record in records]
 
 

@@ -6,8 +6,8 @@ Byte for byte, with n = inputs:
     labeled, regression   4 + 4n bytes: float32 target, then n float32
     unlabeled             4n bytes: n float32
 
-The length tells whether there is a label; where none is asked for, both lengths are read. A NaN is a missing
-value. Where classes grow, they are 0, 1, 2 and so on, and an index may be larger than what they are now.
+The length shows whether there is a label; if none is required, both lengths are accepted. A NaN is a missing
+value. Growing classes are 0, 1, 2 and so on, and an index may be beyond the current ones.
 """
 
 from collections import Counter
@@ -22,14 +22,13 @@ from streaming_nn.records.reasons import (
     LABEL_NOT_IN_CLASSES,
     TOO_MANY_CLASSES,
     WRONG_WIDTH,
-    Blobs,
-    Rows,
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema
+from streaming_nn.records.types import Blobs, DecodedRows
 
 
-def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> Rows:
-    """Decode the records at these positions, without a copy where they lie in one run."""
+def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
+    """Decode the records at these positions, without a copy if they are contiguous."""
     sizes = (blobs.ends - blobs.starts)[positions]
     bare, full = 4 * schema.inputs, 4 * schema.inputs + 4
     allowed = (sizes == full) if labeled else (sizes == full) | (sizes == bare)
@@ -38,25 +37,25 @@ def rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bo
         for i, size in zip(positions[~allowed], sizes[~allowed], strict=True)
     ]
     kept, sizes = positions[allowed], sizes[allowed]
-    words = _words(blobs, kept, sizes, full if labeled else bare)
+    words = _read_words(blobs, kept, sizes, full if labeled else bare)
     if not labeled:
-        return Rows(words, None, kept, rejected)
+        return DecodedRows(words, None, kept, rejected)
     x, first = words[:, 1:], words[:, 0]
     if schema.classes is None:
-        return Rows(x, first.copy(), kept, rejected)
+        return DecodedRows(x, first.copy(), kept, rejected)
     y = first.view(np.int32) if first.flags.c_contiguous else np.ascontiguousarray(first).view(np.int32)
-    bound = MAX_CLASSES if schema.grow else len(schema.classes)
-    known = (y >= 0) & (y < bound)
-    for i, place in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
-        rejected.append((i, TOO_MANY_CLASSES if schema.grow and place > 0 else LABEL_NOT_IN_CLASSES))
+    limit = MAX_CLASSES if schema.grow else len(schema.classes)
+    known = (y >= 0) & (y < limit)
+    for i, index in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
+        rejected.append((i, TOO_MANY_CLASSES if schema.grow and index > 0 else LABEL_NOT_IN_CLASSES))
     x = x[known] if not known.all() else x
-    return Rows(x, y[known], kept[known], rejected, range(bound))
+    return DecodedRows(x, y[known], kept[known], rejected, range(limit))
 
 
 def encode(
     schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
-    """Encode rows; packed records have no place for ids."""
+    """Encode rows; packed records have no IDs."""
     if y is None:
         return [row.tobytes() for row in x.astype("<f4")]
     kind = "<f4" if schema.classes is None else "<i4"
@@ -66,8 +65,8 @@ def encode(
     return [raw[start : start + size] for start in range(0, len(raw), size)]
 
 
-def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
-    """Count widths and labels; the classes are 0 to the largest index seen."""
+def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+    """Count widths and labels; the classes are 0 to the largest index."""
     extra = 0 if schema.label is None else 1
     sizes = (blobs.ends - blobs.starts)[~blobs.absent]
     widths = Counter[int]()
@@ -83,7 +82,9 @@ def look(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type
     return widths, Counter((int, index) for index in range(max(seen, default=-1) + 1))
 
 
-def _words(blobs: Blobs, kept: NDArray[np.int64], sizes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+def _read_words(
+    blobs: Blobs, kept: NDArray[np.int64], sizes: NDArray[np.int64], size: int
+) -> NDArray[np.float32]:
     """Return the last `size` bytes of each record as a row of float32."""
     if not len(kept):
         return np.empty((0, size // 4), np.float32)

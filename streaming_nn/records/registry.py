@@ -1,4 +1,4 @@
-"""A schema registry over HTTP, as Confluent's: each schema is asked for once a process, by its number."""
+"""Client of a schema registry, such as Confluent's: each schema is requested once a process, by its ID."""
 
 import base64
 import json
@@ -11,79 +11,79 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 USER, PASSWORD = "STREAMING_NN_REGISTRY_USER", "STREAMING_NN_REGISTRY_PASSWORD"  # variables
-SECONDS = 10  # that an answer may take
-TRIES, PAUSE = 3, 0.5  # before a registry counts as out of reach; seconds between
-FORGET = 60.0  # seconds after which a number that was unknown is asked for again
-KNOWN = 4096  # numbers that are remembered
-DEEPEST = 20  # references of references
+SECONDS = 10  # timeout of a request
+TRIES, PAUSE = 3, 0.5  # until a registry counts as unreachable; seconds between two tries
+FORGET = 60.0  # seconds after which an unknown ID is requested again
+KNOWN = 4096  # cached IDs
+MAX_DEPTH = 20  # of references of references
 
-_unknown: dict[tuple[str, int], float] = {}  # when it was asked for
-
-
-class Unusable(ValueError):  # noqa: N818 (no error of the program: the fate of its records)
-    """The registry's answer is no schema of Avro."""
+_unknown: dict[tuple[str, int], float] = {}  # when it was requested
 
 
-def schemas(url: str, number: int) -> tuple[str, ...] | None:
-    """Return the text of a schema and, before it, of those that it refers to; None where none has the number.
+class NotAvroError(ValueError):
+    """The registry's response is not an Avro schema."""
 
-    Raises ConnectionError in one line where the registry does not answer, or refuses to.
+
+def schemas(url: str, schema_id: int) -> tuple[str, ...] | None:
+    """Return a schema's text after those of the schemas that it refers to; None if the ID is unknown.
+
+    Raise ConnectionError in one line if the registry does not respond, or refuses the request.
     """
-    asked = _unknown.get((url, number))
-    if asked is not None and time.monotonic() - asked < FORGET:
+    requested = _unknown.get((url, schema_id))
+    if requested is not None and time.monotonic() - requested < FORGET:
         return None
     try:
-        return _known(url, number)
+        return _request_schemas(url, schema_id)
     except LookupError:
         if len(_unknown) >= KNOWN:
             _unknown.clear()
-        _unknown[url, number] = time.monotonic()
+        _unknown[url, schema_id] = time.monotonic()
         return None
 
 
 @lru_cache(KNOWN)
-def _known(url: str, number: int) -> tuple[str, ...]:
+def _request_schemas(url: str, schema_id: int) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    _collect(url, f"/schemas/ids/{number}", found, DEEPEST)
+    _collect(url, f"/schemas/ids/{schema_id}", found, MAX_DEPTH)
     return tuple(found)
 
 
 def _collect(url: str, path: str, found: dict[str, None], depth: int) -> None:
-    """Add what a schema refers to, and then itself."""
-    answer = _asked(url, path)
-    text = answer.get("schema") if isinstance(answer, dict) else None
-    if not isinstance(text, str) or answer.get("schemaType", "AVRO") != "AVRO" or depth == 0:
-        raise Unusable(f"{url}{path} is no schema of Avro")
+    """Add the schemas that a schema refers to, then the schema."""
+    response = _request(url, path)
+    text = response.get("schema") if isinstance(response, dict) else None
+    if not isinstance(text, str) or response.get("schemaType", "AVRO") != "AVRO" or depth == 0:
+        raise NotAvroError(f"{url}{path} is not an Avro schema")
     try:
         paths = [
             f"/subjects/{quote(str(reference['subject']), safe='')}/versions/{int(reference['version'])}"
-            for reference in answer.get("references") or ()
+            for reference in response.get("references") or ()
         ]
     except (TypeError, LookupError, ValueError):
-        raise Unusable(f"{url}{path} refers to what is no schema") from None
+        raise NotAvroError(f"{url}{path} has an invalid reference") from None
     for path in paths:
         _collect(url, path, found, depth - 1)
     found[text] = None
 
 
-def _asked(url: str, path: str) -> Any:
-    """Ask, a few times; raises LookupError where there is nothing, ConnectionError without an answer."""
+def _request(url: str, path: str) -> Any:
+    """Return a response, after a few tries; raise LookupError for a 404, ConnectionError for no response."""
     where = url.rstrip("/") + path
     for left in reversed(range(TRIES)):
         try:
-            with urlopen(Request(where, headers=_headers()), timeout=SECONDS) as answer:
-                return json.load(answer)
+            with urlopen(Request(where, headers=_headers()), timeout=SECONDS) as response:
+                return json.load(response)
         except HTTPError as error:
             if error.code == 404:
                 raise LookupError(where) from None
             if error.code < 500 or not left:
                 raise ConnectionError(
-                    f"schema registry {url} refuses: {error.code} {error.reason}{_hint(error)}"
+                    f"schema registry {url} refuses the request: {error.code} {error.reason}{_hint(error)}"
                 ) from None
         except (URLError, OSError, ValueError) as error:
             if not left:
                 reason = getattr(error, "reason", error)
-                raise ConnectionError(f"schema registry {url} does not answer: {reason}") from None
+                raise ConnectionError(f"schema registry {url} does not respond: {reason}") from None
         time.sleep(PAUSE)
     raise AssertionError("the last try returns or raises")
 
@@ -97,4 +97,4 @@ def _headers() -> dict[str, str]:
 
 
 def _hint(error: HTTPError) -> str:
-    return f"; {USER} and {PASSWORD} say who asks" if error.code in (401, 403) else ""
+    return f"; set {USER} and {PASSWORD}" if error.code in (401, 403) else ""

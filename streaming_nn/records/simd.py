@@ -1,9 +1,10 @@
-"""Most JSON records faster, by simdjson: it takes what the row-by-row decoder would, or leaves it to that.
+"""A fast path for most JSON records, by simdjson; the row-by-row decoder does the others.
 
-simdjson reads an array of numbers into a buffer without making a Python number of each. It differs from the
-decoder in a few places (the first of two equal keys wins, a byte order mark is skipped, nested arrays come
-flat, it goes deeper), so a record is only taken where none of them can matter: its keys are, in order, those
-of one that the decoder has accepted, and it has no second array. What is taken has the decoder's numbers.
+simdjson reads an array of numbers into a buffer without creating a Python number for each. It differs from
+the decoder in a few points (the first of two equal keys wins, a byte order mark is skipped, nested arrays are
+flattened, its nesting limit is higher), so it parses a record only if none of them can matter: its keys are,
+in order, those of one that the decoder has accepted, and it has no second array. Its numbers are the
+decoder's.
 """
 
 from collections.abc import Callable
@@ -13,21 +14,21 @@ from typing import Any
 
 from streaming_nn.records.schema import Schema
 
-DEEPEST = 100  # more objects than this in a record may be nested deeper than the decoder goes
+MAX_OBJECTS = 100  # more objects in a record may be nested deeper than the decoder's limit
 
-Taken = tuple[Any, Any]  # the row, a buffer of float64 (or, from the decoder, numbers), and the label's value
+ParsedFields = tuple[Any, Any]  # the row, a buffer of float64 (or, from the decoder, numbers); label's value
 
 
 def installed() -> bool:
-    """Whether simdjson can be had: the extra `fast`."""
+    """Return whether simdjson, of the extra `fast`, is installed."""
     return find_spec("simdjson") is not None
 
 
-def taker(schema: Schema, keys: list[str]) -> Callable[[bytes], Taken | None] | None:
-    """Return what takes records with these keys apart; what it doesn't take gives None.
+def fast_parser(schema: Schema, keys: list[str]) -> Callable[[bytes], ParsedFields | None] | None:
+    """Return a function that parses records with these keys; it returns None for one that it leaves.
 
-    `keys` are those of an accepted record. None in place of the function: nothing here is for simdjson; the
-    decoder reads fields of one number each as fast.
+    `keys` are those of an accepted record. Return None instead of the function if simdjson brings nothing:
+    the decoder reads fields of one number each as fast.
     """
     name, inputs = schema.features, schema.inputs
     if not isinstance(name, str) or name not in keys:
@@ -35,10 +36,10 @@ def taker(schema: Schema, keys: list[str]) -> Callable[[bytes], Taken | None] | 
     label = schema.label if schema.label in keys else None
     parse = import_module("simdjson").Parser().parse
 
-    def take(blob: bytes) -> Taken | None:
-        if blob.find(b"[") != blob.rfind(b"[") or (blob.rfind(b"{") != 0 and not _shallow(blob)):
+    def fast_parse(blob: bytes) -> ParsedFields | None:
+        if blob.find(b"[") != blob.rfind(b"[") or (blob.rfind(b"{") != 0 and not _is_shallow(blob)):
             return None
-        record = row = None  # the parser is not used again while something of a record lives
+        record = row = None  # the parser must not be used again while part of a record is referenced
         try:
             record = parse(blob)
             if list(record) != keys:
@@ -50,14 +51,14 @@ def taker(schema: Schema, keys: list[str]) -> Callable[[bytes], Taken | None] | 
         except (ValueError, TypeError, RuntimeError, LookupError, AttributeError):
             return None
 
-    return take
+    return fast_parse
 
 
-def _shallow(blob: bytes) -> bool:
-    return blob[:1] == b"{" and blob.count(b"{") <= DEEPEST
+def _is_shallow(blob: bytes) -> bool:
+    return blob[:1] == b"{" and blob.count(b"{") <= MAX_OBJECTS
 
 
 def _scalar(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
-    raise TypeError(f"a label is no {type(value).__name__}")
+    raise TypeError(f"a label must be a scalar; got {type(value).__name__}")

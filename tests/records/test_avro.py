@@ -1,4 +1,4 @@
-"""Avro datums: golden bytes, nested and missing values, a registry's frames, and any bytes at all."""
+"""Avro datums: golden bytes, nested and missing values, schema IDs of a registry, and any bytes."""
 
 import io
 import json
@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.records import avsc
-from streaming_nn.records.avro import framed
-from streaming_nn.records.decode import decode, encode, encode_named, look
-from streaming_nn.records.schema import Schema, grown
+from streaming_nn.records.avro import add_schema_id
+from streaming_nn.records.decode import decode, encode, encode_named
+from streaming_nn.records.infer_schema import infer_schema
+from streaming_nn.records.schema import Schema, grow_schema
 
-ARRAY = Schema(2, (0, 1), format="avro", avro_schema=avsc.written("features", (0, 1), "label"))
+ARRAY = Schema(2, (0, 1), format="avro", avro_schema=avsc.write_schema("features", (0, 1), "label"))
 NESTED = {
     "type": "record",
     "name": "Sale",
@@ -51,8 +52,8 @@ SALE = Schema(
 )
 
 
-def written(schema, *datums):
-    """Write datums by fastavro itself."""
+def write(schema, *datums):
+    """Write datums with fastavro."""
     parsed, values = fastavro.parse_schema(schema), []
     for datum in datums:
         stream = io.BytesIO()
@@ -72,14 +73,14 @@ def test_golden_raw():
     assert encode(ARRAY, x) == [features + b"\x00" + b"\x00"]
 
 
-def test_golden_frame():
-    assert framed(258, [b"abc"]) == [b"\x00\x00\x00\x01\x02abc"]
+def test_golden_schema_id():
+    assert add_schema_id(258, [b"abc"]) == [b"\x00\x00\x00\x01\x02abc"]
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), None, (True, False)])
 @pytest.mark.parametrize("features", ["features", ("a", "b", "c", "d", "e")])
-def test_what_was_encoded_comes_back_to_the_bit(classes, features):
-    text = avsc.written(features, classes, "label")
+def test_encoded_rows_are_decoded_to_the_same_bits(classes, features):
+    text = avsc.write_schema(features, classes, "label")
     schema = Schema(5, classes, features=features, format="avro", avro_schema=text)
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 1 << 32, (2000, 5), dtype=np.uint32).view(np.float32)
@@ -95,7 +96,7 @@ def test_what_was_encoded_comes_back_to_the_bit(classes, features):
 
 
 def test_nested_fields_enums_unions_and_times():
-    values = written(
+    values = write(
         NESTED, sale(1.5, "Ulm", "LARGE", 3, 1000, True), sale(None, None, "SMALL", 4, 2000, False)
     )
     decoded = decode(SALE, values, labeled=True)
@@ -103,16 +104,16 @@ def test_nested_fields_enums_unions_and_times():
     nan = np.nan
     np.testing.assert_array_equal(decoded.x, [[1.5, 1, 0, 0, 1, 3, 1000], [nan, 0, 0, 1, 0, 4, 2000]])
     np.testing.assert_array_equal(decoded.y, [1, 0])
-    (bonn,) = written(NESTED, sale(1.0, "Bonn", "SMALL", 0, 0, True))
+    (bonn,) = write(NESTED, sale(1.0, "Bonn", "SMALL", 0, 0, True))
     unseen = decode(SALE, [bonn], labeled=True).unseen
     assert unseen == {"shop.city": ("Bonn",)}
-    assert decode(grown(SALE, unseen), [bonn], labeled=True).x[0, 2] == 1
+    assert decode(grow_schema(SALE, unseen), [bonn], labeled=True).x[0, 2] == 1
 
 
-def test_rows_of_named_fields_are_written():
+def test_rows_of_named_fields_are_encoded():
     names = {"price": 2.0, "shop.city": "Ulm", "shop.kind": "SMALL", "shop.staff": 1, "at": 5}
-    assert encode_named(SALE, [names], [True]) == written(NESTED, sale(2.0, "Ulm", "SMALL", 1, 5, True))
-    with pytest.raises(ValueError, match="a row doesn't fit avro_schema"):
+    assert encode_named(SALE, [names], [True]) == write(NESTED, sale(2.0, "Ulm", "SMALL", 1, 5, True))
+    with pytest.raises(ValueError, match="a row does not match avro_schema"):
         encode_named(SALE, [{"price": "much"}], [True])
 
 
@@ -127,7 +128,7 @@ def test_decimals_maps_and_bytes():
             {"name": "label", "type": "float"},
         ],
     }
-    (value,) = written(schema, {"d": Decimal("12.25"), "b": b"1", "m": {"x": 2, "y": 1}, "label": 0.5})
+    (value,) = write(schema, {"d": Decimal("12.25"), "b": b"1", "m": {"x": 2, "y": 1}, "label": 0.5})
     as_ = {"format": "avro", "avro_schema": json.dumps(schema)}
     np.testing.assert_array_equal(decode(Schema(1, None, features=("d",), **as_), [value], True).x, [[12.25]])
     assert decode(Schema(1, None, features=("b",), **as_), [value], True).rejected == [(0, "not a number")]
@@ -150,14 +151,14 @@ def test_decimals_maps_and_bytes():
         (lambda value: b"\0" * (2 << 20), "too large"),
     ],
 )
-def test_every_reason_wherever_the_record_stands(change, reason):
+def test_every_reason_at_any_position(change, reason):
     (good,) = encode(ARRAY, np.array([[1, 2]]), np.array([1]))
     decoded = decode(ARRAY, [good, change(good), good], labeled=True)
     assert decoded.rejected == [(1, reason)]
     np.testing.assert_array_equal(decoded.x, [[1, 2]] * 2)
 
 
-def test_a_field_that_the_schema_does_not_have():
+def test_a_field_that_is_not_in_the_schema_is_missing():
     missing = Schema(1, (0, 1), features=("price",), format="avro", avro_schema=ARRAY.avro_schema)
     values = encode(ARRAY, np.array([[1, 2]]), np.array([1]))
     assert decode(missing, values, labeled=True).rejected == [(0, "field missing: price")]
@@ -165,14 +166,14 @@ def test_a_field_that_the_schema_does_not_have():
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from([ARRAY, SALE]))
-def test_any_bytes_end_as_a_row_or_rejected(values, schema):
+def test_any_bytes_are_kept_or_rejected(values, schema):
     decoded = decode(schema, values, labeled=True)
     ends = [*decoded.kept, *decoded.waiting, *(i for i, _ in decoded.rejected)]
     assert sorted(ends) == list(range(len(values)))
 
 
 def test_records_of_several_schemas_of_a_registry(registry):
-    """A writer's own fields in its own order, by the schema whose number it gives."""
+    """Each writer has its fields in its order, by the schema whose ID its records have."""
     older = {
         "type": "record",
         "name": "R",
@@ -189,22 +190,22 @@ def test_records_of_several_schemas_of_a_registry(registry):
     }
     registry.add(1, older)
     registry.add(70_000, newer)
-    values = framed(1, written(older, {"a": 1, "y": "no"}, {"a": 2, "y": "yes"}))
-    values += framed(70_000, written(newer, {"a": 2.5, "y": "yes", "new": 1}))
+    values = add_schema_id(1, write(older, {"a": 1, "y": "no"}, {"a": 2, "y": "yes"}))
+    values += add_schema_id(70_000, write(newer, {"a": 2.5, "y": "yes", "new": 1}))
     schema = Schema(1, ("no", "yes"), features=("a",), label="y", format="avro", registry=registry.url)
     for _ in range(2):
         decoded = decode(schema, values, labeled=True)
         assert decoded.rejected == []
         np.testing.assert_array_equal(decoded.x, [[1], [2], [2.5]])
         np.testing.assert_array_equal(decoded.y, [0, 1, 1])
-    assert registry.asked == ["/schemas/ids/1", "/schemas/ids/70000"]
-    assert look(values, format="avro", features=["a"], label="y", registry=registry.url)[:2] == (
+    assert registry.requests == ["/schemas/ids/1", "/schemas/ids/70000"]
+    assert infer_schema(values, format="avro", features=["a"], label="y", registry=registry.url)[:2] == (
         1,
         ("no", "yes"),
     )
 
 
-def test_a_reader_of_ones_own_resolves_what_was_written(registry):
+def test_avro_schema_resolves_records_of_a_registry(registry):
     wrote = {
         "type": "record",
         "name": "R",
@@ -230,35 +231,35 @@ def test_a_reader_of_ones_own_resolves_what_was_written(registry):
         registry=registry.url,
         avro_schema=json.dumps(reads),
     )
-    values = [*framed(1, written(wrote, {"old": 3, "y": 1})), *framed(2, [b"\x02a"])]
+    values = [*add_schema_id(1, write(wrote, {"old": 3, "y": 1})), *add_schema_id(2, [b"\x02a"])]
     decoded = decode(schema, values, labeled=True)
     np.testing.assert_array_equal(decoded.x, [[3, 9]])
-    assert decoded.rejected == [(1, "schema does not fit")]
+    assert decoded.rejected == [(1, "incompatible schema")]
 
 
-def test_what_a_registry_has_not_is_rejected_and_one_that_is_gone_stops_the_batch(registry):
+def test_an_unknown_schema_id_is_rejected_and_an_unreachable_registry_stops_the_batch(registry):
     registry.add(1, json.loads(str(ARRAY.avro_schema)))
     registry.add(2, {"type": "record", "name": "R", "fields": [{"name": "n", "type": ["null", "R"]}]})
-    registry.answers["/schemas/ids/3"] = {"schema": "message X {}", "schemaType": "PROTOBUF"}
+    registry.responses["/schemas/ids/3"] = {"schema": "message X {}", "schemaType": "PROTOBUF"}
     (datum,) = encode(ARRAY, np.array([[1, 2]]), np.array([1]))
     schema = Schema(2, (0, 1), format="avro", registry=registry.url)
-    values = [datum, b"\0\0\0", b"\1\0\0\0\1" + datum, *(framed(n, [datum])[0] for n in (1, 2, 3, 4))]
+    values = [datum, b"\0\0\0", b"\1\0\0\0\1" + datum, *(add_schema_id(n, [datum])[0] for n in (1, 2, 3, 4))]
     decoded = decode(schema, values, labeled=True)
     np.testing.assert_array_equal(decoded.kept, [3])
     assert decoded.rejected == [
         (0, "no schema id"),
         (1, "no schema id"),
         (2, "no schema id"),
-        (4, "schema can't be used"),
-        (5, "schema can't be used"),
+        (4, "unusable schema"),
+        (5, "unusable schema"),
         (6, "unknown schema id"),
     ]
     registry.failures = 100
-    with pytest.raises(ConnectionError, match=r"^schema registry .* refuses: 503"):
-        decode(schema, framed(5, [datum]), labeled=True)
+    with pytest.raises(ConnectionError, match=r"^schema registry .* refuses the request: 503"):
+        decode(schema, add_schema_id(5, [datum]), labeled=True)
 
 
-def test_types_of_other_subjects(registry):
+def test_references_to_other_subjects(registry):
     inner = {"type": "record", "name": "In", "namespace": "n", "fields": [{"name": "b", "type": "int"}]}
     outer = {
         "type": "record",
@@ -266,35 +267,35 @@ def test_types_of_other_subjects(registry):
         "fields": [{"name": "in", "type": "n.In"}, {"name": "label", "type": "int"}],
     }
     registry.add(1, outer, references=[{"name": "n.In", "subject": "in", "version": 1}])
-    registry.answers["/subjects/in/versions/1"] = {"schema": json.dumps(inner)}
+    registry.responses["/subjects/in/versions/1"] = {"schema": json.dumps(inner)}
     schema = Schema(1, (0, 1), features=("in.b",), format="avro", registry=registry.url)
-    np.testing.assert_array_equal(decode(schema, framed(1, [b"\x06\x02"]), labeled=True).x, [[3]])
+    np.testing.assert_array_equal(decode(schema, add_schema_id(1, [b"\x06\x02"]), labeled=True).x, [[3]])
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({}, "format avro needs an avro_schema, or a registry that has the schemas; got neither"),
+        ({}, "format 'avro' needs avro_schema or registry; got neither"),
         ({"avro_schema": '"int"'}, "an Avro schema must be of a record; got '\"int\"'"),
-        ({"registry": "registry:8081"}, "registry must be a URL, http or https; got 'registry:8081'"),
-        ({"registry": 3}, "registry must be a URL, http or https; got 3"),
+        ({"registry": "registry:8081"}, "registry must be an http or https URL; got 'registry:8081'"),
+        ({"registry": 3}, "registry must be an http or https URL; got 3"),
         (
             {"registry": "https://me:s3cret@registry"},
-            "registry must hold no password: STREAMING_NN_REGISTRY_USER and _PASSWORD are for it",
+            "registry must not contain a password: set STREAMING_NN_REGISTRY_USER and _PASSWORD",
         ),
         (
             {"format": "json", "registry": "http://r"},
-            "avro_schema and registry are for Avro records; got format 'json'",
+            "avro_schema and registry need format 'avro'; got 'json'",
         ),
     ],
 )
-def test_a_wrong_option_is_one_line(options, error):
+def test_an_invalid_option_raises_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         Schema(**{"inputs": 1, "format": "avro", **options})
     assert str(raised.value) == error
 
 
-def test_to_encode_takes_a_schema():
+def test_encode_needs_a_schema():
     schema = Schema(1, (0, 1), format="avro", registry="http://127.0.0.1:9")
-    with pytest.raises(ValueError, match="to encode Avro takes an avro_schema; got none"):
+    with pytest.raises(ValueError, match="cannot encode Avro without a schema: set avro_schema"):
         encode(schema, np.ones((1, 1)))

@@ -1,4 +1,4 @@
-"""Categories: the hash to the byte, vocabularies that grow, and what is no category."""
+"""Categories: the hash to the byte, growing vocabularies, and values that are not categories."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from streaming_nn.records import categories
 from streaming_nn.records.decode import decode, encode_named
-from streaming_nn.records.schema import Schema, grown, label_key, schema_from
+from streaming_nn.records.labels import label_key
+from streaming_nn.records.schema import Schema, grow_schema, schema_from
 
 SHOP = Schema(
     inputs=2 + 4 + 3,
@@ -45,31 +46,31 @@ def row(**fields):
         ("x" * 1000, 32, 20, -1),
     ],
 )
-def test_golden_places(value, columns, column, sign):
-    assert categories.place(label_key(value), columns) == (column, sign)
+def test_golden_hashes(value, columns, column, sign):
+    assert categories.hash_column(label_key(value), columns) == (column, sign)
 
 
 @given(st.one_of(st.text(), st.integers(), st.booleans()), st.integers(1, 1 << 20))
-def test_a_place_is_what_the_docstring_says(value, columns):
+def test_the_hash_is_as_documented(value, columns):
     letter = {str: "s", int: "i", bool: "b"}[type(value)]
     text = value if type(value) is str else json.dumps(value)
     digest = hashlib.sha256((letter + text).encode()).digest()
     h = int.from_bytes(digest[:8], "little")
-    assert categories.place(label_key(value), columns) == (h // 2 % columns, -1 if h % 2 else 1)
+    assert categories.hash_column(label_key(value), columns) == (h // 2 % columns, -1 if h % 2 else 1)
 
 
 def test_signs_and_columns_are_spread_evenly():
-    places = [categories.place(f"token {i}", 16) for i in range(16_000)]
-    columns, signs = zip(*places, strict=True)
+    hashes = [categories.hash_column(f"token {i}", 16) for i in range(16_000)]
+    columns, signs = zip(*hashes, strict=True)
     assert min(np.bincount(columns, minlength=16)) > 850
     assert abs(sum(signs)) < 500
 
 
-def test_numbers_and_columns_stand_in_the_fields_order():
-    schema = grown(SHOP, {"kind": ["a", "b"]})
+def test_columns_are_in_the_order_of_the_fields():
+    schema = grow_schema(SHOP, {"kind": ["a", "b"]})
     decoded = shop(row(), row(kind="b", price=-2), schema=schema)
     city = np.zeros(4)
-    column, sign = categories.place("Bern", 4)
+    column, sign = categories.hash_column("Bern", 4)
     city[column] = sign
     np.testing.assert_array_equal(decoded.x, [[1.5, *city, 1, 0, 0, 9], [-2, *city, 0, 1, 0, 9]])
     assert decoded.unseen == {}
@@ -78,12 +79,12 @@ def test_numbers_and_columns_stand_in_the_fields_order():
     )
 
 
-def test_what_is_unseen_is_all_zeros_until_the_schema_has_grown():
+def test_what_is_unseen_is_all_zeros_until_the_schema_has_grow_schema():
     values = encode_named(SHOP, [row(kind=kind) for kind in ("b", "a", "b", 1, True, "1")], ["no"] * 6)
     decoded = decode(SHOP, values, labeled=True)
     assert decoded.x[:, 5:8].sum() == 0
     assert decoded.unseen == {"kind": ("b", "a", 1)}
-    schema = grown(SHOP, decoded.unseen)
+    schema = grow_schema(SHOP, decoded.unseen)
     again = decode(schema, values, labeled=True)
     assert again.unseen == {}
     eye = [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
@@ -106,7 +107,7 @@ def test_a_missing_category_is_all_zeros_or_rejected():
 
 @pytest.mark.parametrize("value", [1.5, [1], {"a": 1}, [], float("inf")])
 @pytest.mark.parametrize("name", ["city", "kind"])
-def test_what_is_no_category(name, value):
+def test_values_that_are_not_categories_are_rejected(name, value):
     values = [b'{"price":1,"city":"a","kind":"a","shop":{"size":1},"label":"no"}']
     record = json.loads(values[0]) | {name: value}
     decoded = decode(SHOP, [json.dumps(record).encode(), *values], labeled=True)
@@ -114,8 +115,8 @@ def test_what_is_no_category(name, value):
     assert decoded.unseen == {"kind": ("a",)}
 
 
-def test_a_whole_number_is_one_category_however_it_is_written():
-    schema = grown(SHOP, {"kind": [7]})
+def test_an_integer_is_the_same_category_however_it_is_written():
+    schema = grow_schema(SHOP, {"kind": [7]})
     texts = [b"7", b"7.0", b"7e0"]
     values = [b'{"price":1,"city":%s,"kind":%s,"shop":{"size":1},"label":"no"}' % (t, t) for t in texts]
     decoded = decode(schema, values, labeled=True)
@@ -124,33 +125,33 @@ def test_a_whole_number_is_one_category_however_it_is_written():
     assert decode(SHOP, values[1:], labeled=True).unseen == {"kind": (7,)}
 
 
-def test_rejected_rows_bring_nothing_into_a_vocabulary():
+def test_rejected_rows_do_not_extend_a_vocabulary():
     rows = [row(kind="bad", price="?"), row(kind="good"), row(kind="worse", price=1e300)]
     decoded = shop(*rows)
     assert [reason for _, reason in decoded.rejected] == ["not a number", "not finite"]
     assert decoded.unseen == {"kind": ("good",)}
 
 
-def test_long_values_are_never_taken_in():
+def test_long_values_do_not_extend_a_vocabulary():
     decoded = shop(row(kind="x" * 129), row(kind=1 << 70), row(kind="x" * 128))
     assert decoded.unseen == {"kind": ("x" * 128,)}
     assert len(decoded.kept) == 3
 
 
-def test_a_record_of_another_kind_is_no_row_of_missing_values():
+def test_a_record_without_any_feature_field_is_rejected():
     decoded = decode(SHOP, [b'{"temperature":3,"label":"no"}'], labeled=True)
-    assert decoded.rejected == [(0, "no field of the features")]
+    assert decoded.rejected == [(0, "no feature field")]
 
 
 SPAM = Schema(8, (0, 1), features="tokens", categories={"tokens": {"hash": 8}})
 
 
-def test_tokens_are_counted_into_their_columns():
+def test_counts_are_added_to_their_tokens_columns():
     values = encode_named(SPAM, [{"tokens": {"buy": 2, "now": 1, "the": 0.5}}, {"tokens": {}}], [1, 0])
     decoded = decode(SPAM, values, labeled=True)
     expected = np.zeros((2, 8))
     for token, count in (("buy", 2), ("now", 1), ("the", 0.5)):
-        column, sign = categories.place(token, 8)
+        column, sign = categories.hash_column(token, 8)
         expected[0, column] += sign * count
     np.testing.assert_array_equal(decoded.x, expected)
     np.testing.assert_array_equal(decoded.y, [1, 0])
@@ -168,7 +169,7 @@ def test_tokens_are_counted_into_their_columns():
         (b'{"a":%s}' % (b"9" * 400), "not finite"),
     ],
 )
-def test_what_are_no_tokens(tokens, reason):
+def test_invalid_tokens_are_rejected(tokens, reason):
     good = b'{"tokens":{"a":1},"label":1}'
     decoded = decode(SPAM, [good, b'{"tokens":%s,"label":1}' % tokens, good], labeled=True)
     assert decoded.rejected == [(1, reason)]
@@ -193,11 +194,11 @@ TOKENS = schema_from({**SPAM.options(), "grow": True, "missing": True})
 @settings(max_examples=150, deadline=None)
 def test_any_records_are_kept_rejected_or_waiting(values, schema):
     decoded = decode(schema, values, labeled=True)
-    places = [*decoded.kept, *decoded.waiting, *(i for i, _ in decoded.rejected)]
-    assert sorted(places) == list(range(len(values)))
+    positions = [*decoded.kept, *decoded.waiting, *(i for i, _ in decoded.rejected)]
+    assert sorted(positions) == list(range(len(values)))
     assert not np.isinf(decoded.x).any()
     assert schema.missing or np.isfinite(decoded.x).all()
-    after = grown(schema, decoded.unseen)
+    after = grow_schema(schema, decoded.unseen)
     again = decode(after, values, labeled=True)
     assert again.unseen == {}
     assert len(again.waiting) == 0

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_nn.records.decode import decode, encode, encode_named, look
-from streaming_nn.records.schema import Schema, grown
+from streaming_nn.records.decode import decode, encode, encode_named
+from streaming_nn.records.infer_schema import infer_schema
+from streaming_nn.records.schema import Schema, grow_schema
 
 PLAIN = Schema(2, (0, 1, 2), format="csv")
 ORDERED = Schema(
@@ -45,7 +46,7 @@ def test_golden_csv():
     assert encode(TARGET, np.array([[np.nan]], np.float32)) == [b""]
 
 
-def test_golden_named_fields_are_quoted_where_they_must_be():
+def test_golden_named_fields_are_quoted_if_needed():
     rows = [{"price": 1.5, "city": 'Ulm, "am"\nFluss'}, {"size": 3, "city": True}]
     written = [b'1.5,"Ulm, ""am""\nFluss",,1', b",true,3,0"]
     assert encode_named(SHOP, rows, [1, 0]) == written
@@ -53,7 +54,7 @@ def test_golden_named_fields_are_quoted_where_they_must_be():
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), None])
-def test_what_was_encoded_comes_back_to_the_bit(classes):
+def test_encoded_rows_are_decoded_to_the_same_bits(classes):
     schema = Schema(5, classes, format="csv")
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 1 << 32, (3000, 5), dtype=np.uint32).view(np.float32)
@@ -100,7 +101,7 @@ def test_what_was_encoded_comes_back_to_the_bit(classes):
         (b"1,2," + b"1" * (1 << 20), "too large"),
     ],
 )
-def test_every_reason_wherever_the_line_stands(record, reason):
+def test_every_reason_at_any_position(record, reason):
     good = b"1,2,1"
     assert decode(PLAIN, [record], labeled=True).rejected == [(0, reason)]
     decoded = decode(PLAIN, [good, good, record, good], labeled=True)
@@ -119,11 +120,11 @@ def test_every_reason_wherever_the_line_stands(record, reason):
         (b"1,1e39", "label not finite"),
     ],
 )
-def test_every_reason_of_a_target(record, reason):
+def test_every_reason_for_a_target(record, reason):
     assert decode(TARGET, [b"1,2.5", record, b"1, 3"], labeled=True).rejected == [(1, reason)]
 
 
-def test_numbers_as_people_write_them():
+def test_number_formats():
     lines = [b"%s,0,1" % text for text in (b"1.5", b"-1e3", b"+.5", b"7.", b" 3\t", b'"4"', b"007")]
     for values in (lines, *[[line] for line in lines]):
         decoded = decode(PLAIN, values, labeled=True)
@@ -131,7 +132,7 @@ def test_numbers_as_people_write_them():
     np.testing.assert_array_equal(decode(PLAIN, lines, True).x[:, 0], [1.5, -1000, 0.5, 7, 3, 4, 7])
 
 
-def test_fields_in_another_order_and_some_that_are_not_read():
+def test_fields_in_another_order_and_unused_fields():
     lines = [b"x,yes,2,noon,1", b'"1,5",no,4,"a ""b""",3', b"x,no,6,,5"]
     for values in (lines, lines[:1], lines[1:2]):
         decoded = decode(ORDERED, values, labeled=True)
@@ -140,7 +141,7 @@ def test_fields_in_another_order_and_some_that_are_not_read():
     np.testing.assert_array_equal(decode(ORDERED, lines, True).y, [1, 0, 0])
 
 
-def test_to_be_scored_lines_may_have_a_label_or_not():
+def test_lines_to_be_scored_may_have_a_label_or_not():
     with_label, without = b"x,yes,2,noon,1", b"x,2,noon,1"
     for values in ([with_label], [without], [with_label, without], [without, without], [b'"x",2,,1']):
         decoded = decode(ORDERED, values, labeled=False)
@@ -149,13 +150,13 @@ def test_to_be_scored_lines_may_have_a_label_or_not():
     assert decode(ORDERED, [without], labeled=True).rejected == [(0, "wrong number of fields")]
 
 
-def test_fields_that_only_change_places():
+def test_fields_in_another_order_only():
     schema = Schema(2, (0, 1), features=("a", "b"), format="csv", csv_columns=("b", "label", "a"))
     for labeled, line in ((True, b"2,1,1"), (False, b"2,1,1"), (False, b"2,1"), (False, b'"2",1')):
         np.testing.assert_array_equal(decode(schema, [line], labeled).x, [[1, 2]])
 
 
-def test_labels_are_what_the_classes_say():
+def test_labels_have_the_types_of_the_classes():
     schema = Schema(1, (1, True, "007", "a"), format="csv")
     lines = [b"0,1", b"0,1.0", b"0,true", b"0,True", b"0,007", b"0,a", b"0,7", b"0,A"]
     decoded = decode(schema, lines, labeled=True)
@@ -163,14 +164,14 @@ def test_labels_are_what_the_classes_say():
     assert [i for i, _ in decoded.rejected] == [6, 7]
 
 
-def test_classes_that_grow_have_types():
+def test_growing_classes_have_types():
     schema = Schema(1, (), format="csv", grow=True)
     texts = (b"3", b"x", b"007", b"true", b"3.0", b"2.5", b"12345678901234567890")
     lines = [b"0,%s" % text for text in texts]
     decoded = decode(schema, lines, labeled=True)
     assert decoded.unseen == {"label": (3, "x", "007", True, "12345678901234567890")}
     assert decoded.rejected == [(5, "label not in classes")]
-    again = decode(grown(schema, decoded.unseen), lines, labeled=True)
+    again = decode(grow_schema(schema, decoded.unseen), lines, labeled=True)
     np.testing.assert_array_equal(again.y, [0, 1, 2, 3, 0, 4])
 
 
@@ -187,7 +188,7 @@ def test_categories_and_missing_values():
     ]
 
 
-def test_a_category_is_the_one_that_json_has():
+def test_a_category_is_the_same_as_in_json():
     how = {"features": ("c",), "categories": {"c": {"hash": 1000}}}
     lines = decode(Schema(1000, None, format="csv", **how), [b"12,0", b"x,0", b"true,0"], labeled=True)
     objects = [b'{"c":%s,"label":0}' % text for text in (b"12", b'"x"', b"true")]
@@ -200,25 +201,27 @@ def test_a_vocabulary_grows():
     assert decoded.unseen == {"c": ("x", 5)}
 
 
-def test_a_look_at_lines():
-    assert look([b"1,2,b", b"3,4,a", b"x,2,a", b"1,2,a,a", b"a"], format="csv")[:2] == (2, ("a", "b"))
-    assert look([b"1,2,0.5"], format="csv", regression=True)[:2] == (2, None)
-    named = look([b"n,1", b"y,2", b"y"], format="csv", features=["a"], label="y", csv_columns=["y", "a"])
+def test_infer_schema_of_lines():
+    assert infer_schema([b"1,2,b", b"3,4,a", b"x,2,a", b"1,2,a,a", b"a"], format="csv")[:2] == (2, ("a", "b"))
+    assert infer_schema([b"1,2,0.5"], format="csv", regression=True)[:2] == (2, None)
+    named = infer_schema(
+        [b"n,1", b"y,2", b"y"], format="csv", features=["a"], label="y", csv_columns=["y", "a"]
+    )
     assert named[:2] == (1, ("n", "y"))
-    with pytest.raises(ValueError, match=r"holds numbers like 0\.5"):
-        look([b"1,2,0.5"], format="csv")
+    with pytest.raises(ValueError, match=r"has numbers such as 0\.5"):
+        infer_schema([b"1,2,0.5"], format="csv")
 
 
 @given(st.lists(st.binary(max_size=12) | st.text('1,"\n x', max_size=12).map(str.encode), max_size=8))
-def test_any_bytes_end_as_a_row_or_rejected_and_alone_as_among_others(values):
-    together = decode(PLAIN, values, labeled=True)
-    assert sorted([*together.kept, *(i for i, _ in together.rejected)]) == list(range(len(values)))
+def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
+    batch = decode(PLAIN, values, labeled=True)
+    assert sorted([*batch.kept, *(i for i, _ in batch.rejected)]) == list(range(len(values)))
     rejected = [(i, why) for i, v in enumerate(values) for _, why in decode(PLAIN, [v], True).rejected]
-    assert together.rejected == rejected
+    assert batch.rejected == rejected
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=3, max_size=3))
-def test_what_python_writes_is_read(texts):
+def test_lines_of_pythons_csv_writer_are_decoded(texts):
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow([*texts, "1.5", "0"])
     names = ("a", "b", "c", "number", "label")
@@ -230,25 +233,28 @@ def test_what_python_writes_is_read(texts):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"format": "json", "csv_columns": ["a"]}, "csv_columns are for CSV records; got format 'json'"),
+        ({"format": "json", "csv_columns": ["a"]}, "csv_columns need format 'csv'; got 'json'"),
         (
             {"csv_columns": ["features", "label"]},
-            "csv_columns need features that are named, in a list; got 'features'",
+            "csv_columns need features in a list of names; got 'features'",
         ),
         (
             {"features": ["a"], "csv_columns": ["a"]},
-            "csv_columns must hold the features and the label; 'label' is not among them",
+            "csv_columns must include the features and the label; 'label' is missing",
         ),
         (
             {"features": ["a"], "csv_columns": ["a", "label", "a"]},
             "csv_columns must differ from each other; got 'a' twice",
         ),
-        ({"csv_columns": "a"}, "csv_columns must be the names of a line's fields; got 'a'"),
-        ({"classes": [1, "1"]}, "classes must differ as text in CSV; got '1' twice"),
-        ({"features": "t", "categories": {"t": {"hash": 1}}}, "a line of CSV can't hold the tokens of 't'"),
+        ({"csv_columns": "a"}, "csv_columns must be a list of the names of a line's fields; got 'a'"),
+        ({"classes": [1, "1"]}, "classes in CSV must differ from each other; got '1' twice"),
+        (
+            {"features": "t", "categories": {"t": {"hash": 1}}},
+            "CSV cannot hold the tokens of 't'; use JSON or Avro",
+        ),
     ],
 )
-def test_a_wrong_option_is_one_line(options, error):
+def test_an_invalid_option_raises_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         Schema(**{"inputs": 1, "format": "csv", **options})
     assert str(raised.value) == error

@@ -1,4 +1,4 @@
-"""Records in, rows out: every reason, any bytes, and a decoder in plain Python as the oracle."""
+"""Records are decoded into rows: every reason, any bytes, and a decoder in plain Python as the oracle."""
 
 import json
 import math
@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from streaming_nn.records import avsc
-from streaming_nn.records.avro import framed
-from streaming_nn.records.decode import decode, decode_mixed, encode, encode_named, look
-from streaming_nn.records.schema import MAX_CLASSES, Schema, grown
+from streaming_nn.records.avro import add_schema_id
+from streaming_nn.records.decode import decode, decode_mixed, encode, encode_named
+from streaming_nn.records.infer_schema import infer_schema
+from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema
 
 DIGITS = Schema(3, (0, 1, 2))
 MIXED = Schema(2, (1, True, "1"), features=("a", "b.c"), label="b.y")
 TARGET = Schema(2, None)
 PACKED = Schema(3, (0, 1, 2), format="packed")
+NONE = "cannot infer the schema: none of {} records could be decoded as json with features 'features'"
 
 
 def reasons(schema, *values, labeled=True):
@@ -48,7 +50,7 @@ def test_golden_packed():
 
 @pytest.mark.parametrize("format", ["json", "packed"])
 @pytest.mark.parametrize("classes", [("a", "b", "c"), None])
-def test_what_was_encoded_comes_back_to_the_bit(format, classes):
+def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
     schema = Schema(5, classes, format=format)
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 1 << 32, (3000, 5), dtype=np.uint32).view(np.float32)
@@ -101,7 +103,7 @@ def test_what_was_encoded_comes_back_to_the_bit(format, classes):
         (b'{"features":[1,2,3],"label":1,"pad":"' + b"x" * (1 << 20) + b'"}', "too large"),
     ],
 )
-def test_every_reason_in_json_wherever_the_record_stands(record, reason):
+def test_every_reason_in_json_at_any_position(record, reason):
     good = b'{"features":[1,2,3],"label":1}'
     assert reasons(DIGITS, record) == [reason]
     decoded = decode(DIGITS, [good, good, record, good], labeled=True)
@@ -122,12 +124,12 @@ def test_every_reason_in_json_wherever_the_record_stands(record, reason):
         (b'{"features":[1,2]}', "label missing"),
     ],
 )
-def test_every_reason_of_a_target(record, reason):
+def test_every_reason_for_a_target(record, reason):
     good = b'{"features":[1,2],"label":0.5}'
     assert decode(TARGET, [good, record, good], labeled=True).rejected == [(1, reason)]
 
 
-def test_named_and_nested_fields_and_labels_by_their_type():
+def test_named_and_nested_fields_and_labels_by_type():
     good = [b'{"a":1,"b":{"c":2,"y":%s}}' % label for label in (b"1", b"1.0", b"true", b'"1"')]
     np.testing.assert_array_equal(decode(MIXED, good, labeled=True).y, [0, 0, 1, 2])
     assert reasons(MIXED, b'{"a":1,"b":{"y":1}}', b'{"b":{"c":2,"y":1}}', b'{"a":1,"b":3}') == [
@@ -142,7 +144,7 @@ def test_named_and_nested_fields_and_labels_by_their_type():
     ]
 
 
-def test_of_equal_keys_the_last_counts():
+def test_the_last_of_equal_keys_counts():
     record = b'{"features":[9,9,9],"label":0,"features":[1,2,3],"label":1}'
     plain = b'{"features":[1,2,3],"label":1}'
     for values in ([record], [plain, record], [record, record, plain]):
@@ -151,7 +153,7 @@ def test_of_equal_keys_the_last_counts():
         np.testing.assert_array_equal(decoded.y, [1] * len(values))
 
 
-def test_numbers_as_strings_are_numbers_of_json_only():
+def test_numbers_as_strings_must_be_json_numbers():
     schema = Schema(1, None, numbers_as_strings=True)
     good = [b'{"features":["%s"],"label":"2"}' % text for text in (b"1.5", b"-1e3", b"+.5", b"7.", b"3")]
     np.testing.assert_array_equal(decode(schema, good, True).x[:, 0], [1.5, -1000, 0.5, 7, 3])
@@ -192,19 +194,19 @@ def test_every_reason_in_packed():
 
 
 @pytest.mark.parametrize("schema", [DIGITS, PACKED])
-def test_to_be_scored_records_may_have_a_label_or_not(schema):
+def test_records_to_be_scored_may_have_a_label_or_not(schema):
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     values = [*encode(schema, x, np.array([0, 1])), *encode(schema, x)]
     decoded = decode(schema, values, labeled=False)
     np.testing.assert_array_equal(decoded.x, np.concatenate([x, x]))
     assert decoded.y is None
-    with pytest.raises(ValueError, match="labels were asked for, but the schema's label is None"):
+    with pytest.raises(ValueError, match="labels are required, but the schema's label is None"):
         decode(Schema(3, label=None), values, labeled=True)
 
 
 @pytest.mark.parametrize("schema", [DIGITS, PACKED])
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
-def test_arrow_arrays_of_any_cut(schema, kind):
+def test_slices_and_chunks_of_arrow_arrays(schema, kind):
     x = np.arange(30, dtype=np.float32).reshape(10, 3)
     values = encode(schema, x, np.arange(10) % 3)
     values[4] = None
@@ -223,7 +225,7 @@ def test_arrow_arrays_of_any_cut(schema, kind):
         decode(schema, pa.array([1]), True)
 
 
-def test_chunks_meet_without_a_seam():
+def test_chunks_are_concatenated_in_order():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5000, 3)).astype(np.float32), rng.integers(0, 3, 5000).astype(np.int32)
     values = encode(DIGITS, x, y)
@@ -237,7 +239,7 @@ def test_chunks_meet_without_a_seam():
 
 
 def oracle(schema, record):
-    """One record by the standard library: (row, index) or a reason; slow and plain."""
+    """Decode one record with the standard library: (row, index) or a reason; slow and simple."""
     try:
         value = json.loads(record.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -271,7 +273,7 @@ def oracle(schema, record):
     return (row, index[0]) if all(map(math.isfinite, row)) else "not finite"
 
 
-def same(schema, values):
+def check_against_oracle(schema, values):
     decoded = decode(schema, values, labeled=True)
     expected = [oracle(schema, value) for value in values]
     assert dict(decoded.rejected) == {i: e for i, e in enumerate(expected) if isinstance(e, str)}
@@ -282,13 +284,13 @@ def same(schema, values):
 
 @given(st.lists(st.one_of(texts, st.just(b'{"features":[1,2.5],"label":0}')), max_size=6))
 @settings(max_examples=150, deadline=None)
-def test_as_the_standard_library_reads_it(values):
-    same(SMALL, values)
+def test_json_is_decoded_as_by_the_standard_library(values):
+    check_against_oracle(SMALL, values)
 
 
 @given(st.lists(blobs, max_size=6))
 @settings(max_examples=150, deadline=None)
-def test_any_bytes_are_kept_or_rejected_and_alone_as_among_others(values):
+def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
     decoded = decode(SMALL, values, labeled=True)
     assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
     assert np.isfinite(decoded.x).all()
@@ -300,32 +302,32 @@ def test_any_bytes_are_kept_or_rejected_and_alone_as_among_others(values):
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=6), st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_as_packed(values, labeled):
+def test_any_bytes_as_packed_are_kept_or_rejected(values, labeled):
     for classes in ((0, 1), None):
         decoded = decode(Schema(2, classes, format="packed"), values, labeled)
         assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
         assert np.isfinite(decoded.x).all()
 
 
-def gaps(schema, *values):
+def missing(schema, *values):
     decoded = decode(schema, list(values), labeled=True)
     assert decoded.rejected == []
     return np.isnan(decoded.x).astype(int).tolist()
 
 
-def test_missing_values_are_nan_where_they_may_be():
+def test_missing_values_are_nan_if_allowed():
     array = Schema(3, (0, 1), missing=True)
     values = [b'{"features":[1,%s,3],"label":1}' % value for value in (b"2", b"null", b"NaN", b"-0")]
-    assert gaps(array, *values) == [[0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert missing(array, *values) == [[0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0]]
     named = Schema(2, (0, 1), features=("a", "b.c"), missing=True)
     values = [b'{"a":1,"label":1%s}' % rest for rest in (b"", b',"b":null', b',"b":{"c":null}', b',"b":{}')]
-    assert gaps(named, *values, b'{"a":null,"b":{"c":2},"label":0}') == [[0, 1]] * 4 + [[1, 0]]
+    assert missing(named, *values, b'{"a":null,"b":{"c":2},"label":0}') == [[0, 1]] * 4 + [[1, 0]]
     text = Schema(2, (0, 1), numbers_as_strings=True, missing=True)
-    assert gaps(text, b'{"features":["1.5",null],"label":1}') == [[0, 1]]
+    assert missing(text, b'{"features":["1.5",null],"label":1}') == [[0, 1]]
     packed = Schema(3, (0, 1), format="packed", missing=True)
     x = np.array([[1, np.nan, 3], [1, 2, 3]], np.float32)
-    assert gaps(packed, *encode(packed, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
-    assert gaps(array, *encode(array, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
+    assert missing(packed, *encode(packed, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
+    assert missing(array, *encode(array, x, np.array([0, 1]))) == [[0, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -340,14 +342,14 @@ def test_missing_values_are_nan_where_they_may_be():
         (b'{"features":[1,2,null],"label":null}', "label missing"),
     ],
 )
-def test_what_is_more_than_missing_is_rejected(record, reason):
+def test_invalid_values_are_rejected_where_missing_ones_are_allowed(record, reason):
     assert reasons(Schema(3, (0, 1), missing=True), record) == [reason]
 
 
-def test_a_record_without_any_of_the_fields_is_not_a_row_of_missing_values():
+def test_a_record_without_any_feature_field_is_rejected():
     schema = Schema(2, (0, 1), features=("a", "b"), missing=True)
-    assert reasons(schema, b'{"x":1,"label":1}') == ["no field of the features"]
-    assert gaps(schema, b'{"a":null,"b":null,"label":1}') == [[1, 1]]
+    assert reasons(schema, b'{"x":1,"label":1}') == ["no feature field"]
+    assert missing(schema, b'{"a":null,"b":null,"label":1}') == [[1, 1]]
 
 
 def test_a_target_is_never_missing():
@@ -357,8 +359,8 @@ def test_a_target_is_never_missing():
 @pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("classes", [("a", "b"), None])
 @given(st.lists(st.sampled_from(["read", "left", "odd", "none"]), max_size=30))
-def test_what_is_packed_already_stands_where_it_came(classes, labeled, kinds):
-    """The rows and the rejected are those of the same records that nobody had read before."""
+def test_packed_records_keep_their_positions(classes, labeled, kinds):
+    """The rows and the rejected are those of the same records without any packed ones."""
     schema = Schema(inputs=2, classes=classes, max_bytes=80)
     n = len(kinds)
     y = np.arange(n) % 2 if classes else np.arange(n, dtype=np.float32)
@@ -370,14 +372,14 @@ def test_what_is_packed_already_stands_where_it_came(classes, labeled, kinds):
     packed = [value if kind == "read" else None for kind, value in read]
     whole = decode(schema, values, labeled)
     mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(packed, pa.binary()), labeled)
-    for ours, theirs in zip(mixed[:3], whole[:3], strict=True):
-        assert (ours is None) == (theirs is None)
-        assert ours is None or ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
+    for actual, expected in zip(mixed[:3], whole[:3], strict=True):
+        assert (actual is None) == (expected is None)
+        assert actual is None or actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected)
     assert mixed.rejected == whole.rejected
 
 
-def test_a_label_that_is_unseen_waits_until_the_classes_have_grown():
+def test_a_row_with_an_unseen_label_waits_until_the_classes_have_grown():
     schema = Schema(1, ("a",), grow=True)
     labels = ["b", "a", 1, "b", 1.0, True, "1", None, 1.5, "x" * 129, 1 << 70]
     values = encode_named(schema, [{"features": [i]} for i in range(11)], labels)
@@ -391,38 +393,38 @@ def test_a_label_that_is_unseen_waits_until_the_classes_have_grown():
         *["label not in classes"] * 3,
         "not a number",
     ]
-    again = decode(grown(schema, decoded.unseen), values, labeled=True)
+    again = decode(grow_schema(schema, decoded.unseen), values, labeled=True)
     assert (again.unseen, again.waiting.tolist(), again.rejected) == ({}, [], decoded.rejected)
     assert again.y.tolist() == [1, 0, 2, 1, 2, 3, 4]
     assert again.x[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert decode(schema, values, labeled=False).unseen == {}
 
 
-def test_a_packed_label_that_is_unseen_waits_too():
+def test_a_packed_row_with_an_unseen_label_waits_too():
     schema = Schema(1, format="packed", grow=True)
     values = encode(schema, np.zeros((5, 1)), np.array([3, 1, 1000, -1, 1]))
     decoded = decode(schema, values, labeled=True)
     assert decoded.unseen == {"label": (3, 1)}
     assert decoded.waiting.tolist() == [0, 1, 4]
     assert decoded.rejected == [(2, "too many classes"), (3, "label not in classes")]
-    again = decode(grown(schema, decoded.unseen), values, labeled=True)
+    again = decode(grow_schema(schema, decoded.unseen), values, labeled=True)
     assert again.y.tolist() == [3, 1, 1]
     assert again.rejected == decoded.rejected
 
 
-def test_there_are_never_too_many_classes():
+def test_labels_beyond_the_limit_of_classes_are_rejected():
     schema = Schema(1, tuple(range(-10, 0)), grow=True)
     values = encode_named(schema, [{"features": [0]}] * 2000, range(2000))
     decoded = decode(schema, values, labeled=True)
     assert decoded.unseen["label"] == tuple(range(MAX_CLASSES - 10))
     assert decoded.rejected == [(i, "too many classes") for i in range(990, 2000)]
-    full = grown(schema, decoded.unseen)
+    full = grow_schema(schema, decoded.unseen)
     again = decode(full, values, labeled=True)
     assert (again.rejected, again.unseen) == (decoded.rejected, {})
     assert len(again.kept) == 990
 
 
-def test_encode_named_refuses_what_the_schema_does_not_have():
+def test_encode_named_rejects_rows_that_do_not_match_the_schema():
     schema = Schema(2, (0, 1), features=("a", "b.c"))
     assert encode_named(schema, [{"a": 1, "b.c": None}], [1], [7]) == [
         b'{"a":1,"b":{"c":null},"label":1,"id":7}'
@@ -436,22 +438,24 @@ def test_encode_named_refuses_what_the_schema_does_not_have():
     with pytest.raises(ValueError, match="records of format 'packed' have no named fields"):
         encode_named(PACKED, [])
     hashed = Schema(3, features=("a", "b"), categories={"b": {"hash": 2}})
-    with pytest.raises(ValueError, match="can't be turned into a record: use encode_named"):
+    with pytest.raises(ValueError, match="cannot encode columns of categories: use encode_named"):
         encode(hashed, np.zeros((1, 3)))
 
 
-def test_look_counts_columns_and_takes_what_may_be_missing():
+def test_infer_schema_counts_columns_and_accepts_missing_values():
     values = [b'{"a":null,"b":"x","label":0}', b'{"a":1,"label":0}', b'{"a":1,"b":[],"label":1}']
     options = {"features": ["a", "b"], "categories": {"b": {"hash": 5}}}
-    found = look(values, **options, missing=True, grow=True)
-    assert (found.inputs, found.classes, found.records) == (6, (0,), 2)
-    with pytest.raises(ValueError, match="none of 3 records could be read as json"):
-        look(values, **options)
-    assert look([b'{"features":[1]}'], grow=True).classes == ()
-    assert look([b'{"t":{"a":1}}'], features="t", categories={"t": {"hash": 5}}, label=None).inputs == 5
+    inferred = infer_schema(values, **options, missing=True, grow=True)
+    assert (inferred.inputs, inferred.classes, inferred.records) == (6, (0,), 2)
+    with pytest.raises(ValueError, match="none of 3 records could be decoded as json"):
+        infer_schema(values, **options)
+    assert infer_schema([b'{"features":[1]}'], grow=True).classes == ()
+    assert (
+        infer_schema([b'{"t":{"a":1}}'], features="t", categories={"t": {"hash": 5}}, label=None).inputs == 5
+    )
 
 
-def test_look_takes_the_majority():
+def test_infer_schema_takes_the_majority():
     x, y = np.ones((100, 3), np.float32), np.arange(100) % 3
     values = [
         *encode(DIGITS, x, y),
@@ -459,23 +463,23 @@ def test_look_takes_the_majority():
         b'{"features":[1,2],"label":1}',
         b'{"features":[1,2,3],"label":"?"}',
     ]
-    found = look(values)
-    assert (found.inputs, found.classes, found.records) == (3, (0, 1, 2), 102)
-    assert found.remarks == ("width 2 in 1 of 102 records", "label is a str in 1 records: no class")
-    assert look(values, regression=True).classes is None
-    assert look(encode(PACKED, x, y), format="packed")[:2] == (3, (0, 1, 2))
+    inferred = infer_schema(values)
+    assert (inferred.inputs, inferred.classes, inferred.records) == (3, (0, 1, 2), 102)
+    assert inferred.remarks == ("2 columns in 1 of 102 records", "label is a str in 1 records: not a class")
+    assert infer_schema(values, regression=True).classes is None
+    assert infer_schema(encode(PACKED, x, y), format="packed")[:2] == (3, (0, 1, 2))
     named = Schema(2, ("n", "y"), features=("a", "b.c"), label="b.l")
-    found = look(encode(named, x[:, :2], y % 2), features=["a", "b.c"], label="b.l")
-    assert (found.inputs, found.classes) == (2, ("n", "y"))
-    assert look(encode(Schema(3, label=None), x), label=None)[:2] == (3, None)
+    inferred = infer_schema(encode(named, x[:, :2], y % 2), features=["a", "b.c"], label="b.l")
+    assert (inferred.inputs, inferred.classes) == (2, ("n", "y"))
+    assert infer_schema(encode(Schema(3, label=None), x), label=None)[:2] == (3, None)
 
 
-def test_look_says_of_growing_classes_only_what_never_becomes_one():
+def test_infer_schema_remarks_only_labels_that_never_become_a_growing_class():
     labels = ["a", "a", "a", 1, True, 1.5]
     values = [b'{"features":[1],"label":%s}' % json.dumps(label).encode() for label in labels]
-    found = look(values, grow=True)
-    assert (found.classes, found.remarks) == (("a",), ("label is a float in 1 records: no class",))
-    decoded = decode(Schema(1, found.classes, grow=True), values, labeled=True)
+    inferred = infer_schema(values, grow=True)
+    assert (inferred.classes, inferred.remarks) == (("a",), ("label is a float in 1 records: not a class",))
+    decoded = decode(Schema(1, inferred.classes, grow=True), values, labeled=True)
     assert decoded.unseen == {"label": (1, True)}
     assert decoded.rejected == [(5, "label not in classes")]
 
@@ -483,22 +487,25 @@ def test_look_says_of_growing_classes_only_what_never_becomes_one():
 @pytest.mark.parametrize(
     ("values", "error"),
     [
-        ([b"no", b"{}"], "none of 2 records could be read as json with features 'features'"),
-        ([], "none of 0 records could be read as json with features 'features'"),
+        (
+            [b"no", b"{}"],
+            "cannot infer the schema: none of 2 records could be decoded as json with features 'features'",
+        ),
+        ([], "cannot infer the schema: none of 0 records could be decoded as json with features 'features'"),
         (
             [b'{"features":[1],"label":1.5}'] * 2,
-            "'label' holds numbers like 1.5: say regression, or give the classes",
+            "label 'label' has numbers such as 1.5: set regression, or the classes",
         ),
         (
             [b'{"features":[1]}'],
-            "no record has a label in 'label'; name the field, or say that there is none",
+            "no record has a label in 'label'; set the label's field, or none",
         ),
-        ([b'{"features":[1],"label":1}'], "'label' has 1 different labels among 1: give the classes"),
+        ([b'{"features":[1],"label":1}'], "label 'label' has 1 distinct values in 1 records: set classes"),
     ],
 )
-def test_look_says_what_it_cannot_take(values, error):
+def test_infer_schema_raises_for_records_without_a_schema(values, error):
     with pytest.raises(ValueError) as raised:
-        look(values)
+        infer_schema(values)
     assert str(raised.value) == error
 
 
@@ -509,15 +516,15 @@ def test_look_says_what_it_cannot_take(values, error):
         (np.ones((2, 3)), np.ones(3), "y must have 2 rows; got 3"),
     ],
 )
-def test_encode_refuses_other_shapes(x, y, error):
+def test_encode_rejects_wrong_shapes(x, y, error):
     with pytest.raises(ValueError, match=error):
         encode(DIGITS, x, y)
 
 
-def test_the_page_of_the_formats_shows_what_is_encoded():
+def test_the_documented_records_are_what_is_encoded():
     page = (ROOT / "docs" / "records.md").read_text("utf-8")
     shown = [line.strip() for line in page.splitlines() if line.startswith("    ")]
-    text = avsc.written("features", (0, 1), "label")
+    text = avsc.write_schema("features", (0, 1), "label")
     (block,) = page.split("```json\n")[1:]
     assert json.loads(block.split("```")[0]) == json.loads(text)
     for format, more in (("json", {}), ("packed", {}), ("csv", {}), ("avro", {"avro_schema": text})):
@@ -527,4 +534,4 @@ def test_the_page_of_the_formats_shows_what_is_encoded():
             assert value.decode() in shown
         else:
             assert value.hex() in [line.replace(" ", "") for line in shown]
-    assert framed(258, [value])[0].hex() in [line.replace(" ", "") for line in shown]
+    assert add_schema_id(258, [value])[0].hex() in [line.replace(" ", "") for line in shown]

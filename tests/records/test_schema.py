@@ -1,10 +1,10 @@
-"""A schema is checked once, and goes through JSON unchanged."""
+"""A schema is checked once, and can be stored as JSON."""
 
 import json
 
 import pytest
 
-from streaming_nn.records.schema import MAX_CLASSES, Schema, grown, schema_from, together, width
+from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema, merge_unseen, schema_from, width
 
 FULL = Schema(
     inputs=5,
@@ -18,22 +18,22 @@ FULL = Schema(
     vocabulary={"y.z": ("a", 1, True, "1")},
     grow=True,
 )
-HOW = {"features": ["a", "b"], "categories": {"b": {"one_hot": 2}}, "inputs": 3}
+ENCODED = {"features": ["a", "b"], "categories": {"b": {"one_hot": 2}}, "inputs": 3}
 
 
 @pytest.mark.parametrize("schema", [FULL, Schema(3), Schema(3, (0, 1), label=None, format="packed")])
-def test_options_go_through_json(schema):
+def test_options_can_be_stored_as_json(schema):
     assert schema_from(json.loads(json.dumps(schema.options()))) == schema
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"inputs": 0}, "inputs must be a whole number, 1 or more; got 0"),
-        ({"inputs": True}, "inputs must be a whole number, 1 or more; got True"),
+        ({"inputs": 0}, "inputs must be an integer, 1 or more; got 0"),
+        ({"inputs": True}, "inputs must be an integer, 1 or more; got True"),
         ({"inputs": 1, "format": "xml"}, "format must be one of 'json', 'packed', 'csv', 'avro'; got 'xml'"),
-        ({"inputs": 1, "max_bytes": -1}, "max_bytes must be a whole number, 1 or more; got -1"),
-        ({"inputs": 3, "features": ["a", "b"]}, "features names 2 fields, but inputs is 3"),
+        ({"inputs": 1, "max_bytes": -1}, "max_bytes must be an integer, 1 or more; got -1"),
+        ({"inputs": 3, "features": ["a", "b"]}, "inputs must be 2, the number of features; got 3"),
         ({"inputs": 2, "features": ["a", "a"]}, "features must differ from each other; got 'a' twice"),
         ({"inputs": 1, "features": []}, "features must be a name or a list of names; got []"),
         (
@@ -42,96 +42,97 @@ def test_options_go_through_json(schema):
         ),
         ({"inputs": 1, "label": ""}, "label must be a field's name, or names joined by dots; got ''"),
         ({"inputs": 1, "classes": [1]}, "classes must be a list of two or more labels; got [1]"),
-        ({"inputs": 1, "classes": [1, 1.5]}, "classes must be strings, whole numbers or booleans; got 1.5"),
+        ({"inputs": 1, "classes": [1, 1.5]}, "classes must be strings, integers or booleans; got 1.5"),
         ({"inputs": 1, "classes": ["a", "a"]}, "classes must differ from each other; got 'a' twice"),
         ({"inputs": 1, "numbers_as_strings": 1}, "numbers_as_strings must be true or false; got 1"),
-        ({}, "a schema needs inputs, the number of features a record has; got none"),
+        ({}, "a schema must have inputs, the number of columns; got none"),
         (
             {"inputs": 1, "lable": "y"},
-            "a schema's options are 'inputs', 'classes', 'features', 'label', 'format', 'max_bytes', "
-            "'numbers_as_strings', 'missing', 'categories', 'vocabulary', 'grow', "
+            "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
+            "'max_bytes', 'numbers_as_strings', 'missing', 'categories', 'vocabulary', 'grow', "
             "'csv_columns', 'avro_schema', 'registry'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
         ({"inputs": 1, "grow": "yes"}, "grow must be true or false; got 'yes'"),
-        ({**HOW, "inputs": 2}, "features and categories take 3 columns, but inputs is 2"),
-        ({**HOW, "categories": 3}, "categories must name fields and how each is encoded; got 3"),
+        ({**ENCODED, "inputs": 2}, "inputs must be 3, the columns of all features; got 2"),
+        ({**ENCODED, "categories": 3}, "categories must be fields and their encodings; got 3"),
         (
-            {**HOW, "categories": {"c": {"hash": 2}}},
+            {**ENCODED, "categories": {"c": {"hash": 2}}},
             "categories must be among the features, 'a', 'b'; got 'c'",
         ),
-        ({**HOW, "label": "b"}, "categories must be among the features, 'a', 'b'; got 'b'"),
+        ({**ENCODED, "label": "b"}, "categories must be among the features, 'a', 'b'; got 'b'"),
         (
-            {**HOW, "categories": {"b": {"hot": 2}}},
+            {**ENCODED, "categories": {"b": {"hot": 2}}},
             "categories of 'b' must be {hash = n} or {one_hot = n}; got {'hot': 2}",
         ),
         (
-            {**HOW, "categories": {"b": {"hash": 0}}},
-            "hash of 'b' must be a whole number, 1 or more; got 0",
+            {**ENCODED, "categories": {"b": {"hash": 0}}},
+            "hash of 'b' must be an integer, 1 or more; got 0",
         ),
         (
             {"inputs": 4, "features": "t", "categories": {"t": {"one_hot": 4}}},
-            "the tokens of 't' can only be hashed, {hash = n}; got {'one_hot': 4}",
+            "categories of the tokens 't' must be {hash = n}; got {'one_hot': 4}",
         ),
         (
-            {**HOW, "format": "packed"},
-            "categories are for records whose fields have names; got format 'packed'",
+            {**ENCODED, "format": "packed"},
+            "categories need records with named fields; got format 'packed'",
         ),
-        ({**HOW, "vocabulary": {"a": [1]}}, "vocabulary must be of fields that are one_hot; got 'a'"),
-        ({**HOW, "vocabulary": {"b": "xy"}}, "vocabulary of 'b' must be a list; got 'xy'"),
+        ({**ENCODED, "vocabulary": {"a": [1]}}, "vocabulary must be of one_hot fields; got 'a'"),
+        ({**ENCODED, "vocabulary": {"b": "xy"}}, "vocabulary of 'b' must be a list; got 'xy'"),
         (
-            {**HOW, "vocabulary": {"b": [1, 1]}},
+            {**ENCODED, "vocabulary": {"b": [1, 1]}},
             "vocabulary of 'b' must differ from each other; got 1 twice",
         ),
         (
-            {**HOW, "vocabulary": {"b": [1, 2, 3]}},
-            "vocabulary of 'b' may have 2 values, its one_hot; got 3",
+            {**ENCODED, "vocabulary": {"b": [1, 2, 3]}},
+            "vocabulary of 'b' must have at most 2 values (one_hot); got 3",
         ),
         (
             {"inputs": 1, "grow": True, "classes": [*range(1001)]},
-            "classes that grow may be 1,000 at most; got 1,001",
+            "growing classes must be at most 1,000; got 1,001",
         ),
         (
             {"inputs": 1, "grow": True, "format": "packed", "classes": ["a"]},
-            "packed records hold a label's place, so growing classes must be 0, 1, 2 and so on; got ['a']",
+            "growing classes of packed records must be 0, 1, 2 and so on, the indices in the records; "
+            "got ['a']",
         ),
     ],
 )
-def test_a_wrong_option_is_one_line(options, error):
+def test_an_invalid_option_raises_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         schema_from(options)
     assert str(raised.value) == error
 
 
-def test_a_schema_grows_by_what_is_new_and_no_further() -> None:
+def test_a_schema_grows_by_new_values_up_to_its_limits() -> None:
     schema = Schema(3, ("no",), ("a", "b"), categories={"b": {"one_hot": 2}}, grow=True)
-    one = grown(schema, {"b": ["x"], "label": ["yes", "no", 1, True]})
+    one = grow_schema(schema, {"b": ["x"], "label": ["yes", "no", 1, True]})
     assert (one.vocabulary, one.classes) == ({"b": ("x",)}, ("no", "yes", 1, True))
-    two = grown(one, {"b": ["x", "y", "z"]})
+    two = grow_schema(one, {"b": ["x", "y", "z"]})
     assert (two.vocabulary, two.classes) == ({"b": ("x", "y")}, one.classes)
-    assert grown(two, {"b": ["z"]}) == two == grown(two, {})
-    assert len(grown(schema, {"label": range(2 * MAX_CLASSES)}).classes) == MAX_CLASSES
-    with pytest.raises(ValueError, match=r"^the fields that grow are 'b', 'label'; got 'a'$"):
-        grown(schema, {"a": ["x"]})
+    assert grow_schema(two, {"b": ["z"]}) == two == grow_schema(two, {})
+    assert len(grow_schema(schema, {"label": range(2 * MAX_CLASSES)}).classes) == MAX_CLASSES
+    with pytest.raises(ValueError, match=r"^fields that grow must be among 'b', 'label'; got 'a'$"):
+        grow_schema(schema, {"a": ["x"]})
 
 
-def test_growing_classes_may_begin_as_none() -> None:
+def test_growing_classes_may_be_empty_at_first() -> None:
     assert Schema(1, grow=True).classes == Schema(1, (), grow=True).classes == ()
 
 
-def test_packed_classes_grow_with_all_that_is_below() -> None:
+def test_packed_classes_grow_with_all_lower_ones() -> None:
     schema = Schema(1, (0, 1), format="packed", grow=True)
-    assert grown(schema, {"label": [4, 2]}).classes == (0, 1, 2, 3, 4)
-    assert grown(schema, {}).classes == (0, 1)
+    assert grow_schema(schema, {"label": [4, 2]}).classes == (0, 1, 2, 3, 4)
+    assert grow_schema(schema, {}).classes == (0, 1)
 
 
-def test_what_tasks_have_not_seen_is_joined_in_their_order() -> None:
+def test_unseen_values_are_merged_in_order() -> None:
     parts = [{"b": (2, "x")}, {}, {"a": (True,), "b": ("2", 2, "y")}]
-    assert together(parts) == {"b": (2, "x", "2", "y"), "a": (True,)}
-    assert together([]) == {}
+    assert merge_unseen(parts) == {"b": (2, "x", "2", "y"), "a": (True,)}
+    assert merge_unseen([]) == {}
 
 
-def test_columns_are_named() -> None:
+def test_columns_have_names() -> None:
     assert FULL.columns == ("x", "y.z=a", "y.z=1", "y.z=true", 'y.z="1"')
     assert Schema(2).columns == ("features[0]", "features[1]")
     for schema in (FULL, Schema(4, features="t", categories={"t": {"hash": 4}})):

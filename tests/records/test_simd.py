@@ -1,4 +1,4 @@
-"""simdjson takes records as the row-by-row decoder does, or leaves them to it."""
+"""simdjson parses records as the row-by-row decoder does, or leaves them to it."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not simd.installed(), reason="needs the extra `f
 GOOD = b'{"features":[1,2.5],"label":0}'
 
 
-def both(schema, values, labeled=True):
+def check_both(schema, values, labeled=True):
     fast = decode(schema, values, labeled)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simd, "installed", lambda: False)
@@ -32,13 +32,13 @@ def both(schema, values, labeled=True):
 @given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_after_a_good_record(values, labeled):
-    both(SMALL, [GOOD, *values, GOOD], labeled)
+    check_both(SMALL, [GOOD, *values, GOOD], labeled)
 
 
 @given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6))
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_where_values_may_be_missing_and_classes_grow(values):
-    both(Schema(2, (0,), missing=True, grow=True), [GOOD, *values, GOOD])
+def test_any_bytes_with_missing_values_and_growing_classes(values):
+    check_both(Schema(2, (0,), missing=True, grow=True), [GOOD, *values, GOOD])
 
 
 @given(
@@ -47,8 +47,8 @@ def test_any_bytes_where_values_may_be_missing_and_classes_grow(values):
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_the_same_numbers(texts):
-    both(SMALL, [GOOD, *(b'{"features":[%s,%s],"label":1}' % (a, b) for a, b in pairwise(texts))])
+def test_numbers_are_the_same(texts):
+    check_both(SMALL, [GOOD, *(b'{"features":[%s,%s],"label":1}' % (a, b) for a, b in pairwise(texts))])
 
 
 @pytest.mark.parametrize(
@@ -70,19 +70,19 @@ def test_the_same_numbers(texts):
         b'{"features":{"a":1,"b":2},"label":1}',
     ],
 )
-def test_where_simdjson_differs_the_decoder_decides(record):
-    both(SMALL, [GOOD, record, GOOD, record])
+def test_records_that_simdjson_parses_differently_are_left_to_the_decoder(record):
+    check_both(SMALL, [GOOD, record, GOOD, record])
 
 
-def test_it_takes_the_good_ones_and_not_only_leaves_them():
-    take = simd.taker(SMALL, ["features", "label"])
-    row, label = take(GOOD)
+def test_good_records_are_parsed_by_simdjson():
+    fast_parse = simd.fast_parser(SMALL, ["features", "label"])
+    row, label = fast_parse(GOOD)
     np.testing.assert_array_equal(np.frombuffer(row), [1, 2.5])
     assert label == 0
 
 
-def test_keys_that_keep_changing_are_left_to_the_decoder():
+def test_records_whose_keys_keep_changing_are_left_to_the_decoder():
     schema = Schema(2, (0, 1))
     values = encode(schema, np.ones((600, 2)), np.arange(600) % 2)
     values[::2] = [v[:-1] + b',"n%d":1}' % i for i, v in enumerate(values[::2])]
-    both(schema, values)
+    check_both(schema, values)

@@ -1,4 +1,4 @@
-"""Values of records as they may come: JSON, odd JSON, and bytes that are none."""
+"""Strategies for values of records: JSON, unusual JSON, and bytes that are not JSON."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A schema registry on this machine, as much of Confluent's as is asked of one."""
+"""A schema registry on this machine: as much of Confluent's API as the tests need."""
 
 import base64
 import json
@@ -10,40 +10,42 @@ from typing import Any
 
 
 class Registry:
-    """Answers GET from `answers`; counts what was asked; may want a user, and may fail a few times first."""
+    """Serves GET from `responses` and keeps the requests; may require a user, and fail a few times first."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}  # path: JSON
-        self.asked: list[str] = []
+        self.responses: dict[str, Any] = {}  # path: JSON
+        self.requests: list[str] = []
         self.user: str | None = None  # "name:password"
-        self.failures = 0  # answers that are 503, from now on
+        self.failures = 0  # number of next responses that are 503
         self.url = ""
 
-    def add(self, number: int, schema: Any, **more: Any) -> None:
-        """Register a schema under a number."""
-        self.answers[f"/schemas/ids/{number}"] = {"schema": json.dumps(schema), **more}
+    def add(self, schema_id: int, schema: Any, **more: Any) -> None:
+        """Register a schema under an ID."""
+        self.responses[f"/schemas/ids/{schema_id}"] = {"schema": json.dumps(schema), **more}
 
-    def code(self, path: str, authorization: str | None) -> int:
-        """Say how a request is answered."""
+    def status(self, path: str, authorization: str | None) -> int:
+        """Return the status code of the response to a request."""
         if self.failures:
             self.failures -= 1
             return 503
         if self.user and authorization != "Basic " + base64.b64encode(self.user.encode()).decode():
             return 401
-        return 200 if path in self.answers else 404
+        return 200 if path in self.responses else 404
 
 
 @contextmanager
 def serving() -> Iterator[Registry]:
-    """Run a registry on 127.0.0.1, on a port of its own."""
+    """Run a registry on 127.0.0.1, on a free port."""
     registry = Registry()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            registry.asked.append(self.path)
-            code = registry.code(self.path, self.headers["Authorization"])
-            body = json.dumps(registry.answers[self.path] if code == 200 else {"error_code": code}).encode()
-            self.send_response(code)
+            registry.requests.append(self.path)
+            status = registry.status(self.path, self.headers["Authorization"])
+            body = json.dumps(
+                registry.responses[self.path] if status == 200 else {"error_code": status}
+            ).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

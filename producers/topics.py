@@ -1,0 +1,67 @@
+"""Kafka as the command sees it: its options, and topics that exist before anything is sent."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = Path("broker")  # the directory of `streaming-nn broker`, unless its --dir names another one
+
+
+def kafka_options(config: Path, overrides: dict[str, str]) -> dict[str, str]:
+    """Return Kafka's options: the settings' [kafka] table, overridden by the flags."""
+    from streaming_nn.kafka.options import flat
+
+    table: dict[str, Any] = {}
+    if config.is_file():
+        try:
+            table = tomllib.loads(config.read_text(encoding="utf-8")).get("kafka", {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config} is not valid TOML: {error}") from None
+    return {"bootstrap.servers": "localhost:9092"} | flat(table) | overrides
+
+
+def python_options(options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options as kafka-python's producer takes them."""
+    from kafka import KafkaProducer
+
+    from streaming_nn.kafka.options import for_python
+
+    return for_python(options, KafkaProducer)
+
+
+def require_topics(options: Mapping[str, str], topics: list[str]) -> None:
+    """Raise ValueError if a topic does not exist: the producer would wait a minute for it."""
+    from streaming_nn.kafka.admin import partitions
+
+    try:
+        partitions(options, topics)
+    except LookupError as error:
+        raise ValueError(f"{error}; {_how_to_create(options)}") from None
+    except (OSError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def create_topics(options: Mapping[str, str], topics: list[str], partitions: int) -> None:
+    """Create the topics that do not exist; those that do stay as they are. Raise ValueError on failure."""
+    from streaming_nn.kafka.admin import KafkaAdmin
+
+    try:
+        with KafkaAdmin(options) as admin:
+            for topic in topics:
+                admin.create(topic, partitions, exist_ok=True)
+    except (OSError, RuntimeError, LookupError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _how_to_create(options: Mapping[str, str]) -> str:
+    hint = "create it with --create-topics"
+    return f"{hint} or with: streaming-nn broker topics" if _is_embedded(options) else hint
+
+
+def _is_embedded(options: Mapping[str, str]) -> bool:
+    from streaming_nn.kafka.broker import Broker
+
+    running = Broker.find(EMBEDDED)
+    host, _, port = options["bootstrap.servers"].rpartition(":")
+    return running is not None and host in ("localhost", "127.0.0.1") and port == str(running.port)

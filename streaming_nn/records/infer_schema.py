@@ -1,0 +1,92 @@
+"""Infer a schema from the first records of a topic: the number of columns, and the classes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from streaming_nn.records.decode import FORMATS, Values, blobs_of
+from streaming_nn.records.labels import Label, is_valid_label
+from streaming_nn.records.schema import MAX_CLASSES, Schema, width
+
+
+class InferredSchema(NamedTuple):
+    """What the first records of a topic show of its schema."""
+
+    inputs: int  # the number of columns that most records have
+    classes: tuple[Label, ...] | None  # sorted; None for regression
+    records: int  # the number of records that could be decoded
+    remarks: tuple[str, ...]  # how records differ from the majority
+
+
+def infer_schema(
+    values: Values,
+    *,
+    format: str = "json",
+    features: str | Sequence[str] = "features",
+    label: str | None = "label",
+    regression: bool = False,
+    numbers_as_strings: bool = False,
+    missing: bool = False,
+    categories: Mapping[str, Mapping[str, int]] | None = None,
+    grow: bool = False,
+    csv_columns: Sequence[str] = (),
+    avro_schema: str | None = None,
+    registry: str | None = None,
+) -> InferredSchema:
+    """Infer the number of columns and the classes from the first records of a topic, by majority.
+
+    Growing classes may be few, or none. Raise ValueError if no record can be decoded, or if the labels are
+    not classes and `regression` is not set; ConnectionError as `decode` does.
+    """
+    names = features if isinstance(features, str) else tuple(features)
+    schema = Schema(
+        inputs=width(names, categories or {}) or 1,
+        features=names,
+        label=label,
+        format=format,
+        numbers_as_strings=numbers_as_strings,
+        missing=missing,
+        categories=categories or {},
+        csv_columns=tuple(csv_columns),
+        avro_schema=avro_schema,
+        registry=registry,
+    )
+    widths, labels = FORMATS[format].inspect(schema, blobs_of(values))
+    if not widths:
+        raise ValueError(
+            f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} "
+            f"with features {features!r}"
+        )
+    (inputs, _), *others = widths.most_common()
+    remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
+    if regression or label is None:
+        return InferredSchema(inputs, None, widths.total(), tuple(remarks))
+    classes, remark = _infer_classes(labels, label, grow)
+    return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
+
+
+def _infer_classes(
+    labels: Counter[tuple[type, Any]], label: str, grow: bool
+) -> tuple[tuple[Label, ...], list[str]]:
+    """Return the sorted labels of the type (string, integer, boolean) that most records have, and remarks."""
+    kinds = Counter[type]()
+    for (kind, _), n in labels.items():
+        kinds[kind] += n
+    if grow and not kinds:
+        return (), []
+    if not kinds:
+        raise ValueError(f"no record has a label in {label!r}; set the label's field, or none")
+    kind = kinds.most_common(1)[0][0]
+    if kind is float:
+        example = next(value for kind, value in labels if kind is float)
+        raise ValueError(f"label {label!r} has numbers such as {example!r}: set regression, or the classes")
+    found = sorted(value for type_, value in labels if type_ is kind)
+    if grow:
+        found = [value for value in found if is_valid_label(value)][:MAX_CLASSES]
+    elif not 2 <= len(found) <= MAX_CLASSES:
+        raise ValueError(
+            f"label {label!r} has {len(found):,} distinct values in {kinds.total():,} records: set classes"
+        )
+    others = [(type_, n) for type_, n in kinds.items() if type_ is not kind]
+    others = [(type_, n) for type_, n in others if type_ is float or not grow]  # the rest may become classes
+    return tuple(found), [f"label is a {t.__name__} in {n:,} records: not a class" for t, n in others]

@@ -1,0 +1,47 @@
+"""Labels and categories: strings, integers and booleans, and when two of them are the same."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Label: TypeAlias = str | int | bool
+
+MAX_LENGTH = 128  # characters of a value that may become a class or join a vocabulary: every version has them
+
+
+def integral_to_int(value: Any) -> Any:
+    """Return a float without a fraction as an integer, since 1.0 means 1; anything else as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def label_key(label: object) -> object:
+    """Return the key to look up a label by: 3 and 3.0 are the same; 1, true and "1" are three labels."""
+    return ("bool", label) if type(label) is bool else label
+
+
+def is_valid_label(value: object) -> bool:
+    """Return whether a value may become a class or join a vocabulary: it is short, and JSON can hold it."""
+    if type(value) is str:
+        return len(value) <= MAX_LENGTH
+    return type(value) is bool or (type(value) is int and -(1 << 63) <= value < 1 << 63)
+
+
+def label_to_csv(label: Label) -> str:
+    """Return a label as CSV has it: true and false in lower case."""
+    return str(label).lower() if type(label) is bool else str(label)
+
+
+def check_labels(name: str, labels: Any) -> None:
+    """Raise ValueError unless `labels` are a list of labels that differ from each other."""
+    if not isinstance(labels, (list, tuple)):
+        raise ValueError(f"{name} must be a list; got {labels!r}")
+    for label in labels:
+        if type(label) not in (str, int, bool):
+            raise ValueError(f"{name} must be strings, integers or booleans; got {label!r}")
+    check_distinct(name, [label_key(label) for label in labels])
+
+
+def check_distinct(name: str, items: Sequence[Any]) -> None:
+    """Raise ValueError if one of `items` occurs twice."""
+    if len(set(items)) < len(items):
+        first = next(item for i, item in enumerate(items) if item in items[:i])
+        raise ValueError(f"{name} must differ from each other; got {first!r} twice")

@@ -1,0 +1,48 @@
+"""What every format's decoder takes and returns."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.records.labels import Label
+
+
+class Blobs(NamedTuple):
+    """Records as one buffer of bytes."""
+
+    data: bytes | memoryview
+    starts: NDArray[np.int64]  # (records,) where a record begins in data
+    ends: NDArray[np.int64]  # (records,) where it ends
+    absent: NDArray[np.bool_]  # (records,) True: a tombstone
+
+    def at(self, positions: NDArray[np.int64]) -> list[bytes]:
+        """Return the records at these positions, which ascend."""
+        if not len(positions):
+            return []
+        first, last = self.starts[positions[0]], self.ends[positions[-1]]
+        run = bytes(self.data[first:last])
+        edges = (self.starts[positions] - first).tolist(), (self.ends[positions] - first).tolist()
+        return [run[start:end] for start, end in zip(*edges, strict=True)]
+
+
+class DecodedRows(NamedTuple):
+    """Result of a format's decoder: rows that may still have NaN or infinity."""
+
+    x: NDArray[np.float32]  # (rows, inputs)
+    y: NDArray[Any] | None  # (rows,) int32 index into labels, or float32 target
+    kept: NDArray[np.int64]  # (rows,) positions of the rows' records
+    rejected: list[tuple[int, str]]  # position and reason
+    labels: Sequence[Label] = ()  # the classes, then the new ones of growing classes
+    unseen: Sequence[tuple[int, str, Label]] = ()  # position, field, value that is not in its vocabulary
+
+
+def label_array(labels: list[Any], classes: object) -> NDArray[Any]:
+    """Return encoded labels as the array that a learner takes: int32 indices, or float32 targets."""
+    with np.errstate(over="ignore"):
+        return (
+            np.array(labels, np.int32)
+            if classes is not None
+            else np.array(labels, np.float64).astype(np.float32)
+        )
