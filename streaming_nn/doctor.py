@@ -121,8 +121,8 @@ def _python(settings: Settings) -> Iterator[Finding]:
 
 def _versions(settings: Settings) -> Iterator[Finding]:
     for name, (oldest, too_new) in VERSIONS.items():
-        wanted = f">={oldest},<{too_new}" if too_new else f">={oldest}"
-        fix = f"{sys.executable} -m pip install '{name}{wanted}'"
+        required = f">={oldest},<{too_new}" if too_new else f">={oldest}"
+        fix = f"{sys.executable} -m pip install '{name}{required}'"
         try:
             installed = version(name)
         except PackageNotFoundError:
@@ -130,7 +130,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
             continue
         numbers = _numbers(installed)
         fits = _numbers(oldest) <= numbers and not (too_new and numbers >= _numbers(too_new))
-        detail = installed if fits else f"must be {wanted}; got {installed}"
+        detail = installed if fits else f"must be {required}; got {installed}"
         yield Finding(name, fits, detail, "" if fits else fix)
 
 
@@ -151,15 +151,15 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _jars(settings: Settings) -> Iterator[Finding]:
     """Hash the connector's jars; a run would download missing ones, a check must not."""
-    name, home, wanted = "connector jars", jars._home("connector"), jars.sums("connector")
+    name, home, required = "connector jars", jars._home("connector"), jars.sums("connector")
     copy = f"without a network, copy {jars.cache() / 'jars'} from another machine"
-    missing = [path for path in wanted if not (home / path).is_file()]
+    missing = [path for path in required if not (home / path).is_file()]
     if missing:
-        detail = f"{len(missing)} of {len(wanted)} are not in {home} yet"
+        detail = f"{len(missing)} of {len(required)} are not in {home} yet"
         yield Finding(name, False, detail, f"the first run downloads them (10 MB), or now: {FETCH}; {copy}")
         return
     try:
-        wrong = [path for path, digest in wanted.items() if jars._sha256(home / path) != digest]
+        wrong = [path for path, digest in required.items() if jars._sha256(home / path) != digest]
     except OSError as error:
         yield Finding(name, False, f"cannot be read: {error}", f"let this user read {home}")
         return
@@ -167,7 +167,7 @@ def _jars(settings: Settings) -> Iterator[Finding]:
         detail = f"{home / wrong[0]} is not the recorded file"
         yield Finding(name, False, detail, f"the next run downloads them again, or now: {FETCH}; {copy}")
         return
-    yield Finding(name, True, f"{len(wanted)} verified in {home}")
+    yield Finding(name, True, f"{len(required)} verified in {home}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -296,7 +296,9 @@ def _broker_fix(error: Exception, servers: str) -> str:
 def _model(settings: Settings) -> Iterator[Finding]:
     """Do in the model directory what a commit does: write, fsync, and link to a name that must be new."""
     folder = _nearest(settings.model / "versions")
-    probe = folder / f".doctor.{uuid4().hex}{atomic_files.TEMPORARY}"  # `clean` deletes what a crash leaves of it
+    probe = (
+        folder / f".doctor.{uuid4().hex}{atomic_files.TEMPORARY}"
+    )  # `clean` deletes what a crash leaves of it
     new = "" if folder.is_relative_to(settings.model.absolute()) else f"; {settings.model} will be created"
     try:
         atomic_files.create(probe, b"doctor")

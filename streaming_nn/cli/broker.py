@@ -41,11 +41,11 @@ def topics(
     """Create topics on this directory's broker; an existing one stays as it is."""
     from streaming_nn.kafka import admin
 
-    wanted = dict(_parse_topic(text) for text in names)
+    partitions_of = dict(_parse_topic(text) for text in names)
     kafka = {"bootstrap.servers": _find(directory).bootstrap}
-    for name, partitions in wanted.items():
+    for name, partitions in partitions_of.items():
         admin.create(kafka, name, partitions, exist_ok=True)
-    for name, numbers in admin.partitions(kafka, wanted).items():
+    for name, numbers in admin.partitions(kafka, partitions_of).items():
         print(f"{name}: {len(numbers)} partition" + ("s" if len(numbers) > 1 else ""))
 
 

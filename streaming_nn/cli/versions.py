@@ -154,7 +154,7 @@ def diff_(a: Name, b: Name, config: Config = None, model: Model = None, as_json:
         _print(_table(("tensor", "distance", "relative", "largest"), list(_distances(difference["tensors"]))))
     elif difference["pruned"]:
         has = "has" if len(difference["pruned"]) == 1 else "have"
-        print(f"{_versions(difference['thinned'])} {has} no tensors, so their weights cannot be compared")
+        print(f"{_versions(difference['pruned'])} {has} no tensors, so their weights cannot be compared")
     print("for every metric and tensor: --json")
 
 
