@@ -184,7 +184,7 @@ def summarize(manifest: Manifest) -> str:
         f"version {manifest.number}",
         f"{manifest.counts['trained']:,} rows",
         f"{manifest.counts['rejected']:,} rejected",
-        "  ".join(f"{name} {window[name]:.3f}" for name in names if window.get(name) is not None),
+        *(f"{name} {window[name]:.3f}" for name in names if window.get(name) is not None),
     ]
     if as_served.get(names[0]) is not None:
         parts.append(f"as served {as_served[names[0]]:.3f}")

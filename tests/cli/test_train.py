@@ -1,0 +1,101 @@
+"""`streaming-nn train`: its flags as settings, and the line that it logs for each version. No JVM."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_nn.cli import app, train
+from streaming_nn.settings import Settings
+from streaming_nn.sinks.json_lines import JsonLinesSink
+from streaming_nn.versions.version import Manifest
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
+    """Return the settings of the runs that a command would start."""
+    runs: list[Settings] = []
+    monkeypatch.setattr(train, "_run", runs.append)
+    monkeypatch.chdir(tmp_path)
+    return runs
+
+
+def test_flags_become_settings(started: list[Settings]) -> None:
+    words = "train --bootstrap here:9092 --model m --topic a --topic b --features x,y.z --label y"
+    words += " --classes 0,1,two --hidden 64,32 --optimizer sgd --learning-rate 0.1 --mini-batch 8"
+    words += " --update averaged --max-offsets 9 --once --accept-data-loss --master local[2]"
+    assert app.run([*words.split(), "--trigger", "2 seconds", "--set", "train.max_rejected=0.1"]) == 0
+    (settings,) = started
+    assert settings.kafka == {"bootstrap.servers": "here:9092"}
+    assert (settings.model, settings.spark) == (Path("m"), {"spark.master": "local[2]"})
+    assert (settings.records.features, settings.records.label) == (["x", "y.z"], "y")
+    assert settings.records.classes == [0, 1, "two"]
+    assert settings.learner == {
+        "hidden": [64, 32],
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "mini_batch": 8,
+    }
+    job = settings.train
+    assert (job.topics, job.update, job.trigger) == (["a", "b"], "averaged", "2 seconds")
+    assert (job.max_offsets_per_trigger, job.max_rejected) == (9, 0.1)
+    assert (job.once, job.accept_data_loss) == (True, True)
+
+
+def test_another_source_needs_no_broker(started: list[Settings]) -> None:
+    words = "train --source csv --source-option path=in --source-option header=true --select a --features all"
+    assert app.run(words.split()) == 0
+    (settings,) = started
+    assert settings.source.options == {"path": "in", "header": "true"}
+    assert (settings.source.select, settings.records.features) == (["a"], "all")
+
+
+@pytest.mark.parametrize("text", ["grow", None])
+def test_classes_may_grow(text: str | None, started: list[Settings]) -> None:
+    words = ["train", "--bootstrap", "here:9092", *(["--classes", text] if text else [])]
+    assert app.run(words) == 0
+    assert started[0].records.classes == text
+
+
+def test_the_settings_name_the_metrics_sinks() -> None:
+    settings = Settings(metrics={"file": "metrics.jsonl"})
+    (sink,) = train._metrics_sinks(settings)
+    assert isinstance(sink, JsonLinesSink)
+    assert train._metrics_sinks(Settings()) == []
+
+
+def manifest(**metrics: Any) -> Manifest:
+    counts = {"received": 1203, "trained": 1200, "skipped": 0, "rejected": 3}
+    return Manifest(7, counts=counts, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        (
+            {
+                "prequential": {"window": {"accuracy": 0.9, "f1_macro": 0.875, "log_loss": None}},
+                "as_served": {"window": {"accuracy": 0.8}},
+            },
+            "version 7  1,200 rows  3 rejected  accuracy 0.900  f1_macro 0.875  as served 0.800",
+        ),
+        (
+            {
+                "prequential": {"window": {"mae": 1.5, "rmse": 2.0, "r2": 0.25}},
+                "as_served": {"window": {"mae": None}},
+            },
+            "version 7  1,200 rows  3 rejected  mae 1.500  rmse 2.000  r2 0.250",
+        ),
+        ({}, "version 7  1,200 rows  3 rejected"),
+    ],
+)
+def test_a_version_is_logged_in_one_line(
+    metrics: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = train.LogSink(6)
+    with caplog.at_level(logging.INFO, "streaming_nn"):
+        sink.write(manifest(**metrics))
+    sink.close()
+    assert caplog.messages == [line]
+    assert sink.position() == 7
