@@ -68,10 +68,10 @@ def long_log(folder: Path, versions: int) -> dict[str, float]:
     before = psutil.Process().memory_info().rss
     follower = _Waiting(head - 1)
     began = time.perf_counter()
-    followers = Sinks(long, [follower])
+    sinks = Sinks(long, [follower])
     assert follower.came.wait(60)
     follow = time.perf_counter() - began
-    followers.stop()
+    sinks.stop()
     times: dict[str, list[float]] = {"short": [], "long": []}
     heads["long"] = long.read(head)
     for _ in range(APPENDS):  # in turns, as the disk's mood changes

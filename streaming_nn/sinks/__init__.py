@@ -1,1 +1,1 @@
-"""What follows the log: each reads versions in order, keeps its own place, and never stops learning."""
+"""Sinks for metrics: each gets the log's versions in order, keeps its position, and never blocks learning."""

@@ -5,19 +5,20 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from streaming_nn.sinks.metrics_event import text
+from streaming_nn.sinks.metrics_event import encode_event
 from streaming_nn.versions.atomic_files import make_directory
 from streaming_nn.versions.version import Manifest
 
-BEGINS = b'{"digest":'  # how every line begins: nothing else is ever cut off
-BLOCK = 65_536  # bytes that are read at a time when the last line is looked for
+PREFIX = b'{"counts":'  # of every line, whose keys are sorted: nothing else is ever truncated
+BLOCK = 65_536  # bytes that are read first to find the last line
+NOT_OURS = "{} must be a metrics file, which ends in a line with a version; got {!r}; choose another path"
 
 
 class JsonLinesSink:
-    """Appends `line(manifest)` of every version to a file; its place is the number in the last whole line.
+    """Appends `metrics_event(manifest)` of every version to a file; the last whole line has its position.
 
-    A line that a crash has torn is cut off and written again. The file is only a copy of what the log knows:
-    take it away, and the next run writes all of it anew.
+    A line that a crash has cut is truncated and written again. The file is only a copy of what the log holds:
+    delete it, and the next run writes it from scratch.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -26,7 +27,7 @@ class JsonLinesSink:
         self._position: int | None = None
 
     def position(self) -> int:
-        """Return the number in the last whole line; -1: there is none. ValueError: the file is another's."""
+        """Return the number in the last whole line; -1: there is none. ValueError: not a metrics file."""
         if self._position is None:
             self._position = _last_number(self.path)
         return self._position
@@ -35,32 +36,32 @@ class JsonLinesSink:
         """Append the version's line."""
         if manifest.number <= self.position():
             return
-        self._position = None  # in case this fails: the file is asked again
+        self._position = None  # if this fails, the position is read from the file
         make_directory(self.path.parent)
         with open(self.path, "ab") as file:
-            file.write(text(manifest) + b"\n")
+            file.write(encode_event(manifest) + b"\n")
         self._position = manifest.number
 
     def close(self) -> None:
-        """Nothing is open between two versions."""
+        """Do nothing: no file is open between two versions."""
 
 
 def _last_number(path: Path) -> int:
-    """Return the number of the last whole line, and cut what comes after it off."""
+    """Return the number in the last whole line; truncate the file after it."""
     if not path.exists():
         return -1
     with open(path, "r+b") as file:
         tail = _tail(file)
-        whole, _, torn = tail.rpartition(b"\n")
+        whole, _, cut = tail.rpartition(b"\n")
         number = _number(whole.rpartition(b"\n")[2], path) if whole else -1
-        if torn[: len(BEGINS)] != BEGINS[: len(torn)]:
-            raise ValueError(f"{path} must end in a version's line; got {torn[:80]!r}: is it another's file?")
-        file.truncate(file.seek(0, os.SEEK_END) - len(torn))
+        if cut[: len(PREFIX)] != PREFIX[: len(cut)]:
+            raise ValueError(NOT_OURS.format(path, cut[:80]))
+        file.truncate(file.seek(0, os.SEEK_END) - len(cut))
     return number
 
 
 def _tail(file: BinaryIO) -> bytes:
-    """The last bytes of a file: all of its last whole line is in them, and what comes after it."""
+    """Return the end of a file: all of its last whole line, and what comes after it."""
     size, length = file.seek(0, os.SEEK_END), 0
     tail = b""
     while length < size and tail.count(b"\n") < 2:
@@ -74,6 +75,4 @@ def _number(line: bytes, path: Path) -> int:
     try:
         return int(json.loads(line)["number"])
     except (ValueError, TypeError, KeyError):
-        raise ValueError(
-            f"{path} must end in a version's line; got {line[:80]!r}: is it another's file?"
-        ) from None
+        raise ValueError(NOT_OURS.format(path, line[:80])) from None

@@ -1,4 +1,4 @@
-"""Metrics as a Kafka topic, one version a manifest."""
+"""Metrics as a Kafka topic, one record per version."""
 
 import json
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from kafka import KafkaProducer
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_python
-from streaming_nn.sinks.metrics_event import text
+from streaming_nn.sinks.metrics_event import encode_event
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.version import Manifest
 
-PATIENCE = 10.0  # seconds that a broker may take before the version is given up, to be tried again later
+PATIENCE = 10.0  # seconds that a broker may take before the write fails, to be retried later
 
 
 class KafkaTopicSink:
-    """Sends `line(manifest)` of every version, keyed by its number, and waits until all replicas have it.
+    """Sends `metrics_event(manifest)` of every version, keyed by its number, and waits for all replicas.
 
-    Its place is a file in the model directory, written after that: a crash between the two sends a version
-    again. So each version is there at least once, in order, and once after de-duplication by key.
+    The position is a file in the model directory, written after that: a crash between the two sends a
+    version again. So each version is sent at least once, in order, and is there once after de-duplication by key.
     """
 
     def __init__(self, kafka: Mapping[str, str], topic: str, model: str | Path) -> None:
@@ -31,38 +31,38 @@ class KafkaTopicSink:
         self._position: int | None = None
 
     def position(self) -> int:
-        """Return the last version of which the broker has said that it has it; -1 when there is none."""
+        """Return the last version that the broker has acknowledged; -1 if there is none."""
         if self._position is None:
             self._position = _read(self._file)
         return self._position
 
     def write(self, manifest: Manifest) -> None:
-        """Send the version, and wait for it. KafkaError or ConnectionError: it is not certain to be there."""
+        """Send the version and wait for the broker. KafkaError, ConnectionError: it may not have arrived."""
         if manifest.number <= self.position():
             return
         try:
-            self._send(str(manifest.number).encode(), text(manifest))
+            self._send(str(manifest.number).encode(), encode_event(manifest))
         except BaseException:
             self.close()
             raise
-        atomic_files.put(self._file, json.dumps({"topic": self._topic, "place": manifest.number}).encode())
+        atomic_files.put(self._file, json.dumps({"topic": self._topic, "position": manifest.number}).encode())
         self._position = manifest.number
 
     def _send(self, key: bytes, value: bytes) -> None:
         if self._producer is None:
-            self._make_topic()
+            self._create_topic()
             self._producer = KafkaProducer(**_options(self._kafka))
         self._producer.send(self._topic, key=key, value=value).get(timeout=PATIENCE)
 
-    def _make_topic(self) -> None:
-        with KafkaAdmin(self._kafka, PATIENCE) as topics:
+    def _create_topic(self) -> None:
+        with KafkaAdmin(self._kafka, PATIENCE) as admin:
             try:
-                topics.partitions([self._topic])
+                admin.partitions([self._topic])
             except LookupError:
-                topics.create(self._topic, 1, {"cleanup.policy": "compact,delete"}, exist_ok=True)
+                admin.create(self._topic, 1, {"cleanup.policy": "compact,delete"}, exist_ok=True)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection; `write` opens it again."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close(timeout=1)
@@ -76,6 +76,6 @@ def _options(kafka: Mapping[str, str]) -> dict[str, Any]:
 
 def _read(file: Path) -> int:
     try:
-        return int(json.loads(atomic_files.read(file))["place"])
+        return int(json.loads(atomic_files.read(file))["position"])
     except FileNotFoundError:
         return -1

@@ -1,11 +1,11 @@
-"""What a version tells those who watch: one JSON object, the same in a file and on a topic."""
+"""The metrics event of a version: one JSON object, the same in a file and on a topic."""
 
 from typing import Any
 
 from streaming_nn.versions.version import Manifest, to_text
 
 CONFUSION_CLASSES = 32  # six matrices of so many classes are 50 kB of JSON; a Kafka record holds 1 MB
-TOLD = [
+FIELDS = [
     "number",
     "kind",
     "written_at",
@@ -19,42 +19,42 @@ TOLD = [
 ]
 
 
-def line(manifest: Manifest) -> dict[str, Any]:
-    """Return what a dashboard needs of a version; keys are only ever added.
+def metrics_event(manifest: Manifest) -> dict[str, Any]:
+    """Return what a dashboard needs to know about a version.
 
-    - `number`: the version, and the key by which a line that came twice is known
-    - `kind`: "initial", "learned", "rolled-back", "repaired" (the records of the versions in its event's
-      `learned_again` come once more), "damaged"
-    - `restored_from`: whose state a rolled-back or repaired version took over, else null
-    - `written_at` (ISO 8601, UTC), `run`: when, and by which run
-    - `counts`: {"received", "trained", "skipped", "rejected"} of this batch; received is the sum of the others
+    - `number`: the version, and the key by which duplicates are recognized
+    - `kind`: "initial", "learned", "saved", "rolled-back", "repaired" (the records of the versions in its
+      event's `learned_again` are learned again), "damaged"
+    - `restored_from`: the version that a rolled-back or repaired version restored, else null
+    - `written_at` (ISO 8601, UTC), `run`: when it was committed, and by which run
+    - `counts`: {"received", "trained", "skipped", "rejected"} of this batch; received is their sum
     - `rejected_by_reason`: {reason: records} of this batch
     - `ranges`: {topic: {partition: [from, until)}} of this batch
     - `offsets`: {topic: {partition: next}} after it
-    - `mini_batch`: rows a step learned from, without which no accuracy can be compared; null if not known
-    - `metrics`: {"prequential", "served": {"window", "fading", "total": {...}}, "baselines", "rows"};
-      confusion matrices of more than 32 classes do not fit into a Kafka record, and are in the version only
-    - `seconds`: {step of the micro-batch: how long}, so counts["received"] / seconds["learn"] is the rate
-    - `events`: what happened in it: drift, a member restarted, a rollback
-    - `digest`: of the weights and all other state, the first 12 characters name it in predictions
+    - `mini_batch`: rows per step, which matter when accuracies are compared; null if unknown
+    - `metrics`: {"prequential", "as_served": {"window", "fading", "cumulative"}, "baselines", "rows", ...};
+      confusion matrices of more than 32 classes do not fit into a Kafka record and are only in the version
+    - `seconds`: {step of the micro-batch: its duration}, so counts["received"] / seconds["learn"] is the rate
+    - `events`: what happened in it, such as a drift or a rollback; see `versions.version`
+    - `digest`: of the weights and all other state; its first 12 characters are in the predictions
     """
     values = manifest.to_json()
-    return {name: values[name] for name in TOLD} | {
+    return {name: values[name] for name in FIELDS} | {
         "restored_from": manifest.restored_from if manifest.restored_from >= 0 else None,
         "run": manifest.written_by.get("run"),
         "mini_batch": manifest.learner.get("mini_batch"),
-        "metrics": _small(manifest.metrics),
+        "metrics": _without_large_matrices(manifest.metrics),
     }
 
 
-def _small(metrics: dict[str, Any]) -> dict[str, Any]:
+def _without_large_matrices(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: _small(value) if isinstance(value, dict) else value
+        name: _without_large_matrices(value) if isinstance(value, dict) else value
         for name, value in metrics.items()
         if not (name == "confusion" and len(value) > CONFUSION_CLASSES)
     }
 
 
-def text(manifest: Manifest) -> bytes:
-    """Return the line as JSON in UTF-8, keys sorted, without its end."""
-    return to_text(line(manifest)).encode()
+def encode_event(manifest: Manifest) -> bytes:
+    """Return the metrics event as JSON in UTF-8, keys sorted, without a line end."""
+    return to_text(metrics_event(manifest)).encode()

@@ -1,8 +1,9 @@
-"""Those who follow the log: each reads versions in order from its own place; none can hold learning up."""
+"""Write versions to sinks, in order, each from its own position; no sink can delay learning."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from streaming_nn.versions.version import Manifest
@@ -11,98 +12,98 @@ from streaming_nn.versions.version_log import VersionLog
 POLL = 0.1  # seconds between two looks at the log
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds after a failure; each wait is twice the one before
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Carries versions to a sink, and remembers how far it has come where a crash can't take it.
+    """Where versions are written to; it keeps its position so that a crash does not lose it.
 
-    It may fail in any way and as often as it likes: the same version is given to it again.
+    It may raise any error at any time: the same version is then written again.
     """
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in log lines."""
 
     def position(self) -> int:
-        """Return the last version that is in the sink for good; -1 when none is."""
+        """Return the last version that is durably in the sink; -1 if there is none."""
 
     def write(self, manifest: Manifest) -> None:
-        """Carry one version, the one after `place`; when this returns, `place` is that version."""
+        """Write the version after `position`; on return, `position` is that version."""
 
     def close(self) -> None:
-        """Let go of connections; `follow` makes them anew."""
+        """Close connections; `write` opens them again."""
 
 
 class Sinks:
-    """A thread for each sink of a log, from now on until `stop`.
+    """Runs a thread for each sink of a log, until `stop`.
 
-    A sink that fails is tried again after 0.5 s, then after twice as long up to 30 s, for as long as it
-    takes. That it fails and that it goes on is said once an outage. Learning doesn't notice.
+    A sink that fails is retried after 0.5 s, then after twice as long up to 30 s, without end. Each outage
+    logs one line at its start and one at its end. Learning is not affected.
     """
 
-    def __init__(self, log: VersionLog, sinks: Sequence[Sink], say: Say = lambda line: None) -> None:
-        self._end = _End()
-        self._carriers = [_Carrier(log, sink, say, self._end) for sink in sinks]
-        for carrier in self._carriers:
-            carrier.start()
+    def __init__(self, log: VersionLog, sinks: Sequence[Sink]) -> None:
+        self._shutdown = _Shutdown()
+        self._threads = [_SinkThread(log, sink, self._shutdown) for sink in sinks]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, drain: float = 0.0) -> bool:
-        """Carry what is in the log, for `drain` seconds at most, then end. Return whether all was carried.
+        """Write what is in the log, for at most `drain` seconds, then end. Return whether all was written.
 
-        What was not is said, and is carried by the next run. May be called again.
+        The next run writes the rest, which is logged. May be called again.
         """
-        self._end.begin(drain)
-        for carrier in self._carriers:
-            carrier.join(self._end.left() + 1.0)  # one that hangs in its sink's client is left to itself
-        finished = [carrier.finished() for carrier in self._carriers]  # each says what it leaves
-        return all(finished)
+        self._shutdown.begin(drain)
+        for thread in self._threads:
+            thread.join(self._shutdown.remaining() + 1.0)  # one that hangs in its client is abandoned
+        complete = [thread.report_complete() for thread in self._threads]  # a list: each logs its rest
+        return all(complete)
 
 
-class _End:
-    """When to stop, and how long what is under way may take."""
+class _Shutdown:
+    """Whether to stop, and how long pending writes may take."""
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self._deadline = float("inf")
 
     def begin(self, drain: float) -> None:
-        if not self.begun.is_set():
+        if not self.started.is_set():
             self._deadline = time.monotonic() + drain
-            self.begun.set()
+            self.started.set()
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
     def pause(self, seconds: float) -> None:
-        if self.begun.is_set():
-            time.sleep(min(seconds, self.left(), 0.2))
+        if self.started.is_set():
+            time.sleep(min(seconds, self.remaining(), 0.2))
         else:
-            self.begun.wait(seconds)
+            self.started.wait(seconds)
 
 
-class _Carrier(threading.Thread):
-    """Carries a log to one sink."""
+class _SinkThread(threading.Thread):
+    """Writes a log's versions to one sink."""
 
-    def __init__(self, log: VersionLog, sink: Sink, say: Say, end: _End) -> None:
+    def __init__(self, log: VersionLog, sink: Sink, shutdown: _Shutdown) -> None:
         super().__init__(name=f"sink {sink.name}", daemon=True)
         self._log = VersionLog(log.directory)
-        self._sink, self._say, self._end = sink, say, end
+        self._sink, self._shutdown = sink, shutdown
         self._failures = 0
-        self._last = -1  # the last version that was carried
-        self._told = False
+        self._last = -1  # the last version that was written
+        self._reported = False
 
     def run(self) -> None:
         while True:
-            # asked before the log is: nothing appended until `stop` is left out
-            ending = self._end.begun.is_set()
+            # read before the log is: nothing that was committed before `stop` is left out
+            stopping = self._shutdown.started.is_set()
             self._try()
-            if ending and (not self._failures or not self._end.left()):
+            if stopping and (not self._failures or not self._shutdown.remaining()):
                 break
-            self._end.pause(POLL if not self._failures else self._wait())
+            self._shutdown.pause(POLL if not self._failures else self._backoff())
         self._sink.close()
 
-    def _wait(self) -> float:
+    def _backoff(self) -> float:
         return float(min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures - 1, 10)))
 
     def _try(self) -> None:
@@ -111,35 +112,38 @@ class _Carrier(threading.Thread):
         except Exception as error:  # a sink raises whatever its client does
             self._failures += 1
             if self._failures == 1:
-                self._say(f"{self._sink.name}: {_one_line(error)}; learning goes on, trying again")
+                logger.warning("%s: %s; retrying, learning continues", self._sink.name, _one_line(error))
 
     def _catch_up(self) -> None:
         self._last = self._sink.position()
         if self._last >= 0 and not self._log.has(self._last):
             raise ValueError(
-                f"its place is version {self._last}, which this log doesn't have: it followed another"
+                f"its position is version {self._last}, which does not exist in {self._log.directory}: "
+                "it belongs to another model directory"
             )
         while self._log.has(self._last + 1):
-            if self._end.begun.is_set() and not self._end.left():
+            if self._shutdown.started.is_set() and not self._shutdown.remaining():
                 return
             self._sink.write(self._log.manifest(self._last + 1))
             self._last += 1
-            self._recovered()
-        self._recovered()
+            self._recover()
+        self._recover()
 
-    def _recovered(self) -> None:
+    def _recover(self) -> None:
         if self._failures:
-            self._say(f"{self._sink.name}: goes on after version {self._last}")
+            logger.info("%s: resumed after version %d", self._sink.name, self._last)
         self._failures = 0
 
-    def finished(self) -> bool:
-        """Whether the sink has all of the log; what it has not is said once."""
+    def report_complete(self) -> bool:
+        """Return whether the sink has all of the log; if not, log what is missing, once."""
         if not self._log.has(self._last + 1):
             return True
-        if not self._told:
-            head = self._log.head_number()
-            self._say(f"{self._sink.name}: versions {self._last + 1} to {head} are left to the next run")
-        self._told = True
+        if not self._reported:
+            first, head = self._last + 1, self._log.head_number()
+            logger.warning(
+                "%s: versions %d to %d will be written by the next run", self._sink.name, first, head
+            )
+        self._reported = True
         return False
 
 

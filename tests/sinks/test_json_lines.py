@@ -6,7 +6,7 @@ import pytest
 
 from streaming_nn.sinks import json_lines
 from streaming_nn.sinks.json_lines import JsonLinesSink
-from streaming_nn.sinks.metrics_event import line
+from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.versions.version import Manifest
 
 
@@ -18,7 +18,7 @@ def numbers(path: Path) -> list[int]:
     return [json.loads(text)["number"] for text in path.read_text().splitlines()]
 
 
-def test_one_line_a_version_and_the_file_is_the_place(tmp_path: Path) -> None:
+def test_each_version_is_one_line_and_the_file_has_the_position(tmp_path: Path) -> None:
     path = tmp_path / "out" / "metrics.jsonl"
     sink = JsonLinesSink(path)
     assert sink.position() == -1
@@ -26,10 +26,10 @@ def test_one_line_a_version_and_the_file_is_the_place(tmp_path: Path) -> None:
         sink.write(manifest(number))
         assert sink.position() == JsonLinesSink(path).position() == number
     lines = [json.loads(text) for text in path.read_text().splitlines()]
-    assert lines == [json.loads(json.dumps(line(manifest(number)))) for number in range(3)]
+    assert lines == [json.loads(json.dumps(metrics_event(manifest(number)))) for number in range(3)]
 
 
-def test_a_version_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+def test_a_written_version_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     for _ in range(2):
         for number in range(3):
@@ -38,7 +38,7 @@ def test_a_version_that_is_there_is_not_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [4, 65_536])
-def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(
+def test_a_cut_last_line_is_truncated_wherever_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(json_lines, "BLOCK", block)
@@ -58,35 +58,33 @@ def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(
         assert path.read_bytes() == whole
 
 
-def test_a_line_that_could_not_be_written_is_written_once_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_line_is_written_once_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
     sink = JsonLinesSink(path)
     sink.write(manifest(0))
     with monkeypatch.context() as m:
-        m.setattr(json_lines, "text", lambda r: 1 / 0)
+        m.setattr(json_lines, "encode_event", lambda r: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             sink.write(manifest(1))
     with open(path, "ab") as file:
-        file.write(b'{"digest":"" , half')  # as a full disk leaves it
+        file.write(b'{"counts":{"rec')  # as a full disk leaves it
     assert sink.position() == 0
     sink.write(manifest(1))
     assert numbers(path) == [0, 1]
 
 
 @pytest.mark.parametrize(
-    "text", ["# a readme\n", "no line end", '{"other": 1}\n', "[1]\n", '{"digest":"x"}\ntail']
+    "text", ["# a readme\n", "no line end", '{"other": 1}\n', "[1]\n", '{"counts":{}}\ntail']
 )
-def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_metrics_file_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "README.md"
     path.write_text(text)
-    with pytest.raises(ValueError, match="is it another's file"):
+    with pytest.raises(ValueError, match=r"must be a metrics file.*choose another path"):
         JsonLinesSink(path).write(manifest(0))
     assert path.read_text() == text
 
 
-def test_a_file_taken_away_is_written_anew(tmp_path: Path) -> None:
+def test_a_deleted_file_is_written_from_scratch(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     JsonLinesSink(path).write(manifest(0))
     path.unlink()

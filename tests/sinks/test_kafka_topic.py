@@ -10,7 +10,7 @@ from kafka.errors import KafkaError
 from streaming_nn.kafka import admin
 from streaming_nn.sinks import kafka_topic as module
 from streaming_nn.sinks.kafka_topic import KafkaTopicSink
-from streaming_nn.sinks.metrics_event import line
+from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.version import Manifest
 
@@ -41,10 +41,10 @@ def test_every_version_is_sent_once_in_order_keyed_by_its_number(broker: Any, tm
     for number in range(5):
         again.write(Manifest(number))
     again.close()
-    assert sent(broker, topic) == [(n, json.loads(json.dumps(line(Manifest(n))))) for n in range(5)]
+    assert sent(broker, topic) == [(n, json.loads(json.dumps(metrics_event(Manifest(n))))) for n in range(5)]
 
 
-def test_a_crash_before_the_place_is_written_sends_a_version_twice_and_none_never(
+def test_a_crash_before_the_position_is_written_sends_a_version_twice_and_loses_none(
     broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = broker.topic("metrics")
@@ -68,7 +68,7 @@ def test_a_crash_before_the_place_is_written_sends_a_version_twice_and_none_neve
     assert keys == [0, 1, 1, 2]
 
 
-def test_a_topic_that_is_not_there_is_made(broker: Any, tmp_path: Path) -> None:
+def test_a_missing_topic_is_created(broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("metrics") + "-new"
     sink = KafkaTopicSink(broker.options, topic, tmp_path)
     sink.write(Manifest(0))
@@ -77,7 +77,9 @@ def test_a_topic_that_is_not_there_is_made(broker: Any, tmp_path: Path) -> None:
     assert [key for key, _ in sent(broker, topic)] == [0]
 
 
-def test_no_broker_is_an_error_within_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_broker_write_raises_within_the_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     sink = KafkaTopicSink({"bootstrap.servers": "127.0.0.1:9"}, "metrics", tmp_path)
     began = time.monotonic()

@@ -55,7 +55,12 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
 
 
-def test_each_follower_gets_every_version_in_order_from_its_own_place(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "streaming_nn")
+
+
+def test_each_sink_gets_every_version_in_order_from_its_position(tmp_path: Path) -> None:
     fill(log := VersionLog(tmp_path), 3)
     new, old = Sink(), Sink()
     old.seen = [0, 1]
@@ -66,7 +71,7 @@ def test_each_follower_gets_every_version_in_order_from_its_own_place(tmp_path: 
     assert new.closed == old.closed == 1
 
 
-def test_what_was_appended_before_stop_is_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_committed_before_stop_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL", 60.0)  # so that only the end of the wait can bring it
     log, sink = VersionLog(tmp_path), Sink()
     sinks = Sinks(log, [sink])
@@ -76,10 +81,12 @@ def test_what_was_appended_before_stop_is_carried(tmp_path: Path, monkeypatch: p
     assert sink.seen == list(range(5))
 
 
-def test_a_follower_that_is_down_is_said_once_holds_nobody_up_and_catches_up(tmp_path: Path) -> None:
-    log, said = VersionLog(tmp_path), list[str]()
+def test_an_outage_is_logged_once_delays_no_other_sink_and_is_caught_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = VersionLog(tmp_path)
     good, bad = Sink("good"), Sink("bad")
-    sinks = Sinks(log, [good, bad], said.append)
+    sinks = Sinks(log, [good, bad])
     for _ in range(2):  # two outages
         bad.down = True
         fill(log, 5)
@@ -87,11 +94,11 @@ def test_a_follower_that_is_down_is_said_once_holds_nobody_up_and_catches_up(tmp
         bad.tries, bad.down = 0, False
         until(lambda: bad.seen == good.seen)
     assert sinks.stop(drain=10)
-    assert said == [
-        "bad: ConnectionError: no broker answers; learning goes on, trying again",
-        "bad: goes on after version 0",
-        "bad: ConnectionError: no broker answers; learning goes on, trying again",
-        "bad: goes on after version 5",
+    assert caplog.messages == [
+        "bad: ConnectionError: no broker answers; retrying, learning continues",
+        "bad: resumed after version 0",
+        "bad: ConnectionError: no broker answers; retrying, learning continues",
+        "bad: resumed after version 5",
     ]
 
 
@@ -105,7 +112,7 @@ def test_waits_grow_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             enough.set()
         time.sleep(0.001)
 
-    monkeypatch.setattr(module._End, "pause", pause)
+    monkeypatch.setattr(module._Shutdown, "pause", pause)
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.5)
     fill(log := VersionLog(tmp_path), 1)
     sink = Sink()
@@ -116,38 +123,38 @@ def test_waits_grow_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert waits[:9] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
 
 
-def test_the_end_does_not_wait_longer_than_the_drain_and_says_what_stays(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_stop_waits_no_longer_than_the_drain_and_logs_what_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(log := VersionLog(tmp_path), 4)
     sink = Sink()
     sink.down = True
-    sinks = Sinks(log, [sink], said.append)
+    sinks = Sinks(log, [sink])
     until(lambda: sink.tries > 0)
     began = time.monotonic()
     assert not sinks.stop(drain=0.3)
     assert 0.25 < time.monotonic() - began < 3
     assert not sinks.stop()
-    assert said[-1] == "sink: versions 0 to 3 are left to the next run"
-    assert sum("left to" in line for line in said) == 1
+    assert caplog.messages[-1] == "sink: versions 0 to 3 will be written by the next run"
+    assert sum("next run" in line for line in caplog.messages) == 1
 
 
-def test_a_sink_that_hangs_is_left_behind(tmp_path: Path) -> None:
+def test_a_sink_that_hangs_is_abandoned(tmp_path: Path) -> None:
     release = threading.Event()
 
     class Hanging(Sink):
         def write(self, manifest: Manifest) -> None:
             release.wait(30)
 
-    said: list[str] = []
     fill(log := VersionLog(tmp_path), 1)
-    sinks = Sinks(log, [Hanging()], said.append)
+    sinks = Sinks(log, [Hanging()])
     began = time.monotonic()
     assert not sinks.stop(drain=0.1)
     assert time.monotonic() - began < 3
     release.set()
 
 
-def test_a_drain_goes_on_trying(tmp_path: Path) -> None:
+def test_a_drain_keeps_retrying(tmp_path: Path) -> None:
     fill(log := VersionLog(tmp_path), 3)
     sink = Sink()
     sink.down = True
@@ -158,25 +165,27 @@ def test_a_drain_goes_on_trying(tmp_path: Path) -> None:
     assert sink.seen == [0, 1, 2]
 
 
-def test_a_damaged_version_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_version_is_not_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(log := VersionLog(tmp_path), 4)
     good = log.path(2).read_bytes()
     log.path(2).write_bytes(good[:100])
-    said, sink = list[str](), Sink()
-    sinks = Sinks(log, [sink], said.append)
-    until(lambda: bool(said))
+    sink = Sink()
+    sinks = Sinks(log, [sink])
+    until(lambda: bool(caplog.messages))
     assert sink.seen == [0, 1]
-    assert "000000000002.safetensors is damaged" in said[0]
+    assert "000000000002.safetensors is damaged" in caplog.messages[0]
     log.path(2).write_bytes(good)
     assert sinks.stop(drain=10)
     assert sink.seen == [0, 1, 2, 3]
 
 
-def test_a_place_that_the_log_does_not_have_is_said(tmp_path: Path) -> None:
+def test_a_position_that_the_log_does_not_have_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(log := VersionLog(tmp_path), 2)
-    said, sink = list[str](), Sink()
+    sink = Sink()
     sink.seen = [7]
-    sinks = Sinks(log, [sink], said.append)
-    until(lambda: bool(said))
+    sinks = Sinks(log, [sink])
+    until(lambda: bool(caplog.messages))
     sinks.stop()
-    assert "its place is version 7, which this log doesn't have" in said[0]
+    assert "its position is version 7, which does not exist in" in caplog.messages[0]

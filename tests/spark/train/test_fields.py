@@ -19,7 +19,7 @@ from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.settings import Settings, load
 from streaming_nn.sinks.json_lines import JsonLinesSink
 from streaming_nn.sinks.kafka_topic import KafkaTopicSink
-from streaming_nn.sinks.metrics_event import line
+from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.sinks.sink import Sinks
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.scorer import Scorer
@@ -214,12 +214,12 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     topic, file = broker.topic("metrics"), tmp_path / "metrics.jsonl"
     learn(spark, settings)
     log = VersionLog(settings.model)
-    followers = Sinks(
-        log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)], print
+    sinks = Sinks(
+        log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)]
     )
-    followers.stop(drain=30)
+    sinks.stop(drain=30)
 
-    wanted = [line(record) for record in records_of(settings.model)]
+    wanted = [metrics_event(record) for record in records_of(settings.model)]
     written = [json.loads(text) for text in file.read_text().splitlines()]
     sent = sorted((json.loads(r.value) for r in read(broker.options, topic)), key=lambda v: v["number"])
     assert written == json.loads(json.dumps(wanted))
