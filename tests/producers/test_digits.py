@@ -1,4 +1,4 @@
-"""Digits without end: the same twice, real images, and a drift that changes what is true."""
+"""Endless digits: reproducible, real images, and a drift that changes the labels."""
 
 from itertools import islice
 
@@ -21,7 +21,7 @@ def test_the_same_seed_gives_the_same_stream():
     assert not np.array_equal(x, rows(digits(8, (300,)), 2000)[0])
 
 
-def test_images_are_real_and_half_of_them_moved():
+def test_images_are_real_and_half_of_them_are_moved():
     from sklearn.datasets import load_digits
 
     real = {image.astype(np.float32).tobytes() for image in load_digits().data}
@@ -34,7 +34,7 @@ def test_images_are_real_and_half_of_them_moved():
     assert 0.45 < as_they_are < 0.55
 
 
-def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("producers.digits.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^digits needs scikit-learn: pip install 'streaming_nn\[demo\]'$"):
         digits(0)
@@ -47,7 +47,7 @@ def test_an_epoch_has_every_image_once():
     np.testing.assert_array_equal(np.bincount(y), np.bincount(load_digits().target))
 
 
-def test_the_world_changes_at_its_row_and_back_at_the_next():
+def test_the_concept_changes_at_a_drift_and_back_at_the_next():
     calm_x, calm_y = rows(digits(1), 1000)
     x, y = rows(digits(1, (400, 700)), 1000)
     np.testing.assert_array_equal(x[:400], calm_x[:400])
@@ -59,7 +59,7 @@ def test_the_world_changes_at_its_row_and_back_at_the_next():
     np.testing.assert_array_equal(y[700:], calm_y[700:])
 
 
-def test_a_network_is_hurt_and_recovers_within_10_000_rows():
+def test_a_network_recovers_from_a_drift_within_10_000_rows():
     from sklearn.neural_network import MLPClassifier
 
     x, y = rows(digits(1, (10_240,)), 20_480)
@@ -79,6 +79,6 @@ def test_a_network_is_hurt_and_recovers_within_10_000_rows():
 
 
 @pytest.mark.parametrize("positions", [(0,), (5, 5), (9, 3)])
-def test_drift_positions_ascend(positions):
+def test_drift_rows_must_ascend(positions):
     with pytest.raises(ValueError, match="drift_at must be ascending row numbers, 1 or more"):
         digits(0, positions)

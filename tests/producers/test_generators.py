@@ -1,4 +1,4 @@
-"""Generated streams follow their papers' formulas, seeded, with the drift where it is announced."""
+"""Generated streams follow their papers' formulas, seeded, with the drift at its row."""
 
 import inspect
 from itertools import islice
@@ -15,7 +15,7 @@ def rows(stream, count=4096):
 
 
 @pytest.mark.parametrize("name", ["sea", "sine", "hyperplane", "agrawal", "led", "random_rbf", "friedman"])
-def test_seeded_whole_and_changed_from_the_drift_on(name):
+def test_streams_are_reproducible_and_change_at_the_drift(name):
     make = known.GENERATORS[name]
     stream = make(5, (1000,))
     x, y = rows(stream)
@@ -51,32 +51,32 @@ def test_sine_is_reversed():
     np.testing.assert_array_equal(y[2000:], ~below[2000:])
 
 
-def test_hyperplane_is_one_until_it_moves():
+def test_a_hyperplane_that_does_not_move_separates_the_classes():
     x, y = rows(generators.hyperplane(1, noise=0, magnitude=0.0), 1000)
     from sklearn.linear_model import LogisticRegression
 
     assert LogisticRegression(C=1e4, max_iter=1000).fit(x, y).score(x, y) > 0.99
 
 
-def test_led_segments_tell_the_digit():
+def test_led_segments_show_the_digit():
     x, y = rows(generators.led(1, (2000,), noise=0))
     np.testing.assert_array_equal(x[:2000, :7], generators.LED_SEGMENTS[y[:2000]])
     np.testing.assert_array_equal(np.roll(x[2000:], -2, axis=1)[:, :7], generators.LED_SEGMENTS[y[2000:]])
 
 
 def test_random_rbf_has_the_class_of_the_centroid():
-    world = generators._centroids(np.random.default_rng([1, 2, 0]), 5, 10, 3)
+    centroid = generators._centroids(np.random.default_rng([1, 2, 0]), 5, 10, 3)
     x, y = rows(generators.random_rbf(1, classes=3, centroids=5))
-    distance = np.linalg.norm(x[:, None] - world.centre, axis=2)
+    distance = np.linalg.norm(x[:, None] - centroid.centre, axis=2)
     surely = distance.min(axis=1) < 0.01  # of this centroid and no other
     assert surely.sum() > 50
-    np.testing.assert_array_equal(y[surely], world.label[distance.argmin(axis=1)[surely]])
+    np.testing.assert_array_equal(y[surely], centroid.label[distance.argmin(axis=1)[surely]])
     share = np.bincount(y, minlength=3) / len(y)
-    weight = np.diff(world.until, prepend=0)
-    np.testing.assert_allclose(share, np.bincount(world.label, weight, 3), atol=0.04)
+    weight = np.diff(centroid.until, prepend=0)
+    np.testing.assert_allclose(share, np.bincount(centroid.label, weight, 3), atol=0.04)
 
 
-def test_random_rbf_moves_between_its_walls():
+def test_random_rbf_moves_between_the_walls():
     still, moving = (rows(generators.random_rbf(1, speed=speed))[0] for speed in (0.0, 0.001))
     moved = np.linalg.norm(moving - still, axis=1)
     assert moved[0] < 1e-6
@@ -137,9 +137,9 @@ def test_agrawal_agrees_with_the_paper_row_by_row(function):
     ("name", "options", "error"),
     [
         ("sea", {"noise": "2"}, "noise must be 0 to 1; got 2.0"),
-        ("sea", {"nois": "0"}, "sea's own options are: noise; got 'nois'"),
-        ("digits", {"noise": "0"}, "digits's own options are: none; got 'noise'"),
-        ("hyperplane", {"inputs": "0"}, "inputs must be a whole number, 1 or more; got 0"),
+        ("sea", {"nois": "0"}, "the options of sea are: noise; got 'nois'"),
+        ("digits", {"noise": "0"}, "the options of digits are: none; got 'noise'"),
+        ("hyperplane", {"inputs": "0"}, "inputs must be an integer, 1 or more; got 0"),
         ("hyperplane", {"inputs": "x"}, "inputs must be a number; got 'x'"),
         ("agrawal", {"function": "11"}, "function must be 1 to 10; got 11"),
         ("random_rbf", {"classes": "60"}, "classes must be 2 to the 50 centroids; got 60"),
@@ -148,7 +148,7 @@ def test_agrawal_agrees_with_the_paper_row_by_row(function):
         ("seaa", {}, f"stream must be one of {', '.join(known.STREAMS)}; got 'seaa'"),
     ],
 )
-def test_a_wrong_option_is_one_line(name, options, error):
+def test_an_invalid_option_raises_one_line(name, options, error):
     with pytest.raises(ValueError) as raised:
         known.generator(name, 0, (), options)
     assert str(raised.value) == error

@@ -1,4 +1,4 @@
-"""The machine's telemetry: rates are differences over time, the label is what is measured a second later."""
+"""The machine's telemetry: rates are differences over time, the label is measured one second later."""
 
 import math
 from collections import Counter, namedtuple
@@ -9,7 +9,7 @@ import pytest
 
 from producers.machine import AHEAD, COUNTED, LABEL, MEASURED, NAMES, machine
 from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of
-from producers.pace import BatchSizeController
+from producers.pace import Pace
 from producers.streams import limited
 from streaming_nn.records.decode import decode
 
@@ -23,7 +23,7 @@ Swap = namedtuple("Swap", "used")
 
 
 class Clock:
-    """Time that only sleeping makes pass, each time a little longer than asked for."""
+    """A clock that only sleeping advances, each time slightly longer than requested."""
 
     def __init__(self, oversleep=0.0):
         self.now, self.oversleep = 500.0, oversleep
@@ -36,7 +36,7 @@ class Clock:
 
 
 def busy(at):
-    """Seconds that one core has been busy until `at`: between a fifth and four fifths of the time."""
+    """Return the seconds that one core has been busy until `at`: between 20 % and 80 % of the time."""
     return 0.5 * at - 0.3 * math.cos(at)
 
 
@@ -74,11 +74,11 @@ class Machine:
 
 def stream(rate=20.0, oversleep=0.0, **options):
     clock = Clock(oversleep)
-    return clock, machine(rate, Machine(clock, **options), BatchSizeController(clock, clock.sleep))
+    return clock, machine(rate, Machine(clock, **options), Pace(clock, clock.sleep))
 
 
 def observed(rate, rows, oversleep=0.0):
-    """Rows with the time at which they came, and labels with that of their own rows and theirs."""
+    """Return rows with their times, and labels with their times and rows."""
     clock, source = stream(rate, oversleep)
     fresh, known = [], []
     while len(known) < rows:
@@ -121,17 +121,17 @@ def test_rates_are_differences_over_time(rate, oversleep):
 
 
 @pytest.mark.parametrize(("rate", "oversleep"), [(20, 0.0), (20, 0.013), (3, 0.0), (100, 0.004), (1, 0.0)])
-def test_the_label_is_what_was_measured_a_second_later(rate, oversleep):
+def test_the_label_is_measured_one_second_later(rate, oversleep):
     fresh, known = observed(rate, 50, oversleep)
     measured = {now: row["cpu.now"] for now, row in fresh}
     nearest = 0
     for (at, row), (when, x, y) in zip(fresh, known, strict=False):
-        np.testing.assert_array_equal(x, list(row.values()))  # in their order, none left out
+        np.testing.assert_array_equal(x, list(row.values()))  # in order, none left out
         assert when - at == pytest.approx(AHEAD, abs=0.5 / rate + oversleep + 1e-6)
         if when in measured:
             assert y == measured[when]
             nearest += 1
-    assert nearest >= 49  # the last label comes before its sample's own row
+    assert nearest >= 49  # the last label comes before its sample's row
 
 
 def test_it_keeps_its_rate():
@@ -146,7 +146,7 @@ def test_a_machine_without_disks_has_zeros():
     assert not x[[NAMES.index(name) for name in NAMES if name.split(".")[0] in ("disk", "net")]].any()
 
 
-def test_each_row_goes_out_at_once_and_comes_again_with_its_label():
+def test_each_row_is_sent_at_once_and_again_with_its_label():
     clock, source = stream()
     plan = Plan("l", "u", unlabeled=1.0, first_id=7)
     out = [(clock.now, message) for message in messages(limited(source, 50), plan)]
@@ -155,27 +155,27 @@ def test_each_row_goes_out_at_once_and_comes_again_with_its_label():
     assert list(bare) == list(late) == [b"%d" % i for i in range(7, 57)]
     for key, (at, message) in bare.items():
         assert late[key][0] - at == pytest.approx(AHEAD, abs=0.03)
-        assert b'"ahead"' not in message.value  # nothing of what is to be told
+        assert b'"ahead"' not in message.value  # no target
     schema = schema_of(source, plan)
     assert (schema.features, schema.label, schema.classes) == (NAMES, LABEL, None)
     rows = decode(schema, [m.value for _, m in bare.values()], labeled=False)
     again = decode(schema, [m.value for _, m in late.values()], labeled=True)
     np.testing.assert_array_equal(rows.x, again.x)
     assert again.y.tolist()[: 50 - 20] == rows.x[20:, NAMES.index("cpu.now")].tolist()
-    assert all(m.at == 0 for _, m in out)  # the stream's own time is real: nothing waits for a pace
+    assert all(m.at == 0 for _, m in out)  # the stream runs in real time: nothing waits for a pace
 
 
-def test_a_share_goes_unlabeled_and_a_share_is_spoilt():
+def test_shares_are_unlabeled_and_corrupted():
     _, source = stream()
     plan = Plan("l", "u", unlabeled=0.3, malformed=0.3)
     out = list(messages(limited(source, 400), plan))
     kinds = Counter(m.kind for m in out)
     assert kinds[LABELED] + kinds[MALFORMED] == 400
     assert 80 < kinds[UNLABELED] < 160
-    spoilt = decode(schema_of(source, plan), [m.value for m in out if m.kind == MALFORMED], labeled=True)
-    assert len(spoilt.kept) == 0
+    corrupted = decode(schema_of(source, plan), [m.value for m in out if m.kind == MALFORMED], labeled=True)
+    assert len(corrupted.kept) == 0
     assert {f"field missing: {NAMES[-1]}", "not finite", "label not a number", "label missing"} <= {
-        reason for _, reason in spoilt.rejected
+        reason for _, reason in corrupted.rejected
     }
 
 
@@ -187,20 +187,20 @@ def test_packed_rows_have_no_names():
 
 
 @pytest.mark.parametrize("rate", [0.5, 101])
-def test_a_rate_that_no_label_has_is_one_line(rate):
+def test_an_invalid_rate_raises_one_line(rate):
     with pytest.raises(ValueError) as raised:
         machine(rate)
-    assert str(raised.value).startswith("machine's rate must be 1 to 100 samples a second")
+    assert str(raised.value).startswith("rate of machine must be 1 to 100 samples a second")
     assert str(raised.value).endswith(f"got {rate:g}")
 
 
-def test_labels_come_by_themselves():
+def test_a_label_delay_is_rejected():
     _, source = stream()
     with pytest.raises(ValueError, match="label_delay"):
         next(messages(source, Plan("l", "u", unlabeled=1.0, label_delay=5)))
 
 
-def test_every_field_has_its_unit_told():
+def test_every_field_has_a_unit():
     assert len(set(NAMES)) == len(NAMES) == len(COUNTED) + len(MEASURED)
     assert all((COUNTED | MEASURED)[name] for name in NAMES)
 

@@ -1,4 +1,4 @@
-"""Rows become messages: shares, spoilt records that no decoder takes, and labels that come late."""
+"""Rows become messages: shares, corrupted records that no decoder accepts, and delayed labels."""
 
 from collections import Counter
 from itertools import islice
@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.generators import agrawal, friedman, sea, sine
-from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, messages, schema_of, spoil, topics_of
+from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, corrupt, messages, schema_of, topics_of
 from producers.streams import Stream, limited
 from streaming_nn.records.decode import decode, encode
 
 
-def sent(make, rows, plan, **options):
+def first_messages(make, rows, plan, **options):
     return list(messages(limited(make(3, **options), rows), plan))
 
 
@@ -23,13 +23,15 @@ def sent(make, rows, plan, **options):
     ("format", "named"),
     [("json", False), ("json", True), ("packed", False), ("csv", True), ("avro", False), ("avro", True)],
 )
-def test_what_is_sent_is_what_the_stream_holds(make, format, named):
+def test_messages_have_the_rows_of_the_stream(make, format, named):
     if named and make(3).names is None:
         pytest.skip("its features have no names")
     plan = Plan("l", "u", unlabeled=0.2, malformed=0.05, format=format, named=named, seed=9)
-    out = sent(make, 1000, plan)
-    assert out == sent(make, 1000, plan)
-    assert out != sent(make, 1000, Plan("l", "u", unlabeled=0.2, malformed=0.05, format=format, named=named))
+    out = first_messages(make, 1000, plan)
+    assert out == first_messages(make, 1000, plan)
+    assert out != first_messages(
+        make, 1000, Plan("l", "u", unlabeled=0.2, malformed=0.05, format=format, named=named)
+    )
     assert [m.row for m in out] == list(range(1000))
     assert [m.key for m in out] == [b"%d" % i for i in range(1000)]
     counts = Counter(m.kind for m in out)
@@ -56,12 +58,12 @@ def test_what_is_sent_is_what_the_stream_holds(make, format, named):
 
 @pytest.mark.parametrize("make", [sea, agrawal, friedman])
 @pytest.mark.parametrize("format", ["json", "packed", "csv", "avro"])
-def test_spoilt_records_are_of_several_kinds(make, format):
+def test_records_are_corrupted_in_several_ways(make, format):
     stream = make(1)
     schema = schema_of(stream, Plan("t", format=format))
     rng = np.random.default_rng(0)
     values = [m.value for m in islice(messages(stream, Plan("t", format=format)), 200)]
-    decoded = decode(schema, [spoil(value, schema, rng) for value in values], labeled=True)
+    decoded = decode(schema, [corrupt(value, schema, rng) for value in values], labeled=True)
     assert len(decoded.kept) == 0
     label = {"label not in classes", "label not a number", "label not finite"}
     found = {reason for _, reason in decoded.rejected}
@@ -87,13 +89,13 @@ def test_spoilt_records_are_of_several_kinds(make, format):
         (Plan("l", "u", unlabeled=1.0), True, ["l", "u"]),
     ],
 )
-def test_only_topics_that_get_messages_are_needed(plan, late, topics):
+def test_only_topics_with_messages_are_needed(plan, late, topics):
     assert topics_of(sea(0)._replace(late=late), plan) == topics
 
 
-def test_late_labels_follow_their_rows():
+def test_delayed_labels_follow_their_rows():
     plan = Plan("l", "u", unlabeled=1.0, label_delay=100, rate=1000)
-    out = sent(sea, 300, plan)
+    out = first_messages(sea, 300, plan)
     assert len(out) == 600
     bare = {m.key: i for i, m in enumerate(out) if m.kind == UNLABELED}
     late = {m.key: i for i, m in enumerate(out) if m.kind == LABELED}
@@ -106,23 +108,23 @@ def test_late_labels_follow_their_rows():
     assert [m.at for m in out] == sorted(m.at for m in out)
 
 
-def test_a_resumed_stream_goes_on_with_new_ids():
-    assert [m.key for m in sent(sea, 2, Plan("l", first_id=10**6))] == [b"1000000", b"1000001"]
+def test_a_resumed_stream_has_new_ids():
+    assert [m.key for m in first_messages(sea, 2, Plan("l", first_id=10**6))] == [b"1000000", b"1000001"]
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"unlabeled": 0.1}, "unlabeled = 0.1 needs an unlabeled topic; got none"),
+        ({"unlabeled": 0.1}, "unlabeled = 0.1 needs an unlabeled topic; set --unlabeled-topic"),
         ({"malformed": 1.5}, "malformed must be 0 to 1; got 1.5"),
         ({"rate": 0}, "rate must be more than 0; got 0"),
         ({"speed": -1}, "speed must be more than 0; got -1"),
         ({"seed": -1}, "seed must be 0 or more; got -1"),
         ({"label_delay": -1}, "label_delay must be 0 rows or more; got -1"),
-        ({"label_delay": 5}, "label_delay = 5 is of unlabeled rows; got unlabeled = 0"),
+        ({"label_delay": 5}, "label_delay = 5 needs unlabeled rows; got unlabeled = 0"),
     ],
 )
-def test_a_wrong_plan_is_one_line(options, error):
+def test_an_invalid_plan_raises_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         Plan("l", **options)
     assert str(raised.value) == error
@@ -138,18 +140,18 @@ def test_a_wrong_plan_is_one_line(options, error):
         (("a.b.c", "a.b"), "'a.b.c' and 'a.b'"),
     ],
 )
-def test_names_that_would_overwrite_each_other_are_one_line(names, clash):
+def test_names_that_overwrite_each_other_raise_one_line(names, clash):
     stream = sine(0)._replace(names=names)
     with pytest.raises(ValueError) as raised:
         messages(stream, Plan("l", named=True))
-    said = f"named fields need a place each, beside label and id; got {clash}"
-    assert str(raised.value) == said
-    assert schema_of(stream, Plan("l")).features == "features"  # in an array they may be called so
+    error = f"named fields must differ from each other, label and id; got {clash}"
+    assert str(raised.value) == error
+    assert schema_of(stream, Plan("l")).features == "features"  # allowed in an array
 
 
 @given(st.lists(st.text("abl", min_size=1, max_size=2), min_size=1, max_size=6))
-def test_names_that_are_accepted_give_every_number_back(parts):
-    """Any names, nested ones too: they are refused, or no number is lost."""
+def test_accepted_names_keep_every_number(parts):
+    """Any names, nested ones too, are rejected, or no number is lost."""
     names = tuple(".".join(parts[i : i + 2]) for i in range(len(parts)))
     stream = Stream(len(names), None, iter(()), names, "label", named=True)
     try:
@@ -162,7 +164,7 @@ def test_names_that_are_accepted_give_every_number_back(parts):
     assert decoded.y.tolist() == [7.5]
 
 
-def test_rows_enough_for_the_demo_cost_little():
+def test_messages_are_fast_enough_for_the_demo():
     import time
 
     from producers.digits import digits
@@ -170,4 +172,4 @@ def test_rows_enough_for_the_demo_cost_little():
     stream, plan = digits(0), Plan("l", "u", unlabeled=0.1, malformed=0.002)
     began = time.process_time()
     list(islice(messages(stream, plan), 20_000))
-    assert time.process_time() - began < 1.0  # 20,000 rows/s, on a machine that has other things to do
+    assert time.process_time() - began < 1.0  # 20,000 rows/s, on a busy machine

@@ -1,8 +1,8 @@
-"""The pace holds its rate whatever sleeping costs, catches up, and gives up what is too old."""
+"""The pace keeps its rate however long a sleep takes, catches up, and drops delays that are too old."""
 
 import pytest
 
-from producers.pace import BEHIND, BatchSizeController
+from producers.pace import BEHIND, Pace
 
 
 class Clock:
@@ -21,16 +21,16 @@ class Clock:
 @pytest.mark.parametrize("oversleep", [0.0, 0.003, 0.05])
 def test_the_rate_does_not_drift(oversleep):
     clock = Clock(oversleep)
-    pace = BatchSizeController(clock, clock.sleep)
+    pace = Pace(clock, clock.sleep)
     for row in range(5000):
         assert pace.wait(row / 1000)
     assert clock.now - 100 == pytest.approx(4.999, abs=0.02 + 2 * oversleep)
     assert clock.sleeps <= 600  # bursts, not a sleep a row
 
 
-def test_a_short_pause_is_made_up_for_and_a_long_one_given_up():
+def test_a_short_pause_is_caught_up_and_a_long_one_dropped():
     clock = Clock()
-    pace = BatchSizeController(clock, clock.sleep)
+    pace = Pace(clock, clock.sleep)
     assert pace.wait(0.0)
     clock.now += 0.5
     assert pace.wait(0.4)
@@ -46,9 +46,9 @@ def test_a_short_pause_is_made_up_for_and_a_long_one_given_up():
     assert at_once == pytest.approx(BEHIND * 1000, abs=2)
 
 
-def test_waiting_ends_when_it_is_over():
+def test_waiting_ends_as_soon_as_the_run_is_over():
     clock = Clock()
-    pace = BatchSizeController(clock, clock.sleep)
+    pace = Pace(clock, clock.sleep)
     pace.wait(0.0)
     assert not pace.wait(1e9, lambda: clock.now > 103)
     assert clock.now < 104

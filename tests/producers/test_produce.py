@@ -1,18 +1,22 @@
-"""The command: what it says was acknowledged is what the topics hold, also after Ctrl-C."""
+"""The command: its counts of acknowledged records are those of the topics, also after Ctrl-C."""
 
 import json
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from producers.__main__ import _keep as keep
+from producers.__main__ import _write_avro_schema as write_avro_schema
 from producers.generators import sea
 from producers.messages import Plan, schema_of
+from producers.topics import require_topics
+from streaming_nn.kafka import admin
 from streaming_nn.records.decode import decode
+from streaming_nn.records.schema import schema_from
 
 
 def command(broker, *flags):
@@ -20,8 +24,8 @@ def command(broker, *flags):
     return [sys.executable, "-m", "producers", *options]
 
 
-def held(broker, topic):
-    """All records of a topic."""
+def records_of(broker, topic):
+    """Return all records of a topic."""
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest")
     try:
         parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
@@ -51,18 +55,18 @@ def flags(topics):
     return ("--topic", topics[0], "--unlabeled-topic", topics[1], "--unlabeled", 0.1, "--malformed", 0.02)
 
 
-def check(broker, topics, said):
-    labeled, unlabeled = held(broker, topics[0]), held(broker, topics[1])
+def check(broker, topics, result):
+    labeled, unlabeled = records_of(broker, topics[0]), records_of(broker, topics[1])
     decoded = decode(schema_of(sea(0), Plan("t")), [r.value for r in labeled], labeled=True)
-    assert said["labeled"] == len(decoded.kept)
-    assert said["malformed"] == len(decoded.rejected)
-    assert said["unlabeled"] == len(unlabeled)
+    assert result["labeled"] == len(decoded.kept)
+    assert result["malformed"] == len(decoded.rejected)
+    assert result["unlabeled"] == len(unlabeled)
     keys = [int(r.key) for r in labeled + unlabeled]
     assert sorted(keys) == list(range(len(keys)))
     return {r.partition for r in labeled}
 
 
-def test_counts_equal_the_topics(broker, topics, tmp_path):
+def test_counts_are_those_of_the_topics(broker, topics, tmp_path):
     run = subprocess.run(
         command(broker, "sea", *flags(topics), "--records", 3000, "--drift-at", 500, "--compression", "gzip"),
         capture_output=True,
@@ -70,59 +74,66 @@ def test_counts_equal_the_topics(broker, topics, tmp_path):
         timeout=60,
         check=True,
     )
-    said = json.loads(run.stdout.splitlines()[-1])
-    assert said["labeled"] + said["unlabeled"] + said["malformed"] == 3000
-    assert (said["failed"], said["error"]) == (0, None)
-    assert run.stderr.strip() == "row 500: the world changes"
-    assert check(broker, topics, said) == {0, 1, 2}
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["labeled"] + result["unlabeled"] + result["malformed"] == 3000
+    assert (result["failed"], result["error"]) == (0, None)
+    assert run.stderr.strip() == "row 500: concept drift"
+    assert check(broker, topics, result) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(broker, topics, number):
+def test_a_signal_stops_the_run_after_a_flush(broker, topics, number):
     process = subprocess.Popen(
         command(broker, "sea", *flags(topics), "--rate", 500), stdout=subprocess.PIPE, text=True
     )
-    until(lambda: len(held(broker, topics[0])) > 200)
+    until(lambda: len(records_of(broker, topics[0])) > 200)
     process.send_signal(number)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    said = json.loads(out.splitlines()[-1])
-    assert said["labeled"] > 0
-    check(broker, topics, said)
+    result = json.loads(out.splitlines()[-1])
+    assert result["labeled"] > 0
+    check(broker, topics, result)
 
 
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
         (["sea2"], "stream must be one of digits"),
-        (["sea", "--drift-at", "3s"], "drift-at in seconds needs --rate; got '3s' without"),
-        (["sea", "--drift-at", "x"], "drift-at must be rows, like 5000, or seconds, like 30s; got 'x'"),
+        (["sea", "--drift-at", "3s"], "--drift-at in seconds needs --rate; got '3s' without --rate"),
+        (["sea", "--drift-at", "x"], "--drift-at must be rows, like 5000, or seconds, like 30s; got 'x'"),
         (["csv"], "csv needs a file: python -m producers csv FILE"),
         (["sea", "--format", "xml"], "format must be one of 'json', 'packed', 'csv', 'avro'; got 'xml'"),
         (["sea", "--kafka", "x"], "--kafka must be key=value; got 'x'"),
         (["sea", "--set", "noise"], "--set must be key=value; got 'noise'"),
-        (["sea", "--named"], "named fields need a stream whose features have names"),
+        (["sea", "--named"], "named fields need a stream whose features have names; this stream has none"),
         (["agrawal", "--named", "--format", "packed"], "named fields need JSON, CSV or Avro; got packed"),
         (["sea", "--seed", "-1"], "seed must be 0 or more; got -1"),
         (["sea", "--records", "0"], "--records must be 1 or more; got 0"),
         (["sea", "--seconds", "-1"], "--seconds must be more than 0; got -1"),
-        (["sea", "t.csv"], "FILE is for csv, npz, parquet; got it for sea"),
-        (["sea", "--loop"], "--loop is for csv, npz, parquet; got it for sea"),
-        (["csv", "t.csv", "--drift-at", "5"], "--drift-at is for digits, sea,"),
-        (["csv", "t.csv", "--set", "noise=1"], "--set is for digits, sea,"),
-        (["csv", "t.csv", "--time", "t", "--rate", "5"], "--time gives the file's own pace, --rate another"),
-        (["csv", "t.csv", "--speed", "5"], "--speed is of recorded times, and needs --time; got 5 without"),
-        (["machine", "--label-delay", "5"], "--label-delay is for digits, sea,"),
-        (["machine", "--drift-at", "5"], "--drift-at is for digits, sea,"),
-        (["machine", "--rate", "1000"], "machine's rate must be 1 to 100 samples a second"),
-        (["sea", "--label-delay", "5"], "label_delay = 5 is of unlabeled rows; got unlabeled = 0"),
+        (["sea", "t.csv"], "FILE applies to csv, npz, parquet only; got stream sea"),
+        (["sea", "--loop"], "--loop applies to csv, npz, parquet only; got stream sea"),
+        (["csv", "t.csv", "--drift-at", "5"], "--drift-at applies to digits, sea,"),
+        (["csv", "t.csv", "--set", "noise=1"], "--set applies to digits, sea,"),
+        (
+            ["csv", "t.csv", "--time", "t", "--rate", "5"],
+            "--time and --rate both set the pace; give only one of them",
+        ),
+        (["csv", "t.csv", "--speed", "5"], "--speed needs --time; got --speed 5 without --time"),
+        (["machine", "--label-delay", "5"], "--label-delay applies to digits, sea,"),
+        (["machine", "--drift-at", "5"], "--drift-at applies to digits, sea,"),
+        (["machine", "--rate", "1000"], "rate of machine must be 1 to 100 samples a second"),
+        (["sea", "--timestamp", "noon"], "--timestamp must be now or milliseconds since 1970; got 'noon'"),
+        (["sea", "--partitions", "2"], "--partitions needs --create-topics; got --partitions without"),
+        (["sea", "--create-topics", "--partitions", "0"], "--partitions must be 1 or more; got 0"),
+        (["csv", "t.csv", "--describe"], "no such file: 't.csv'"),
+        (["sea", "--label-delay", "5"], "label_delay = 5 needs unlabeled rows; got unlabeled = 0"),
         (
             ["sea", "--kafka", "bootstrap.servers=127.0.0.1:1", "--kafka", "request.timeout.ms=1000"],
-            "no producer for",
+            "cannot connect to Kafka at",
         ),
     ],
 )
-def test_a_wrong_command_is_one_line_and_exit_2(flags, error, monkeypatch, capsys, tmp_path):
+def test_an_invalid_command_prints_one_line_and_exits_with_2(flags, error, monkeypatch, capsys, tmp_path):
     from typer.testing import CliRunner
 
     import producers.send
@@ -140,47 +151,51 @@ def test_a_wrong_command_is_one_line_and_exit_2(flags, error, monkeypatch, capsy
     "flags",
     [["--topic", "nowhere"], ["--topic", "{there}", "--unlabeled-topic", "nowhere", "--unlabeled", 1]],
 )
-def test_a_topic_that_is_not_there_is_told_at_once(broker, topics, flags):
+def test_a_missing_topic_is_reported_at_once(broker, topics, flags):
     flags = [str(flag).format(there=topics[0]) for flag in flags]
     began = time.monotonic()
     run = subprocess.run(
         command(broker, "sea", *flags, "--records", 5), capture_output=True, text=True, timeout=120
     )
     assert time.monotonic() - began < 30  # the producer alone gives up after 60
-    assert run.stderr == f"producers: topic 'nowhere' does not exist at {broker.bootstrap}\n"
+    assert run.stderr == (
+        f"producers: topic 'nowhere' does not exist at {broker.bootstrap}; create it with --create-topics\n"
+    )
     assert (run.returncode, run.stdout) == (2, "")
 
 
-def test_help_says_which_settings_are_used():
+def test_the_help_names_the_settings_that_are_used():
     from typer.testing import CliRunner
 
     from producers.__main__ import app
 
-    said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    assert "Settings whose kafka table is used" in " ".join(said.split())
+    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert "Settings file: its kafka table is used" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "error"),
     [
         (["sea", "--rate", "fast"], "Invalid value for '--rate'"),
         (["sea", "--recods", "5"], "No such option: --recods"),
         (["sea", "a", "b"], "Got unexpected extra argument"),
     ],
 )
-def test_words_that_are_no_command_are_one_line(words, said, monkeypatch, capsys):
+def test_invalid_arguments_print_one_line(arguments, error, monkeypatch, capsys):
     from producers.__main__ import main
 
-    monkeypatch.setattr(sys, "argv", ["producers", *words])
+    monkeypatch.setattr(sys, "argv", ["producers", *arguments])
     assert main() == 2
     out, err = capsys.readouterr()
-    assert err.startswith(f"producers: {said}")
+    assert err.startswith(f"producers: {error}")
     assert (err.count("\n"), out) == (1, "")
 
 
 @pytest.mark.slow
-def test_a_file_that_is_damaged_further_on_is_told_after_what_came_before(broker, topics, tmp_path):
-    rows = "".join(f"{i},{i % 2}\n" for i in range(300_000))  # more than the block that tells the types
+def test_an_invalid_row_is_reported_after_the_rows_before_it_are_sent(broker, topics, tmp_path):
+    rows = "".join(
+        f"{i},{i % 2}\n" for i in range(300_000)
+    )  # more than the block from which Arrow infers the types
     (tmp_path / "t.csv").write_text(f"a,label\n{rows}what?,1\n")
     run = subprocess.run(
         command(broker, "csv", tmp_path / "t.csv", "--topic", topics[0]),
@@ -189,15 +204,15 @@ def test_a_file_that_is_damaged_further_on_is_told_after_what_came_before(broker
         timeout=120,
     )
     assert run.returncode == 1
-    said = json.loads(run.stdout.splitlines()[-1])
-    assert said["labeled"] > 0
-    assert said["failed"] == 0
-    assert run.stderr.startswith("producers: t.csv can't be read as CSV: ")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["labeled"] > 0
+    assert result["failed"] == 0
+    assert run.stderr.startswith("producers: cannot read t.csv as CSV: ")
     assert run.stderr.count("\n") == 1
-    assert len(held(broker, topics[0])) == said["labeled"]
+    assert len(records_of(broker, topics[0])) == result["labeled"]
 
 
-def test_the_machine_is_sent_at_its_own_pace(broker, topics):
+def test_the_machine_is_sent_in_real_time(broker, topics):
     pytest.importorskip("psutil")
     began = time.monotonic()
     flags = ["--topic", topics[0], "--unlabeled-topic", topics[1], "--unlabeled", 1, "--records", 30]
@@ -205,29 +220,137 @@ def test_the_machine_is_sent_at_its_own_pace(broker, topics):
         command(broker, "machine", *flags), capture_output=True, text=True, timeout=60, check=True
     )
     assert time.monotonic() - began > 30 / 20 + 1  # the last label comes a second after the last row
-    said = json.loads(run.stdout.splitlines()[-1])
-    assert (said["labeled"], said["unlabeled"]) == (30, 30)
-    asked = {r.key: r.timestamp for r in held(broker, topics[1])}
-    told = {r.key: r.timestamp for r in held(broker, topics[0])}
-    assert asked.keys() == told.keys()
-    waits = sorted((told[key] - asked[key]) / 1000 for key in told)
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (result["labeled"], result["unlabeled"]) == (30, 30)
+    unlabeled = {r.key: r.timestamp for r in records_of(broker, topics[1])}
+    labeled = {r.key: r.timestamp for r in records_of(broker, topics[0])}
+    assert unlabeled.keys() == labeled.keys()
+    waits = sorted((labeled[key] - unlabeled[key]) / 1000 for key in labeled)
     assert waits[len(waits) // 2] == pytest.approx(1, abs=0.2)
 
 
-def test_the_settings_file_gives_the_broker(broker, topics, tmp_path):
+def test_the_settings_file_names_the_broker(broker, topics, tmp_path):
     (tmp_path / "streaming-nn.toml").write_text(f'[kafka]\nbootstrap.servers = "{broker.bootstrap}"\n')
     line = [sys.executable, "-m", "producers", "sea", "--topic", topics[0], "--records", "50"]
     run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.startswith("sea: 50 labeled acknowledged in ")
-    assert len(held(broker, topics[0])) == 50
+    assert len(records_of(broker, topics[0])) == 50
 
 
-def test_the_schema_of_avro_records_is_kept(tmp_path):
+def test_the_schema_of_avro_records_is_written(tmp_path):
     file = tmp_path / "record.avsc"
     schema = schema_of(sea(0), Plan("t", format="avro"))
-    keep(schema, file)
+    write_avro_schema(schema, file)
     assert file.read_text() == schema.avro_schema + "\n"
-    with pytest.raises(ValueError, match="avro-schema is for format avro; got json"):
-        keep(schema_of(sea(0), Plan("t")), file)
-    with pytest.raises(ValueError, match=r"avro-schema can't be written to .*: No such file or directory"):
-        keep(schema, tmp_path / "nowhere" / "record.avsc")
+    with pytest.raises(ValueError, match="--avro-schema needs --format avro; got json"):
+        write_avro_schema(schema_of(sea(0), Plan("t")), file)
+    with pytest.raises(ValueError, match=r"cannot write --avro-schema .*: No such file or directory"):
+        write_avro_schema(schema, tmp_path / "nowhere" / "record.avsc")
+
+
+def run_json(broker, *flags):
+    run = subprocess.run(command(broker, *flags), capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n1,2,yes\n3,4,no\n5,6,yes\n")
+    return tmp_path / "t.csv"
+
+
+SCHEMA = {"format": "json", "inputs": 2, "classes": ["no", "yes"], "features": "features", "label": "label"}
+NOTHING = {
+    "records": 0,
+    "labeled": 0,
+    "unlabeled": 0,
+    "malformed": 0,
+    "failed": 0,
+    "seconds": 0,
+    "error": None,
+}
+
+
+def describe(monkeypatch, tmp_path, *arguments):
+    from typer.testing import CliRunner
+
+    from producers.__main__ import app
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*map(str, arguments), "--describe"])
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        ([], SCHEMA),
+        (["--named", "--format", "csv"], SCHEMA | {"format": "csv", "features": ["a", "b"]}),
+        (["--label", "b", "--features", "a", "--regression"], SCHEMA | {"inputs": 1, "classes": None}),
+    ],
+)
+def test_describe_prints_the_schema_of_a_file(arguments, schema, table, monkeypatch, tmp_path):
+    """It needs no broker: none is named, and none is running."""
+    assert describe(monkeypatch, tmp_path, "csv", table, *arguments) == {"stream": "csv"} | NOTHING | schema
+
+
+def test_describe_prints_the_schema_of_other_streams(monkeypatch, tmp_path):
+    found = describe(monkeypatch, tmp_path, "agrawal", "--named")
+    assert (found["inputs"], found["classes"], found["features"][0]) == (9, [0, 1], "salary")
+
+
+def test_a_described_file_is_sent_with_the_same_schema(broker, topics, table):
+    result = run_json(broker, "csv", table, "--topic", topics[0])
+    assert {name: result[name] for name in SCHEMA} == SCHEMA
+    assert (result["records"], result["labeled"], result["error"]) == (3, 3, None)
+    rows = decode(
+        schema_from({name: result[name] for name in SCHEMA}), values_of(broker, topics[0]), labeled=True
+    )
+    assert sorted(rows.x[:, 0].tolist()) == [1, 3, 5]
+
+
+def values_of(broker, topic):
+    return [record.value for record in records_of(broker, topic)]
+
+
+def test_all_records_can_have_one_timestamp(broker, topics, table):
+    began = time.time() * 1000
+    run_json(broker, "csv", table, "--topic", topics[0], "--timestamp", "now", "--rate", 10)
+    (timestamp,) = {record.timestamp for record in records_of(broker, topics[0])}
+    assert began <= timestamp <= time.time() * 1000
+    run_json(broker, "csv", table, "--topic", topics[1], "--timestamp", 1_600_000_000_000)
+    assert {record.timestamp for record in records_of(broker, topics[1])} == {1_600_000_000_000}
+
+
+def test_missing_topics_are_created_and_existing_ones_kept(broker, topics):
+    new = f"{topics[1]}-created"
+    flags = ["--unlabeled-topic", new, "--unlabeled", 0.5, "--create-topics", "--partitions", 4]
+    result = run_json(broker, "sea", "--topic", topics[0], "--records", 100, *flags)
+    assert result["records"] == 100
+    assert len(records_of(broker, new)) == result["unlabeled"] > 0
+    found = admin.partitions(broker.options, [topics[0], new])
+    assert {topic: len(numbers) for topic, numbers in found.items()} == {topics[0]: 3, new: 4}
+
+
+def test_a_topic_is_created_with_one_partition(broker, topics):
+    new = f"{topics[0]}-created"
+    run_json(broker, "sea", "--topic", new, "--records", 5, "--create-topics")
+    assert admin.partitions(broker.options, [new]) == {new: [0]}
+
+
+def test_a_missing_topic_of_the_embedded_broker_names_its_command(broker, monkeypatch):
+    from streaming_nn.kafka.broker import Broker
+
+    port = int(broker.bootstrap.rpartition(":")[2])
+    monkeypatch.setattr(Broker, "find", lambda directory: SimpleNamespace(port=port))
+    for bootstrap in (broker.bootstrap, f"localhost:{port}"):
+        with pytest.raises(ValueError) as raised:
+            require_topics({"bootstrap.servers": bootstrap}, ["nowhere"])
+        assert str(raised.value) == (
+            f"topic 'nowhere' does not exist at {bootstrap}; "
+            "create it with --create-topics or with: streaming-nn broker topics"
+        )
+    monkeypatch.setattr(Broker, "find", lambda directory: SimpleNamespace(port=port + 1))
+    with pytest.raises(ValueError, match=r"--create-topics$"):
+        require_topics(broker.options, ["nowhere"])

@@ -1,4 +1,4 @@
-"""Sending counts what was acknowledged, stops at the first failure, and bounds what is on its way."""
+"""Sending counts acknowledged messages, stops at the first failure, and limits those in flight."""
 
 import pytest
 
@@ -19,22 +19,23 @@ class Future:
 
 
 class Client:
-    """A producer whose broker answers only when told, or at the flush."""
+    """A producer whose broker responds only on `respond`, or at the flush."""
 
     def __init__(self, fails_at=None, silent=()):
         self.open, self.fails_at, self.silent, self.sent, self.most = [], fails_at, silent, 0, 0
-        self.closed = False
+        self.closed, self.timestamps = False, set()
 
-    def send(self, topic, key, value):
+    def send(self, topic, key, value, timestamp_ms=None):
+        self.timestamps.add(timestamp_ms)
         if self.fails_at is not None and self.sent > self.fails_at:
-            self.answer()
+            self.respond()
         future = Future()
         self.open.append((self.sent, future))
         self.sent += 1
         self.most = max(self.most, len(self.open))
         return future
 
-    def answer(self):
+    def respond(self):
         for number, future in self.open:
             if number in self.silent:
                 continue
@@ -43,7 +44,7 @@ class Client:
         self.open = []
 
     def flush(self, timeout):
-        self.answer()
+        self.respond()
         if self.silent:
             raise TimeoutError("flush took too long")
 
@@ -64,7 +65,16 @@ def test_acknowledged_by_kind():
     assert client.closed
 
 
-def test_a_failure_stops_and_is_told():
+def test_all_messages_can_have_one_timestamp():
+    client = Client()
+    send(messages(10), client)
+    assert client.timestamps == {None}
+    client = Client()
+    send(messages(10), client, timestamp=1234)
+    assert client.timestamps == {1234}
+
+
+def test_a_failure_stops_the_run_and_is_reported():
     client = Client(fails_at=4)
     sent = send(messages(1000), client)
     assert client.sent == 6
@@ -73,24 +83,24 @@ def test_a_failure_stops_and_is_told():
     assert sent.error == "TimeoutError: no leader"
 
 
-def test_what_was_never_answered_has_failed():
+def test_messages_without_a_response_have_failed():
     sent = send(messages(10), Client(silent={3, 7}))
     assert sum(sent.acknowledged.values()) == 8
     assert sent.failed == 2
     assert sent.error == "TimeoutError: flush took too long"
 
 
-def test_what_is_on_its_way_is_bounded(monkeypatch):
+def test_messages_in_flight_are_limited(monkeypatch):
     client = Client()
     monkeypatch.setattr(sending, "IN_FLIGHT", 50)
-    monkeypatch.setattr(sending.time, "sleep", lambda seconds: client.answer())
+    monkeypatch.setattr(sending.time, "sleep", lambda seconds: client.respond())
     sent = send(messages(1000), client)
     assert sum(sent.acknowledged.values()) == 1000
     assert client.most <= 52
 
 
 @pytest.mark.parametrize("how", ["seconds", "stopped"])
-def test_it_ends_when_told_and_flushes(how):
+def test_it_flushes_when_it_is_stopped(how):
     client = Client()
     endless = (m for _ in iter(int, 1) for m in messages(3, at=0.0))
     if how == "seconds":
@@ -101,26 +111,26 @@ def test_it_ends_when_told_and_flushes(how):
     assert client.closed
 
 
-def test_messages_that_end_in_an_error_are_flushed_and_told():
+def test_messages_before_an_error_are_flushed_and_the_error_is_reported():
     def damaged():
         yield from messages(5)
-        raise ValueError("line 6 is no row")
+        raise ValueError("line 6 is not a row")
 
     client = Client()
     sent = send(damaged(), client)
     assert sum(sent.acknowledged.values()) == 5
-    assert (sent.failed, sent.error) == (0, "line 6 is no row")
+    assert (sent.failed, sent.error) == (0, "line 6 is not a row")
     assert client.closed
 
 
-def test_a_message_that_the_client_refuses_ends_it_in_one_line():
-    class Refusing(Client):
+def test_a_message_that_the_client_rejects_ends_the_run_in_one_line():
+    class Rejecting(Client):
         def send(self, topic, key, value):
             if key == b"5":
                 raise RuntimeError("the record is\ntoo large")
             return super().send(topic, key, value)
 
-    client = Refusing()
+    client = Rejecting()
     sent = send(messages(10), client)
     assert sum(sent.acknowledged.values()) == 5
     assert (sent.failed, sent.error) == (1, "RuntimeError: the record is too large")

@@ -79,7 +79,7 @@ def test_columns_are_in_the_order_of_the_fields():
     )
 
 
-def test_what_is_unseen_is_all_zeros_until_the_schema_has_grow_schema():
+def test_an_unseen_category_is_all_zeros_until_the_schema_has_grown():
     values = encode_named(SHOP, [row(kind=kind) for kind in ("b", "a", "b", 1, True, "1")], ["no"] * 6)
     decoded = decode(SHOP, values, labeled=True)
     assert decoded.x[:, 5:8].sum() == 0
