@@ -244,13 +244,15 @@ def _topic(admin: KafkaAdmin, topic: str, rights: dict[str, str], settings: Sett
     except LookupError:
         if topic == settings.train.dead_letters:
             return Finding(name, True, f"does not exist yet; a run that may CREATE it does, for {users}")
-        return Finding(name, False, f"does not exist; {users} needs it", _create_fix(settings, topic, rights))
+        return Finding(
+            name, False, f"does not exist; needed by {users}", _create_fix(settings, topic, rights)
+        )
     except PermissionError:
-        detail = f"does not exist, or this user may not DESCRIBE it; {users} needs {_and(rights)}"
+        detail = f"does not exist, or this user may not DESCRIBE it; {_and(rights)} needed by {users}"
         return Finding(name, False, detail, _grant_fix(settings, topic, list(rights)))
     if missing := [right for right in rights if right not in allowed]:
         detail = (
-            f"this user may not {_and(missing)}, which {rights[missing[0]]} needs; "
+            f"this user may not {_and(missing)}, needed by {rights[missing[0]]}; "
             f"it may {_and(sorted(allowed))}"
         )
         return Finding(name, False, detail, _grant_fix(settings, topic, missing))

@@ -242,7 +242,7 @@ def test_a_missing_topic(healthy: Settings, tmp_path: Path) -> None:
         "streaming-nn broker topics more, or let the producers create it: --create-topics"
     )
     finding = failed(doctor._kafka, given, "topic figures")
-    assert "the metrics needs it" in finding.detail
+    assert "needed by the metrics" in finding.detail
     assert finding.fix == "streaming-nn broker topics figures"
     elsewhere = given.model_copy(update={"kafka": {"bootstrap.servers": "kafka:9092"}})
     assert failed(doctor._kafka, elsewhere, "topic more").fix == (
@@ -267,7 +267,7 @@ def test_missing_rights(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(FakeAdmin, "allowed", frozenset({"READ", "DESCRIBE"}))
     assert named(list(doctor._kafka(healthy)), "topic unlabeled").ok
     finding = failed(doctor._kafka, healthy, "topic predictions")
-    assert finding.detail == "this user may not WRITE, which score needs; it may DESCRIBE and READ"
+    assert finding.detail == "this user may not WRITE, needed by score; it may DESCRIBE and READ"
     assert finding.fix.endswith("--operation Write --topic predictions")
 
 

@@ -138,11 +138,11 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
         assert set(_lacks(of("scorer"), "train")) == {"labeled", "dead", "metrics"}
         found = _lacks(of("stranger"), "score") | _lacks(of("stranger"), "train")
         assert {topic: finding.detail for topic, finding in found.items()} == {
-            "labeled": "this user may not READ, which train needs; it may DESCRIBE",
-            "predictions": "this user may not WRITE, which score needs; it may DESCRIBE and READ",
-            "unlabeled": "does not exist, or this user may not DESCRIBE it; score needs READ",
-            "dead": "does not exist, or this user may not DESCRIBE it; train's dead letters needs WRITE",
-            "metrics": "does not exist, or this user may not DESCRIBE it; the metrics needs WRITE",
+            "labeled": "this user may not READ, needed by train; it may DESCRIBE",
+            "predictions": "this user may not WRITE, needed by score; it may DESCRIBE and READ",
+            "unlabeled": "does not exist, or this user may not DESCRIBE it; READ needed by score",
+            "dead": "does not exist, or this user may not DESCRIBE it; WRITE needed by train's dead letters",
+            "metrics": "does not exist, or this user may not DESCRIBE it; WRITE needed by the metrics",
         }
         assert found["predictions"].fix.endswith(
             "--add --allow-principal User:stranger --operation Write --topic predictions"
