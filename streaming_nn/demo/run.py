@@ -147,7 +147,7 @@ class DemoRun:
         from streaming_nn.spark.train.trainer import Trainer
 
         before = self.produced()
-        trainer = Trainer(self.spark, self.settings)
+        trainer = Trainer.open(self.spark, self.settings)
         self.parts.append(trainer)
         sinks = Sinks(
             trainer.log,

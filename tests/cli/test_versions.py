@@ -78,7 +78,7 @@ def test_show_prints_the_manifest(model: Path) -> None:
 
 
 def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
-    learner = Ensemble(inputs=3, classes=(0, 1), hidden=(4,), follow=(0.1,), replay=((0.01, 1),))
+    learner = Ensemble(inputs=3, classes=(0, 1), hidden=(4,), sgd_rates=(0.1,), replay_rates=((0.01, 1),))
     state = initial(learner)
     options, metrics = learner.options(), report_of(learner, state)
     VersionLog(tmp_path).commit(None, flatten(state), learner=options, metrics=metrics)

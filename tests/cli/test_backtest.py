@@ -1,0 +1,48 @@
+"""`streaming-nn backtest`: what its options choose. No JVM."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming_nn.cli import app, backtest
+
+NOTHING = {"first": None, "last": None, "since": None, "until": None, "topic": None}
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Return the arguments of the backtests that a command would run, without the settings."""
+    calls: list[tuple[Any, ...]] = []
+
+    def learn(settings: object, *arguments: Any) -> list[Any]:
+        calls.append(arguments)
+        return []
+
+    monkeypatch.setattr(backtest, "_learn_past", learn)
+    monkeypatch.setattr(backtest, "_learn_file", learn)
+    monkeypatch.setattr("streaming_nn.spark.replay.report.show", lambda outcomes, as_json: None)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_versions_by_number(runs: list[tuple[Any, ...]]) -> None:
+    words = "backtest --into x --from 2 --to 4 --trial seed=1 --trial hidden=[8],optimizer=sgd"
+    assert app.run(words.split()) == 0
+    assert runs == [(NOTHING | {"first": 2, "last": 4}, Path("x"), ["seed=1", "hidden=[8],optimizer=sgd"])]
+
+
+def test_records_of_a_topic_by_time(runs: list[tuple[Any, ...]]) -> None:
+    words = "backtest --into x --topic t --since 2026-01-01 --until 2026-01-02T12:00"
+    assert app.run(words.split()) == 0
+    range_ = {"topic": "t", "since": "2026-01-01", "until": "2026-01-02T12:00"}
+    assert runs == [(NOTHING | range_, Path("x"), [])]
+
+
+def test_a_file_needs_no_directory(runs: list[tuple[Any, ...]]) -> None:
+    words = "backtest --file a.csv --label y --features a,b --regression --batch 7"
+    assert app.run(words.split()) == 0
+    columns = {"label": "y", "features": "a,b", "regression": True}
+    assert runs == [(Path("a.csv"), columns, None, [], 7)]
+    assert app.run(["backtest", "--file", "a.csv", "--into", "x"]) == 0
+    assert runs[1][2] == Path("x")

@@ -1,0 +1,33 @@
+"""`streaming-nn demo`: its exit code and its JSON. No JVM."""
+
+import json
+from typing import Any
+
+import pytest
+
+from streaming_nn.cli import app
+from streaming_nn.demo import run
+
+SUMMARY = {"trained": 10, "accounted": True, "verify": "identical"}
+
+
+@pytest.mark.parametrize(
+    ("summary", "code"),
+    [
+        (SUMMARY, 0),
+        (SUMMARY | {"accounted": False}, 1),
+        (SUMMARY | {"verify": "different"}, 1),
+        (None, 130),
+    ],
+    ids=["verified", "not accounted", "different", "interrupted"],
+)
+def test_the_exit_code(
+    summary: dict[str, Any] | None,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "run", lambda directory, seconds, rate, stream: summary)
+    assert app.run(["demo", "--json"]) == code
+    out = capsys.readouterr().out
+    assert json.loads(out) == summary if summary else out == ""
