@@ -37,6 +37,7 @@ TIMEOUT = 4.0  # seconds for a broker to answer
 MIN_FREE = 1 << 30  # bytes: Spark spills, and each version of a wide network is some MB
 PORTS = ("spark.driver.port", "spark.blockManager.port")  # Spark takes any free port for the others
 LOCAL = ("localhost", "127.0.0.1", "[::1]")  # hosts of an embedded broker
+START = "`streaming-nn broker start` starts one on this machine"
 FETCH = f"`{sys.executable} -c 'from streaming_nn.kafka import jars; jars.connector()'`"
 
 
@@ -204,7 +205,7 @@ def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding
         yield Finding("broker", True, f"none is set, and source {settings.source.format} needs none")
         return
     if not servers:
-        fix = 'give --bootstrap host:port, or "bootstrap.servers" under [kafka] in streaming-nn.toml'
+        fix = f'set --bootstrap, or "bootstrap.servers" under [kafka] in streaming-nn.toml; {START}'
         yield Finding("broker", False, "no broker is set", fix)
         return
     try:
@@ -289,8 +290,7 @@ def _broker_fix(error: Exception, servers: str) -> str:
         return "set sasl.username, sasl.password and security.protocol under [kafka] as the broker requires"
     if isinstance(error, ConnectionError):
         return (
-            f"is a broker listening at {servers}, and is its advertised address reachable from here? "
-            "`streaming-nn broker start` starts one on this machine"
+            f"is a broker listening at {servers}, and is its advertised address reachable from here? {START}"
         )
     return "correct the [kafka] table of the settings"
 

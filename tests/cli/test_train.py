@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streaming_nn.cli import app, train
-from streaming_nn.settings import Settings
+from streaming_nn.settings import Metrics, Settings
 from streaming_nn.sinks.json_lines import JsonLinesSink
 from streaming_nn.versions.version import Manifest
 
@@ -59,7 +59,7 @@ def test_classes_may_grow(text: str | None, started: list[Settings]) -> None:
 
 
 def test_the_settings_name_the_metrics_sinks() -> None:
-    settings = Settings(metrics={"file": "metrics.jsonl"})
+    settings = Settings(metrics=Metrics(file="metrics.jsonl"))
     (sink,) = train._metrics_sinks(settings)
     assert isinstance(sink, JsonLinesSink)
     assert train._metrics_sinks(Settings()) == []

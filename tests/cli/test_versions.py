@@ -222,4 +222,4 @@ def test_a_missing_first_version_is_found_and_repaired(model: Path) -> None:
     rows = json.loads(run(model, "list", "--json"))
     assert [row["version"] for row in rows] == [*range(VERSIONS + 1)]
     assert [row["kind"] for row in rows] == ["damaged", *["learned"] * VERSIONS]
-    assert VersionLog(model).head().number == VERSIONS
+    assert VersionLog(model).head_number() == VERSIONS
