@@ -1,4 +1,4 @@
-"""How long it takes from a record to the version that has learned it, and to the first answer by it."""
+"""The time from a record to the version that learned it, and to the first prediction by that version."""
 
 import json
 import tempfile
@@ -13,8 +13,8 @@ import numpy as np
 import typer
 from kafka import KafkaConsumer, KafkaProducer
 
-from benchmarks.queries import Timed, bench, delays
-from benchmarks.tell import Json, tell
+from benchmarks.output import Json, print_results
+from benchmarks.queries import TimedTrainer, bench, delays
 from benchmarks.topics import ARRAYS, rows, settings_of
 from streaming_nn.kafka import admin
 from streaming_nn.records.decode import encode
@@ -29,27 +29,34 @@ TICK = 0.01  # seconds between two sends
 
 def measure(
     seconds: Annotated[int, typer.Option(min=2)] = 60,
-    warm_up: Annotated[int, typer.Option(min=1, help="Seconds that are left out first.")] = 20,
-    rate: Annotated[int, typer.Option(min=100, help="Labeled records a second; unlabeled: a tenth.")] = 1000,
-    short: Annotated[bool, typer.Option("--short", help="4 s after 6.")] = False,
+    warm_up: Annotated[int, typer.Option(min=1, help="First seconds, which are not counted.")] = 20,
+    rate: Annotated[
+        int, typer.Option(min=100, help="Labeled records per second; unlabeled: a tenth.")
+    ] = 1000,
+    short: Annotated[bool, typer.Option("--short", help="4 s after 6 s of warm-up.")] = False,
     json_: Json = False,
 ) -> None:
     """Produce at a steady rate while a trainer and a scorer run; a table and one JSON line."""
     if short:
         seconds, warm_up = 4, 6
-    line = {"benchmark": "freshness", "rate": rate, "seconds": seconds, **_measured(seconds, warm_up, rate)}
-    tell(line, json_)
+    line = {
+        "benchmark": "freshness",
+        "rate": rate,
+        "seconds": seconds,
+        **_measure_all(seconds, warm_up, rate),
+    }
+    print_results(line, json_)
 
 
-def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
+def _measure_all(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench() as (spark, kafka):
         for topic in (LABELED, UNLABELED, PREDICTIONS):
             admin.create(kafka, topic, 1)
-        asked = settings_of(kafka, LABELED, ARRAYS, NETWORK).model_copy(
+        settings = settings_of(kafka, LABELED, ARRAYS, NETWORK).model_copy(
             update={"model": Path(folder), "score": Score(topic=UNLABELED, predictions=PREDICTIONS)}
         )
-        trainer = Timed(spark, asked)
-        scorer = Scorer(spark, asked)
+        trainer = TimedTrainer.open(spark, settings)
+        scorer = Scorer(spark, settings)
         query = trainer.start()
         stop = threading.Event()
         producer = threading.Thread(target=_produce, args=(kafka, rate, stop), daemon=True)
@@ -65,9 +72,9 @@ def _measured(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
         scorer.stop()
         trainer.stop()
         sent = _times(kafka, LABELED)
-        answers = _times(kafka, PREDICTIONS)
-        learned = _learned(VersionLog(folder))
-    return figures(sent, learned, answers, sent[0][0] + warm_up) | {
+        predicted = _times(kafka, PREDICTIONS)
+        learned = _versions(VersionLog(folder))
+    return figures(sent, learned, predicted, sent[0][0] + warm_up) | {
         "micro_batch_p50_ms": round(1000 * median(fixed), 1)
     }
 
@@ -76,9 +83,9 @@ def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:
     x, y = rows(2000)
     labeled, unlabeled = encode(ARRAYS, x, y), encode(ARRAYS, x)
     producer = KafkaProducer(bootstrap_servers=kafka["bootstrap.servers"], acks="all", linger_ms=0)
-    began, sent = time.monotonic(), 0
+    started, sent = time.monotonic(), 0
     while not stop.is_set():
-        due = int((time.monotonic() - began) * rate)
+        due = int((time.monotonic() - started) * rate)
         for number in range(sent, due):
             producer.send(LABELED, labeled[number % len(labeled)])
             if number % 10 == 0:
@@ -90,7 +97,7 @@ def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:
 
 
 def _times(kafka: dict[str, str], topic: str) -> list[tuple[float, Any]]:
-    """Give for each record, by its offset, when it was sent, and the version that an answer names."""
+    """Return for each record, by its offset, when it was sent, and the version that a prediction names."""
     consumer = KafkaConsumer(
         topic,
         bootstrap_servers=kafka["bootstrap.servers"],
@@ -103,8 +110,8 @@ def _times(kafka: dict[str, str], topic: str) -> list[tuple[float, Any]]:
         consumer.close()
 
 
-def _learned(log: VersionLog) -> list[tuple[int, int, float]]:
-    """Give for each version: its number, the next offset, and when its file had its name."""
+def _versions(log: VersionLog) -> list[tuple[int, int, float]]:
+    """Return for each version: its number, the next offset, and when its file got its name."""
     numbers = range(1, (log.head_number() or 0) + 1)
     return [(n, log.manifest(n).offsets[LABELED][0], log.path(n).stat().st_ctime) for n in numbers]
 
@@ -112,20 +119,20 @@ def _learned(log: VersionLog) -> list[tuple[int, int, float]]:
 def figures(
     sent: Sequence[tuple[float, Any]],
     learned: Sequence[tuple[int, int, float]],
-    answers: Sequence[tuple[float, int]],
+    predicted: Sequence[tuple[float, int]],
     since: float,
 ) -> dict[str, float]:
-    """Give the percentiles of both ways, in milliseconds, over the records sent from `since` on."""
+    """Return the percentiles of both times, in milliseconds, over the records sent from `since` on."""
     at = np.array([time for time, _ in sent])
     numbers, ends, when = (np.array(column) for column in zip(*learned, strict=True))
-    place = np.searchsorted(ends, np.arange(len(at)), side="right")  # the first version past each offset
-    first = np.full(int(numbers[-1]) + 2, np.inf)  # by version: the first answer by it or a later one
-    for when_answered, version in answers:
-        first[version] = min(first[version], when_answered)
+    index = np.searchsorted(ends, np.arange(len(at)), side="right")  # the first version past each offset
+    first = np.full(int(numbers[-1]) + 2, np.inf)  # by version: the first prediction by it or a later one
+    for when_predicted, version in predicted:
+        first[version] = min(first[version], when_predicted)
     first = np.minimum.accumulate(first[::-1])[::-1]
-    keep = (at >= since) & (place < len(when))
-    to_version = when[place[keep]] - at[keep]
-    to_score = first[numbers[place[keep]]] - at[keep]
+    keep = (at >= since) & (index < len(when))
+    to_version = when[index[keep]] - at[keep]
+    to_score = first[numbers[index[keep]]] - at[keep]
     to_score = to_score[np.isfinite(to_score)]
     names = {"to_version": to_version, "to_score": to_score}
     return {

@@ -1,4 +1,4 @@
-"""Streaming queries measured from trigger to trigger: ours, and the same query with another body."""
+"""Streaming queries measured from trigger to trigger: the trainer's, and the same query with another body."""
 
 import json
 import shutil
@@ -21,12 +21,12 @@ from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.train.trainer import Trainer
 
 Body = Callable[[DataFrame, int], None]
-SPARK = {"spark.sql.streaming.numRecentProgressUpdates": "10000"}  # what a query tells is kept whole
+SPARK = {"spark.sql.streaming.numRecentProgressUpdates": "10000"}  # keep all of a query's progress
 
 
 @contextmanager
 def bench(master: str = "local[2]", **options: str) -> Iterator[tuple[SparkSession, dict[str, str]]]:
-    """Start a session and a broker of the benchmark's own; both end with it."""
+    """Start a session and a broker, and stop both at the end."""
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, Broker.start(folder) as broker:
         spark = session({"spark.master": master, **SPARK, **options})
         try:
@@ -36,48 +36,50 @@ def bench(master: str = "local[2]", **options: str) -> Iterator[tuple[SparkSessi
 
 
 def noop(frame: DataFrame, batch_id: int) -> None:
-    """Read the micro-batch, and do nothing with it."""
+    """Read the micro-batch and drop it."""
     frame.write.format("noop").mode("overwrite").save()
 
 
-def collected(frame: DataFrame, batch_id: int) -> None:
-    """Bring the micro-batch to the driver, and do nothing with it."""
+def collect(frame: DataFrame, batch_id: int) -> None:
+    """Collect the micro-batch in the driver and drop it."""
     frame.collect()
 
 
 def rate(query: StreamingQuery) -> float:
-    """Rows a second from the first trigger to the last: between two triggers lies all that a batch costs.
+    """Return rows per second from the first trigger to the last, including everything that a batch costs.
 
-    The first two micro-batches are warm-up where there are more than three; after the last comes no trigger.
+    The first two micro-batches are warm-up if there are more than three; no trigger follows the last one.
     """
-    told = [told for told in query.recentProgress if records(told)]
-    told = told[2:] if len(told) > 3 else told
-    if len(told) < 2:
-        raise ValueError("a rate needs two micro-batches or more: ask for more records, or smaller batches")
-    seconds = (_at(told[-1]) - _at(told[0])).total_seconds()
-    return float(sum(map(records, told[:-1])) / seconds)
+    batches = [batch for batch in query.recentProgress if records(batch)]
+    batches = batches[2:] if len(batches) > 3 else batches
+    if len(batches) < 2:
+        raise ValueError(
+            "cannot measure a rate: it needs two micro-batches; use more records, or smaller batches"
+        )
+    seconds = (_at(batches[-1]) - _at(batches[0])).total_seconds()
+    return float(sum(map(records, batches[:-1])) / seconds)
 
 
-def records(told: Mapping[str, Any]) -> int:
-    """Count a micro-batch's records by its offsets: Spark's own count has only what Spark itself has read."""
+def records(batch: Mapping[str, Any]) -> int:
+    """Count a micro-batch's records by its offsets: Spark counts only what it has read itself."""
     begin, end = (
-        json.loads(told["sources"][0][name] or "null") or {} for name in ("startOffset", "endOffset")
+        json.loads(batch["sources"][0][name] or "null") or {} for name in ("startOffset", "endOffset")
     )
     return sum(last - begin.get(t, {}).get(p, 0) for t, ps in end.items() for p, last in ps.items())
 
 
-def _at(told: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(told["timestamp"])
+def _at(batch: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(batch["timestamp"])
 
 
 def delays(query: StreamingQuery, ends: Mapping[int, float]) -> list[float]:
-    """Seconds from each micro-batch's trigger to the moment in `ends` (of `time.time`).
+    """Return the seconds from each micro-batch's trigger to its time in `ends` (of `time.time`).
 
-    The first five are warm-up; where there are no more, the last one stands for all.
+    The first five are warm-up; if there are no more, return only the last one.
     """
-    began = {told["batchId"]: _at(told).timestamp() for told in query.recentProgress if records(told)}
-    found = [ends[batch] - began[batch] for batch in sorted(began.keys() & ends.keys())]
-    return found[5:] or found[-1:]
+    starts = {batch["batchId"]: _at(batch).timestamp() for batch in query.recentProgress if records(batch)}
+    seconds = [ends[number] - starts[number] for number in sorted(starts.keys() & ends.keys())]
+    return seconds[5:] or seconds[-1:]
 
 
 def run_plain(
@@ -86,11 +88,11 @@ def run_plain(
     topic: str,
     limit: int,
     body: Body,
-    as_spark_is: bool = False,
+    spark_defaults: bool = False,
 ) -> tuple[StreamingQuery, dict[int, float]]:
-    """Run a topic to its end with a body of somebody else's; give the query and when each batch ended.
+    """Run a query to the topic's end with this body; return the query and when each batch ended.
 
-    It is our query but for the body; `as_spark_is` leaves out what we have set for its checkpoint, too.
+    All but the body is the trainer's query; `spark_defaults` also omits our setting for its checkpoint.
     """
     ends: dict[int, float] = {}
 
@@ -101,15 +103,15 @@ def run_plain(
     frame = kafka_frames.stream(spark, kafka, [topic], "earliest", limit)
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
         checkpoint = Path(folder).as_uri()
-        asked = frame.writeStream.foreachBatch(timed).option("checkpointLocation", checkpoint)
-        with nullcontext() if as_spark_is else quick_checkpoint(spark, checkpoint):
-            query = asked.trigger(processingTime="0 seconds").start()
-        _to_the_end(query)
+        writer = frame.writeStream.foreachBatch(timed).option("checkpointLocation", checkpoint)
+        with nullcontext() if spark_defaults else quick_checkpoint(spark, checkpoint):
+            query = writer.trigger(processingTime="0 seconds").start()
+        _drain(query)
     return query, ends
 
 
-class Timed(Trainer):
-    """A trainer that remembers when each micro-batch was committed."""
+class TimedTrainer(Trainer):
+    """A trainer that records when each micro-batch was committed."""
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         super().micro_batch(frame, batch_id)
@@ -121,18 +123,18 @@ class Timed(Trainer):
 
 
 def run_ours(spark: SparkSession, settings: Settings) -> tuple[StreamingQuery, dict[int, float]]:
-    """Learn a topic to its end into a model of its own; give the query and when each version was there."""
+    """Learn a topic to its end in a new model directory; return the query and the time of each commit."""
     folder = Path(tempfile.mkdtemp(prefix="streaming-nn-bench-"))
     try:
-        trainer = Timed(spark, settings.model_copy(update={"model": folder / "model"}))
+        trainer = TimedTrainer.open(spark, settings.model_copy(update={"model": folder / "model"}))
         query = trainer.start()
-        _to_the_end(query)
+        _drain(query)
         trainer.stop()
         return query, trainer.ends
     finally:
         shutil.rmtree(folder)
 
 
-def _to_the_end(query: StreamingQuery) -> None:
+def _drain(query: StreamingQuery) -> None:
     query.processAllAvailable()
     query.stop()

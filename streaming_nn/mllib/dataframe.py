@@ -21,16 +21,16 @@ from streaming_nn.nn.learner import (
     Learner,
     Part,
     State,
-    close,
+    combine,
     learn_part,
-    point,
+    point_prediction,
     report,
     test_then_train,
 )
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.session import rows_of, shared
-from streaming_nn.spark.tasks import PREDICT_ROWS, pack, pack_part, unpack, unpack_part
-from streaming_nn.versions.version_log import VersionLog
+from streaming_nn.spark.score.predictions import PREDICT_ROWS
+from streaming_nn.spark.tasks import pack, pack_part, unpack, unpack_part
 
 Array = NDArray[Any]
 
@@ -52,21 +52,6 @@ class Learned(NamedTuple):
     state: State[Any]
     rows: Counts
     curve: tuple[float, ...]  # after each pass: the metrics' loss over their window
-
-
-def query_id(dataset: DataFrame) -> str | None:
-    """Give the id of the query whose micro-batch this is; None outside of foreachBatch."""
-    found: str | None = dataset.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
-    return found
-
-
-def last_batch(log: VersionLog, query: str | None) -> int:
-    """Give the newest batch of a query that is in, -1 for none: the newest version names it, mostly."""
-    for number in range(log.head_number() or 0, 0, -1):
-        source = log.manifest(number).source
-        if source.get("query_id") == query:
-            return int(source["batch_id"])
-    return -1
 
 
 def classic(given: DataFrame | SparkSession) -> None:
@@ -139,7 +124,7 @@ def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.flo
     if (other := widths[widths != learner.inputs]).size:
         raise ValueError(f"featuresCol {name!r} must hold {learner.inputs} features a row; got {other[0]}")
     x = np.asarray(column.flatten(), np.float32).reshape(-1, learner.inputs)
-    gaps = getattr(learner, "missing", "refuse") != "refuse"
+    gaps = learner.missing != "refuse"
     if not (np.isfinite(x) | np.isnan(x) if gaps else np.isfinite(x)).all():
         raise ValueError(f"featuresCol {name!r} must hold numbers that are finite in float32; got another")
     return x
@@ -194,7 +179,7 @@ class LearnRows:
                 yield self._row(*self._alone(state, list(read)))
             else:
                 part = learn_part(self.learner, state, read)
-                yield self._row(pack_part(part), part.rows)
+                yield self._row(pack_part(part), part.counts)
         except _Bad as bad:
             yield self._row(b"", Counts(), problem=str(bad))
 
@@ -242,8 +227,8 @@ def learn_once(learner: Learner[Any], state: State[Any], frame: DataFrame, colum
     Errors: ValueError, one line, for a row that can't be learned; then nothing is.
     """
     parts = _parts(learner, state, frame, columns)
-    state = close(learner, state, parts) if parts else state
-    return Learned(state, added([part.rows for part in parts]), (loss(learner, state),))
+    state = combine(learner, state, parts) if parts else state
+    return Learned(state, added([part.counts for part in parts]), (loss(learner, state),))
 
 
 def learn(
@@ -254,7 +239,7 @@ def learn(
     Where one partition has all the rows, one task makes the other passes too: the bits are the same.
     """
     parts = _parts(learner, state, frame, columns)
-    state, counts = close(learner, state, parts), [part.rows for part in parts]
+    state, counts = combine(learner, state, parts), [part.counts for part in parts]
     curve = [loss(learner, state)]
     if len(parts) == 1 and passes > 1:
         (row,) = _tasks(learner, state, frame.coalesce(1), columns, passes - 1)
@@ -331,7 +316,7 @@ def predicted(learner: Learner[Any], output: Array, thresholds: Sequence[float] 
     The label is the one whose probability over its threshold is largest, as in Spark: of 0 over 0, none.
     """
     if learner.classes is None:
-        return point(learner, output)[:, 0].astype(np.float64)
+        return point_prediction(learner, output)[:, 0].astype(np.float64)
     if thresholds is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             output = np.nan_to_num(output / np.array(thresholds), nan=-np.inf, posinf=np.inf)

@@ -39,6 +39,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Counts, Learner, State, initial
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import Schema
+from streaming_nn.spark.sources.spark_source import last_batch, query_id
 from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Tensors, Version, decode, encode
 from streaming_nn.versions.version_log import SUFFIX, VersionLog, next_manifest
@@ -59,7 +60,7 @@ class _Estimator(LearnerParams, DefaultParamsWritable):
     def _fit(self, dataset: DataFrame) -> Any:
         columns, passes = self._columns(), self.getMaxIter()
         rows = dataframe.rows(dataset, columns)
-        validation.whole("maxIter", passes)
+        validation.integer("maxIter", passes)
         if dataset.isStreaming:
             raise ValueError("fit needs a frame that ends; got a streaming one: fitStream learns it")
         rows.persist(StorageLevel.MEMORY_AND_DISK)  # passes must see the same rows, in the same order
@@ -479,7 +480,7 @@ class StreamingLearner:
         """
         columns = self.estimator._columns()
         rows, query = dataframe.rows(dataset, columns), self._query(dataset)
-        if batch_id <= dataframe.last_batch(self.log, query):
+        if batch_id <= last_batch(self.log, query):
             return
         source = {"query_id": query, "batch_id": batch_id}
         while not self._committed(rows, columns, dataset, source):
@@ -492,7 +493,7 @@ class StreamingLearner:
         return self.estimator._copyValues(kind.fromModelDir(self.log.directory))
 
     def _query(self, dataset: DataFrame) -> str:
-        found = self.query_id or dataframe.query_id(dataset)
+        found = self.query_id or query_id(dataset)
         if not found:
             raise ValueError("query_id must be given outside of foreachBatch, where Spark has none; got None")
         return found

@@ -1,23 +1,33 @@
-"""Named points at which a test lets a job die or sleep; off unless STREAMING_NN_FAULT names one."""
+"""Named points at which a test can kill or stop a job; off unless STREAMING_NN_FAILPOINT names one."""
 
 import os
 import signal
 
+VARIABLE = "STREAMING_NN_FAILPOINT"
+
 # of the trainer's micro-batch, in their order
-POINTS = ("batch-begun", "learned", "dead-letters-sent", "before-append", "appended")
-ANSWERED = "answered"  # of the scorer's: it has sent its answers, and Spark has not noted that yet
+POINTS = ("batch-begun", "learned", "dead-letters-sent", "before-commit", "committed")
+PREDICTIONS_SENT = "predictions-sent"  # of the scorer's: Spark has not recorded the micro-batch yet
+RAISE = "raise"
 
 
-def point(name: str) -> None:
-    """Kill this process, as hard as a power cut, if the point is the one that the environment names.
+class SimulatedCrash(BaseException):
+    """Raised at a failpoint by a test that goes on in the same process; nothing may handle it."""
 
-    STREAMING_NN_FAULT is `name`, `name:n` for the n-th time that this process comes by, or `name:n:SIGSTOP`
-    for another signal than SIGKILL.
+
+def reach(name: str) -> None:
+    """Kill this process, like a power failure, if the environment names this point.
+
+    STREAMING_NN_FAILPOINT is `name`, or `name:n` for the n-th time that this process reaches it, or
+    `name:n:SIGSTOP` for another signal than SIGKILL; `name:n:raise` raises SimulatedCrash.
     """
-    wanted, times, number = f"{os.environ.get('STREAMING_NN_FAULT', '')}::".split(":")[:3]
-    if wanted != name:
+    point, times, action = f"{os.environ.get(VARIABLE, '')}::".split(":")[:3]
+    if point != name:
         return
     left = int(times or 1) - 1
-    os.environ["STREAMING_NN_FAULT"] = f"{name}:{left}:{number}"
-    if left == 0:
-        os.kill(os.getpid(), signal.Signals[number or "SIGKILL"])
+    os.environ[VARIABLE] = f"{name}:{left}:{action}"
+    if left:
+        return
+    if action == RAISE:
+        raise SimulatedCrash(name)
+    os.kill(os.getpid(), signal.Signals[action or "SIGKILL"])

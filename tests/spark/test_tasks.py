@@ -10,8 +10,10 @@ import safetensors.numpy
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.records.decode import encode_named
-from streaming_nn.records.schema import Schema, grown
-from streaming_nn.spark.tasks import LEARNED, LETTERS, Answer, Learn, letters_from, pack
+from streaming_nn.records.schema import Schema, grow_schema
+from streaming_nn.spark.rejected import DEAD_LETTERS, unpack_dead_letters
+from streaming_nn.spark.score.predictions import Predict
+from streaming_nn.spark.tasks import LEARNED, Learn, pack
 from streaming_nn.versions.version import state_digest
 
 SHOP = Schema(4, ("no",), ("price", "city"), categories={"city": {"one_hot": 3}}, label="bought", grow=True)
@@ -27,7 +29,7 @@ def batches(values: list[bytes], cut: int, headers: str | None = None) -> list[p
             dict(zip(names, ("t", 0, i, None, value, headers if i >= cut else None), strict=True))
             for i, value in enumerate(values)
         ],
-        pa.schema(list(LETTERS)[1:]),
+        pa.schema(list(DEAD_LETTERS)[1:]),
     )
     return [whole.slice(0, cut), whole.slice(cut)]
 
@@ -44,14 +46,18 @@ def test_what_is_unseen_comes_back_in_place_of_a_state_until_the_schema_knows_it
     values = [*encode_named(SHOP, ROWS, LABELS), b"no JSON"]
     row = learned(SHOP, values, 3)
     assert json.loads(row["unseen"]) == {"bought": ["yes", "maybe"], "city": ["a", "b", "c", "d"]}
-    assert (row["part"], json.loads(row["rejected"]), letters_from(row["letters"])) == (b"", {}, [])
-    schema = grown(SHOP, json.loads(row["unseen"]))
+    assert (row["part"], json.loads(row["rejected"]), unpack_dead_letters(row["dead_letters"])) == (
+        b"",
+        {},
+        [],
+    )
+    schema = grow_schema(SHOP, json.loads(row["unseen"]))
     rows = [learned(schema, values, cut) for cut in (3, 6)]
     for row in rows:
         assert row["unseen"] == ""
         counts = {"received": 9, "trained": 8, "skipped": 0, "rejected": 1}
         assert json.loads(row["rows"]) == counts
-        assert [letter.offset for letter in letters_from(row["letters"])] == [8]
+        assert [letter.offset for letter in unpack_dead_letters(row["dead_letters"])] == [8]
     digests = {state_digest(safetensors.numpy.load(row["part"])) for row in rows}
     assert len(digests) == 1
 
@@ -62,7 +68,7 @@ def test_records_to_be_scored_need_nothing_to_grow() -> None:
     values = encode_named(SHOP, ROWS, ["never seen"] * 8)
     answers = [
         json.loads(value)
-        for batch in Answer(learner, SHOP, state, {"version": 1})(iter(batches(values, 3)))
+        for batch in Predict(learner, SHOP, state, {"version": 1})(iter(batches(values, 3)))
         for value in batch.column("value").to_pylist()
     ]
     assert [answer["offset"] for answer in answers] == list(range(8))
@@ -77,7 +83,7 @@ def test_an_answer_takes_along_the_headers_that_it_may() -> None:
     headers = [{"key": "TraceParent", "value": trace}, {"key": "b3"}, {"key": "secret", "value": trace}]
     taken = [{"key": "TraceParent", "value": b"00-ab-cd-01"}, {"key": "b3", "value": None}]
     for names, expected in ((frozenset({"traceparent", "b3"}), taken), (frozenset({"x"}), None)):
-        answer = Answer(learner, SHOP, state, {"version": 1}, names)
+        answer = Predict(learner, SHOP, state, {"version": 1}, names)
         first, second = answer(iter(batches(values, 3, json.dumps(headers))))
         assert first.schema == second.schema
         assert first.schema.names == ["key", "value", "headers"]

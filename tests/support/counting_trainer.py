@@ -1,4 +1,4 @@
-"""A trainer in a process of its own, which a test can kill; its one argument is JSON."""
+"""A trainer in a separate process, which a test can kill; its one argument is JSON."""
 
 import json
 import sys
@@ -9,13 +9,12 @@ from filling import settings_of
 from oracles import Counting, Fatal
 
 from streaming_nn.spark.session import session
-from streaming_nn.spark.train import trainer
+from streaming_nn.spark.train.executor import executor_for
 from streaming_nn.spark.train.trainer import Trainer
 
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
-    trainer.FEW = asked.get("few", trainer.FEW)
     settings = settings_of(
         asked["kafka"],
         Path(asked["model"]),
@@ -27,8 +26,10 @@ def main() -> None:
     spark = session({"spark.master": asked.get("master", "local[2]")})
     spark.sparkContext.addPyFile(oracles.__file__)
     records = asked["records"]
-    trainer = Trainer(
-        spark, settings, Fatal(records, marker=asked["marker"]) if "marker" in asked else Counting(records)
+    trainer = Trainer.open(spark,
+        settings,
+        Fatal(records, marker=asked["marker"]) if "marker" in asked else Counting(records),
+        executor_for(spark, asked.get("driver_records")),
     )
     trainer.start()
     print("begun", flush=True)

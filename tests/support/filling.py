@@ -111,7 +111,7 @@ def settings_of(kafka: Mapping[str, str], model: Path, topic: str | list[str], *
 
 def learn(spark: SparkSession, settings: Settings, learner: Learner[Any] | None = None) -> Trainer:
     """Learn to the topic's end; raises what the run died of."""
-    trainer = Trainer(spark, settings, learner)
+    trainer = Trainer.open(spark, settings, learner)
     trainer.start()
     trainer.wait()
     return trainer

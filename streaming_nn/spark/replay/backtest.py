@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import safetensors.numpy
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, State, events, grown, initial, merging, report
+from streaming_nn.nn.learner import Learner, State, events, grow, initial, require_averaging, report
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import schema_from
 from streaming_nn.spark.replay.plan import History, LearnerOf, added
+from streaming_nn.spark.replay.tasks import Replay, Replayed, run_replay
 from streaming_nn.spark.replay.trials import Outcome, Trial
 from streaming_nn.spark.replay.verify import JOB_VERSIONS, chunks, hull, still_there
-from streaming_nn.spark.session import SPARK_ERRORS, in_one_line, rows_of, shared
+from streaming_nn.spark.session import SPARK_ERRORS, in_one_line, shared
 from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.spark.tasks import TRIED, SideBySide
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.environment import describe, now, writer
-from streaming_nn.versions.rollback import shapes, taken_over
+from streaming_nn.versions.rollback import shapes, combine_tensors
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts
 from streaming_nn.versions.version_log import VersionLog, child
 
@@ -39,7 +38,7 @@ OF_A_MODEL = {"versions", "tags", "scorers", "damaged"}  # folders
 
 def _state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
     """Make the learner's state of tensors, which may be of fewer classes. ValueError: it is another one's."""
-    state = grown(learner, unflatten(initial(learner), tensors))
+    state = grow(learner, unflatten(initial(learner), tensors))
     if shapes(flatten(state)) != shapes(flatten(initial(learner))):
         raise ValueError("the state has other shapes than the learner's")
     return state
@@ -119,7 +118,7 @@ def begun(
     for record in history.records:  # a mistake ends it before it begins
         for learner in _learners([each for each, _ in found], record, learner_of):
             if record.update == AVERAGED:
-                merging(learner)
+                require_averaging(learner)
     _free(into, found)
     run = uuid4().hex[:12]
     for each, directory in found:
@@ -259,7 +258,8 @@ class _Course:
             for place, each in enumerate(self.pending):
                 row = learned.get((record.number, place))
                 if row is not None:
-                    self.states[place] = safetensors.numpy.load(bytes(row.state))
+                    assert row.tensors is not None  # nothing is compared, so every state is returned
+                    self.states[place] = row.tensors
                 each.append(
                     self.history,
                     record,
@@ -268,8 +268,8 @@ class _Course:
                     offsets=record.offsets,
                     topic_ids=record.topic_ids,
                     ranges=record.ranges,
-                    counts=json.loads(row.rows) if row is not None else no_counts(),
-                    rejected_by_reason=json.loads(row.rejected) if row is not None else {},
+                    counts=row.counts._asdict() if row is not None else no_counts(),
+                    rejected_by_reason=row.rejected if row is not None else {},
                 )
 
     def _fits(self, record: Manifest, learners: tuple[Learner[Any], ...]) -> None:
@@ -285,7 +285,7 @@ class _Course:
 
     def _job(
         self, chunk: list[Manifest], learners: dict[int, tuple[Learner[Any], ...]]
-    ) -> dict[tuple[int, int], Row]:
+    ) -> dict[tuple[int, int], Replayed]:
         spans = {r.number: r.ranges for r in chunk if r.counts["received"]}
         if not spans:
             return {}
@@ -295,12 +295,12 @@ class _Course:
         )
         with ExitStack() as stack:
             states = tuple(stack.enter_context(shared(self.spark, state)) for state in self.states)
-            work = SideBySide(learners, schema_from(chunk[0].schema), states, averaged)
+            work = Replay(learners, schema_from(chunk[0].schema), states, averaged)
             try:
-                rows = rows_of(frame.mapInArrow(work, TRIED))
+                rows = run_replay(frame, work)
             except SPARK_ERRORS as error:
                 raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
-        received = {row.version: json.loads(row.rows)["received"] for row in rows}
+        received = {row.version: row.counts.received for row in rows}
         for record in chunk:
             found, wanted = received.get(record.number, 0), record.counts["received"]
             if found != wanted:
@@ -308,7 +308,7 @@ class _Course:
                     f"version {record.number} has learned {wanted:,} records, and the topic gives "
                     f"{found:,} of them: they can't be learned again"
                 )
-        return {(row.version, row.place): row for row in rows}
+        return {(row.version, row.learner): row for row in rows}
 
     def _take_over(self, record: Manifest) -> None:
         """Do what a version did that learned nothing: it went back to an older one, or was lost.
@@ -321,7 +321,7 @@ class _Course:
             if back:
                 old = each.log.read(number).tensors
                 whole = record.kind == "repaired"  # with its metrics: their rows are learned again
-                self.states[place] = old if whole else taken_over(old, self.states[place])
+                self.states[place] = old if whole else combine_tensors(old, self.states[place])
             changes: dict[str, Any] = {"kind": record.kind, "restored_from": number} if back else {}
             if record.kind != "damaged":
                 changes |= {"offsets": record.offsets, "topic_ids": record.topic_ids}

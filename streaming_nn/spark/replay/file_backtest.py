@@ -23,7 +23,7 @@ from streaming_nn.spark.replay import backtest
 from streaming_nn.spark.replay.plan import SETTINGS, moment, of_model, of_topic
 from streaming_nn.spark.replay.trials import Outcome, Trial, trials_from
 from streaming_nn.spark.session import running
-from streaming_nn.spark.train.resume import made
+from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
@@ -63,7 +63,7 @@ def of_past(settings: Settings, into: Path, texts: list[str], past: Past, say: S
             found = backtest.places(Trial({}, SETTINGS), False, tries, into)
             spark = stack.enter_context(running(settings.spark))
             earlier = backtest.stretch_of(found)
-            history = of_topic(spark, settings, past.topic, since, until, earlier, say)
+            history = of_topic(spark, settings, past.topic, since, until, earlier)
             alternatives = backtest.begun(history, tries, into)
         else:  # what is wrong is said before Spark starts
             history = of_model(VersionLog(settings.model), past.first, past.last, since, until)
@@ -106,7 +106,7 @@ def of_file(
     tries, stream = trials_from(texts), file.stream()
     found = backtest.places(Trial({}, SETTINGS), False, tries, into or Path())
     for each, _ in found:
-        made(_changed(settings, each), {"inputs": stream.inputs, "classes": stream.classes})
+        make_learner(_changed(settings, each), {"inputs": stream.inputs, "classes": stream.classes})
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise ValueError(f"{into} must be a new or an empty directory; something is there")
     with ExitStack() as stack:
@@ -197,7 +197,7 @@ def _sent(kafka: dict[str, str], topic: str, stream: Stream, format: str) -> int
 
 def _learned(spark: Any, settings: Settings, each: Trial, directory: Path, kept: bool, say: Say) -> Outcome:
     began = time.monotonic()
-    trainer = Trainer(spark, settings.model_copy(update={"model": directory}))
+    trainer = Trainer.open(spark, settings.model_copy(update={"model": directory}))
     try:
         trainer.start()
         trainer.wait()

@@ -1,4 +1,4 @@
-"""What is learned again: recorded versions of a model, or a stretch of a topic cut into micro-batches."""
+"""What a backtest learns: recorded versions of a model, or a topic's records cut into micro-batches."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,143 +15,146 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings, Source
 from streaming_nn.spark.replay.trials import Outcome, Trial
 from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.spark.sources.kafka_frames import Offsets
-from streaming_nn.spark.train import resume
-from streaming_nn.spark.train.resume import Say
+from streaming_nn.spark.sources.kafka_source import KafkaSource
+from streaming_nn.spark.sources.offsets import Offsets
+from streaming_nn.spark.train.infer_schema import read_schema
+from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.versions.version import Manifest, Version, no_counts, state_digest
 from streaming_nn.versions.version_log import VersionLog
 
-ORIGINAL, SETTINGS = "original", "settings"
+ORIGINAL, SETTINGS = "original", "settings"  # names of the trials that change nothing
 
-LearnerOf = Callable[[Mapping[str, Any]], Learner[Any]]
+LearnerFactory = Callable[[Mapping[str, Any]], Learner[Any]]
 
 
 @dataclass(frozen=True)
-class History:
-    """What is learned again, the same for all tries."""
+class ReplayPlan:
+    """What is learned, the same for all trials."""
 
-    records: list[Manifest]  # consecutive versions; of a topic, as they would have been
-    before: Manifest  # the one before them: it says where in the topics they begin
-    whence: dict[str, Any]  # what each version's event says of it
-    identity: dict[str, Any]  # by which a second run knows its own
-    base: Trial  # the options that tries change
-    start: Version | None = None  # the tries begin with its model; None: with one that has seen nothing
-    recorded: Outcome | None = None  # the original's own figures, where they are over the same rows
-    stretch: dict[str, Any] = field(default_factory=dict)  # of a topic: where it begins and ends
+    manifests: list[Manifest]  # consecutive versions; of a topic, those that a run would have committed
+    parent: Manifest  # of the first: it says where in the topics they begin
+    origin: dict[str, Any]  # where the records are from, for each version's event
+    identity: dict[str, Any]  # by which a second run recognizes the first one's versions
+    base: Trial  # the options that trials change
+    start: Version | None = None  # the trials begin with its model; None: with an untrained one
+    recorded: Outcome | None = None  # the original's metrics, if they are over the same rows
+    bounds: dict[str, Any] = field(default_factory=dict)  # of a topic: its first and last offsets
 
     @property
     def shift(self) -> int:
-        """A recorded version's number less this is a try's."""
-        return self.before.number
+        """A recorded version's number minus that of a trial's version."""
+        return self.parent.number
 
 
-def of_model(
+def plan_versions(
     log: VersionLog,
     first: int | None = None,
     last: int | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    learner_of: LearnerOf = learner_from,
-) -> History:
-    """Take versions `first` to `last`, or those that were written from `since` up to `until`; default all.
+    factory: LearnerFactory = learner_from,
+) -> ReplayPlan:
+    """Plan versions `first` to `last`, or those that were written from `since` up to `until`; default: all.
 
-    From a later version on, tries begin with the model of the nearest kept version before it. Raises
-    ValueError where there is none in the range.
+    If `first` is not 1, trials begin with the model of the nearest kept version before it. Raise ValueError
+    if there is no such version.
     """
     head = log.head_number()
     if head is None:
         raise ValueError(f"model {log.directory}: there is no version yet, so there is nothing to replay")
     if since or until:
-        first, last = _written(log, head, since, until)
+        first, last = _written_between(log, head, since, until)
     first, last = 1 if first is None else first, head if last is None else last
     if not 1 <= first <= last <= head:
         allowed = (
-            f"from 1 to {head}, the first not after the last" if head else "1 or more, and 0 is the only"
+            f"from 1 to {head}, the first not after the last" if head else "1 or more, and there is only 0"
         )
         raise ValueError(f"versions must be {allowed}; got {first} to {last}")
     kept = log.nearest_kept(first - 1)
-    before, *records = _described([log.manifest(number) for number in range(first - 1, last + 1)])
-    return History(
-        records,
-        before,
+    parent, *manifests = _fill_damaged([log.manifest(number) for number in range(first - 1, last + 1)])
+    return ReplayPlan(
+        manifests,
+        parent,
         {"model": str(log.directory)},
         {"model": log.sha256(0), "first": first, "begins": kept},
         Trial({}, ORIGINAL),
         log.read(kept) if kept else None,
-        _as_recorded(log, records, learner_of) if first == 1 else None,
+        _recorded_outcome(log, manifests, factory) if first == 1 else None,
     )
 
 
-def _written(log: VersionLog, head: int, since: datetime | None, until: datetime | None) -> tuple[int, int]:
-    moments = {n: datetime.fromisoformat(log.manifest(n).written_at) for n in range(1, head + 1)}
-    found = [n for n, at in moments.items() if (not since or at >= since) and (not until or at < until)]
-    if not found:
-        asked = " ".join(f"{word} {at.isoformat()}" for word, at in (("from", since), ("to", until)) if at)
-        there = (
-            f"they are from {moments[1].isoformat()} to {moments[head].isoformat()}" if head else "none is"
+def _written_between(
+    log: VersionLog, head: int, since: datetime | None, until: datetime | None
+) -> tuple[int, int]:
+    times = {n: datetime.fromisoformat(log.manifest(n).written_at) for n in range(1, head + 1)}
+    numbers = [n for n, at in times.items() if (not since or at >= since) and (not until or at < until)]
+    if not numbers:
+        existing = (
+            f"they are from {times[1].isoformat()} to {times[head].isoformat()}" if head else "there is none"
         )
-        raise ValueError(f"model {log.directory}: no version was written {asked}; {there}")
-    return found[0], found[-1]
+        interval = _format_interval(since, until)
+        raise ValueError(f"model {log.directory}: no version was written {interval}; {existing}")
+    return numbers[0], numbers[-1]
 
 
-def _described(records: list[Manifest]) -> list[Manifest]:
-    """Give versions that were lost to damage, of which nothing is known, the options of their neighbours."""
-    known = next((r for r in records if r.learner), records[0])
-    described = []
-    for record in records:
-        known = record if record.learner and record.kind != "damaged" else known
-        described.append(replace(record, learner=known.learner, schema=known.schema, update=known.update))
-    return described
+def _fill_damaged(manifests: list[Manifest]) -> list[Manifest]:
+    """Give damaged versions, of which nothing is known, the options of their neighbors."""
+    known = next((m for m in manifests if m.learner), manifests[0])
+    filled = []
+    for manifest in manifests:
+        known = manifest if manifest.learner and manifest.kind != "damaged" else known
+        filled.append(replace(manifest, learner=known.learner, schema=known.schema, update=known.update))
+    return filled
 
 
-def _as_recorded(log: VersionLog, records: list[Manifest], learner_of: LearnerOf) -> Outcome | None:
-    """The original's own figures: they are over all rows from a new model on. None: they aren't."""
+def _recorded_outcome(
+    log: VersionLog, manifests: list[Manifest], factory: LearnerFactory
+) -> Outcome | None:
+    """Return the original's metrics, which are over all rows of a new model; None: they are not."""
     first = log.manifest(0)
-    begun_new = first.digest == state_digest(flatten(initial(learner_of(first.learner))))
-    if not begun_new or records[-1].kind == "damaged":
+    untrained = first.digest == state_digest(flatten(initial(factory(first.learner))))
+    if not untrained or manifests[-1].kind == "damaged":
         return None
-    return Outcome(ORIGINAL, {}, log.directory, added(records), records[-1].metrics)
+    return Outcome(ORIGINAL, {}, log.directory, sum_counts(manifests), manifests[-1].metrics)
 
 
-def added(records: Iterable[Manifest]) -> dict[str, int]:
-    """Add up the versions' rows."""
-    counts = [record.counts for record in records if record.kind != "damaged"]
+def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int]:
+    """Return the sums of the versions' counts."""
+    counts = [manifest.counts for manifest in manifests if manifest.kind != "damaged"]
     return {name: sum(c[name] for c in counts) for name in no_counts()}
 
 
-def of_topic(
+def plan_topic(
     spark: SparkSession,
     settings: Settings,
     topic: str,
     since: datetime | None = None,
     until: datetime | None = None,
-    stretch: Mapping[str, Any] | None = None,
-    say: Say = lambda line: None,
-) -> History:
-    """Cut what a topic holds, or its records from `since` up to `until`, into micro-batches in the one order.
+    bounds: Mapping[str, Any] | None = None,
+) -> ReplayPlan:
+    """Cut a topic's records, or those from `since` up to `until`, into micro-batches in the order of learning.
 
-    They are of `train.max_offsets_per_trigger` records; learner and schema are those of the settings. The
-    topic is read once more for the cut. `stretch` is that of an earlier run, which this one goes on with.
-    Raises ValueError where there is no record.
+    Each has `train.max_offsets_per_trigger` records; learner and schema are those of the settings. The cut
+    reads the topic once. `bounds` are those of an earlier run, which this one resumes. Raise ValueError if
+    there is no record.
     """
     train = settings.train.model_copy(update={"topics": [topic], "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
-    kafka = {"isolation.level": "read_committed", **settings.kafka}
-    with KafkaAdmin(kafka) as connection:
-        ids = connection.ids([topic])
-        begins, ends = _stretch(connection, topic, since, until, stretch)
+    with KafkaAdmin.connect({"isolation.level": "read_committed", **settings.kafka}) as admin:
+        ids = admin.ids([topic])
+        begins, ends = _find_bounds(admin, topic, since, until, bounds)
     ranges = {topic: {p: (o, max(o, ends[p])) for p, o in begins.items()}}
     if all(a == b for a, b in ranges[topic].values()):
-        raise ValueError(f"topic {topic!r} holds no record {_asked(since, until)}".rstrip())
-    schema = resume.schema_of(spark, settings, say)
+        raise ValueError(f"topic {topic!r} has no records {_format_interval(since, until)}".rstrip())
+    schema = read_schema(KafkaSource(spark, settings), settings)
     if schema.grow or schema.vocabulary:
         raise ValueError(
-            f"topic {topic!r} can't be tried with classes or categories that grow: train a model of it, and "
-            "try other options on that"
+            f"cannot backtest topic {topic!r} with classes or categories that grow: train a model on it, and "
+            "backtest that model"
         )
-    learner = resume.made(settings, {"inputs": schema.inputs, "classes": schema.classes})
+    learner = make_learner(settings, {"inputs": schema.inputs, "classes": schema.classes})
     size = train.max_offsets_per_trigger
-    before = Manifest(
+    parent = Manifest(
         0,
         learner=learner.options(),
         schema=schema.options(),
@@ -166,62 +169,63 @@ def of_topic(
         "since": since and since.isoformat(),
         "until": until and until.isoformat(),
         "update": train.update,
-        "learner": before.learner,
-        "schema": before.schema,
+        "learner": parent.learner,
+        "schema": parent.schema,
     }
-    return History(
-        _cut(before, topic, kafka_frames.cut(kafka_frames.batch(spark, settings.kafka, ranges), size)),
-        before,
+    cuts = kafka_frames.cut(kafka_frames.batch(spark, settings.kafka, ranges), size)
+    return ReplayPlan(
+        _cut_manifests(parent, topic, cuts),
+        parent,
         {"topic": topic},
         identity,
         Trial({}, SETTINGS),
-        stretch={"begins": _keyed(begins, str), "ends": _keyed(ends, str)},
+        bounds={"begins": _with_keys(begins, str), "ends": _with_keys(ends, str)},
     )
 
 
-def _stretch(
-    connection: KafkaAdmin,
+def _find_bounds(
+    admin: KafkaAdmin,
     topic: str,
     since: datetime | None,
     until: datetime | None,
     earlier: Mapping[str, Any] | None,
 ) -> tuple[dict[int, int], dict[int, int]]:
     if earlier:
-        return _keyed(earlier["begins"], int), _keyed(earlier["ends"], int)
+        return _with_keys(earlier["begins"], int), _with_keys(earlier["ends"], int)
 
-    def offsets(at: datetime | None, otherwise: Callable[[Iterable[str]], Offsets]) -> dict[int, int]:
-        found = connection.at([topic], round(at.timestamp() * 1000)) if at else otherwise([topic])
+    def offsets(at: datetime | None, default: Callable[[Iterable[str]], Offsets]) -> dict[int, int]:
+        found = admin.at([topic], round(at.timestamp() * 1000)) if at else default([topic])
         return found[topic]
 
-    return offsets(since, connection.beginnings), offsets(until, connection.ends)
+    return offsets(since, admin.beginnings), offsets(until, admin.ends)
 
 
-def _asked(since: datetime | None, until: datetime | None) -> str:
+def _format_interval(since: datetime | None, until: datetime | None) -> str:
     return " ".join(f"{word} {at.isoformat()}" for word, at in (("from", since), ("to", until)) if at)
 
 
-def _keyed(offsets: Mapping[Any, int], key: Callable[[Any], Any]) -> dict[Any, int]:
+def _with_keys(offsets: Mapping[Any, int], key: Callable[[Any], Any]) -> dict[Any, int]:
     return {key(partition): offset for partition, offset in offsets.items()}
 
 
-def _cut(before: Manifest, topic: str, cuts: list[Row]) -> list[Manifest]:
-    """Make the records that a run with these micro-batches would have written."""
-    records: list[Manifest] = []
-    reached = before.offsets[topic]
-    for number, parts in groupby(cuts, key=lambda row: row.version):
-        own = list(parts)
-        until = reached | {row.partition: row.until for row in own}
+def _cut_manifests(parent: Manifest, topic: str, cuts: list[Row]) -> list[Manifest]:
+    """Return the manifests that a run with these micro-batches would have written."""
+    manifests: list[Manifest] = []
+    reached = parent.offsets[topic]
+    for number, group in groupby(cuts, key=lambda row: row.version):
+        rows = list(group)
+        until = reached | {row.partition: row.until for row in rows}
         ranges = {topic: {p: (reached[p], end) for p, end in until.items()}}
-        rows = no_counts() | {"received": sum(row.records for row in own)}
-        records.append(
-            replace(before, number=int(number), ranges=ranges, offsets={topic: until}, counts=rows)
+        counts = no_counts() | {"received": sum(row.records for row in rows)}
+        manifests.append(
+            replace(parent, number=int(number), ranges=ranges, offsets={topic: until}, counts=counts)
         )
         reached = until
-    return records
+    return manifests
 
 
-def moment(text: str) -> datetime:
-    """Read a time in ISO 8601; UTC where it names no zone. Raises ValueError in one line."""
+def parse_time(text: str) -> datetime:
+    """Parse a time in ISO 8601; without a zone it is UTC. Raise ValueError in one line."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

@@ -1,11 +1,13 @@
-"""The job that answers: each micro-batch of the unlabeled topic is scored with the newest version."""
+"""The scoring job: each micro-batch of the unlabeled topic is predicted with the newest version."""
 
+import logging
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -18,52 +20,69 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, local, shortened
+from streaming_nn.spark.score.predictions import PREDICTED, PREDICTED_RECORD, OutcomeParam, Predict
 from streaming_nn.spark.session import GONE, SPARK_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.spark.signals import uninterrupted
-from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
-from streaming_nn.spark.tasks import SCORED, Answer
-from streaming_nn.spark.train.resume import Say
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
-FEW = 1000  # records of a micro-batch that Spark reads as quickly as the reader of ours
-DIGEST_PREFIX = 12  # characters of the digest that an answer carries
+logger = logging.getLogger(__name__)
+
+FEW = 1000  # records of a micro-batch that Spark reads as quickly as our reader
+DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
 
 
 class Scorer(Job):
-    """Answers the unlabeled topic; `start` it, then `drain` or `stop`.
+    """Predicts the unlabeled topic: `open`, `start`, then `wait`, `drain` or `stop`.
 
-    At least once: its Spark checkpoint is durable, and topic, partition and offset in each answer tell the
-    doubles. Raises ConnectionError without the broker, LookupError where a topic is missing.
+    At least once: its Spark checkpoint is durable, and topic, partition and offset in each prediction
+    identify duplicates.
     """
 
-    def __init__(self, spark: SparkSession, settings: Settings, say: Say = lambda line: None) -> None:
+    def __init__(
+        self, spark: SparkSession, settings: Settings, admin: KafkaAdmin, topic_ids: Mapping[str, str]
+    ) -> None:
+        """Store what `open` has opened; `admin` is closed with the scorer."""
         super().__init__()
-        self.spark, self.settings, self.say = spark, settings, say
+        self.spark, self.settings = spark, settings
+        self.admin, self.topic_ids = admin, topic_ids  # each micro-batch asks the admin client
         self.log = VersionLog(settings.model)
-        self.topics = KafkaAdmin(settings.kafka)  # kept open: it is asked in every micro-batch
-        self.ids = self.topics.ids([settings.score.topic, settings.score.predictions])
         self.version: Version | None = None
         self.reader: Reader | None = None
+        self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
+        self.versions: tuple[int, int] | None = None  # first and last one that predicted a record
+        self._accumulator: Any = None
 
-    def await_version(self, seconds: float = float("inf")) -> bool:
-        """Wait for a first version that has learned something, and say so; whether there is one.
+    @classmethod
+    def open(cls, spark: SparkSession, settings: Settings) -> Self:
+        """Connect to Kafka, and check that both topics exist.
 
-        LookupError where there is none and `score.once` is set; DamagedVersionError where the one before it is.
+        Raise ConnectionError without the broker, LookupError for a missing topic.
         """
-        began, said = time.monotonic(), False
+        admin = KafkaAdmin(settings.kafka)
+        try:
+            return cls(spark, settings, admin, admin.ids([settings.score.topic, settings.score.predictions]))
+        except BaseException:
+            admin.close()
+            raise
+
+    def wait_for_version(self, seconds: float = float("inf")) -> bool:
+        """Wait for the first version that has learned something; return whether there is one.
+
+        Raise LookupError if there is none and `score.once` is set, DamagedVersionError for a damaged head.
+        """
+        began, logged = time.monotonic(), False
         while (number := self.log.head_number() or 0) < 1:
-            if not said:
-                self.log.head()  # no run goes on from a damaged one, so none would come
+            if not logged:
+                self.log.head()  # no run resumes from a damaged head, so waiting would never end
                 if self.settings.score.once:
                     what = "has learned nothing yet" if self.log.has(number) else "there is no version yet"
-                    raise LookupError(
-                        f"model {self.settings.model}: {what}, so there is nothing to answer with"
-                    )
-                self.say(f"waiting for a first version in {self.settings.model}")
-                said = True
+                    raise LookupError(f"model {self.settings.model}: {what}, so no model is available")
+                logger.info("waiting for a first version in %s", self.settings.model)
+                logged = True
             if time.monotonic() - began > seconds:
                 return False
             time.sleep(0.1)
@@ -71,31 +90,44 @@ class Scorer(Job):
 
     @property
     def checkpoint(self) -> str:
-        """Where the scorer's place is kept; both engines go on from it."""
-        asked = self.settings.score
-        return asked.checkpoint or str(Path(self.settings.model, "scorers", asked.topic).absolute())
+        """The directory with the scorer's offsets; both engines resume from it."""
+        score = self.settings.score
+        return score.checkpoint or str(Path(self.settings.model, "scorers", score.topic).absolute())
 
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
-        asked = self.settings.score
+        score = self.settings.score
         frame = kafka_frames.stream(
-            self.spark, self.settings.kafka, [asked.topic], "earliest", asked.max_offsets_per_trigger
+            self.spark, self.settings.kafka, [score.topic], "earliest", score.max_offsets_per_trigger
         )
-        return self._launch(frame, self.checkpoint, asked.trigger, asked.once)
+        return self._launch(frame, self.checkpoint, score.trigger, score.once)
 
     def finish(self) -> None:
-        """End the query without answers that the next run repeats, where that takes a bounded time."""
+        """End the query such that the next run repeats no predictions, if that takes a bounded time."""
         self.stop()
 
     def stop(self) -> None:
-        """End the query. A micro-batch under way may be answered again by the next run."""
+        """End the query. The next run may repeat the predictions of a micro-batch under way."""
         if self.query is not None:
             with suppress(*GONE):
                 self.query.stop()
         self._close()
 
+    def summary(self) -> str:
+        """Return in one line how many records were scored, by which versions, and how many were bad."""
+        if self.versions is None:
+            return f"no new records in {self.settings.score.topic}"
+        first, last = self.versions
+        by = f"version {first}" if first == last else f"versions {first} to {last}"
+        line = f"scored {self.outcomes[PREDICTED_RECORD]:,} records with {by}"
+        reasons = {reason: n for reason, n in self.outcomes.most_common() if reason != PREDICTED_RECORD}
+        if not reasons:
+            return line
+        counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
+        return f"{line}; {sum(reasons.values()):,} could not be read ({counts})"
+
     def _close(self) -> None:
-        self.topics.close()
+        self.admin.close()
 
     def _cause(self, error: PySparkException) -> BaseException:
         return self.failure or RuntimeError(f"the scorer ended: {in_one_line(error)}")
@@ -110,83 +142,108 @@ class Scorer(Job):
             raise
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
-        """Answer one micro-batch with the version that is the newest when it begins."""
+        """Predict one micro-batch with the version that is the newest when it begins."""
         version = self._newest()
-        record = version.manifest
-        learner, schema = learner_from(record.learner), schema_from(record.schema)
-        stamp = self._stamp(version)
         with shared(self.spark, version.tensors) as state:
-            work = Answer(
-                learner, schema, state, stamp, taken_along(self.settings.score.headers, schema.format)
-            )
             (
-                self._answers(frame, batch_id, work)
+                self._predict(frame, batch_id, self._work(version, state))
                 .write.format("kafka")
                 .options(**for_spark(self.settings.kafka))
                 .option("topic", self.settings.score.predictions)
                 .save()
             )
-        failpoints.point(failpoints.ANSWERED)
+        self._count(version.number)
+        failpoints.reach(failpoints.PREDICTIONS_SENT)
 
-    def _answers(self, frame: DataFrame, batch_id: int, work: Answer) -> DataFrame:
-        """Give the answers; many records of one machine come by the reader of ours."""
+    def _work(self, version: Version, state: Any) -> Predict:
+        schema, score = schema_from(version.manifest.schema), self.settings.score
+        if self._accumulator is None:
+            self._accumulator = self.spark.sparkContext.accumulator(Counter(), OutcomeParam())
+        self._accumulator.value = Counter()  # without those of a micro-batch that failed
+        return Predict(
+            learner_from(version.manifest.learner),
+            schema,
+            state,
+            self._version_fields(version),
+            forwarded_headers(score.headers, schema.format),
+            score.probabilities,
+            self._accumulator,
+        )
+
+    def _predict(self, frame: DataFrame, batch_id: int, work: Predict) -> DataFrame:
+        """Return the predictions; on one machine our reader reads the records if they are many."""
         ranges = self._planned(batch_id)
-        if kafka_frames.count(ranges) <= FEW:
-            return frame.mapInArrow(work, SCORED)
+        if offsets.count(ranges) <= FEW:
+            return frame.mapInArrow(work, PREDICTED)
         if self.reader is None:
-            plain = plain_of(work.schema, labeled=False)  # which is the same for all of a model's versions
-            self.reader = Reader(self.spark, self.settings.kafka, self.ids, plain)
-        return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), SCORED)
+            plain = plain_of(work.schema, labeled=False)  # the same for all versions of a model
+            self.reader = Reader(self.spark, self.settings.kafka, self.topic_ids, plain)
+        return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), PREDICTED)
 
-    def _planned(self, batch_id: int) -> kafka_frames.Ranges:
-        """Take the ranges from Spark's own plan; none where only Spark can read, or find its plan."""
+    def _planned(self, batch_id: int) -> offsets.Ranges:
+        """Return the ranges of Spark's own plan; empty if only Spark can read the records, or its plan."""
         checkpoint = local(self.spark, self.checkpoint) if on_one_machine(self.spark) else None
-        return kafka_frames.planned(checkpoint, batch_id) if checkpoint else {}
+        return offsets.planned(checkpoint, batch_id) if checkpoint else {}
+
+    def _count(self, number: int) -> None:
+        """Count the records of a finished micro-batch, without another action on its frame.
+
+        Exact despite retries and speculation: these are the tasks of an action's last stage, and of each of
+        them Spark adds one successful attempt. After a crash, repeated records are counted again.
+        """
+        outcomes: Counter[str] = self._accumulator.value
+        if outcomes:
+            self.outcomes.update(outcomes)
+            self.versions = (number if self.versions is None else self.versions[0], number)
 
     def _newest(self) -> Version:
         number = self.log.head_number()
         if self.version is None or number != self.version.number:
             self.version = self.log.head()
-        assert self.version is not None  # await_version came first
+        assert self.version is not None  # wait_for_version comes first
         return self.version
 
-    def _stamp(self, version: Version) -> dict[str, Any]:
-        """What each answer says of its version: number, digest, age in records and seconds, if too old."""
-        record = version.manifest
-        age = (datetime.now(UTC) - datetime.fromisoformat(record.written_at)).total_seconds()
-        ends = self.topics.ends(record.offsets)
+    def _version_fields(self, version: Version) -> dict[str, Any]:
+        """Return each prediction's fields about its version: number, digest, age in records and seconds."""
+        manifest = version.manifest
+        age = (datetime.now(UTC) - datetime.fromisoformat(manifest.written_at)).total_seconds()
+        ends = self.admin.ends(manifest.offsets)
         behind = sum(
-            max(end - record.offsets[t].get(p, 0), 0)
+            max(end - manifest.offsets[t].get(p, 0), 0)
             for t, partitions in ends.items()
             for p, end in partitions.items()
         )
         return {
             "version": version.number,
-            "digest": record.digest[:DIGEST_PREFIX],
-            "age_records": behind if ends else None,  # of a model of no topic nobody knows
+            "digest": manifest.digest[:DIGEST_PREFIX],
+            "age_records": behind if ends else None,  # unknown for a model that was not trained on topics
             "age_seconds": round(age, 3),
             "stale": bool(self.settings.score.max_age and age > self.settings.score.max_age),
         }
 
 
-def taken_along(names: Iterable[str], format: str) -> frozenset[str]:
-    """Name the headers that answers take along, in small letters; a type only where both are JSON."""
-    small = frozenset(name.lower() for name in names)
-    return small if format == "json" else small - {"content-type"}
+def forwarded_headers(names: Iterable[str], format: str) -> frozenset[str]:
+    """Return the lower-case names of the headers to copy; content-type only if both sides are JSON."""
+    lower = frozenset(name.lower() for name in names)
+    return lower if format == "json" else lower - {"content-type"}
 
 
-def answer(spark: SparkSession, settings: Settings, say: Say, kind: type[Scorer] = Scorer) -> None:
-    """Answer until stopped by Ctrl-C, or with `once` all that is there. Raises as `kind` does."""
+def score(spark: SparkSession, settings: Settings, kind: type[Scorer] = Scorer) -> None:
+    """Score until Ctrl-C, or with `once` all available records. Raise as `kind` does."""
     with uninterrupted():
-        scorer = kind(spark, settings, say)
+        scorer = kind.open(spark, settings)
     try:
-        scorer.await_version()
+        scorer.wait_for_version()
         with uninterrupted():
             scorer.start()
-        say(f"answering {settings.score.topic} into {settings.score.predictions} from {settings.model}")
+        topics = settings.score.topic, settings.score.predictions
+        logger.info("scoring %s into %s with %s", *topics, settings.model)
         scorer.wait()
+        logger.info("%s", scorer.summary())
     except KeyboardInterrupt:
-        say("stopping")
+        logger.info("stopping")
         scorer.finish()
+        if scorer.versions is not None:  # the real-time engine does not count
+            logger.info("%s", scorer.summary())
     finally:
         scorer.stop()

@@ -1,4 +1,4 @@
-"""Records that can't be learned, sent on as they came, with the reason and the place in their headers."""
+"""The dead-letter topic: bad records unchanged, with the reason and their origin in the headers."""
 
 import base64
 import json
@@ -8,38 +8,41 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streaming_nn.kafka import admin
+from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_python
-from streaming_nn.spark.tasks import Letter
+from streaming_nn.spark.rejected import DeadLetter
 
 PREFIX = "streaming_nn."  # of our headers
-PATIENCE = 60  # seconds until records that the broker did not take stop the run
+PATIENCE = 60  # seconds after which records that the broker did not accept stop the run
 
 
 class DeadLetters:
-    """The dead-letter topic, made where there is none: a run must not find that out at the first bad record.
+    """Sends bad records to a topic, at least once.
 
-    At least once: a batch that is learned again sends its letters again, and topic, partition and offset in
-    the headers tell the doubles.
+    A batch that is learned again sends its dead letters again; topic, partition and offset in the headers
+    identify the duplicates. It connects at the first one: connecting costs a tenth of a second.
     """
 
     def __init__(self, kafka: Mapping[str, str], topic: str) -> None:
         self.kafka, self.topic = kafka, topic
-        self._producer: Any = None  # from the first letter on: connecting costs a tenth of a second
-        admin.create(kafka, topic, exist_ok=True)
+        self._producer: Any = None
 
-    def send(self, letters: Iterable[Letter]) -> None:
-        """Send records and wait until the broker has them all; ConnectionError when it doesn't take them."""
+    def create_topic(self, admin: KafkaAdmin) -> None:
+        """Create the topic if it does not exist: a run must not find that out at the first bad record."""
+        admin.create(self.topic, exist_ok=True)
+
+    def send(self, letters: Iterable[DeadLetter]) -> None:
+        """Send records, and wait until the broker has them. Raise ConnectionError if it refuses them."""
         try:
             if self._producer is None:
-                self._producer = _connected(self.kafka)
+                self._producer = _connect(self.kafka)
             futures = [self._producer.send(self.topic, key=x, value=x, headers=headers(x)) for x in letters]
             self._producer.flush(timeout=PATIENCE)
             for future in futures:
                 future.get(timeout=PATIENCE)
         except KafkaError as error:
             self.close()
-            raise ConnectionError(f"dead letters could not be sent to {self.topic!r}: {error}") from None
+            raise ConnectionError(f"cannot send dead letters to {self.topic!r}: {error}") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -48,8 +51,8 @@ class DeadLetters:
             producer.close(timeout=5)
 
 
-def _connected(kafka: Mapping[str, str]) -> Any:
-    """A producer of letters. It refuses a record without key and value, except from its serializers."""
+def _connect(kafka: Mapping[str, str]) -> Any:
+    """Return a producer of dead letters. It refuses a null key and value except from serializers."""
     ours = {
         "acks": "all",
         "retries": 10,
@@ -59,13 +62,14 @@ def _connected(kafka: Mapping[str, str]) -> Any:
     return KafkaProducer(**{**for_python(kafka, KafkaProducer), **ours})
 
 
-def headers(letter: Letter) -> list[tuple[str, bytes]]:
-    """Return the record's own headers, untouched (a null is b"": the client takes no null), and then ours."""
-    own = [(h["key"], base64.b64decode(h.get("value") or "")) for h in json.loads(letter.headers or "[]")]
+def headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """Return the record's headers, unchanged (a null is b"": the client accepts no null), then ours."""
+    existing = json.loads(letter.headers or "[]")
+    theirs = [(h["key"], base64.b64decode(h.get("value") or "")) for h in existing]
     ours = {
         "reason": letter.reason,
         "topic": letter.topic,
         "partition": str(letter.partition),
         "offset": str(letter.offset),
     }
-    return own + [(PREFIX + name, value.encode()) for name, value in ours.items()]
+    return theirs + [(PREFIX + name, value.encode()) for name, value in ours.items()]

@@ -1,135 +1,140 @@
-"""The job that learns: every micro-batch becomes one version, which is the only thing that counts."""
+"""The job that trains: every micro-batch becomes one version, and only versions count."""
 
-import json
+import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
-from uuid import uuid4
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
-import safetensors.numpy
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
-from threadpoolctl import ThreadpoolController
 
-from streaming_nn.errors import DamagedVersionError, DataLossError, TooManyRejectedError, VersionConflictError
+from streaming_nn.errors import DamagedVersionError, DataLossError
+from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Counts, Learner, Part, close, events, grown, initial, report
-from streaming_nn.nn.state_dict import flatten, unflatten
-from streaming_nn.records import schema
-from streaming_nn.records.schema import Label, together
+from streaming_nn.nn.learner import Learner
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, shortened
-from streaming_nn.spark.session import GONE, LOST, SPARK_ERRORS, in_one_line, on_one_machine, rows_of, shared
+from streaming_nn.spark.session import GONE, LOST, SPARK_ERRORS, in_one_line
 from streaming_nn.spark.signals import uninterrupted
-from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.spark.sources.source import Fields, source_of
-from streaming_nn.spark.tasks import Here, Learn, Letter, learn_here, letters_from, unpack_part
-from streaming_nn.spark.train import batch_size, resume
+from streaming_nn.spark.sources.source import Plan, Source, source_of
+from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, initial_size
+from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
 from streaming_nn.spark.train.dead_letters import DeadLetters
-from streaming_nn.spark.train.resume import Say
-from streaming_nn.versions.environment import describe, now, writer
+from streaming_nn.spark.train.executor import Executor, executor_for, learn_micro_batch
+from streaming_nn.spark.train.infer_schema import read_schema
+from streaming_nn.spark.train.initial import commit_initial
+from streaming_nn.spark.train.progress import Progress
+from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
+from streaming_nn.spark.train.runner import Learned, Work, commit_learned, load_state
 from streaming_nn.versions.retention import prune
-from streaming_nn.versions.version import AVERAGED, Version, no_counts
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version import AVERAGED, Version
+from streaming_nn.versions.version_log import VersionLog
 
-BACKLOG = 0.9  # of the most that a micro-batch may hold: as many mean that more are waiting
-FEW = 15_000  # records that are learned in the driver on one machine
-FEW_VALUES = 1_000_000  # and their values
-SHARED = 3  # where tasks would share them, it is a third of the records
-JUDGED = 100  # records: a share is judged over at least so many, as one rejected of one says nothing
+logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    log: VersionLog
+    head: Version
+    new: bool  # the head is version 0, committed by this run
+    work: Work  # by which what follows the head is learned
+    events: list[dict[str, Any]]  # of the next version: accepted losses
 
 
 class _Stopped(Exception):  # noqa: N818
-    """The run is ending; the batch at hand is left to the next one."""
-
-
-class _Learned(NamedTuple):
-    """What the batch's one Spark job gave."""
-
-    parts: list[Part[Any]]  # in the order of (topic, partition); one where the update is sequential
-    rows: dict[str, int]
-    rejected: dict[str, int]
-    letters: list[Letter]
-    overflow: bool
-    seconds: float  # of learning; the slowest task's
+    """The run is ending; the next run learns the micro-batch."""
 
 
 class Trainer(Job):
-    """Learns topics, or another source, into a model directory, from its head on; `start`, `wait` or `stop`.
-
-    `learner` is for one that the settings can't name. Raises ValueError for settings that don't fit the
-    model, DataLossError where records are gone, ConnectionError without the broker.
-    """
+    """Trains a model directory on its source, from the head on: `open`, `start`, then `wait` or `stop`."""
 
     def __init__(
         self,
+        settings: Settings,
+        source: Source,
+        executor: Executor,
+        start: Start,
+        dead_letters: DeadLetters | None = None,
+        given: Learner[Any] | None = None,
+        resources: ExitStack | None = None,
+    ) -> None:
+        """Store what `open` has opened; `resources` are closed with the trainer."""
+        super().__init__()
+        self.settings, self.source, self.executor, self.given = settings, source, executor, given
+        self.log, self.head, self.new, self.work, self.events = start
+        self.dead_letters = dead_letters
+        self.batch_size = self._batch_size_controller()
+        self.circuit_breaker = CircuitBreaker(settings.train)
+        self.progress: Progress | None = None
+        self.stopping = threading.Event()
+        self.busy = threading.Lock()
+        self._resources = resources or ExitStack()
+        self._last_began = 0.0  # when the last micro-batch with records began
+
+    @classmethod
+    def open(
+        cls,
         spark: SparkSession,
         settings: Settings,
         learner: Learner[Any] | None = None,
-        say: Say = lambda line: None,
-    ) -> None:
-        super().__init__()
-        self.spark, self.settings, self.given = spark, settings, learner
-        self.run = uuid4().hex[:12]
-        self.log = VersionLog(settings.model)
-        self.origin = source_of(spark, settings, self.log)
-        self.dead_letters = _dead_letters(settings, say)
-        found = self.log.head()
-        self.new = found is None
-        head = found or resume.first_version(
-            spark, settings, self.log, learner, self.run, say, self.origin.first()
-        )
-        self.learner = resume.continued(settings, head, learner)
-        self.schema = resume.recorded_schema(settings, head)
-        self.events = self.origin.begin(head.manifest, say)
-        self.head, self.sha = head, self.log.sha256(head.number)
-        self.state = unflatten(initial(self.learner), head.tensors)
-        cap = resume.auto_cap(settings, kept=bool(head.manifest.mini_batch_cap) and learner is None)
-        self.pace = batch_size.BatchSizeController(cap, min(self.learner.mini_batch, cap)) if cap else None
-        self.judged = [0, 0]  # records received and rejected since the share was last judged
-        self.skipped = 0  # micro-batches in a row without a finite step
-        self.begun = 0.0  # when the last micro-batch with records began
-        self.stopping = threading.Event()
-        self.busy = threading.Lock()
-        self.environment = describe()
-        self.one_machine = on_one_machine(spark)
-        self.blas = ThreadpoolController()  # NumPy may be there with threads of its own
+        executor: Executor | None = None,
+    ) -> Self:
+        """Connect, commit version 0 if there is none, and prepare to resume from the head.
+
+        `learner` is for one that the settings cannot name, `executor` for another one than the session's.
+        Raise ValueError for settings that do not fit the model, DataLossError if records are missing,
+        ConnectionError without the broker, LookupError for a missing topic.
+        """
+        log = VersionLog(settings.model)
+        source = source_of(spark, settings, log)
+        with ExitStack() as stack:
+            admin = None
+            if "bootstrap.servers" in settings.kafka or not settings.source.format:
+                admin = stack.enter_context(KafkaAdmin(settings.kafka))
+            stack.callback(source.close)
+            source.open(admin)
+            dead_letters = _open_dead_letters(settings, admin, stack)
+            start = _begin(settings, log, source, learner, keep_rejected=dead_letters is not None)
+            chosen = executor or executor_for(spark)
+            return cls(settings, source, chosen, start, dead_letters, learner, stack.pop_all())
 
     def start(self) -> StreamingQuery:
-        """Start the query from where the head has ended."""
-        asked, frame = self.settings.train, self.origin.stream()
-        return self._launch(frame, self.origin.checkpoint.as_uri(), asked.trigger, asked.once)
+        """Start the query after the head."""
+        train, frame = self.settings.train, self.source.read_stream()
+        backlog = self.source.backlog() if train.once else None
+        self.progress = Progress(backlog) if backlog else None
+        return self._launch(frame, self.source.checkpoint.as_uri(), train.trigger, train.once)
 
     def stop(self) -> None:
-        """End between two micro-batches; the version at hand is the last one."""
+        """End between two micro-batches; the version of the one under way is the last one."""
         self.stopping.set()
         with self.busy:
-            pass  # a batch under way ends first, so that nothing is appended after stop() has returned
+            pass  # a micro-batch under way ends first, so that nothing is committed after stop() has returned
         if self.query is not None:
             with suppress(*GONE):
                 self.query.stop()
         self._close()
 
     def _close(self) -> None:
-        self.origin.close()
-        if self.dead_letters:
-            self.dead_letters.close()
+        self._resources.close()
 
     def _cause(self, error: PySparkException) -> BaseException:
-        return self.failure or self._explained(error)
+        return self.failure or self._explain(error)
 
-    def _explained(self, error: BaseException) -> BaseException:
-        """Our own errors stay as they are; Spark's become one line, or the loss that is behind them."""
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return our own errors unchanged; Spark's in one line, or the loss that caused them."""
         if not isinstance(error, SPARK_ERRORS):
             return error
         if any(words in str(error) for words in LOST):
             try:
-                self.origin.begin(self.head.manifest, lambda line: None)
+                self.source.resume(self.head.manifest)
             except (DataLossError, ConnectionError, ValueError, LookupError) as found:
                 return found
         return RuntimeError(f"the run ended: {in_one_line(error)}")
@@ -142,7 +147,7 @@ class Trainer(Job):
                 self.micro_batch(frame, batch_id)
         except BaseException as error:
             if not isinstance(error, _Stopped):
-                self.failure = self._explained(error)
+                self.failure = self._explain(error)
             if isinstance(error, SPARK_ERRORS):
                 raise shortened(error) from None
             raise
@@ -150,201 +155,154 @@ class Trainer(Job):
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         """Learn one micro-batch. The order is the guarantee:
 
-        1. Take the batch's offsets from Spark's own plan of it; of another source, see that it is a new one.
-        2. Run one job: test, then train, in the one order; get the state, the counts, the rejected records.
-        3. Stop if too many are rejected: nothing has been sent or written yet.
-        4. Send the rejected ones to the dead-letter topic, and wait until they are there.
-        5. See that the topics are still the ones that the head has learned from.
-        6. Append the version. This is the commit point: before it nothing of the batch counts, after it all.
+        1. Plan: take the batch's position from its source; nothing to do if the log has the batch already.
+        2. Learn: test, then train, in ORDER; get the next state, the counts, the rejected records.
+        3. Check: stop if too many are rejected. Nothing has been sent or written yet.
+        4. Dead letters: send the rejected records, and wait until the broker has them.
+        5. Commit: check that the source still has the planned records, then commit the version. Before that
+           nothing of the batch counts, afterwards all of it.
+        6. Publish: the version is the new head. Sinks and scorers read it from the log; old ones are pruned.
+
+        If the model was rolled back meanwhile, the batch is learned again, from the new head.
         """
-        failpoints.point("batch-begun")
+        failpoints.reach("batch-begun")
         began = time.monotonic()
-        planned = self.origin.planned(frame, batch_id)  # 1
-        if planned is None:
+        plan = self.source.plan(frame, batch_id)  # 1
+        if plan is None:
             return
-        if self.pace and self.head.number == 0 and "ranges" in planned:
-            self._resize(batch_size.first(_offsets(planned), self.pace.cap))
-        while (learned := self._committed(frame, planned)) is None:
-            pass
-        if self.pace and learned.rows["received"]:
-            self._choose(self.pace, learned, began)
+        self._choose_first_size(plan)
+        while True:
+            clock = _Clock()
+            with clock.time("learn"):
+                work, learned = learn_micro_batch(self.executor, self.work, plan)  # 2
+            failpoints.reach("learned")
+            if not (self.events or learned.counts.received or plan.count):
+                return  # a query's first batch may be empty: there is nothing to commit
+            self.circuit_breaker.check(learned, self.head.number)  # 3
+            with clock.time("dead_letters"):
+                self._send(learned)  # 4
+            failpoints.reach("dead-letters-sent")
+            version = self._commit(plan, work, learned, clock.seconds)  # 5
+            if version is not None:
+                break
+            self._adopt_rollback()
+        failpoints.reach("committed")
+        self._publish(version, work, learned, plan)  # 6
+        self._choose_next_size(learned, began)
 
-    def _choose(self, pace: batch_size.BatchSizeController, learned: _Learned, began: float) -> None:
-        """Choose the mini-batch of the next micro-batch."""
-        received = learned.rows["received"]
-        behind = received >= BACKLOG * self.settings.train.max_offsets_per_trigger or self.settings.train.once
-        since, self.begun = began - self.begun if self.begun else 0.0, began
-        self._resize(pace.note(received, learned.seconds, since, behind))
+    def _send(self, learned: Learned) -> None:
+        if self.dead_letters and learned.dead_letters:
+            self.dead_letters.send(learned.dead_letters)
 
-    def _resize(self, size: int) -> None:
-        assert self.pace is not None
-        self.pace.size = size
-        if size != self.learner.mini_batch:
-            self.learner = learner_from({**self.learner.options(), "mini_batch": size})
+    def _commit(self, plan: Plan, work: Work, learned: Learned, seconds: dict[str, float]) -> Version | None:
+        """Commit the version; None: the model was rolled back meanwhile."""
+        self.source.check(self.head.manifest)
+        failpoints.reach("before-commit")
+        return commit_learned(
+            self.log,
+            self.head,
+            work.learner,
+            learned.state,
+            learned.counts,
+            schema=work.schema.options(),
+            update=self.settings.train.update,
+            mini_batch_cap=self.batch_size.cap if self.batch_size else 0,
+            rejected_by_reason=learned.rejected,
+            seconds=seconds,
+            events=self.events,
+            **{"kind": "learned"} | plan.position,
+        )
 
-    def _committed(self, frame: DataFrame, planned: Fields) -> _Learned | None:
-        """Do steps 2 to 6; None: the model was rolled back meanwhile, and the batch begins from there."""
-        clock = _Clock()
-        with clock.timed("learn"):
-            learned = self._learn(frame, planned)  # 2
-        failpoints.point("learned")
-        if not (self.events or learned.rows["received"] or _offsets(planned)):
-            return learned  # a query's first batch may be empty: there is nothing to commit
-        self._judge(learned)  # 3
-        with clock.timed("dead_letters"):
-            if self.dead_letters and learned.letters:
-                self.dead_letters.send(learned.letters)  # 4
-        failpoints.point("dead-letters-sent")
-        committed = self.origin.committed(self.head.manifest, planned, self.events)  # 5
-        failpoints.point("before-append")
-        try:
-            self._append(committed, learned, clock.seconds)  # 6
-        except VersionConflictError as conflict:
-            if conflict.manifest is None or conflict.manifest.kind != "rolled-back":
-                raise
-            self._adopt()
-            return None
-        failpoints.point("appended")
-        self._thin()
-        return learned
-
-    def _adopt(self) -> None:
-        """Go on from a rollback's version: it keeps the offsets, so the batch at hand is still the next."""
-        head = self.log.head()
-        assert head is not None  # it has just won a number
-        self.learner = resume.continued(self.settings, head, self.given)
-        self.schema = resume.recorded_schema(self.settings, head)
-        self.state = unflatten(initial(self.learner), head.tensors)
-        self.head, self.sha = head, self.log.sha256(head.number)
-        if self.pace:
-            self.pace.size = self.learner.mini_batch
-
-    def _thin(self) -> None:
-        """Turn versions that retention does not keep into stubs; a damaged one is left as it is."""
+    def _publish(self, version: Version, work: Work, learned: Learned, plan: Plan) -> None:
+        self.head, self.events = version, []
+        self.work = replace(work, state=learned.state)
+        if self.progress:
+            self.progress.add(plan.count or 0)
         keep = self.settings.train.keep_versions
         if keep:
-            with suppress(DamagedVersionError):
+            with suppress(DamagedVersionError):  # it is left as it is
                 prune(self.log, keep, since=max(self.head.number - keep - 10, 1))
 
-    def _learn(self, frame: DataFrame, planned: Fields) -> _Learned:
-        tasks = self._tasks(frame, planned)
-        tasks.sort(key=lambda task: (task.topic, task.partition))
-        if unseen := together(json.loads(task.unseen) for task in tasks if task.unseen):
-            self._grow(unseen)
-            return self._learn(frame, planned)
-        rows = [json.loads(task.rows) for task in tasks]
-        overflow = any(task.overflow for task in tasks)
-        return _Learned(
-            [] if overflow else [self._part(*each) for each in zip(tasks, rows, strict=True)],
-            {name: sum(counts[name] for counts in rows) for name in no_counts()},
-            dict(sum((Counter(json.loads(task.rejected)) for task in tasks), Counter[str]())),
-            [] if overflow else [letter for task in tasks for letter in letters_from(bytes(task.letters))],
-            overflow,
-            max((task.seconds for task in tasks), default=0.0),  # an empty batch may have no task
-        )
+    def _adopt_rollback(self) -> None:
+        """Resume from a rollback's version, which keeps the position: the same batch is the next one."""
+        head = self.log.head()
+        assert head is not None  # its number was taken just now
+        self.head, self.work = head, _resume_work(self.settings, head, self.given, self.work.limit)
+        if self.batch_size:
+            self.batch_size.size = self.work.learner.mini_batch
 
-    def _tasks(self, frame: DataFrame, planned: Fields) -> list[Row]:
-        """Run the batch's one job, and give a row (LEARNED) a task.
+    def _batch_size_controller(self) -> BatchSizeController | None:
+        """Return what chooses the mini-batch; None: it is set."""
+        automatic = bool(self.head.manifest.mini_batch_cap) and self.given is None
+        cap = automatic_cap(self.settings, automatic)
+        return BatchSizeController(cap, min(self.work.learner.mini_batch, cap)) if cap else None
 
-        On one machine a few records are learned right here: starting a worker takes longer than they do. None
-        at all, as in a query's first micro-batch, get the reader ready.
-        """
-        averaged = self.settings.train.update == AVERAGED
-        limit = self.settings.train.max_rejected_bytes if self.dead_letters else None
-        records = _offsets(planned)
-        few = records <= (FEW // SHARED if averaged else FEW) and records * self.schema.inputs <= FEW_VALUES
-        if few and "ranges" in planned and self.one_machine:
-            here = Here(safetensors.numpy.save(self.head.tensors))
-            with self.blas.limit(limits=1):
-                work = Learn(self.learner, self.schema, here, limit)
-                table = self.origin.table(frame, planned)
-                return [Row(**row) for row in learn_here(work, table, averaged)]
-        with shared(self.spark, self.head.tensors) as state:
-            work = Learn(self.learner, self.schema, state, limit)
-            return rows_of(self.origin.tasks(frame, planned, work, averaged))
+    def _choose_first_size(self, plan: Plan) -> None:
+        """Choose the mini-batch of a new model's first micro-batch."""
+        if self.batch_size and self.head.number == 0 and plan.count is not None:
+            self.batch_size.size = initial_size(plan.count, self.batch_size.cap)
+            self._resize(self.batch_size.size)
 
-    def _grow(self, unseen: Mapping[str, Sequence[Label]]) -> None:
-        """Let the schema take in what the batch has brought, and the learner its classes."""
-        self.schema = schema.grown(self.schema, unseen)
-        classes = self.schema.classes
-        if classes is not None and classes != self.learner.classes:
-            self.learner = learner_from({**self.learner.options(), "classes": classes})
-            self.state = grown(self.learner, self.state)
+    def _choose_next_size(self, learned: Learned, began: float) -> None:
+        """Choose the mini-batch of the next micro-batch."""
+        received, train = learned.counts.received, self.settings.train
+        if not self.batch_size or not received:
+            return
+        behind = received >= BACKLOG * train.max_offsets_per_trigger or train.once
+        since, self._last_began = began - self._last_began if self._last_began else 0.0, began
+        self._resize(self.batch_size.update(received, learned.seconds, since, behind))
 
-    def _part(self, task: Row, rows: dict[str, int]) -> Part[Any]:
-        learned = Counts(rows["received"] - rows["rejected"], rows["trained"], rows["skipped"])
-        return unpack_part(self.learner, bytes(task.part), learned)
-
-    def _judge(self, learned: _Learned) -> None:
-        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in learned.rejected.items())
-        safe = f"Nothing of this batch is learned or lost; version {self.head.number} is the last one"
-        if learned.overflow:
-            raise TooManyRejectedError(
-                f"rejected records of one batch exceed train.max_rejected_bytes = "
-                f"{self.settings.train.max_rejected_bytes:,} ({reasons}). {safe}"
-            )
-        received, rejected = self.judged
-        received, rejected = received + learned.rows["received"], rejected + learned.rows["rejected"]
-        if received >= JUDGED and rejected > self.settings.train.max_rejected * received:
-            raise TooManyRejectedError(
-                f"{rejected:,} of {received:,} records can't be learned ({reasons}), more than "
-                f"train.max_rejected = {self.settings.train.max_rejected:g} allows: is the schema right? "
-                f"{safe}"
-            )
-        self.judged = [0, 0] if received >= JUDGED else [received, rejected]
-        if learned.rows["skipped"] or learned.rows["trained"]:
-            self.skipped = 0 if learned.rows["trained"] else self.skipped + 1
-        if self.skipped >= self.settings.train.max_skipped_batches:
-            raise TooManyRejectedError(
-                f"no step was finite in {self.skipped} micro-batches in a row (train.max_skipped_batches): "
-                f"are there values near float32's limits, or is the learning rate too high? {safe}"
-            )
-
-    def _append(self, committed: Fields, learned: _Learned, seconds: dict[str, float]) -> None:
-        state = close(self.learner, self.state, learned.parts)
-        record = child(
-            self.head.manifest,
-            self.sha,
-            learner=self.learner.options(),
-            schema=self.schema.options(),
-            update=self.settings.train.update,
-            mini_batch_cap=self.pace.cap if self.pace else 0,
-            **committed,
-            counts=learned.rows,
-            rejected_by_reason=learned.rejected,
-            metrics=report(self.learner, state),
-            written_at=now(),
-            written_by=writer(self.run),
-            environment=self.environment,
-            seconds=seconds,
-            events=[*self.events, *events(self.learner, self.state, state)],
-        )
-        version = Version(record, flatten(state))
-        self.sha = self.log.append(version).sha256
-        self.head, self.state, self.events = version, state, []
+    def _resize(self, size: int) -> None:
+        learner = self.work.learner
+        if size != learner.mini_batch:
+            self.work = replace(self.work, learner=learner_from({**learner.options(), "mini_batch": size}))
 
 
-def _offsets(planned: Fields) -> int:
-    """Count the offsets of a micro-batch; 0 where its source has none."""
-    return kafka_frames.count(planned.get("ranges", {}))
-
-
-def _dead_letters(settings: Settings, say: Say) -> DeadLetters | None:
-    """Give the topic of the rejected; of another source than Kafka they may be counted only."""
-    if settings.source.format and "bootstrap.servers" not in settings.kafka:
-        say("rejected records will be counted, and kept nowhere: no Kafka is named for train.dead_letters")
+def _open_dead_letters(settings: Settings, admin: KafkaAdmin | None, stack: ExitStack) -> DeadLetters | None:
+    """Return the dead-letter topic; without Kafka, rejected records are counted only."""
+    if admin is None:
+        logger.warning("rejected records are counted, but not kept: set kafka for train.dead_letters")
         return None
-    return DeadLetters(settings.kafka, settings.train.dead_letters)
+    dead_letters = DeadLetters(settings.kafka, settings.train.dead_letters)
+    stack.callback(dead_letters.close)
+    dead_letters.create_topic(admin)
+    return dead_letters
+
+
+def _begin(
+    settings: Settings, log: VersionLog, source: Source, given: Learner[Any] | None, keep_rejected: bool
+) -> Start:
+    """Read the head, or commit version 0; prepare the source to read what follows it."""
+    found = log.head()
+    head = found or _commit_first(settings, log, source, given)
+    limit = settings.train.max_rejected_bytes if keep_rejected else None
+    work = _resume_work(settings, head, given, limit)
+    events = source.resume(head.manifest)
+    for event in events:
+        logger.warning("continuing despite %s", event)
+    return Start(log, head, found is None, work, events)
+
+
+def _commit_first(settings: Settings, log: VersionLog, source: Source, given: Learner[Any] | None) -> Version:
+    position = source.initial_position()
+    return commit_initial(settings, log, read_schema(source, settings), position, given)
+
+
+def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, limit: int | None) -> Work:
+    learner = resume_learner(settings, head, given)
+    schema = resume_schema(settings, head)
+    averaged = settings.train.update == AVERAGED
+    return Work(learner, schema, load_state(learner, head.tensors), averaged, limit)
 
 
 class _Clock:
-    """How long each step of a micro-batch took, for its record."""
+    """How long each step of a micro-batch took, for its manifest."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def timed(self, step: str) -> Any:
+    def time(self, step: str) -> Any:
         began = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - began, 6)
@@ -353,19 +311,18 @@ class _Clock:
 def train(
     spark: SparkSession,
     settings: Settings,
-    say: Say = lambda line: None,
-    begun: Callable[[Trainer], None] = lambda trainer: None,
+    opened: Callable[[Trainer], None] = lambda trainer: None,
 ) -> Trainer:
-    """Learn until stopped by Ctrl-C, or with `once` all that is there. Raises as `Trainer` does."""
+    """Train until Ctrl-C, or with `once` on the available records. Raise as `Trainer.open` does."""
     with uninterrupted():
-        trainer = Trainer(spark, settings, say=say)
-        begun(trainer)
+        trainer = Trainer.open(spark, settings)
+        opened(trainer)
     try:
         with uninterrupted():
             trainer.start()
         trainer.wait()
     except KeyboardInterrupt:
-        say("stopping after the micro-batch under way")
+        logger.info("stopping after the micro-batch under way")
     finally:
         trainer.stop()
     return trainer

@@ -280,7 +280,7 @@ def test_a_directory_that_holds_something_else_is_refused(
 def test_an_option_that_is_not_known_is_refused_before_anything_is_written(
     model: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="such as 'learning_rate'; got 'learning_rat'"):
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         begun(of_model(VersionLog(model.model)), trials_from(["seed=2", "learning_rat=0.1"]), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

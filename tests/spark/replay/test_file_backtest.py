@@ -172,7 +172,7 @@ def never(*words: Any) -> Any:
     [
         ("none.csv", [], "there is no file"),
         ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
-        ("stream.csv", ["learning_rat=1"], "such as 'learning_rate'; got 'learning_rat'"),
+        ("stream.csv", ["learning_rat=1"], "did you mean 'learning_rate'"),
         ("stream.csv", ["nothing"], "a try must be key=value"),
         ("words.csv", [], "holds string, no numbers"),
     ],
@@ -204,7 +204,7 @@ def versions(directory: Path) -> VersionLog:
 @pytest.mark.parametrize(
     ("words", "texts", "said"),
     [
-        ({}, ["learning_rat=1"], "such as 'learning_rate'; got 'learning_rat'"),
+        ({}, ["learning_rat=1"], "did you mean 'learning_rate'"),
         ({}, ["hidden=64,32"], "a list in brackets"),
         ({"first": 2}, [], "versions must be from 1 to 1, the first not after the last; got 2 to 1"),
         ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
@@ -271,7 +271,7 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     learner = learner_from({**MLP, "inputs": 3, "classes": [0, 1], "learning_rate": 0.1})
     wanted = in_numpy(learner, x, (target > 0).astype(np.int32), 200)
-    assert said["tries"][1]["served"]["total"]["accuracy"] == wanted["served"]["total"]["accuracy"]
+    assert said["tries"][1]["as_served"]["cumulative"]["accuracy"] == wanted["as_served"]["cumulative"]["accuracy"]
     assert "over all rows" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
 

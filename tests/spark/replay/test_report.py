@@ -46,7 +46,7 @@ def outcomes(make: Any, *values: float) -> list[Outcome]:
 def test_the_best_is_the_least_of_losses_and_the_most_of_the_others(
     found: list[Outcome], name: str, names: list[str]
 ) -> None:
-    assert best(found, Figure("served", "total", name)) == names
+    assert best(found, Figure("as_served", "cumulative", name)) == names
 
 
 def test_what_no_row_has_made_is_never_the_best() -> None:
@@ -63,7 +63,7 @@ def test_the_tables_hold_every_figure_and_mark_the_best(make: Any) -> None:
     for table in tables(found):
         screen.print(table)
     text = screen.file.getvalue()
-    for name, value in found[0].metrics["prequential"]["total"].items():
+    for name, value in found[0].metrics["prequential"]["cumulative"].items():
         if name in ("accuracy", "f1_macro", "log_loss", "mae", "rmse", "r2"):
             assert f"{value:.4f}" in text
     assert "*" in text
@@ -82,9 +82,9 @@ def test_json_is_the_last_line_and_the_tables_are_aside(capsys: pytest.CaptureFi
     assert out.count("\n") == 1
     said = json.loads(out)
     assert said == as_json(found)
-    assert said["best"]["prequential.total.log_loss"] == ["try-0"]
-    assert said["tries"][1]["served"]["total"]["accuracy"] == found[1].metrics["served"]["total"]["accuracy"]
-    assert said["baselines"]["last"]["total"]["accuracy"] is not None
+    assert said["best"]["prequential.cumulative.log_loss"] == ["try-0"]
+    assert said["tries"][1]["as_served"]["cumulative"]["accuracy"] == found[1].metrics["as_served"]["cumulative"]["accuracy"]
+    assert said["baselines"]["no_change"]["cumulative"]["accuracy"] is not None
     assert "try-1" in err
     show(found, False)
     assert "try-1" in capsys.readouterr().out

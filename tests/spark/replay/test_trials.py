@@ -22,7 +22,7 @@ MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": 
         ("hidden=[]", {"hidden": []}, "hidden=none"),
         ('optimizer="sgd"', {"optimizer": "sgd"}, "optimizer=sgd"),
         ("activation='a,b'", {"activation": "a,b"}, "activation=a-b"),
-        ("replay=[[0.001, 1], [0.01, 8]]", {"replay": [[0.001, 1], [0.01, 8]]}, "replay=0.001-1-0.01-8"),
+        ("replay_rates=[[0.001, 1], [0.01, 8]]", {"replay_rates": [[0.001, 1], [0.01, 8]]}, "replay_rates=0.001-1-0.01-8"),
         ("initializer=../up", {"initializer": "../up"}, "initializer=..-up"),
         ("learner=ensemble", {"learner": "ensemble"}, "learner=ensemble"),
     ],
@@ -61,7 +61,7 @@ def test_every_name_is_one_folder(text: str) -> None:
 
 
 def test_long_names_stay_apart() -> None:
-    tries = trials_from([f"replay=[{'1.5,' * 80}{i}]" for i in (1, 2)])
+    tries = trials_from([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
     assert len({each.name for each in tries}) == 2
 
 

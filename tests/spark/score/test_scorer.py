@@ -189,11 +189,11 @@ def test_every_record_is_answered_however_often_the_scorer_is_killed(
         command = [sys.executable, "-m", "streaming_nn.cli.app", "score", "--model", str(settings.model)]
         command += ["--bootstrap", kafka["bootstrap.servers"], "--topic", asked.topic, "--master", "local[1]"]
         command += ["--predictions", asked.predictions, "--set", "score.max_offsets_per_trigger=100", *flags]
-        environment = {**os.environ, "STREAMING_NN_FAULT": fault}
+        environment = {**os.environ, "STREAMING_NN_FAILPOINT": fault}
         with (tmp_path / "said").open("ab") as said:
             return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=said)
 
-    assert start(fault="answered:3").wait(120) == -signal.SIGKILL, (tmp_path / "said").read_text()[-2000:]
+    assert start(fault="predictions-sent:3").wait(120) == -signal.SIGKILL, (tmp_path / "said").read_text()[-2000:]
     sent = len(read(kafka, asked.predictions))
     assert sent == 300, "killed after its third batch was answered, and before that was noted"
     process = start()

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.cli import app as commands
 from streaming_nn.errors import TooManyRejectedError
-from streaming_nn.estimators.sklearn import OnlineMLPClassifier
+from streaming_nn.estimators.sklearn import OnlineClassifier
 from streaming_nn.mllib.estimators import StreamingClassificationModel
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
@@ -66,7 +66,7 @@ def command(folder: Path, model: Path, point: str = "") -> subprocess.CompletedP
     words += ["--optimizer", "sgd", "--hidden", "8", "--mini-batch", "7", "--master", "local[2]"]
     return subprocess.run(
         [sys.executable, "-m", "streaming_nn.cli.app", *map(str, words)],
-        env={**os.environ, "STREAMING_NN_FAULT": point},
+        env={**os.environ, "STREAMING_NN_FAILPOINT": point},
         capture_output=True,
         text=True,
         timeout=240,
@@ -100,7 +100,7 @@ def test_killed_before_and_after_an_append_each_row_counts_once_and_to_the_same_
 
 def test_the_rows_are_learned_as_those_of_arrays(spark: SparkSession, tmp_path: Path) -> None:
     learn(spark, of_files(write(tmp_path / "in", [0, 1]), tmp_path / "model"))
-    estimator = OnlineMLPClassifier("mlp", hidden=(8,), optimizer="sgd", mini_batch=7)
+    estimator = OnlineClassifier("mlp", hidden=(8,), optimizer="sgd", mini_batch=7)
     x, y = zip(*(rows(ROWS, seed=number) for number in (0, 1)), strict=True)
     estimator.partial_fit(np.concatenate(x), np.concatenate(y), classes=[0, 1])
     head = VersionLog(tmp_path / "model").head()
@@ -240,7 +240,7 @@ def test_rate_is_learned_as_it_comes(spark: SparkSession, tmp_path: Path) -> Non
         train={"trigger": "500 milliseconds"},
     )
     for _ in range(2):
-        trainer = Trainer(spark, settings)
+        trainer = Trainer.open(spark, settings)
         before = trainer.head.number
         trainer.start()
         while trainer.head.number < before + 3:

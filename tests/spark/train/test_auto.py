@@ -21,7 +21,7 @@ def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: An
         broker.options, tmp_path / "model", topic, train={"once": False, "trigger": "100 milliseconds"}
     )
     fill(broker.options, topic, labeled(2500))
-    trainer = Trainer(spark, settings)
+    trainer = Trainer.open(spark, settings)
     trainer.start()
     try:
         trainer.drain()
@@ -48,6 +48,6 @@ def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: An
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
 
     fixed = settings_of(broker.options, settings.model, topic, learner={"mini_batch": 4})
-    assert Trainer(spark, fixed).pace is None
+    assert Trainer.open(spark, fixed).batch_size is None
     again = settings_of(broker.options, settings.model, topic, learner={"mini_batch": "auto"})
-    assert Trainer(spark, again).pace is not None
+    assert Trainer.open(spark, again).batch_size is not None

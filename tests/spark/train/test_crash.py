@@ -44,7 +44,7 @@ class Process:
     """A trainer of its own; `begun` is set when its query runs."""
 
     def __init__(self, asked: dict[str, Any], folder: Path, point: str = "") -> None:
-        environment = {**os.environ, "TMPDIR": str(folder), "STREAMING_NN_FAULT": point}
+        environment = {**os.environ, "TMPDIR": str(folder), "STREAMING_NN_FAILPOINT": point}
         script = ROOT / "tests" / "support" / "counting_trainer.py"
         self.log = folder / "trainer.log"
         with self.log.open("a") as log:
@@ -98,7 +98,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
 
     heads = []
     for point in failpoints.POINTS:
-        process = Process({**asked, "few": 0}, tmp_path, f"{point}:2")  # in tasks; the driver learns it below
+        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")  # in tasks; the driver learns it below
         assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
         heads.append(VersionLog(model).head_number())
     # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
@@ -147,7 +147,7 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
             "topic": topic,
             "records": count,
             "limit": 6_000,
-            "few": 0,  # learned in tasks, however few they are
+            "driver_records": 0,  # learned in tasks, however few they are
             "master": "local[2,3]",
             "marker": str(marker),
         },
@@ -178,7 +178,7 @@ def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path:
             learner={},
             train={"max_offsets_per_trigger": 1_000},
         )
-        trainer = Trainer(spark, settings, Counting(count))
+        trainer = Trainer.open(spark, settings, Counting(count))
         trainer.start()
         while (VersionLog(model).head_number() or 0) < 3:
             time.sleep(0.05)
@@ -195,7 +195,7 @@ def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path:
         assert "\n" not in said
         assert stopped_at is not None
         assert stopped_at < 20, "all was learned before the restart"
-        again = Trainer(spark, settings, Counting(count))
+        again = Trainer.open(spark, settings, Counting(count))
         again.start()
         assert again.wait(150)
         np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))

@@ -171,15 +171,15 @@ def told(found: dict[str, Any], state: State[Any], targets: NDArray[np.float32])
     y = targets.astype(np.float64)
     before = np.concatenate([[0.0], y[:-1]])
     mean = np.concatenate([[0.0], np.cumsum(y)[:-1] / np.arange(1, len(y))])
-    for name, answer in (("last", before), ("mean", mean)):
-        total = found["baselines"][name]["total"]
+    for name, answer in (("no_change", before), ("mean", mean)):
+        total = found["baselines"][name]["cumulative"]
         assert total["mae"] == pytest.approx(np.abs(answer - y).mean())
         assert total["rmse"] == pytest.approx(np.sqrt(((answer - y) ** 2).mean()))
         assert total["r2"] == pytest.approx(1 - ((answer - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    network, last = found["prequential"]["window"], found["baselines"]["last"]["window"]
+    network, last = found["prequential"]["window"], found["baselines"]["no_change"]["window"]
     assert network["mae"] < 0.5 * last["mae"]
     assert network["r2"] > 0.7
-    assert set(found["served"]["window"]) == {"mae", "rmse", "r2"}
+    assert set(found["as_served"]["window"]) == {"mae", "rmse", "r2"}
 
 
 def test_answers_are_numbers(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     assert sent == written
     scores = written[-1]["metrics"]["prequential"]["window"]
     assert set(scores) == {"mae", "rmse", "r2"}
-    assert set(written[-1]["metrics"]["baselines"]) == {"mean", "last"}
+    assert set(written[-1]["metrics"]["baselines"]) == {"mean", "no_change"}
 
 
 def test_a_few_records_are_enough_where_nothing_must_be_seen(

@@ -12,14 +12,14 @@ from registries import Registry
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.records import avsc
-from streaming_nn.records.avro import framed
+from streaming_nn.records.avro import add_schema_id
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.scorer import Scorer, taken_along
 from streaming_nn.versions.version_log import VersionLog
 
-TEXT = avsc.written("features", (0, 1), "label")
+TEXT = avsc.write_schema("features", (0, 1), "label")
 AVRO = Schema(3, (0, 1), format="avro", avro_schema=TEXT)
 TRACE = "traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -30,8 +30,8 @@ def test_avro_of_a_registry_compressed_by_gzip(
 ) -> None:
     registry.add(1, json.loads(TEXT))
     topic = broker.topic("avro")
-    values = framed(1, encode(AVRO, *rows(1500)))
-    fill(broker.options, topic, [*values, *framed(404, values[:1])], compression="gzip")
+    values = add_schema_id(1, encode(AVRO, *rows(1500)))
+    fill(broker.options, topic, [*values, *add_schema_id(404, values[:1])], compression="gzip")
     records = {"format": "avro", "registry": registry.url}  # width and classes are looked for
     settings = settings_of(broker.options, tmp_path / "model", topic, records=records)
     learn(spark, settings)
@@ -40,15 +40,15 @@ def test_avro_of_a_registry_compressed_by_gzip(
     (_, *learned) = records_of(settings.model)
     assert [r.rejected_by_reason for r in learned if r.rejected_by_reason] == [{"unknown schema id": 1}]
     assert learned[-1].schema["registry"] == registry.url
-    assert learned[-1].metrics["prequential"]["total"]["accuracy"] > 0.8
+    assert learned[-1].metrics["prequential"]["cumulative"]["accuracy"] > 0.8
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
 
-    fill(broker.options, topic, framed(2, encode(AVRO, *rows(5))))  # a number that no worker has asked for
+    fill(broker.options, topic, add_schema_id(2, encode(AVRO, *rows(5))))  # a number that no worker has asked for
     registry.failures = 10**6
-    said = rf"schema registry {registry.url} refuses: 503 Service Unavailable"
+    said = rf"schema registry {registry.url} refuses the request: 503 Service Unavailable"
     with pytest.raises(ConnectionError, match="^" + said):  # the driver's own words: there are few records
         learn(spark, settings)
-    monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", 0)
+    monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
     with pytest.raises(RuntimeError, match="^the run ended: ConnectionError: " + said) as raised:
         learn(spark, settings)
     assert "\n" not in str(raised.value)

@@ -29,12 +29,12 @@ def test_what_is_new_becomes_classes_and_columns(spark: SparkSession, broker: An
     learn(spark, settings)
     fill(broker.options, topic, [*shop(400, ["no", "yes", "maybe", "never"], 1), b"no JSON"])
     trainer = learn(spark, settings)
-    assert trainer.schema.classes[:2] == ("no", "yes")
-    assert set(trainer.schema.classes[2:]) == {"maybe", "never"}
-    (vocabulary,) = trainer.schema.vocabulary.values()
+    assert trainer.work.schema.classes[:2] == ("no", "yes")
+    assert set(trainer.work.schema.classes[2:]) == {"maybe", "never"}
+    (vocabulary,) = trainer.work.schema.vocabulary.values()
     assert set(vocabulary[:2]) == {"Bern", "Biel"}
     assert len(vocabulary) == 3
     assert rows_of(model) == {"received": 801, "trained": 800, "skipped": 0, "rejected": 1}
     head = records_of(model)[-1]
-    assert head.learner["classes"] == list(trainer.schema.classes) == head.schema["classes"]
+    assert head.learner["classes"] == list(trainer.work.schema.classes) == head.schema["classes"]
     assert verify(spark, broker.options, trainer.log).identical

@@ -61,7 +61,7 @@ def test_a_learner_that_settings_cannot_name_lives_through_a_rollback(
     learn(spark, settings, Chain())
     fill(broker.options, name, numbered(200, 150))
     learn(spark, settings, Chain())
-    trainer = Trainer(spark, settings, Chain())  # its head is version 2
+    trainer = Trainer.open(spark, settings, Chain())  # its head is version 2
     rollback(VersionLog(settings.model), 1)
     fill(broker.options, name, numbered(350, 50))
     trainer.start()

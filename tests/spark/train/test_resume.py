@@ -8,7 +8,7 @@ import pytest
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema, grown
+from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.resume import check_learner, continued, recorded_schema, schema_of
 from streaming_nn.versions.version import Manifest, Version
@@ -28,7 +28,7 @@ def begun(asked: dict, schema: dict) -> Schema:
 
 
 def test_what_a_schema_has_grown_by_does_not_stop_a_restart() -> None:
-    schema = grown(SHOP, {"city": ["a", "b"], "label": ["yes", 1]})
+    schema = grow_schema(SHOP, {"city": ["a", "b"], "label": ["yes", 1]})
     assert begun(ASKED, schema.options()) == schema
 
 
@@ -58,7 +58,7 @@ ONE = {"learner": "mlp", "optimizer": "sgd", "hidden": [4]}
 @pytest.mark.parametrize(
     ("records", "learner", "said"),
     [
-        ({}, {"hiden": [4]}, "options of 'ensemble' must be known ones, such as 'hidden'; got 'hiden'"),
+        ({}, {"hiden": [4]}, r"unknown option of learner 'ensemble': 'hiden'; did you mean 'hidden'\?"),
         ({"regression": True}, {"loss": "softmax", **ONE}, "loss"),
         ({"classes": ["a", "b"]}, {"class_weight": {"c": 2.0}, **ONE}, r"among \('a', 'b'\); got 'c'"),
     ],

@@ -7,7 +7,7 @@ from filling import fill, labeled, learn, records_of, rows, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.estimators import river
-from streaming_nn.estimators.sklearn import OnlineMLPClassifier, load
+from streaming_nn.estimators.sklearn import OnlineClassifier, load
 from streaming_nn.records.decode import encode_named
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.versions.version_log import VersionLog
@@ -16,7 +16,7 @@ from streaming_nn.versions.version_log import VersionLog
 def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("turns", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
-    OnlineMLPClassifier("mlp", hidden=(4,)).partial_fit(*rows(300, seed=1), classes=[0, 1]).save(
+    OnlineClassifier("mlp", hidden=(4,)).partial_fit(*rows(300, seed=1), classes=[0, 1]).save(
         settings.model
     )
     fill(broker.options, topic, labeled(700))
@@ -37,7 +37,7 @@ def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker:
 def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("named_turns", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, records={}, learner={})
-    model = river.OnlineMLPClassifier(
+    model = river.RiverClassifier(
         hidden=4, categories={"shop": {"hash": 3}}, features=["price", "city", "shop"], label="sold"
     )
     for i in range(40):
@@ -51,7 +51,7 @@ def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: 
     fill(broker.options, topic, records)
     learn(spark, settings)
     loaded = river.load(settings.model)
-    assert isinstance(loaded, river.OnlineMLPClassifier)
+    assert isinstance(loaded, river.RiverClassifier)
     assert loaded._schema.vocabulary == {"city": ("Bern", "Biel", "Chur")}
     assert list(loaded.predict_proba_one(sold[0])) == [False, True, "later"]
     loaded.learn_one({"price": 7, "city": "Genf"}, "never")

@@ -65,7 +65,7 @@ def _everything(spark: SparkSession, kafka: dict[str, str], model: Path) -> None
     _produce(kafka)
     score: dict[str, Any] = {"topic": "unlabeled", "predictions": "predictions", "once": True}
     settings = settings_of(kafka, model, "labeled", score=score)
-    trainer = Trainer(spark, settings)
+    trainer = Trainer.open(spark, settings)
     trainer.start()
     trainer.wait()
     assert trainer.head.manifest.counts["received"] == 301
@@ -122,7 +122,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
 
         assert _lacks(of("trainer"), "train") == {}
         assert _lacks(of("scorer"), "score") == {}
-        trainer = Trainer(spark, of("trainer"))
+        trainer = Trainer.open(spark, of("trainer"))
         trainer.start()
         trainer.wait()
         sink = KafkaTopicSink(of("trainer").kafka, "metrics", tmp_path / "model")

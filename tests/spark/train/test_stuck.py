@@ -9,7 +9,7 @@ from filling import fill, rows_of, settings_of
 from oracles import Stuck
 from pyspark.sql import SparkSession
 
-from streaming_nn.errors import TooManyRejectedError
+from streaming_nn.errors import TooManySkippedError
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.train.trainer import Trainer
@@ -25,10 +25,10 @@ def test_too_many_batches_without_a_finite_step(spark: SparkSession, broker: Any
     train = {"max_skipped_batches": 3, "max_offsets_per_trigger": 100}
     own: dict[str, Any] = {"records": {"inputs": 1, "classes": [0, 1]}, "learner": {}}
     settings = settings_of(broker.options, tmp_path / "model", topic, train=train, **own)
-    trainer = Trainer(spark, settings, Stuck(1000))
+    trainer = Trainer.open(spark, settings, Stuck(1000))
     trainer.start()
     with pytest.raises(
-        TooManyRejectedError, match=r"no step was finite in 3 micro-batches in a row.*version 2 is the la"
+        TooManySkippedError, match=r"no step was finite in 3 consecutive micro-batches.*version 2 is the la"
     ):
         trainer.wait()
     assert rows_of(settings.model) == {"received": 200, "trained": 0, "skipped": 200, "rejected": 0}

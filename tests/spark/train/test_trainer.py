@@ -1,5 +1,6 @@
 """The trainer on a real broker: every record counts once, and what can't be right stops the run."""
 
+import logging
 import os
 import signal
 import time
@@ -30,7 +31,7 @@ from streaming_nn.kafka import admin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.verify import verify
-from streaming_nn.spark.sources.source import KafkaSource
+from streaming_nn.spark.sources.kafka_source import KafkaPlan
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
@@ -47,7 +48,7 @@ HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
 def running(spark: SparkSession, settings: Settings) -> Trainer:
     """A trainer that goes on until it is stopped."""
     asked = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
-    trainer = Trainer(spark, settings.model_copy(update={"train": asked}))
+    trainer = Trainer.open(spark, settings.model_copy(update={"train": asked}))
     trainer.start()
     return trainer
 
@@ -73,7 +74,7 @@ def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tm
     assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(
         w for _, w in MALFORMED
     )
-    assert [r.metrics["prequential"]["total"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
+    assert [r.metrics["prequential"]["cumulative"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
     assert records[-1].metrics["rows"] == 2500
 
     sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
@@ -152,7 +153,7 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(40) + [b'{"pixels": [1, 2, 3], "label": 1}'] * 160)
     with pytest.raises(
-        TooManyRejectedError, match=r"160 of 200 records can't be learned \(field missing: features: 160\)"
+        TooManyRejectedError, match=r"160 of 200 records cannot be learned \(field missing: features: 160\)"
     ) as caught:
         learn(spark, settings)
     assert "\n" not in str(caught.value)
@@ -189,20 +190,20 @@ def test_a_topic_made_again(
         with trainer.busy if planned else asleep(spark):
             if planned:  # and waits until we are ready
                 fill(broker.options, topic, labeled(100, seed=1))
-                until(lambda: (trainer.origin.checkpoint / "offsets" / str(head)).exists())
+                until(lambda: (trainer.source.checkpoint / "offsets" / str(head)).exists())
             admin.delete(broker.options, topic)
             admin.create(broker.options, topic, 2)
             fill(broker.options, topic, labeled(refilled, seed=2))
-        with pytest.raises(DataLossError, match="was deleted and made again"):
+        with pytest.raises(DataLossError, match="was recreated"):
             trainer.wait(90)
     finally:
         trainer.stop()
     assert VersionLog(settings.model).head_number() == head
     assert rows_of(settings.model)["received"] == 400
 
-    with pytest.raises(DataLossError, match="was deleted and made again"):
-        Trainer(spark, settings)
-    accepted = settings.train.model_copy(update={"accept_loss": True})
+    with pytest.raises(DataLossError, match="was recreated"):
+        Trainer.open(spark, settings)
+    accepted = settings.train.model_copy(update={"accept_data_loss": True})
     learn(spark, settings.model_copy(update={"train": accepted}))
     assert rows_of(settings.model)["received"] == 400 + refilled
     assert records_of(settings.model)[-1].topic_ids == admin.ids(broker.options, [topic])
@@ -242,15 +243,15 @@ def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: 
         trainer.stop()
     head = VersionLog(settings.model).head_number()
     other = {**settings.kafka, "client.id": "another"}  # whose consumers have read nothing ahead
-    trainer = Trainer(spark, settings.model_copy(update={"kafka": other}))
+    trainer = Trainer.open(spark, settings.model_copy(update={"kafka": other}))
     fill(broker.options, topic, labeled(100, seed=2))
     try:
         with trainer.busy:  # its first batch waits here
             trainer.start()
-            until(lambda: (trainer.origin.checkpoint / "offsets" / "0").exists())
+            until(lambda: (trainer.source.checkpoint / "offsets" / "0").exists())
             take(broker, topic, {0: 260})
         with pytest.raises(
-            DataLossError, match=f"offsets 250 to 259 of '{topic}' partition 0 before"
+            DataLossError, match=f"offsets 250 to 259 of '{topic}' partition 0 expired before"
         ) as caught:
             trainer.wait(90)
     finally:
@@ -258,14 +259,16 @@ def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: 
     assert "\n" not in str(caught.value)
     assert VersionLog(settings.model).head_number() == head
 
-    accepted = settings.train.model_copy(update={"accept_loss": True})
+    accepted = settings.train.model_copy(update={"accept_data_loss": True})
     learn(spark, settings.model_copy(update={"train": accepted}))
     assert rows_of(settings.model)["trained"] == 590
     found = learned_ranges(settings.model)
     assert (found[topic, 0][-1], found[topic, 1][-1]) == ((260, 300), (250, 300))
 
 
-def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_records_that_expired_before_a_run_stop_it_unless_accepted(
+    spark: SparkSession, broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     topic = broker.topic("short", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(300))
@@ -275,19 +278,20 @@ def test_what_retention_has_taken(spark: SparkSession, broker: Any, tmp_path: Pa
     fill(broker.options, topic, labeled(300, seed=1))
     take(broker, topic, {0: 150})
 
-    with pytest.raises(DataLossError, match=f"offsets 100 to 149 of '{topic}' partition 0 before") as caught:
-        Trainer(spark, settings)
-    assert "--accept-loss" in str(caught.value)
+    with pytest.raises(DataLossError, match=f"offsets 100 to 149 of '{topic}' partition 0 expired before") as caught:
+        Trainer.open(spark, settings)
+    assert "--accept-data-loss" in str(caught.value)
     assert VersionLog(settings.model).head_number() == head
 
-    lines: list[str] = []
-    accepted = settings.model_copy(update={"train": settings.train.model_copy(update={"accept_loss": True})})
-    trainer = Trainer(spark, accepted, say=lines.append)
+    accepted = settings.model_copy(
+        update={"train": settings.train.model_copy(update={"accept_data_loss": True})}
+    )
+    trainer = Trainer.open(spark, accepted)
     trainer.start()
     trainer.wait()
-    event = {"lost": {topic: {"0": [100, 150]}}}
+    event = {"event": "data loss accepted", "lost": {topic: {"0": [100, 150]}}}
     assert [r.events for r in records_of(settings.model)[head + 1 :]] == [[event]]
-    assert any("150" in line for line in lines)
+    assert any("continuing despite" in line and "150" in line for line in caplog.messages)
     assert rows_of(settings.model)["received"] == 550
     assert learned_ranges(settings.model)[topic, 0] == [(0, 100), (150, 200)]
     assert verify(spark, broker.options, VersionLog(settings.model), head + 1).identical
@@ -324,29 +328,31 @@ def test_partitions_that_are_added(spark: SparkSession, broker: Any, tmp_path: P
 def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("fixed")
     settings = settings_of(broker.options, tmp_path / "model", topic)
-    Trainer(spark, settings)
-    with pytest.raises(ValueError, match=r"was made with hidden = \[8\], now \[9\]") as caught:
-        Trainer(spark, settings.model_copy(update={"learner": {"hidden": [9]}}))
+    Trainer.open(spark, settings)
+    with pytest.raises(ValueError, match=r"was created with hidden = \[8\], now \[9\]") as caught:
+        Trainer.open(spark, settings.model_copy(update={"learner": {"hidden": [9]}}))
     assert "\n" not in str(caught.value)
     wider = settings_of(broker.options, settings.model, topic, records={"inputs": 4})
-    with pytest.raises(ValueError, match=r"was made with records.inputs = 3, now 4"):
-        Trainer(spark, wider)
-    Trainer(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # that one may change
+    with pytest.raises(ValueError, match=r"was created with records.inputs = 3, now 4"):
+        Trainer.open(spark, wider)
+    Trainer.open(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # that one may change
 
 
-def test_width_and_classes_are_looked_up(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_width_and_classes_are_inferred(
+    spark: SparkSession, broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     topic, few = broker.topic("unknown", 3), broker.topic("few")
     settings = settings_of(broker.options, tmp_path / "model", topic, records={})
     fill(broker.options, topic, [b'{"features": [1, 2], "label": 9}', b"", *labeled(1500)])
-    lines: list[str] = []
-    Trainer(spark, settings, say=lines.append)
-    assert any("3 features, classes [0, 1" in line for line in lines), lines
+    Trainer.open(spark, settings)
+    assert any("3 features, classes [0, 1" in line for line in caplog.messages), caplog.messages
     schema = VersionLog(settings.model).manifest(0).schema
     assert schema["inputs"] == SCHEMA.inputs
 
     fill(broker.options, few, labeled(20))
     with pytest.raises(ValueError, match=r"has 20 records.*set records.inputs and records.classes"):
-        Trainer(spark, settings_of(broker.options, tmp_path / "few", few, records={}))
+        Trainer.open(spark, settings_of(broker.options, tmp_path / "few", few, records={}))
     assert VersionLog(tmp_path / "few").head_number() is None
 
 
@@ -357,15 +363,15 @@ def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
     def tasks(*asked: Any) -> Any:
         raise AssertionError("a job was asked for")
 
-    monkeypatch.setattr("streaming_nn.spark.sources.source.KafkaSource.tasks", tasks)
+    monkeypatch.setattr("streaming_nn.spark.sources.kafka_source.KafkaPlan.tasks", tasks)
     topic = broker.topic("empty")
     train = {"update": update, "once": False}
-    trainer = Trainer(spark, settings_of(broker.options, tmp_path, topic, train=train))
+    trainer = Trainer.open(spark, settings_of(broker.options, tmp_path, topic, train=train))
     trainer.start()
     try:
         trainer.drain()
         assert trainer.head.number == 0
-        assert "reader" in vars(trainer.origin)  # it is compiled while there is nothing to learn
+        assert "reader" in vars(trainer.source)  # it is compiled while there is nothing to learn
         fill(broker.options, topic, labeled(20))
         trainer.drain()
     finally:
@@ -383,9 +389,9 @@ def test_fewer_are_few_where_tasks_would_share_them(
         jobs.append(words)
         return tasks(self, *words)
 
-    tasks = KafkaSource.tasks
-    monkeypatch.setattr(KafkaSource, "tasks", asked)
-    monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", 30)
+    tasks = KafkaPlan.tasks
+    monkeypatch.setattr(KafkaPlan, "tasks", asked)
+    monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 30)
     topic = broker.topic("shared")
     fill(broker.options, topic, labeled(20))
     learn(spark, settings_of(broker.options, tmp_path, topic, train={"update": update}))
@@ -402,7 +408,7 @@ def test_what_the_driver_learns_itself_has_the_bits_of_the_tasks(
     train = {"update": update, "max_offsets_per_trigger": 90}
     seen = []
     for few, name in ((1000, "driver"), (0, "tasks")):
-        monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", few)
+        monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", few)
         learn(spark, settings_of(broker.options, tmp_path / name, topic, train=train))
         found = records_of(tmp_path / name)
         seen.append(

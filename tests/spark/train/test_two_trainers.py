@@ -29,7 +29,7 @@ def test_of_two_trainers_one_loses_and_names_the_winner(
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(500))
     learn(spark, settings)
-    loser = Trainer(spark, settings)  # it has read the head, and then sleeps
+    loser = Trainer.open(spark, settings)  # it has read the head, and then sleeps
     fill(broker.options, topic, labeled(500, seed=1))
     winner = learn(spark, settings)
     loser.start()
@@ -46,7 +46,7 @@ def test_a_live_trainer_adopts_a_rollback_and_learns_its_batch_again(
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(2500))
     learn(spark, settings)
-    trainer = Trainer(spark, settings)  # its head is the last version so far
+    trainer = Trainer.open(spark, settings)  # its head is the last version so far
     log = VersionLog(settings.model)
     back = rollback(log, 1)
     fill(broker.options, topic, labeled(700, seed=1))
@@ -91,7 +91,7 @@ def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
             process = subprocess.Popen(
                 command,
                 cwd=tmp_path,
-                env={**os.environ, "STREAMING_NN_FAULT": fault},
+                env={**os.environ, "STREAMING_NN_FAILPOINT": fault},
                 stdin=subprocess.DEVNULL,
                 stderr=said,
                 text=True,
@@ -134,7 +134,7 @@ def test_a_trainer_that_slept_while_another_went_on_and_thinned(
         until(lambda: "version 1 " in said.read_text(), 120, said)
         os.killpg(first.pid, signal.SIGSTOP)
     else:
-        first = trainer(topic, fault="before-append:2:SIGSTOP")
+        first = trainer(topic, fault="before-commit:2:SIGSTOP")
         until(lambda: log.head_number() == 1, 120, said)
     fill(broker.options, topic, labeled(1000, seed=1))
     until(lambda: asleep(first), 60, said)

@@ -10,7 +10,7 @@ from oracles import Counting
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, close, initial, learn_part
+from streaming_nn.nn.learner import Batch, combine, initial, learn_part
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
@@ -45,9 +45,9 @@ def test_tasks_are_averaged_and_learned_again(spark: SparkSession, broker: Any, 
             mine = np.arange(partition, 2400, 3)[begin:end]
             mine = mine[mine != 10]
             parts.append(learn_part(learner, state, [Batch(x[mine], y[mine])]))
-        state = close(learner, state, parts)
+        state = combine(learner, state, parts)
         assert state_digest(flatten(state)) == record.digest, number
-    assert head.tensors["model.weight"].tolist() == state.model.weight.tolist()
+    assert head.tensors["model.weights"].tolist() == state.model.weights.tolist()
 
 
 def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: An
 def test_a_topic_without_records_is_waited_for(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("empty", 2)
     train = {"update": "averaged", "once": False, "trigger": "0 seconds"}
-    trainer = Trainer(spark, settings_of(broker.options, tmp_path / "model", topic, train=train))
+    trainer = Trainer.open(spark, settings_of(broker.options, tmp_path / "model", topic, train=train))
     trainer.start()
     try:
         trainer.drain()
@@ -82,5 +82,5 @@ def test_what_cannot_be_merged_is_refused_before_anything(
     topic = broker.topic("refused", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"update": "averaged"})
     with pytest.raises(ValueError, match=r"^update must be 'sequential' for learner 'counting'.*'averaged'$"):
-        Trainer(spark, settings, Counting(100))
+        Trainer.open(spark, settings, Counting(100))
     assert VersionLog(settings.model).head_number() is None

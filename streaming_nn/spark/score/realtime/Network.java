@@ -15,7 +15,7 @@ final class Network {
   private final float[][][][] weights;  // member, layer, unit that it comes from, unit that it goes to
   private final float[][][] biases;  // member, layer, unit
   private final float[][][] skip;  // member, input, output; null where there is none
-  private final float[] say;  // of each member in the mixture
+  private final float[] shares;  // weight of each member in the mixture
   private final String activation;
   private final String loss;
   private final boolean classes;
@@ -29,11 +29,11 @@ final class Network {
 
   Network(Version version) throws IOException {
     JsonNode options = Version.at(version.record, "learner");
-    boolean portfolio = Version.at(options, "learner").asText().equals("portfolio");
+    boolean ensemble = Version.at(options, "learner").asText().equals("ensemble");
     this.inputs = Version.at(options, "inputs").asInt();
     this.classes = !Version.at(options, "classes").isNull();
     this.activation = oneOf("activation", Version.at(options, "activation").asText(), "relu tanh sigmoid");
-    String given = portfolio ? "null" : Version.at(options, "loss").asText();
+    String given = ensemble ? "null" : Version.at(options, "loss").asText();
     String own = !given.equals("null") ? given : classes ? "softmax" : "squared";
     this.loss = oneOf("loss", own, "softmax logistic squared absolute huber");
     this.indicate = Version.at(options, "missing").asText().equals("indicate");
@@ -44,20 +44,20 @@ final class Network {
     float clip = (float) Version.at(options, "clip").asDouble();
     this.far = scale.equals("standard") ? clip : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
     scaling(version, scale);
-    float[][] theta = portfolio
-        ? joined(version.floats("model.followers.theta"), version.floats("model.replayers.theta"))
+    float[][] theta = ensemble
+        ? joined(version.floats("model.sgd_members.theta"), version.floats("model.replay_members.theta"))
         : version.floats("model.theta");
     this.members = theta.length;
-    this.say = portfolio ? narrow(version.doubles("model.weight")) : new float[] {1f};
+    this.shares = ensemble ? narrow(version.doubles("model.weights")) : new float[] {1f};
     int last = loss.equals("softmax") ? Version.at(options, "classes").size() : 1;
     this.layers = layers(Version.at(options, "hidden"), last);
     this.outputs = loss.equals("logistic") ? 2 : layers[layers.length - 1];
     this.weights = new float[members][][][];
     this.biases = new float[members][][];
-    this.skip = portfolio ? new float[members][][] : null;
+    this.skip = ensemble ? new float[members][][] : null;
     for (int m = 0; m < members; m++) lay(m, theta[m]);
-    this.targetMean = classes ? 0 : version.doubles("model.targets.mean")[0];
-    float unit = classes ? 1f : deviations(version, "model.targets.")[0];
+    this.targetMean = classes ? 0 : version.doubles("model.target_moments.mean")[0];
+    float unit = classes ? 1f : deviations(version, "model.target_moments.")[0];
     this.targetSpread = Float.isInfinite(unit) ? 1f : unit;
   }
 
@@ -113,15 +113,15 @@ final class Network {
     return values;
   }
 
-  /** Makes one rule of nn/inputs.py: (x - middle) / spread, up to far; unseen columns have infinite spread. */
+  /** The scaling of nn/preprocessing.py as one rule: (x - middle) / spread, up to far; unseen: infinite spread. */
   private void scaling(Version version, String scale) throws IOException {
     Arrays.fill(spread, 1f);
     if (scale.equals("standard")) {
-      System.arraycopy(narrow(version.doubles("model.features.mean")), 0, middle, 0, inputs);
-      System.arraycopy(deviations(version, "model.features."), 0, spread, 0, inputs);
+      System.arraycopy(narrow(version.doubles("model.feature_moments.mean")), 0, middle, 0, inputs);
+      System.arraycopy(deviations(version, "model.feature_moments."), 0, spread, 0, inputs);
     } else if (scale.equals("minmax")) {
-      double[] low = version.doubles("model.features.low");
-      double[] high = version.doubles("model.features.high");
+      double[] low = version.doubles("model.feature_moments.low");
+      double[] high = version.doubles("model.feature_moments.high");
       for (int i = 0; i < inputs; i++) {
         boolean seen = low[i] <= high[i];
         middle[i] = seen ? (float) ((low[i] + high[i]) / 2) : 0f;
@@ -132,8 +132,9 @@ final class Network {
   }
 
   private static float[] means(Version version) throws IOException {
-    boolean spans = version.has("model.features.moments.mean");
-    return narrow(version.doubles(spans ? "model.features.moments.mean" : "model.features.mean"));
+    boolean spans = version.has("model.feature_moments.moments.mean");
+    String moments = spans ? "model.feature_moments.moments." : "model.feature_moments.";
+    return narrow(version.doubles(moments + "mean"));
   }
 
   private static float[] deviations(Version version, String of) throws IOException {
@@ -172,9 +173,9 @@ final class Network {
     float total = 0f;
     for (int m = 0; m < members; m++) {
       forward(m, work);
-      if (members > 1 && !finite(last)) continue;  // it has no say
-      total += say[m];
-      for (int j = 0; j < last.length; j++) work.answer[j] += say[m] * clipped(last[j], TARGET_CLIP);
+      if (members > 1 && !finite(last)) continue;  // it has weight 0
+      total += shares[m];
+      for (int j = 0; j < last.length; j++) work.answer[j] += shares[m] * clipped(last[j], TARGET_CLIP);
     }
     if (total == 0f) Arrays.fill(work.answer, classes ? 1f / outputs : 0f);
     else if (members > 1) for (int j = 0; j < outputs; j++) work.answer[j] /= total;

@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_nn.kafka.options import for_java
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
-from streaming_nn.spark.sources.kafka_frames import CONSUMER, Ranges
+from streaming_nn.spark.sources.kafka_frames import CONSUMER
+from streaming_nn.spark.sources.offsets import Ranges
 from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, opened
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ then the bytes of each, one after the other. Columns.java writes it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.spark.sources.kafka_frames import ORDER
+from streaming_nn.spark.sources.offsets import ORDER
+from streaming_nn.spark.tasks import TaskFunction
 
 SCHEMA = pa.schema(
     {
@@ -29,14 +30,13 @@ SCHEMA = pa.schema(
     }
 )
 ROWS = 10_000  # of a record batch in the one order
-Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
 class FromPieces:
     """A task's work on record batches, to be given pieces; in the one order where one task has all."""
 
-    work: Work
+    work: TaskFunction
     in_order: bool
 
     def __call__(self, pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

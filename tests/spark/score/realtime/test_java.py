@@ -22,7 +22,8 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
 from streaming_nn.spark.session import SPARK_ERRORS
-from streaming_nn.spark.tasks import Answer, pack
+from streaming_nn.spark.score.predictions import Predict
+from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -77,7 +78,7 @@ def of_python(
     learner: Learner[Any], state: Any, schema: Schema, record: Manifest, values: list[bytes | None]
 ) -> list[dict[str, Any]]:
     stamp = {"version": record.number, "digest": record.digest[:12]}
-    work = Answer(learner, schema, SimpleNamespace(value=pack(state)), stamp)
+    work = Predict(learner, schema, SimpleNamespace(value=pack(state)), stamp)
     batch = pa.record_batch(
         {
             "key": pa.nulls(len(values), pa.binary()),
@@ -172,7 +173,7 @@ def test_a_member_that_is_not_finite_has_no_say(
 ) -> None:
     learner, state = learned(ENSEMBLE | TASKS[task])
     for member in members:
-        group = state.model.followers if member < 5 else state.model.replayers
+        group = state.model.sgd_members if member < 5 else state.model.replay_members
         group.theta[member % 5] = (np.nan, np.inf)[member % 2]
     schema = Schema(inputs=INPUTS, classes=learner.classes)
     record = saved(VersionLog(tmp_path), learner, state, schema)

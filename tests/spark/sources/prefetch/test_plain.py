@@ -295,7 +295,7 @@ def test_training_reads_them_and_a_replay_has_the_same_bits(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
     """Here by Java and Python, there by Python alone."""
-    monkeypatch.setattr("streaming_nn.spark.train.trainer.FEW", 0)
+    monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
     topic = broker.topic(f"plain-{update}", partitions=3)
     fill(broker.options, topic, [*labeled(400), *odd(of_array)[1:-1], *labeled(100, seed=1)])
     ours = settings_of(broker.options, tmp_path, topic, train={"update": update})

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from streaming_nn.kafka import admin
 from streaming_nn.spark.session import LOST, SPARK_ERRORS
 from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.spark.sources.kafka_frames import Ranges
+from streaming_nn.spark.sources.offsets import Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader
 from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, record_batches
 

@@ -1,0 +1,177 @@
+"""Predictions as JSON: the Spark task that predicts unlabeled records with a version of the model."""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic_core import to_json
+from pyspark.accumulators import AccumulatorParam
+
+from streaming_nn.nn.learner import Learner
+from streaming_nn.records.labels import Label
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark.tasks import decode_batch, freeze_imports, unpack
+
+PREDICT_ROWS = 1024  # rows that are predicted at once: many more would need much memory
+
+PREDICTED = "key binary, value binary, headers array<struct<key: string, value: binary>>"
+HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+
+PREDICTED_RECORD = ""  # outcome of a record that was predicted; a bad record's outcome is the reason
+OBJECT, ARRAY, NONE = ("object", "array", "none")  # how a prediction has its probabilities
+
+
+class OutcomeParam(AccumulatorParam[Counter[str]]):
+    """How Spark adds up the tasks' counts of outcomes."""
+
+    def zero(self, value: Counter[str]) -> Counter[str]:
+        """Return no counts."""
+        return Counter()
+
+    def addInPlace(self, value1: Counter[str], value2: Counter[str]) -> Counter[str]:  # noqa: N802 (Spark's)
+        """Add the second counts to the first."""
+        value1.update(value2)
+        return value1
+
+
+def _header_value(header: Mapping[str, str]) -> bytes | None:
+    return base64.b64decode(header["value"]) if "value" in header else None  # Spark's JSON has no null
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict unlabeled records with the version that was broadcast; yield a row (PREDICTED) per record."""
+
+    learner: Learner[Any]
+    schema: Schema
+    state: Any  # Broadcast[bytes]
+    version_fields: dict[str, Any]  # fields of each prediction about its version
+    headers: frozenset[str] = frozenset()  # lower-case names of the headers that are copied
+    probabilities: str = OBJECT  # or ARRAY, NONE
+    outcomes: Any = None  # Accumulator[Counter[str]] of the records by outcome; None: they are not counted
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Predict the task's record batches; a bad record's prediction is null, with an error."""
+        freeze_imports()
+        model = unpack(self.learner, self.state.value).model
+        for batch in batches:
+            rows = decode_batch(batch, self.schema, labeled=False)
+            if self.outcomes is not None:
+                self.outcomes.add(_count_outcomes(len(rows.kept), rows.rejected))
+            texts = pa.concat_arrays(
+                [self._predictions(self._outputs(model, rows.x)), _errors(rows.rejected)]
+            )
+            positions = np.concatenate([rows.kept, np.array([i for i, _ in rows.rejected], np.int64)])
+            values = self._complete(texts.take(pa.array(positions.argsort())), batch)
+            yield pa.record_batch(
+                {
+                    "key": batch.column("key"),
+                    "value": values.cast(pa.binary()),
+                    "headers": self._headers(batch),
+                }
+            )
+
+    def _headers(self, batch: pa.RecordBatch) -> pa.Array:
+        texts = batch.column("headers") if self.headers else None
+        if texts is None or texts.null_count == len(texts):
+            return pa.nulls(batch.num_rows, HEADERS)
+        return pa.array([text and self._forwarded(text) for text in texts.to_pylist()], HEADERS)
+
+    def _forwarded(self, text: str) -> list[dict[str, Any]] | None:
+        forwarded = [h for h in json.loads(text) if h["key"].lower() in self.headers]
+        return [{"key": h["key"], "value": _header_value(h)} for h in forwarded] or None
+
+    def _outputs(self, model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        starts = range(0, max(len(x), 1), PREDICT_ROWS)
+        return np.concatenate([self.learner.predict(model, x[i : i + PREDICT_ROWS]) for i in starts])
+
+    def _predictions(self, output: NDArray[np.float32]) -> pa.Array:
+        """Return predictions as JSON without an end: by columns, since row by row costs most."""
+        if self.learner.classes is None:
+            return _join('{"prediction":', _numbers(output[:, 0]))
+        known = output[:, : len(self.learner.classes)]  # classes that grow may be fewer than the outputs
+        parts: list[pa.Array | str] = ['{"prediction":', _most_probable(known, self.learner.classes)]
+        if self.probabilities == OBJECT:
+            keys = [to_json(key) + b":" for key in label_keys(self.learner.classes)]
+            parts += [',"probabilities":{', _probabilities(known, keys), "}"]
+        elif self.probabilities == ARRAY:
+            parts += [',"probabilities":[', _probabilities(known, [b""] * known.shape[1]), "]"]
+        return _join(*parts)
+
+    def _complete(self, texts: pa.Array, batch: pa.RecordBatch) -> pa.Array:
+        """End each prediction with the version's fields and the record's offset; a topic's name needs no escape."""
+        version = "," + to_json(self.version_fields).decode()[1:-1]
+        partition, offset = (batch.column(name).cast(pa.string()) for name in ("partition", "offset"))
+        topic = batch.column("topic")
+        return _join(
+            texts, version, ',"topic":"', topic, '","partition":', partition, ',"offset":', offset, "}"
+        )
+
+
+def _join(*parts: pa.Array | str) -> pa.Array:
+    """Join columns of strings, and strings that are the same in each row."""
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _most_probable(p: NDArray[np.float32], labels: Sequence[Label]) -> pa.Array:
+    """Return each row's most probable label in JSON; null while there are no classes."""
+    if not labels:
+        return pa.array(["null"] * len(p), pa.string())
+    return pa.array([to_json(label).decode() for label in labels]).take(pa.array(p.argmax(axis=1)))
+
+
+def label_keys(labels: Sequence[Label]) -> list[str]:
+    """Return the labels' keys in a JSON object, which are strings: "a" for "a", "1" for 1, "true" for true.
+
+    If two labels would have the same key, such as 1 and "1", every key is its label in JSON: then "1" is the
+    key of 1, and "\\"1\\"" that of "1". Predictor.java does the same.
+    """
+    in_json = [to_json(label).decode() for label in labels]
+    keys = [label if isinstance(label, str) else text for label, text in zip(labels, in_json, strict=True)]
+    return keys if len(set(keys)) == len(keys) else in_json
+
+
+def _probabilities(p: NDArray[np.float32], keys: Sequence[bytes]) -> pa.Array:
+    """Return each row's probabilities with six digits, after their keys: all rows have the same length."""
+    if not np.isfinite(p).all() or not keys:
+        return pa.array([_probabilities_of_row(row, keys) for row in p.tolist()], pa.string())
+    text = np.tile(np.frombuffer(b",".join(key + b"0.000000" for key in keys), np.uint8), (len(p), 1))
+    starts = np.cumsum([len(key) + 9 for key in keys]) - 9
+    millionths = np.rint(p * np.float64(1e6)).astype(np.int32)
+    for digit, unit in zip(
+        (0, 2, 3, 4, 5, 6, 7), (1_000_000, 100_000, 10_000, 1000, 100, 10, 1), strict=True
+    ):
+        text[:, starts + digit] = millionths // unit % 10 + ord("0")
+    ends = np.arange(len(p) + 1, dtype=np.int32) * text.shape[1]
+    return pa.StringArray.from_buffers(len(p), pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _probabilities_of_row(row: list[float], keys: Sequence[bytes]) -> str:
+    return b",".join(key + to_json(round(p, 6)) for key, p in zip(keys, row, strict=True)).decode()
+
+
+def _numbers(values: NDArray[Any]) -> pa.Array:
+    """Return numbers as JSON; Arrow is faster, but writes what is not finite in another way."""
+    wide = values.astype(np.float64)
+    if np.isfinite(wide).all():
+        return pa.array(wide).cast(pa.string())
+    return pa.array([to_json(value).decode() for value in wide.tolist()])
+
+
+def _errors(rejected: list[tuple[int, str]]) -> pa.Array:
+    texts = ['{"prediction":null,"error":' + to_json(reason).decode() for _, reason in rejected]
+    return pa.array(texts, pa.string())
+
+
+def _count_outcomes(predicted: int, rejected: list[tuple[int, str]]) -> Counter[str]:
+    counts = Counter(reason for _, reason in rejected)
+    if predicted:
+        counts[PREDICTED_RECORD] = predicted
+    return counts

@@ -1,0 +1,156 @@
+"""Topics as a source of training: the head's offsets are the position, Spark's checkpoint lasts one run."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.records.schema import schema_from
+from streaming_nn.settings import Settings
+from streaming_nn.spark.session import on_one_machine
+from streaming_nn.spark.sources import data_loss, kafka_frames, offsets
+from streaming_nn.spark.sources.offsets import EARLIEST, Offsets, Ranges
+from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
+from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
+from streaming_nn.spark.tasks import LEARNED, TaskFunction
+from streaming_nn.versions.version import Manifest
+
+
+@dataclass(frozen=True)
+class KafkaPlan:
+    """Ranges of topics that Spark planned for a micro-batch."""
+
+    source: "KafkaSource"
+    frame: DataFrame
+    ranges: Ranges
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """The ranges, where they end, and the ids of the topics."""
+        ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in self.ranges.items()}
+        return {
+            "ranges": self.ranges,
+            "offsets": {**self.source.head.offsets, **ends},
+            "topic_ids": {**self.source.head.topic_ids, **self.source.ids},
+        }
+
+    @property
+    def count(self) -> int:
+        """How many offsets the ranges have."""
+        return offsets.count(self.ranges)
+
+    def table(self) -> pa.Table:
+        """Read the records in the driver."""
+        return self.source.reader.here(self.ranges)
+
+    def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
+        """Return the frame of the rows (LEARNED) that `work` yields in tasks."""
+        if on_one_machine(self.source.spark):
+            pieces = self.source.reader.pieces(self.ranges, averaged)
+            return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
+        return kafka_frames.learn_rows(self.frame, work, averaged)
+
+
+class KafkaSource:
+    """Topics, from the head's offsets on; Spark's checkpoint is new in each run, and deleted after it.
+
+    Spark plans the micro-batches. On one machine our own reader reads them for the tasks (`prefetch/`); on a
+    cluster Spark does, because it knows which executor has a partition's consumer.
+    """
+
+    checkpoint: Path
+    admin: KafkaAdmin
+    ids: dict[str, str]  # of the topics, as they were when the run began
+    head: Manifest  # that the run resumed from
+    starting: Offsets
+
+    def __init__(self, spark: SparkSession, settings: Settings) -> None:
+        self.spark, self.settings = spark, settings
+        self.name = f"topic {', '.join(settings.train.topics)}"
+        self._stack = ExitStack()
+
+    def open(self, admin: KafkaAdmin | None) -> None:
+        """Check that the topics exist."""
+        assert admin is not None, "topics need a connection to Kafka"
+        self.admin = admin  # it is asked in every micro-batch
+        self.ids = admin.ids(self.settings.train.topics)
+
+    def first_values(self, rows: int) -> list[bytes | None]:
+        """Read the values of the first records that the topics still have."""
+        return kafka_frames.first_values(self.spark, self.settings.kafka, self.settings.train.topics, rows)
+
+    def initial_position(self) -> dict[str, Any]:
+        """Return the topics' beginnings, or their ends."""
+        train = self.settings.train
+        find = self.admin.beginnings if train.starting_offsets == "earliest" else self.admin.ends
+        return {"offsets": find(train.topics), "topic_ids": self.ids}
+
+    def resume(self, head: Manifest) -> list[dict[str, Any]]:
+        """Find the offsets to read from, for every partition; return the losses that were accepted."""
+        names = self.settings.train.topics
+        self.head, self.ids = head, self.admin.ids(names)
+        beginnings, ends = self.admin.beginnings(names), self.admin.ends(names)
+        recreated = data_loss.recreated_topics(self.ids, head.topic_ids)
+        following = {t: {} if t in recreated else head.offsets.get(t, {}) for t in names}
+        expired = data_loss.expired_ranges(beginnings, following)
+        if (expired or recreated) and not self.settings.train.accept_data_loss:
+            raise data_loss.data_loss_error(head, expired, recreated)
+        self.starting = {
+            topic: {
+                p: expired[topic][p][1] if p in expired.get(topic, {}) else following[topic].get(p, EARLIEST)
+                for p in sorted(ends[topic])
+            }
+            for topic in names
+        }
+        self.schema = schema_from(head.schema)
+        self._backlog = _count_between(self.starting, beginnings, ends)
+        return data_loss.data_loss_events(expired, recreated)
+
+    def read_stream(self) -> DataFrame:
+        """Read from the head's offsets."""
+        directory = TemporaryDirectory(prefix="streaming-nn-train-", ignore_cleanup_errors=True)
+        self.checkpoint = Path(self._stack.enter_context(directory))
+        train = self.settings.train
+        return kafka_frames.stream(
+            self.spark, self.settings.kafka, train.topics, self.starting, train.max_offsets_per_trigger
+        )
+
+    def backlog(self) -> int:
+        """Return how many offsets followed the head when the run began."""
+        return self._backlog
+
+    def plan(self, frame: DataFrame, batch_id: int) -> KafkaPlan:
+        """Return the ranges of Spark's own plan."""
+        return KafkaPlan(self, frame, offsets.planned(self.checkpoint, batch_id))
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads on one machine; it is compiled for the first micro-batch of a session."""
+        return Reader(self.spark, self.settings.kafka, self.ids, plain_of(self.schema, labeled=True))
+
+    def check(self, head: Manifest) -> None:
+        """Raise DataLossError for a topic that was recreated since the run began.
+
+        Spark raises nothing if a topic was recreated and filled past our offsets.
+        """
+        ids = self.admin.ids(self.settings.train.topics)
+        if recreated := data_loss.recreated_topics(ids, self.ids):
+            raise data_loss.data_loss_error(head, {}, recreated)
+
+    def close(self) -> None:
+        """Delete the checkpoint."""
+        self._stack.close()
+
+
+def _count_between(starting: Offsets, beginnings: Offsets, ends: Offsets) -> int:
+    return sum(
+        max(ends[topic][p] - max(offset, beginnings[topic].get(p, 0)), 0)
+        for topic, partitions in starting.items()
+        for p, offset in partitions.items()
+    )

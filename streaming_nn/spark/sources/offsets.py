@@ -1,0 +1,51 @@
+"""Offsets of topics and ranges of them, as Spark plans them; the order in which records are learned."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Offsets = dict[str, dict[int, int]]  # topic, partition: next offset
+Ranges = dict[str, dict[int, tuple[int, int]]]  # topic, partition: [from, until)
+
+EARLIEST = -2  # Kafka's number for it, in startingOffsets
+ORDER = ("timestamp", "topic", "partition", "offset")  # in which records are learned, always
+
+
+def planned(checkpoint: Path, batch_id: int) -> Ranges:
+    """Return what micro-batch `batch_id` holds, by Spark's own write-ahead plan in a local checkpoint.
+
+    A partition that the batch before doesn't have is new: Spark reads it from its first offset, which is 0
+    (it fails with data loss otherwise).
+    """
+    before = _read_ends(checkpoint, batch_id - 1) if batch_id else _read_start(checkpoint)
+    return {
+        topic: {p: (before.get(topic, {}).get(p, 0), end) for p, end in sorted(ends.items())}
+        for topic, ends in sorted(_read_ends(checkpoint, batch_id).items())
+    }
+
+
+def _read_ends(checkpoint: Path, batch_id: int) -> Offsets:
+    lines = (checkpoint / "offsets" / str(batch_id)).read_text().splitlines()
+    return offsets_from(json.loads(lines[2]))  # version, metadata, then a line per source
+
+
+def _read_start(checkpoint: Path) -> Offsets:
+    """Return where the query's first micro-batch begins: Spark writes the offsets that it resolved."""
+    text = (checkpoint / "sources" / "0" / "0").read_text()
+    return offsets_from(json.loads(text[text.index("{") :]))
+
+
+def count(ranges: Ranges) -> int:
+    """Return how many offsets the ranges have; records are fewer if some were transactional or compacted."""
+    return sum(end - begin for ps in ranges.values() for begin, end in ps.values())
+
+
+def to_json(offsets: Offsets) -> str:
+    """Return offsets as Spark's options have them."""
+    return json.dumps({t: {str(p): o for p, o in ps.items()} for t, ps in offsets.items()})
+
+
+def offsets_from(values: Mapping[str, Mapping[str, Any]]) -> Offsets:
+    """Return offsets from Spark's JSON."""
+    return {t: {int(p): int(o) for p, o in ps.items()} for t, ps in values.items()}

@@ -1,0 +1,102 @@
+"""Who learns a micro-batch: the driver itself where that is not slower, Spark tasks otherwise."""
+
+from typing import Protocol
+
+from pyspark.sql import SparkSession
+from threadpoolctl import ThreadpoolController
+
+from streaming_nn.nn.learner import grow
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.schema import merge_unseen
+from streaming_nn.spark.session import on_one_machine, rows_of, shared
+from streaming_nn.spark.sources.offsets import ORDER
+from streaming_nn.spark.sources.source import Plan
+from streaming_nn.spark.tasks import Learn, TaskResult, learn_records, result_from_row, split_tasks
+from streaming_nn.spark.train.runner import Learned, Work, combine_results
+
+DRIVER_RECORDS = 15_000  # the most that the driver learns on one machine: starting a worker takes longer
+DRIVER_VALUES = 1_000_000  # and their values
+TASKS = 3  # if tasks would share the records, a third of them is the most
+
+
+class Executor(Protocol):
+    """Learns micro-batches."""
+
+    def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
+        """Learn a micro-batch; return the results of its tasks in the order of (topic, partition)."""
+
+
+class DriverExecutor:
+    """Learns in this process, task by task, to the same bits as Spark tasks do."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadpoolController()  # NumPy may have been imported with several
+
+    def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
+        """Read and learn the records here, without a Spark job."""
+        order = ORDER[1:] if work.averaged else ORDER
+        with self._threads.limit(limits=1):
+            records = plan.table().sort_by([(name, "ascending") for name in order])
+            batches = iter(records.combine_chunks().to_batches())
+            state = grow(work.learner, work.state)
+            return [
+                learn_records(work.learner, work.schema, state, task, work.limit)
+                for task in split_tasks(batches, work.averaged)
+            ]
+
+
+class TaskExecutor:
+    """Learns in one Spark job: a task per partition if averaged, else one task."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._spark = spark
+
+    def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
+        """Broadcast the state, and run the job."""
+        with shared(self._spark, flatten(work.state)) as state:
+            task = Learn(work.learner, work.schema, state, work.limit)
+            rows = rows_of(plan.tasks(task, work.averaged))
+        results = [result_from_row(work.learner, row) for row in rows]
+        return sorted(results, key=lambda result: (result.topic, result.partition))
+
+
+class SmallInDriverExecutor:
+    """Learns few records in the driver, and many in Spark tasks.
+
+    No records at all, as in a query's first micro-batch, are few: they prepare the reader.
+    """
+
+    def __init__(self, driver: Executor, tasks: Executor, records: int) -> None:
+        self._driver, self._tasks, self._records = driver, tasks, records
+
+    def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
+        """Learn a micro-batch where it is faster."""
+        records = plan.count
+        limit = self._records // TASKS if work.averaged else self._records
+        few = records is not None and records <= limit and records * work.schema.inputs <= DRIVER_VALUES
+        return (self._driver if few else self._tasks).learn(work, plan)
+
+
+def executor_for(spark: SparkSession, driver_records: int | None = None) -> Executor:
+    """Return the executor for a session; the driver learns up to `driver_records` (None: DRIVER_RECORDS).
+
+    On a cluster it learns nothing: the tasks' machines may have other bits, and those must not be mixed.
+    """
+    tasks = TaskExecutor(spark)
+    if not on_one_machine(spark):
+        return tasks
+    records = DRIVER_RECORDS if driver_records is None else driver_records
+    return SmallInDriverExecutor(DriverExecutor(), tasks, records)
+
+
+def learn_micro_batch(executor: Executor, work: Work, plan: Plan) -> tuple[Work, Learned]:
+    """Learn a micro-batch; return the result, and the work that it was learned with.
+
+    While its records have values that the schema must contain first, the work grows, and it is learned again.
+    """
+    while True:
+        results = executor.learn(work, plan)
+        unseen = merge_unseen(result.unseen for result in results if result.unseen)
+        if not unseen:
+            return work, combine_results(work, results)
+        work = work.grow(unseen)

@@ -1,0 +1,105 @@
+"""The schema of a new model: what the settings name, and what its first records show of the rest."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from streaming_nn.records.infer_schema import InferredSchema, infer_schema
+from streaming_nn.records.schema import Schema, schema_from, width
+from streaming_nn.settings import Settings
+from streaming_nn.spark.signals import pause
+
+logger = logging.getLogger(__name__)
+
+RECORDS = 1000  # from which width and classes are inferred
+MIN_RECORDS = 100  # from fewer they never are
+PATIENCE = 10  # seconds of waiting for RECORDS, after which MIN_RECORDS are enough
+
+
+class FirstRecords(Protocol):
+    """What has first records to look at: a source."""
+
+    name: str
+
+    def first_values(self, rows: int) -> list[bytes | None]:
+        """Read the values of the first records, at most `rows`."""
+
+
+def read_schema(source: FirstRecords, settings: Settings) -> Schema:
+    """Return the settings' schema; width and classes that they don't name are inferred from the records.
+
+    Raise ValueError if they cannot be.
+    """
+    records = settings.records
+    options = record_options(settings)
+    grow = records.classes == "grow"
+    classes = None if records.regression or grow or records.classes is None else tuple(records.classes)
+    inputs = records.inputs or width(records.features, records.categories)
+    if inputs is None or (classes is None and not records.regression):
+        inferred = _infer(source, settings, options)
+        inputs = inputs or inferred.inputs
+        classes = inferred.classes if classes is None else classes
+    return schema_from({**options, "inputs": inputs, "classes": classes, "grow": grow})
+
+
+def record_options(settings: Settings, **dump: Any) -> dict[str, Any]:
+    """Return the settings of the records as a schema has them: of an Avro schema's file, the content.
+
+    `dump` is for `model_dump`.
+    """
+    options = settings.records.model_dump(exclude={"regression"}, **dump)
+    if options.get("avro_schema") is not None:
+        options["avro_schema"] = _read_avro_schema(options["avro_schema"])
+    return options
+
+
+def _read_avro_schema(file: str) -> str:
+    try:
+        return json.dumps(json.loads(Path(file).read_text("utf-8")), separators=(",", ":"))
+    except OSError as error:
+        raise ValueError(f"setting records.avro_schema: cannot read {file!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"setting records.avro_schema: {file!r} is not JSON: {error}") from None
+
+
+def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any]) -> InferredSchema:
+    records = settings.records
+    inferred = infer_schema(
+        _wait_for_values(source, settings),
+        format=records.format,
+        features=records.features,
+        label=records.label,
+        regression=records.regression,
+        numbers_as_strings=records.numbers_as_strings,
+        missing=records.missing,
+        categories=records.categories,
+        grow=records.classes == "grow",
+        csv_columns=records.csv_columns,
+        avro_schema=options["avro_schema"],
+        registry=records.registry,
+    )
+    kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
+    logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)
+    for remark in inferred.remarks:
+        logger.info("  %s", remark)
+    return inferred
+
+
+def _wait_for_values(source: FirstRecords, settings: Settings) -> list[bytes | None]:
+    """Read the first records; wait for them unless `train.once` is set."""
+    waited = 0
+    while True:
+        values = source.first_values(RECORDS)
+        if len(values) >= (RECORDS if waited < PATIENCE and not settings.train.once else MIN_RECORDS):
+            return values
+        if settings.train.once:
+            raise ValueError(
+                f"{source.name} has {len(values)} records, and width and classes are inferred from "
+                f"{MIN_RECORDS} or more: set records.inputs and records.classes"
+            )
+        if waited == 0:
+            logger.info("waiting for records to infer width and classes from the first %s", f"{RECORDS:,}")
+        waited += 1
+        pause(1)

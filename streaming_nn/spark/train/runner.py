@@ -1,0 +1,124 @@
+"""The steps that every run of a model shares: load a state, learn a micro-batch from it, commit the result.
+
+The trainer, `verify`, `backtest` and Spark ML's streaming estimators use them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from streaming_nn.errors import VersionConflictError
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import (
+    Batch,
+    Counts,
+    Learner,
+    State,
+    combine,
+    events,
+    grow,
+    initial,
+    learn_part,
+    report,
+)
+from streaming_nn.nn.state_dict import flatten, unflatten
+from streaming_nn.records.labels import Label
+from streaming_nn.records.schema import Schema, grow_schema
+from streaming_nn.spark.rejected import DeadLetter
+from streaming_nn.spark.tasks import TaskResult
+from streaming_nn.versions.version import Tensors, Version
+from streaming_nn.versions.version_log import VersionLog
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a micro-batch is learned with."""
+
+    learner: Learner[Any]
+    schema: Schema
+    state: State[Any]  # of the head; it may have fewer classes than the learner
+    averaged: bool = False  # by a task per partition
+    limit: int | None = None  # bytes of rejected records that are kept; None: they are counted only
+
+    def grow(self, unseen: Mapping[str, Sequence[Label]]) -> "Work":
+        """Return the work with the unseen values in its schema, and the new classes in its learner."""
+        schema, learner = grow_schema(self.schema, unseen), self.learner
+        if schema.classes is not None and schema.classes != learner.classes:
+            learner = learner_from({**learner.options(), "classes": schema.classes})
+        return replace(self, schema=schema, learner=learner)
+
+
+class Learned(NamedTuple):
+    """What a micro-batch gave."""
+
+    state: State[Any]  # after it
+    counts: Counts
+    rejected: dict[str, int]  # by reason
+    dead_letters: list[DeadLetter]
+    overflow: bool  # the rejected records have more bytes than are kept; nothing is learned
+    seconds: float  # of learning; the slowest task's
+
+
+def load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
+    """Return the state of a version's tensors; one of fewer classes grows to the learner's."""
+    return grow(learner, unflatten(initial(learner), tensors))
+
+
+def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
+    """Combine what tasks learned, in the order of (topic, partition), to the next state."""
+    overflow = any(result.overflow for result in results)
+    state = grow(work.learner, work.state)
+    parts = [] if overflow else [result.part for result in results if result.part is not None]
+    return Learned(
+        combine(work.learner, state, parts),
+        add_counts(result.counts for result in results),
+        dict(sum((Counter(result.rejected) for result in results), Counter[str]())),
+        [] if overflow else [letter for result in results for letter in result.dead_letters],
+        overflow,
+        max((result.seconds for result in results), default=0.0),  # an empty batch may have no task
+    )
+
+
+def learn_tasks(
+    learner: Learner[Any], state: State[Any], tasks: Iterable[Iterable[Batch]]
+) -> tuple[State[Any], Counts]:
+    """Learn one micro-batch's rows here, as its tasks did; return the next state and the rows' counts."""
+    parts = [learn_part(learner, state, task) for task in tasks]
+    return combine(learner, state, parts), add_counts(part.counts for part in parts)
+
+
+def add_counts(counts: Iterable[Counts]) -> Counts:
+    """Return the sum of counts."""
+    return Counts(*(sum(each) for each in zip(Counts(), *counts, strict=True)))
+
+
+def commit_learned(
+    log: VersionLog,
+    head: Version,
+    learner: Learner[Any],
+    after: State[Any],
+    counts: Counts,
+    **fields: Any,
+) -> Version | None:
+    """Commit what a micro-batch gave as the version after `head`; None: the model was rolled back meanwhile.
+
+    `fields` are more of its manifest; the learner's own events are added to theirs. After a rollback the
+    micro-batch must be learned again, from the new head: a rollback keeps the position.
+    Raise VersionConflictError if anything else was committed meanwhile.
+    """
+    before = load_state(learner, head.tensors)
+    fields["events"] = [*fields.get("events", ()), *events(learner, before, after)]
+    try:
+        return log.commit(
+            head,
+            flatten(after),
+            learner=learner.options(),
+            counts=counts._asdict(),
+            metrics=report(learner, after),
+            **fields,
+        )
+    except VersionConflictError as conflict:
+        if conflict.manifest is None or conflict.manifest.kind != "rolled-back":
+            raise
+        return None
