@@ -8,11 +8,9 @@ from streaming_nn.errors import (
     TooManySkippedError,
     VersionConflictError,
 )
-from streaming_nn.estimators.model import loaded as load_model
-from streaming_nn.estimators.river import OnlineMLPClassifier as RiverClassifier
-from streaming_nn.estimators.river import OnlineMLPRegressor as RiverRegressor
-from streaming_nn.estimators.sklearn import OnlineMLPClassifier as OnlineClassifier
-from streaming_nn.estimators.sklearn import OnlineMLPRegressor as OnlineRegressor
+from streaming_nn.estimators.model import load as load_model
+from streaming_nn.estimators.river import RiverClassifier, RiverRegressor
+from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 from streaming_nn.export.onnx import to_onnx
 from streaming_nn.export.sklearn import to_sklearn
 from streaming_nn.kafka.broker import Broker

@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a version to an ONNX file, its whole ensemble and preprocessing included; docs/export.md."""
     settings = options.load_settings(config, set_, model=model)
-    from streaming_nn.estimators.model import loaded
+    from streaming_nn.estimators.model import load
     from streaming_nn.versions.atomic_files import put
     from streaming_nn.versions.tags import find
     from streaming_nn.versions.version_log import VersionLog
@@ -33,6 +33,6 @@ def export(
     if not log.numbers():
         raise LookupError(f"model {settings.model}: there is no version to export yet")
     number = find(log, version)
-    learned, schema = loaded(settings.model, number)
+    learned, schema = load(settings.model, number)
     put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
     logger.info("%s: version %d of %s, %d inputs", to, number, settings.model, schema.inputs)

@@ -47,7 +47,7 @@ def score(
     )
     from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
     from streaming_nn.spark.score.scorer import Scorer
-    from streaming_nn.spark.score.scorer import answer as run
+    from streaming_nn.spark.score.scorer import score as run
     from streaming_nn.spark.session import running
 
     with running(settings.spark) as spark:

@@ -161,7 +161,7 @@ class DemoRun:
         logger.info("warming up")  # an empty micro-batch: the first one of a session takes seconds
         trainer.drain()
         self._produce(seconds, rate)
-        scorer = Scorer(self.spark, self.settings)
+        scorer = Scorer.open(self.spark, self.settings)
         self.parts.append(scorer)
         drift = self.scenario.drift(before, rate, seconds)
         self._watch(trainer, scorer, seconds, drift)
@@ -220,7 +220,7 @@ class DemoRun:
             tail = (self.home / "producer.log").read_text().strip().splitlines()[-1:]
             raise RuntimeError(f"the producer ended with code {self.producer.poll()}: {' '.join(tail)}")
         if scorer.query is None:
-            scorer.await_version(60)
+            scorer.wait_for_version(60)
             scorer.start()
 
     def produced(self, suffix: str = "") -> int:
