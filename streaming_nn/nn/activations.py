@@ -1,6 +1,6 @@
 """Activation functions, each with the one array that its backward pass needs.
 
-`forward(z)` may overwrite z; `backward(delta, kept)` multiplies delta (the loss's gradient by h) with h'(z),
+`forward(z)` may overwrite z; `backward(delta, kept)` multiplies delta (the loss's gradient by h) by h'(z),
 in place.
 """
 
@@ -35,7 +35,7 @@ def _identity_backward(delta: Array, h: Array) -> Array:
 
 
 def sigmoid(z: Array) -> Array:
-    """Return 1 / (1 + exp(-z)), by way of tanh, which can't overflow. Overwrites z."""
+    """Return 1 / (1 + exp(-z)), computed by tanh, which cannot overflow. Overwrites z."""
     z *= 0.5
     np.tanh(z, out=z)
     z += 1

@@ -1,7 +1,7 @@
-"""What several tasks learned from one common state becomes one state: the rules that all merges share.
+"""The rules by which the states of several tasks, learned from one common state, become one state.
 
-Each task begins with the same state and learns rows of its own (`update = "averaged"`). Weights are averaged
-by rows trained (McMahan et al. 2017, algorithm 1); what counts rows is the start's plus each task's own part.
+Each task starts with the same state and learns other rows (`update = "averaged"`). Weights are averaged by
+rows trained (McMahan et al. 2017, algorithm 1); counts are the start's plus what each task has added.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 def shares(rows: Sequence[int]) -> NDArray[np.float64]:
-    """Give each task's part of the rows (tasks,), which sum to 1; even ones where no task has any."""
+    """Return each task's share of the rows (tasks,); they sum to 1, and are equal where no task has any."""
     counts = np.asarray(rows, np.float64)
     total = counts.sum()
     return counts / total if total else np.full(len(counts), 1 / len(counts))
 
 
-def average(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array:
+def average_arrays(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array:
     """Average arrays of one shape, in float64 and in the order given; the result has their dtype."""
     total = np.zeros(arrays[0].shape)
     for array, part in zip(arrays, share, strict=True):
@@ -29,27 +29,27 @@ def average(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array:
     return np.asarray(total, arrays[0].dtype)
 
 
-def averaged(states: Sequence[T], share: NDArray[np.float64]) -> T:
+def average_states(states: Sequence[T], share: NDArray[np.float64]) -> T:
     """Average NamedTuples of arrays, nested ones too, field by field.
 
-    A field that is called `power…` is a rate to the number of steps, whose mean is of the number of steps.
+    A field named `power…` is a rate to the power of the number of steps: the mean is that of the steps.
     """
     first, merged = states[0], []
     for i, name in enumerate(getattr(first, "_fields", ())):
         parts = [state[i] for state in states]
         if isinstance(first[i], tuple):
-            merged.append(averaged(parts, share))
+            merged.append(average_states(parts, share))
         elif name.startswith("power"):
             merged.append(np.prod([part**each for part, each in zip(parts, share, strict=True)], axis=0))
         else:
-            merged.append(average(parts, share))
+            merged.append(average_arrays(parts, share))
     return type(first)(*merged)
 
 
-def interleaved(counts: Sequence[int], last: int) -> NDArray[np.intp]:
-    """Order rows of several tasks as if they had come side by side; give the `last` ones as (rows, 2).
+def interleave(counts: Sequence[int], last: int) -> NDArray[np.intp]:
+    """Order rows of several tasks as if they had come interleaved; return the `last` ones as (rows, 2).
 
-    A row is (task, its number among the task's `counts[task]` rows): row j of n came at (j + 1/2) / n.
+    A row is (task, its index among the task's `counts[task]` rows): row j of n came at (j + 1/2) / n.
     """
     task = np.repeat(np.arange(len(counts)), [min(count, last) for count in counts])
     row = np.concatenate([np.arange(max(count - last, 0), count) for count in counts])

@@ -1,4 +1,4 @@
-"""Drift detectors: they read a learner's losses in their order, and tell where these have changed."""
+"""Drift detectors: they read a learner's losses in their order, and detect where these have changed."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,16 +12,16 @@ from streaming_nn.nn import validation
 
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
 Losses = NDArray[np.float64]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
-MODES = ("up", "down", "both")  # which changes of the mean are told
-HUGE = 1e100  # where values are bounded: their squares, and sums of these, stay finite
+MODES = ("up", "down", "both")  # which changes of the mean are detected
+HUGE = 1e100  # bound of values: their squares, and sums of these, stay finite
 LEVELS = 48  # a window of 2**48 values takes nine years at a microsecond a value: no level overflows
 SIZES = [2.0**level for level in range(LEVELS)]  # values in one bucket of a level
 
 
 class Detector(Protocol[Memory]):
-    """Options of a detector, frozen; what it remembers is the state that goes in and comes out.
+    """Options of a detector, immutable; its memory is the state that goes in and comes out.
 
     Its arrays keep their shapes, since every version holds them.
     """
@@ -29,21 +29,21 @@ class Detector(Protocol[Memory]):
     def init(self) -> Memory:
         """Return the state before the first value."""
 
-    def update(self, state: Memory, values: Losses) -> tuple[Memory, Places]:
+    def update(self, state: Memory, values: Losses) -> tuple[Memory, Indices]:
         """Read values (n,) in their order: new state, and the indices in `values` at which it fired.
 
-        A value that is not finite is left out. Values may come cut in any way: the state has the same bits.
-        What came in is not changed.
+        A value that is not finite is left out. How values are divided into calls does not matter: the state
+        has the same bits. What came in is not changed.
         """
 
 
-def _finite(values: Losses) -> tuple[Places, list[float]]:
-    places = np.flatnonzero(np.isfinite(values))
-    return places, np.clip(values[places], -HUGE, HUGE).tolist()
+def _finite(values: Losses) -> tuple[Indices, list[float]]:
+    indices = np.flatnonzero(np.isfinite(values))
+    return indices, np.clip(values[indices], -HUGE, HUGE).tolist()
 
 
 class NoDriftState(NamedTuple):
-    """Who doesn't look remembers nothing."""
+    """The empty memory."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class NoDrift:
         """Return the empty state."""
         return NoDriftState()
 
-    def update(self, state: NoDriftState, values: Losses) -> tuple[NoDriftState, Places]:
-        """Look at nothing."""
+    def update(self, state: NoDriftState, values: Losses) -> tuple[NoDriftState, Indices]:
+        """Return the state unchanged, and no indices."""
         return state, np.zeros(0, np.int64)
 
 
@@ -68,7 +68,7 @@ class PageHinkleyState(NamedTuple):
     low: NDArray[np.float64]  # () least rise
     fall: NDArray[np.float64]  # () sum of deviations plus delta
     high: NDArray[np.float64]  # () greatest fall
-    fired: NDArray[np.int64]  # () 1: at the last value, so the next one begins anew
+    fired: NDArray[np.int64]  # () 1: at the last value, so the next one starts from scratch
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class PageHinkley:
 
     It fires where the sum of deviations from the mean so far, less `delta` each, is more than `threshold`
     above its least value ("up"), or its mirror image below its greatest ("down"), once `min_instances` values
-    are in. After that it begins anew. Defaults and decisions are River's.
+    are in. After that it starts from scratch. Defaults and decisions are River's.
     """
 
     min_instances: int = 30
@@ -87,20 +87,20 @@ class PageHinkley:
     mode: str = "both"
 
     def __post_init__(self) -> None:
-        validation.whole("min_instances", self.min_instances)
+        validation.integer("min_instances", self.min_instances)
         validation.between("delta", self.delta, 0, np.inf, low_in=True)
         validation.between("threshold", self.threshold, 0, np.inf)
         validation.between("alpha", self.alpha, 0, 1, high_in=True)
         validation.one_of("mode", self.mode, MODES)
 
     def init(self) -> PageHinkleyState:
-        """Return sums of nothing."""
+        """Return the sums of no values."""
         zero, none = np.zeros(()), np.zeros((), np.int64)
         return PageHinkleyState(none, zero, zero, zero, zero, zero, none)
 
-    def update(self, state: PageHinkleyState, values: Losses) -> tuple[PageHinkleyState, Places]:
+    def update(self, state: PageHinkleyState, values: Losses) -> tuple[PageHinkleyState, Indices]:
         """Read values one by one: each mean and each sum rounds as it does in River."""
-        places, xs = _finite(values)
+        indices, xs = _finite(values)
         delta, alpha, least = self.delta, self.alpha, self.min_instances
         up = self.threshold if self.mode != "down" else np.inf
         down = self.threshold if self.mode != "up" else np.inf
@@ -122,18 +122,18 @@ class PageHinkley:
                 found.append(i)
                 fired = 1
         sums = (np.asarray(part) for part in (seen, mean, rise, low, fall, high, fired))
-        return PageHinkleyState(*sums), places[found]
+        return PageHinkleyState(*sums), indices[found]
 
 
 class ADWINState(NamedTuple):
-    """The window as an exponential histogram: buckets of level i sum up 2**i values each, oldest first."""
+    """The window as an exponential histogram: each bucket of level i sums 2**i values, oldest first."""
 
     width: NDArray[np.int64]  # () values in it
     total: NDArray[np.float64]  # () their sum; total / width estimates the mean
     variance: NDArray[np.float64]  # () their sum of squared deviations
-    since: NDArray[np.int64]  # () values since the last look
-    fired: NDArray[np.int64]  # () 1: at the last value, so the next one begins a new window
-    buckets: NDArray[np.int64]  # (levels,) how many; places past them hold 0
+    since: NDArray[np.int64]  # () values since the last check
+    fired: NDArray[np.int64]  # () 1: at the last value, so the next one starts a new window
+    buckets: NDArray[np.int64]  # (levels,) how many; entries after them are 0
     totals: NDArray[np.float64]  # (levels, max_buckets) sums
     variances: NDArray[np.float64]  # (levels, max_buckets) sums of squared deviations
 
@@ -142,12 +142,12 @@ class ADWINState(NamedTuple):
 class ADWIN:
     """Adaptive windowing (Bifet & Gavalda, SDM 2007, ADWIN2): a window that is cut where its means differ.
 
-    Every `clock` values it looks for a cut into two parts of `min_window_length` values or more whose means
-    differ, at confidence `delta`, and forgets its oldest bucket as long as there is one; not before more than
+    Every `clock` values it checks for a cut into two parts of `min_window_length` values or more whose means
+    differ, at confidence `delta`, and drops its oldest bucket as long as there is one; not before more than
     `grace_period` values are in. A level holds `max_buckets`, then two of them become one of the next.
     Defaults and decisions are River's, so after it has fired the window is empty, where the paper keeps its
-    newer part. `mode` is ours: with "up" or "down", a change the other way cuts the window as in the paper,
-    and is not told.
+    newer part. `mode` is an addition: with "up" or "down", a change in the other direction cuts the window as
+    in the paper, and is not reported.
     """
 
     delta: float = 0.002
@@ -159,10 +159,10 @@ class ADWIN:
 
     def __post_init__(self) -> None:
         validation.between("delta", self.delta, 0, 1)
-        validation.whole("clock", self.clock)
-        validation.whole("max_buckets", self.max_buckets)
-        validation.whole("min_window_length", self.min_window_length)
-        validation.whole("grace_period", self.grace_period, 0)
+        validation.integer("clock", self.clock)
+        validation.integer("max_buckets", self.max_buckets)
+        validation.integer("min_window_length", self.min_window_length)
+        validation.integer("grace_period", self.grace_period, 0)
         validation.one_of("mode", self.mode, MODES)
 
     def init(self) -> ADWINState:
@@ -170,9 +170,9 @@ class ADWIN:
         none, zero, buckets = np.zeros((), np.int64), np.zeros(()), np.zeros((LEVELS, self.max_buckets))
         return ADWINState(none, zero, zero, none, none, np.zeros(LEVELS, np.int64), buckets, buckets)
 
-    def update(self, state: ADWINState, values: Losses) -> tuple[ADWINState, Places]:
-        """Read values, from one look at the window to the next."""
-        places, xs = _finite(values)
+    def update(self, state: ADWINState, values: Losses) -> tuple[ADWINState, Indices]:
+        """Read values, from one check of the window to the next."""
+        indices, xs = _finite(values)
         window, found, start = _Window(self, state), [], 0
         while start < len(xs):
             if window.fired:
@@ -180,15 +180,15 @@ class ADWIN:
             stop = min(len(xs), start + self.clock - window.since)
             window.extend(xs[start:stop])
             if window.since == self.clock:
-                window.look()
+                window.check()
             if window.fired:
                 found.append(stop - 1)
             start = stop
-        return window.state(), places[found]
+        return window.state(), indices[found]
 
 
 class _Window:
-    """An ADWIN's state in lists, for the length of one update: an array costs more to touch than to sum."""
+    """An ADWIN's state in lists during one update: an array costs more to touch than to sum."""
 
     def __init__(self, options: ADWIN, state: ADWINState) -> None:
         self.options = options
@@ -209,7 +209,7 @@ class _Window:
         return ADWINState(*(np.asarray(figure) for figure in figures))
 
     def extend(self, xs: list[float]) -> None:
-        """Put values into the window, each a bucket of its own."""
+        """Add values to the window, each as a bucket."""
         width, total, variance = self.width, self.total, self.variance
         for x in xs:
             if width:
@@ -224,7 +224,7 @@ class _Window:
         self._compress()
 
     def _compress(self) -> None:
-        """Make one bucket of the two oldest, level by level, as long as there are too many.
+        """Merge the two oldest buckets, level by level, as long as there are too many.
 
         At the end of a run of values, all at once: the same buckets as after each value.
         """
@@ -239,20 +239,20 @@ class _Window:
                 self.variances[level + 1].append(variances[i] + variances[i + 1] + half * apart * apart)
             del totals[:pairs], variances[:pairs]
 
-    def look(self) -> None:
-        """Cut the window as long as it has two parts that differ; fire where the mode asks for the first."""
+    def check(self) -> None:
+        """Cut the window as long as it has two parts that differ; fire if the first one matches the mode."""
         self.since = 0
         change = first = self._change()
         while change:
-            self._forget()
+            self._drop_oldest()
             change = self._change()
         mode = self.options.mode
         self.fired = int(first != 0 if mode == "both" else first > 0 if mode == "up" else first < 0)
 
     def _change(self) -> float:
-        """Give by how much the mean has risen at the oldest cut whose two means differ; 0 without one.
+        """Return the rise of the mean at the oldest cut whose two means differ; 0 without one.
 
-        Differ: by more than epsilon_cut, the paper's second one, which knows the window's variance. As in
+        They differ by more than the paper's second epsilon_cut, which uses the window's variance. As in
         River, each length in their harmonic mean is less by `min_window_length` - 1.
         """
         least, width, taken = self.options.min_window_length, self.width, self.options.min_window_length - 1
@@ -276,11 +276,11 @@ class _Window:
                     return change
         return 0.0
 
-    def _forget(self) -> None:
-        """Drop the oldest bucket, and sum the others anew.
+    def _drop_oldest(self) -> None:
+        """Drop the oldest bucket, and sum the others again.
 
-        Taking it off the sums (as River does) leaves the rounding of a great value that has gone, and a
-        variance below 0.
+        Subtracting it from the sums (as River does) leaves the rounding error of a large value that was
+        dropped, and a variance below 0.
         """
         oldest = max(level for level in range(LEVELS) if self.totals[level])
         del self.totals[oldest][0], self.variances[oldest][0]
@@ -301,25 +301,25 @@ DETECTORS: dict[str, type[NoDrift] | type[PageHinkley] | type[ADWIN]] = {
 }
 
 
-# What a learner watches its loss with: rises only, of means over 32 rows (see learner.WATCHED). Thresholds
-# are in units of the loss; docs/benchmarks.md says how late and how falsely they fire.
-WATCHING: dict[str, Detector[Any]] = {
+# The detectors of a learner's loss: rises only, of means over 32 rows (see learner.DRIFT_ROWS). Thresholds
+# are in units of the loss; docs/benchmarks.md has their delays and false alarms.
+DEFAULT_DETECTORS: dict[str, Detector[Any]] = {
     "page_hinkley": PageHinkley(delta=0.05, threshold=5.0, mode="up"),
     "adwin": ADWIN(delta=0.05, clock=8, mode="up"),
 }
 
 
-RAISED = 3.0  # times the learning rate right after a drift, where a learner raises it
-RAISED_ROWS = 500  # rows after which half of that is over
+RAISED = 3.0  # factor of the learning rate right after a drift, where a learner raises it
+RAISED_ROWS = 500  # rows after which half of the increase is gone
 
 
-def raised(boost: NDArray[np.float64] | None) -> float:
-    """Give the factor of the learning rates while a drift is fresh: `boost` is 1 at it, and fades."""
+def rate_factor(boost: NDArray[np.float64] | None) -> float:
+    """Return the factor of the learning rates after a drift: `boost` is 1 at the drift, and decays."""
     return 1.0 if boost is None or not boost else 1 + (RAISED - 1) * float(boost)
 
 
-def faded(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] | None:
-    """Let a drift's boost fade over rows learned; it ends at 1 in 1000."""
+def decay_boost(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] | None:
+    """Decay a drift's boost over rows learned; below 1 in 1000 it becomes 0."""
     if boost is None:
         return None
     left = boost * 0.5 ** (rows / RAISED_ROWS)
@@ -327,19 +327,18 @@ def faded(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] |
 
 
 def options(detector: NoDrift | PageHinkley | ADWIN) -> dict[str, Any]:
-    """Give a detector's options, ready for JSON, with its name under "detector"."""
+    """Return a detector's options, ready for JSON, with its name under "detector"."""
     name = next(name for name, kind in DETECTORS.items() if kind is type(detector))
     return {"detector": name, **asdict(detector)}
 
 
 def detector_from(options: Mapping[str, Any]) -> NoDrift | PageHinkley | ADWIN:
-    """Make a detector from its options; "detector" names it, and is "none" where it is missing.
+    """Return the detector of these options; "detector" is its name, by default "none".
 
-    Errors: ValueError for an unknown name, an unknown option (the nearest known one is told) and an option
-    out of range.
+    Errors: ValueError for an unknown name or option (with the nearest known one) and for an invalid value.
     """
     given = dict(options)
     name = given.pop("detector", "none")
     validation.one_of("detector", name, DETECTORS)
-    validation.known(f"options of {name!r}", given, [field.name for field in fields(DETECTORS[name])])
+    validation.known(f"option of detector {name!r}", given, [field.name for field in fields(DETECTORS[name])])
     return DETECTORS[name](**given)

@@ -1,4 +1,4 @@
-"""The learner that needs no tuning: networks that learn side by side, and the mixture of their answers."""
+"""The learner that needs no tuning: an ensemble of networks and the mixture of their predictions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,74 +10,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.nn import averaging, drift, moments, network, replay_buffer, validation
-from streaming_nn.nn.learner import Batch, Step
+from streaming_nn.nn.learner import Batch, Learner, Step
 from streaming_nn.nn.mlp import TARGET_CLIP
-from streaming_nn.nn.moments import Scaling
+from streaming_nn.nn.moments import Moments
 from streaming_nn.nn.network import Network
 from streaming_nn.nn.optimizers import SGD, Adam
 from streaming_nn.nn.preprocessing import Inputs
-from streaming_nn.nn.replay_buffer import Buffer
+from streaming_nn.nn.replay_buffer import ReplayBuffer
 
 Array = NDArray[Any]
-LEAST = 1e-4  # probability at which a row's log loss in the mixture ends: no row alone decides
-MOST = 10.0  # loss of a row for a member that diverged; a regression's absolute error ends here too
-HOPELESS = 1e4  # norm of a gradient past which its member has diverged, for rows of weight 1
-REACH = 2.0  # times the clip: how far a value may pull the running mean and deviation
+MIN_PROBABILITY = 1e-4  # below it a row's log loss in the mixture stops growing: no row alone decides
+MAX_LOSS = 10.0  # loss of a row for a member that diverged; the bound of a regression's absolute error too
+MAX_GRADIENT = 1e4  # norm of a gradient above which its member has diverged, for rows of weight 1
+REACH = 2.0  # times the clip: how far a value may move the running mean and deviation
 REACTIONS = ("report", "raise", "restart", "fresh")
-TARGET_RATE = 0.3  # SGD's rates for regression are this much smaller
+TARGET_RATE = 0.3  # factor of SGD's rates for regression
 
 
 class Members(NamedTuple):
-    """Networks that learn alike."""
+    """Networks that are trained by the same optimizer."""
 
     theta: NDArray[np.float32]  # (members, parameters)
-    optimizer: Any  # the optimizer's own NamedTuple
+    optimizer: Any  # the optimizer's state, a NamedTuple
 
 
 class EnsembleState(NamedTuple):
-    """The model; where members are counted, followers come first."""
+    """The model; in an axis of members, those trained by SGD come first."""
 
-    followers: Members
-    replayers: Members
-    weight: NDArray[np.float64]  # (members,) of the mixture; sums to 1
+    sgd_members: Members
+    replay_members: Members
+    weights: NDArray[np.float64]  # (members,) of the mixture; sum to 1
     restarts: NDArray[np.int64]  # (members,)
-    features: Any  # (inputs,) the statistics of `Inputs`
-    targets: Scaling | None  # (1,) for regression
-    buffer: Buffer  # rows of x, y and weight, side by side
-    boost: NDArray[np.float64] | None = None  # () of the rates since a drift; None where none is raised
+    feature_moments: Any  # (inputs,) the statistics of `Inputs`
+    target_moments: Moments | None  # (1,) for regression
+    replay_buffer: ReplayBuffer  # rows of x, y and weight, side by side
+    rate_boost: NDArray[np.float64] | None = None  # () of the rates since a drift; None: never raised
 
 
-class Awake(NamedTuple):
-    """The columns that have ever moved, where enough others never have: their weights learn nothing.
+class ActiveColumns(NamedTuple):
+    """The columns that have ever changed, where enough others never have: the others' weights learn nothing.
 
-    A state of theirs has members of `shape`; `whole` is the state that it was taken from, for the others.
+    With it goes a state whose members have `shape`; `full` is the state that it was cut from.
     """
 
     columns: NDArray[np.bool_]  # (width,)
     shape: Network
-    whole: EnsembleState
+    full: EnsembleState
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Learner[EnsembleState]):
     """Networks with a linear part, mixed by fixed share (Herbster & Warmuth 1998, section 5).
 
-    `follow` has the rates of the members that learn the new rows only, by SGD. `replay` has, for each of the
-    others, Adam's rate and how many old rows a new one weighs; they learn the new rows and `replayed` rows
-    drawn from the last `buffer_rows` (fewer where these would take more than `buffer_bytes`). `eta` is the
-    mixture's rate, and `share` the part of the weights that is dealt out evenly again at each row. A member
-    that diverges goes on from the best other one. `scale`, `clip` and `missing` are those of `Inputs`.
-    `drift` names what watches the loss, and `on_drift` what is done about it. Errors: ValueError, one line
-    for each option.
+    `sgd_rates` has the rates of the members that learn new rows only, by SGD. `replay_rates` has, for each of
+    the others, Adam's rate and how many old rows a new one weighs; they learn the new rows and `replay_rows`
+    rows drawn from the last `buffer_rows` (fewer where these would take more than `buffer_bytes`). `eta` is
+    the mixture's rate, and `share` the part of the weights that is redistributed evenly at each row. A member
+    that diverges restarts as a copy of the best other one. `scale`, `clip` and `missing` are those of
+    `Inputs`. `drift` names the detector that watches the loss, and `on_drift` the reaction to a drift.
+    Errors: ValueError, one line for each option.
     """
 
     inputs: int
     classes: tuple[Any, ...] | None = None
     hidden: tuple[int, ...] = (64,)
     activation: str = "relu"
-    follow: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.2)
-    replay: tuple[tuple[float, float], ...] = ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
-    replayed: int = 32
+    sgd_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.2)
+    replay_rates: tuple[tuple[float, float], ...] = ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
+    replay_rows: int = 32
     buffer_rows: int = 5000
     buffer_bytes: int = 8 << 20
     eta: float = 0.25
@@ -94,24 +94,24 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", validation.widths("hidden", self.hidden))
-        object.__setattr__(self, "follow", validation.several("follow", self.follow, "numbers"))
-        object.__setattr__(self, "replay", _pairs(self.replay))
+        object.__setattr__(self, "sgd_rates", validation.sequence("sgd_rates", self.sgd_rates, "numbers"))
+        object.__setattr__(self, "replay_rates", _pairs(self.replay_rates))
         if self.classes is not None:
             object.__setattr__(self, "classes", validation.labels("classes", self.classes))
-        for name in ("inputs", "replayed", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
-            validation.whole(name, getattr(self, name))
-        validation.whole("seed", self.seed, 0)
-        validation.between("clip", self.clip, 0, np.inf)  # before what is computed of it
+        for name in ("inputs", "replay_rows", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
+            validation.integer(name, getattr(self, name))
+        validation.integer("seed", self.seed, 0)
+        validation.between("clip", self.clip, 0, np.inf)  # before REACH is multiplied with it
         validation.between("eta", self.eta, 0, np.inf)
         validation.between("share", self.share, 0, 1)
         validation.between("fading", self.fading, 0, 1)
-        validation.one_of("drift", self.drift, ("none", *drift.WATCHING))
+        validation.one_of("drift", self.drift, ("none", *drift.DEFAULT_DETECTORS))
         validation.one_of("on_drift", self.on_drift, REACTIONS)
-        if not self.follow and not self.replay:
-            raise ValueError("follow and replay must have one member or more; got none")
-        for rate in self.follow:
-            validation.between("follow", rate, 0, np.inf)
-        _ = self._inputs, self._network  # they check the rest
+        if not self.sgd_rates and not self.replay_rates:
+            raise ValueError("sgd_rates and replay_rates must have at least one member together; got none")
+        for rate in self.sgd_rates:
+            validation.between("sgd_rates", rate, 0, np.inf)
+        _ = self._inputs, self._network  # they validate the rest
 
     @cached_property
     def _network(self) -> Network:
@@ -122,7 +122,7 @@ class Ensemble:
             layers,
             self.activation,
             loss,
-            bias_initializer="lecun_normal",  # else all kinks of few inputs' units begin at the mean
+            bias_initializer="lecun_normal",  # else, with few inputs, all units' kinks start at the mean
             output_initializer="zeros",
             skip=True,
         )
@@ -132,48 +132,48 @@ class Ensemble:
         return Inputs(self.inputs, self.scale, self.clip, self.missing, REACH * self.clip)
 
     @cached_property
-    def _sgd_rates(self) -> tuple[float, ...]:
+    def _scaled_sgd_rates(self) -> tuple[float, ...]:
         scale = TARGET_RATE if self.classes is None else 1
-        return tuple(rate * scale for rate in self.follow)
+        return tuple(rate * scale for rate in self.sgd_rates)
 
     @cached_property
     def _sgd(self) -> SGD:
-        return SGD(self._sgd_rates)
+        return SGD(self._scaled_sgd_rates)
 
     @cached_property
     def _adam(self) -> Adam:
-        return Adam(tuple(rate for rate, _ in self.replay))
+        return Adam(tuple(rate for rate, _ in self.replay_rates))
 
     @cached_property
     def detector(self) -> Any:
-        """What watches the loss; None: nothing does."""
-        return None if self.drift == "none" else drift.WATCHING[self.drift]
+        """The detector that watches the loss; None: drift is not detected."""
+        return None if self.drift == "none" else drift.DEFAULT_DETECTORS[self.drift]
 
     @property
     def capacity(self) -> int:
-        """Rows that are kept for replay."""
+        """Rows that the replay buffer holds."""
         return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * (self.inputs + 2))))
 
     @property
     def shape(self) -> Network:
-        """The shape of a member's network, by which its parameters can be viewed as layers."""
+        """The shape of a member's network; with it, parameters can be viewed as layers."""
         return self._network
 
     @property
     def scaler(self) -> Inputs:
-        """How rows come to the network."""
+        """The preprocessing of rows."""
         return self._inputs
 
     def options(self) -> dict[str, Any]:
-        """Give the options, ready for JSON."""
+        """Return the options, ready for JSON."""
         options = {"learner": "ensemble", **asdict(self)}
-        options["replay"] = [list(pair) for pair in self.replay]
+        options["replay_rates"] = [list(pair) for pair in self.replay_rates]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
     def init(self) -> EnsembleState:
-        """Return a model that has seen nothing; every member's weights are another draw from `seed`."""
-        theta = self._first()
-        members, split = len(theta), len(self.follow)
+        """Return an untrained model; each member's weights are another draw from `seed`."""
+        theta = self._initial_theta()
+        members, split = len(theta), len(self.sgd_rates)
         return EnsembleState(
             Members(theta[:split], self._sgd.init(theta[:split])),
             Members(theta[split:], self._adam.init(theta[split:])),
@@ -185,106 +185,111 @@ class Ensemble:
             np.zeros(()) if self.on_drift == "raise" else None,
         )
 
-    def _first(self) -> NDArray[np.float32]:
-        members = len(self.follow) + len(self.replay)
+    def _initial_theta(self) -> NDArray[np.float32]:
+        members = len(self.sgd_rates) + len(self.replay_rates)
         return network.initialize(self._network, np.random.default_rng(self.seed), members)
 
     def predict(self, state: EnsembleState, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answer rows (rows, inputs) with (rows, outputs): class probabilities, or targets."""
+        """Predict rows (rows, inputs): class probabilities or targets (rows, outputs)."""
         with np.errstate(all="ignore"):
-            z = self._inputs.prepare(state.features, x)
-            state = state._replace(  # what optimizers remember need not be cut
-                followers=Members(state.followers.theta, ()), replayers=Members(state.replayers.theta, ())
+            z = self._inputs.prepare(state.feature_moments, x)
+            state = state._replace(  # the optimizers' states need not be cut
+                sgd_members=Members(state.sgd_members.theta, ()),
+                replay_members=Members(state.replay_members.theta, ()),
             )
-            z, state, awake = self._awake(z, len(x), state, None)
-            shape = awake.shape if awake else self._network
-            answers = [network.predict(shape, group.theta, z) for group in state[:2]]
-            return self._mixed(state, np.concatenate(answers))
+            z, state, active = self._select_active(z, len(x), state, None)
+            shape = active.shape if active else self._network
+            predictions = [network.predict(shape, group.theta, z) for group in state[:2]]
+            return self._mix(state, np.concatenate(predictions))
 
     def step(self, state: EnsembleState, batch: Batch) -> tuple[EnsembleState, Step]:
-        """Answer one mini-batch, then learn it; where a row is not finite, nothing of the state changes."""
+        """Predict one mini-batch, then learn it; where a row is not finite, the state is unchanged."""
         state, (step,) = self.steps(state, [batch])
         return state, step
 
     def steps(self, state: EnsembleState, batches: Iterable[Batch]) -> tuple[EnsembleState, list[Step]]:
-        """Do and give what `step` would, batch by batch.
+        """Take a step per batch; return the last state and all steps, with the bits of `step`.
 
-        The buffer's ring is copied once, not for every 64 rows: a copy can take a tenth of the time. Members
-        stay without the weights of columns that rest from one step to the next.
+        The replay buffer's ring is copied once, not for every 64 rows: a copy can take a tenth of the time.
+        From one step to the next, members stay without the weights of inactive columns.
         """
-        came, steps, awake = state.buffer.ring, [], None
+        given, steps, active = state.replay_buffer.ring, [], None
         with np.errstate(all="ignore"):
             for batch in batches:
-                state, awake, step = self._step(state, awake, batch, own=state.buffer.ring is not came)
+                state, active, step = self._step(
+                    state, active, batch, owned=state.replay_buffer.ring is not given
+                )
                 steps.append(step)
-        return self._whole(state, awake), steps
+        return self._restore_columns(state, active), steps
 
     def _step(
-        self, state: EnsembleState, awake: Awake | None, batch: Batch, own: bool
-    ) -> tuple[EnsembleState, Awake | None, Step]:
+        self, state: EnsembleState, active: ActiveColumns | None, batch: Batch, owned: bool
+    ) -> tuple[EnsembleState, ActiveColumns | None, Step]:
         rows, count = _side_by_side(batch), len(batch.y)
-        old, kept = replay_buffer.draw(state.buffer, self.replayed)
+        old, kept = replay_buffer.draw(state.replay_buffer, self.replay_rows)
         both = np.concatenate([rows, old])
-        z, features = self._inputs.prepare_and_update(state.features, both[:, :-2], count)
-        z, state, awake = self._awake(z, count, state, awake)
-        shape = awake.shape if awake else self._network
-        y, weight = self._truth(state.targets, both), both[:, -1]
-        answers, slopes = self._gradients(shape, state, z, y, weight, count)
-        targets = None if state.targets is None else moments.update(state.targets, batch.y[:, None])
-        step = Step(self._mixed(state, answers), self._finite(features, targets, rows))
+        z, features = self._inputs.prepare_and_update(state.feature_moments, both[:, :-2], count)
+        z, state, active = self._select_active(z, count, state, active)
+        shape = active.shape if active else self._network
+        y, weight = self._labels(state.target_moments, both), both[:, -1]
+        predictions, slopes = self._gradients(shape, state, z, y, weight, count)
+        targets = (
+            None if state.target_moments is None else moments.update(state.target_moments, batch.y[:, None])
+        )
+        step = Step(self._mix(state, predictions), self._finite(features, targets, rows))
         if not step.trained:
-            return state, awake, step
-        loss = self._losses(answers, y[:count]) @ weight[:count].astype(np.float64)
-        bad = _hopeless(loss, slopes, weight)
+            return state, active, step
+        loss = self._losses(predictions, y[:count]) @ weight[:count].astype(np.float64)
+        bad = _diverged(loss, slopes, weight)
         if bad is not None:
-            loss[bad] = MOST * rows[:, -1].sum()
-        factor = drift.raised(state.boost)
+            loss[bad] = MAX_LOSS * rows[:, -1].sum()
+        factor = drift.rate_factor(state.rate_boost)
         learned = EnsembleState(
-            _moved(self._sgd, state.followers, slopes[0], factor),
-            _moved(self._adam, state.replayers, slopes[1], factor),
-            _reweighed(state.weight, self.eta * loss, 1 - (1 - self.share) ** count),
+            _update(self._sgd, state.sgd_members, slopes[0], factor),
+            _update(self._adam, state.replay_members, slopes[1], factor),
+            _update_weights(state.weights, self.eta * loss, 1 - (1 - self.share) ** count),
             state.restarts,
             features,
             targets,
-            replay_buffer.append(kept, rows, own),
-            drift.faded(state.boost, count),
+            replay_buffer.append(kept, rows, owned),
+            drift.decay_boost(state.rate_boost, count),
         )
         if bad is None:
-            return learned, awake, step
-        return self._restarted(self._whole(learned, awake), bad), None, step
+            return learned, active, step
+        return self._restart(self._restore_columns(learned, active), bad), None, step
 
-    def _awake(
-        self, z: Array, count: int, state: EnsembleState, awake: Awake | None
-    ) -> tuple[Array, EnsembleState, Awake | None]:
-        """Leave out the columns that rest: give the rows, of which the first `count` are new, and the state.
+    def _select_active(
+        self, z: Array, count: int, state: EnsembleState, active: ActiveColumns | None
+    ) -> tuple[Array, EnsembleState, ActiveColumns | None]:
+        """Return rows and state without inactive columns; the first `count` rows are new.
 
-        A product with fewer columns can have other last bits, so this follows from the state and the rows
-        alone, and not from `awake`, by which it is only cheaper.
+        A product with fewer columns can have other last bits, so the choice depends on the state and the
+        rows alone, and not on `active`, the previous one, which only saves time.
         """
-        columns = self._inputs.awake(state.features, z[:count])
+        columns = self._inputs.active_columns(state.feature_moments, z[:count])
         if columns is None:
-            return z, self._whole(state, awake), None
-        if awake is None or not np.array_equal(columns, awake.columns):
-            whole = self._whole(state, awake)
-            awake = Awake(columns, network.narrow(self._network, int(columns.sum())), whole)
-            cut = partial(network.narrowed, self._network, columns=columns)
-            state = whole._replace(
-                followers=_each(cut, whole.followers), replayers=_each(cut, whole.replayers)
+            return z, self._restore_columns(state, active), None
+        if active is None or not np.array_equal(columns, active.columns):
+            full = self._restore_columns(state, active)
+            active = ActiveColumns(columns, network.with_inputs(self._network, int(columns.sum())), full)
+            cut = partial(network.select_inputs, self._network, columns=columns)
+            state = full._replace(
+                sgd_members=_each(cut, full.sgd_members), replay_members=_each(cut, full.replay_members)
             )
-        return z.compress(columns, axis=1), state, awake  # in C order, as z: products' bits depend on it
+        return z.compress(columns, axis=1), state, active  # in C order, as z: products' bits depend on it
 
-    def _whole(self, state: EnsembleState, awake: Awake | None) -> EnsembleState:
-        """Give the state with the weights of columns that rest put back."""
-        if awake is None:
+    def _restore_columns(self, state: EnsembleState, active: ActiveColumns | None) -> EnsembleState:
+        """Return the state with the weights of inactive columns restored."""
+        if active is None:
             return state
-        put = partial(_put_back, self._network, awake.columns)
+        put = partial(_restore, self._network, active.columns)
         return state._replace(
-            followers=put(awake.whole.followers, state.followers),
-            replayers=put(awake.whole.replayers, state.replayers),
+            sgd_members=put(active.full.sgd_members, state.sgd_members),
+            replay_members=put(active.full.replay_members, state.replay_members),
         )
 
-    def _truth(self, targets: Scaling | None, rows: Array) -> Array:
-        """Give class indices, or standardised targets."""
+    def _labels(self, targets: Moments | None, rows: Array) -> Array:
+        """Return class indices, or standardised targets."""
         if targets is None:
             return rows[:, -2].astype(np.intp)
         return moments.standardize(targets, rows[:, -2:-1], TARGET_CLIP)[:, 0]
@@ -292,67 +297,68 @@ class Ensemble:
     def _gradients(
         self, shape: Network, state: EnsembleState, z: Array, y: Array, weight: Array, count: int
     ) -> tuple[Array, tuple[Array, Array]]:
-        """Give the members' answers to the first `count` rows, which are the new ones, and the gradients.
+        """Return the members' predictions of the first `count` rows, the new ones, and the gradients.
 
-        The members that replay answer once more, apart from the old rows: a product with more rows can have
-        other last bits, and `predict` must say what this says.
+        The members with replay predict the new rows once more, apart from the old ones: a product with more
+        rows can have other last bits, and `predict` must have the same ones.
         """
-        followers, replayers = state[:2]
-        new, _, slope = network.gradient(shape, followers.theta, z[:count], y[:count], weight[:count])
-        replayed = network.predict(shape, replayers.theta, z[:count])
-        emphasis = _emphasis(self.replay, count, len(z) - count)
-        _, _, replay_slope = network.gradient(shape, replayers.theta, z, y, emphasis * weight)
+        sgd_members, replay_members = state[:2]
+        new, _, slope = network.gradient(shape, sgd_members.theta, z[:count], y[:count], weight[:count])
+        replayed = network.predict(shape, replay_members.theta, z[:count])
+        emphasis = _emphasis(self.replay_rates, count, len(z) - count)
+        _, _, replay_slope = network.gradient(shape, replay_members.theta, z, y, emphasis * weight)
         return np.concatenate([new, replayed]), (slope, replay_slope)
 
-    def _finite(self, features: Any, targets: Scaling | None, rows: Array) -> bool:
-        """Tell whether all that came in is finite: a sum is finite only where all of its parts are."""
+    def _finite(self, features: Any, targets: Moments | None, rows: Array) -> bool:
+        """Return whether all input is finite: a sum is finite only where all of its parts are."""
         total = self._inputs.check(features) + self._inputs.check_rows(rows[:, :-2])
         total += np.add.reduce(rows[:, -2:], axis=None)
         return isfinite(total if targets is None else total + targets.m2[0])
 
-    def _losses(self, answers: Array, y: Array) -> NDArray[np.float64]:
-        """Give each member's loss at each row (members, rows): log loss, or absolute error; both bounded."""
+    def _losses(self, predictions: Array, y: Array) -> NDArray[np.float64]:
+        """Return each member's loss at each row (members, rows): log loss or absolute error; both bounded."""
         if self.classes is None:
-            error: NDArray[np.float64] = np.abs(answers[:, :, 0] - y, dtype=np.float64)
-            return np.minimum(error, MOST, out=error)
-        right: NDArray[np.float64] = answers[:, np.arange(len(y)), y].astype(np.float64)
-        np.log(np.maximum(right, LEAST), out=right)
+            error: NDArray[np.float64] = np.abs(predictions[:, :, 0] - y, dtype=np.float64)
+            return np.minimum(error, MAX_LOSS, out=error)
+        right: NDArray[np.float64] = predictions[:, np.arange(len(y)), y].astype(np.float64)
+        np.log(np.maximum(right, MIN_PROBABILITY), out=right)
         return np.negative(right, out=right)
 
-    def _mixed(self, state: EnsembleState, answers: Array) -> NDArray[np.float32]:
-        """Weigh the members' answers (members, rows, outputs); one that is not finite has no say."""
-        weight, targets = state.weight, state.targets
-        if not isfinite(np.add.reduce(answers, axis=None)):
-            mixed = _mixed_of_finite(weight, answers, 1 / answers.shape[2] if targets is None else 0.0)
+    def _mix(self, state: EnsembleState, predictions: Array) -> NDArray[np.float32]:
+        """Average the members' predictions (members, rows, outputs); one that is not finite has weight 0."""
+        weight, targets = state.weights, state.target_moments
+        if not isfinite(np.add.reduce(predictions, axis=None)):
+            mixed = _mix_finite(weight, predictions, 1 / predictions.shape[2] if targets is None else 0.0)
         else:
             if targets is not None:
-                answers = answers.clip(-TARGET_CLIP, TARGET_CLIP)
-            mixed = weight.astype(np.float32) @ answers.reshape(len(answers), -1)
-            mixed = mixed.reshape(answers.shape[1:])
+                predictions = predictions.clip(-TARGET_CLIP, TARGET_CLIP)
+            mixed = weight.astype(np.float32) @ predictions.reshape(len(predictions), -1)
+            mixed = mixed.reshape(predictions.shape[1:])
         return mixed if targets is None else moments.restore(targets, mixed)
 
     def members(self, state: EnsembleState) -> list[dict[str, Any]]:
         """Describe each member: its optimizer, its weight in the mixture, how often it was restarted."""
-        names = [f"sgd {rate:g}" for rate in self._sgd_rates]
-        names += [f"adam {rate:g}, replay {new:g}:1" for rate, new in self.replay]
+        names = [f"sgd {rate:g}" for rate in self._scaled_sgd_rates]
+        names += [f"adam {rate:g}, replay {new:g}:1" for rate, new in self.replay_rates]
         return [
             {"member": name, "weight": round(float(weight), 6), "restarts": int(restarts)}
-            for name, weight, restarts in zip(names, state.weight, state.restarts, strict=True)
+            for name, weight, restarts in zip(names, state.weights, state.restarts, strict=True)
         ]
 
     def react(self, state: EnsembleState) -> EnsembleState:
-        """Do what `on_drift` says.
+        """React as `on_drift` requires.
 
-        Nothing; raise the rates for a while; let the worse half go on from the best; or the worst afresh.
+        "report": not at all; "raise": raise the rates for a while; "restart": restart the worse half of the
+        members as copies of the best; "fresh": restart the worst member from scratch.
         """
         if self.on_drift == "report":
             return state
         if self.on_drift == "raise":
-            return state._replace(boost=np.ones(()))
-        ranks = state.weight.argsort(kind="stable")
+            return state._replace(rate_boost=np.ones(()))
+        ranks = state.weights.argsort(kind="stable")
         if self.on_drift == "restart":
-            return self._restarted(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
-        return self._fresh(state, np.arange(len(ranks)) == ranks[0])
+            return self._restart(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
+        return self._restart_from_scratch(state, np.arange(len(ranks)) == ranks[0])
 
     def merge(
         self, start: EnsembleState, parts: Sequence[EnsembleState], rows: Sequence[int]
@@ -362,63 +368,64 @@ class Ensemble:
         A member that one of them had to restart is restarted from the combined ones.
         """
         share = averaging.shares(rows)
-        moved = np.sum([np.log(part.weight) - np.log(start.weight) for part in parts], axis=0)
-        targets = [part.targets for part in parts if part.targets is not None]
+        moved = np.sum([np.log(part.weights) - np.log(start.weights) for part in parts], axis=0)
+        targets = [part.target_moments for part in parts if part.target_moments is not None]
         merged = EnsembleState(
-            averaging.averaged([part.followers for part in parts], share),
-            averaging.averaged([part.replayers for part in parts], share),
-            _reweighed(start.weight, -moved, self.share),
+            averaging.average_states([part.sgd_members for part in parts], share),
+            averaging.average_states([part.replay_members for part in parts], share),
+            _update_weights(start.weights, -moved, self.share),
             start.restarts,
-            self._inputs.combined(start.features, [part.features for part in parts]),
-            None if start.targets is None else moments.combined(start.targets, targets),
-            replay_buffer.merge(start.buffer, [part.buffer for part in parts]),
-            drift.faded(start.boost, sum(rows)),
+            self._inputs.combine(start.feature_moments, [part.feature_moments for part in parts]),
+            None if start.target_moments is None else moments.combine(start.target_moments, targets),
+            replay_buffer.merge(start.replay_buffer, [part.replay_buffer for part in parts]),
+            drift.decay_boost(start.rate_boost, sum(rows)),
         )
         bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
-        return self._restarted(merged, bad) if bad.any() else merged
+        return self._restart(merged, bad) if bad.any() else merged
 
     def grow(self, state: EnsembleState, classes: int) -> EnsembleState:
-        """Give each member an output for each class that is new: no weights, and the least of the biases."""
+        """Give each member an output for each new class: with weights 0, and the least of the biases."""
         return state._replace(
-            followers=self._wider(state.followers, classes), replayers=self._wider(state.replayers, classes)
+            sgd_members=self._add_outputs(state.sgd_members, classes),
+            replay_members=self._add_outputs(state.replay_members, classes),
         )
 
-    def _wider(self, members: Members, classes: int) -> Members:
-        wide = _each(lambda part: network.widened(self._network, part, classes), members)
+    def _add_outputs(self, members: Members, classes: int) -> Members:
+        wide = _each(lambda part: network.add_outputs(self._network, part, classes), members)
         _, bias = network.views(self._network, wide.theta)[-1]
         bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)
         return wide
 
-    def _restarted(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
-        """Let bad members go on from the best good one, or from the first weights where none is good."""
+    def _restart(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
+        """Restart bad members as copies of the best good one, or from scratch where none is good."""
         if bad.all():
-            return self._fresh(state, bad)
-        theta = np.concatenate([state.followers.theta, state.replayers.theta])
-        theta[bad] = theta[np.where(bad, -1.0, state.weight).argmax()]
-        return self._put(state, theta, bad)
+            return self._restart_from_scratch(state, bad)
+        theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
+        theta[bad] = theta[np.where(bad, -1.0, state.weights).argmax()]
+        return self._with_theta(state, theta, bad)
 
-    def _fresh(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
-        """Let bad members begin anew."""
-        theta = np.concatenate([state.followers.theta, state.replayers.theta])
-        return self._put(state, np.where(bad[:, None], self._first(), theta), bad)
+    def _restart_from_scratch(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
+        """Restart bad members from scratch."""
+        theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
+        return self._with_theta(state, np.where(bad[:, None], self._initial_theta(), theta), bad)
 
-    def _put(self, state: EnsembleState, theta: Array, bad: NDArray[np.bool_]) -> EnsembleState:
-        split = len(self.follow)
+    def _with_theta(self, state: EnsembleState, theta: Array, bad: NDArray[np.bool_]) -> EnsembleState:
+        split = len(self.sgd_rates)
         return state._replace(
-            followers=_with(state.followers, theta[:split], bad[:split], self._sgd),
-            replayers=_with(state.replayers, theta[split:], bad[split:], self._adam),
+            sgd_members=_with(state.sgd_members, theta[:split], bad[:split], self._sgd),
+            replay_members=_with(state.replay_members, theta[split:], bad[split:], self._adam),
             restarts=state.restarts + bad,
         )
 
 
-def _pairs(replay: Any) -> tuple[tuple[float, float], ...]:
-    every = validation.several("replay", replay, "pairs of rate and emphasis")
+def _pairs(replay_rates: Any) -> tuple[tuple[float, float], ...]:
+    every = validation.sequence("replay_rates", replay_rates, "pairs of rate and emphasis")
     pairs = tuple(tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in every)
     for pair in pairs:
         if len(pair) != 2:
-            raise ValueError(f"replay must be pairs of rate and emphasis; got {pair!r}")
-        validation.between("replay's rate", pair[0], 0, np.inf)
-        validation.between("replay's emphasis", pair[1], 0, np.inf)
+            raise ValueError(f"replay_rates must be pairs of rate and emphasis; got {pair!r}")
+        validation.between("a rate of replay_rates", pair[0], 0, np.inf)
+        validation.between("an emphasis of replay_rates", pair[1], 0, np.inf)
     return pairs
 
 
@@ -432,72 +439,72 @@ def _side_by_side(batch: Batch) -> NDArray[np.float32]:
 
 
 @lru_cache(64)
-def _emphasis(replay: tuple[tuple[float, float], ...], new: int, old: int) -> NDArray[np.float32]:
-    """Give the weights (members, new + old) of new and old rows in a mean; a member's have mean 1."""
-    emphasis = np.ones((len(replay), new + old), np.float32)
-    emphasis[:, :new] = np.array([each for _, each in replay], np.float32)[:, None]
+def _emphasis(replay_rates: tuple[tuple[float, float], ...], new: int, old: int) -> NDArray[np.float32]:
+    """Return the weights (members, new + old) of new and old rows in a mean; a member's have mean 1."""
+    emphasis = np.ones((len(replay_rates), new + old), np.float32)
+    emphasis[:, :new] = np.array([each for _, each in replay_rates], np.float32)[:, None]
     emphasis /= emphasis.mean(axis=1, keepdims=True)
     emphasis.flags.writeable = False
     return emphasis
 
 
-def _hopeless(loss: Array, slopes: Sequence[Array], weight: Array) -> NDArray[np.bool_] | None:
-    """Tell which members have diverged; None, which is soon told, where none has."""
-    most = (HOPELESS * max(1.0, float(np.maximum.reduce(weight)))) ** 2
+def _diverged(loss: Array, slopes: Sequence[Array], weight: Array) -> NDArray[np.bool_] | None:
+    """Return which members (members,) have diverged; None, which is quick to find, where none has."""
+    most = (MAX_GRADIENT * max(1.0, float(np.maximum.reduce(weight)))) ** 2
     squares = np.concatenate([np.vecdot(slope, slope) for slope in slopes])
     if np.maximum.reduce(squares) < most and isfinite(np.add.reduce(loss)):
         return None
     return ~(np.isfinite(loss) & (squares < most))
 
 
-def _moved(optimizer: SGD | Adam, members: Members, slope: Array, factor: float) -> Members:
+def _update(optimizer: SGD | Adam, members: Members, slope: Array, factor: float) -> Members:
     theta, memory = optimizer.update(members.optimizer, slope, members.theta, factor)
     return Members(theta, memory)
 
 
-def _reweighed(weight: Array, loss: Array, dealt: float) -> NDArray[np.float64]:
-    """Take fixed share's step: weights fall with the loss, then a part of them is dealt out evenly."""
+def _update_weights(weight: Array, loss: Array, redistributed: float) -> NDArray[np.float64]:
+    """Take fixed share's step: weights fall with the loss, then a part of them is redistributed evenly."""
     new: NDArray[np.float64] = weight * np.exp(np.minimum.reduce(loss) - loss)
-    new *= (1 - dealt) / float(np.add.reduce(new))
-    new += dealt / len(new)
+    new *= (1 - redistributed) / float(np.add.reduce(new))
+    new += redistributed / len(new)
     return new
 
 
-def _mixed_of_finite(weight: Array, answers: Array, otherwise: float) -> NDArray[np.float32]:
-    """Mix as `_mixed` does; probabilities are within the clip of targets, so that it does them no harm."""
-    finite = np.logical_and.reduce(np.isfinite(answers), axis=2)  # (members, rows)
-    answers = np.where(finite[:, :, None], answers, 0).clip(-TARGET_CLIP, TARGET_CLIP)
-    say = weight[:, None] * finite
-    total = say.sum(axis=0)
-    say = say / np.where(total > 0, total, 1)
-    mixed = np.add.reduce(say[:, :, None] * answers, axis=0)
-    mixed[total == 0] = otherwise
+def _mix_finite(weight: Array, predictions: Array, default: float) -> NDArray[np.float32]:
+    """Mix as `_mix` does; probabilities are within the clip of targets, which leaves them unchanged."""
+    finite = np.logical_and.reduce(np.isfinite(predictions), axis=2)  # (members, rows)
+    predictions = np.where(finite[:, :, None], predictions, 0).clip(-TARGET_CLIP, TARGET_CLIP)
+    weights = weight[:, None] * finite
+    total = weights.sum(axis=0)
+    weights = weights / np.where(total > 0, total, 1)
+    mixed = np.add.reduce(weights[:, :, None] * predictions, axis=0)
+    mixed[total == 0] = default
     narrow: NDArray[np.float32] = mixed.astype(np.float32)
     return narrow
 
 
 def _with(members: Members, theta: Array, bad: NDArray[np.bool_], optimizer: SGD | Adam) -> Members:
-    """Put in theta, and forget what the optimizer remembers of the bad members."""
+    """Replace theta, and reset the optimizer's state of the bad members."""
     pairs = zip(members.optimizer, optimizer.init(theta), strict=True)
     memory = [np.where(bad[:, None], first, now) for now, first in pairs]
     return Members(theta, type(members.optimizer)(*memory))
 
 
 def _each(change: Callable[[Array], Array], members: Members) -> Members:
-    """Change theta, and what the optimizer remembers of each parameter."""
+    """Change theta, and the optimizer's state of each parameter."""
     memory = (change(part) if part.shape == members.theta.shape else part for part in members.optimizer)
     return Members(change(members.theta), type(members.optimizer)(*memory))
 
 
-def _put_back(shape: Network, columns: NDArray[np.bool_], whole: Members, part: Members) -> Members:
-    """Give the whole members, with what has been learned of the weights of some columns alone."""
+def _restore(shape: Network, columns: NDArray[np.bool_], full: Members, part: Members) -> Members:
+    """Return the full members, with what has been learned of the weights of some columns alone."""
 
     def put(now: Array, then: Array) -> Array:
         if now.shape == then.shape:
             return now
         then = then.copy()
-        network.put_back(shape, then, now, columns)
+        network.restore_inputs(shape, then, now, columns)
         return then
 
-    memory = map(put, part.optimizer, whole.optimizer)
-    return Members(put(part.theta, whole.theta), type(part.optimizer)(*memory))
+    memory = map(put, part.optimizer, full.optimizer)
+    return Members(put(part.theta, full.theta), type(part.optimizer)(*memory))

@@ -1,4 +1,4 @@
-"""Every learner by its name, so that any process can make it again from a version's record."""
+"""Every learner by its name, so that any process can rebuild it from a version's manifest."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,54 +13,54 @@ LEARNERS: dict[str, type[MLP] | type[Ensemble]] = {"mlp": MLP, "ensemble": Ensem
 
 
 def options(learner: Learner[Any]) -> dict[str, Any]:
-    """Give a learner's options, ready for JSON, with its name under "learner"."""
+    """Return a learner's options, ready for JSON, with its name under "learner"."""
     return learner.options()
 
 
 def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
-    """Make a learner from its options; "learner" names it.
+    """Return the learner of these options; "learner" is its name.
 
-    Where it is missing, it is the ensemble, or the plain network where an optimizer is named.
+    The default is the ensemble, or the plain network where an optimizer is named.
 
-    Errors: ValueError for an unknown name (the nearest known one is told) and for an option out of range.
+    Errors: ValueError for an unknown option (with the nearest known one) and for an invalid value.
     """
     given = dict(options)
     name = given.pop("learner", "mlp" if "optimizer" in given else "ensemble")
     validation.one_of("learner", name, LEARNERS)
     _check_owner(name, given)
-    validation.known(f"options of {name!r}", given, [field.name for field in fields(LEARNERS[name])])
+    validation.known(f"option of learner {name!r}", given, [field.name for field in fields(LEARNERS[name])])
     if "inputs" not in given:
         raise ValueError(
-            f"options of {name!r} must have 'inputs', the features of a row; got {sorted(given)}"
+            f"options of learner {name!r} must have 'inputs', the features of a row; got {sorted(given)}"
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return LEARNERS[name](**values)
 
 
 def changed(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a learner's options with the changes; another learner keeps what it knows of them.
+    """Return a learner's options with the changes; another learner keeps the options that it has too.
 
-    An optimizer, which the ensemble hasn't, means the plain network, as it does for `learner_from`.
+    An optimizer, which the ensemble does not have, means the plain network, as it does for `learner_from`.
     """
-    wanted = changes.get("learner", given.get("learner"))
+    name = changes.get("learner", given.get("learner"))
     if "learner" not in changes and "optimizer" in changes and "optimizer" not in given:
-        wanted = "mlp"
-    if wanted != given.get("learner") and isinstance(wanted, str) and wanted in LEARNERS:
-        known = {field.name for field in fields(LEARNERS[wanted])}
-        given = {name: value for name, value in given.items() if name in known} | {"learner": wanted}
+        name = "mlp"
+    if name != given.get("learner") and isinstance(name, str) and name in LEARNERS:
+        known = {field.name for field in fields(LEARNERS[name])}
+        given = {option: value for option, value in given.items() if option in known} | {"learner": name}
     return {**given, **changes}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Say which options differ, in words; of two kinds of learner, only that."""
+    """Describe which options differ; of two kinds of learner, only the kind."""
     names = ["learner"] if new["learner"] != old.get("learner") else list(new)
     return ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in names if new[k] != old.get(k))
 
 
 def _check_owner(name: str, given: Mapping[str, Any]) -> None:
-    """Raise ValueError for an option that only another learner has, and name that one."""
+    """Raise ValueError for an option that only another learner has, with that learner's name."""
     owners = {other: {field.name for field in fields(kind)} for other, kind in LEARNERS.items()}
     for option in given:
         others = [other for other, options in owners.items() if option in options]
         if others and name not in others:
-            raise ValueError(f"option {option!r} must come with learner {others[0]!r}; got {name!r}")
+            raise ValueError(f"option {option!r} requires learner {others[0]!r}; got learner {name!r}")

@@ -1,4 +1,4 @@
-"""First weights and biases: random matrices whose spread keeps a signal's size from layer to layer."""
+"""Initial weights and biases: random matrices whose variance keeps a signal's size from layer to layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +74,7 @@ def draw(
 ) -> Array:
     """Draw parameters (members, rows, columns), float64; a number instead of a name means that constant.
 
-    `fans` are the layer's fan-in and fan-out, for its biases: a matrix's own are its rows and columns.
+    `fans` are the layer's fan-in and fan-out, for its biases; the default, for a matrix, is rows and columns.
     """
     if isinstance(how, str):
         return INITIALIZERS[how](rng, shape, fans or shape[1:])

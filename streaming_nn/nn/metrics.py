@@ -1,9 +1,9 @@
-"""How well a model answers: over a window of rows, fading, and since the beginning, beside two baselines.
+"""Metrics of predictions: over a window of rows, fading, and cumulative, beside two baselines.
 
-Four answers are counted for each row: prequential (before learning it), as served (by the version in force
-when the micro-batch began), and two that need no model: the majority class so far and the last class, or for
-regression the mean so far and the last target. Their index in every axis of 4 is in that order; in an axis of
-2, the first two.
+Four predictions of each row are measured: prequential (before learning it), as served (by the version at the
+micro-batch's start), and two baselines without a model: the majority class so far and the last class
+(no-change), or for regression the mean so far and the last target. In every axis of 4 they are in this order;
+in an axis of 2, the first two.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn.averaging import interleaved
+from streaming_nn.nn.averaging import interleave
 
 Array = NDArray[Any]
 CONFUSION_CLASSES = 100  # with more, no confusion matrix is kept or reported: it would outweigh the model
@@ -21,14 +21,14 @@ EPSILON = float(np.finfo(np.float32).eps)  # least probability in a log loss, as
 MAJORITY_ROWS = 512  # looked at together: the fewer, the fewer classes can lead among them
 FEW_CLASSES = 32  # up to so many, argmax takes three times as long as comparing with the maximum
 _DOWN = np.arange(FEW_CLASSES, 0, -1, dtype=np.int8)[:, None]  # the first class of all has the highest rank
-SPANS = ("window", "fading", "total")
+SPANS = ("window", "fading", "cumulative")
 
 
 class Ring(NamedTuple):
     """The last rows; row r is at r % window."""
 
     y: Array  # (window,) int32 class index, or float64 target
-    answers: Array  # (4, window) of y's dtype
+    predictions: Array  # (4, window) of y's dtype
     log_loss: NDArray[np.float32]  # (2, window), or (2, 0) for regression
 
 
@@ -36,7 +36,7 @@ class ClassCounts(NamedTuple):
     """Weighted counts of classified rows."""
 
     actual: NDArray[np.float64]  # (classes,) rows of this class
-    predicted: NDArray[np.float64]  # (4, classes) rows answered with this class
+    predicted: NDArray[np.float64]  # (4, classes) rows predicted as this class
     correct: NDArray[np.float64]  # (4, classes) both
     confusion: NDArray[np.float64]  # (2, classes, classes) [actual, predicted]; (2, 0, 0) with too many
     log_loss: NDArray[np.float64]  # (2,) sum
@@ -56,10 +56,10 @@ class Metrics(NamedTuple):
     """All accumulators; they are part of a version."""
 
     rows: NDArray[np.int64]  # () rows counted
-    decay: NDArray[np.float64]  # () what a row's weight in `fading` is multiplied with at each later row
+    decay: NDArray[np.float64]  # () factor of a row's weight in `fading` at each later row
     window: Ring
     fading: ClassCounts | TargetSums
-    total: ClassCounts | TargetSums
+    cumulative: ClassCounts | TargetSums
 
 
 def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metrics:
@@ -89,32 +89,31 @@ def _no_sums() -> TargetSums:
     return TargetSums(np.zeros(()), np.zeros(()), np.zeros(()), np.zeros(4), np.zeros(4))
 
 
-def update(metrics: Metrics, y: Array, output: Array, served: Array) -> Metrics:
-    """Count rows in their order: truth y (rows,), answers output and served (rows, outputs) given before
-    learning.
+def update(metrics: Metrics, y: Array, output: Array, as_served: Array) -> Metrics:
+    """Measure rows in their order: truth y (rows,), predictions output and as_served (rows, outputs).
 
-    An answer that is not finite counts as a wrong one: a probability as 0, a target as the mean so far. A
-    target that is not finite has no truth in it, and is not counted.
+    A prediction that is not finite counts as wrong: a probability as 0, a target as the mean so far. A row
+    whose target is not finite is not counted.
     """
-    if isinstance(metrics.total, TargetSums):
+    if isinstance(metrics.cumulative, TargetSums):
         known = np.isfinite(y)
         if not known.all():
-            y, output, served = y[known], output[known], served[known]
+            y, output, as_served = y[known], output[known], as_served[known]
     if not len(y):
         return metrics
-    if isinstance(metrics.total, ClassCounts):
+    if isinstance(metrics.cumulative, ClassCounts):
         y = y.astype(np.int32, copy=False)
-        answers, log_loss = _classes(metrics, y, output, served)
+        predictions, log_loss = _classes(metrics, y, output, as_served)
     else:
         y = y.astype(np.float64)
-        answers, log_loss = _targets(metrics, y, output, served), np.zeros((2, 0), np.float32)
-    faded = _count(metrics.fading, y, answers, log_loss, _decays(float(metrics.decay), len(y)))
+        predictions, log_loss = _targets(metrics, y, output, as_served), np.zeros((2, 0), np.float32)
+    faded = _count(metrics.fading, y, predictions, log_loss, _decays(float(metrics.decay), len(y)))
     return Metrics(
         np.asarray(metrics.rows + len(y)),
         metrics.decay,
-        _remember(metrics.window, int(metrics.rows), y, answers, log_loss),
+        _remember(metrics.window, int(metrics.rows), y, predictions, log_loss),
         _add(metrics.fading, faded, float(metrics.decay) ** len(y)),
-        _add(metrics.total, _count(metrics.total, y, answers, log_loss, None), 1.0),
+        _add(metrics.cumulative, _count(metrics.cumulative, y, predictions, log_loss, None), 1.0),
     )
 
 
@@ -129,23 +128,23 @@ def _last(metrics: Metrics) -> Any:
     return metrics.window.y[(int(metrics.rows) - 1) % len(metrics.window.y)]  # 0 before the first row
 
 
-def _classes(metrics: Metrics, y: Array, output: Array, served: Array) -> tuple[Array, Array]:
-    """Give the four answers (4, rows) and the log losses (2, rows)."""
-    answers = np.empty((4, len(y)), np.int32)
+def _classes(metrics: Metrics, y: Array, output: Array, as_served: Array) -> tuple[Array, Array]:
+    """Return the four predictions (4, rows) and the log losses (2, rows)."""
+    predictions = np.empty((4, len(y)), np.int32)
     right = np.empty((2, len(y)), np.float32)
     at = np.arange(0, output.size, output.shape[1]) + y
-    for i, p in enumerate((output, served)):
+    for i, p in enumerate((output, as_served)):
         finite = p if np.isfinite(np.add.reduce(p, axis=None)) else np.nan_to_num(p, posinf=0.0, neginf=0.0)
-        answers[i] = _greatest(finite.T)
+        predictions[i] = _greatest(finite.T)
         right[i] = finite.take(at)
-    answers[2] = _majority(metrics.total.actual, y)  # type: ignore[union-attr]
-    answers[3, 0] = _last(metrics)
-    answers[3, 1:] = y[:-1]
-    return answers, -np.log(np.clip(right, EPSILON, 1 - EPSILON))
+    predictions[2] = _majority(metrics.cumulative.actual, y)  # type: ignore[union-attr]
+    predictions[3, 0] = _last(metrics)
+    predictions[3, 1:] = y[:-1]
+    return predictions, -np.log(np.clip(right, EPSILON, 1 - EPSILON))
 
 
 def _greatest(figures: Array) -> Array:
-    """Give the class of each column's greatest figure (classes, rows), the first of those that tie."""
+    """Return the class of each column's greatest figure (classes, rows), the first of those that tie."""
     classes = len(figures)
     if classes > FEW_CLASSES:
         first: Array = figures.argmax(axis=0)
@@ -157,8 +156,8 @@ def _greatest(figures: Array) -> Array:
 
 
 def _majority(seen: Array, y: Array) -> Array:
-    """Give the most frequent class before each row; the first of those that tie."""
-    answers = np.empty(len(y), np.int32)
+    """Return the most frequent class before each row; the first of those that tie."""
+    predictions = np.empty(len(y), np.int32)
     for start in range(0, len(y), MAJORITY_ROWS):
         part = y[start : start + MAJORITY_ROWS]
         after = seen + np.bincount(part, minlength=len(seen))
@@ -169,61 +168,61 @@ def _majority(seen: Array, y: Array) -> Array:
             before -= is_class
             before += (seen - seen.max())[candidates, None].astype(np.int32)
             candidates = candidates[_greatest(before)]
-        answers[start : start + MAJORITY_ROWS] = candidates
+        predictions[start : start + MAJORITY_ROWS] = candidates
         seen = after
-    return answers
+    return predictions
 
 
-def _targets(metrics: Metrics, y: Array, output: Array, served: Array) -> Array:
-    """Give the four answers (4, rows)."""
-    answers = np.empty((4, len(y)))
-    total = metrics.total
+def _targets(metrics: Metrics, y: Array, output: Array, as_served: Array) -> Array:
+    """Return the four predictions (4, rows)."""
+    predictions = np.empty((4, len(y)))
+    total = metrics.cumulative
     assert isinstance(total, TargetSums)
     before = np.cumsum(y) - y + total.mean * total.weight
-    answers[2] = before / np.maximum(total.weight + np.arange(len(y)), 1)
-    answers[3, 0] = _last(metrics)
-    answers[3, 1:] = y[:-1]
-    for i, answer in enumerate((output, served)):
-        answers[i] = np.where(np.isfinite(answer[:, 0]), answer[:, 0], answers[2])
-    return answers
+    predictions[2] = before / np.maximum(total.weight + np.arange(len(y)), 1)
+    predictions[3, 0] = _last(metrics)
+    predictions[3, 1:] = y[:-1]
+    for i, prediction in enumerate((output, as_served)):
+        predictions[i] = np.where(np.isfinite(prediction[:, 0]), prediction[:, 0], predictions[2])
+    return predictions
 
 
 def _count(
-    like: ClassCounts | TargetSums, y: Array, answers: Array, log_loss: Array, weight: Array | None
+    like: ClassCounts | TargetSums, y: Array, predictions: Array, log_loss: Array, weight: Array | None
 ) -> ClassCounts | TargetSums:
     if isinstance(like, TargetSums):
-        return _sums(y, answers, np.ones(len(y)) if weight is None else weight)
-    return _counts(like, y, answers, log_loss, weight)
+        return _sums(y, predictions, np.ones(len(y)) if weight is None else weight)
+    return _counts(like, y, predictions, log_loss, weight)
 
 
 def _counts(
-    like: ClassCounts, y: Array, answers: Array, log_loss: Array, weight: Array | None
+    like: ClassCounts, y: Array, predictions: Array, log_loss: Array, weight: Array | None
 ) -> ClassCounts:
     classes, side = len(like.actual), like.confusion.shape[1]
 
     def tables(indices: Any, cells: int) -> Array:
         return np.stack([np.bincount(index, weight, cells) for index in indices]).astype(np.float64)
 
-    y, answers = y.astype(np.intp), answers.astype(np.intp)
+    y, predictions = y.astype(np.intp), predictions.astype(np.intp)
     if side:
-        both = tables(y * side + answers, side * side).reshape(-1, side, side)
+        both = tables(y * side + predictions, side * side).reshape(-1, side, side)
         confusion, correct = both[:2], both.diagonal(axis1=1, axis2=2)
     else:
-        weights = (answers == y) * (1 if weight is None else weight)
-        confusion, correct = like.confusion, np.stack([np.bincount(y, own, classes) for own in weights])
+        weights = (predictions == y) * (1 if weight is None else weight)
+        confusion, correct = like.confusion, np.stack([np.bincount(y, each, classes) for each in weights])
     return ClassCounts(
         tables([y], classes)[0],
-        tables(answers, classes),
+        tables(predictions, classes),
         correct,
         confusion,
         log_loss.sum(axis=1, dtype=np.float64) if weight is None else log_loss @ weight,
     )
 
 
-def _sums(y: Array, answers: Array, weight: Array) -> TargetSums:
+def _sums(y: Array, predictions: Array, weight: Array) -> TargetSums:
     total = weight.sum()
     mean = (weight @ y) / total
-    error = np.abs(answers - y)
+    error = np.abs(predictions - y)
     return TargetSums(
         np.asarray(total),
         np.asarray(mean),
@@ -236,7 +235,7 @@ def _sums(y: Array, answers: Array, weight: Array) -> TargetSums:
 def _add(
     old: ClassCounts | TargetSums, new: ClassCounts | TargetSums, kept: float
 ) -> ClassCounts | TargetSums:
-    """Add two accumulators, the old one's weight multiplied with `kept`."""
+    """Add two accumulators, the old one's weight multiplied by `kept`."""
     if isinstance(old, ClassCounts):
         return ClassCounts(*(a * kept + b for a, b in zip(old, new, strict=True)))
     assert isinstance(new, TargetSums)
@@ -251,40 +250,40 @@ def _add(
     )
 
 
-def _remember(ring: Ring, rows: int, y: Array, answers: Array, log_loss: Array) -> Ring:
+def _remember(ring: Ring, rows: int, y: Array, predictions: Array, log_loss: Array) -> Ring:
     window = len(ring.y)
     kept = min(len(y), window)
     at = np.arange(rows + len(y) - kept, rows + len(y)) % window
     fresh = Ring(*(part.copy() for part in ring))
     fresh.y[at] = y[-kept:]
-    fresh.answers[:, at] = answers[:, -kept:]
+    fresh.predictions[:, at] = predictions[:, -kept:]
     if log_loss.shape[1]:
         fresh.log_loss[:, at] = log_loss[:, -kept:]
     return fresh
 
 
 def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:
-    """Combine what tasks have counted from a common start, as if their rows had come side by side.
+    """Combine what tasks have counted from a common start, as if their rows had come interleaved.
 
-    Totals are exact sums. The window holds the last rows in that order. A fading figure is the tasks' mean
-    by what their rows weigh, and the whole weighs as much as that many rows do in one task. Baselines are as
-    each task saw them: the class before a row is the one before it in its partition.
+    Cumulative sums are exact. The window holds the last rows in that order. A fading figure is the tasks'
+    mean, weighted by their rows' weights, and all together weigh as much as that many rows do in one task.
+    Baselines are as each task saw them: the class before a row is the one before it in its partition.
     """
     counts = [int(part.rows - start.rows) for part in parts]
     rows, decay = sum(counts), float(start.decay)
     if not rows:
         return start
-    total, fresh = start.total, []
+    cumulative, fresh = start.cumulative, []
     for part, count in zip(parts, counts, strict=True):
         if count:
-            total = _add(total, _since(part.total, start.total, 1.0), 1.0)
+            cumulative = _add(cumulative, _since(part.cumulative, start.cumulative, 1.0), 1.0)
             fresh.append(_since(part.fading, start.fading, decay**count))
     weight = (1 - decay**rows) / (1 - decay) / sum(_weight(each) for each in fresh)
     fading, kept = start.fading, decay**rows
     for each in fresh:
         fading, kept = _add(fading, _scaled(each, weight), kept), 1.0
     window = _merged(start, [part.window for part in parts], counts)
-    return Metrics(np.asarray(start.rows + rows), start.decay, window, fading, total)
+    return Metrics(np.asarray(start.rows + rows), start.decay, window, fading, cumulative)
 
 
 def _weight(span: ClassCounts | TargetSums) -> float:
@@ -302,7 +301,7 @@ def _scaled(span: ClassCounts | TargetSums, by: float) -> ClassCounts | TargetSu
 def _since(
     now: ClassCounts | TargetSums, before: ClassCounts | TargetSums, kept: float
 ) -> ClassCounts | TargetSums:
-    """What has been added to `before`, of which `kept` is left: the inverse of `_add`."""
+    """Return what has been added to `before`, of which `kept` is left: the inverse of `_add`."""
     if isinstance(now, ClassCounts):
         return ClassCounts(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
     assert isinstance(before, TargetSums)
@@ -321,7 +320,7 @@ def _since(
 
 def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Ring:
     window, begin = len(start.window.y), int(start.rows)
-    order = interleaved(counts, window)
+    order = interleave(counts, window)
     at = np.arange(begin + sum(counts) - len(order), begin + sum(counts)) % window
     merged = Ring(*(part.copy() for part in start.window))
     for task, ring in enumerate(rings):
@@ -333,8 +332,8 @@ def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Rin
     return merged
 
 
-def grown(metrics: Metrics, classes: int) -> Metrics:
-    """Make room for more classes; those that there were keep their counts."""
+def grow(metrics: Metrics, classes: int) -> Metrics:
+    """Add classes; the old ones keep their counts."""
 
     def wider(counts: ClassCounts | TargetSums) -> ClassCounts:
         assert isinstance(counts, ClassCounts)
@@ -351,36 +350,40 @@ def grown(metrics: Metrics, classes: int) -> Metrics:
             counts.log_loss,
         )
 
-    return metrics._replace(fading=wider(metrics.fading), total=wider(metrics.total))
+    return metrics._replace(fading=wider(metrics.fading), cumulative=wider(metrics.cumulative))
 
 
 def report(metrics: Metrics) -> dict[str, Any]:
-    """Give all figures, ready for JSON; None where no row has been counted yet.
+    """Return all figures, ready for JSON; None where no row has been counted yet.
 
-    Averages are those of scikit-learn with `zero_division=0`: "macro" over the classes that occur in truth or
-    answer. Kappa-temporal compares with the last class (Bifet et al. 2015, section 3.2); both kappas are 0
-    where undefined. Confusion matrices have the truth in their rows, and like the figures of each class they
-    end at 100 classes.
+    Averages are those of scikit-learn with `zero_division=0`: "macro" over the classes that occur as truth or
+    prediction. Kappa-temporal compares with the last class (Bifet et al. 2015, section 3.2); both kappas are
+    0 where undefined. Confusion matrices have the true classes in their rows; they and the figures of each
+    class are left out above 100 classes.
     """
-    spans = dict(zip(SPANS, (_recent(metrics), metrics.fading, metrics.total), strict=True))
-    baselines = ("mean", "last") if isinstance(metrics.total, TargetSums) else ("majority", "last")
+    spans = dict(zip(SPANS, (_recent(metrics), metrics.fading, metrics.cumulative), strict=True))
+    baseline = "mean" if isinstance(metrics.cumulative, TargetSums) else "majority_class"
     return {
         "rows": int(metrics.rows),
         "prequential": {name: _scores(span, 0) for name, span in spans.items()},
-        "served": {name: _scores(span, 1) for name, span in spans.items()},
+        "as_served": {name: _scores(span, 1) for name, span in spans.items()},
         "baselines": {
             baseline: {name: _scores(span, i) for name, span in spans.items()}
-            for i, baseline in enumerate(baselines, 2)
+            for i, baseline in enumerate((baseline, "no_change"), 2)
         },
     }
 
 
 def _recent(metrics: Metrics) -> ClassCounts | TargetSums:
     rows = min(int(metrics.rows), len(metrics.window.y))
-    y, answers, log_loss = (part[..., :rows] for part in metrics.window)
+    y, predictions, log_loss = (part[..., :rows] for part in metrics.window)
     if rows:
-        return _count(metrics.total, y, answers, log_loss, None)
-    return _no_sums() if isinstance(metrics.total, TargetSums) else _no_counts(len(metrics.total.actual))
+        return _count(metrics.cumulative, y, predictions, log_loss, None)
+    return (
+        _no_sums()
+        if isinstance(metrics.cumulative, TargetSums)
+        else _no_counts(len(metrics.cumulative.actual))
+    )
 
 
 def _scores(span: ClassCounts | TargetSums, who: int) -> dict[str, Any]:
@@ -447,5 +450,5 @@ def _per_class(counts: ClassCounts, who: int) -> dict[str, Array]:
 
 
 def _beyond(accuracy: Any, reference: Any) -> Any:
-    """Part of what the reference leaves to be gained that the accuracy gains."""
+    """Return the accuracy's gain over the reference, as a part of the possible gain."""
     return (accuracy - reference) / (1 - reference) if 1 - reference > 1e-12 else 0.0

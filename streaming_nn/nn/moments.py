@@ -1,4 +1,4 @@
-"""Running standardisation: means and variances of what has been seen, mergeable across tasks."""
+"""Running standardisation: means and variances of the rows so far, mergeable across tasks."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SETTLED = 100  # rows after which the deviations are trusted to tell what is wild
+SETTLED = 100  # rows after which the deviations are trusted to detect outliers
 
 
-class Scaling(NamedTuple):
+class Moments(NamedTuple):
     """Rows, mean and sum of squared deviations of each column.
 
-    Where values may be missing, `inputs` counts the rows of each column: `merge` and `since` take both.
+    Where values may be missing, `inputs` counts the rows of each column: `merge` and `subtract` take both.
     """
 
     rows: NDArray[np.float64]  # (), or (columns,)
@@ -21,9 +21,9 @@ class Scaling(NamedTuple):
     m2: NDArray[np.float64]  # (columns,)
 
 
-def init(columns: int) -> Scaling:
+def init(columns: int) -> Moments:
     """Return the statistics of no rows."""
-    return Scaling(np.zeros(()), np.zeros(columns), np.zeros(columns))
+    return Moments(np.zeros(()), np.zeros(columns), np.zeros(columns))
 
 
 @lru_cache(8)
@@ -31,17 +31,17 @@ def _ones(rows: int) -> NDArray[np.float64]:
     return np.ones(rows)
 
 
-def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
+def update(moments: Moments, x: NDArray[Any]) -> Moments:
     """Add rows x (rows, columns): `merge` with the moments of x about the old mean, in one pass over x.
 
-    The first rows have no old mean, and take the first row for it: a constant column's m2 is exactly 0.
+    The first rows have no old mean, and use the first row instead: a constant column's m2 is exactly 0.
     """
     if len(x) == 1:
-        return _with_row(scaling, x[0])
+        return _with_row(moments, x[0])
     if not len(x):
-        return scaling
-    origin = scaling.mean if scaling.rows else x[0].astype(np.float64)
-    rows = scaling.rows + len(x)
+        return moments
+    origin = moments.mean if moments.rows else x[0].astype(np.float64)
+    rows = moments.rows + len(x)
     delta = x.astype(np.float64)
     delta -= origin
     ones = _ones(len(x))
@@ -51,26 +51,26 @@ def update(scaling: Scaling, x: NDArray[Any]) -> Scaling:
     total *= mean
     m2 -= total
     np.maximum(m2, 0, out=m2)
-    m2 += scaling.m2
+    m2 += moments.m2
     mean += origin
-    return Scaling(np.asarray(rows), mean, m2)
+    return Moments(np.asarray(rows), mean, m2)
 
 
-def _with_row(scaling: Scaling, x: NDArray[Any]) -> Scaling:
+def _with_row(moments: Moments, x: NDArray[Any]) -> Moments:
     """Add one row (Welford 1962, equation I): the same moments, by half as many passes."""
-    before = float(scaling.rows)
+    before = float(moments.rows)
     wide = x.astype(np.float64)
-    origin = scaling.mean if before else wide
+    origin = moments.mean if before else wide
     delta = wide - origin
     mean = delta * (1 / (before + 1))
     mean += origin
     delta *= delta
     delta *= before / (before + 1)
-    delta += scaling.m2
-    return Scaling(np.asarray(before + 1), mean, delta)
+    delta += moments.m2
+    return Moments(np.asarray(before + 1), mean, delta)
 
 
-def merge(a: Scaling, b: Scaling) -> Scaling:
+def merge(a: Moments, b: Moments) -> Moments:
     """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1979, equation 2.1)."""
     rows = a.rows + b.rows
     part = b.rows / (rows + (rows == 0))
@@ -81,89 +81,89 @@ def merge(a: Scaling, b: Scaling) -> Scaling:
     delta *= a.rows * part
     delta += a.m2
     delta += b.m2
-    return Scaling(np.asarray(rows), mean, delta)
+    return Moments(np.asarray(rows), mean, delta)
 
 
-def deviation(scaling: Scaling) -> NDArray[np.float32]:
+def deviation(moments: Moments) -> NDArray[np.float32]:
     """Standard deviation of each column; 1 where it has been constant."""
-    variance = scaling.m2 / (scaling.rows or 1)
+    variance = moments.m2 / (moments.rows or 1)
     deviation = np.sqrt(variance, out=variance).astype(np.float32)
     if np.count_nonzero(deviation) < deviation.size:
         deviation += deviation == 0
     return deviation
 
 
-def tame(scaling: Scaling, x: NDArray[np.float32], reach: float) -> NDArray[np.float32]:
-    """Bound rows, for `update`, to `reach` deviations: one wild value must not flatten a column for ever.
+def clip_outliers(moments: Moments, x: NDArray[np.float32], reach: float) -> NDArray[np.float32]:
+    """Clip rows, for `update`, to `reach` deviations: one outlier must not flatten a column for ever.
 
-    The first 100 rows pass as they are, and so does a column that has been constant: it may begin to move.
+    The first 100 rows are not clipped, nor is a column that has been constant: it may start to change.
     """
-    if scaling.rows < SETTLED:
+    if moments.rows < SETTLED:
         return x
-    mean, far = scaling.mean.astype(np.float32), deviation(scaling)
+    mean, far = moments.mean.astype(np.float32), deviation(moments)
     far *= reach
-    far[scaling.m2 == 0] = np.inf
+    far[moments.m2 == 0] = np.inf
     return np.clip(x, mean - far, mean + far)
 
 
-def restore(scaling: Scaling, z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give z-scores their unit back: the inverse of `standardize`, but for its clip."""
-    return (z * deviation(scaling) + scaling.mean).astype(np.float32)
+def restore(moments: Moments, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Convert z-scores back to their unit: the inverse of `standardize`, except for its clip."""
+    return (z * deviation(moments) + moments.mean).astype(np.float32)
 
 
-def standardize(scaling: Scaling, x: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
-    """Give z-scores (rows, columns) in [-clip, clip]; 0 where nothing has been seen.
+def standardize(moments: Moments, x: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
+    """Return z-scores (rows, columns) in [-clip, clip]; 0 before the first row.
 
-    Clipped, because a column that was constant and begins to move has a z-score of 90 and more.
+    Clipped, because a column that was constant and starts to change has a z-score of 90 and more.
     """
-    if not scaling.rows:
+    if not moments.rows:
         return np.zeros(x.shape, np.float32)
-    return bounded(_unbounded(scaling, x), clip)
+    return clip_in_place(_z_scores(moments, x), clip)
 
 
 def standardize_and_update(
-    scaling: Scaling, x: NDArray[np.float32], count: int, clip: float, reach: float
-) -> tuple[NDArray[np.float32], Scaling]:
-    """Standardize rows, and add the first `count`, tamed: as the three functions do, with less to do."""
+    moments: Moments, x: NDArray[np.float32], count: int, clip: float, reach: float
+) -> tuple[NDArray[np.float32], Moments]:
+    """Standardize rows, and add the first `count`, clipped: as the three functions do, with less work."""
     new = x[:count]
-    if scaling.rows < SETTLED:
-        return standardize(scaling, x, clip), update(scaling, new)
-    z = _unbounded(scaling, x)
+    if moments.rows < SETTLED:
+        return standardize(moments, x, clip), update(moments, new)
+    z = _z_scores(moments, x)
     if not np.maximum.reduce(np.abs(z[:count]), axis=None) <= reach:
-        new = tame(scaling, new, reach)
-    return bounded(z, clip), update(scaling, new)
+        new = clip_outliers(moments, new, reach)
+    return clip_in_place(z, clip), update(moments, new)
 
 
-def _unbounded(scaling: Scaling, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    z = x - scaling.mean.astype(np.float32)
-    z /= deviation(scaling)
+def _z_scores(moments: Moments, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    z = x - moments.mean.astype(np.float32)
+    z /= deviation(moments)
     return z
 
 
-def bounded(z: NDArray[np.float32], most: float) -> NDArray[np.float32]:
-    """Bring z into [-most, most], in place."""
-    low, high = _ends(most)
+def clip_in_place(z: NDArray[np.float32], most: float) -> NDArray[np.float32]:
+    """Clip z to [-most, most], in place."""
+    low, high = _bounds(most)
     return z.clip(low, high, out=z)
 
 
 @lru_cache(8)
-def _ends(most: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _bounds(most: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.array(-most, np.float32), np.array(most, np.float32)  # arrays are faster operands than floats
 
 
-def since(now: Scaling, before: Scaling) -> Scaling:
-    """Give the statistics of the rows between two states of one column's history: the inverse of `merge`."""
+def subtract(now: Moments, before: Moments) -> Moments:
+    """Return the statistics of the rows between two states of one history: the inverse of `merge`."""
     rows = now.rows - before.rows
     none = rows == 0
     delta = (now.mean - before.mean) * (now.rows / (rows + none))
     m2 = now.m2 - before.m2 - delta * delta * (before.rows * rows / (now.rows + (now.rows == 0)))
     mean = np.where(none, 0.0, before.mean + delta)
-    return Scaling(np.asarray(rows), mean, np.where(none, 0.0, np.maximum(m2, 0)))
+    return Moments(np.asarray(rows), mean, np.where(none, 0.0, np.maximum(m2, 0)))
 
 
-def combined(start: Scaling, parts: Sequence[Scaling]) -> Scaling:
-    """Give the statistics of the start's rows and of those that each task has added to them."""
+def combine(start: Moments, parts: Sequence[Moments]) -> Moments:
+    """Return the statistics of the start's rows and of those that each task has added."""
     total = start
     for part in parts:
-        total = merge(total, since(part, start))
+        total = merge(total, subtract(part, start))
     return total

@@ -1,4 +1,4 @@
-"""A stack of networks of one shape: flat parameters in, answers and gradients out."""
+"""A stack of networks of one shape: flat parameters in, predictions and gradients out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Network:
-    """The shape of a feed-forward network; its parameters are one flat vector a member of the stack.
+    """The shape of a feed-forward network; its parameters are one flat vector per member of the stack.
 
-    `layers` counts units from the inputs to the outputs. `initializer` None takes the one that fits: He's for
-    the relu family, Glorot's for the others, and LeCun's for the last layer, for which, its biases too,
-    `output_initializer` takes precedence. `loss` is a name, or a loss with parameters of its own. `skip` adds
-    a linear model of the inputs to the last sums, its weights zero at first: the network need only learn what
-    is not linear. Errors: ValueError for an unknown name.
+    `layers` has the units of each layer from inputs to outputs. `initializer` None depends on the activation:
+    He's for the relu family, Glorot's for the others, and LeCun's for the last layer. `output_initializer`
+    takes precedence for weights and biases of the last layer. `loss` is a name, or a loss with parameters.
+    `skip` adds a linear model of the inputs to the last sums, its weights initially zero: the network need
+    only learn what is not linear. Errors: ValueError for an unknown name.
     """
 
     layers: tuple[int, ...]
@@ -40,7 +40,7 @@ class Network:
         if len(self.layers) < 2:
             raise ValueError(f"layers must have at least inputs and outputs; got {self.layers!r}")
         for units in self.layers:
-            validation.whole("a layer's size", units)
+            validation.integer("a layer's size", units)
         validation.one_of("activation", self.activation, ACTIVATIONS)
         if not hasattr(self.loss, "link"):
             validation.one_of("loss", self.loss, LOSSES)
@@ -57,40 +57,40 @@ class Network:
         return LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
 
     @cached_property
-    def places(self) -> tuple[tuple[int, int, int, int, int], ...]:
-        """For each layer: where its weights begin and end, where its biases end, its fan-in and fan-out."""
-        places, start = [], 0
+    def slices(self) -> tuple[tuple[int, int, int, int, int], ...]:
+        """Each layer's start and end of weights, end of biases, fan-in and fan-out."""
+        slices, start = [], 0
         for fan_in, fan_out in pairwise(self.layers):
             middle = start + fan_in * fan_out
-            places.append((start, middle, middle + fan_out, fan_in, fan_out))
+            slices.append((start, middle, middle + fan_out, fan_in, fan_out))
             start = middle + fan_out
-        return tuple(places)
+        return tuple(slices)
 
     @cached_property
-    def _cuts(self) -> tuple[tuple[Any, Any, int, int], ...]:
-        every = slice(None)  # made once: a step cuts its vectors many times
+    def _view_slices(self) -> tuple[tuple[Any, Any, int, int], ...]:
+        every = slice(None)  # created once: a step slices its vectors many times
         return tuple(
             ((every, slice(start, middle)), (every, None, slice(middle, end)), n, m)
-            for start, middle, end, n, m in self.places
+            for start, middle, end, n, m in self.slices
         )
 
     @cached_property
-    def _skip_cut(self) -> tuple[slice, slice]:
-        return slice(None), slice(self.places[-1][2], None)
+    def _skip_slices(self) -> tuple[slice, slice]:
+        return slice(None), slice(self.slices[-1][2], None)
 
     @property
     def biases(self) -> Spans:
-        """From where to where the parameters are biases, layer by layer."""
-        return tuple((middle, end) for _, middle, end, _, _ in self.places)
+        """The slices of parameters that are biases, layer by layer."""
+        return tuple((middle, end) for _, middle, end, _, _ in self.slices)
 
 
 def size(network: Network) -> int:
-    """Parameters of one member."""
-    return network.places[-1][2] + (network.layers[0] * network.layers[-1] if network.skip else 0)
+    """Return the number of parameters of one member."""
+    return network.slices[-1][2] + (network.layers[0] * network.layers[-1] if network.skip else 0)
 
 
 def initialize(network: Network, rng: np.random.Generator, members: int = 1) -> NDArray[np.float32]:
-    """Draw first parameters (members, parameters); each member its own draw."""
+    """Draw initial parameters (members, parameters), each member's independently."""
     theta = np.empty((members, size(network)), np.float32)
     for layer, (W, b) in enumerate(views(network, theta)):
         W[:] = initializers.draw(_initializer(network, layer), rng, W.shape)
@@ -119,17 +119,20 @@ def _bias_initializer(network: Network, layer: int) -> str | float:
 def views(network: Network, theta: Array) -> list[tuple[Array, Array]]:
     """View theta (members, parameters) as each layer's W (members, in, out) and b (members, 1, out)."""
     members = len(theta)
-    return [(theta[weights].reshape(members, n, m), theta[biases]) for weights, biases, n, m in network._cuts]
+    return [
+        (theta[weights].reshape(members, n, m), theta[biases])
+        for weights, biases, n, m in network._view_slices
+    ]
 
 
 def skip_view(network: Network, theta: Array) -> Array:
     """View the weights from the inputs to the outputs: (members, inputs, outputs), no inputs without skip."""
     inputs = network.layers[0] if network.skip else 0
-    return theta[network._skip_cut].reshape(len(theta), inputs, network.layers[-1])
+    return theta[network._skip_slices].reshape(len(theta), inputs, network.layers[-1])
 
 
 def predict(network: Network, theta: Array, x: Array) -> Array:
-    """Answer rows x (rows, inputs), or (members, rows, inputs), with (members, rows, outputs)."""
+    """Predict rows x (rows, inputs) or (members, rows, inputs); return (members, rows, outputs)."""
     forward = ACTIVATIONS[network.activation].forward
     *hidden, (W, b) = views(network, theta)
     inputs = x
@@ -152,25 +155,25 @@ def gradient(
     weight: Array | None = None,
     kept: Sequence[Array] | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Answer rows and differentiate their mean loss, in one forward and one backward pass.
+    """Predict rows and differentiate their mean loss, in one forward and one backward pass.
 
-    x (rows, inputs), y (rows,) and weight (rows,) are shared by the members, or have their own axis of
-    members in front; the loss says what y is. A row's loss counts `weight` times; the mean is over rows, so
-    that a heavy row alone in its mini-batch stays heavy. `kept` has, for each hidden layer, what its units
-    are multiplied with (rows, units): see `dropout`. Gives output (members, rows, outputs), loss (members,
-    rows) without weight, and the gradient (members, parameters); all of theta's dtype.
+    x (rows, inputs), y (rows,) and weight (rows,) are shared by the members, or have a leading axis of
+    members; the meaning of y depends on the loss. A row's loss counts `weight` times; the mean is over rows,
+    so that a heavy row alone in its mini-batch stays heavy. `kept` has the factors of each hidden layer's
+    units (rows, units): see `dropout`. Return output (members, rows, outputs), loss (members, rows) without
+    weight, and the gradient (members, parameters); all of theta's dtype.
     """
     activation = ACTIVATIONS[network.activation]
     layers = views(network, theta)
-    inputs, memory = [x], []
+    inputs, saved = [x], []
     for layer, (W, b) in enumerate(layers[:-1]):
         z = np.matmul(x, W)
         z += b
-        x, remembered = activation.forward(z)
+        x, for_backward = activation.forward(z)
         if kept is not None:
             x = x * kept[layer]
         inputs.append(x)
-        memory.append(remembered)
+        saved.append(for_backward)
     z = np.matmul(x, layers[-1][0])
     z += layers[-1][1]
     if network.skip:
@@ -185,21 +188,21 @@ def gradient(
     for layer in range(len(layers) - 1, -1, -1):
         W, b = slopes[layer]
         _outer(inputs[layer], delta, W)
-        _summed(delta, b)
+        _sum_rows(delta, b)
         if layer:
             delta = np.matmul(delta, layers[layer][0].swapaxes(-1, -2))
             if kept is not None:
                 delta *= kept[layer - 1]
-            activation.backward(delta, memory[layer - 1])
+            activation.backward(delta, saved[layer - 1])
     return output, loss, slope
 
 
 def dropout(network: Network, p: float, rows: int, seed: int, count: int) -> list[Array]:
-    """Draw what each hidden layer's units (rows, units) are multiplied with: 0 with probability p.
+    """Draw the factors of each hidden layer's units (rows, units): 0 with probability p.
 
-    The others have 1 / (1 - p), so that predicting needs no scaling: inverted dropout (Srivastava et al.
-    2014, section 10). The draw follows from seed and count alone, since the generator counts (Salmon et al.
-    2011): each step has a count of its own.
+    The others are 1 / (1 - p), so that predicting needs no scaling: inverted dropout (Srivastava et al. 2014,
+    section 10). The draw depends on seed and count alone, as the generator is counter-based (Salmon et al.
+    2011): each step has another count.
     """
     sizes = [rows * units for units in network.layers[1:-1]]
     bits = np.random.Philox(key=seed % 2**128, counter=np.array([0, count, 0, 0], np.uint64))
@@ -210,15 +213,15 @@ def dropout(network: Network, p: float, rows: int, seed: int, count: int) -> lis
 
 
 def _outer(x: Array, delta: Array, W: Array) -> None:
-    """Write the gradient by one layer's W: the sum over rows of what came in times what came back."""
-    if delta.shape[-2] == 1:  # the same, without the machinery of a matrix product
+    """Write the gradient of one layer's W: the sum over rows of input times delta."""
+    if delta.shape[-2] == 1:  # the same, without the overhead of a matrix product
         np.multiply(x.swapaxes(-1, -2), delta, out=W)
     else:
         np.matmul(x.swapaxes(-1, -2), delta, out=W)
 
 
-def _summed(delta: Array, b: Array) -> None:
-    """Write the gradient by one layer's b, the sum over rows; as a product, that is three times as fast."""
+def _sum_rows(delta: Array, b: Array) -> None:
+    """Write the gradient of one layer's b, the sum over rows; three times as fast as a matrix product."""
     if delta.shape[-2] == 1:
         b[...] = delta
     else:
@@ -240,8 +243,8 @@ def _average(delta: Array, weight: Array | None) -> None:
         delta *= 1 / rows
 
 
-def widened(network: Network, theta: Array, outputs: int) -> Array:
-    """Lay theta of a network with fewer `outputs` out for this one; what is new is 0."""
+def add_outputs(network: Network, theta: Array, outputs: int) -> Array:
+    """Return theta of a network with fewer `outputs` in the layout of this one; new parameters are 0."""
     wide = np.zeros((len(theta), size(network)), theta.dtype)
     before = replace(network, layers=(*network.layers[:-1], outputs))
     for (W, b), (V, c) in zip(views(network, wide), views(before, theta), strict=True):
@@ -252,15 +255,15 @@ def widened(network: Network, theta: Array, outputs: int) -> Array:
 
 
 @lru_cache(64)
-def narrow(network: Network, inputs: int) -> Network:
-    """Give the shape of this network with fewer inputs."""
+def with_inputs(network: Network, inputs: int) -> Network:
+    """Return the shape of this network with fewer inputs."""
     return replace(network, layers=(inputs, *network.layers[1:]))
 
 
-def narrowed(network: Network, theta: Array, columns: NDArray[np.bool_]) -> Array:
-    """Give the parameters that a network with these inputs (inputs,) alone has of theta: a new array."""
+def select_inputs(network: Network, theta: Array, columns: NDArray[np.bool_]) -> Array:
+    """Return the parameters of a network with only these inputs (inputs,), copied from theta."""
     kept = np.flatnonzero(columns)
-    shape = narrow(network, len(kept))
+    shape = with_inputs(network, len(kept))
     part = np.empty((len(theta), size(shape)), theta.dtype)
     W, skip, rest = _by_input(shape, part)
     from_W, from_skip, rest[:] = _by_input(network, theta)
@@ -270,17 +273,21 @@ def narrowed(network: Network, theta: Array, columns: NDArray[np.bool_]) -> Arra
     return part
 
 
-def put_back(network: Network, theta: Array, part: Array, columns: NDArray[np.bool_]) -> None:
-    """Write what `narrowed` gave, or what has become of it, over its place in theta."""
+def restore_inputs(network: Network, theta: Array, part: Array, columns: NDArray[np.bool_]) -> None:
+    """Write back into theta the parameters that `select_inputs` returned, as they are now."""
     kept = np.flatnonzero(columns)
     W, skip, rest = _by_input(network, theta)
-    from_W, from_skip, rest[:] = _by_input(narrow(network, len(kept)), part)
+    from_W, from_skip, rest[:] = _by_input(with_inputs(network, len(kept)), part)
     W[:, kept] = from_W
     if network.skip:
         skip[:, kept] = from_skip
 
 
 def _by_input(network: Network, theta: Array) -> tuple[Array, Array, Array]:
-    """View theta as what has a row for each input, the first W and skip's, and the rest."""
-    (weights, _, n, m), (_, middle, *_), end = network._cuts[0], network.places[0], network.places[-1][2]
+    """View theta as the arrays with a row per input, the first W and skip's, and the rest."""
+    (weights, _, n, m), (_, middle, *_), end = (
+        network._view_slices[0],
+        network.slices[0],
+        network.slices[-1][2],
+    )
     return theta[weights].reshape(len(theta), n, m), skip_view(network, theta), theta[:, middle:end]

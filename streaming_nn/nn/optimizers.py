@@ -11,14 +11,14 @@ from streaming_nn.nn import validation
 
 Array = NDArray[Any]
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
-QUIET = 1e-16  # added to a gradient: moments that fade to subnormal numbers (1e-38) slow CPUs down fourfold
+QUIET = 1e-16  # added to a gradient: moments that decay to subnormal numbers (1e-38) slow CPUs down fourfold
 
-Rate = float | tuple[float, ...]  # one for all members, or one each
-Spans = tuple[tuple[int, int], ...]  # parameters, from and to (not included)
+Rate = float | tuple[float, ...]  # one for all members, or one per member
+Spans = tuple[tuple[int, int], ...]  # slices of parameters: start and stop
 
 
 class Optimizer(Protocol[Memory]):
-    """Options of an optimizer, frozen; what it remembers is the state that goes in and comes out."""
+    """Options of an optimizer, immutable; its memory is the state that goes in and comes out."""
 
     def init(self, theta: Array) -> Memory:
         """Return the state before the first step."""
@@ -32,15 +32,15 @@ class Optimizer(Protocol[Memory]):
         """
 
 
-def clipped_by_value(gradient: Array, most: float) -> Array:
-    """Bound each part of a gradient to [-most, most]."""
+def clip_by_value(gradient: Array, most: float) -> Array:
+    """Clip each component of a gradient to [-most, most]."""
     return np.clip(gradient, -most, most)
 
 
-def clipped_by_norm(gradient: Array, most: float) -> Array:
-    """Shorten each member's gradient to length `most`, where it is longer (Pascanu et al. 2013, algorithm 1).
+def clip_by_norm(gradient: Array, most: float) -> Array:
+    """Scale each member's gradient to norm `most`, where it is greater (Pascanu et al. 2013, algorithm 1).
 
-    The members are the rows. Where a square is past what the dtype holds, the gradient becomes 0.
+    The members are the rows. Where a square overflows the dtype, the gradient becomes 0.
     """
     length = np.sqrt(np.einsum("ij,ij->i", gradient, gradient))[:, None]
     shorter: Array = gradient * (most / np.maximum(length, most))
@@ -48,8 +48,8 @@ def clipped_by_norm(gradient: Array, most: float) -> Array:
 
 
 @lru_cache(32)
-def but(spared: Spans, value: float, parameters: int, dtype: Any) -> Array:
-    """Give (parameters,) of `value`, but for 0 where `spared`; read-only."""
+def penalty(spared: Spans, value: float, parameters: int, dtype: Any) -> Array:
+    """Return (parameters,) of `value`, except 0 where `spared`; read-only."""
     values = np.full(parameters, value, dtype)
     for start, end in spared:
         values[start:end] = 0
@@ -59,10 +59,10 @@ def but(spared: Spans, value: float, parameters: int, dtype: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Descent:
-    """What every optimizer has: a rate, and weight decay apart from the gradient.
+    """What every optimizer has: a rate, and weight decay separate from the gradient.
 
-    `weight_decay` times the rate is taken off every parameter at each step (Loshchilov & Hutter 2019,
-    algorithms 1 and 2), but for those in `spared`, such as biases.
+    Each step reduces every parameter by `weight_decay` times the rate (Loshchilov & Hutter 2019, algorithms 1
+    and 2), except those in `spared`, such as biases.
     """
 
     learning_rate: Rate = 0.05
@@ -82,15 +82,15 @@ class _Descent:
     def _scaled(self, factor: float) -> Any:
         return self._rate if factor == 1 else self._rate * factor
 
-    def _less(self, theta: Array, step: Array, rate: Any) -> Array:
-        """Give theta - step, less what decays; overwrites step."""
+    def _descend(self, theta: Array, step: Array, rate: Any) -> Array:
+        """Return theta - step with weight decay; overwrites step."""
         if self.weight_decay:
-            step += theta * (rate * but(self.spared, self.weight_decay, theta.shape[1], theta.dtype))
+            step += theta * (rate * penalty(self.spared, self.weight_decay, theta.shape[1], theta.dtype))
         return np.subtract(theta, step, out=step)
 
 
 class SGDState(NamedTuple):
-    """Plain gradient descent remembers nothing."""
+    """The empty memory of plain gradient descent."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,18 @@ class SGD(_Descent):
     ) -> tuple[Array, SGDState]:
         """Take one step."""
         rate = self._scaled(factor)
-        return self._less(theta, gradient * rate, rate), state
+        return self._descend(theta, gradient * rate, rate), state
 
 
 class Velocity(NamedTuple):
-    """Where the parameters are going."""
+    """The velocity of the parameters."""
 
     velocity: Array  # (members, parameters)
 
 
 @dataclass(frozen=True)
 class Momentum(_Descent):
-    """The heavy ball (Polyak 1964): each step goes on with `momentum` times the one before."""
+    """The heavy ball (Polyak 1964): each step adds `momentum` times the one before."""
 
     momentum: float = 0.9
 
@@ -135,7 +135,7 @@ class Momentum(_Descent):
         """Take one step."""
         rate = self._scaled(factor)
         velocity = self._velocity(state, gradient, rate)
-        return self._less(theta, np.negative(velocity), rate), Velocity(velocity)
+        return self._descend(theta, np.negative(velocity), rate), Velocity(velocity)
 
     def _velocity(self, state: Velocity, gradient: Array, rate: Any) -> Array:
         velocity: Array = state.velocity * self.momentum
@@ -147,8 +147,8 @@ class Momentum(_Descent):
 class Nesterov(Momentum):
     """Nesterov's momentum as in Sutskever et al. 2013, equations 3 and 4.
 
-    Theta is the point that the velocity will have led to, where the gradient is taken: so it is the gradient
-    of the answer that was given.
+    Theta is the point to which the velocity will have led, where the gradient is taken: so it is the gradient
+    of the prediction that was made.
     """
 
     def update(
@@ -159,7 +159,7 @@ class Nesterov(Momentum):
         velocity = self._velocity(state, gradient, rate)
         step = gradient * rate
         step -= velocity * self.momentum
-        return self._less(theta, step, rate), Velocity(velocity)
+        return self._descend(theta, step, rate), Velocity(velocity)
 
 
 class SquaresState(NamedTuple):
@@ -190,7 +190,7 @@ class Adagrad(_Descent):
         rate = self._scaled(factor)
         step: Array = gradient / (np.sqrt(v) + self.epsilon)
         step *= rate
-        return self._less(theta, step, rate), SquaresState(v)
+        return self._descend(theta, step, rate), SquaresState(v)
 
     def _squares(self, v: Array, gradient: Array) -> Array:
         squares = gradient * gradient
@@ -200,7 +200,7 @@ class Adagrad(_Descent):
 
 @dataclass(frozen=True)
 class RMSProp(Adagrad):
-    """RMSProp (Tieleman & Hinton 2012, lecture 6.5): as Adagrad, with squares that fade by `rho` a step."""
+    """RMSProp (Tieleman & Hinton 2012, lecture 6.5): as Adagrad, its squares decay by `rho` per step."""
 
     learning_rate: Rate = 0.001
     rho: float = 0.9
@@ -266,16 +266,16 @@ class Adam(_Descent):
         np.divide(ahead, step, out=step)
         rate = self._scaled(factor)
         step *= (rate * root / (1 - power1)).astype(theta.dtype)
-        return self._less(theta, step, rate), AdamState(power1, power2, m, v)
+        return self._descend(theta, step, rate), AdamState(power1, power2, m, v)
 
     def _ahead(self, m: Array, fresh: Array, power1: Array) -> Array:
-        """Give the moment to step along; `fresh` is what the gradient has just added to it."""
+        """Return the moment to step along; `fresh` is what the gradient has just added to it."""
         return m
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with weight decay of its own (Loshchilov & Hutter 2019, algorithm 2, with lambda times alpha)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2, with lambda times alpha)."""
 
     weight_decay: float = field(default=0.01, kw_only=True)
 
@@ -291,9 +291,9 @@ class Nadam(Adam):
 
 
 class FTRLState(NamedTuple):
-    """What the parameters follow from."""
+    """The state from which the parameters are computed."""
 
-    z: Array  # (members, parameters) gradients' sum, less what they have moved already
+    z: Array  # (members, parameters) sum of gradients, less the movement so far
     n: Array  # (members, parameters) sum of their squares
 
 
@@ -301,9 +301,9 @@ class FTRLState(NamedTuple):
 class FTRL(_Descent):
     """FTRL-proximal (McMahan et al. 2013, algorithm 1), `learning_rate` its alpha.
 
-    `l1` and `l2` are lambda 1 and 2, and leave what is in `spared` alone. What beta pulls to is the first
-    parameters, where the algorithm has 0: a network can't begin there. The rates fall by their own rule, so
-    that no factor but 1 fits: ValueError.
+    `l1` and `l2` are lambda 1 and 2, except of parameters in `spared`. Beta pulls towards the initial
+    parameters, where the algorithm has 0, at which a network cannot start. The rates fall by the algorithm's
+    rule; a factor other than 1 is a ValueError.
     """
 
     learning_rate: Rate = 0.1
@@ -320,7 +320,7 @@ class FTRL(_Descent):
             raise ValueError(f"weight_decay must be 0 with 'ftrl', which has l2; got {self.weight_decay!r}")
 
     def init(self, theta: Array) -> FTRLState:
-        """Return the z from which theta follows without lambdas, and squares of zero."""
+        """Return the z of theta without lambdas, and squares of zero."""
         return FTRLState(-theta * (self.beta / self._rate), np.zeros_like(theta))
 
     def update(
@@ -328,7 +328,7 @@ class FTRL(_Descent):
     ) -> tuple[Array, FTRLState]:
         """Take one step."""
         if factor != 1:
-            raise ValueError(f"factor must be 1 with 'ftrl', which has rates of its own; got {factor!r}")
+            raise ValueError(f"factor must be 1 with 'ftrl', which adapts its rates itself; got {factor!r}")
         l1, l2 = self._lambdas(theta)
         n = state.n + gradient * gradient
         root = np.sqrt(n)
@@ -340,8 +340,8 @@ class FTRL(_Descent):
 
     def _lambdas(self, theta: Array) -> tuple[Array, Array]:
         _, parameters = theta.shape
-        l1 = but(self.spared, self.l1, parameters, theta.dtype)
-        return l1, but(self.spared, self.l2, parameters, theta.dtype)
+        l1 = penalty(self.spared, self.l1, parameters, theta.dtype)
+        return l1, penalty(self.spared, self.l2, parameters, theta.dtype)
 
 
 OPTIMIZERS: dict[str, type[Any]] = {

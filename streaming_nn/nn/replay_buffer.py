@@ -1,7 +1,7 @@
-"""The latest rows, kept to be learned again: a ring, and in front of it the few rows that came last.
+"""The latest rows, kept to be learned again: a ring, and the few rows that came last, not yet in the ring.
 
 Appending must not change the buffer that came in. A copy of the whole ring for each mini-batch could cost as
-much as learning it, so new rows wait in `fresh`, and the ring is copied once for many of them.
+much as learning it, so new rows are first kept in `fresh`, and the ring is copied once for many of them.
 """
 
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn.averaging import interleaved
+from streaming_nn.nn.averaging import interleave
 
 Array = NDArray[Any]
-FRESH = 64  # rows that wait before the ring is copied
+FRESH = 64  # rows kept before the ring is copied
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
 
 
-class Buffer(NamedTuple):
-    """Row number i (from 0) has slot i % capacity; the newest row of a slot is the one that is kept."""
+class ReplayBuffer(NamedTuple):
+    """Row number i (from 0) has slot i % capacity; the newest row of a slot is kept."""
 
     ring: NDArray[np.float32]  # (capacity, columns)
-    fresh: NDArray[np.float32]  # (at most FRESH, columns) rows number `moved` to `rows`
-    moved: NDArray[np.int64]  # () rows that went into the ring
+    fresh: NDArray[np.float32]  # (at most FRESH, columns) rows number `moved` up to `rows`
+    moved: NDArray[np.int64]  # () rows copied into the ring
     rows: NDArray[np.int64]  # () rows appended
     draws: NDArray[np.uint64]  # () rows drawn: the state of the random draws
 
 
-def init(capacity: int, columns: int) -> Buffer:
+def init(capacity: int, columns: int) -> ReplayBuffer:
     """Return a buffer without rows."""
     ring = np.zeros((capacity, columns), np.float32)
     fresh = np.zeros((min(FRESH, capacity), columns), np.float32)
-    return Buffer(ring, fresh, np.zeros((), np.int64), np.zeros((), np.int64), np.zeros((), np.uint64))
+    return ReplayBuffer(ring, fresh, np.zeros((), np.int64), np.zeros((), np.int64), np.zeros((), np.uint64))
 
 
-def append(buffer: Buffer, block: Array, own: bool = False) -> Buffer:
-    """Add the rows of block (rows, columns); each takes the place of the oldest.
+def append(buffer: ReplayBuffer, block: Array, owned: bool = False) -> ReplayBuffer:
+    """Add the rows of block (rows, columns); each replaces the oldest.
 
-    With `own`, nobody else has the ring that came in: it is overwritten.
+    With `owned`, nobody else uses the ring that came in: it is overwritten.
     """
     moved, total = int(buffer.moved), int(buffer.rows) + len(block)
     waiting = int(buffer.rows) - moved
@@ -46,14 +46,14 @@ def append(buffer: Buffer, block: Array, own: bool = False) -> Buffer:
         fresh = buffer.fresh.copy()
         fresh[waiting : waiting + len(block)] = block
         return buffer._replace(fresh=fresh, rows=np.asarray(total))
-    ring, capacity = buffer.ring if own else buffer.ring.copy(), len(buffer.ring)
+    ring, capacity = buffer.ring if owned else buffer.ring.copy(), len(buffer.ring)
     latest = np.concatenate([buffer.fresh[:waiting], block])[-capacity:]
     ring[np.arange(total - len(latest), total) % capacity] = latest
     return buffer._replace(ring=ring, moved=np.asarray(total), rows=np.asarray(total))
 
 
-def latest(buffer: Buffer, count: int) -> Array:
-    """Give the last `count` rows appended, oldest first; no more than are kept."""
+def latest(buffer: ReplayBuffer, count: int) -> Array:
+    """Return the last `count` rows appended, oldest first; at most those that are kept."""
     rows, moved, capacity = int(buffer.rows), int(buffer.moved), len(buffer.ring)
     numbers = np.arange(rows - min(count, rows, capacity), rows)
     block = buffer.ring[numbers % capacity]
@@ -62,23 +62,23 @@ def latest(buffer: Buffer, count: int) -> Array:
     return block
 
 
-def merge(start: Buffer, parts: Sequence[Buffer]) -> Buffer:
-    """Append the rows that tasks have appended to a common start, as if they had come side by side."""
+def merge(start: ReplayBuffer, parts: Sequence[ReplayBuffer]) -> ReplayBuffer:
+    """Append the rows that tasks have appended to a common start, as if they had come interleaved."""
     counts = [int(part.rows - start.rows) for part in parts]
-    order = interleaved(counts, len(start.ring))
+    order = interleave(counts, len(start.ring))
     blocks = [latest(part, count) for part, count in zip(parts, counts, strict=True)]
     rows = np.empty((len(order), start.ring.shape[1]), np.float32)
     for task, block in enumerate(blocks):
         mine = order[:, 0] == task
         rows[mine] = block[order[mine, 1] - (counts[task] - len(block))]
-    begin = np.asarray(start.rows + sum(counts) - len(order))  # rows that later ones push out are counted
+    begin = np.asarray(start.rows + sum(counts) - len(order))  # rows that later ones replace are counted
     buffer = start._replace(rows=begin, moved=begin) if begin > start.rows else start
     draws = start.draws + sum((part.draws - start.draws for part in parts), np.uint64(0))
     return append(buffer, rows)._replace(draws=np.asarray(draws, np.uint64))
 
 
-def draw(buffer: Buffer, count: int) -> tuple[Array, Buffer]:
-    """Draw `count` rows, or as many as there are, evenly from all that are kept; the same may come twice.
+def draw(buffer: ReplayBuffer, count: int) -> tuple[Array, ReplayBuffer]:
+    """Draw `count` rows, or as many as there are, evenly from all that are kept; a row may be drawn twice.
 
     Slots follow the multiples of the golden ratio (Weyl's sequence): any run of draws covers the buffer more
     evenly than independent ones, and a counter is the whole random state.
@@ -94,7 +94,7 @@ def draw(buffer: Buffer, count: int) -> tuple[Array, Buffer]:
     slots = turns.astype(np.intp)
     drawn = buffer.ring.take(slots, axis=0)
     if rows > moved:
-        waiting = (slots - moved) % capacity  # place in `fresh` of a slot whose newest row is there
+        waiting = (slots - moved) % capacity  # index in `fresh` of a slot's newest row, if it is there
         late = waiting < rows - moved
         if np.count_nonzero(late):
             drawn[late] = buffer.fresh[waiting[late]]

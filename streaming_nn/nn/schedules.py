@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: what it is multiplied with after so many rows, whatever the mini-batch."""
+"""Schedules of the learning rate: its factor after a number of rows, whatever the mini-batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from streaming_nn.nn import validation
 
 
 class Schedule(Protocol):
-    """Options of a schedule, frozen."""
+    """Options of a schedule, immutable."""
 
     def factor(self, rows: float) -> float:
-        """Give the factor of the rate for the next step, `rows` rows having been learned."""
+        """Return the factor of the rate for the next step, after `rows` rows."""
 
 
 def _check_rows(rows: object) -> None:
-    validation.whole("a schedule's rows", rows)
+    validation.integer("a schedule's rows", rows)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The rate as it is."""
+    """A constant rate."""
 
     def factor(self, rows: float) -> float:
-        """Give 1."""
+        """Return 1."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class InverseScaling:
-    """(1 + r / rows) ** -power: halved after `rows` at power 1; Robbins & Monro 1951 ask for (0.5, 1]."""
+    """(1 + r / rows) ** -power: halved after `rows` at power 1; Robbins & Monro 1951 require (0.5, 1]."""
 
     rows: int = 10_000
     power: float = 0.5
@@ -42,7 +42,7 @@ class InverseScaling:
         validation.between("a schedule's power", self.power, 0, np.inf)
 
     def factor(self, rows: float) -> float:
-        """Give (1 + r / rows) ** -power."""
+        """Return (1 + r / rows) ** -power."""
         return float((1 + rows / self.rows) ** -self.power)
 
 
@@ -58,7 +58,7 @@ class Step:
         validation.between("a schedule's drop", self.drop, 0, 1)
 
     def factor(self, rows: float) -> float:
-        """Give drop ** (r // rows)."""
+        """Return drop ** (r // rows)."""
         return float(self.drop ** (rows // self.rows))
 
 
@@ -79,7 +79,7 @@ class Cosine:
         validation.between("a schedule's least", self.least, 0, 1, low_in=True, high_in=True)
 
     def factor(self, rows: float) -> float:
-        """Give least + (1 - least) / 2 * (1 + cos(pi * part of the period))."""
+        """Return least + (1 - least) / 2 * (1 + cos(pi * part of the period))."""
         return self.least + (1 - self.least) / 2 * (1 + cos(pi * self._part(rows)))
 
     def _part(self, rows: float) -> float:
@@ -88,19 +88,19 @@ class Cosine:
             return periods % 1
         more = self.growth - 1
         full = int(log1p(periods * more) / log1p(more))  # rounded, it may be one off
-        while self._began(full + 1) <= periods:
+        while self._start(full + 1) <= periods:
             full += 1
-        while self._began(full) > periods:
+        while self._start(full) > periods:
             full -= 1
-        return float((periods - self._began(full)) / self.growth**full)
+        return float((periods - self._start(full)) / self.growth**full)
 
-    def _began(self, full: int) -> float:
+    def _start(self, full: int) -> float:
         return float((self.growth**full - 1) / (self.growth - 1))
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rising evenly over the first `rows`, then as `then` says, which begins there."""
+    """A linear rise over the first `rows`, followed by the schedule `then`."""
 
     rows: int
     then: Schedule = Constant()
@@ -109,7 +109,7 @@ class WarmUp:
         _check_rows(self.rows)
 
     def factor(self, rows: float) -> float:
-        """Give (r + 1) / rows, of what `then` begins with; then that of `then`."""
+        """Return (r + 1) / rows of the first factor of `then`; afterwards the factor of `then`."""
         if rows < self.rows:
             return (rows + 1) / self.rows * self.then.factor(0)
         return self.then.factor(rows - self.rows)

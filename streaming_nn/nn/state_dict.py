@@ -1,4 +1,4 @@
-"""A learner's state as named tensors, and back: what a version's file holds."""
+"""A learner's state as named tensors, as a version's file holds them, and back."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 def flatten(state: tuple[Any, ...]) -> dict[str, NDArray[Any]]:
-    """Name each array of nested NamedTuples: `{"model.theta": ...}`. None and () have none."""
+    """Return each array of nested NamedTuples by its name: `{"model.theta": ...}`. None and () have none."""
     tensors: dict[str, NDArray[Any]] = {}
     _collect(state, "", tensors)
     return tensors
@@ -29,7 +29,7 @@ def _fields(value: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def unflatten(template: T, tensors: Mapping[str, NDArray[Any]]) -> T:
-    """Make a state like `template` out of named tensors; only shapes may differ (else ValueError)."""
+    """Build a state like `template` from named tensors; only shapes may differ (else ValueError)."""
     expected = flatten(template)
     if expected.keys() != tensors.keys():
         missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())

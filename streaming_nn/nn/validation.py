@@ -1,4 +1,4 @@
-"""What options may be, checked once: each error says what is allowed and what came."""
+"""Checks of options; each error has the allowed values and the value given."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,40 +14,40 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
 
 
 def known(name: str, given: Iterable[object], allowed: Iterable[str]) -> None:
-    """Raise ValueError where one of `given` is not a name in `allowed`; the nearest that is one is told."""
+    """Raise ValueError where one of `given` is not a name in `allowed`, and suggest the nearest one."""
     names = sorted(allowed)
     for each in given:
         if each not in names:
-            near = get_close_matches(str(each), names, 1) or names
-            such = f"such as {near[0]!r}" if near else "and there are none"
-            raise ValueError(f"{name} must be known ones, {such}; got {each!r}")
+            near = get_close_matches(str(each), names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"must be one of {', '.join(names) or 'none'}"
+            raise ValueError(f"unknown {name}: {each!r}; {hint}")
 
 
-def whole(name: str, value: object, least: int = 1) -> None:
-    """Raise ValueError where `value` is not a whole number of at least `least`."""
+def integer(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError where `value` is not an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
+        raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
 
 
-def several(name: str, value: Any, of: str) -> tuple[Any, ...]:
-    """Give a list as a tuple; ValueError where it is none."""
+def sequence(name: str, value: Any, of: str) -> tuple[Any, ...]:
+    """Return a list as a tuple; ValueError where it is not a list."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a list of {of}; got {value!r}")
     return tuple(value)
 
 
 def widths(name: str, value: Any) -> tuple[int, ...]:
-    """Give layers' widths as a tuple; ValueError where they are no list of whole numbers of at least 1."""
-    found = several(name, value, "whole numbers >= 1")
+    """Return layers' widths as a tuple; ValueError where they are not a list of integers of at least 1."""
+    found = sequence(name, value, "integers >= 1")
     for units in found:
-        whole(name, units)
+        integer(name, units)
     return found
 
 
 def between(
     name: str, value: Any, low: float, high: float, *, low_in: bool = False, high_in: bool = False
 ) -> None:
-    """Raise ValueError where `value` is not a finite number between the bounds; `_in` lets a bound in."""
+    """Raise ValueError where `value` is not a finite number between the bounds; `_in` includes a bound."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     if number and (low <= value if low_in else low < value) and (value <= high if high_in else value < high):
         return
@@ -56,12 +56,12 @@ def between(
 
 
 def labels(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
-    """Give labels as a tuple of JSON's own types; ValueError unless there are some, all different.
+    """Return labels as a tuple of JSON's types; ValueError unless there are some, all different.
 
-    One is enough: classes that grow may begin with it.
+    One is enough: classes that grow may start with it.
     """
     found = tuple(
-        label.item() if hasattr(label, "item") else label for label in several(name, value, "labels")
+        label.item() if hasattr(label, "item") else label for label in sequence(name, value, "labels")
     )
     for label in found:
         if not isinstance(label, (str, int, float)):
