@@ -21,46 +21,46 @@ import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * Sends records at an even pace, each with its number as the key, and reads the answers, which have the same
- * key; both times are of one clock. It sends until all is sent, or its standard input ends, and then waits
- * for what is unanswered. Arguments: bootstrap, topic, topic of the answers, rate, most records, seconds to
- * wait, values, result.
+ * Sends records at an even rate, each with its number as the key, and reads the predictions, which have the
+ * same key; both times are of one clock. It sends until all records are sent or its standard input ends, and
+ * then waits for the missing predictions. Arguments: bootstrap, topic, topic of the predictions, rate, maximum
+ * of records, seconds to wait, values, result.
  */
 public final class Client implements Runnable {
   private static final byte[] VERSION = "\"version\":".getBytes();
   private static final long SECOND = 1000000000L;
 
   private final String bootstrap;
-  private final KafkaConsumer answers;
+  private final KafkaConsumer predictions;
   private final long[] sent;  // nanoseconds since the start
-  private final long[] came;  // the first answer, since the start; 0: none has
-  private final int[] times;  // answers
-  private final int[] versions;  // of the first answer; -1: it names none
+  private final long[] received;  // the first prediction, since the start; 0: none yet
+  private final int[] counts;  // predictions
+  private final int[] versions;  // of the first prediction; -1: it names none
   private volatile long start;
   private volatile int count;  // records sent
-  private volatile int answered;
+  private volatile int predicted;
   private volatile boolean stopping;
   private volatile boolean done;
 
   public static void main(String[] given) throws Exception {
     new Client(given[0], given[2], Integer.parseInt(given[4])).run(given);
-    System.exit(0);  // a thread may wait for the standard input still
+    System.exit(0);  // a thread may still wait for the standard input
   }
 
   private Client(String bootstrap, String from, int most) {
     this.bootstrap = bootstrap;
     this.sent = new long[most];
-    this.came = new long[most];
-    this.times = new int[most];
+    this.received = new long[most];
+    this.counts = new int[most];
     this.versions = new int[most];
-    this.answers = new KafkaConsumer(client("Deserializer"));
-    List places = new ArrayList();
-    for (Iterator each = answers.partitionsFor(from).iterator(); each.hasNext();) {
-      places.add(new TopicPartition(from, ((PartitionInfo) each.next()).partition()));
+    this.predictions = new KafkaConsumer(client("Deserializer"));
+    List partitions = new ArrayList();
+    for (Iterator each = predictions.partitionsFor(from).iterator(); each.hasNext();) {
+      partitions.add(new TopicPartition(from, ((PartitionInfo) each.next()).partition()));
     }
-    answers.assign(places);
-    answers.seekToEnd(places);
-    for (Iterator each = places.iterator(); each.hasNext();) answers.position((TopicPartition) each.next());
+    predictions.assign(partitions);
+    predictions.seekToEnd(partitions);
+    for (Iterator each = partitions.iterator(); each.hasNext();) predictions.position((TopicPartition) each.next());
   }
 
   private Properties client(String kind) {
@@ -75,10 +75,10 @@ public final class Client implements Runnable {
   private void run(String[] given) throws Exception {
     byte[][] values = values(given[6]);
     Properties options = client("Serializer");
-    options.setProperty("linger.ms", "0");  // a client's own wait, up to 5 ms by default, is none of the scorer's
+    options.setProperty("linger.ms", "0");  // the client's own delay, up to 5 ms by default, is not part of the scorer's latency
     KafkaProducer producer = new KafkaProducer(options);
     int partitions = producer.partitionsFor(given[1]).size();
-    Thread reader = new Thread(this, "answers");
+    Thread reader = new Thread(this, "predictions");
     reader.start();
     new Thread(new Stop(), "stop").start();
     start = System.nanoTime();
@@ -86,8 +86,8 @@ public final class Client implements Runnable {
     send(producer, given[1], partitions, values, Integer.parseInt(given[3]));
     producer.flush();
     long end = System.nanoTime() + Long.parseLong(given[5]) * SECOND;
-    while (answered < count && System.nanoTime() < end) Thread.sleep(20);
-    Thread.sleep(1000);  // for those that come twice
+    while (predicted < count && System.nanoTime() < end) Thread.sleep(20);
+    Thread.sleep(1000);  // for duplicates
     done = true;
     reader.join();
     write(given[7]);
@@ -105,21 +105,21 @@ public final class Client implements Runnable {
     }
   }
 
-  /** Reads answers until all is done. */
+  /** Reads predictions until the end. */
   public void run() {
     while (!done) {
-      Iterator batch = answers.poll(Duration.ofMillis(10)).iterator();
+      Iterator batch = predictions.poll(Duration.ofMillis(10)).iterator();
       long now = System.nanoTime();
-      while (batch.hasNext()) note((ConsumerRecord) batch.next(), now);
+      while (batch.hasNext()) record((ConsumerRecord) batch.next(), now);
     }
   }
 
-  private void note(ConsumerRecord record, long now) {
-    int i = ByteBuffer.wrap((byte[]) record.key()).getInt();
-    if (times[i]++ > 0) return;
-    came[i] = now - start;
-    versions[i] = version((byte[]) record.value());
-    answered++;
+  private void record(ConsumerRecord prediction, long now) {
+    int i = ByteBuffer.wrap((byte[]) prediction.key()).getInt();
+    if (counts[i]++ > 0) return;
+    received[i] = now - start;
+    versions[i] = version((byte[]) prediction.value());
+    predicted++;
   }
 
   private static int version(byte[] value) {
@@ -151,14 +151,14 @@ public final class Client implements Runnable {
     DataOutputStream file = new DataOutputStream(bytes);
     for (int i = 0; i < count; i++) {
       file.writeLong(sent[i]);
-      file.writeLong(came[i]);
-      file.writeInt(times[i]);
+      file.writeLong(received[i]);
+      file.writeInt(counts[i]);
       file.writeInt(versions[i]);
     }
     file.close();
   }
 
-  /** Waits for the end of the standard input, by which who started it says that it is enough. */
+  /** Waits for the end of the standard input, with which the parent process stops the sending. */
   private final class Stop implements Runnable {
     public void run() {
       try {

@@ -1,4 +1,4 @@
-"""What people write by hand: a consumer's loop with scikit-learn or River, and `foreachBatch` with pandas."""
+"""Code written by hand: a consumer loop with scikit-learn or River, and `foreachBatch` with pandas."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from kafka import KafkaConsumer
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+from pyspark.sql import functions as F  # noqa: N812 (its usual name)
 
 from benchmarks.queries import rate, run_plain
 from benchmarks.topics import CLASSES
@@ -37,35 +37,35 @@ def _network() -> Any:
 
 
 def sklearn_loop(kafka: Mapping[str, str], topic: str, count: int) -> float:
-    """Learn `count` JSON records by `partial_fit` on 256 at a time; give records a second."""
+    """Learn `count` JSON records with `partial_fit` on 256 at a time; return records per second."""
     model, classes, X, y = _network(), np.arange(CLASSES), [], []
-    began = 0.0
+    started = 0.0
     for record in _records(kafka, topic, count):
-        began = began or time.perf_counter()  # the consumer has found its place
+        started = started or time.perf_counter()  # the consumer has its first record
         X.append(record["features"])
         y.append(record["label"])
         if len(y) == MINI_BATCH:
             model.partial_fit(np.array(X), np.array(y), classes=classes)
             X, y = [], []
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - started)
 
 
 def river_loop(kafka: Mapping[str, str], topic: str, count: int) -> float:
-    """Learn `count` JSON records one by one with River's logistic regressions; give records a second."""
+    """Learn `count` JSON records one by one with River's logistic regressions; return records per second."""
     from river import linear_model, multiclass, preprocessing
 
     model = preprocessing.StandardScaler() | multiclass.OneVsRestClassifier(linear_model.LogisticRegression())
-    began = 0.0
+    started = 0.0
     for record in _records(kafka, topic, count):
-        began = began or time.perf_counter()
+        started = started or time.perf_counter()
         x = dict(enumerate(record["features"]))
         model.predict_one(x)
         model.learn_one(x, record["label"])
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - started)
 
 
 def tutorial(spark: SparkSession, kafka: Mapping[str, str], topic: str, limit: int) -> float:
-    """Learn a topic of JSON by `from_json`, `toPandas` and scikit-learn in `foreachBatch`."""
+    """Learn a topic of JSON with `from_json`, `toPandas` and scikit-learn in `foreachBatch`."""
     model = _network()
 
     def body(frame: DataFrame, batch_id: int) -> None:

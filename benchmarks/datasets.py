@@ -1,4 +1,4 @@
-"""Streams to learn, in their order: a folder of files, and generated ones with drift at known rows."""
+"""Streams to learn, in order: those of a data directory, and generated ones with drift at known rows."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,7 +12,7 @@ from producers.known import generator
 from producers.streams import limited
 
 Array = NDArray[Any]
-MOST_ROWS = 45_312  # all of elec2; of longer streams the first ones
+MOST_ROWS = 45_312  # all of elec2; longer streams are cut here
 HASHED = 256  # columns that sparse rows are hashed into
 KNUTH = 2_654_435_761  # the golden ratio of 2**32: a multiplicative hash (TAOCP volume 3, section 6.4)
 GENERATED_ROWS = 20_000
@@ -22,9 +22,9 @@ SHORT = {"sea-short": "sea", "friedman-short": "friedman"}
 SHORT_ROWS = 1_000
 KNOWN_DRIFT = {"sea50k": (12_500, 25_000, 37_500)}
 WHOLE = {"mnist70k"}  # its last 10,000 rows are its test set
-LAST = {"mnist70k": 10_000}  # rows at the end that alone are judged
+LAST = {"mnist70k": 10_000}  # only these last rows are scored
 HIDDEN = {"mnist70k": (128,)}
-APART = {"spam9324"}  # only where it is named: hashing makes it another stream
+ON_REQUEST = {"spam9324"}  # not a default: hashing makes it another stream
 
 
 class Dataset(NamedTuple):
@@ -34,29 +34,29 @@ class Dataset(NamedTuple):
     x: NDArray[np.float32]  # (rows, inputs)
     y: Array  # (rows,) int32 class index, or float32 target
     classes: int | None  # None: regression
-    drift_at: tuple[int, ...] = ()  # rows before which the world is known to have changed
+    drift_at: tuple[int, ...] = ()  # rows at which a drift is known to start
 
     @property
-    def judged(self) -> int:
-        """Rows at the end over which the mean is taken."""
+    def scored_rows(self) -> int:
+        """Return how many rows at the end are scored."""
         return min(LAST.get(self.name, len(self.y)), len(self.y))
 
 
 def names(folder: Path) -> list[str]:
-    """Name the streams that are measured where none is asked for."""
-    return [name for name in _in(folder) if name not in APART] + list(DRIFTING)
+    """Return the names of the streams that are measured by default."""
+    return [name for name in _in(folder) if name not in ON_REQUEST] + list(DRIFTING)
 
 
 def _in(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/stream.npz"))
 
 
-def check(asked: list[str], folder: Path) -> None:
-    """Raise ValueError for a stream that there is not."""
+def check(wanted: list[str], folder: Path) -> None:
+    """Raise ValueError for an unknown stream."""
     known = [*_in(folder), *DRIFTING, *SHORT]
-    for name in asked:
+    for name in wanted:
         if name not in known:
-            raise ValueError(f"streams must be of {', '.join(known)}; got {name!r}")
+            raise ValueError(f"streams must be among {', '.join(known)}; got {name!r}")
 
 
 @lru_cache(1)
@@ -91,7 +91,7 @@ def _read(name: str, path: Path) -> Dataset:
 
 
 def _dense(x: Array, coded: list[int], sizes: list[int]) -> NDArray[np.float32]:
-    """Give numbers first, then for each coded column one column a code; images as shares of white."""
+    """Return the numbers first, then one column per code of each coded column; pixels divided by 255."""
     if x.dtype == np.uint8:
         return x.astype(np.float32) / np.float32(255)
     numbers = [column for column in range(x.shape[1]) if column not in coded]
@@ -100,9 +100,9 @@ def _dense(x: Array, coded: list[int], sizes: list[int]) -> NDArray[np.float32]:
 
 
 def hashed(starts: Array, columns: Array, values: Array) -> NDArray[np.float32]:
-    """Add sparse rows up in HASHED columns, each value with its column's sign (Weinberger et al. 2009)."""
-    place = columns.astype(np.uint64) * np.uint64(KNUTH) % np.uint64(1 << 32)
-    at, sign = (place >> np.uint64(24)) % np.uint64(HASHED), (place >> np.uint64(23)) & np.uint64(1)
+    """Sum sparse rows in HASHED columns, each value with its column's sign (Weinberger et al. 2009)."""
+    hashes = columns.astype(np.uint64) * np.uint64(KNUTH) % np.uint64(1 << 32)
+    at, sign = (hashes >> np.uint64(24)) % np.uint64(HASHED), (hashes >> np.uint64(23)) & np.uint64(1)
     x = np.zeros((len(starts) - 1, HASHED), np.float32)
     rows = np.repeat(np.arange(len(x)), np.diff(starts))
     end = int(starts[-1])
@@ -111,6 +111,6 @@ def hashed(starts: Array, columns: Array, values: Array) -> NDArray[np.float32]:
 
 
 def plain_rows(data: Dataset, rows: int | None = None) -> Iterator[tuple[dict[int, float], Any]]:
-    """Give rows as River wants them: a dict of the features, and the label."""
+    """Yield rows as River takes them: a dict of the features, and the label."""
     for x, y in zip(data.x[:rows].tolist(), data.y[:rows].tolist(), strict=True):
         yield dict(enumerate(x)), y

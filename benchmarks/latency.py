@@ -1,4 +1,4 @@
-"""The measuring client: a Java process beside Spark's, so that no wait of Python's is measured."""
+"""The measuring client: a separate Java process, so that latencies include no delay of Python."""
 
 import struct
 import subprocess
@@ -16,71 +16,74 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka import jars, java
 from streaming_nn.spark import java_compiler
 
-RESULT = np.dtype([("sent", ">i8"), ("came", ">i8"), ("times", ">i4"), ("version", ">i4")])
-BEFORE, AFTER = 0.5, 1.0  # seconds about a real-time batch's end, in which answers belong to its turnover
+RESULT = np.dtype([("sent", ">i8"), ("received", ">i8"), ("count", ">i4"), ("version", ">i4")])
+BEFORE, AFTER = (
+    0.5,
+    1.0,
+)  # seconds around a batch's end: predictions then belong to its turnover
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a client has seen: a row a record, in the order of sending; times in ns since `began`."""
+    """A client's result: one row per record, in the order of sending; times in ns since `started`."""
 
     rows: NDArray[Any]
-    began: float  # of time.time
+    started: float  # of time.time
 
     def after(self, seconds: float) -> "Run":
-        """Leave the first records out: the warm-up."""
-        return Run(self.rows[self.rows["sent"] >= seconds * 1e9], self.began)
+        """Return the run without the records of the first seconds: the warm-up."""
+        return Run(self.rows[self.rows["sent"] >= seconds * 1e9], self.started)
 
     @property
     def lost(self) -> int:
-        """Records without an answer."""
-        return int((self.rows["times"] == 0).sum())
+        """Count records without a prediction."""
+        return int((self.rows["count"] == 0).sum())
 
     @property
-    def doubled(self) -> int:
-        """Answers beyond the first of each record."""
-        return int(np.maximum(self.rows["times"] - 1, 0).sum())
+    def duplicates(self) -> int:
+        """Count predictions beyond the first of each record."""
+        return int(np.maximum(self.rows["count"] - 1, 0).sum())
 
     @property
-    def waited(self) -> NDArray[np.float64]:
-        """Milliseconds from sending to the first answer, of those that have one."""
-        there = self.rows[self.rows["times"] > 0]
-        waited: NDArray[np.float64] = (there["came"] - there["sent"]) / 1e6
-        return waited
+    def latencies(self) -> NDArray[np.float64]:
+        """Return the milliseconds from sending to the first prediction, for records that have one."""
+        rows = self.rows[self.rows["count"] > 0]
+        latencies: NDArray[np.float64] = (rows["received"] - rows["sent"]) / 1e6
+        return latencies
 
     def figures(self, turnovers: Sequence[float] = ()) -> dict[str, float]:
-        """Give p50 and p99 of all, and the longest wait at each turnover (of time.time) apart from them.
+        """Return p50 and p99 of all latencies, and the longest one at the turnovers (of time.time).
 
-        A record belongs to a turnover where its answer came in the second and a half about it.
+        A record belongs to a turnover if its prediction was received within the second and a half around it.
         """
-        rows = self.rows[self.rows["times"] > 0]
-        came, waited = self.began + rows["came"] / 1e9, self.waited
-        near = [(came > at - BEFORE) & (came < at + AFTER) for at in turnovers]
-        gaps = [float(waited[each].max()) for each in near if each.any()]
-        outside = waited[~np.any(near, axis=0)] if near else waited
+        rows = self.rows[self.rows["count"] > 0]
+        received, latencies = self.started + rows["received"] / 1e9, self.latencies
+        near = [(received > at - BEFORE) & (received < at + AFTER) for at in turnovers]
+        gaps = [float(latencies[each].max()) for each in near if each.any()]
+        outside = latencies[~np.any(near, axis=0)] if near else latencies
         return {
-            "records": len(waited),
-            "p50_ms": round(float(np.percentile(waited, 50)), 3),
-            "p99_ms": round(float(np.percentile(waited, 99)), 3),
+            "records": len(latencies),
+            "p50_ms": round(float(np.percentile(latencies, 50)), 3),
+            "p99_ms": round(float(np.percentile(latencies, 99)), 3),
             "p99_outside_gaps_ms": round(float(np.percentile(outside, 99)), 3),
             "gaps": len(gaps),
             "gap_ms": round(max(gaps, default=0.0), 1),
         }
 
-    def in_force(self, number: int, committed: float) -> float:
-        """Seconds from a version's commit until the last answer by an older one."""
-        older = self.rows[(self.rows["version"] < number) & (self.rows["times"] > 0)]
-        return max(self.began + float(older["came"].max()) / 1e9 - committed, 0.0)
+    def reload_seconds(self, number: int, committed: float) -> float:
+        """Return the seconds from a version's commit until the last prediction by an older one."""
+        older = self.rows[(self.rows["version"] < number) & (self.rows["count"] > 0)]
+        return max(self.started + float(older["received"].max()) / 1e9 - committed, 0.0)
 
-    def worst_repeat(self) -> float:
-        """Seconds of sending that the longest stretch of doubled records spans: one restart's."""
-        doubled = self.rows["sent"][self.rows["times"] > 1] / 1e9
-        stretches = np.split(doubled, np.flatnonzero(np.diff(doubled) > 1) + 1) if len(doubled) else []
+    def longest_repeat(self) -> float:
+        """Return the seconds of sending that the longest run of duplicates spans: those of one restart."""
+        repeated = self.rows["sent"][self.rows["count"] > 1] / 1e9
+        stretches = np.split(repeated, np.flatnonzero(np.diff(repeated) > 1) + 1) if len(repeated) else []
         return max((float(each[-1] - each[0]) for each in stretches), default=0.0)
 
 
 class Client:
-    """Compiled once, run as often as is asked."""
+    """The client: compiled once, run any number of times."""
 
     def __init__(self, spark: SparkSession, bootstrap: str, values: Sequence[bytes], folder: Path) -> None:
         self.bootstrap, self.folder = bootstrap, folder
@@ -90,17 +93,17 @@ class Client:
         framed = b"".join(struct.pack(">i", len(value)) + value for value in values)
         (folder / "values").write_bytes(struct.pack(">i", len(values)) + framed)
 
-    def start(self, topic: str, answers: str, rate: int, most: int, patience: int) -> "Running":
-        """Send up to `most` records, `rate` a second; at the end wait `patience` seconds for answers."""
+    def start(self, topic: str, predictions: str, rate: int, most: int, timeout: int) -> "Running":
+        """Send up to `most` records, `rate` per second; then wait up to `timeout` seconds for predictions."""
         path = pathsep.join([str(self.folder / "client.jar"), *map(str, jars.broker())])
         result = Path(tempfile.mkstemp(dir=self.folder)[1])
-        arguments = [self.bootstrap, topic, answers, rate, most, patience, self.folder / "values", result]
+        arguments = [self.bootstrap, topic, predictions, rate, most, timeout, self.folder / "values", result]
         command = [str(java.find()), "-Xmx256m", "-cp", path, "benchmarks.Client", *map(str, arguments)]
         return Running(command, result)
 
 
 class Running:
-    """A client that sends."""
+    """A client that is running."""
 
     def __init__(self, command: list[str], result: Path) -> None:
         self.result = result
@@ -111,12 +114,12 @@ class Running:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the measuring client did not start")
-        self.began = int(line) / 1000
+        self.started = int(line) / 1000
 
     def finish(self, stop: bool = False) -> Run:
-        """Wait until all is sent, or `stop` sending now, and give what was seen."""
+        """Wait until everything is sent, or `stop` sending now; return the result."""
         if stop and self.process.stdin is not None:
             self.process.stdin.close()
         if self.process.wait():
             raise RuntimeError(f"the measuring client ended with {self.process.returncode}")
-        return Run(np.fromfile(self.result, RESULT), self.began)
+        return Run(np.fromfile(self.result, RESULT), self.started)

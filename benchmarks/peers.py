@@ -1,4 +1,4 @@
-"""What others answer on the same rows in the same order: no model at all, River, scikit-learn."""
+"""Baselines and other libraries on the same rows in the same order: no model, River, scikit-learn."""
 
 import time
 from collections.abc import Callable
@@ -8,73 +8,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import HIDDEN, Dataset, plain_rows
-from benchmarks.ours import Answers
+from benchmarks.learners import Predictions
 
 Array = NDArray[Any]
-CLIP = 3.0  # deviations at which River's linear regression has its inputs clipped: it diverges without
+CLIP = 3.0  # standard deviations; River's linear regression diverges if its inputs are not clipped
 RATE = 0.003
-FOREST_ROWS = 20_000  # of a stream: a forest takes minutes for more
+FOREST_ROWS = 20_000  # first rows of a stream: more take the forest minutes
 TREES = 10
 SKLEARN_MINI_BATCH = 32
 
-BASELINES = ("last", "majority")  # for regression the majority is the mean
+BASELINES = ("no-change", "majority class")  # regression: the mean instead of the majority class
 RIVER = ("river linear", "hoeffding tree")
 FOREST = "adaptive forest"
 SKLEARN = "scikit-learn"
 
 
-def needed(forest: bool) -> list[str]:
-    """Name the peers; ValueError where their packages are missing."""
+def required(forest: bool) -> list[str]:
+    """Return the names of the peers; raise ValueError if their packages are missing."""
     try:
         import river
         import sklearn
     except ImportError as error:
-        raise ValueError(f"peers need {error.name}: pip install river scikit-learn, or --no-peers") from None
+        raise ValueError(
+            f"cannot run peers: {error.name} is missing; pip install river scikit-learn, or use --no-peers"
+        ) from None
     del river, sklearn
     return [*RIVER, SKLEARN, *([FOREST] if forest else [])]
 
 
-def run(who: str, data: Dataset, seed: int) -> Answers:
-    """Answer and learn all rows once; the forest only the first FOREST_ROWS."""
-    return _RUNS[who](data, seed)
+def run(name: str, data: Dataset, seed: int) -> Predictions:
+    """Predict and learn all rows once; the forest only the first FOREST_ROWS."""
+    return _RUNS[name](data, seed)
 
 
-def _last(data: Dataset, seed: int) -> Answers:
-    """Answer with the row before; 0 at the first."""
-    return Answers(np.concatenate([np.zeros(1, data.y.dtype), data.y[:-1]]), {}, 0.0)
+def _no_change(data: Dataset, seed: int) -> Predictions:
+    """Predict the label of the row before; 0 at the first row."""
+    return Predictions(np.concatenate([np.zeros(1, data.y.dtype), data.y[:-1]]), {}, 0.0)
 
 
-def _majority(data: Dataset, seed: int) -> Answers:
-    """Answer with the most frequent class so far, or the mean so far; 0 at the first row."""
+def _majority_class(data: Dataset, seed: int) -> Predictions:
+    """Predict the most frequent class so far, or the mean so far; 0 at the first row."""
     if data.classes is None:
         sums = np.cumsum(data.y, dtype=np.float64)
-        return Answers(np.concatenate([[0.0], sums[:-1] / np.arange(1, len(sums))]), {}, 0.0)
-    counts, answers = np.zeros(data.classes, int), np.empty(len(data.y), int)
+        return Predictions(np.concatenate([[0.0], sums[:-1] / np.arange(1, len(sums))]), {}, 0.0)
+    counts, predictions = np.zeros(data.classes, int), np.empty(len(data.y), int)
     for row, label in enumerate(data.y.tolist()):
-        answers[row] = counts.argmax()
+        predictions[row] = counts.argmax()
         counts[label] += 1
-    return Answers(answers, {}, 0.0)
+    return Predictions(predictions, {}, 0.0)
 
 
-def model(who: str, data: Dataset, seed: int) -> Any:
-    """Make the River model of RIVER or FOREST for a stream."""
-    return _MODELS[who](data, seed)
+def model(name: str, data: Dataset, seed: int) -> Any:
+    """Return the River model named in RIVER or FOREST for a stream."""
+    return _MODELS[name](data, seed)
 
 
-def _river(who: str, rows: int | None = None) -> Callable[[Dataset, int], Answers]:
-    def run(data: Dataset, seed: int) -> Answers:
-        learner, answers, began = model(who, data, seed), [], time.process_time()
+def _river(name: str, rows: int | None = None) -> Callable[[Dataset, int], Predictions]:
+    def run(data: Dataset, seed: int) -> Predictions:
+        learner, predictions, started = model(name, data, seed), [], time.process_time()
         for x, y in plain_rows(data, rows):
-            answers.append(learner.predict_one(x) or 0)
+            predictions.append(learner.predict_one(x) or 0)
             learner.learn_one(x, y)
-        seconds = time.process_time() - began
-        return Answers(np.array(answers, float if data.classes is None else int), {}, seconds)
+        seconds = time.process_time() - started
+        return Predictions(np.array(predictions, float if data.classes is None else int), {}, seconds)
 
     return run
 
 
 def _linear(data: Dataset, seed: int) -> Any:
-    """Logistic regression on standardised inputs; or linear, targets standardised too, inputs clipped."""
+    """Return logistic regression on standardized inputs, or a linear one with clipped inputs."""
     from river import linear_model, multiclass, preprocessing
 
     if data.classes is None:
@@ -110,8 +112,8 @@ def _forest(data: Dataset, seed: int) -> Any:
     return kind(n_models=TREES, seed=seed)
 
 
-def _sklearn(data: Dataset, seed: int) -> Answers:
-    """Its own MLP with its own defaults, our hidden units, inputs and targets standardised as they come."""
+def _sklearn(data: Dataset, seed: int) -> Predictions:
+    """Run its MLP with its defaults and our hidden units; inputs and targets standardized as they arrive."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import StandardScaler
 
@@ -122,20 +124,20 @@ def _sklearn(data: Dataset, seed: int) -> Answers:
         StandardScaler(),
         StandardScaler(),
     )
-    answers: list[Array] = []
-    began = time.process_time()
+    predictions: list[Array] = []
+    started = time.process_time()
     for start in range(0, len(data.y), SKLEARN_MINI_BATCH):
         x, y = data.x[start : start + SKLEARN_MINI_BATCH], data.y[start : start + SKLEARN_MINI_BATCH]
-        answer = model.predict(features.transform(x)) if start else np.zeros(len(y))
+        prediction = model.predict(features.transform(x)) if start else np.zeros(len(y))
         if data.classes is None and start:
-            answer = targets.inverse_transform(answer[:, None])[:, 0]
-        answers.append(answer)
+            prediction = targets.inverse_transform(prediction[:, None])[:, 0]
+        predictions.append(prediction)
         z = features.partial_fit(x).transform(x)
         if data.classes is None:
             model.partial_fit(z, targets.partial_fit(y[:, None]).transform(y[:, None])[:, 0])
         else:
             model.partial_fit(z, y, classes=np.arange(data.classes))
-    return Answers(np.concatenate(answers), {}, time.process_time() - began)
+    return Predictions(np.concatenate(predictions), {}, time.process_time() - started)
 
 
 NAMES = (*BASELINES, *RIVER, FOREST, SKLEARN)
@@ -144,10 +146,10 @@ _MODELS: dict[str, Callable[[Dataset, int], Any]] = {
     "hoeffding tree": _tree,
     FOREST: _forest,
 }
-_RUNS: dict[str, Callable[[Dataset, int], Answers]] = {
-    "last": _last,
-    "majority": _majority,
-    **{who: _river(who) for who in RIVER},
+_RUNS: dict[str, Callable[[Dataset, int], Predictions]] = {
+    "no-change": _no_change,
+    "majority class": _majority_class,
+    **{name: _river(name) for name in RIVER},
     FOREST: _river(FOREST, FOREST_ROWS),
     SKLEARN: _sklearn,
 }

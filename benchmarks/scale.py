@@ -1,8 +1,8 @@
-"""What a second executor gives: averaged training under Spark's own local cluster, with one executor and two.
+"""What a second executor gives: averaged training on Spark's local cluster, with one executor and with two.
 
-A case that computes, images by the default learner, and one that mostly reads; each executor has one core,
-one task and one BLAS thread. And what the driver pays for each MB of a state: from these constants follows
-where its part of a micro-batch becomes the limit.
+One case computes (images with the default learner), one mostly reads; each executor has one core, one task
+and one BLAS thread. Also, the driver's cost per MB of state: from these constants follows when its part of a
+micro-batch becomes the limit.
 """
 
 import os
@@ -25,10 +25,10 @@ from pyspark.sql import SparkSession
 from rich.table import Table
 
 from benchmarks import topics
+from benchmarks.output import Json, print_results
 from benchmarks.queries import bench, noop, rate, run_ours, run_plain
-from benchmarks.tell import Json, tell
 from streaming_nn.nn.ensemble import Ensemble
-from streaming_nn.nn.learner import Batch, close, initial, learn_part
+from streaming_nn.nn.learner import Batch, combine, initial, learn_part
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
@@ -44,15 +44,15 @@ DEEP = {"hidden": [512], "mini_batch": 256}
 SMALL = {"hidden": [16], "mini_batch": 256}
 FLAT = {"learner": "mlp", "optimizer": "sgd", "hidden": [64], "mini_batch": 256}
 IMAGE = Schema(inputs=PIXELS, classes=tuple(range(DIGITS)), format="packed")
-Figures = dict[tuple[str, int], list[float]]  # what, executors: records a second
+Figures = dict[tuple[str, int], list[float]]  # case, executors: records per second
 
 
 def measure(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    images: Annotated[int, typer.Option(min=1, help="Images of a micro-batch.")] = 32_768,
-    numbers: Annotated[int, typer.Option(min=1, help="Records of 54 numbers of a micro-batch.")] = 250_000,
-    micro_batches: Annotated[int, typer.Option(min=2, help="Of each case.")] = 5,
-    short: Annotated[bool, typer.Option("--short", help="Few records, small nets: does it run?")] = False,
+    images: Annotated[int, typer.Option(min=1, help="Images per micro-batch.")] = 32_768,
+    numbers: Annotated[int, typer.Option(min=1, help="Records of 54 numbers per micro-batch.")] = 250_000,
+    micro_batches: Annotated[int, typer.Option(min=2, help="Micro-batches per case.")] = 5,
+    short: Annotated[bool, typer.Option("--short", help="Few records, small nets: does it work?")] = False,
     json_: Json = False,
 ) -> None:
     """Learn with one executor and with two, in turns; print a table and one JSON line."""
@@ -68,12 +68,12 @@ def measure(
                 case.run(spark, kafka, executors, rates)
                 constants = constants or _constants(spark, case.learner)
     line = _line(rates) | constants
-    tell(line, json_, _table(rates), _driver(constants))
+    print_results(line, json_, _table(rates), _driver(constants))
 
 
 @contextmanager
 def _home() -> Iterator[None]:
-    """Let Spark's home be a folder of links to pyspark's own: a local cluster writes its logs there.
+    """Set Spark's home to a directory of links to pyspark's: a local cluster writes its logs there.
 
     The JVM outlives a cluster, and keeps its home.
     """
@@ -92,7 +92,7 @@ def _cluster(executors: int) -> AbstractContextManager[tuple[SparkSession, dict[
 
 @dataclass(frozen=True)
 class _Case:
-    """What is learned: both topics, and how much of each a micro-batch takes."""
+    """Both topics, and how much of each a micro-batch takes."""
 
     deep: dict[str, Any]
     images: int
@@ -111,14 +111,14 @@ class _Case:
             (NUMBERS, topics.SCHEMAS["packed"], FLAT, self.numbers),
         ):
             how = {"update": "averaged", "max_offsets_per_trigger": size, "keep_versions": 1}
-            asked = topics.settings_of(kafka, topic, schema, learner, **how)
-            rates[topic, executors].append(rate(run_ours(spark, asked)[0]))
+            settings = topics.settings_of(kafka, topic, schema, learner, **how)
+            rates[topic, executors].append(rate(run_ours(spark, settings)[0]))
         plain = run_plain(spark, kafka, NUMBERS, self.numbers, noop)
         rates[ONLY_READ, executors].append(rate(plain[0]))
 
 
 def _images() -> list[bytes]:
-    """Make packed records of 1,000 images: whole numbers from 0 to 255, as float32."""
+    """Return packed records of 1,000 images: integers from 0 to 255, as float32."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (1_000, PIXELS), np.uint8)
     y = (pixels @ rng.normal(size=(PIXELS, DIGITS))).argmax(axis=1)
@@ -126,7 +126,7 @@ def _images() -> list[bytes]:
 
 
 def _constants(spark: SparkSession, learner: Ensemble) -> dict[str, float]:
-    """Measure what a state costs the driver: a job that does nothing, and seconds for each MB."""
+    """Measure what a state costs the driver: a job that does nothing, and seconds per MB."""
     state = initial(learner)
     batch = Batch(np.ones((256, PIXELS), np.float32), np.zeros(256, np.int32))
     part = learn_part(learner, state, [batch])
@@ -137,38 +137,38 @@ def _constants(spark: SparkSession, learner: Ensemble) -> dict[str, float]:
         with shared(spark, tensors) as given:
             rows_of(spark.range(0, tasks, 1, tasks).mapInArrow(_Back(given), "part binary"))
 
-    def appended() -> None:
+    def commit() -> None:
         with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
             VersionLog(folder).commit(None, tensors, learner=learner.options())
 
     empty = _seconds(lambda: job({"nothing": np.zeros(1)}, PARTITIONS))
     one, three = (_seconds(partial(job, tensors, tasks)) for tasks in (1, 3))
-    two, four = (_seconds(partial(close, learner, state, [part] * tasks)) for tasks in (2, 4))
+    two, four = (_seconds(partial(combine, learner, state, [part] * tasks)) for tasks in (2, 4))
     row = (three - one) / 2
     return {
         "state_mb": size,
         "job_s": empty,
         "broadcast_s_per_mb": (one - empty - row) / size,
         "row_s_per_mb": row / size,
-        "unpack_s_per_mb": _seconds(lambda: unpack_part(learner, packed, part.rows)) / size,
-        "merge_s_per_mb": (four - two) / 2 / size,
-        "append_s_per_mb": _seconds(appended) / size,
+        "unpack_s_per_mb": _seconds(lambda: unpack_part(learner, packed, part.counts)) / size,
+        "average_s_per_mb": (four - two) / 2 / size,
+        "commit_s_per_mb": _seconds(commit) / size,
     }
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Wall time, the median of three after one to warm up."""
+    """Return the wall time: the median of three runs after a warm-up."""
     times = []
     for _ in range(4):
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return median(times[1:])
 
 
 @dataclass(frozen=True)
 class _Back:
-    """Give the driver the broadcast bytes back, once a task."""
+    """Send the broadcast bytes back to the driver, once per task."""
 
     state: Any  # Broadcast[bytes]
 
@@ -192,9 +192,9 @@ def _line(rates: Figures) -> dict[str, Any]:
 
 
 def _table(rates: Figures) -> Table:
-    table = Table(title="records a second, averaged training, median of the rounds", title_justify="left")
-    for column in ("what", "one executor", "two", "times"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+    table = Table(title="records per second, averaged training, median of the rounds", title_justify="left")
+    for column in ("case", "one executor", "two", "ratio"):
+        table.add_column(column, justify="left" if column == "case" else "right")
     for what in (IMAGES, NUMBERS, ONLY_READ):
         one, two = (median(rates[what, executors]) for executors in EXECUTORS)
         table.add_row(what, f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.2f}")
@@ -202,7 +202,7 @@ def _table(rates: Figures) -> Table:
 
 
 def _driver(constants: dict[str, float]) -> Table:
-    table = Table("what", "seconds", title="what a state costs the driver", title_justify="left")
+    table = Table("step", "seconds", title="cost of a state in the driver", title_justify="left")
     for name, value in constants.items():
         table.add_row(name, f"{value:.4f}")
     return table

@@ -1,10 +1,10 @@
-"""What the default learner should reach, and whether it does."""
+"""Targets of the default learner, and whether it meets them."""
 
 from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any, NamedTuple
 
-LEAST = {  # accuracy
+ACCURACY = {  # at least
     "elec2": 0.910,
     "covtype20k": 0.815,
     "weather": 0.796,
@@ -16,7 +16,7 @@ LEAST = {  # accuracy
     "kdd99_10pct": 0.998,
     "mnist70k": 0.96,
 }
-MOST = {  # mean absolute error, to stay below
+MAE = {  # mean absolute error, below
     "chick_weights": 22.3,
     "bike_hour": 76.0,
     "fried": 1.10,
@@ -24,7 +24,7 @@ MOST = {  # mean absolute error, to stay below
     "kafkaml_no3": 0.56,
     "water_flow": 2.2,
 }
-FOREST = {  # accuracy of an adaptive random forest of 10 trees, to be above
+FOREST = {  # above the accuracy of an adaptive random forest of 10 trees
     "elec2": 0.877,
     "weather": 0.782,
     "covtype20k": 0.748,
@@ -35,12 +35,12 @@ FOREST = {  # accuracy of an adaptive random forest of 10 trees, to be above
     "phishing": 0.905,
     "bananas": 0.879,
 }
-BEHIND_BEST = {1: 0.005, 8: 0.005, 32: 0.01}  # accuracy that the mixture may lack to its best member
-LONG = 5_000  # rows past which it is held to that
+BEHIND_BEST = {1: 0.005, 8: 0.005, 32: 0.01}  # how far the accuracy may be below the best member's
+LONG = 5_000  # rows of a stream from which on BEHIND_BEST applies
 
 
 class Target(NamedTuple):
-    """One thing to reach."""
+    """One target."""
 
     stream: str
     what: str
@@ -49,7 +49,7 @@ class Target(NamedTuple):
     met: bool
 
 
-def judged(
+def check(
     stream: str,
     rows: int,
     regression: bool,
@@ -57,21 +57,21 @@ def judged(
     best: Mapping[int, float],
     forest: Mapping[str, float],
 ) -> list[Target]:
-    """Judge a stream by the means over the seeds, at the smallest mini-batch where none is said.
+    """Return a stream's targets, checked by the means over the seeds, at the smallest mini-batch by default.
 
     `ours` and `best`, the best member alone, are by mini-batch; `forest` has the forest's and our accuracy
-    on its rows, and the rows a second of both, or is empty.
+    on its rows, and the rows per second of both, or is empty.
     """
     if not ours:
         return []
     first = min(ours)
     targets = []
-    if stream in LEAST:
-        targets.append(_at_least(stream, f"accuracy at mini-batch {first}", ours[first], LEAST[stream]))
-    if stream in MOST:
+    if stream in ACCURACY:
+        targets.append(_at_least(stream, f"accuracy at mini-batch {first}", ours[first], ACCURACY[stream]))
+    if stream in MAE:
         value = ours[first]
         what = f"MAE at mini-batch {first}"
-        targets.append(Target(stream, what, value, MOST[stream], value < MOST[stream]))
+        targets.append(Target(stream, what, value, MAE[stream], value < MAE[stream]))
     if not regression and rows > LONG:
         for size in sorted(ours.keys() & best.keys() & BEHIND_BEST.keys()):
             what, least = f"beside its best member at {size}", best[size] - BEHIND_BEST[size]
@@ -83,7 +83,7 @@ def judged(
         targets.append(_above(stream, "above the forest, its rows", forest["ours"], forest["forest"]))
     if forest:
         rates = forest["our_rate"], forest["forest_rate"]
-        targets.append(_above(stream, "rows/s of a core above the forest's", *rates))
+        targets.append(_above(stream, "rows per CPU second above the forest's", *rates))
     return targets
 
 
@@ -96,7 +96,7 @@ def _above(stream: str, what: str, value: float, limit: float) -> Target:
 
 
 def mean_by(results: list[dict[str, Any]], key: str, of: str = "score") -> dict[Any, float]:
-    """Give the mean of a figure over the results that share a key."""
+    """Return the mean of a figure over the results that share a key."""
     groups: dict[Any, list[float]] = {}
     for result in results:
         groups.setdefault(result[key], []).append(result[of])
@@ -104,11 +104,11 @@ def mean_by(results: list[dict[str, Any]], key: str, of: str = "score") -> dict[
 
 
 def best_member(results: list[dict[str, Any]], regression: bool) -> dict[int, tuple[str, float]]:
-    """Name for each mini-batch the member with the best mean over the seeds, and give that mean."""
+    """Return for each mini-batch the member with the best mean over the seeds, and that mean."""
     best: dict[int, tuple[str, float]] = {}
     choose: Callable[..., Any] = min if regression else max
     for size in sorted({result["mini_batch"] for result in results}):
-        means = mean_by([r for r in results if r["mini_batch"] == size], "who")
-        who = choose(means, key=means.__getitem__)
-        best[size] = (who, means[who])
+        means = mean_by([r for r in results if r["mini_batch"] == size], "learner")
+        name = choose(means, key=means.__getitem__)
+        best[size] = (name, means[name])
     return best

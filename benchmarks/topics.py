@@ -1,4 +1,4 @@
-"""KafkaAdmin to measure on: many records of a few thousand different rows, filled by a Spark batch job."""
+"""Topics to measure on: many records of a few thousand different rows, written by a Spark batch job."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ SCHEMAS = {
 
 
 def rows(count: int, seed: int = 0) -> tuple[Any, Any]:
-    """Rows x (count, FEATURES) of two decimals, and classes y that a linear model gets right by and large."""
+    """Return rows x (count, FEATURES) of two decimals, and classes y that are nearly linearly separable."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, FEATURES)).round(2).astype(np.float32)
     y = (x @ rng.normal(size=(FEATURES, CLASSES)) + rng.normal(size=(count, CLASSES))).argmax(axis=1)
@@ -37,7 +37,7 @@ def rows(count: int, seed: int = 0) -> tuple[Any, Any]:
 def settings_of(
     kafka: Mapping[str, str], topic: str, schema: Schema, learner: Mapping[str, Any], **train: Any
 ) -> Settings:
-    """Settings for a job that learns a topic of such records, batch after batch without a pause."""
+    """Return settings of a job that learns a topic of such records without pauses between batches."""
     assert schema.classes is not None
     records = {
         "format": schema.format,
@@ -51,21 +51,21 @@ def settings_of(
 
 @dataclass(frozen=True)
 class _Records:
-    """Give a task's range of numbers their records."""
+    """Replace a task's range of numbers by records."""
 
     values: list[bytes]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         values = pa.array(self.values, pa.binary())
         for batch in batches:
-            places = np.asarray(batch.column("id")) % len(values)
-            yield pa.record_batch({"value": values.take(pa.array(places))})
+            indices = np.asarray(batch.column("id")) % len(values)
+            yield pa.record_batch({"value": values.take(pa.array(indices))})
 
 
 def fill(
     spark: SparkSession, kafka: Mapping[str, str], topic: str, kind: str, records: int, partitions: int
 ) -> None:
-    """Create a topic and send it records of a kind (of SCHEMAS), as many to each partition."""
+    """Create a topic and send it records of a kind (a key of SCHEMAS), evenly over the partitions."""
     send(spark, kafka, topic, encode(SCHEMAS[kind], *rows(min(DIFFERENT, records))), records, partitions)
 
 
@@ -77,7 +77,7 @@ def send(
     records: int,
     partitions: int,
 ) -> None:
-    """Create a topic and send it these values again and again, as many to each partition."""
+    """Create a topic and send it these values repeatedly, evenly over the partitions."""
     admin.create(kafka, topic, partitions)
     frame = spark.range(0, records, 1, partitions).mapInArrow(_Records(values), "value binary")
     (

@@ -1,4 +1,4 @@
-"""How fast a topic is learned, beside how fast Spark reads it, and beside what people write by hand."""
+"""How fast a topic is learned, beside how fast Spark reads it, and beside code written by hand."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,31 +10,33 @@ from pyspark.sql import SparkSession
 from rich.table import Table
 
 from benchmarks import by_hand, topics
-from benchmarks.queries import bench, collected, delays, noop, rate, run_ours, run_plain
-from benchmarks.tell import Json, tell
+from benchmarks.output import Json, print_results
+from benchmarks.queries import bench, collect, delays, noop, rate, run_ours, run_plain
 
 PARTITIONS = 4
-ALONE = "alone"  # a topic of so few records that each is a micro-batch
+ALONE = "alone"  # a topic of few records, each of which is a micro-batch
 NETWORK = {"learner": "mlp", "optimizer": "sgd", "hidden": [64], "mini_batch": 256}
 ENSEMBLE = {"mini_batch": 32}
-OURS = {  # what is reported: records, update, learner
+OURS = {  # key in the line: records, update, learner
     "ratio_packed_averaged": ("packed", "averaged", NETWORK),
     "ratio_packed_sequential": ("packed", "sequential", NETWORK),
     "ratio_json_averaged": ("json", "averaged", NETWORK),
     "ratio_json_sequential": ("json", "sequential", NETWORK),
     "ratio_named_averaged": ("named", "averaged", NETWORK),
-    "ratio_portfolio": ("packed", "averaged", ENSEMBLE),
-    "ratio_portfolio_sequential": ("packed", "sequential", ENSEMBLE),
+    "ratio_ensemble": ("packed", "averaged", ENSEMBLE),
+    "ratio_ensemble_sequential": ("packed", "sequential", ENSEMBLE),
 }
 Figures = dict[str, list[float]]
 
 
 def measure(
-    records: Annotated[int, typer.Option(min=1, help="Of each topic.")] = 2_000_000,
-    micro_batch: Annotated[int, typer.Option(min=1, help="Records of a trigger.")] = 250_000,
+    records: Annotated[int, typer.Option(min=1, help="Records per topic.")] = 2_000_000,
+    micro_batch: Annotated[int, typer.Option(min=1, help="Records per trigger.")] = 250_000,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
-    by_hand_records: Annotated[int, typer.Option(min=300, help="That the loops by hand learn.")] = 60_000,
-    short: Annotated[bool, typer.Option("--short", help="Few records, one round: does it run?")] = False,
+    by_hand_records: Annotated[
+        int, typer.Option(min=300, help="Records for the loops written by hand.")
+    ] = 60_000,
+    short: Annotated[bool, typer.Option("--short", help="Few records, one round: does it work?")] = False,
     json_: Json = False,
 ) -> None:
     """Start a broker and Spark, fill topics, measure in turns, and print a table and one JSON line."""
@@ -51,16 +53,16 @@ def measure(
             _by_hand(spark, kafka, micro_batch, by_hand_records, rates)
             _alone(spark, kafka, delayed)
     line = _line(rates, delayed) | {"records": records, "micro_batch": micro_batch, "rounds": rounds}
-    tell(line, json_, _table(rates), _delays(delayed))
+    print_results(line, json_, _table(rates), _delays(delayed))
 
 
 def _round(spark: SparkSession, kafka: dict[str, str], limit: int, rates: Figures, backwards: bool) -> None:
-    """Measure everything once, in turns; every other round in the opposite order."""
+    """Measure each case once, in turns; every other round in the opposite order."""
 
     def ours(kind: str, update: str, learner: dict[str, Any]) -> float:
         how = {"update": update, "max_offsets_per_trigger": limit}
-        asked = topics.settings_of(kafka, kind, topics.SCHEMAS[kind], learner, **how)
-        return rate(run_ours(spark, asked)[0])
+        settings = topics.settings_of(kafka, kind, topics.SCHEMAS[kind], learner, **how)
+        return rate(run_ours(spark, settings)[0])
 
     def ceiling(kind: str) -> float:
         return rate(run_plain(spark, kafka, kind, limit, noop)[0])
@@ -68,9 +70,9 @@ def _round(spark: SparkSession, kafka: dict[str, str], limit: int, rates: Figure
     turns: list[tuple[str, Callable[..., float], tuple[Any, ...]]] = []
     for kind in topics.SCHEMAS:
         turns.append((f"ceiling_{kind}", ceiling, (kind,)))
-        turns += [(name, ours, asked) for name, asked in OURS.items() if asked[0] == kind]
-    for name, run, asked in reversed(turns) if backwards else turns:
-        rates[name].append(run(*asked))
+        turns += [(name, ours, case) for name, case in OURS.items() if case[0] == kind]
+    for name, run, case in reversed(turns) if backwards else turns:
+        rates[name].append(run(*case))
 
 
 def _by_hand(spark: SparkSession, kafka: dict[str, str], limit: int, count: int, rates: Figures) -> None:
@@ -81,14 +83,14 @@ def _by_hand(spark: SparkSession, kafka: dict[str, str], limit: int, count: int,
 
 def _alone(spark: SparkSession, kafka: dict[str, str], delayed: Figures) -> None:
     """Measure a micro-batch of one record, from its trigger to its version."""
-    delayed["collected"] += delays(*run_plain(spark, kafka, ALONE, 1, collected))
-    delayed["collected_as_spark_is"] += delays(
-        *run_plain(spark, kafka, ALONE, 1, collected, as_spark_is=True)
+    delayed["collected"] += delays(*run_plain(spark, kafka, ALONE, 1, collect))
+    delayed["collected_by_spark_defaults"] += delays(
+        *run_plain(spark, kafka, ALONE, 1, collect, spark_defaults=True)
     )
     for update in ("sequential", "averaged"):
         how = {"update": update, "max_offsets_per_trigger": 1}
-        asked = topics.settings_of(kafka, ALONE, topics.SCHEMAS["packed"], NETWORK, **how)
-        delayed[update] += delays(*run_ours(spark, asked))
+        settings = topics.settings_of(kafka, ALONE, topics.SCHEMAS["packed"], NETWORK, **how)
+        delayed[update] += delays(*run_ours(spark, settings))
 
 
 def _line(rates: Figures, delayed: Figures) -> dict[str, Any]:
@@ -115,21 +117,21 @@ def _line(rates: Figures, delayed: Figures) -> dict[str, Any]:
 
 
 def _table(rates: Figures) -> Table:
-    table = Table(title="records a second, median of the rounds (least to most)", title_justify="left")
-    for column in ("what", "records/s", "beside the same topic's noop"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+    table = Table(title="records per second, median of the rounds (minimum to maximum)", title_justify="left")
+    for column in ("case", "records/s", "relative to noop on the same topic"):
+        table.add_column(column, justify="left" if column == "case" else "right")
     for name, values in rates.items():
         ratio = ""
         if name in OURS:
-            its = rates[f"ceiling_{OURS[name][0]}"]
-            ratios = [a / b for a, b in zip(values, its, strict=True)]
+            ceiling = rates[f"ceiling_{OURS[name][0]}"]
+            ratios = [a / b for a, b in zip(values, ceiling, strict=True)]
             ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         table.add_row(name, f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})", ratio)
     return table
 
 
 def _delays(delayed: Figures) -> Table:
-    table = Table(title="one record a micro-batch: from its trigger to its end", title_justify="left")
+    table = Table(title="one record per micro-batch: from its trigger to its end", title_justify="left")
     for column in ("body", "median, ms"):
         table.add_column(column)
     for name, values in delayed.items():

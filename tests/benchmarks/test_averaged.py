@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from running import run
 
-from benchmarks import averaged, datasets, ours
+from benchmarks import averaged, datasets, learners
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 
 
@@ -16,21 +16,21 @@ def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     assert (line["benchmark"], line["tasks"]) == ("averaged", 4)
     for sizes in line["streams"].values():
         for figures in sizes.values():
-            assert figures["sequential"].keys() == figures["averaged"].keys() == {"prequential", "served"}
+            assert figures["sequential"].keys() == figures["averaged"].keys() == {"prequential", "as_served"}
 
 
-def test_one_task_is_the_loop_itself(tmp_path: Path) -> None:
+def test_one_task_equals_the_loop(tmp_path: Path) -> None:
     stream = datasets.dataset("sea-short", tmp_path)
-    learner = ours.learner_of(stream, ours.DEFAULT, 32, 0)
+    learner = learners.learner_for(stream, learners.DEFAULT, 32, 0)
     state = initial(learner)
     for start in range(0, 1000, 100):
         batch = Batch(stream.x[start : start + 100], stream.y[start : start + 100])
         state, _ = test_then_train(learner, state, [batch])
-    expected = (state.metrics.total.correct[0].sum() / 1000).round(4)
+    expected = (state.metrics.cumulative.correct[0].sum() / 1000).round(4)
     assert averaged.score(tmp_path, "sea-short", 100, 1, 32)["prequential"] == expected
 
 
-def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_stream_is_refused(tmp_path: Path) -> None:
     done = run("averaged", "--streams", "elec3", "--data", str(tmp_path))
     assert done.returncode == 2
     assert "got 'elec3'" in done.stderr

@@ -1,4 +1,4 @@
-"""The short form starts, finishes and prints its line; the ratios are those of quiet machines, not tests."""
+"""The short form starts, finishes and prints its line; ratios hold only on a machine without other load."""
 
 from functools import partial
 from pathlib import Path
@@ -24,18 +24,18 @@ def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     assert line["environment"]["kernels"] == {}
 
 
-def test_they_take_turns_and_turn_round() -> None:
-    heard: list[str] = []
+def test_cases_alternate_and_reverse_their_order_each_round() -> None:
+    order: list[str] = []
 
-    def turn(who: str) -> float:
-        heard.append(who)
-        return float(len(heard))
+    def turn(name: str) -> float:
+        order.append(name)
+        return float(len(order))
 
-    figures = core._in_turns({who: partial(turn, who) for who in "abc"}, 2)
-    assert "".join(heard) == "abccba"
+    figures = core._in_turns({name: partial(turn, name) for name in "abc"}, 2)
+    assert "".join(order) == "abccba"
     assert figures == {"a": [1, 6], "b": [2, 5], "c": [3, 4]}
     assert core._ratio(figures, "a", "b") == (1 / 2 + 6 / 5) / 2
 
 
-def test_the_share_is_of_the_fastest_product() -> None:
+def test_the_share_is_relative_to_the_fastest_product() -> None:
     assert core._share({"ours": [3.0, 4.0], "512": [4.0, 9.0], "1024": [6.0, 8.0]}) == (3 / 6 + 4 / 8) / 2

@@ -23,7 +23,7 @@ def test_codes_become_columns_after_the_numbers(tmp_path: Path) -> None:
     assert datasets.names(tmp_path) == ["small", *datasets.DRIFTING]
 
 
-def test_images_are_shares_of_white(tmp_path: Path) -> None:
+def test_pixels_are_divided_by_255(tmp_path: Path) -> None:
     x = np.array([[0, 255], [51, 102]], np.uint8)
     write(
         tmp_path, "images", X=x, y=np.array([0, 1]), task="clf", cat_idx=[], cat_card=[], classes=["a", "b"]
@@ -57,12 +57,12 @@ def test_a_generated_stream_is_the_same_each_time(name: str) -> None:
     assert data.drift_at[-1] < len(data.y)
 
 
-def test_an_unknown_stream_is_told() -> None:
-    with pytest.raises(ValueError, match=r"streams must be of .*; got 'nothing'"):
+def test_an_unknown_stream_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"streams must be among .*; got 'nothing'"):
         datasets.check(["sea-drift", "nothing"], Path("nowhere"))
 
 
-def test_sparse_rows_are_read_hashed_and_only_where_they_are_named(tmp_path: Path) -> None:
+def test_sparse_rows_are_hashed_and_read_only_on_request(tmp_path: Path) -> None:
     starts, columns, values = np.array([0, 2, 3]), np.array([7, 39_000, 7]), np.array([2.0, 3.0, 5.0])
     sparse = {"indptr": starts, "indices": columns, "data": values, "shape": [2, 39_916]}
     write(tmp_path, "spam9324", **sparse, y=np.array([1, 0]), task="clf_sparse", classes=["0", "1"])

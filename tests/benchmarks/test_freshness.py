@@ -4,11 +4,11 @@ from running import short_line
 from benchmarks import freshness
 
 
-def test_each_record_waits_for_its_version_and_for_the_first_answer_by_it_or_a_later_one() -> None:
+def test_times_end_at_the_version_and_at_the_first_prediction_by_it_or_a_later_one() -> None:
     sent = [(0.0, None), (1.0, None), (2.0, None), (3.0, None)]
     learned = [(1, 2, 2.5), (2, 4, 3.5)]  # version 1 holds offsets 0 and 1
-    answers = [(2.0, 0), (4.0, 2), (4.5, 1)]  # nobody answered by version 1 before one did by version 2
-    found = freshness.figures(sent, learned, answers, since=1.0)
+    predicted = [(2.0, 0), (4.0, 2), (4.5, 1)]  # version 2 predicted before version 1 did
+    found = freshness.figures(sent, learned, predicted, since=1.0)
     assert found["records"] == 3
     assert found["to_version_p50_ms"] == 1500.0  # 1.5, 1.5 and 0.5 s
     assert found["to_score_p50_ms"] == 2000.0  # 3, 2 and 1 s

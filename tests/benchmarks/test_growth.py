@@ -7,13 +7,13 @@ from benchmarks import growth
 from streaming_nn.versions.version_log import VersionLog
 
 
-def test_a_long_log_is_a_real_one(tmp_path: Path) -> None:
+def test_a_long_log_is_a_valid_one(tmp_path: Path) -> None:
     found = growth.long_log(tmp_path, 300)
-    assert found.keys() >= {"head_ms_100k", "append_ratio_100k", "follower_start_s", "memory_mb"}
+    assert found.keys() >= {"head_ms_100k", "commit_ratio_100k", "sink_start_s", "memory_mb"}
     assert 0 < found["head_ms_100k"] < 1000
     log = VersionLog(tmp_path / "long")
-    assert log.head_number() == 299 + growth.APPENDS
-    assert not log.manifest(298).kept  # a stub
+    assert log.head_number() == 299 + growth.COMMITS
+    assert not log.manifest(298).kept  # pruned
     assert log.manifest(299).kept
 
 

@@ -1,4 +1,4 @@
-"""The short form starts two clusters, finishes and prints its line; its ratios say nothing."""
+"""The short form starts two clusters, finishes and prints its line; its ratios mean nothing."""
 
 import pytest
 from running import short_line

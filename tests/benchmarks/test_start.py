@@ -3,7 +3,7 @@ from running import short_line
 
 from benchmarks import start
 
-TOLD = [
+LINES = [
     (1.0, "in a folder"),
     (1.5, "starting Kafka and Spark"),
     (7.5, "warming up"),
@@ -14,18 +14,20 @@ TOLD = [
 ]
 
 
-def test_phases_end_with_the_first_line_of_their_own_and_add_up_to_the_first_metric() -> None:
-    found = start.phases_of(TOLD)
+def test_phases_end_with_their_first_line_and_add_up_to_the_first_metric() -> None:
+    found = start.phases_of(LINES)
     assert list(found.values()) == [1.5, 6.0, 2.5, 2.5]
     assert sum(found.values()) == 12.5
 
 
-def test_a_demo_that_dies_is_no_measurement() -> None:
-    with pytest.raises(ValueError, match="ended before it said 'warming up'"):
-        start.phases_of(TOLD[:2])
+def test_a_demo_that_ends_early_is_an_error() -> None:
+    with pytest.raises(ValueError, match="ended before it printed 'warming up'"):
+        start.phases_of(LINES[:2])
 
 
 @pytest.mark.slow
-def test_the_first_metric_comes_soon() -> None:
+def test_the_first_metric_appears_soon() -> None:
     line = short_line("start")
-    assert 0 < line["first_records_s"] < line["start_s"] < 40  # 20 are asked for on a machine of one's own
+    assert (
+        0 < line["first_records_s"] < line["start_s"] < 40
+    )  # 20 are required on a machine without other load

@@ -1,39 +1,39 @@
 import pytest
 
-from benchmarks.targets import best_member, judged
+from benchmarks.targets import best_member, check
 
 
-def test_a_long_stream_is_held_to_its_best_member() -> None:
-    found = judged("other", 6_000, False, {1: 0.90, 32: 0.80}, {1: 0.906, 32: 0.81}, {})
+def test_a_long_stream_is_compared_with_its_best_member() -> None:
+    found = check("other", 6_000, False, {1: 0.90, 32: 0.80}, {1: 0.906, 32: 0.81}, {})
     assert [(t.what, t.met) for t in found] == [
         ("beside its best member at 1", False),
         ("beside its best member at 32", True),
     ]
     assert [t.limit for t in found] == pytest.approx([0.901, 0.80])
-    assert judged("other", 5_000, False, {1: 0.90}, {1: 0.99}, {}) == []
+    assert check("other", 5_000, False, {1: 0.90}, {1: 0.99}, {}) == []
 
 
 @pytest.mark.parametrize(("value", "met"), [(0.910, True), (0.9099, False)])
-def test_an_accuracy_is_judged_at_the_smallest_mini_batch(value: float, met: bool) -> None:
-    found = {t.what: t for t in judged("elec2", 45_312, False, {8: value, 32: 0.5}, {}, {})}
+def test_an_accuracy_is_checked_at_the_smallest_mini_batch(value: float, met: bool) -> None:
+    found = {t.what: t for t in check("elec2", 45_312, False, {8: value, 32: 0.5}, {}, {})}
     assert found["accuracy at mini-batch 8"].met is met
     assert found["above the forest as published, at 8"].met
 
 
 @pytest.mark.parametrize(("value", "met"), [(1.10, False), (1.0999, True)])
 def test_an_error_must_stay_below(value: float, met: bool) -> None:
-    (target,) = judged("fried", 40_768, True, {1: value}, {1: 0.1}, {})
+    (target,) = check("fried", 40_768, True, {1: value}, {1: 0.1}, {})
     assert (target.what, target.met) == ("MAE at mini-batch 1", met)
 
 
-def test_a_forest_of_the_same_run_is_to_be_beaten_and_outrun() -> None:
+def test_a_forest_of_the_same_run_sets_targets_for_accuracy_and_speed() -> None:
     forest = {"ours": 0.9, "forest": 0.8, "our_rate": 10.0, "forest_rate": 20.0}
-    found = judged("other", 100, False, {1: 0.9}, {}, forest)
+    found = check("other", 100, False, {1: 0.9}, {}, forest)
     assert [t.met for t in found] == [True, False]
 
 
 def test_the_best_member_has_the_best_mean_not_the_best_seed() -> None:
     runs = [("a", 0.9), ("a", 0.5), ("b", 0.8), ("b", 0.8)]
-    results = [{"who": who, "score": score, "mini_batch": 8} for who, score in runs]
+    results = [{"learner": name, "score": score, "mini_batch": 8} for name, score in runs]
     assert best_member(results, regression=False) == {8: ("b", 0.8)}
     assert best_member(results, regression=True) == {8: ("a", 0.7)}

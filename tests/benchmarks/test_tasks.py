@@ -1,4 +1,4 @@
-"""What is run on a stream: how often, and for whom."""
+"""The tasks of a stream: which learners run, and how often."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.datasets import Dataset
-from benchmarks.tasks import planned
+from benchmarks.tasks import plan
 
 OTHERS = [*peers.RIVER, peers.SKLEARN, peers.FOREST]
 
@@ -17,15 +17,15 @@ def stream(rows: int, columns: int) -> Dataset:
 
 
 @pytest.mark.parametrize(("rows", "forests"), [(5_000, 3), (5_001, 1)])
-def test_who_has_a_seed_runs_once_a_seed_and_the_forest_where_it_is_cheap(rows: int, forests: int) -> None:
-    tasks = planned(stream(rows, 4), [1, 8], 3, OTHERS, members=False)
+def test_seeded_learners_run_once_per_seed_and_the_forest_if_it_is_cheap(rows: int, forests: int) -> None:
+    tasks = plan(stream(rows, 4), [1, 8], 3, OTHERS, members=False)
     assert len(set(tasks)) == len(tasks)
-    runs = Counter((task.who, task.mini_batch) for task in tasks)
-    ours = {(who, size): 3 for who in ("ensemble", "mlp") for size in (1, 8)}
-    once = {(who, 0): 1 for who in (*peers.BASELINES, *peers.RIVER)}
+    runs = Counter((task.learner, task.mini_batch) for task in tasks)
+    ours = {(name, size): 3 for name in ("ensemble", "mlp") for size in (1, 8)}
+    once = {(name, 0): 1 for name in (*peers.BASELINES, *peers.RIVER)}
     assert runs == {**ours, **once, (peers.SKLEARN, 0): 3, (peers.FOREST, 0): forests}
 
 
 def test_river_gets_no_wide_rows() -> None:
-    wide = planned(stream(10, 257), [1], 1, OTHERS, members=False)
-    assert {task.who for task in wide if not task.mini_batch} == {*peers.BASELINES, peers.SKLEARN}
+    wide = plan(stream(10, 257), [1], 1, OTHERS, members=False)
+    assert {task.learner for task in wide if not task.mini_batch} == {*peers.BASELINES, peers.SKLEARN}

@@ -1,4 +1,4 @@
-"""The speed of training: the short form prints its line, and a rate is what lies between the triggers."""
+"""The speed of training: the short form prints its line, and rates are measured between triggers."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from streaming_nn.records.decode import decode, encode
 
 KEYS = {
     *("ceiling_per_s", "ratio_packed_averaged", "ratio_packed_sequential", "ratio_json_averaged"),
-    *("ratio_named_averaged", "ratio_portfolio", "times_sklearn_loop", "times_river_loop"),
+    *("ratio_named_averaged", "ratio_ensemble", "times_sklearn_loop", "times_river_loop"),
     *("times_tutorial", "fixed_cost_ratio"),
 }
 
 
 class Query:
-    """A query that has told of micro-batches of so many rows, a second apart."""
+    """A query whose progress has micro-batches of so many rows, one second apart."""
 
     def __init__(self, *rows: int) -> None:
         self.recentProgress = [
@@ -29,7 +29,7 @@ class Query:
         ]
 
 
-def test_a_rate_leaves_out_the_warm_up_and_what_has_no_trigger_after_it() -> None:
+def test_a_rate_excludes_the_warm_up_and_the_last_batch() -> None:
     query: Any = Query(7, 7, 100, 300, 5)
     assert queries.rate(query) == 200
     with pytest.raises(ValueError, match="two micro-batches"):

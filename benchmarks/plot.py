@@ -1,24 +1,24 @@
-"""Accuracy over time, one frame a stream."""
+"""Plot accuracy over time, one frame per stream."""
 
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import ours, peers
+from benchmarks import learners, peers
 
 COLUMNS = 3
-DRAWN = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
+PEERS = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
 
 
-def draw(found: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: Path) -> None:
-    """Draw the mean over the last 500 rows, seed 0, of ours at each mini-batch and of the peers."""
+def plot(results: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: Path) -> None:
+    """Plot the mean over the last 500 rows, seed 0, of ours at each mini-batch and of the peers."""
     columns = min(COLUMNS, len(streams))
     rows = -(-len(streams) // columns)
     figure = Figure(figsize=(6 * columns, 3.5 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, (name, about) in zip(axes.flat, streams.items(), strict=False):
-        for result in found:
+        for result in results:
             if result["stream"] == name and result["curve"]:
                 _line(axis, result)
         for row in about["drift_at"]:
@@ -33,7 +33,7 @@ def draw(found: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: 
 
 def _line(axis: Any, result: dict[str, Any]) -> None:
     at, means = zip(*result["curve"], strict=True)
-    if result["who"] == ours.DEFAULT:
-        axis.plot(at, means, label=f"{ours.DEFAULT} at {result['mini_batch']}", linewidth=1.4)
-    elif result["who"] in DRAWN:
-        axis.plot(at, means, label=result["who"], linewidth=0.8, alpha=0.7)
+    if result["learner"] == learners.DEFAULT:
+        axis.plot(at, means, label=f"{learners.DEFAULT} at {result['mini_batch']}", linewidth=1.4)
+    elif result["learner"] in PEERS:
+        axis.plot(at, means, label=result["learner"], linewidth=0.8, alpha=0.7)

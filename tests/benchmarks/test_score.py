@@ -14,6 +14,6 @@ def test_the_short_form_prints_its_line() -> None:
     assert line["passthrough_p50_ms"] > 0
     assert line["reload_s"] < 10
     hard = line["restarts"]["hard"]
-    assert 0 < hard["doubled"] < hard["sent"]
-    assert hard["doubled_most_s"] > 0
+    assert 0 < hard["duplicates"] < hard["sent"]
+    assert hard["duplicates_most_s"] > 0
     assert line["throughput_ratio"] > 0
