@@ -1,1 +1,1 @@
-"""How Kafka is reached: one place for a client's options, an embedded broker, and the jars of both."""
+"""Kafka: client options for Java and Python, an admin client, an embedded broker, and the jars of both."""

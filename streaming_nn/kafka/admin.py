@@ -1,4 +1,4 @@
-"""What the job asks about topics: make and delete them, their ids, where they begin and end."""
+"""An admin client: create and delete topics, read their ids, partitions, offsets and rights."""
 
 import base64
 import logging
@@ -24,110 +24,114 @@ from kafka.errors import (
 
 from streaming_nn.kafka.options import for_python
 
-PATIENCE = 12.0  # seconds that a call goes on trying until a broker answers
-SLICE = 4.0  # seconds of it after which we look at why none has answered yet
-PAUSE = 0.05  # seconds between two looks at what the broker is about to do
+PATIENCE = 12.0  # seconds for which a call is retried until a broker answers
+SLICE = 4.0  # seconds of it after which the logged failures are checked
+PAUSE = 0.05  # seconds between two attempts
 
 Offsets = dict[str, dict[int, int]]  # topic -> partition -> offset
 T = TypeVar("T")
 
 
 class KafkaAdmin:
-    """A connection for questions about topics, for those who ask often; the functions below make one a call.
+    """A connection for several calls; each of the functions below opens one for one call.
 
-    It survives a broker's restart. Raises ConnectionError when no broker answers within `patience` seconds,
-    PermissionError when it refuses this client, LookupError for a topic that does not exist; all in one line.
+    It connects when it is entered, or else at the first call, and survives a broker's restart. Every method
+    raises ConnectionError if no broker answers within `patience` seconds, PermissionError if it refuses this
+    client, LookupError for a topic that does not exist, ValueError for invalid options; all in one line.
     """
 
     def __init__(self, options: Mapping[str, str], patience: float = PATIENCE):
+        self._options = options
         self._servers = options.get("bootstrap.servers", "")
         self._patience = patience
         self._isolation = IsolationLevel.build_from(options.get("isolation.level", "read_uncommitted"))
-        with self._told():
-            self._admin = _connect(for_python(options), patience)
+        self._connected: KafkaAdminClient | None = None
 
     def create(
         self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None, exist_ok: bool = False
     ) -> None:
         """Create a topic with the broker's default replication, and wait until it can be used.
 
-        `config` are topic settings such as retention.ms. Raises FileExistsError unless `exist_ok`, which asks
-        for no right to create where the topic is there.
+        `config` are topic settings such as retention.ms. FileExistsError: it exists, without `exist_ok`; with
+        it, no right to create is needed for a topic that exists.
         """
         if exist_ok:
-            with suppress(LookupError, PermissionError):  # perhaps it may be created all the same
-                self._described([topic])
+            with suppress(LookupError, PermissionError):  # it may still be allowed to create it
+                self._describe([topic])
                 return
-        wanted = {"num_partitions": partitions, "configs": dict(config or {})}
-        with self._told():
+        new = {"num_partitions": partitions, "configs": dict(config or {})}
+        with self._plain_errors():
             try:
-                self._admin.create_topics({topic: wanted})
+                self._client().create_topics({topic: new})
             except TopicAlreadyExistsError:
                 if not exist_ok:
-                    raise FileExistsError(f"topic {topic!r} exists already at {self._servers}") from None
-            self._admin.wait_for_topics([topic], timeout_ms=int(self._patience * 1000))
+                    raise FileExistsError(f"topic {topic!r} already exists at {self._servers}") from None
+            self._client().wait_for_topics([topic], timeout_ms=int(self._patience * 1000))
 
     def delete(self, topic: str) -> None:
-        """Delete a topic and wait until it is gone, so that one of the same name can be made."""
-        self._described([topic])
-        with self._told(), self._known(topic):
-            self._admin.delete_topics([topic])
-        self._until(lambda: topic not in self._admin.list_topics(), f"topic {topic!r} is still there")
+        """Delete a topic and wait until it is deleted, so that it can be created again."""
+        self._describe([topic])
+        with self._plain_errors(), self._require(topic):
+            self._client().delete_topics([topic])
+        self._wait_until(lambda: topic not in self._client().list_topics(), f"topic {topic!r} still exists")
 
     def add_partitions(self, topic: str, total: int) -> None:
-        """Let a topic have `total` partitions, more than it has now, and wait until they can be used."""
-        with self._told(), self._known(topic):
-            self._admin.create_partitions({topic: total})
-        self._until(
-            lambda: len(self._described([topic])[topic]["partitions"]) >= total,
-            f"topic {topic!r} has not {total} partitions",
+        """Increase a topic's partitions to `total` and wait until they can be used."""
+        with self._plain_errors(), self._require(topic):
+            self._client().create_partitions({topic: total})
+        self._wait_until(
+            lambda: len(self._describe([topic])[topic]["partitions"]) >= total,
+            f"topic {topic!r} does not have {total} partitions",
         )
-        with self._told():
-            self._admin.wait_for_topics([topic], timeout_ms=int(self._patience * 1000))
+        with self._plain_errors():
+            self._client().wait_for_topics([topic], timeout_ms=int(self._patience * 1000))
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """Each topic's id, 22 characters as Kafka writes it: a topic made again has another."""
-        described = self._described(topics)
+        """Return each topic's id, 22 characters as Kafka writes it; a recreated topic has another."""
+        described = self._describe(topics)
         return {
             name: base64.urlsafe_b64encode(uuid.UUID(str(topic["topic_id"])).bytes).decode().rstrip("=")
             for name, topic in described.items()
         }
 
     def partitions(self, topics: Iterable[str]) -> dict[str, list[int]]:
-        """Each topic's partitions in order."""
-        described = self._described(topics)
+        """Return each topic's partitions in order."""
+        described = self._describe(topics)
         return {
             name: sorted(partition["partition_index"] for partition in topic["partitions"])
             for name, topic in described.items()
         }
 
     def rights(self, topics: Iterable[str]) -> dict[str, set[str]]:
-        """What this client may do with each topic, as the broker says (KIP-430): "READ", "WRITE" and so on.
+        """Return the operations that the broker allows on each topic (KIP-430): "READ", "WRITE" and so on.
 
-        Without an authorizer that is everything.
+        Without an authorizer it allows all.
         """
-        return {name: set(topic["authorized_operations"]) for name, topic in self._described(topics).items()}
+        return {name: set(topic["authorized_operations"]) for name, topic in self._describe(topics).items()}
 
     def beginnings(self, topics: Iterable[str]) -> Offsets:
-        """The offset of each partition's oldest record that is still there."""
+        """Return the offset of each partition's oldest record that has not expired."""
         return self._offsets(topics, OffsetSpec.EARLIEST)
 
     def ends(self, topics: Iterable[str]) -> Offsets:
-        """The offset of each partition's next record; the last stable one with read_committed."""
+        """Return the offset of each partition's next record; the last stable offset with read_committed."""
         return self._offsets(topics, OffsetSpec.LATEST)
 
     def at(self, topics: Iterable[str], milliseconds: int) -> Offsets:
-        """The offset of each partition's first record of that time (since 1970) or later; else its end."""
+        """Return the offset of each partition's first record from that time (since 1970) on, or its end."""
         names = list(topics)
         ends = self.ends(names)
-        found = self._offsets(names, milliseconds)
-        return {t: {p: o if o >= 0 else ends[t][p] for p, o in ps.items()} for t, ps in found.items()}
+        offsets = self._offsets(names, milliseconds)
+        return {t: {p: o if o >= 0 else ends[t][p] for p, o in ps.items()} for t, ps in offsets.items()}
 
     def close(self) -> None:
-        """Close the connection."""
-        self._admin.close()
+        """Close the connection; the next call opens it again."""
+        client, self._connected = self._connected, None
+        if client is not None:
+            client.close()
 
     def __enter__(self) -> Self:
+        self._client()
         return self
 
     def __exit__(
@@ -135,61 +139,71 @@ class KafkaAdmin:
     ) -> None:
         self.close()
 
+    def _client(self) -> KafkaAdminClient:
+        if self._connected is None:
+            with self._plain_errors():
+                self._connected = _connect(for_python(self._options), self._patience)
+        return self._connected
+
     def _offsets(self, topics: Iterable[str], spec: OffsetSpec | int) -> Offsets:
         partitions = self.partitions(topics)
-        wanted = {TopicPartition(topic, p): spec for topic, own in partitions.items() for p in own}
-        found = self._ask(lambda: self._admin.list_partition_offsets(wanted, self._isolation))
-        return {topic: {p: found[topic, p].offset for p in own} for topic, own in partitions.items()}
+        specs = {TopicPartition(topic, p): spec for topic, numbers in partitions.items() for p in numbers}
+        offsets = self._retry(lambda: self._client().list_partition_offsets(specs, self._isolation))
+        return {
+            topic: {p: offsets[topic, p].offset for p in numbers} for topic, numbers in partitions.items()
+        }
 
-    def _described(self, topics: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def _describe(self, topics: Iterable[str]) -> dict[str, dict[str, Any]]:
         names = list(topics)
-        described = self._ask(lambda: self._admin.describe_topics(names)) if names else []
+        described = self._retry(lambda: self._client().describe_topics(names)) if names else []
         for topic in described:
-            with self._told(), self._known(topic["name"]):
+            with self._plain_errors(), self._require(topic["name"]):
                 if topic["error_code"]:
                     raise for_code(topic["error_code"])
         return {topic["name"]: topic for topic in described}
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """The answer to a question that may be asked again, as one has to while a broker restarts."""
+    def _retry(self, request: Callable[[], T]) -> T:
+        """Return the result of an idempotent request, which is retried while a broker restarts."""
         deadline = time.monotonic() + self._patience
-        with self._told():
+        with self._plain_errors():
             while True:
                 try:
-                    return question()
+                    return request()
                 except RetriableError:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(PAUSE)
 
-    def _until(self, true: Callable[[], bool], otherwise: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + self._patience
-        while not self._ask(true):
+        while not self._retry(condition):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{otherwise} at {self._servers} after {self._patience:.0f} s")
             time.sleep(PAUSE)
 
     @contextmanager
-    def _known(self, topic: str) -> Iterator[None]:
+    def _require(self, topic: str) -> Iterator[None]:
         try:
             yield
         except UnknownTopicOrPartitionError:
             raise LookupError(f"topic {topic!r} does not exist at {self._servers}") from None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say in Python's own exceptions what the Kafka client has to say."""
+    def _plain_errors(self) -> Iterator[None]:
+        """Raise Python's exceptions, each in one line, for those of the Kafka client."""
         try:
             yield
         except (AuthorizationError, SaslAuthenticationFailedError) as error:
-            raise PermissionError(f"Kafka at {self._servers} refuses this client: {_said(error)}") from None
+            raise PermissionError(
+                f"Kafka at {self._servers} refuses this client: {_broker_message(error)}"
+            ) from None
         except RetriableError as error:
             wait = f"within {self._patience:.0f} s"
             raise ConnectionError(
-                f"no Kafka broker answers at {self._servers} {wait}: {_said(error)}"
+                f"no Kafka broker answers at {self._servers} {wait}: {_broker_message(error)}"
             ) from None
         except KafkaError as error:
-            raise RuntimeError(f"Kafka at {self._servers} says: {_said(error)}") from None
+            raise RuntimeError(f"Kafka at {self._servers} reports: {_broker_message(error)}") from None
 
 
 def create(
@@ -199,53 +213,52 @@ def create(
     config: Mapping[str, str] | None = None,
     exist_ok: bool = False,
 ) -> None:
-    """`KafkaAdmin.create`, on a connection of its own."""
+    """`KafkaAdmin.create`, on a new connection."""
     with KafkaAdmin(options) as connection:
         connection.create(topic, partitions, config, exist_ok)
 
 
 def delete(options: Mapping[str, str], topic: str) -> None:
-    """`KafkaAdmin.delete`, on a connection of its own."""
+    """`KafkaAdmin.delete`, on a new connection."""
     with KafkaAdmin(options) as connection:
         connection.delete(topic)
 
 
 def add_partitions(options: Mapping[str, str], topic: str, total: int) -> None:
-    """`KafkaAdmin.add_partitions`, on a connection of its own."""
+    """`KafkaAdmin.add_partitions`, on a new connection."""
     with KafkaAdmin(options) as connection:
         connection.add_partitions(topic, total)
 
 
 def ids(options: Mapping[str, str], topics: Iterable[str]) -> dict[str, str]:
-    """`KafkaAdmin.ids`, on a connection of its own."""
+    """`KafkaAdmin.ids`, on a new connection."""
     with KafkaAdmin(options) as connection:
         return connection.ids(topics)
 
 
 def partitions(options: Mapping[str, str], topics: Iterable[str]) -> dict[str, list[int]]:
-    """`KafkaAdmin.partitions`, on a connection of its own."""
+    """`KafkaAdmin.partitions`, on a new connection."""
     with KafkaAdmin(options) as connection:
         return connection.partitions(topics)
 
 
 def beginnings(options: Mapping[str, str], topics: Iterable[str]) -> Offsets:
-    """`KafkaAdmin.beginnings`, on a connection of its own."""
+    """`KafkaAdmin.beginnings`, on a new connection."""
     with KafkaAdmin(options) as connection:
         return connection.beginnings(topics)
 
 
 def ends(options: Mapping[str, str], topics: Iterable[str]) -> Offsets:
-    """`KafkaAdmin.ends`, on a connection of its own."""
+    """`KafkaAdmin.ends`, on a new connection."""
     with KafkaAdmin(options) as connection:
         return connection.ends(topics)
 
 
 def _connect(kwargs: dict[str, Any], patience: float) -> KafkaAdminClient:
-    """An admin client that has met a broker, within `patience` seconds.
+    """Return an admin client that is connected to a broker, within `patience` seconds.
 
-    kafka-python tries on until the time is up even where it is refused, and says no more than that; so it
-    gets the time in slices, after each of which we look at what it has logged, and give up when that is a
-    refusal.
+    kafka-python retries until its time is over even if it is refused, and its error then has no reason. So it
+    gets the time in slices, after each of which the errors that it logged are checked for a refusal.
     """
     bounds = {"request_timeout_ms": int(patience * 1000), "reconnect_backoff_max_ms": 1000}
     deadline = time.monotonic() + patience
@@ -257,10 +270,10 @@ def _connect(kwargs: dict[str, Any], patience: float) -> KafkaAdminClient:
                 return KafkaAdminClient(
                     **{"reconnect_backoff_ms": 250, **kwargs, **bounds},
                     bootstrap_timeout_ms=int(1000 * min(SLICE, remaining)),
-                    kafka_client=_kept_in(clients),
+                    kafka_client=_collect_in(clients),
                 )
             except KafkaError as error:
-                for client in clients:  # its thread would go on trying
+                for client in clients:  # its thread would keep trying
                     client.close()
                 if failures.refusal is not None:
                     raise failures.refusal from None
@@ -268,27 +281,27 @@ def _connect(kwargs: dict[str, Any], patience: float) -> KafkaAdminClient:
                     raise failures.last or error from None
 
 
-def _said(error: KafkaError) -> str:
-    """The broker's own words in an error, where the client has wrapped them in the request and the answer."""
-    words = re.search(r"""error_message=(['"])(.*?)\1[,)]""", str(error))
-    # what is seen of a broker that wants another security, or refuses a user
+def _broker_message(error: KafkaError) -> str:
+    """Return the broker's message in an error, which the client wraps in request and response."""
+    message = re.search(r"""error_message=(['"])(.*?)\1[,)]""", str(error))
+    # all that a client sees of a broker with another security protocol, or that refuses a user
     if "disconnected" in str(error):
         return f"{error} (are the security options right?)"
-    return words[2] if words else str(error)
+    return message[2] if message else str(error)
 
 
-def _kept_in(clients: list[Any]) -> Callable[..., Any]:
+def _collect_in(clients: list[Any]) -> Callable[..., Any]:
     make = KafkaAdminClient.DEFAULT_CONFIG["kafka_client"]
 
-    def made(**configs: Any) -> Any:
+    def create_client(**configs: Any) -> Any:
         clients.append(make(**configs))
         return clients[-1]
 
-    return made
+    return create_client
 
 
 class _Failures(logging.Handler):
-    """Hears, while it is entered, which errors kafka-python logs when it can't connect."""
+    """Collects, while it is entered, the errors that kafka-python logs when it cannot connect."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""A whole Apache Kafka broker on this machine: one node, 127.0.0.1 only, in a process of its own."""
+"""An Apache Kafka broker on this machine: one node, 127.0.0.1 only, in a separate process."""
 
 import base64
 import fcntl
@@ -18,20 +18,21 @@ from typing import Any, NamedTuple, Self
 
 from streaming_nn.kafka import jars, java
 
-# Measured: the serial collector and the first compiler alone bring the start from 5 s down to 2.5 s.
+# Measured: the serial collector and only the first compiler reduce the start from 5 s to 2.5 s.
 JVM = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
 LOGGING = [
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",  # says when it is up
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",  # logs when it is up
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 ]
 STARTED = "Kafka Server started"
-LOG_BYTES = 10_000_000  # a log larger than this is put aside as broker.log.1 at the next start
-PORTS = range(20000, 32000)  # below the ports that systems give to clients: a client that tries to reconnect
-#                              to a stopped broker on one of those can end up connected to itself
+LOG_BYTES = 10_000_000  # a larger log is renamed to broker.log.1 at the next start
+# Below the ports that systems assign to clients: a client that reconnects to a stopped broker on one of those
+# can end up connected to itself.
+PORTS = range(20000, 32000)
 
-OWN = {
+FIXED = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
@@ -50,23 +51,23 @@ DEFAULTS = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
-    "broker.session.timeout.ms": "3000",  # a broker that was killed waits as long at its next start
+    "broker.session.timeout.ms": "3000",  # a killed broker waits as long at its next start
     "broker.heartbeat.interval.ms": "500",
     "log.cleaner.dedupe.buffer.size": "16777216",  # of a heap of 512 MB
-    "log.retention.ms": "-1",  # a past that is deleted can't be learned again
+    "log.retention.ms": "-1",  # expired records cannot be replayed
     "num.network.threads": "2",
     "num.io.threads": "4",
 }
 
-# Ends the broker ($0) when its standard input ends: when the process that holds the other end is gone.
-# (Linux' PR_SET_PDEATHSIG would end it with the *thread* that has started it.)
+# Stops the broker ($0) when standard input ends: when the process that holds the other end has ended.
+# (Linux's PR_SET_PDEATHSIG would stop it with the *thread* that started it.)
 WATCH = """read -r _; kill "$0" || exit 0
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.5; kill -0 "$0" || exit 0; done
 kill -9 "$0" """
 
 
 class Address(NamedTuple):
-    """What a folder remembers of its broker; pid is 0 while none runs."""
+    """What a directory's broker.json holds of its broker; pid is 0 while none runs."""
 
     pid: int
     port: int
@@ -74,10 +75,10 @@ class Address(NamedTuple):
 
 
 class Broker:
-    """A running broker; as a context manager it is stopped at the end.
+    """A running broker; a context manager, which stops it.
 
-    Everything of it is in `directory`: data/, server.properties, broker.log and broker.json. Nothing is
-    deleted by age unless a topic's own `retention.ms` says so.
+    All its files are in `directory`: data/, server.properties, broker.log and broker.json. Records do not
+    expire unless a topic's `retention.ms` is set.
     """
 
     def __init__(self, directory: Path, address: Address):
@@ -85,9 +86,9 @@ class Broker:
         self.pid = address.pid
         self.port = address.port
         self._address = address
-        self._process: subprocess.Popen[bytes] | None = None  # None where another process has started it
+        self._process: subprocess.Popen[bytes] | None = None  # None if another process started it
         self._watch: subprocess.Popen[bytes] | None = None
-        self._log_began = 0  # where in the log the words of this process begin
+        self._log_start = 0  # offset in the log at which this process's lines begin
 
     @classmethod
     def start(
@@ -99,26 +100,24 @@ class Broker:
         detached: bool = False,
         timeout: float = 60,
     ) -> Self:
-        """Start a broker on `directory`, new or with the data of an earlier one, and wait until it answers.
+        """Start a broker on `directory`, new or with the data of an earlier one, and wait until it is up.
 
-        Port 0 is the folder's earlier port where that is free, else any. `properties` are Kafka's own and win
-        over ours. The broker ends with this process, however that ends, unless it is `detached`. `timeout` is
-        in seconds. Raises OSError when the port is taken, RuntimeError when the folder's broker runs already
-        or the new one dies, TimeoutError when it does not come up.
+        Port 0 is the directory's earlier port if that is free, else any. `properties` override our
+        defaults. The broker ends with this process, however that ends, unless it is `detached`. `timeout` is
+        in seconds. OSError: the port is taken; RuntimeError: the directory's broker is running, or the new one
+        exits; TimeoutError: it is not up in time.
         """
         home = Path(directory).expanduser().resolve()
-        own_properties = _properties(home, properties or {})
+        fixed = _properties(home, properties or {})
         program = [str(java.find()), *JVM, *LOGGING, "-cp", os.pathsep.join(map(str, jars.broker()))]
         home.mkdir(parents=True, exist_ok=True)
-        with _starting(home):
-            address = _ports(home, port)
-            _write_private(
-                home / "server.properties", _java_properties({**own_properties, **_listeners(address)})
-            )
+        with _start_lock(home):
+            address = _choose_ports(home, port)
+            _write_private(home / "server.properties", _java_properties({**fixed, **_listeners(address)}))
             _format(home, program)
             broker = cls._launch(home, address, program, detached)
             try:
-                broker._await(timeout)
+                broker._wait_until_up(timeout)
             except BaseException:
                 broker.stop(timeout=0)
                 raise
@@ -134,7 +133,7 @@ class Broker:
             began = file.tell()
             process = _spawn(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         broker = cls(home, address._replace(pid=process.pid))
-        broker._process, broker._log_began = process, began
+        broker._process, broker._log_start = process, began
         if not detached:
             broker._watch = _spawn(["/bin/sh", "-c", WATCH, str(process.pid)], stdin=subprocess.PIPE)
         _write_private(home / "broker.json", json.dumps(broker._address._asdict()))
@@ -142,9 +141,9 @@ class Broker:
 
     @classmethod
     def find(cls, directory: str | Path) -> Self | None:
-        """The broker that runs on `directory`, whoever started it, or None."""
+        """Return the broker that runs on `directory`, whichever process started it, or None."""
         home = Path(directory).expanduser().resolve()
-        address = _remembered(home)
+        address = _read_address(home)
         return cls(home, address) if address and _is_broker(address.pid, home) else None
 
     @property
@@ -154,18 +153,18 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """The broker's own log."""
+        """The broker's log file."""
         return self.directory / "broker.log"
 
     @property
     def running(self) -> bool:
-        """Whether its process is alive."""
+        """Whether its process is running."""
         if self._process is not None:
             return self._process.poll() is None
         return _is_broker(self.pid, self.directory)
 
     def stop(self, timeout: float = 15) -> None:
-        """Stop it cleanly; after `timeout` seconds kill it. Stopping a stopped one does nothing."""
+        """Stop it cleanly, or kill it after `timeout` seconds. A stopped broker is left as it is."""
         self._signal(signal.SIGTERM)
         if not self._ends_within(timeout):
             self._signal(signal.SIGKILL)
@@ -174,7 +173,7 @@ class Broker:
             self._watch.kill()
             self._watch.communicate()
             self._watch = None
-        if _remembered(self.directory) == self._address:
+        if _read_address(self.directory) == self._address:
             _write_private(
                 self.directory / "broker.json", json.dumps(self._address._replace(pid=0)._asdict())
             )
@@ -192,21 +191,21 @@ class Broker:
             time.sleep(0.05)
         return True
 
-    def _await(self, seconds: float) -> None:
-        """Wait until the log says that it is up: that works with any security, and says so when it dies."""
+    def _wait_until_up(self, seconds: float) -> None:
+        """Wait until its log reports that it is up, which works with any security and shows why it exits."""
         deadline = time.monotonic() + seconds
         with self.log.open("rb") as log:
-            log.seek(self._log_began)
-            said = b""
-            while STARTED.encode() not in said:
+            log.seek(self._log_start)
+            output = b""
+            while STARTED.encode() not in output:
                 if not self.running:
                     raise RuntimeError(
-                        f"the broker died at its start; {self.log} ends with:\n{_last_lines(said)}"
+                        f"the broker exited during its start; {self.log} ends with:\n{_last_lines(output)}"
                     )
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the broker was not up within {seconds:.0f} s; see {self.log}")
+                    raise TimeoutError(f"the broker did not start within {seconds:.0f} s; see {self.log}")
                 time.sleep(0.03)
-                said += log.read()
+                output += log.read()
 
     def __enter__(self) -> Self:
         return self
@@ -221,19 +220,26 @@ class Broker:
 
 
 def _spawn(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-    """A process in a session of its own, which a terminal's Ctrl-C does not reach."""
+    """Start a process in a new session, which a terminal's Ctrl-C does not reach."""
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
     return subprocess.Popen(command, start_new_session=True, **streams)
 
 
 def _properties(home: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """All but the listeners: Kafka's defaults for one node, then what was given, then what is ours alone."""
-    taken = {*OWN, "listeners", "advertised.listeners", "controller.quorum.voters", "log.dir", "log.dirs"}
-    if clash := taken.intersection(given):
-        raise ValueError(f"properties must leave {', '.join(sorted(taken))} to the broker; got {min(clash)}")
+    """Return all but the listeners: defaults for one node, then those given, then those that are fixed."""
+    reserved = {
+        *FIXED,
+        "listeners",
+        "advertised.listeners",
+        "controller.quorum.voters",
+        "log.dir",
+        "log.dirs",
+    }
+    if clash := reserved.intersection(given):
+        raise ValueError(f"properties must not have {', '.join(sorted(reserved))}; got {min(clash)}")
     if "," in str(home):
-        raise ValueError(f"a broker's folder must have no comma in its path (Kafka splits there); got {home}")
-    return {**DEFAULTS, **given, **OWN, "log.dirs": str(home / "data")}
+        raise ValueError(f"the broker's directory must not have a comma in its path; got {home}")
+    return {**DEFAULTS, **given, **FIXED, "log.dirs": str(home / "data")}
 
 
 def _listeners(address: Address) -> dict[str, str]:
@@ -245,7 +251,7 @@ def _listeners(address: Address) -> dict[str, str]:
 
 
 def _java_properties(properties: Mapping[str, str]) -> str:
-    """The text of a .properties file: ASCII, with Java's escapes in the values."""
+    """Return the text of a .properties file: ASCII, with Java's escapes in the values."""
 
     def escaped(value: str) -> str:
         value = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
@@ -255,26 +261,28 @@ def _java_properties(properties: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _starting(home: Path) -> Iterator[None]:
-    """Only one start at a time on a folder, and none where a broker runs."""
+def _start_lock(home: Path) -> Iterator[None]:
+    """Allow one start at a time on a directory, and none if a broker runs on it."""
     with (home / "broker.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RuntimeError(f"another process is starting a broker on {home}") from None
+            raise RuntimeError(f"cannot start a broker on {home}: another process is starting one") from None
         if running := Broker.find(home):
-            raise RuntimeError(f"{home} is held by a running broker (pid {running.pid}, {running.bootstrap})")
+            raise RuntimeError(
+                f"cannot start a broker on {home}: one is running (pid {running.pid}, {running.bootstrap})"
+            )
         yield
 
 
-def _ports(home: Path, port: int) -> Address:
-    """The ports to use: those asked for, else the folder's earlier ones, else any free ones."""
+def _choose_ports(home: Path, port: int) -> Address:
+    """Return the ports to use: the given one, else the directory's earlier ones, else any free ones."""
     if port and not _is_free(port):
-        raise OSError(f"port must be free on 127.0.0.1; {port} is taken")
-    before = _remembered(home) or Address(0, 0, 0)
-    own = port or (before.port if _is_free(before.port) else _free_port())
-    second = before.controller_port
-    return Address(0, own, second if _is_free(second) and second != own else _free_port(besides=own))
+        raise OSError(f"port must be free on 127.0.0.1; got {port}, which is taken")
+    earlier = _read_address(home) or Address(0, 0, 0)
+    first = port or (earlier.port if _is_free(earlier.port) else _free_port())
+    second = earlier.controller_port
+    return Address(0, first, second if _is_free(second) and second != first else _free_port(besides=first))
 
 
 def _free_port(besides: int = 0) -> int:
@@ -288,7 +296,7 @@ def _is_free(port: int) -> bool:
     if not port:
         return False
     with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before don't count
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # earlier connections do not count
         try:
             trial.bind(("127.0.0.1", port))
         except OSError:
@@ -297,28 +305,28 @@ def _is_free(port: int) -> bool:
 
 
 def _format(home: Path, program: list[str]) -> None:
-    """Give a new folder its cluster id, as Kafka asks for."""
+    """Write the cluster id into a new directory, as Kafka requires."""
     if (home / "data" / "meta.properties").exists():
         return
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = [*program, "kafka.tools.StorageTool", "format", "--config", str(home / "server.properties")]
-    tool += [f"--cluster-id={cluster}"]  # with "=", since a random id can begin with "-"
+    tool += [f"--cluster-id={cluster}"]  # with "=", because a random id can begin with "-"
     ran = subprocess.run(tool, capture_output=True)
     if ran.returncode:
         raise RuntimeError(
-            f"the broker's folder could not be formatted:\n{_last_lines(ran.stdout + ran.stderr)}"
+            f"cannot format the broker's directory {home}:\n{_last_lines(ran.stdout + ran.stderr)}"
         )
 
 
-def _last_lines(said: bytes, count: int = 5) -> str:
-    """What was said last, without the lines of stack traces."""
+def _last_lines(output: bytes, count: int = 5) -> str:
+    """Return the last lines, without those of stack traces."""
     lines = [
-        line for line in said.decode(errors="replace").splitlines() if line.strip() and line[0] not in "\t "
+        line for line in output.decode(errors="replace").splitlines() if line.strip() and line[0] not in "\t "
     ]
     return "\n".join(lines[-count:]) or "(nothing)"
 
 
-def _remembered(home: Path) -> Address | None:
+def _read_address(home: Path) -> Address | None:
     try:
         return Address(**json.loads((home / "broker.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -326,23 +334,23 @@ def _remembered(home: Path) -> Address | None:
 
 
 def _is_broker(pid: int, home: Path) -> bool:
-    """Whether `pid` is the broker of this folder, and not a stranger who has got its number since."""
+    """Return whether `pid` is the broker of this directory, not a later process with the same number."""
     return pid > 0 and f"kafka.Kafka {home / 'server.properties'}" in _command_of(pid)
 
 
 def _command_of(pid: int) -> str:
-    """A process's command line; empty when it is gone (or is only waiting to be reaped)."""
+    """Return a process's command line; "" if it has ended (or is only waiting to be reaped)."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         if Path("/proc/self").exists():
             return ""
-    asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-    return asked.stdout
+    listed = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout
 
 
 def _exiting(pid: int) -> bool:
-    """Whether a process has lost its command line already, but may still hold its files, locks and ports."""
+    """Return whether a process has no command line any more, but may still hold files, locks and ports."""
     if pid <= 0 or _command_of(pid):
         return False
     try:
@@ -354,8 +362,8 @@ def _exiting(pid: int) -> bool:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace a file at once, readable by its owner only: properties may hold passwords."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    """Replace a file atomically, readable by its owner only: properties may hold passwords."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    aside.replace(path)
+    temporary.replace(path)

@@ -1,18 +1,18 @@
-"""The jars that pip does not bring, Spark's Kafka connector and a whole broker: fetched once, checked, kept.
+"""The jars that pip does not install, Spark's Kafka connector and a broker: downloaded once, verified.
 
-Each set is written down jar by jar in `<set>.sha256`, in the form of sha256sum and with the paths of a Maven
-repository, so that nothing is left to resolve on a user's machine: the Ivy that PySpark ships only downloads.
-`python -m streaming_nn.kafka.jars` (for the project's own developers) resolves anew and writes these lists.
+Each set is listed jar by jar in `<set>.sha256`, in the format of sha256sum and with the paths of a Maven
+repository, so that nothing is resolved on a user's machine: the Ivy that PySpark ships only downloads.
+`python -m streaming_nn.kafka.jars` (for the project's developers) resolves and writes these lists.
 """
 
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -29,6 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streaming_nn.kafka import java
 
+logger = logging.getLogger(__name__)
+
 ROOTS = {
     "connector": ["org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"],
     "broker": ["org.apache.kafka:kafka_2.13:4.1.0", "org.slf4j:slf4j-simple:1.7.36"],
@@ -38,7 +40,7 @@ LAYOUT = "[orgPath]/[module]/[revision]/[artifact]-[revision].jar"
 
 
 class Coordinates(NamedTuple):
-    """What a Maven repository calls one jar."""
+    """A jar's name in a Maven repository."""
 
     organisation: str
     module: str
@@ -49,36 +51,35 @@ class Coordinates(NamedTuple):
 
 
 def connector() -> list[Path]:
-    """Spark's Kafka connector and what it needs beyond the jars that PySpark ships; for `spark.jars`.
+    """Return Spark's Kafka connector and what it needs beyond the jars that PySpark ships, for `spark.jars`.
 
-    The first call on a machine downloads 10 MB and shows it on stderr, later ones ask the network for
-    nothing. Raises RuntimeError without Java or when what came is not the recorded jar, ConnectionError
-    without a network.
+    The first call on a machine downloads 10 MB, with progress on stderr; later ones do not use the network.
+    RuntimeError: no Java, or a download is not the listed jar; ConnectionError: no network.
     """
     return _jars("connector")
 
 
 def broker() -> list[Path]:
-    """A whole Apache Kafka broker, as a class path (43 MB the first time); raises as `connector` does."""
+    """Return an Apache Kafka broker as a class path (43 MB the first time); raise as `connector` does."""
     return _jars("broker")
 
 
 def cache() -> Path:
-    """Where downloads are kept: STREAMING_NN_CACHE, else streaming_nn in XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("STREAMING_NN_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
+    """Return the cache directory: STREAMING_NN_CACHE, else streaming_nn in XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get("STREAMING_NN_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "streaming_nn"
 
 
 def sums(name: str) -> dict[str, str]:
-    """The sha256 of every jar of a set, by its path in a Maven repository."""
+    """Return the sha256 of every jar of a set, by its path in a Maven repository."""
     lines = _list_of(name).read_text().splitlines()
     return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
 
 
 def coordinates(path: str) -> Coordinates:
-    """What the jar at `path` in a Maven repository is called."""
+    """Return the name of the jar at `path` in a Maven repository."""
     *organisation, module, revision, _ = path.split("/")
     return Coordinates(".".join(organisation), module, revision)
 
@@ -88,34 +89,34 @@ def _list_of(name: str) -> Path:
 
 
 def _jars(name: str) -> list[Path]:
-    wanted = sums(name)
+    listed = sums(name)
     home = _home(name)
-    if not _intact(home, wanted):
-        with _alone(home.with_suffix(".lock")):
-            if not _intact(home, wanted):  # another process may have brought them while we waited
-                _install(name, home, wanted)
-    return [home / path for path in wanted]
+    if not _intact(home, listed):
+        with _lock(home.with_suffix(".lock")):
+            if not _intact(home, listed):  # another process may have installed it meanwhile
+                _install(name, home, listed)
+    return [home / path for path in listed]
 
 
 def _home(name: str) -> Path:
-    """The set's folder, named by its list: another release of this package has another folder."""
+    """Return the set's directory, named by its list: another release of this package has another."""
     return cache() / "jars" / f"{name}-{_sha256(_list_of(name))[:12]}"
 
 
-def _intact(home: Path, wanted: dict[str, str]) -> bool:
-    """Whether all jars are there and right. A jar is hashed again only when its size or time has changed."""
-    record = home / "checked.json"
+def _intact(home: Path, listed: dict[str, str]) -> bool:
+    """Return whether all jars are as listed; a jar is hashed only if its size or time has changed."""
+    cache_file = home / "checked.json"
     try:
-        checked = json.loads(record.read_text())
-        stamps = {path: _stamp(home / path) for path in wanted}
+        checked = json.loads(cache_file.read_text())
+        stamps = {path: _stamp(home / path) for path in listed}
     except (OSError, ValueError):
         return False
-    changed = [path for path in wanted if checked.get(path) != stamps[path]]
-    wrong = [path for path in changed if _sha256(home / path) != wanted[path]]
+    changed = [path for path in listed if checked.get(path) != stamps[path]]
+    wrong = [path for path in changed if _sha256(home / path) != listed[path]]
     if wrong:
-        _say(f"{home / wrong[0]} is no longer the recorded file: fetching the set again")
+        logger.warning("%s is not the listed file any more; downloading the set again", home / wrong[0])
     elif changed:
-        _write_record(record, stamps)
+        _write_stamps(cache_file, stamps)
     return not wrong
 
 
@@ -124,11 +125,11 @@ def _stamp(jar: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _write_record(record: Path, stamps: dict[str, list[int]]) -> None:
-    aside = record.with_name(f"{record.name}.{os.getpid()}")
-    with suppress(OSError):  # a cache that may only be read is as good, only hashed at each start
-        aside.write_text(json.dumps(stamps))
-        aside.replace(record)
+def _write_stamps(path: Path, stamps: dict[str, list[int]]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):  # a read-only cache works too, but is hashed at each start
+        temporary.write_text(json.dumps(stamps))
+        temporary.replace(path)
 
 
 def _sha256(path: Path) -> str:
@@ -137,59 +138,59 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time. Where the file system knows no locks the rename alone keeps us right."""
+def _lock(lock: Path) -> Iterator[None]:
+    """Allow one process at a time. On a file system without locks the rename alone is safe too."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         with suppress(OSError):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _say(f"waiting for another process that fetches {lock.stem}")
+                logger.info("waiting for another process that downloads %s", lock.stem)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _install(name: str, home: Path, wanted: dict[str, str]) -> None:
-    """Download aside, verify, and only then move into place."""
+def _install(name: str, home: Path, listed: dict[str, str]) -> None:
+    """Download into a temporary directory, verify, and only then rename it."""
     for left in home.parent.glob(f".{name}-*"):
-        if left.stat().st_mtime < time.time() - 3600:  # by a process that was killed
+        if left.stat().st_mtime < time.time() - 3600:  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as folder:
-        fetched = Path(folder, "jars")
-        _download(name, [coordinates(path) for path in wanted], Path(folder))
-        for path, digest in wanted.items():
-            _verify(fetched / path, digest)
-        _write_record(fetched / "checked.json", {path: _stamp(fetched / path) for path in wanted})
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as directory:
+        downloaded = Path(directory, "jars")
+        _download(name, [coordinates(path) for path in listed], Path(directory))
+        for path, digest in listed.items():
+            _verify(downloaded / path, digest)
+        _write_stamps(downloaded / "checked.json", {path: _stamp(downloaded / path) for path in listed})
         if home.exists():
-            home.rename(Path(folder, "damaged"))
+            home.rename(Path(directory, "damaged"))
         try:
-            fetched.rename(home)
-        except OSError:  # a process that could not wait for us may have been first, with the same files
-            if not _intact(home, wanted):
+            downloaded.rename(home)
+        except OSError:  # a process that could not lock may have been first, with the same files
+            if not _intact(home, listed):
                 raise
 
 
 def _verify(jar: Path, digest: str) -> None:
-    got = _sha256(jar)
-    if got != digest:
-        raise RuntimeError(f"{jar.name} must have the sha256 {digest}; what was downloaded has {got}")
+    actual = _sha256(jar)
+    if actual != digest:
+        raise RuntimeError(f"{jar.name} must have the sha256 {digest}; got {actual} from the download")
 
 
-def _download(name: str, wanted: list[Coordinates], folder: Path) -> None:
+def _download(name: str, wanted: list[Coordinates], directory: Path) -> None:
     began = time.monotonic()
     with _progress(TITLES[name], len(wanted)) as advance:
-        ivy(folder, wanted, advance, resolve=False)
-    missing = [str(jar) for jar in wanted if not (folder / "jars" / _path(jar)).exists()]
+        ivy(directory, wanted, advance, resolve=False)
+    missing = [str(jar) for jar in wanted if not (directory / "jars" / _path(jar)).exists()]
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         raise ConnectionError(
-            f"{TITLES[name]} needs {missing[0]}{others}, which could not be downloaded ({_reason(folder)}): "
-            "is there a network? Behind a proxy set https_proxy, for a mirror of Maven Central set "
+            f"cannot download {missing[0]}{others} for {TITLES[name]} ({_find_reason(directory)}): "
+            "check the network; behind a proxy set https_proxy, for a mirror of Maven Central set "
             f"STREAMING_NN_MAVEN to its address, or copy {cache() / 'jars'} from a machine that has it"
         )
     seconds = time.monotonic() - began
-    _say(f"{TITLES[name]}: {len(wanted)} jars in {seconds:.0f} s, kept in {cache() / 'jars'}")
+    logger.info("%s: %d jars in %.0f s, cached in %s", TITLES[name], len(wanted), seconds, cache() / "jars")
 
 
 def _path(jar: Coordinates) -> str:
@@ -197,27 +198,27 @@ def _path(jar: Coordinates) -> str:
     return f"{organisation}/{jar.module}/{jar.revision}/{jar.module}-{jar.revision}.jar"
 
 
-def ivy(folder: Path, wanted: list[Coordinates], advance: Callable[[str], None], resolve: bool) -> None:
-    """Let Ivy fetch `wanted` into `folder`/jars, with all that they depend on when `resolve` is set.
+def ivy(directory: Path, wanted: list[Coordinates], advance: Callable[[str], None], resolve: bool) -> None:
+    """Download `wanted` into `directory`/jars with Ivy, with all their dependencies if `resolve` is set.
 
-    `advance` is called with each jar's name as it comes. What Ivy says is in `folder`/ivy.log; it never looks
-    into ~/.m2 or ~/.ivy2. What could not be had is simply not there.
+    `advance` is called with each jar's name. Ivy's output is in `directory`/ivy.log; it never reads ~/.m2 or
+    ~/.ivy2. Jars that cannot be downloaded are missing afterwards.
     """
-    (folder / "settings.xml").write_text(_settings(resolve))
-    (folder / "ivy.xml").write_text(_module(wanted, resolve))
-    command = [str(java.find()), *_proxy_flags(), f"-Divy.default.ivy.user.dir={folder}", "-jar"]
-    command += [str(_ivy_jar()), "-settings", f"{folder}/settings.xml", "-cache", f"{folder}/cache"]
+    (directory / "settings.xml").write_text(_settings(resolve))
+    (directory / "ivy.xml").write_text(_module(wanted, resolve))
+    command = [str(java.find()), *_proxy_flags(), f"-Divy.default.ivy.user.dir={directory}", "-jar"]
+    command += [str(_ivy_jar()), "-settings", f"{directory}/settings.xml", "-cache", f"{directory}/cache"]
     command += [
         "-ivy",
-        f"{folder}/ivy.xml",
+        f"{directory}/ivy.xml",
         "-types",
         "jar",
         "bundle",
         "-retrieve",
-        f"{folder}/jars/{LAYOUT}",
+        f"{directory}/jars/{LAYOUT}",
     ]
     with (
-        (folder / "ivy.log").open("w") as log,
+        (directory / "ivy.log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
     ):
         assert process.stdout is not None
@@ -232,7 +233,7 @@ def ivy(folder: Path, wanted: list[Coordinates], advance: Callable[[str], None],
 
 
 def _settings(resolve: bool) -> str:
-    """Ivy's ibiblio resolver knows the address of Maven Central; the sums that count are our own."""
+    """Return Ivy's settings; its ibiblio resolver has Maven Central's address, our lists have the sums."""
     mirror = os.environ.get("STREAMING_NN_MAVEN")
     root = f" root={quoteattr(mirror.rstrip('/') + '/')}" if mirror else ""
     return (
@@ -257,7 +258,7 @@ def _module(wanted: list[Coordinates], resolve: bool) -> str:
 
 
 def _proxy_flags() -> list[str]:
-    """Java reads no https_proxy of its own."""
+    """Return the flags for the proxy of https_proxy, which Java does not read."""
     proxy = urllib.parse.urlsplit(urllib.request.getproxies().get("https", ""))
     if not proxy.hostname:
         return []
@@ -267,7 +268,7 @@ def _proxy_flags() -> list[str]:
 def _pyspark_jars() -> Path:
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise RuntimeError("pyspark must be installed: it ships the Ivy that fetches jars")
+        raise RuntimeError("pyspark must be installed: it ships the Ivy that downloads jars")
     return Path(spec.origin).with_name("jars")
 
 
@@ -275,24 +276,24 @@ def _ivy_jar() -> Path:
     return next(_pyspark_jars().glob("ivy-*.jar"))
 
 
-def _reason(folder: Path) -> str:
-    """The line of Ivy's log that says most."""
-    lines = (folder / "ivy.log").read_text().splitlines()
-    telling = [line.strip() for line in lines if re.search(r"(?i)exception|error|not found|timed out", line)]
-    return telling[0] if telling else "Ivy gave no reason"
+def _find_reason(directory: Path) -> str:
+    """Return the most informative line of Ivy's log."""
+    lines = (directory / "ivy.log").read_text().splitlines()
+    errors = [line.strip() for line in lines if re.search(r"(?i)exception|error|not found|timed out", line)]
+    return errors[0] if errors else "Ivy gave no reason"
 
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yields a function that counts one jar more: a bar on a terminal, else a line at every tenth."""
+    """Yield a function that counts one more jar: a progress bar on a terminal, else a log line every ten."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        _say(f"fetching {title}: {total} jars, this once")
+        logger.info("downloading %s: %d jars, only this once", title, total)
         yield _counter(title, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[jar]}"), console=console, transient=True) as bars:
-        task = bars.add_task(f"fetching {title}, this once", total=total, jar="")
+        task = bars.add_task(f"downloading {title}, only this once", total=total, jar="")
         yield lambda jar: bars.update(task, advance=1, jar=jar)
 
 
@@ -303,27 +304,26 @@ def _counter(title: str, total: int) -> Callable[[str], None]:
         nonlocal done
         done += 1
         if done % 10 == 0:
-            _say(f"fetching {title}: {done} of {total} jars")
+            logger.info("downloading %s: %d of %d jars", title, done, total)
 
     return advance
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def write_lists() -> None:
-    """Resolve both sets from ROOTS and write their lists anew; for developers, after a change of version."""
+    """Resolve both sets from ROOTS and write their lists; for developers, after a change of version."""
     shipped = {re.sub(r"-\d.*", "", jar.name) for jar in _pyspark_jars().glob("*.jar")}
     for name, roots in ROOTS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            ivy(Path(folder), [Coordinates(*root.split(":")) for root in roots], _say, resolve=True)
-            home = Path(folder, "jars")
+        with tempfile.TemporaryDirectory() as directory:
+            ivy(Path(directory), [Coordinates(*root.split(":")) for root in roots], logger.info, resolve=True)
+            home = Path(directory, "jars")
             jars = {str(jar.relative_to(home)): _sha256(jar) for jar in sorted(home.rglob("*.jar"))}
-        if name == "connector":  # these land beside the jars that PySpark ships, which must not come twice
+        if (
+            name == "connector"
+        ):  # these are added to the jars that PySpark ships, which must not be there twice
             jars = {path: digest for path, digest in jars.items() if coordinates(path).module not in shipped}
         _list_of(name).write_text("".join(f"{digest}  {path}\n" for path, digest in jars.items()))
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     write_lists()

@@ -1,4 +1,4 @@
-"""The Java that Spark and the embedded broker run on: found once, or one line that says how to get it."""
+"""Find the Java that Spark and the embedded broker run on, or raise with the command that installs it."""
 
 import os
 import re
@@ -14,9 +14,9 @@ INSTALL = (
 
 
 def find() -> Path:
-    """The `java` program of JAVA_HOME, else of PATH: the one that Spark's launcher takes too.
+    """Return the `java` program of JAVA_HOME, else of PATH, which Spark's launcher uses too.
 
-    Raises RuntimeError, in one line with the command that mends it, where there is none or it is too old.
+    RuntimeError: there is none or it is too old; the message is one line with the command that fixes it.
     """
     home = os.environ.get("JAVA_HOME")
     program = str(Path(home, "bin", "java")) if home else shutil.which("java")
@@ -32,7 +32,7 @@ def find() -> Path:
 
 
 def version(program: Path) -> int | None:
-    """The major version that `program` reports (8, 11, 17 …), or None when it is not a Java that runs."""
+    """Return the major version that `program` reports (8, 11, 17 …), or None if it is not a working Java."""
     try:
         ran = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,8 +1,8 @@
-"""A client's options, written once under Kafka's own names, for Spark's clients and for the Python ones.
+"""A client's options under Kafka's names, translated for Spark's clients and for the Python ones.
 
 `{"bootstrap.servers": "broker:9092", "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512",
 "sasl.username": "me", "sasl.password": "…"}`: names are those of Kafka's Java clients, without a prefix,
-and `sasl.username` and `sasl.password` in place of a JAAS line, which is understood too.
+and `sasl.username` and `sasl.password` instead of a JAAS line, which is accepted too.
 """
 
 import re
@@ -21,10 +21,9 @@ MODULES = {
 }
 USERS = dict.fromkeys(("sasl.username", "sasl.password", "sasl.jaas.config"), "SASL")
 STORES = dict.fromkeys(("ssl.truststore.location", "ssl.keystore.location"), "SSL")
-SECRET = re.compile(r"(?i)password|secret|token|jaas|keystore\.key|credential")
 
-# The security that the Python clients carry out, and what of Java's own changes nothing for them.
-UNDERSTOOD = {
+# Security options that the Python clients support, and those of Java that do not matter to them.
+SUPPORTED = {
     "security.protocol",
     "sasl.mechanism",
     *USERS,
@@ -38,7 +37,7 @@ UNDERSTOOD = {
     "ssl.protocol",
     "ssl.endpoint.identification.algorithm",
 }
-IMMATERIAL = re.compile(
+IGNORED = re.compile(
     r"sasl\.login\.(refresh|retry|connect|read)\..*|ssl\.(keymanager|trustmanager)\.algorithm|"
     r"ssl\.(provider|secure\.random\.implementation)"
 )
@@ -53,14 +52,14 @@ def _acks(text: str) -> str | int:
 
 
 def _compression(text: str) -> str | None:
-    """A codec that Python has here; what it lacks is left out, since any reader reads any codec."""
-    here = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
-    if text != "none" and text not in here:
+    """Return a codec that is installed for Python, or None: any reader reads any codec."""
+    installed = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
+    if text != "none" and text not in installed:
         raise ValueError(text)
-    return text if text in here and here[text]() else None
+    return text if text in installed and installed[text]() else None
 
 
-# Options that both kinds of client have under one name, dots and underscores aside.
+# Options that both kinds of client have under one name, except for dots and underscores.
 TUNING: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("client.id", "client.rack", "client.dns.lookup", "group.id", "group.instance.id"), str),
     **dict.fromkeys(("auto.offset.reset", "isolation.level", "transactional.id"), str),
@@ -79,7 +78,7 @@ TUNING: dict[str, Callable[[str], Any]] = {
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A table of options as text. TOML makes tables of `security.protocol = …`; here they are names again."""
+    """Return options as strings; nested tables, as TOML reads `security.protocol = …`, become names."""
     options = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -92,55 +91,55 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def check(options: Mapping[str, str]) -> None:
-    """Raise ValueError where the options can't be meant as they stand; an error never shows a secret."""
+    """Raise ValueError for invalid or contradictory options; its message never contains a secret."""
     if not options.get("bootstrap.servers"):
-        raise ValueError("kafka options must have bootstrap.servers, such as 'localhost:9092'")
+        raise ValueError("kafka options must have bootstrap.servers, such as 'localhost:9092'; got none")
     if prefixed := [name for name in options if name.startswith("kafka.")]:
-        raise ValueError(f"kafka options go without a prefix; got {prefixed[0]!r}")
+        raise ValueError(f"names of kafka options must be without the prefix 'kafka.'; got {prefixed[0]!r}")
     protocol = options.get("security.protocol", "PLAINTEXT")
     if protocol not in PROTOCOLS:
         raise ValueError(f"security.protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}")
-    # Kafka itself would connect all the same, without what these were given for.
+    # Kafka itself would connect anyway, and ignore these.
     for name, layer in {**USERS, **STORES}.items():
         if name in options and layer not in protocol:
             allowed = " or ".join(p for p in PROTOCOLS if layer in p)
-            raise ValueError(f"security.protocol must be {allowed} where {name} is given; got {protocol!r}")
+            raise ValueError(f"security.protocol must be {allowed} with {name}; got {protocol!r}")
     if {"sasl.username", "sasl.password"} & options.keys():
         _check_user(options)
 
 
 def _check_user(options: Mapping[str, str]) -> None:
     if not {"sasl.username", "sasl.password"} <= options.keys():
-        raise ValueError("sasl.username and sasl.password go together; got only one of them")
+        raise ValueError("sasl.username and sasl.password must both be set; got only one of them")
     if "sasl.jaas.config" in options:
-        raise ValueError("kafka options must have sasl.username or sasl.jaas.config, not both")
+        raise ValueError("kafka options must have sasl.username or sasl.jaas.config; got both")
     if options.get("sasl.mechanism") not in MODULES:
         raise ValueError(
-            f"sasl.mechanism must be one of {', '.join(MODULES)} where sasl.username is given; "
+            f"sasl.mechanism must be one of {', '.join(MODULES)} with sasl.username; "
             f"got {options.get('sasl.mechanism')!r}"
         )
 
 
 def for_spark(options: Mapping[str, str]) -> dict[str, str]:
-    """The options for Spark's Kafka source and sink, each with the prefix "kafka."."""
+    """Return the options for Spark's Kafka source and sink, each with the prefix "kafka."."""
     return {f"kafka.{name}": value for name, value in for_java(options).items()}
 
 
 def for_java(options: Mapping[str, str]) -> dict[str, str]:
-    """The options for a Java client, user and password as a JAAS line."""
+    """Return the options for a Java client, with user and password as a JAAS line."""
     check(options)
     java = {name: value for name, value in options.items() if name not in ("sasl.username", "sasl.password")}
     if "sasl.username" in options:
         module = MODULES[options["sasl.mechanism"]]
-        user, password = map(_quoted, (options["sasl.username"], options["sasl.password"]))
+        user, password = map(_quote_jaas, (options["sasl.username"], options["sasl.password"]))
         java["sasl.jaas.config"] = f"{module} required username={user} password={password};"
     return java
 
 
 def for_python(options: Mapping[str, str], client: type = KafkaAdminClient) -> dict[str, Any]:
-    """The same options as keyword arguments of kafka-python's `client` class.
+    """Return the options as keyword arguments of kafka-python's `client` class.
 
-    Tuning that this client does not know is left out; security that it can't carry out raises ValueError.
+    Tuning that this client does not have is left out. ValueError: a security option that it does not support.
     """
     check(options)
     kwargs: dict[str, Any] = {
@@ -150,22 +149,17 @@ def for_python(options: Mapping[str, str], client: type = KafkaAdminClient) -> d
     for name, convert in TUNING.items():
         keyword = name.replace(".", "_")
         if name in options and keyword in known:
-            kwargs[keyword] = _converted(name, options[name], convert)
+            kwargs[keyword] = _convert(name, options[name], convert)
     return kwargs | _security(options)
-
-
-def redacted(options: Mapping[str, str]) -> dict[str, str]:
-    """The options with every secret hidden, for messages and logs."""
-    return {name: "[hidden]" if SECRET.search(name) else value for name, value in options.items()}
 
 
 def _security(options: Mapping[str, str]) -> dict[str, Any]:
     for name in options:
-        own = name.startswith(("ssl.", "sasl.", "security."))
-        if own and name not in UNDERSTOOD and not IMMATERIAL.fullmatch(name):
+        is_security = name.startswith(("ssl.", "sasl.", "security."))
+        if is_security and name not in SUPPORTED and not IGNORED.fullmatch(name):
             raise ValueError(
-                f"kafka option {name} can't be carried out by the Python clients beside Spark; "
-                f"for security they understand {', '.join(sorted(UNDERSTOOD))}"
+                f"kafka option {name} is not supported by the Python clients; "
+                f"their security options are {', '.join(sorted(SUPPORTED))}"
             )
     protocol = options.get("security.protocol", "PLAINTEXT")
     kwargs: dict[str, Any] = {"security_protocol": protocol}
@@ -182,32 +176,32 @@ def _user(options: Mapping[str, str]) -> dict[str, str]:
         raise ValueError(f"sasl.mechanism must be one of {', '.join(MODULES)}; got {mechanism!r}")
     user, password = options.get("sasl.username"), options.get("sasl.password")
     if "sasl.jaas.config" in options:
-        said = _jaas(options["sasl.jaas.config"])
-        user, password = said.get("username"), said.get("password")
+        login = _parse_jaas(options["sasl.jaas.config"])
+        user, password = login.get("username"), login.get("password")
     if user is None or password is None:
-        raise ValueError(f"sasl.username and sasl.password must be given for sasl.mechanism {mechanism}")
+        raise ValueError(f"sasl.username and sasl.password must be set for sasl.mechanism {mechanism}")
     return {"sasl_mechanism": mechanism, "sasl_plain_username": user, "sasl_plain_password": password}
 
 
 def _context(options: Mapping[str, str]) -> ssl.SSLContext:
-    """What Java would do with the same options, of which Python can read PEM files only."""
+    """Return the TLS context that Java would use with these options; Python reads PEM files only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     versions = options.get("ssl.enabled.protocols") or "TLSv1.2,TLSv1.3"
     only = "TLSv1.2" not in versions.replace(" ", "").split(",")
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if only else ssl.TLSVersion.TLSv1_2
     context.check_hostname = options.get("ssl.endpoint.identification.algorithm", "https") != ""
     authorities = _pem(options, "ssl.truststore")
-    own = _pem(options, "ssl.keystore")
+    certificate = _pem(options, "ssl.keystore")
     try:
         if authorities:
             context.load_verify_locations(authorities)
         else:
             context.load_default_certs()
-        if own:
-            context.load_cert_chain(own, password=options.get("ssl.key.password", ""))
+        if certificate:
+            context.load_cert_chain(certificate, password=options.get("ssl.key.password", ""))
     except OSError as error:  # ssl.SSLError is one
         raise ValueError(
-            f"ssl.truststore.location and ssl.keystore.location must be PEM files: {error}"
+            f"ssl.truststore.location and ssl.keystore.location must be PEM files; got {error}"
         ) from None
     return context
 
@@ -217,37 +211,37 @@ def _pem(options: Mapping[str, str], store: str) -> str | None:
     kind = options.get(f"{store}.type", "JKS")  # Java's default
     if location and kind != "PEM":
         raise ValueError(
-            f"{store}.type must be PEM, which Java and Python both read; got {kind} for {location} (`keytool "
-            "-importkeystore -deststoretype PKCS12`, then `openssl pkcs12 -in … -out ….pem`, convert it)"
+            f"{store}.type must be PEM, which Java and Python both read; got {kind} for {location}; convert "
+            "(`keytool -importkeystore -deststoretype PKCS12`, then `openssl pkcs12 -in … -out ….pem`)"
         )
     return location
 
 
-def _converted(name: str, text: str, convert: Callable[[str], Any]) -> Any:
+def _convert(name: str, text: str, convert: Callable[[str], Any]) -> Any:
     try:
         return convert(text)
     except (ValueError, KeyError):
-        raise ValueError(f"kafka option {name} has a value that it can't have: {text!r}") from None
+        raise ValueError(f"kafka option {name} must have a valid value; got {text!r}") from None
 
 
-def _quoted(text: str) -> str:
-    """A JAAS string; Java reads it with the escapes of C."""
+def _quote_jaas(text: str) -> str:
+    """Return a JAAS string; Java reads it with the escapes of C."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"}
     return '"' + "".join(escapes.get(c, c) for c in text) + '"'
 
 
-def _jaas(line: str) -> dict[str, str]:
-    """The options of a JAAS line, `some.LoginModule required username="me" password="…";`."""
+def _parse_jaas(line: str) -> dict[str, str]:
+    """Return the options of a JAAS line, `some.LoginModule required username="me" password="…";`."""
     string = r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))"""
     found = re.findall(rf"([\w.-]+)\s*=\s*{string}", line)
-    return {name: _unescaped(double or single) or plain for name, double, single, plain in found}
+    return {name: _unescape(double or single) or plain for name, double, single, plain in found}
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     letters = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v"}
 
     def one(escape: re.Match[str]) -> str:
-        said = escape[1]
-        return chr(int(said, 8)) if said[0] in "01234567" else letters.get(said, said)
+        code = escape[1]
+        return chr(int(code, 8)) if code[0] in "01234567" else letters.get(code, code)
 
     return re.sub(r"\\([0-3][0-7]{0,2}|[4-7][0-7]?|.)", one, text)

@@ -20,7 +20,7 @@ class KafkaTopicSink:
     """Sends `metrics_event(manifest)` of every version, keyed by its number, and waits for all replicas.
 
     The position is a file in the model directory, written after that: a crash between the two sends a
-    version again. So each version is sent at least once, in order, and is there once after de-duplication by key.
+    version again. So each version is sent at least once, in order; remove duplicates by the key.
     """
 
     def __init__(self, kafka: Mapping[str, str], topic: str, model: str | Path) -> None:

@@ -15,7 +15,7 @@ def send(options: dict[str, str], topic: str, partition: int, count: int) -> Non
     producer.close()
 
 
-def test_offsets(broker) -> None:
+def test_partitions_beginnings_and_ends(broker) -> None:
     topic = broker.topic("offsets", partitions=3)
     send(broker.options, topic, 1, 7)
     assert admin.partitions(broker.options, [topic]) == {topic: [0, 1, 2]}
@@ -28,11 +28,11 @@ def test_added_partitions_can_be_used_at_once(broker) -> None:
     admin.add_partitions(broker.options, topic, 3)
     send(broker.options, topic, 2, 4)
     assert admin.ends(broker.options, [topic]) == {topic: {0: 0, 1: 0, 2: 4}}
-    with pytest.raises(RuntimeError, match=r"says: Topic already has 3 partition\(s\)"):
+    with pytest.raises(RuntimeError, match=r"reports: Topic already has 3 partition\(s\)"):
         admin.add_partitions(broker.options, topic, 3)
 
 
-def test_a_topic_made_again_has_another_id(broker) -> None:
+def test_a_recreated_topic_has_another_id(broker) -> None:
     first, other = broker.topic("again"), broker.topic("again")
     before = admin.ids(broker.options, [first, other])
     assert all(len(identity) == 22 for identity in before.values())
@@ -49,15 +49,15 @@ def test_config_reaches_the_topic(broker) -> None:
     admin.create(broker.options, "kept", config={"retention.ms": "1000"})
 
 
-def test_creating_twice(broker) -> None:
+def test_creating_a_topic_twice(broker) -> None:
     topic = broker.topic("twice", partitions=2)
-    with pytest.raises(FileExistsError, match=f"topic '{topic}' exists already at 127.0.0.1"):
+    with pytest.raises(FileExistsError, match=f"topic '{topic}' already exists at 127.0.0.1"):
         admin.create(broker.options, topic)
     admin.create(broker.options, topic, exist_ok=True)
     assert admin.partitions(broker.options, [topic]) == {topic: [0, 1]}
 
 
-def test_a_topic_that_is_not_there(broker) -> None:
+def test_a_topic_that_does_not_exist(broker) -> None:
     topic = broker.topic("there")
     with admin.KafkaAdmin(broker.options) as connection:
         for ask in (connection.ids, connection.ends, connection.beginnings, connection.partitions):
@@ -74,5 +74,16 @@ def test_no_broker() -> None:
     with pytest.raises(
         ConnectionError, match=r"no Kafka broker answers at 127.0.0.1:9 within 1 s: .*REFUSED"
     ):
-        admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1)
+        admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1).ids(["t"])
     assert time.monotonic() - began < 5
+
+
+def test_the_constructor_does_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "KafkaAdminClient", lambda **options: pytest.fail("connected"))
+    connection = admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"})
+    connection.close()
+
+
+def test_entering_connects() -> None:
+    with pytest.raises(ConnectionError), admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1):
+        pytest.fail("entered")

@@ -12,7 +12,7 @@ from streaming_nn.kafka import jars
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with the smaller set in it, copied from the user's (which the first test run fills)."""
+    """Return a cache with the smaller set, copied from the user's (which the first test run fills)."""
     jars.connector()
     home = jars._home("connector")
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path))
@@ -22,39 +22,39 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither Java nor a program to run it: whoever would fetch anything fails."""
+    """Hide Java, without which nothing can be downloaded."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "")
 
 
 @pytest.mark.parametrize("name", ["connector", "broker"])
-def test_every_jar_is_the_recorded_one(name: str) -> None:
+def test_every_jar_is_the_listed_one(name: str) -> None:
     found = getattr(jars, name)()
     digests = [hashlib.sha256(jar.read_bytes()).hexdigest() for jar in found]
     assert digests == list(jars.sums(name).values())
 
 
-def test_the_lists_hold_what_was_asked_for() -> None:
+def test_the_lists_have_the_roots() -> None:
     for name, roots in jars.ROOTS.items():
         listed = [str(jars.coordinates(path)) for path in jars.sums(name)]
         assert set(roots) <= set(listed)
     assert all(root.endswith(f":{pyspark.__version__}") for root in jars.ROOTS["connector"])
 
 
-def test_the_connector_brings_nothing_that_pyspark_ships() -> None:
+def test_the_connector_has_no_jar_that_pyspark_ships() -> None:
     shipped = {jar.name for jar in jars._pyspark_jars().glob("*.jar")}
     modules = {jars.coordinates(path).module for path in jars.sums("connector")}
     assert "kafka-clients" in modules
     assert not [name for name in shipped for module in modules if name.startswith(f"{module}-")]
 
 
-def test_a_kept_set_asks_for_nothing(own_cache: Path, no_network: None) -> None:
+def test_a_cached_set_needs_no_network(own_cache: Path, no_network: None) -> None:
     first = jars.connector()
     assert first == jars.connector()
     assert all(jar.is_relative_to(own_cache) and jar.exists() for jar in first)
 
 
-def test_a_copied_cache_is_hashed_once_and_good(
+def test_a_copied_cache_is_hashed_once(
     own_cache: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for jar in jars.connector():
@@ -65,16 +65,16 @@ def test_a_copied_cache_is_hashed_once_and_good(
     jars.connector()
 
 
-def test_a_flipped_byte_is_noticed(
-    own_cache: Path, capsys: pytest.CaptureFixture[str], no_network: None
+def test_a_changed_byte_is_noticed(
+    own_cache: Path, caplog: pytest.LogCaptureFixture, no_network: None
 ) -> None:
     jar = jars.connector()[0]
     content = bytearray(jar.read_bytes())
     content[len(content) // 2] ^= 1
     jar.write_bytes(content)
-    with pytest.raises(RuntimeError, match="Java 17 or newer is needed"):  # so it is fetched again
+    with pytest.raises(RuntimeError, match="Java 17 or newer is needed"):  # so it is downloaded again
         jars.connector()
-    assert f"{jar} is no longer the recorded file" in capsys.readouterr().err
+    assert f"{jar} is not the listed file any more" in caplog.text
 
 
 def test_a_missing_jar_is_noticed(own_cache: Path, no_network: None) -> None:
@@ -84,14 +84,14 @@ def test_a_missing_jar_is_noticed(own_cache: Path, no_network: None) -> None:
 
 
 def a_maven(folder: Path) -> str:
-    """A Maven repository of the connector's jars on this disk, and its address."""
+    """Create a Maven repository of the connector's jars on disk; return its address."""
     for path, jar in zip(jars.sums("connector"), jars.connector(), strict=True):
         (folder / path).parent.mkdir(parents=True)
         shutil.copy(jar, folder / path)
     return folder.as_uri()
 
 
-def test_fetching_by_two_processes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_download_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMING_NN_MAVEN", a_maven(tmp_path / "maven"))
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path / "cache"))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -109,21 +109,23 @@ def test_a_damaged_set_is_replaced(own_cache: Path, tmp_path: Path, monkeypatch:
     assert jars._sha256(damaged) == next(iter(jars.sums("connector").values()))
 
 
-def test_a_wrong_jar_from_the_network_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_jar_from_the_network_is_never_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STREAMING_NN_MAVEN", a_maven(tmp_path / "maven"))
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path / "cache"))
     forged = tmp_path / "maven" / next(iter(jars.sums("connector")))
     forged.write_bytes(forged.read_bytes() + b"!")
-    with pytest.raises(RuntimeError, match=f"{forged.name} must have the sha256 [0-9a-f]+; what was"):
+    with pytest.raises(RuntimeError, match=f"{forged.name} must have the sha256 [0-9a-f]+; got [0-9a-f]+"):
         jars.connector()
     assert not jars._home("connector").exists()
 
 
-def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMING_NN_MAVEN", "http://127.0.0.1:9/")
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path))
     with pytest.raises(
-        ConnectionError, match=r"needs org.apache.*:.* and 3 others.*is there a network"
+        ConnectionError, match=r"cannot download org.apache.*:.* and 3 others.*check the network"
     ) as error:
         jars.connector()
     assert "\n" not in str(error.value)

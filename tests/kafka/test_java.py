@@ -5,10 +5,10 @@ import pytest
 from streaming_nn.kafka import java
 
 
-def a_java(folder: Path, says: str, status: int = 0) -> Path:
+def fake_java(folder: Path, output: str, status: int = 0) -> Path:
     program = folder / "bin" / "java"
     program.parent.mkdir(parents=True)
-    program.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit {status}\n")
+    program.write_text(f"#!/bin/sh\necho '{output}' >&2\nexit {status}\n")
     program.chmod(0o755)
     return program
 
@@ -20,7 +20,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "major"),
+    ("output", "major"),
     [
         ('openjdk version "17.0.15" 2025-04-15', 17),
         ('java version "1.8.0_392"', 8),
@@ -28,11 +28,11 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("no such thing", None),
     ],
 )
-def test_version(tmp_path: Path, says: str, major: int | None) -> None:
-    assert java.version(a_java(tmp_path, says)) == major
+def test_the_major_version_is_read(tmp_path: Path, output: str, major: int | None) -> None:
+    assert java.version(fake_java(tmp_path, output)) == major
 
 
-def test_none_at_all() -> None:
+def test_without_java_the_error_has_the_command_that_installs_it() -> None:
     with pytest.raises(
         RuntimeError, match=r"none is on PATH: install it with `sudo apt install.*macOS"
     ) as error:
@@ -40,8 +40,8 @@ def test_none_at_all() -> None:
     assert "\n" not in str(error.value)
 
 
-def test_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(a_java(tmp_path, 'openjdk version "11.0.2"').parent))
+def test_a_java_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(fake_java(tmp_path, 'openjdk version "11.0.2"').parent))
     with pytest.raises(
         RuntimeError, match=r"17 or newer is needed; PATH has .*java, which is Java 11: install"
     ):
@@ -49,18 +49,18 @@ def test_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_java_home_comes_first_as_it_does_for_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(a_java(tmp_path / "path", 'openjdk version "21.0.1"').parent))
+    monkeypatch.setenv("PATH", str(fake_java(tmp_path / "path", 'openjdk version "21.0.1"').parent))
     assert java.find() == tmp_path / "path" / "bin" / "java"
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "gone"))
     with pytest.raises(RuntimeError, match=r"JAVA_HOME is .*gone, which does not run"):
         java.find()
-    a_java(tmp_path / "home", 'openjdk version "17.0.1"')
+    fake_java(tmp_path / "home", 'openjdk version "17.0.1"')
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     assert java.find() == tmp_path / "home" / "bin" / "java"
 
 
-def test_the_stub_that_macos_has_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = a_java(
+def test_the_stub_of_macos_is_not_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = fake_java(
         tmp_path, "The operation could not be completed. Unable to locate a Java Runtime.", status=1
     )
     monkeypatch.setenv("PATH", str(stub.parent))
