@@ -1,1 +1,1 @@
-"""Programs that feed topics: datasets, files, generators with drift."""
+"""Producers: send datasets, files and generated streams with drift to topics."""

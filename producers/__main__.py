@@ -52,11 +52,11 @@ def produce(
     drift_at: Annotated[
         list[str] | None, typer.Option(help="Row, or time like 30s, of a concept drift; may be repeated.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Rows a second [as fast as possible].")] = None,
+    rate: Annotated[float | None, typer.Option(help="Rows a second (default: as fast as possible).")] = None,
     records: Annotated[int | None, typer.Option(help="Stop after this many rows.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     seed: Annotated[
-        int, typer.Option(help="Random seed: the same seed gives the same records; machine has none.")
+        int, typer.Option(help="Random seed: the same seed gives the same records; ignored by machine.")
     ] = 0,
     first_id: Annotated[int, typer.Option(help="ID of the first row.")] = 0,
     format: Annotated[str, typer.Option(help="Format of the records: json, packed, csv or avro.")] = "json",
@@ -67,8 +67,12 @@ def produce(
     option: Annotated[
         list[str] | None, typer.Option("--set", help="Option of the stream: noise=0.2; may be repeated.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label column of the file [the last one].")] = None,
-    features: Annotated[str | None, typer.Option(help="Feature columns of the file: a,b,c [all].")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label column of the file (default: the last one).")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Feature columns of the file: a,b,c (default: all).")
+    ] = None,
     regression: Annotated[bool, typer.Option(help="Treat the label as a regression target.")] = False,
     loop: Annotated[bool, typer.Option(help="Start again at the end of the file.")] = False,
     time: Annotated[
@@ -77,7 +81,9 @@ def produce(
     speed: Annotated[float, typer.Option(help="Multiple of the recorded pace.")] = 1.0,
     timestamp: Annotated[
         str | None,
-        typer.Option(help="One timestamp for all records: now, or milliseconds since 1970 [when sent]."),
+        typer.Option(
+            help="One timestamp for all records: now, or milliseconds since 1970 (default: when sent)."
+        ),
     ] = None,
     create: Annotated[
         bool, typer.Option("--create-topics", help="Create the topics that do not exist.")
@@ -89,7 +95,8 @@ def produce(
     ),
     compression: Annotated[str | None, typer.Option(help="Compression of the records: gzip.")] = None,
     describe: Annotated[
-        bool, typer.Option(help="Send nothing: only open the stream and print its schema as JSON.")
+        bool,
+        typer.Option("--describe", help="Send nothing: only open the stream and print its schema as JSON."),
     ] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")
@@ -165,7 +172,7 @@ def _write_avro_schema(schema: Schema, file: Path) -> None:
 
 
 def _parse_rows(what: str, text: str, rate: float | None) -> int:
-    """Return a number of rows; `30s` is converted at the rate."""
+    """Return a number of rows; seconds, such as `30s`, are converted at the rate."""
     try:
         if not text.endswith("s"):
             return int(text)
@@ -222,7 +229,7 @@ def _parse_timestamp(text: str | None) -> int | None:
 
 def _given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"  # by its name: typer may bring its own click
+    return source is not None and source.name == "COMMANDLINE"  # by its name: typer may bundle click
 
 
 def _open_file(name: str, path: Path | None, given: dict[str, Any]) -> Stream:
@@ -308,7 +315,7 @@ def main() -> int:
     try:
         code: int | None = app(prog_name="python -m producers", standalone_mode=False)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # click's own, which typer may bring itself
+        if not hasattr(error, "format_message"):  # an error of click, which typer may bundle
             raise
         print(f"producers: {error.format_message()}", file=sys.stderr)
         return MISUSED

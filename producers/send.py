@@ -28,7 +28,7 @@ NOTHING = Sent(dict.fromkeys(KINDS, 0), 0, None, 0.0)
 def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
     """Return a kafka-python producer that is idempotent and waits for all replicas.
 
-    `kafka` holds kafka-python's options, as `streaming_nn.kafka.options.for_python` returns them. Raise
+    `kafka` are kafka-python's options, as `streaming_nn.kafka.options.for_python` returns them. Raise
     ValueError if there is no connection.
     """
     from kafka import KafkaProducer
@@ -61,9 +61,9 @@ def send(
 ) -> Sent:
     """Send each message when it is due, until they or the seconds end or `stopped()`; then flush.
 
-    The counts are of acknowledged messages: they equal what the topics hold. A ValueError of the messages
-    ends the run too, and is the result's `error`. `timestamp`, in milliseconds since 1970, is that of every
-    record, so that offsets alone order them, whatever the clock does; None: the time when each is sent.
+    The counts are of acknowledged messages: they equal the records on the topics. A ValueError of the
+    messages ends the run too, and is the result's `error`. `timestamp`, in milliseconds since 1970, is that
+    of every record, so that offsets alone order them, whatever the clock does; None: when each is sent.
     """
     began, pace, tally = time.monotonic(), Pace(), Tally()
     constant = {} if timestamp is None else {"timestamp_ms": timestamp}

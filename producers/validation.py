@@ -1,4 +1,4 @@
-"""What options of streams may be: each error says what is allowed and what it got."""
+"""Checks of streams' options; each error names what is allowed and what it got."""
 
 
 def check_share(name: str, value: float) -> float:

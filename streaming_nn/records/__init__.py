@@ -1,1 +1,1 @@
-"""What a record holds: the bytes of a Kafka record to rows of features and labels, and back."""
+"""Decode the bytes of Kafka records into rows of features and labels, and encode rows as records."""

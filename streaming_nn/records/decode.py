@@ -165,18 +165,18 @@ def _reject_not_finite(
 def _separate_unseen(schema: Schema, rows: DecodedRows, decoded: Decoded) -> Decoded:
     """Separate the rows whose label is unseen, and collect the unseen values of all rows."""
     decoded, labels = _separate_waiting(schema, rows, decoded)
-    found = _new_values(schema, rows, decoded) if rows.unseen else {}
-    return decoded._replace(unseen=found | ({str(schema.label): labels} if labels else {}))
+    unseen = _new_values(schema, rows, decoded) if rows.unseen else {}
+    return decoded._replace(unseen=unseen | ({str(schema.label): labels} if labels else {}))
 
 
 def _new_values(schema: Schema, rows: DecodedRows, decoded: Decoded) -> dict[str, tuple[Label, ...]]:
     """Return each vocabulary's new values in the rows that were not rejected, up to its free columns."""
     valid = {*decoded.kept.tolist(), *decoded.waiting.tolist()}
-    found = merge_unseen({name: (value,)} for i, name, value in rows.unseen if i in valid)
+    unseen = merge_unseen({name: (value,)} for i, name, value in rows.unseen if i in valid)
     free = {
         name: schema.categories[name]["one_hot"] - len(known) for name, known in schema.vocabulary.items()
     }
-    return {name: values[: free[name]] for name, values in found.items()}
+    return {name: values[: free[name]] for name, values in unseen.items()}
 
 
 def _separate_waiting(

@@ -284,9 +284,9 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
 
     def encode_label(value: Any) -> int:
         if type(value) in _LABEL_TYPES:
-            found = index.get(value if type(value) is not bool else label_key(value))
-            if found is not None:
-                return found
+            position = index.get(value if type(value) is not bool else label_key(value))
+            if position is not None:
+                return position
             new = _new_label(value) if schema.grow else None
             if new is not None:
                 index[label_key(new)] = len(labels)
@@ -375,9 +375,9 @@ def encode_categories(
     for i, name in enumerate(schema.features):
         if name in schema.categories:
             block = whole[:, starts[i] : starts[i + 1]]
-            found = categories.encode_column(schema, name, columns[name], block)
-            unseen += [(j, name, value) for j, value in found.unseen]
-            bad = found.bad | bad
+            encoded = categories.encode_column(schema, name, columns[name], block)
+            unseen += [(j, name, value) for j, value in encoded.unseen]
+            bad = encoded.bad | bad
     return Table(whole, bad, unseen)
 
 
@@ -392,7 +392,7 @@ def _float64(
 ) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Return rows as one array, and a reason for each bad row, whose numbers are zeros."""
     bad: dict[int, str] = {}
-    plain = {int, float, type(None)} if schema.missing else {int, float}  # NumPy takes None for NaN
+    plain = {int, float, type(None)} if schema.missing else {int, float}  # NumPy converts None to NaN
     if not set(map(type, chain.from_iterable(features))) <= plain:
         bad = _replace_rows(features, schema, plain)
     try:

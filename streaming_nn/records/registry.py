@@ -68,14 +68,14 @@ def _collect(url: str, path: str, found: dict[str, None], depth: int) -> None:
 
 def _request(url: str, path: str) -> Any:
     """Return a response, after a few tries; raise LookupError for a 404, ConnectionError for no response."""
-    where = url.rstrip("/") + path
+    address = url.rstrip("/") + path
     for left in reversed(range(TRIES)):
         try:
-            with urlopen(Request(where, headers=_headers()), timeout=SECONDS) as response:
+            with urlopen(Request(address, headers=_headers()), timeout=SECONDS) as response:
                 return json.load(response)
         except HTTPError as error:
             if error.code == 404:
-                raise LookupError(where) from None
+                raise LookupError(address) from None
             if error.code < 500 or not left:
                 raise ConnectionError(
                     f"schema registry {url} refuses the request: {error.code} {error.reason}{_hint(error)}"

@@ -155,12 +155,12 @@ def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema
 
 def merge_unseen(parts: Iterable[Mapping[str, Sequence[Label]]]) -> dict[str, tuple[Label, ...]]:
     """Merge the unseen values of several batches, in the order of the parts."""
-    whole: dict[str, tuple[Label, ...]] = {}
+    merged: dict[str, tuple[Label, ...]] = {}
     for part in parts:
         for name, values in part.items():
-            known = whole.get(name, ())
-            whole[name] = _extend(known, values, len(known) + len(values))
-    return whole
+            known = merged.get(name, ())
+            merged[name] = _extend(known, values, len(known) + len(values))
+    return merged
 
 
 def _extend(known: Sequence[Label], new: Iterable[Label], limit: int) -> tuple[Label, ...]:

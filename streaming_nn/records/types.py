@@ -1,4 +1,4 @@
-"""What every format's decoder takes and returns."""
+"""The arguments and results of every format's decoder."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
@@ -13,7 +12,6 @@ from kafka import KafkaConsumer, TopicPartition
 from producers.__main__ import _write_avro_schema as write_avro_schema
 from producers.generators import sea
 from producers.messages import Plan, schema_of
-from producers.topics import require_topics
 from streaming_nn.kafka import admin
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import schema_from
@@ -337,20 +335,3 @@ def test_a_topic_is_created_with_one_partition(broker, topics):
     new = f"{topics[0]}-created"
     run_json(broker, "sea", "--topic", new, "--records", 5, "--create-topics")
     assert admin.partitions(broker.options, [new]) == {new: [0]}
-
-
-def test_a_missing_topic_of_the_embedded_broker_names_its_command(broker, monkeypatch):
-    from streaming_nn.kafka.broker import Broker
-
-    port = int(broker.bootstrap.rpartition(":")[2])
-    monkeypatch.setattr(Broker, "find", lambda directory: SimpleNamespace(port=port))
-    for bootstrap in (broker.bootstrap, f"localhost:{port}"):
-        with pytest.raises(ValueError) as raised:
-            require_topics({"bootstrap.servers": bootstrap}, ["nowhere"])
-        assert str(raised.value) == (
-            f"topic 'nowhere' does not exist at {bootstrap}; "
-            "create it with --create-topics or with: streaming-nn broker topics"
-        )
-    monkeypatch.setattr(Broker, "find", lambda directory: SimpleNamespace(port=port + 1))
-    with pytest.raises(ValueError, match=r"--create-topics$"):
-        require_topics(broker.options, ["nowhere"])
