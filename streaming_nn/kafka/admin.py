@@ -24,7 +24,7 @@ from kafka.errors import (
 
 from streaming_nn.kafka.options import for_python
 
-PATIENCE = 12.0  # seconds for which a call is retried until a broker answers
+PATIENCE = 12.0  # seconds for which a call is retried until a broker responds
 SLICE = 4.0  # seconds of it after which the logged failures are checked
 PAUSE = 0.05  # seconds between two attempts
 
@@ -36,7 +36,7 @@ class KafkaAdmin:
     """A connection for several calls; each of the functions below opens one for one call.
 
     It connects when it is entered, or else at the first call, and survives a broker's restart. Every method
-    raises ConnectionError if no broker answers within `patience` seconds, PermissionError if it refuses this
+    raises ConnectionError if it reaches no broker within `patience` seconds, PermissionError if it refuses this
     client, LookupError for a topic that does not exist, ValueError for invalid options; all in one line.
     """
 
@@ -200,7 +200,7 @@ class KafkaAdmin:
         except RetriableError as error:
             wait = f"within {self._patience:.0f} s"
             raise ConnectionError(
-                f"no Kafka broker answers at {self._servers} {wait}: {_broker_message(error)}"
+                f"cannot reach a Kafka broker at {self._servers} {wait}: {_broker_message(error)}"
             ) from None
         except KafkaError as error:
             raise RuntimeError(f"Kafka at {self._servers} reports: {_broker_message(error)}") from None

@@ -104,8 +104,8 @@ class Broker:
 
         Port 0 is the directory's earlier port if that is free, else any. `properties` override our
         defaults. The broker ends with this process, however that ends, unless it is `detached`. `timeout` is
-        in seconds. OSError: the port is taken; RuntimeError: the directory's broker is running, or the new one
-        exits; TimeoutError: it is not up in time.
+        in seconds. OSError: the port is taken; RuntimeError: the directory's broker is running, or the new
+        one exits; TimeoutError: it is not up in time.
         """
         home = Path(directory).expanduser().resolve()
         fixed = _properties(home, properties or {})
@@ -130,10 +130,10 @@ class Broker:
             log.replace(home / "broker.log.1")
         command = [*program, "kafka.Kafka", str(home / "server.properties")]
         with log.open("ab") as file:
-            began = file.tell()
+            start = file.tell()
             process = _spawn(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         broker = cls(home, address._replace(pid=process.pid))
-        broker._process, broker._log_start = process, began
+        broker._process, broker._log_start = process, start
         if not detached:
             broker._watch = _spawn(["/bin/sh", "-c", WATCH, str(process.pid)], stdin=subprocess.PIPE)
         _write_private(home / "broker.json", json.dumps(broker._address._asdict()))

@@ -1,4 +1,4 @@
-"""A version is one safetensors file: the state as tensors, and a manifest that says how it came to be.
+"""A version is one safetensors file: the state as tensors, and a manifest of how it was created.
 
 The manifest is JSON in the header, under one metadata key (with several the order of the bytes is not fixed).
 Its last key is a seal, the sha256 of the text before it, and it holds the digest of the tensors. So every
@@ -19,7 +19,7 @@ Events, each a dict with the key `event`:
 
 | event | other keys | |
 |---|---|---|
-| `drift` | `found` | the learner detected so many drifts |
+| `drift` | `detected` | the learner detected so many drifts |
 | `member restarted` | `member` | a member of the ensemble was replaced by a new one |
 | `topic recreated` | `topic` | the topic was deleted and created again, and is learned from its beginning |
 | `data loss accepted` | `lost` | {topic: {partition: [from, until)}} that expired before it was learned |
@@ -68,7 +68,7 @@ def add_up(rows: dict[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class Manifest:
-    """How a version came to be, JSON-able; the keys of partitions are integers here and strings in JSON.
+    """How a version was created, JSON-able; the keys of partitions are integers here and strings in JSON.
 
     A version's file never changes, except that pruning deletes its tensors and keeps its manifest.
     """
@@ -76,7 +76,7 @@ class Manifest:
     number: int  # 0 is the initial version; each next one is one more
     kind: str = "learned"  # see the table of kinds above
     format: int = FORMAT
-    learner: dict[str, Any] = field(default_factory=dict)  # options from which the learner is made
+    learner: dict[str, Any] = field(default_factory=dict)  # options from which the learner is created
     schema: dict[str, Any] = field(default_factory=dict)  # how a record becomes a row
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)  # topic, partition: next offset to learn
     topic_ids: dict[str, str] = field(default_factory=dict)  # topic: its id in Kafka

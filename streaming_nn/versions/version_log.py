@@ -276,11 +276,6 @@ def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
     return Manifest(**(inherited | filled | fields))
 
 
-def child(parent: Manifest, parent_sha256: str, **changes: Any) -> Manifest:
-    """Return the manifest of the version after `parent`. Deprecated: use `VersionLog.commit`."""
-    return next_manifest(Version(parent, {}, parent_sha256), parent.written_by.get("run", ""), **changes)
-
-
 def _committed(version: Version, data: bytes) -> Version:
     return version._replace(manifest=decode_manifest(data), sha256=sha256(data))
 

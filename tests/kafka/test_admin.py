@@ -60,9 +60,9 @@ def test_creating_a_topic_twice(broker) -> None:
 def test_a_topic_that_does_not_exist(broker) -> None:
     topic = broker.topic("there")
     with admin.KafkaAdmin(broker.options) as connection:
-        for ask in (connection.ids, connection.ends, connection.beginnings, connection.partitions):
+        for read in (connection.ids, connection.ends, connection.beginnings, connection.partitions):
             with pytest.raises(LookupError, match=r"topic 'nowhere' does not exist at 127.0.0.1"):
-                ask([topic, "nowhere"])
+                read([topic, "nowhere"])
         with pytest.raises(LookupError, match="does not exist"):
             connection.delete("nowhere")
         with pytest.raises(LookupError, match="does not exist"):
@@ -72,7 +72,7 @@ def test_a_topic_that_does_not_exist(broker) -> None:
 def test_no_broker() -> None:
     began = time.monotonic()
     with pytest.raises(
-        ConnectionError, match=r"no Kafka broker answers at 127.0.0.1:9 within 1 s: .*REFUSED"
+        ConnectionError, match=r"cannot reach a Kafka broker at 127.0.0.1:9 within 1 s: .*REFUSED"
     ):
         admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1).ids(["t"])
     assert time.monotonic() - began < 5

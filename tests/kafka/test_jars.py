@@ -83,16 +83,16 @@ def test_a_missing_jar_is_noticed(own_cache: Path, no_network: None) -> None:
         jars.connector()
 
 
-def a_maven(folder: Path) -> str:
+def create_maven(directory: Path) -> str:
     """Create a Maven repository of the connector's jars on disk; return its address."""
     for path, jar in zip(jars.sums("connector"), jars.connector(), strict=True):
-        (folder / path).parent.mkdir(parents=True)
-        shutil.copy(jar, folder / path)
-    return folder.as_uri()
+        (directory / path).parent.mkdir(parents=True)
+        shutil.copy(jar, directory / path)
+    return directory.as_uri()
 
 
 def test_two_processes_download_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMING_NN_MAVEN", a_maven(tmp_path / "maven"))
+    monkeypatch.setenv("STREAMING_NN_MAVEN", create_maven(tmp_path / "maven"))
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path / "cache"))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         one, other = [pool.apply_async(jars.connector) for _ in range(2)]
@@ -102,7 +102,7 @@ def test_two_processes_download_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_damaged_set_is_replaced(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMING_NN_MAVEN", a_maven(tmp_path / "maven"))
+    monkeypatch.setenv("STREAMING_NN_MAVEN", create_maven(tmp_path / "maven"))
     damaged = jars.connector()[0]
     damaged.write_bytes(b"no jar")
     jars.connector()
@@ -112,7 +112,7 @@ def test_a_damaged_set_is_replaced(own_cache: Path, tmp_path: Path, monkeypatch:
 def test_a_wrong_jar_from_the_network_is_never_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STREAMING_NN_MAVEN", a_maven(tmp_path / "maven"))
+    monkeypatch.setenv("STREAMING_NN_MAVEN", create_maven(tmp_path / "maven"))
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path / "cache"))
     forged = tmp_path / "maven" / next(iter(jars.sums("connector")))
     forged.write_bytes(forged.read_bytes() + b"!")

@@ -5,8 +5,8 @@ import pytest
 from streaming_nn.kafka import java
 
 
-def fake_java(folder: Path, output: str, status: int = 0) -> Path:
-    program = folder / "bin" / "java"
+def fake_java(directory: Path, output: str, status: int = 0) -> Path:
+    program = directory / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho '{output}' >&2\nexit {status}\n")
     program.chmod(0o755)
@@ -51,8 +51,8 @@ def test_a_java_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_java_home_comes_first_as_it_does_for_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(fake_java(tmp_path / "path", 'openjdk version "21.0.1"').parent))
     assert java.find() == tmp_path / "path" / "bin" / "java"
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "gone"))
-    with pytest.raises(RuntimeError, match=r"JAVA_HOME is .*gone, which does not run"):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "missing"))
+    with pytest.raises(RuntimeError, match=r"JAVA_HOME is .*missing, which does not run"):
         java.find()
     fake_java(tmp_path / "home", 'openjdk version "17.0.1"')
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))

@@ -27,7 +27,7 @@ class Sink:
     def write(self, manifest: Manifest) -> None:
         self.tries += 1
         if self.down:
-            raise ConnectionError("no broker answers\nat length")
+            raise ConnectionError("no broker\nat length")
         self.seen.append(manifest.number)
 
     def close(self) -> None:
@@ -95,9 +95,9 @@ def test_an_outage_is_logged_once_delays_no_other_sink_and_is_caught_up(
         until(lambda: bad.seen == good.seen)
     assert sinks.stop(drain=10)
     assert caplog.messages == [
-        "bad: ConnectionError: no broker answers; retrying, learning continues",
+        "bad: ConnectionError: no broker; retrying, learning continues",
         "bad: resumed after version 0",
-        "bad: ConnectionError: no broker answers; retrying, learning continues",
+        "bad: ConnectionError: no broker; retrying, learning continues",
         "bad: resumed after version 5",
     ]
 

@@ -43,7 +43,7 @@ def test_tensors_with_other_shapes_names_or_non_finite_numbers(tmp_path: Path) -
         "zero": np.zeros(2),
         "big": np.array([2**63], np.uint64),
         "flag": np.array([True]),
-        "gone": np.zeros(1),
+        "removed": np.zeros(1),
     }
     later = tensors | {
         "worse": np.array([np.nan, 2.0]),
@@ -51,7 +51,7 @@ def test_tensors_with_other_shapes_names_or_non_finite_numbers(tmp_path: Path) -
         "zero": np.array([3.0, 4.0]),
         "flag": np.array([False]),
     }
-    del later["gone"]
+    del later["removed"]
     for state in (tensors, later):
         head = log.head_number() or 0
         log.commit(log.read(head), state)
@@ -64,10 +64,10 @@ def test_tensors_with_other_shapes_names_or_non_finite_numbers(tmp_path: Path) -
         "zero": 5.0,
         "big": 0.0,
         "flag": 1.0,
-        "gone": None,
+        "removed": None,
     }
     assert apart["wide"]["shapes"] == [[2, 3], [2, 4]]
-    assert apart["gone"]["shapes"] == [[1], None]
+    assert apart["removed"]["shapes"] == [[1], None]
     assert apart["zero"]["relative"] is None
 
 

@@ -28,7 +28,7 @@ def test_describe_holds_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch)
 
 def test_describe_holds_the_kernel_that_openblas_uses() -> None:
     if not describe()["blas"]["kernel"]:
-        pytest.skip("this NumPy has no OpenBLAS of its own to ask")
+        pytest.skip("this NumPy does not bundle OpenBLAS")
     script = "from streaming_nn.versions.environment import describe; print(describe()['blas']['kernel'])"
     env = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}
     out = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)

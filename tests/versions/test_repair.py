@@ -204,11 +204,11 @@ def test_without_a_good_version_nothing_is_changed(tmp_path: Path) -> None:
 def test_a_trainer_that_slept_through_damage_and_repair_gets_a_conflict(tmp_path: Path) -> None:
     sleeper = filled(VersionLog(tmp_path), 6)
     flipped(VersionLog(tmp_path), 5)
-    awake = VersionLog(tmp_path, "by hand")
+    current = VersionLog(tmp_path, "by hand")
     before = sleeper._last
     assert before is not None
-    stale = Version(next_manifest(Version(sleeper.manifest(5), {}, before[2]), "asleep"), tensors(6))
-    repair(awake)
+    stale = Version(next_manifest(Version(sleeper.manifest(5), {}, before[2]), "sleeper"), tensors(6))
+    repair(current)
     with pytest.raises(VersionConflictError, match="run by hand") as e:
         sleeper.append(stale)
     assert e.value.manifest is not None

@@ -180,10 +180,10 @@ def test_every_bit_that_flips_is_noticed() -> None:
     data = encode(
         Version(Manifest(3, metrics={"f": 1e-05}, nonce="n"), {"a": np.arange(3, dtype=np.float32)})
     )
-    for place in range(len(data)):
+    for index in range(len(data)):
         for bit in range(8):
             broken = bytearray(data)
-            broken[place] ^= 1 << bit
+            broken[index] ^= 1 << bit
             with pytest.raises(DamagedVersionError):
                 decode(bytes(broken), 3)
 

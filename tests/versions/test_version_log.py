@@ -191,11 +191,11 @@ def test_a_race_can_be_lost_between_check_and_link(tmp_path: Path, monkeypatch: 
     mine, yours = following(a), following(b)
     create = atomic_files.create
 
-    def other_is_faster(path: Path, data: bytes) -> None:
+    def lose_the_race(path: Path, data: bytes) -> None:
         create(path, encode(mine))
         create(path, data)
 
-    monkeypatch.setattr(atomic_files, "create", other_is_faster)
+    monkeypatch.setattr(atomic_files, "create", lose_the_race)
     with pytest.raises(VersionConflictError):
         b.append(yours)
     assert a.read(1).manifest.nonce == mine.manifest.nonce
@@ -217,11 +217,11 @@ def test_a_link_that_succeeds_but_reports_failure_is_a_success(
 ) -> None:
     link = os.link
 
-    def reported_wrongly(a: Path, b: Path) -> None:  # as network file systems do when an answer is lost
+    def report_failure(a: Path, b: Path) -> None:  # as network file systems do when a response is lost
         link(a, b)
         raise FileExistsError
 
-    monkeypatch.setattr(os, "link", reported_wrongly)
+    monkeypatch.setattr(os, "link", report_failure)
     log = VersionLog(tmp_path)
     assert log.append(initial()).sha256 == log.sha256(0)
 
@@ -231,12 +231,12 @@ def test_a_temporary_file_that_was_cleaned_is_written_again(
 ) -> None:
     link, calls = os.link, itertools.count()
 
-    def slept(a: Path, b: Path) -> None:
+    def link_after_sleep(a: Path, b: Path) -> None:
         if next(calls) == 0:
             Path(a).unlink()
         link(a, b)
 
-    monkeypatch.setattr(os, "link", slept)
+    monkeypatch.setattr(os, "link", link_after_sleep)
     log = VersionLog(tmp_path)
     assert log.append(initial()).sha256 == log.sha256(0)
 
@@ -511,12 +511,12 @@ def test_a_trainer_that_slept_while_another_committed_and_pruned_gets_a_conflict
     process.stdin.write("\n")
     process.stdin.flush()
     for _ in range(6):
-        log.append(following(log, written_by={"run": "awake", "host": "h", "pid": 1}))
+        log.append(following(log, written_by={"run": "other", "host": "h", "pid": 1}))
     for number in range(1, 8):
         atomic_files.replace(log.path(number), stub(log.path(number).read_bytes()))
     before = {number: log.path(number).read_bytes() for number in log.numbers()}
     process.send_signal(signal.SIGCONT)
     out, _ = process.communicate(timeout=30)
     assert "version 3" in out
-    assert "run awake" in out
+    assert "run other" in out
     assert {number: log.path(number).read_bytes() for number in log.numbers()} == before

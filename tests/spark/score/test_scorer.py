@@ -165,7 +165,7 @@ def test_it_does_not_wait_for_what_follows_a_damaged_version(spark: SparkSession
     path = VersionLog(settings.model).path(0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
-    with pytest.raises(DamagedVersionError, match="no version before it is whole"):
+    with pytest.raises(DamagedVersionError, match="all versions before it are damaged or pruned"):
         Scorer(spark, settings).await_version()
 
 
