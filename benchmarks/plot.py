@@ -12,7 +12,7 @@ PEERS = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
 
 
 def plot(results: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file: Path) -> None:
-    """Plot the mean over the last 500 rows, seed 0, of ours at each mini-batch and of the peers."""
+    """Plot the mean over the last 500 rows, seed 0, of our learner at each mini-batch and of the peers."""
     columns = min(COLUMNS, len(streams))
     rows = -(-len(streams) // columns)
     figure = Figure(figsize=(6 * columns, 3.5 * rows))
