@@ -155,7 +155,7 @@ class VersionLog:
         `fields` are those of its manifest. Number, parent_sha256, written_at, written_by and environment are
         filled in; what describes the stream (INHERITED) is the parent's unless set. `parent` None: version 0.
 
-        VersionConflictError: another writer was first, the message names it. ValueError: counts that don't
+        VersionConflictError: another writer was first, the message names it. ValueError: counts that do not
         add up. DamagedVersionError: the parent's file is not what was written, or a number is missing.
         """
         return self.append(Version(next_manifest(parent, self.run, **fields), tensors))
@@ -271,6 +271,8 @@ def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
     filled: dict[str, Any] = {"written_at": now(), "written_by": writer(run), "environment": describe()}
     if parent is None:
         return Manifest(0, **({"kind": "initial"} | filled | fields))
+    if not parent.sha256:
+        raise ValueError(f"parent must be a version that was read or committed; got {parent.number} by hand")
     inherited = {name: getattr(parent.manifest, name) for name in INHERITED}
     filled |= {"number": parent.number + 1, "parent_sha256": parent.sha256}
     return Manifest(**(inherited | filled | fields))

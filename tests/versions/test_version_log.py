@@ -126,6 +126,13 @@ def test_commit_after_another_version_than_the_head_is_a_conflict(tmp_path: Path
         assert e.value.number == number
 
 
+def test_a_parent_that_was_not_read_or_committed_is_refused(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path)
+    log.commit(None, {})
+    with pytest.raises(ValueError, match="parent must be a version that was read or committed"):
+        log.commit(Version(log.manifest(0), {}), {})
+
+
 def test_the_constructor_does_not_touch_the_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
