@@ -15,7 +15,7 @@ from streaming_nn.cli.app import app
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.records import avsc
 from streaming_nn.records.decode import decode
-from streaming_nn.records.schema import Schema, grown, width
+from streaming_nn.records.schema import Schema, grow_schema, width
 from streaming_nn.settings import Records
 from streaming_nn.versions.version import UPDATES, state_digest
 from streaming_nn.versions.version_log import VersionLog
@@ -33,7 +33,7 @@ ROWS: list[dict[str, float]] = [
     {"age": 0.5, "city=Ulm": 1},
     {"age": 0.5, "city=Ulm, Donau": 1},
 ]
-AVRO = avsc.written("features", (0, 1), "label")
+AVRO = avsc.write_schema("features", (0, 1), "label")
 
 
 def table(heading: str) -> list[list[str]]:
@@ -106,7 +106,7 @@ def test_a_record_is_read(row: list[str], registry: Registry) -> None:
     registry.add(258, json.loads(AVRO))
     text, schema = code(row[1]), schema_of(row[2], registry.url)
     value = bytes.fromhex(text) if row[1].startswith("hex ") else text.encode()
-    known = grown(schema, decode(schema, [value], labeled=True).unseen)
+    known = grow_schema(schema, decode(schema, [value], labeled=True).unseen)
     read = decode(known, [value], labeled=True)
     assert (len(read.rejected), list(read.y if read.y is not None else ())) == (0, [1])
     found = {name: x for name, x in zip(known.columns, read.x[0].tolist(), strict=True) if x}
