@@ -27,8 +27,8 @@ from streaming_nn.nn.learner import initial as initial_state
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 from streaming_nn.settings import load as load_settings
-from streaming_nn.spark.replay.file_backtest import of_file as backtest_file
-from streaming_nn.spark.replay.file_backtest import of_past as backtest
+from streaming_nn.spark.replay.backtest import backtest
+from streaming_nn.spark.replay.file_backtest import backtest_file
 from streaming_nn.spark.replay.verify import Verified, verify
 from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
 from streaming_nn.spark.score.scorer import Scorer

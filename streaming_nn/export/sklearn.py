@@ -1,14 +1,14 @@
-"""One member of a model as scikit-learn's own MLP, fitted, with the scaler before it."""
+"""One member of a model as a fitted MLP of scikit-learn, with the scaler before it."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.estimators.model import Model, labels, theta_of
+from streaming_nn.estimators.model import Model, class_labels, member_parameters
 from streaming_nn.nn import moments, network, validation
 from streaming_nn.nn.mlp import mean_of_counts
-from streaming_nn.nn.moments import Scaling
+from streaming_nn.nn.moments import Moments
 from streaming_nn.nn.preprocessing import Inputs
 
 try:
@@ -24,27 +24,31 @@ except ImportError as error:
 Array = NDArray[np.float64]
 Layer = tuple[Array, Array]  # W (in, out) and b (out,)
 ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
-THROUGH = ("relu", "identity")  # activations through which a hidden unit can hand on what came in
+PASS_THROUGH = ("relu", "identity")  # activations with which hidden units can pass an input on unchanged
 
 
 def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
-    """Give one member as a Pipeline: what scales the rows, and an MLPClassifier or MLPRegressor named "mlp".
+    """Return one member as a Pipeline: steps that scale rows, and an MLPClassifier or MLPRegressor "mlp".
 
-    It answers as the member alone does, but its answers to a regression have no bound. ValueError: a
-    ensemble without a chosen member, and what scikit-learn's MLP lacks; docs/export.md has all of it.
+    It predicts as the member alone does, but without the bound on a regression's predictions. ValueError:
+    an ensemble without `member`, and options that scikit-learn's MLP lacks; docs/export.md lists them.
     """
     learner: Any = model.learner
-    theta, state = theta_of(model, member), model.state.model
+    theta, state = member_parameters(model, member), model.state.model
     validation.one_of("activation of a model for scikit-learn", learner.activation, ACTIVATIONS)
     if not np.isfinite(theta).all():
-        raise ValueError(f"member must be one whose weights are finite; got {member!r}")
+        raise ValueError(f"member must have finite weights; got {member!r}")
     layers = _layers(learner, theta.astype(np.float64))
-    mlp = _classifier(model, layers) if state.targets is None else _regressor(learner, layers, state.targets)
-    return Pipeline([*_prepared(learner.scaler, state.features), ("mlp", mlp)])
+    mlp = (
+        _classifier(model, layers)
+        if state.target_moments is None
+        else _regressor(learner, layers, state.target_moments)
+    )
+    return Pipeline([*_preprocessing(learner.scaler, state.feature_moments), ("mlp", mlp)])
 
 
 def _layers(learner: Any, theta: Array) -> list[Layer]:
-    """Give the layers; the path from the inputs right to the outputs is laid through hidden units."""
+    """Return the layers; the direct path from inputs to outputs goes through additional hidden units."""
     layers = [(W[0], b[0, 0]) for W, b in network.views(learner.shape, theta)]
     if not learner.shape.skip:
         return layers
@@ -53,16 +57,16 @@ def _layers(learner: Any, theta: Array) -> list[Layer]:
     if not hidden:
         return [(W + skip, b)]
     validation.one_of(
-        "activation of a model with a linear path, for scikit-learn", learner.activation, THROUGH
+        "activation of a model with a linear path, for scikit-learn", learner.activation, PASS_THROUGH
     )
     entry = np.eye(len(skip))
     if learner.activation == "relu":  # z = relu(z) - relu(-z)
         entry = np.hstack([entry, -entry])
-    return [*_carried(hidden, entry), (np.vstack([W, entry.T @ skip]), b)]
+    return [*_with_pass_through(hidden, entry), (np.vstack([W, entry.T @ skip]), b)]
 
 
-def _carried(hidden: list[Layer], entry: Array) -> list[Layer]:
-    """Add to each hidden layer units that hand on what `entry` (inputs, units) makes of the inputs."""
+def _with_pass_through(hidden: list[Layer], entry: Array) -> list[Layer]:
+    """Add units to each hidden layer that pass on the inputs times `entry` (inputs, units)."""
     (V, c), *others = hidden
     units = entry.shape[1]
     layers = [(np.hstack([V, entry]), np.append(c, np.zeros(units)))]
@@ -74,30 +78,30 @@ def _carried(hidden: list[Layer], entry: Array) -> list[Layer]:
 
 
 def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
-    """Order the outputs as scikit-learn does, by label; of two classes it has one, their difference."""
-    named, order = np.unique(labels(model), return_index=True)
-    if len(named) < 2:
-        raise ValueError(f"classes must be two or more for scikit-learn; got {named.tolist()!r}")
+    """Order the outputs as scikit-learn does, by label; two classes have one output, their difference."""
+    labels, order = np.unique(class_labels(model), return_index=True)
+    if len(labels) < 2:
+        raise ValueError(f"classes must be two or more for scikit-learn; got {labels.tolist()!r}")
     *hidden, (W, b) = layers
-    if getattr(model.learner, "loss", None) == "logistic":  # of the second class against 0 of the first
+    if model.learner.loss == "logistic":  # of the second class against 0 of the first
         W, b = np.hstack([np.zeros_like(W), W]), np.append(0.0, b)
     W, b = W[:, order], b[order]
-    if len(named) == 2:
+    if len(labels) == 2:
         W, b = W[:, 1:] - W[:, :1], b[1:] - b[:1]
     mlp = MLPClassifier(**_options(model.learner, layers))
-    mlp.partial_fit(np.zeros((len(named), len(layers[0][0]))), named, classes=named)
+    mlp.partial_fit(np.zeros((len(labels), len(layers[0][0]))), labels, classes=labels)
     return _with_layers(mlp, [*hidden, (W, b)])
 
 
-def _regressor(learner: Any, layers: list[Layer], targets: Scaling) -> MLPRegressor:
-    """Give the last layer the targets' own unit."""
+def _regressor(learner: Any, layers: list[Layer], targets: Moments) -> MLPRegressor:
+    """Return the regressor; its last layer restores the unit of the targets."""
     *hidden, (W, b) = layers
     options = _options(learner, layers)
     if len(b) > 1:
-        raise ValueError(f"quantiles must be one for scikit-learn, which sorts none; got {len(b)}")
-    if getattr(learner, "loss", None) == "poisson":
+        raise ValueError(f"quantiles must be one for scikit-learn, which does not sort them; got {len(b)}")
+    if learner.loss == "poisson":
         if "loss" not in MLPRegressor().get_params():
-            raise ValueError("loss must not be 'poisson' for scikit-learn before 1.7, which has none")
+            raise ValueError("loss 'poisson' requires scikit-learn 1.7 or newer; upgrade it")
         options["loss"] = "poisson"
         b = b + np.log(mean_of_counts(targets))
     else:
@@ -118,15 +122,15 @@ def _options(learner: Any, layers: list[Layer]) -> dict[str, Any]:
 
 
 def _with_layers(mlp: Any, layers: list[Layer]) -> Any:
-    """Exchange the weights; one step on zeros was to make all that scikit-learn's own `fit` makes."""
+    """Replace the weights; the step on zeros before made the other attributes that `fit` makes."""
     mlp.coefs_ = [np.ascontiguousarray(W) for W, _ in layers]
     mlp.intercepts_ = [b.copy() for _, b in layers]
-    vars(mlp).pop("_optimizer", None)  # its moments are of that step: a later partial_fit makes it again
+    vars(mlp).pop("_optimizer", None)  # its moments are of that step: a later partial_fit creates it
     return mlp
 
 
-def _prepared(inputs: Inputs, state: Any) -> list[tuple[str, Any]]:
-    """Give the steps that do what `Inputs.prepare` does."""
+def _preprocessing(inputs: Inputs, state: Any) -> list[tuple[str, Any]]:
+    """Return the steps that do what `Inputs.prepare` does."""
     steps: list[tuple[str, Any]] = []
     filling, affine = inputs.filling(state), inputs.affine(state)
     if filling is not None:  # the mean of one row is the row

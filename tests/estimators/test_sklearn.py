@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from streaming_nn.estimators.sklearn import OnlineMLPClassifier, OnlineMLPRegressor, load
+from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor, load
 from streaming_nn.nn import metrics
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, initial, report, test_then_train
@@ -24,9 +23,9 @@ X, DIGITS = load_digits(return_X_y=True)
 XD, TARGETS = load_diabetes(return_X_y=True)
 SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8}
 
-WEIGHTS = "a weight scales a row's gradient; a row that comes twice is scaled, answered and stepped on twice"
+WEIGHTS = "a weight scales a row's gradient; a duplicate row is scaled, predicted and learned twice"
 ONE_PASS = "one small network sees 200 rows once, in mini-batches of 32: seven steps; the ensemble passes"
-OF_MLP = "class_weight is an option of the plain network alone, and the ensemble says so"
+OF_MLP = "class_weight is an option of the plain network alone; for the ensemble it is an error"
 EXPECTED = {
     "ensemble": {
         "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
@@ -42,47 +41,37 @@ EXPECTED = {
 
 
 @parametrize_with_checks(
-    [kind(learner) for kind in (OnlineMLPClassifier, OnlineMLPRegressor) for learner in EXPECTED],
+    [kind(learner) for kind in (OnlineClassifier, OnlineRegressor) for learner in EXPECTED],
     expected_failed_checks=lambda estimator: EXPECTED[estimator.learner],
     xfail_strict=True,
 )
-def test_scikit_learn_takes_them_for_its_own(
-    estimator: Any, check: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scikit_learn_s_own_checks_pass(estimator: Any, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     close = estimator_checks.assert_allclose_dense_sparse
 
     def as_close_as_floats_are(x: Any, y: Any, rtol: float = 1e-7, **rest: Any) -> None:
-        # scikit-learn's tolerance is one for float64. Probabilities here are float32, and where a row stands
-        # in a product decides, on some of OpenBLAS's kernels, in which order its last bit is added up.
-        single = any(np.asarray(answers).dtype == np.float32 for answers in (x, y))
+        # scikit-learn's tolerance is one for float64. Probabilities here are float32, and the position of a
+        # row in a product decides, on some of OpenBLAS's kernels, in which order its last bit is added up.
+        single = any(np.asarray(predictions).dtype == np.float32 for predictions in (x, y))
         close(x, y, rtol=max(rtol, 1e-6) if single else rtol, **rest)
 
     monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", as_close_as_floats_are)
     check(estimator)
 
 
-def test_every_option_of_every_learner_is_a_parameter() -> None:
-    options = {field.name for learner in LEARNERS.values() for field in fields(learner)}
-    parameters = set(OnlineMLPClassifier().get_params())
-    assert options - {"inputs", "classes", "seed"} == parameters - {"learner", "member", "random_state"}
-    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rat'"):
-        OnlineMLPClassifier(learning_rat=0.1)
-
-
-def test_missing_values_are_taken_where_the_learner_fills_them_in() -> None:
+def test_missing_values_are_allowed_where_the_learner_imputes_them() -> None:
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
-    estimator = OnlineMLPClassifier(missing="impute").fit(holes, DIGITS)
+    estimator = OnlineClassifier(missing="impute").fit(holes, DIGITS)
     assert estimator.score(holes, DIGITS) > 0.7
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        OnlineMLPClassifier().fit(holes, DIGITS)
+        OnlineClassifier().fit(holes, DIGITS)
 
 
-def test_quantiles_are_answered_side_by_side() -> None:
+def test_all_quantiles_are_predicted() -> None:
     quantiles = (0.1, 0.5, 0.9)
-    estimator = OnlineMLPRegressor("mlp", loss="quantile", quantiles=quantiles, mini_batch=4)
-    answers = estimator.test_then_train(XD, TARGETS)
+    estimator = OnlineRegressor("mlp", loss="quantile", quantiles=quantiles, mini_batch=4)
+    predictions = estimator.test_then_train(XD, TARGETS)
     three = estimator.predict_quantiles(XD)
-    assert answers.shape == (len(XD),)
+    assert predictions.shape == (len(XD),)
     assert three.shape == (len(XD), 3)
     assert estimator.predict(XD).tolist() == three[:, 1].tolist()
     below = [(three[:, i] >= TARGETS).mean() for i in range(3)]
@@ -100,7 +89,7 @@ def chunks(rows: int, size: int) -> list[slice]:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_it_learns_to_the_bit_what_a_stream_learns(name: str) -> None:
     learner = learner_from({"learner": name, "inputs": 64, "classes": list(range(10)), "seed": 3})
-    state, estimator = initial(learner), OnlineMLPClassifier(name, random_state=3)
+    state, estimator = initial(learner), OnlineClassifier(name, random_state=3)
     for rows in chunks(500, 100):
         state, _ = test_then_train(learner, state, [Batch(X[rows], DIGITS[rows])])
         estimator.partial_fit(X[rows], DIGITS[rows], classes=range(10))
@@ -109,43 +98,43 @@ def test_it_learns_to_the_bit_what_a_stream_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("mini_batch", [None, 1, 100])
-def test_what_test_then_train_answers_is_what_the_loop_counts(mini_batch: int | None) -> None:
-    asking, learning = OnlineMLPClassifier(), OnlineMLPClassifier(mini_batch=mini_batch or 32)
+def test_the_predictions_of_test_then_train_are_those_that_the_metrics_count(mini_batch: int | None) -> None:
+    testing, learning = OnlineClassifier(), OnlineClassifier(mini_batch=mini_batch or 32)
     for rows in chunks(400, 200):
-        answers = asking.test_then_train(X[rows], DIGITS[rows], classes=range(10), mini_batch=mini_batch)
+        predictions = testing.test_then_train(X[rows], DIGITS[rows], classes=range(10), mini_batch=mini_batch)
         learning.partial_fit(X[rows], DIGITS[rows], classes=range(10))
-        assert learning.state_.metrics.window.answers[0, rows].tolist() == answers.tolist()
-    a, b = flatten(asking.state_), flatten(learning.state_)
+        assert learning.state_.metrics.window.predictions[0, rows].tolist() == predictions.tolist()
+    a, b = flatten(testing.state_), flatten(learning.state_)
     assert a.keys() == b.keys()
     for tensor in a:
         np.testing.assert_array_equal(a[tensor], b[tensor], tensor)
 
 
-def test_a_regressor_answers_first_too() -> None:
-    asking, learning = OnlineMLPRegressor(), OnlineMLPRegressor()
-    answers = asking.test_then_train(XD, TARGETS)
+def test_a_regressor_predicts_before_it_learns_too() -> None:
+    testing, learning = OnlineRegressor(), OnlineRegressor()
+    predictions = testing.test_then_train(XD, TARGETS)
     learning.partial_fit(XD, TARGETS)
-    assert bits(asking.state_) == bits(learning.state_)
-    error = (answers - TARGETS.astype(np.float32))[-1000:]
-    assert asking.loss_ == pytest.approx(float(np.mean(error**2)), rel=1e-5)
+    assert bits(testing.state_) == bits(learning.state_)
+    error = (predictions - TARGETS.astype(np.float32))[-1000:]
+    assert testing.loss_ == pytest.approx(float(np.mean(error**2)), rel=1e-5)
 
 
 def test_loss_is_the_window_of_the_metrics() -> None:
-    estimator = OnlineMLPClassifier(window=100).fit(X[:300], DIGITS[:300])
+    estimator = OnlineClassifier(window=100).fit(X[:300], DIGITS[:300])
     figures = metrics.report(estimator.state_.metrics)
     assert estimator.loss_ == figures["prequential"]["window"]["log_loss"]
 
 
-def test_fit_forgets_and_learns_once() -> None:
-    once = OnlineMLPClassifier(**SMALL).fit(X[:200], DIGITS[:200])
-    again = OnlineMLPClassifier(**SMALL).fit(X[200:], DIGITS[200:]).fit(X[:200], DIGITS[:200])
+def test_fit_starts_from_scratch_and_learns_once() -> None:
+    once = OnlineClassifier(**SMALL).fit(X[:200], DIGITS[:200])
+    again = OnlineClassifier(**SMALL).fit(X[200:], DIGITS[200:]).fit(X[:200], DIGITS[:200])
     assert bits(once.state_) == bits(again.state_)
     assert once.state_.metrics.rows == 200
 
 
 def test_random_state_is_the_seed() -> None:
     def weights(random_state: Any) -> bytes:
-        fitted = OnlineMLPClassifier(**SMALL, random_state=random_state).fit(X[:50], DIGITS[:50])
+        fitted = OnlineClassifier(**SMALL, random_state=random_state).fit(X[:50], DIGITS[:50])
         return bits(fitted.state_)["model.theta"]
 
     assert weights(1) == weights(1) != weights(2)
@@ -155,18 +144,23 @@ def test_random_state_is_the_seed() -> None:
 @pytest.mark.parametrize("labels", [list("abc"), [3, 1, 2], [1.0, 0.0, 2.0], [True, False]])
 def test_labels_of_any_kind_come_back(labels: list[Any]) -> None:
     y = np.array(labels)[DIGITS % len(labels)]
-    estimator = OnlineMLPClassifier(**SMALL).fit(X, y)
+    estimator = OnlineClassifier(**SMALL).fit(X, y)
     assert estimator.classes_.tolist() == sorted(labels)
     assert set(estimator.predict(X).tolist()) <= set(labels)
     assert estimator.score(X, y) > 1 / len(labels)
 
 
 @pytest.mark.parametrize(
-    "options", [{"learner": "mlp"}, {"follow": (0.1,), "replay": ()}, {"follow": (), "replay": [[0.01, 1]]}]
+    "options",
+    [
+        {"learner": "mlp"},
+        {"sgd_rates": (0.1,), "replay_rates": ()},
+        {"sgd_rates": (), "replay_rates": [[0.01, 1]]},
+    ],
 )
-def test_coefs_give_the_answers_of_a_member_that_is_alone(options: Any) -> None:
-    estimator = OnlineMLPClassifier(**options, hidden=(9, 7), mini_batch=4).fit(X, DIGITS)
-    scaling = estimator.state_.model.features
+def test_coefs_give_the_predictions_of_a_single_member(options: Any) -> None:
+    estimator = OnlineClassifier(**options, hidden=(9, 7), mini_batch=4).fit(X, DIGITS)
+    scaling = estimator.state_.model.feature_moments
     deviation = np.sqrt(scaling.m2 / scaling.rows)
     deviation[deviation == 0] = 1
     z = a = np.clip((X - scaling.mean) / deviation, -5, 5)
@@ -181,17 +175,17 @@ def test_coefs_give_the_answers_of_a_member_that_is_alone(options: Any) -> None:
 
 
 def test_each_member_has_its_own_coefs() -> None:
-    estimator = OnlineMLPClassifier(hidden=(9,)).fit(X[:300], DIGITS[:300])
+    estimator = OnlineClassifier(hidden=(9,)).fit(X[:300], DIGITS[:300])
     model = estimator.state_.model
-    for member, theta in enumerate(np.concatenate([model.followers.theta, model.replayers.theta])):
+    for member, theta in enumerate(np.concatenate([model.sgd_members.theta, model.replay_members.theta])):
         estimator.set_params(member=member)
         layers = zip(estimator.coefs_, estimator.intercepts_, strict=True)
         parts = [*(part.ravel() for layer in layers for part in layer), estimator.skip_coef_.ravel()]
         assert np.concatenate(parts).tolist() == theta.tolist()
 
 
-def test_coefs_of_a_portfolio_want_a_member() -> None:
-    estimator = OnlineMLPClassifier().fit(X[:100], DIGITS[:100])
+def test_coefs_of_an_ensemble_require_a_member() -> None:
+    estimator = OnlineClassifier().fit(X[:100], DIGITS[:100])
     with pytest.raises(AttributeError, match=r"member must be one of 0 \(sgd .*; got None$"):
         _ = estimator.coefs_
     assert not hasattr(estimator.set_params(member=99), "intercepts_")
@@ -212,7 +206,7 @@ NAN = np.where(np.arange(64) == 3, np.nan, GOOD)
 @pytest.mark.parametrize(
     ("x", "y", "more", "words"),
     [
-        (GOOD[:, :5], LABELS, {}, "X has 5 features, but OnlineMLPClassifier is expecting 64 features"),
+        (GOOD[:, :5], LABELS, {}, "X has 5 features, but OnlineClassifier is expecting 64 features"),
         (NAN, LABELS, {}, "Input X contains NaN"),
         (GOOD * 1e300, LABELS, {}, "too large for dtype"),
         (np.full((20, 64), "red"), LABELS, {}, "could not convert string to float: .*'red'"),
@@ -223,8 +217,8 @@ NAN = np.where(np.arange(64) == 3, np.nan, GOOD)
     ],
 )
 @pytest.mark.parametrize("how", ["partial_fit", "test_then_train"])
-def test_bad_input_is_told_and_changes_nothing(x: Any, y: Any, more: Any, words: str, how: str) -> None:
-    estimator = OnlineMLPClassifier(**SMALL).partial_fit(X[:100], DIGITS[:100], classes=range(10))
+def test_bad_input_is_an_error_and_changes_nothing(x: Any, y: Any, more: Any, words: str, how: str) -> None:
+    estimator = OnlineClassifier(**SMALL).partial_fit(X[:100], DIGITS[:100], classes=range(10))
     state, before = bits(estimator.state_), attributes(estimator)
     with pytest.raises(ValueError, match=words):
         getattr(estimator, how)(x, y, **more)
@@ -232,18 +226,18 @@ def test_bad_input_is_told_and_changes_nothing(x: Any, y: Any, more: Any, words:
     assert attributes(estimator) == before
 
 
-def test_a_column_that_is_missing_is_named() -> None:
-    estimator = OnlineMLPRegressor(**SMALL).fit(frame(), TARGETS)
+def test_the_error_names_a_missing_column() -> None:
+    estimator = OnlineRegressor(**SMALL).fit(frame(), TARGETS)
     state, before = bits(estimator.state_), attributes(estimator)
-    for ask in (estimator.predict, lambda x: estimator.partial_fit(x, TARGETS)):
+    for call in (estimator.predict, lambda x: estimator.partial_fit(x, TARGETS)):
         with pytest.raises(ValueError, match="yet now missing:\\n- c3"):
-            ask(frame().drop(columns="c3"))
+            call(frame().drop(columns="c3"))
     assert bits(estimator.state_) == state
     assert attributes(estimator) == before
 
 
-def test_a_fit_that_fails_leaves_the_old_model() -> None:
-    estimator = OnlineMLPRegressor(**SMALL).fit(frame(), TARGETS)
+def test_a_failed_fit_keeps_the_old_model() -> None:
+    estimator = OnlineRegressor(**SMALL).fit(frame(), TARGETS)
     before = estimator.predict(frame())
     for x, y in ((XD[:, :4], TARGETS * np.nan), (XD[:, :4], TARGETS * 1e300)):
         with pytest.raises(ValueError, match="Input y contains"):
@@ -252,72 +246,74 @@ def test_a_fit_that_fails_leaves_the_old_model() -> None:
     assert estimator.feature_names_in_.tolist() == frame().columns.tolist()
 
 
-def test_the_first_partial_fit_wants_all_classes() -> None:
+def test_the_first_partial_fit_requires_all_classes() -> None:
     with pytest.raises(ValueError, match=r"classes must be passed on the first call to partial_fit\.$"):
-        OnlineMLPClassifier().partial_fit(X, DIGITS)
+        OnlineClassifier().partial_fit(X, DIGITS)
     with pytest.raises(ValueError, match="got 1 class"):
-        OnlineMLPClassifier().fit(X[:10], np.ones(10))
+        OnlineClassifier().fit(X[:10], np.ones(10))
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda e: e.predict(X), lambda e: e.coefs_, lambda e: e.loss_, lambda e: e.save("nowhere")]
+    "use", [lambda e: e.predict(X), lambda e: e.coefs_, lambda e: e.loss_, lambda e: e.save("nowhere")]
 )
-def test_an_unfitted_model_says_so(ask: Any) -> None:
+def test_an_unfitted_model_is_an_error(use: Any) -> None:
     with pytest.raises(NotFittedError, match="not fitted yet"):
-        ask(OnlineMLPClassifier())
+        use(OnlineClassifier())
 
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         ({"learner": "forest"}, "learner must be one of 'mlp', 'ensemble'; got 'forest'"),
-        ({"learner": "mlp", "eta": 0.1}, "option 'eta' must come with learner 'ensemble'"),
-        ({"mini_batch": 0}, "mini_batch must be a whole number >= 1; got 0"),
+        ({"learner": "mlp", "eta": 0.1}, "option 'eta' requires learner 'ensemble'"),
+        ({"mini_batch": 0}, "mini_batch must be an integer >= 1; got 0"),
         ({"activation": "rleu"}, "activation must be one of"),
     ],
 )
-def test_parameters_are_checked_where_rows_come(parameters: Any, words: str) -> None:
-    estimator = OnlineMLPClassifier(**parameters)
+def test_parameters_are_checked_when_rows_come_in(parameters: Any, words: str) -> None:
+    estimator = OnlineClassifier(**parameters)
     assert clone(estimator).get_params() == estimator.get_params()
     with pytest.raises(ValueError, match=words):
         estimator.fit(X, DIGITS)
 
 
 def test_an_optimizer_alone_means_the_plain_network() -> None:
-    estimator = clone(OnlineMLPClassifier(optimizer="sgd", learning_rate=0.1, hidden=8)).fit(X, DIGITS)
+    estimator = clone(OnlineClassifier(optimizer="sgd", learning_rate=0.1, hidden=8)).fit(X, DIGITS)
     assert estimator.get_params()["learner"] is None
     assert (
         estimator.learner_
-        == OnlineMLPClassifier("mlp", optimizer="sgd", learning_rate=0.1, hidden=8).fit(X, DIGITS).learner_
+        == OnlineClassifier("mlp", optimizer="sgd", learning_rate=0.1, hidden=8).fit(X, DIGITS).learner_
     )
-    assert OnlineMLPClassifier(hidden=8).fit(X, DIGITS).learner_.options()["learner"] == "ensemble"
+    assert OnlineClassifier(hidden=8).fit(X, DIGITS).learner_.options()["learner"] == "ensemble"
 
 
-def test_a_portfolio_does_not_become_a_plain_network() -> None:
-    estimator = OnlineMLPClassifier(hidden=8).fit(X, DIGITS).set_params(optimizer="sgd")
-    with pytest.raises(ValueError, match=r"with learner = 'ensemble', now 'mlp': fit begins a new model$"):
+def test_an_ensemble_cannot_become_a_plain_network() -> None:
+    estimator = OnlineClassifier(hidden=8).fit(X, DIGITS).set_params(optimizer="sgd")
+    with pytest.raises(
+        ValueError, match=r"with learner = 'ensemble', now 'mlp': call fit, which trains a new model$"
+    ):
         estimator.partial_fit(X, DIGITS)
 
 
-def test_parameters_in_numpy_s_types_are_taken() -> None:
-    options = OnlineMLPClassifier("mlp", hidden=np.int64(5), mini_batch=np.int64(4)).fit(X, DIGITS).learner_
-    assert options == OnlineMLPClassifier("mlp", hidden=[5], mini_batch=4).fit(X, DIGITS).learner_
+def test_parameters_may_have_numpy_s_types() -> None:
+    options = OnlineClassifier("mlp", hidden=np.int64(5), mini_batch=np.int64(4)).fit(X, DIGITS).learner_
+    assert options == OnlineClassifier("mlp", hidden=[5], mini_batch=4).fit(X, DIGITS).learner_
     assert options.hidden == (5,)
 
 
-def test_what_is_set_between_two_calls_counts_if_the_model_can_go_on() -> None:
-    estimator = OnlineMLPClassifier(**SMALL).partial_fit(X, DIGITS, classes=range(10))
+def test_a_parameter_set_between_two_calls_is_used_if_the_model_can_continue() -> None:
+    estimator = OnlineClassifier(**SMALL).partial_fit(X, DIGITS, classes=range(10))
     estimator.set_params(learning_rate=0.5).partial_fit(X[:100], DIGITS[:100])
     assert estimator.learner_.learning_rate == 0.5
     state = estimator.state_
-    with pytest.raises(ValueError, match=r"hidden = \[8\], now \[9\]: fit begins a new model"):
+    with pytest.raises(ValueError, match=r"hidden = \[8\], now \[9\]: call fit, which trains a new model"):
         estimator.set_params(hidden=(9,)).partial_fit(X[:100], DIGITS[:100])
     assert estimator.state_ is state
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_model_that_was_saved_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> None:
-    straight = OnlineMLPClassifier(name, hidden=(8,), random_state=4)
+def test_a_loaded_model_learns_as_if_it_had_not_been_saved(name: str, tmp_path: Path) -> None:
+    straight = OnlineClassifier(name, hidden=(8,), random_state=4)
     straight.partial_fit(X[:300], DIGITS[:300], classes=range(10))
     assert straight.save(tmp_path / "model") == 0
     loaded = load(tmp_path / "model")
@@ -330,8 +326,8 @@ def test_a_model_that_was_saved_goes_on_as_if_it_had_not(name: str, tmp_path: Pa
     assert loaded.save(tmp_path / "model") == 1
 
 
-def test_a_version_tells_how_it_came_to_be(tmp_path: Path) -> None:
-    estimator = OnlineMLPClassifier(**SMALL).fit(X[:100], DIGITS[:100] > 4)
+def test_a_version_s_manifest_has_parent_counts_and_metrics(tmp_path: Path) -> None:
+    estimator = OnlineClassifier(**SMALL).fit(X[:100], DIGITS[:100] > 4)
     estimator.save(tmp_path)
     estimator.partial_fit(X[100:250], DIGITS[100:250] > 4)
     estimator.save(tmp_path)
@@ -345,29 +341,29 @@ def test_a_version_tells_how_it_came_to_be(tmp_path: Path) -> None:
 
 
 def test_columns_names_are_the_fields_of_a_record(tmp_path: Path) -> None:
-    estimator = OnlineMLPRegressor(**SMALL).fit(frame(), TARGETS)
+    estimator = OnlineRegressor(**SMALL).fit(frame(), TARGETS)
     estimator.save(tmp_path)
     assert VersionLog(tmp_path).manifest(0).schema["features"] == list(frame())
     loaded = load(tmp_path)
-    assert isinstance(loaded, OnlineMLPRegressor)
+    assert isinstance(loaded, OnlineRegressor)
     assert loaded.feature_names_in_.tolist() == list(frame())
     assert loaded.predict(frame()).tolist() == estimator.predict(frame()).tolist()
 
 
-def test_a_model_is_not_saved_over_another_s_versions(tmp_path: Path) -> None:
-    first = OnlineMLPClassifier(**SMALL).fit(X, DIGITS)
+def test_a_model_cannot_be_saved_after_another_s_versions(tmp_path: Path) -> None:
+    first = OnlineClassifier(**SMALL).fit(X, DIGITS)
     first.save(tmp_path)
     second = load(tmp_path)
     first.save(tmp_path)
-    for estimator in (second, OnlineMLPClassifier(**SMALL).fit(X, DIGITS), clone(first).fit(X, DIGITS)):
-        with pytest.raises(ValueError, match=r"its newest version, 1, is not what this model goes on from"):
+    for estimator in (second, OnlineClassifier(**SMALL).fit(X, DIGITS), clone(first).fit(X, DIGITS)):
+        with pytest.raises(ValueError, match=r"its newest version, 1, is not this model's parent"):
             estimator.save(tmp_path)
-    with pytest.raises(ValueError, match="is not what this model goes on from"):
+    with pytest.raises(ValueError, match="is not this model's parent"):
         first.fit(X[:, :5], DIGITS).save(tmp_path)
 
 
-def test_nothing_to_load_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LookupError, match="there is no version yet"):
+def test_an_empty_directory_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"^cannot load a model from .*: it has no versions$"):
         load(tmp_path)
 
 
@@ -377,13 +373,14 @@ def loaded_modules(code: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_arrays_need_neither_spark_nor_kafka() -> None:
+def test_the_module_needs_neither_spark_nor_kafka() -> None:
     assert not {"pyspark", "py4j", "kafka"} & loaded_modules("import streaming_nn.estimators.sklearn")
 
 
-def test_without_scikit_learn_one_line_says_what_to_install() -> None:
+def test_without_scikit_learn_one_line_names_what_to_install() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import streaming_nn.estimators.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1] == (
-        "ImportError: streaming_nn.estimators.sklearn needs scikit-learn 1.6 or newer: pip install 'scikit-learn>=1.6'"
+        "ImportError: streaming_nn.estimators.sklearn needs scikit-learn 1.6 or newer: "
+        "pip install 'scikit-learn>=1.6'"
     )

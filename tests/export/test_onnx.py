@@ -1,4 +1,4 @@
-"""The graph answers as the learner does: ONNX Runtime against `predict`, whatever the options."""
+"""The graph predicts as the learner does: ONNX Runtime against `predict`, with all options."""
 
 import json
 import re
@@ -12,15 +12,17 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
-from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_far_ones
+from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_outliers
 from paths import ROOT
 from typer.testing import CliRunner
 
 from streaming_nn.cli.app import app
+from streaming_nn.cli.app import run as run_command
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.estimators.model import Model, answers, loaded
+from streaming_nn.estimators.model import Model, load, new_model, predict
 from streaming_nn.export.onnx import OPSET, to_onnx
 from streaming_nn.nn.activations import ACTIVATIONS
+from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.preprocessing import MISSING, SCALES
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version_log import VersionLog
@@ -38,21 +40,21 @@ LOSSES: list[dict[str, Any]] = [
 ]
 
 
-def described(model: Model) -> Schema:
+def schema_of(model: Model) -> Schema:
     return Schema(model.learner.inputs, model.learner.classes)
 
 
-def run(made: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+def run(proto: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"features": x}), strict=True))
 
 
 def check(model: Model, x: np.ndarray) -> None:
-    """Hold that the graph's answers are the learner's, to 1e-5 of their size."""
-    made = to_onnx(model, described(model))
-    onnx.checker.check_model(made, full_check=True)
-    expected, found = answers(model, x), run(made, x)
+    """Check that the graph's predictions are the learner's, to 1e-5 of their size."""
+    proto = to_onnx(model, schema_of(model))
+    onnx.checker.check_model(proto, full_check=True)
+    expected, found = predict(model, x), run(proto, x)
     assert np.isfinite(expected).all()
     if model.learner.classes is None:
         np.testing.assert_allclose(found["prediction"], expected, rtol=1e-5, atol=1e-5 * expected.std())
@@ -65,18 +67,20 @@ def check(model: Model, x: np.ndarray) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss["loss"])
 def test_every_activation_with_every_loss(activation: str, loss: dict[str, Any]) -> None:
-    check(trained(**MLP, **loss, activation=activation), with_far_ones(rows(100, False, 5)))
+    check(trained(**MLP, **loss, activation=activation), with_outliers(rows(100, False, 5)))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("classes", [THREE, None])
 def test_the_mixture_with_every_activation(activation: str, classes: Any) -> None:
-    check(trained(**ENSEMBLE, activation=activation, classes=classes), with_far_ones(rows(100, False, 5)))
+    check(trained(**ENSEMBLE, activation=activation, classes=classes), with_outliers(rows(100, False, 5)))
 
 
 @pytest.mark.parametrize(("scale", "missing"), list(product(SCALES, MISSING)))
 @pytest.mark.parametrize("kind", [MLP, ENSEMBLE], ids=lambda kind: kind["learner"])
-def test_every_scaling_with_every_way_with_gaps(kind: dict[str, Any], scale: str, missing: str) -> None:
+def test_every_scaling_with_every_way_to_handle_missing_values(
+    kind: dict[str, Any], scale: str, missing: str
+) -> None:
     x = rows_to_scale(scale, missing)
     model = trained(**kind, classes=(True, False), scale=scale, missing=missing)
     check(model, x)
@@ -84,34 +88,34 @@ def test_every_scaling_with_every_way_with_gaps(kind: dict[str, Any], scale: str
 
 def test_a_member_that_is_not_finite_is_not_in_the_graph() -> None:
     model = trained(**ENSEMBLE, classes=THREE)
-    model.state.model.replayers.theta[1] = np.nan
+    model.state.model.replay_members.theta[1] = np.nan
     x = rows(50, False, 5)
-    whole, made = (to_onnx(each, described(each)) for each in (trained(**ENSEMBLE, classes=THREE), model))
-    assert sizes(made) == {(members - 1, *rest) for members, *rest in sizes(whole)}
+    whole, proto = (to_onnx(each, schema_of(each)) for each in (trained(**ENSEMBLE, classes=THREE), model))
+    assert sizes(proto) == {(members - 1, *rest) for members, *rest in sizes(whole)}
     check(model, x)
-    model.state.model.followers.theta[:], model.state.model.replayers.theta[:] = np.inf, np.nan
-    with pytest.raises(ValueError, match="nothing to export: the weights of no member are finite"):
-        to_onnx(model, described(model))
+    model.state.model.sgd_members.theta[:], model.state.model.replay_members.theta[:] = np.inf, np.nan
+    with pytest.raises(ValueError, match=r"^cannot export the model: no member has finite weights$"):
+        to_onnx(model, schema_of(model))
 
 
-def sizes(made: onnx.ModelProto) -> set[tuple[int, ...]]:
-    """The shapes of the constants that members have side by side."""
-    return {tuple(each.dims) for each in made.graph.initializer if len(each.dims) == 3}
+def sizes(proto: onnx.ModelProto) -> set[tuple[int, ...]]:
+    """Return the shapes of the constants with an axis of members."""
+    return {tuple(each.dims) for each in proto.graph.initializer if len(each.dims) == 3}
 
 
 @pytest.mark.parametrize("classes", [THREE, None])
 @pytest.mark.parametrize("kind", [MLP, ENSEMBLE], ids=lambda kind: kind["learner"])
-def test_a_model_that_has_seen_nothing(kind: dict[str, Any], classes: Any) -> None:
-    model = sklearn.begun(sklearn.learner_from({**kind, "classes": classes, "inputs": 4}))
-    found = run(to_onnx(model, described(model)), rows(1, False))
-    np.testing.assert_allclose([*found.values()][-1], answers(model, rows(1, False)), atol=1e-5)
+def test_an_untrained_model(kind: dict[str, Any], classes: Any) -> None:
+    model = new_model(learner_from({**kind, "classes": classes, "inputs": 4}))
+    found = run(to_onnx(model, schema_of(model)), rows(1, False))
+    np.testing.assert_allclose([*found.values()][-1], predict(model, rows(1, False)), atol=1e-5)
 
 
 def test_quantiles_that_cross_are_sorted() -> None:
     model = trained(**MLP, loss="quantile", quantiles=(0.2, 0.5, 0.8))
     model.state.model.theta[:, -3:] = 0.3, 0.1, 0.2  # the last biases
     model.state.model.theta[:, :-3] = 0
-    (answer,) = run(to_onnx(model, described(model)), rows(1, False))["prediction"]
+    (answer,) = run(to_onnx(model, schema_of(model)), rows(1, False))["prediction"]
     assert sorted(set(answer.tolist())) == answer.tolist()
 
 
@@ -125,7 +129,7 @@ def test_counts_stay_finite(bias: float) -> None:
 @pytest.mark.parametrize("classes", [("no", "yes"), (3, -1), (False, True), ("ä", "", "1")])
 def test_a_label_keeps_its_type(classes: Any) -> None:
     model = trained(**MLP, classes=classes)
-    label = run(to_onnx(model, described(model)), rows(20, False))["label"]
+    label = run(to_onnx(model, schema_of(model)), rows(20, False))["label"]
     assert set(label.tolist()) <= set(classes)
     assert {type(each) for each in label.tolist()} <= {type(classes[0])}
 
@@ -133,48 +137,49 @@ def test_a_label_keeps_its_type(classes: Any) -> None:
 def test_labels_of_several_types_are_refused() -> None:
     model = trained(**MLP, classes=("1", 1))
     with pytest.raises(ValueError, match=r"^classes must be of one type to be exported; got \('1', 1\)$"):
-        to_onnx(model, described(model))
+        to_onnx(model, schema_of(model))
 
 
-def test_any_number_of_rows_is_answered_and_only_rows_of_that_width() -> None:
+def test_any_number_of_rows_is_predicted_and_only_rows_of_that_width() -> None:
     model = trained(**ENSEMBLE)
-    made = to_onnx(model, described(model))
+    proto = to_onnx(model, schema_of(model))
     for count in (0, 1, 5000):
-        assert run(made, rows(count, False))["prediction"].shape == (count, 1)
+        assert run(proto, rows(count, False))["prediction"].shape == (count, 1)
     with pytest.raises(Exception, match="Got invalid dimensions"):
-        run(made, rows(3, False)[:, :2])
+        run(proto, rows(3, False)[:, :2])
 
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Path:
-    """A folder with the model in it twice: as it was, and after it has learned more."""
+    """A model directory with two versions: the model, and the model after it has learned more."""
     X, y = rows(200, False), rows(200, False)[:, 0] > 0
     table = pd.DataFrame(X, columns=["a", "b", "c", "d"])
-    estimator = sklearn.OnlineMLPClassifier(hidden=(4,)).fit(table, y)
+    estimator = sklearn.OnlineClassifier(hidden=(4,)).fit(table, y)
     estimator.save(tmp_path)
     estimator.partial_fit(table, ~y).save(tmp_path)
     return tmp_path
 
 
-def test_the_command_writes_the_version_that_is_asked_for(versions: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_requested_version(
+    versions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "model.onnx"
     for words, number in ((["--version", "0"], 0), ([], 1)):
-        result = CliRunner().invoke(app, ["export", "--model", str(versions), "--to", str(file), *words])
-        assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == f"{file}: version {number} of {versions}, 4 inputs\n"
-        model, schema = loaded(versions, number)
+        assert run_command(["export", "--model", str(versions), "--to", str(file), *words]) == 0
+        assert capsys.readouterr() == ("", f"{file}: version {number} of {versions}, 4 inputs\n")
+        model, schema = load(versions, number)
         assert file.read_bytes() == to_onnx(model, schema).SerializeToString(deterministic=True)
-        made = onnx.load(file)
-        expected = answers(model, rows(50, False, 5))
-        np.testing.assert_allclose(run(made, rows(50, False, 5))["probabilities"], expected, atol=1e-5)
-        said = {each.key: json.loads(each.value) for each in made.metadata_props if each.key != "digest"}
-        assert said["version"] == number
-        assert said["columns"] == ["a", "b", "c", "d"]
-        assert (said["classes"], said["label"]) == ([False, True], "label")
-        assert sklearn.learner_from(said["learner"]) == model.learner
-        digest = next(each.value for each in made.metadata_props if each.key == "digest")
+        proto = onnx.load(file)
+        expected = predict(model, rows(50, False, 5))
+        np.testing.assert_allclose(run(proto, rows(50, False, 5))["probabilities"], expected, atol=1e-5)
+        metadata = {each.key: json.loads(each.value) for each in proto.metadata_props if each.key != "digest"}
+        assert metadata["version"] == number
+        assert metadata["columns"] == ["a", "b", "c", "d"]
+        assert (metadata["classes"], metadata["label"]) == ([False, True], "label")
+        assert learner_from(metadata["learner"]) == model.learner
+        digest = next(each.value for each in proto.metadata_props if each.key == "digest")
         assert digest == VersionLog(versions).manifest(number).digest
-        assert made.opset_import[0].version == OPSET
+        assert proto.opset_import[0].version == OPSET
     assert not [*tmp_path.glob(".model*")]
 
 
@@ -182,10 +187,12 @@ def test_the_command_writes_the_version_that_is_asked_for(versions: Path, tmp_pa
     ("words", "error"),
     [
         (["--version", "9"], r"^version must be 'head', a number up to 1 or one of the tags .*; got '9'$"),
-        (["--model", "nowhere"], r"^model nowhere: there is no version yet, so there is nothing to export$"),
+        (["--model", "nowhere"], r"^model nowhere: there is no version to export yet$"),
     ],
 )
-def test_what_there_is_not_is_said_in_one_line(versions: Path, words: list[str], error: str) -> None:
+def test_a_version_that_does_not_exist_is_a_one_line_error(
+    versions: Path, words: list[str], error: str
+) -> None:
     result = CliRunner().invoke(app, ["export", "--to", "x.onnx", "--model", str(versions), *words])
     assert isinstance(result.exception, LookupError)
     assert re.search(error, str(result.exception))
@@ -202,7 +209,7 @@ def test_without_onnx_one_line_names_the_extra(versions: Path, monkeypatch: pyte
     assert re.search(line, str(result.exception))
 
 
-def test_a_model_is_a_version_only_until_it_learns_on(versions: Path) -> None:
+def test_a_model_is_a_version_only_until_it_learns_more(versions: Path) -> None:
     estimator = sklearn.load(versions)
     keys = {each.key for each in estimator.to_onnx().metadata_props}
     X = pd.DataFrame(rows(5, False), columns=["a", "b", "c", "d"])
@@ -210,18 +217,18 @@ def test_a_model_is_a_version_only_until_it_learns_on(versions: Path) -> None:
     assert keys - {each.key for each in estimator.to_onnx().metadata_props} == {"version"}
 
 
-def test_frames_export_what_they_answer_with() -> None:
+def test_river_models_export_what_they_predict_with() -> None:
     X = pd.DataFrame({"x": rows(300, True)[:, 0], "city": ["Ulm", "Bonn", "Kiel"] * 100})
-    model = river.OnlineMLPRegressor(hidden=(4,), categories={"city": {"one_hot": 4}})
-    with pytest.raises(ValueError, match="a model must have learned a row before it is exported"):
+    model = river.RiverRegressor(hidden=(4,), categories={"city": {"one_hot": 4}})
+    with pytest.raises(ValueError, match=r"^cannot export a model that has learned no row; learn one first$"):
         model.to_onnx()
     model.learn_many(X, pd.Series(np.arange(300.0)))
-    made = model.to_onnx()
-    columns = next(json.loads(each.value) for each in made.metadata_props if each.key == "columns")
+    proto = model.to_onnx()
+    columns = next(json.loads(each.value) for each in proto.metadata_props if each.key == "columns")
     assert columns == ["city=Ulm", "city=Bonn", "city=Kiel", "city#3", "x"]
     one = np.array([[0, 1, 0, 0, np.nan]], np.float32)
     expected = model.predict_one({"x": None, "city": "Bonn"})
-    assert run(made, one)["prediction"].item() == pytest.approx(expected, rel=1e-5)
+    assert run(proto, one)["prediction"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the streams are not here")
@@ -229,13 +236,13 @@ def test_frames_export_what_they_answer_with() -> None:
 def test_a_saved_version_of_a_real_stream(name: str, tmp_path: Path) -> None:
     with np.load(DATA / name / "stream.npz") as stream:
         X, y = stream["X"][:3000], stream["y"][:3000]
-    kind = sklearn.OnlineMLPRegressor if name == "bike_hour" else sklearn.OnlineMLPClassifier
+    kind = sklearn.OnlineRegressor if name == "bike_hour" else sklearn.OnlineClassifier
     kind().fit(X[:2000], y[:2000]).save(tmp_path)
-    model, _ = loaded(tmp_path)
+    model, _ = load(tmp_path)
     check(model, X.astype(np.float32))
 
 
-def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "export.md").read_text()
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):

@@ -1,4 +1,4 @@
-"""A member as scikit-learn's own answers as the member does alone."""
+"""An exported member predicts in scikit-learn as the member does alone."""
 
 import re
 from itertools import product
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_far_ones
+from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_outliers
 from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.estimators.model import Model, answers, theta_of
-from streaming_nn.export.sklearn import ACTIVATIONS, THROUGH, to_sklearn
+from streaming_nn.estimators.model import Model, member_parameters, predict
+from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
 from streaming_nn.nn import moments, network
 from streaming_nn.nn.preprocessing import MISSING, SCALES
 
@@ -24,12 +24,12 @@ THREE, TWO = ("c", "a", "b"), (7, 3)
 
 
 def alone(model: Model, member: int | None, x: np.ndarray) -> np.ndarray:
-    """What a member answers by itself: probabilities in the order of classes, or targets without bound."""
+    """Return what a member predicts alone: probabilities in the order of classes, or unbounded targets."""
     learner, state = model.learner, model.state.model
-    z = learner.scaler.prepare(state.features, x)
-    output = network.predict(learner.shape, theta_of(model, member), z)[0]
-    if state.targets is not None:
-        return moments.restore(state.targets, output)
+    z = learner.scaler.prepare(state.feature_moments, x)
+    output = network.predict(learner.shape, member_parameters(model, member), z)[0]
+    if state.target_moments is not None:
+        return moments.restore(state.target_moments, output)
     return np.hstack([1 - output, output]) if output.shape[1] == 1 else output
 
 
@@ -48,17 +48,17 @@ def check(model: Model, member: int | None, x: np.ndarray) -> Pipeline:
 
 @pytest.mark.parametrize("classes", [THREE, TWO, (True, False), None])
 @pytest.mark.parametrize("member", [0, 4, MEMBERS - 1])
-def test_a_member_of_the_portfolio(member: int, classes: Any) -> None:
-    pipeline = check(trained(**ENSEMBLE, classes=classes), member, with_far_ones(rows(100, False, 5)))
+def test_a_member_of_the_ensemble(member: int, classes: Any) -> None:
+    pipeline = check(trained(**ENSEMBLE, classes=classes), member, with_outliers(rows(100, False, 5)))
     assert [*pipeline.named_steps] == ["scale", "clip", "mlp"]
     assert type(pipeline["mlp"]) is (MLPRegressor if classes is None else MLPClassifier)
 
 
-@pytest.mark.parametrize("activation", THROUGH)
+@pytest.mark.parametrize("activation", PASS_THROUGH)
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 3), (4, 4, 2)])
 def test_the_linear_path_goes_through_hidden_units(hidden: Any, activation: str) -> None:
     model = trained(**ENSEMBLE | {"hidden": hidden}, classes=THREE, activation=activation)
-    pipeline = check(model, 2, with_far_ones(rows(100, False, 5)))
+    pipeline = check(model, 2, with_outliers(rows(100, False, 5)))
     more = {"relu": 8, "identity": 4}[activation]  # of 4 inputs
     assert pipeline["mlp"].hidden_layer_sizes == tuple(units + more for units in hidden)
 
@@ -76,19 +76,21 @@ def test_the_linear_path_goes_through_hidden_units(hidden: Any, activation: str)
     ids=lambda task: f"{task['loss']}-{len(task.get('classes', '-'))}",
 )
 def test_the_plain_network(task: dict[str, Any], activation: str) -> None:
-    check(trained(**MLP, **task, activation=activation), None, with_far_ones(rows(100, False, 5)))
+    check(trained(**MLP, **task, activation=activation), None, with_outliers(rows(100, False, 5)))
 
 
-def test_counts_are_answered_by_their_exponential() -> None:
+def test_counts_are_predicted_by_the_exponential() -> None:
     model = trained(**MLP, loss="poisson")
     x = rows(100, False, 5)
-    expected = answers(model, x)[:, 0]
+    expected = predict(model, x)[:, 0]
     np.testing.assert_allclose(to_sklearn(model).predict(x), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("scale", "missing"), list(product(SCALES, MISSING)))
 @pytest.mark.parametrize("kind", [MLP, ENSEMBLE], ids=lambda kind: kind["learner"])
-def test_every_scaling_with_every_way_with_gaps(kind: dict[str, Any], scale: str, missing: str) -> None:
+def test_every_scaling_with_every_way_to_handle_missing_values(
+    kind: dict[str, Any], scale: str, missing: str
+) -> None:
     x = rows_to_scale(scale, missing)
     model = trained(**kind, classes=THREE, scale=scale, missing=missing)
     pipeline = check(model, 0, x)
@@ -96,7 +98,7 @@ def test_every_scaling_with_every_way_with_gaps(kind: dict[str, Any], scale: str
     assert pipeline.n_features_in_ == x.shape[1]
 
 
-def test_it_can_be_cloned_and_learn_on() -> None:
+def test_it_can_be_cloned_and_learn_more() -> None:
     model, x = trained(**ENSEMBLE, classes=THREE), rows(200, False)
     pipeline, y = to_sklearn(model, 1), np.array(THREE)[np.arange(200) % 3]
     again = clone(pipeline).fit(x, y)
@@ -107,15 +109,15 @@ def test_it_can_be_cloned_and_learn_on() -> None:
     np.testing.assert_allclose(np.abs(mlp.intercepts_[-1] - before), mlp.learning_rate_init, rtol=0.02)
 
 
-def test_what_is_exported_shares_nothing_with_the_model() -> None:
+def test_the_pipeline_shares_no_array_with_the_model() -> None:
     model, x = trained(**MLP, classes=THREE), rows(50, False, 5)
-    before = answers(model, x)
+    before = predict(model, x)
     for array in (*(mlp := to_sklearn(model)["mlp"]).coefs_, *mlp.intercepts_):
         array[:] = 0
-    assert answers(model, x).tobytes() == before.tobytes()
+    assert predict(model, x).tobytes() == before.tobytes()
 
 
-PORTFOLIO_MEMBERS = (
+ENSEMBLE_MEMBERS = (
     r"^member must be one of 0 \(sgd 0\.003\), 1 \(sgd 0\.01\), .*, 8 \(adam 0\.003, replay 8:1\); got "
 )
 
@@ -123,9 +125,9 @@ PORTFOLIO_MEMBERS = (
 @pytest.mark.parametrize(
     ("options", "member", "error"),
     [
-        ({**ENSEMBLE, "classes": TWO}, None, PORTFOLIO_MEMBERS + "None$"),
-        ({**ENSEMBLE, "classes": TWO}, 9, PORTFOLIO_MEMBERS + "9$"),
-        ({**ENSEMBLE, "classes": TWO}, "best", PORTFOLIO_MEMBERS + "'best'$"),
+        ({**ENSEMBLE, "classes": TWO}, None, ENSEMBLE_MEMBERS + "None$"),
+        ({**ENSEMBLE, "classes": TWO}, 9, ENSEMBLE_MEMBERS + "9$"),
+        ({**ENSEMBLE, "classes": TWO}, "best", ENSEMBLE_MEMBERS + "'best'$"),
         (MLP, 1, r"^member must be one of 0; got 1$"),
         (
             {**MLP, "activation": "gelu"},
@@ -143,22 +145,22 @@ PORTFOLIO_MEMBERS = (
         ({**MLP, "classes": ("a",)}, None, r"^classes must be two or more for scikit-learn; got \['a'\]$"),
     ],
 )
-def test_what_scikit_learn_lacks_is_said_in_one_line(options: Any, member: Any, error: str) -> None:
+def test_what_scikit_learn_lacks_is_a_one_line_error(options: Any, member: Any, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         to_sklearn(trained(**options), member)
 
 
 def test_a_member_that_is_not_finite_is_refused() -> None:
     model = trained(**ENSEMBLE)
-    model.state.model.followers.theta[1, 3] = np.nan
+    model.state.model.sgd_members.theta[1, 3] = np.nan
     check(model, 0, rows(20, False))
-    with pytest.raises(ValueError, match=r"^member must be one whose weights are finite; got 1$"):
+    with pytest.raises(ValueError, match=r"^member must have finite weights; got 1$"):
         to_sklearn(model, 1)
 
 
-def test_the_faces_hand_out_the_same(tmp_path: Path) -> None:
+def test_both_apis_export_the_same(tmp_path: Path) -> None:
     X, y = pd.DataFrame(rows(200, False), columns=["a", "b", "c", "d"]), rows(200, False)[:, 0]
-    estimator = sklearn.OnlineMLPRegressor(hidden=(4,)).fit(X, y)
+    estimator = sklearn.OnlineRegressor(hidden=(4,)).fit(X, y)
     estimator.save(tmp_path)
     x = X.to_numpy()
     expected = estimator.to_sklearn(3).predict(x)
@@ -166,5 +168,5 @@ def test_the_faces_hand_out_the_same(tmp_path: Path) -> None:
     assert river.load(tmp_path).to_sklearn(3).predict(x).tolist() == expected.tolist()
     with pytest.raises(ValueError, match=re.escape("member must be one of 0 (sgd 0.0009)")):
         river.load(tmp_path).to_sklearn()
-    with pytest.raises(ValueError, match="a model must have learned a row before it is exported"):
-        river.OnlineMLPRegressor().to_sklearn(0)
+    with pytest.raises(ValueError, match=r"^cannot export a model that has learned no row; learn one first$"):
+        river.RiverRegressor().to_sklearn(0)

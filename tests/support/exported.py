@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streaming_nn.estimators.model import Model, begun, learned
+from streaming_nn.estimators.model import Model, learn, new_model
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch
 
@@ -22,7 +22,7 @@ def rows(count: int, gaps: bool, seed: int = 0) -> np.ndarray:
 
 
 def trained(**options: Any) -> Model:
-    """A model of `COLUMNS` inputs that has learned 200 rows."""
+    """Return a model of `COLUMNS` inputs that has learned 200 rows."""
     learner = learner_from({**options, "inputs": COLUMNS})
     x = rows(200, options.get("missing", "refuse") != "refuse")
     total = np.nan_to_num(x[:, 0]) + np.sin(np.nan_to_num(x[:, 3]) * 3)
@@ -30,18 +30,18 @@ def trained(**options: Any) -> Model:
         y = np.abs(total * 20 + 100).astype(np.float32)
     else:
         y = np.digitize(total, np.linspace(-2, 2, len(learner.classes) + 1)[1:-1]).astype(np.int32)
-    return learned(begun(learner), Batch(x, y, None), lambda _: None)
+    return learn(new_model(learner), Batch(x, y, None), lambda _: None)
 
 
-def with_far_ones(x: np.ndarray) -> np.ndarray:
-    """Add rows far outside, so that clips matter, to some others."""
+def with_outliers(x: np.ndarray) -> np.ndarray:
+    """Add outliers to the rows, so that clipping matters."""
     return np.concatenate([x, x[:20] * 50, -x[:20] * 50])
 
 
 def rows_to_scale(scale: str, missing: str) -> np.ndarray:
-    """Rows that any scaling can be asked with; those that nothing scales are not large."""
+    """Return rows for any scaling; those for "none" are not large."""
     x = rows(100, missing != "refuse", 5)
     if scale == "none":
-        x[:, 1] -= 1000  # no network answers inputs that are that large with anything of use
+        x[:, 1] -= 1000  # no network predicts anything useful for inputs that large
         return x
-    return with_far_ones(x)
+    return with_outliers(x)

@@ -1,4 +1,4 @@
-"""The same rows in the same mini-batches: the same bits, whichever face learns them, and in the stream."""
+"""The same rows in the same mini-batches give the same bits in every API and in the stream."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow  # a broker, a Spark session and twelve micro-batc
 NAMES = ("a", "b", "c")
 BATCHES = np.split(
     np.arange(300), 3
-)  # the micro-batches: a version each; 100 is no multiple of a mini-batch of 8
+)  # the micro-batches: a version each; 100 is not a multiple of a mini-batch of 8
 X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
 SIDE = (X @ np.array([1, -2, 0.5]) > 0).astype(np.int32)
 PRICE = (X @ np.array([3, 1, -1]) + 7).astype(np.float32)
@@ -36,16 +36,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CASES = [(learner, regression) for learner in OPTIONS for regression in (False, True)]
 
 
-def by_arrays(folder: Path, options: dict[str, Any], y: Any, classes: Any) -> None:
-    kind = sklearn.OnlineMLPRegressor if classes is None else sklearn.OnlineMLPClassifier
+def by_sklearn(folder: Path, options: dict[str, Any], y: Any, classes: Any) -> None:
+    kind = sklearn.OnlineRegressor if classes is None else sklearn.OnlineClassifier
     model, more = kind(**options, random_state=3), {} if classes is None else {"classes": classes}
     for rows in BATCHES:
         model.partial_fit(X[rows], y[rows], **more)
         model.save(folder)
 
 
-def by_frames(folder: Path, options: dict[str, Any], y: Any, classes: Any) -> None:
-    kind = river.OnlineMLPRegressor if classes is None else river.OnlineMLPClassifier
+def by_river(folder: Path, options: dict[str, Any], y: Any, classes: Any) -> None:
+    kind = river.RiverRegressor if classes is None else river.RiverClassifier
     more = {} if classes is None else {"classes": classes}
     model: Any = kind(**options, **more, seed=3, missing="refuse", features=NAMES)
     table, label = pd.DataFrame(X, columns=NAMES), pd.Series(y)
@@ -83,28 +83,28 @@ def by_stream(
         learner={**options, "seed": 3},
         train={"topics": [topic], "once": True, "max_offsets_per_trigger": len(BATCHES[0])},
     )
-    trainer = Trainer(spark, settings)
+    trainer = Trainer.open(spark, settings)
     trainer.start()
     trainer.wait()
 
 
 def digests(folder: Path) -> Sequence[str]:
-    """Give the digest of each version that has learned rows: the mllib's and the stream's 0 has not."""
+    """Return the digest of each version that has learned rows: version 0 of mllib and stream has not."""
     log = VersionLog(folder)
     learned = [log.read(number) for number in log.numbers()]
     return [state_digest(v.tensors) for v in learned if v.manifest.counts.get("trained")]
 
 
 @pytest.mark.parametrize(("learner", "regression"), CASES)
-def test_three_faces_and_the_stream_learn_the_same_bits(
+def test_three_apis_and_the_stream_learn_the_same_bits(
     spark: SparkSession, broker: Any, tmp_path: Path, learner: str, regression: bool
 ) -> None:
     y, classes = (PRICE, None) if regression else (SIDE, (0, 1))
-    told = OPTIONS[learner], y, classes
-    by_arrays(tmp_path / "arrays", *told)
-    by_frames(tmp_path / "frames", *told)
-    by_mllib(spark, tmp_path / "mllib", *told)
-    by_stream(spark, broker, tmp_path / "stream", *told)
-    found = {face: digests(tmp_path / face) for face in ("arrays", "frames", "mllib", "stream")}
-    assert len(set(found["arrays"])) == len(BATCHES)
-    assert all(face == found["arrays"] for face in found.values()), found
+    task = OPTIONS[learner], y, classes
+    by_sklearn(tmp_path / "sklearn", *task)
+    by_river(tmp_path / "river", *task)
+    by_mllib(spark, tmp_path / "mllib", *task)
+    by_stream(spark, broker, tmp_path / "stream", *task)
+    found = {api: digests(tmp_path / api) for api in ("sklearn", "river", "mllib", "stream")}
+    assert len(set(found["sklearn"])) == len(BATCHES)
+    assert all(each == found["sklearn"] for each in found.values()), found
