@@ -1,4 +1,4 @@
-"""The guide is true: its five steps give the same in each face, its records are read, its choices exist."""
+"""The guide is true: its steps give the same metrics with each API, its records are read, its choices exist."""
 
 import json
 import re
@@ -37,7 +37,7 @@ AVRO = avsc.write_schema("features", (0, 1), "label")
 
 
 def table(heading: str) -> list[list[str]]:
-    """Give the cells of the table below a heading, its two first lines left out."""
+    """Return the cells of the table below a heading, without its first two lines."""
     lines = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line[:1] == "|"][2:]
 
@@ -46,11 +46,11 @@ def code(cell: str) -> str:
     return "\n".join(re.findall(r"`([^`]*)`", cell))
 
 
-def run(face: int, folder: Path, **names: Any) -> dict[str, Any]:
-    """Do the steps of one face, a column of the table."""
+def run(column: int, folder: Path, **names: Any) -> dict[str, Any]:
+    """Run the steps of one API, a column of the table."""
     names |= {"folder": str(folder)}
     for row in table("Five steps in three APIs"):
-        exec(compile(code(row[face]), "guide.md", "exec"), names)
+        exec(compile(code(row[column]), "guide.md", "exec"), names)
     return names
 
 
@@ -65,26 +65,26 @@ def digest(folder: Path) -> str:
     return state_digest(head.tensors)
 
 
-def figures(found: Any) -> list[float]:
-    if isinstance(found, Mapping):
-        mean = found["macro avg"]
-        return [found["accuracy"], mean["precision"], mean["recall"], mean["f1-score"]]
-    return [found.accuracy, found.precision, found.recall, found.f1]
+def figures(report: Any) -> list[float]:
+    if isinstance(report, Mapping):
+        mean = report["macro avg"]
+        return [report["accuracy"], mean["precision"], mean["recall"], mean["f1-score"]]
+    return [report.accuracy, report.precision, report.recall, report.f1]
 
 
-def test_the_five_steps_give_the_same_in_numpy_and_pandas(tmp_path: Path) -> None:
-    array, frame = (run(face, tmp_path / str(face), **data()) for face in (1, 2))
+def test_the_five_steps_give_the_same_model_with_numpy_and_pandas(tmp_path: Path) -> None:
+    array, frame = (run(column, tmp_path / str(column), **data()) for column in (1, 2))
     assert digest(tmp_path / "1") == digest(tmp_path / "2")
     assert figures(array["report"]) == figures(frame["report"])
     assert min(figures(array["report"])) > 0.85
 
 
 @pytest.mark.slow
-def test_and_the_same_in_spark_ml(spark: "SparkSession", tmp_path: Path) -> None:
+def test_the_five_steps_give_the_same_model_with_spark_ml(spark: "SparkSession", tmp_path: Path) -> None:
     array = run(1, tmp_path / "1", **data())
-    there = run(3, tmp_path / "3", **data(SPARK_DATA, spark=spark))
+    dataframe = run(3, tmp_path / "3", **data(SPARK_DATA, spark=spark))
     assert digest(tmp_path / "3") == digest(tmp_path / "1")
-    assert figures(there["report"]) == pytest.approx(figures(array["report"]))
+    assert figures(dataframe["report"]) == pytest.approx(figures(array["report"]))
 
 
 def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,12 +93,12 @@ def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def schema_of(cell: str, registry: str) -> Schema:
-    told: dict[str, Any] = {"inputs": 2, "classes": [0, 1], **tomllib.loads(code(cell))}
-    records = Records(**told)  # the keys are those of the settings
+    section: dict[str, Any] = {"inputs": 2, "classes": [0, 1], **tomllib.loads(code(cell))}
+    records = Records(**section)  # the keys are those of the settings
     columns = width(records.features, records.categories)
     options = records.model_dump(exclude={"regression"}, exclude_unset=True)
-    own = {"avro_schema": AVRO, "registry": registry}  # a file's text, and a registry that is there
-    return Schema(**{**options, **{k: v for k, v in own.items() if k in options}, "inputs": columns or 2})
+    real = {"avro_schema": AVRO, "registry": registry}  # a file's content, and a registry that runs
+    return Schema(**{**options, **{k: v for k, v in real.items() if k in options}, "inputs": columns or 2})
 
 
 @pytest.mark.parametrize("row", table("One record of each format"), ids=lambda row: row[0])
@@ -109,11 +109,11 @@ def test_a_record_is_read(row: list[str], registry: Registry) -> None:
     known = grow_schema(schema, decode(schema, [value], labeled=True).unseen)
     read = decode(known, [value], labeled=True)
     assert (len(read.rejected), list(read.y if read.y is not None else ())) == (0, [1])
-    found = {name: x for name, x in zip(known.columns, read.x[0].tolist(), strict=True) if x}
+    values = {name: x for name, x in zip(known.columns, read.x[0].tolist(), strict=True) if x}
     if known.features == "words":  # in hashed columns, with a sign
-        assert sorted(map(abs, found.values())) == [1, 2]
+        assert sorted(map(abs, values.values())) == [1, 2]
     else:
-        assert found in ROWS
+        assert values in ROWS
 
 
 def test_every_format_has_a_record() -> None:
@@ -121,7 +121,7 @@ def test_every_format_has_a_record() -> None:
     assert formats == {"json", "packed", "csv", "avro"}
 
 
-def test_what_can_be_chosen_exists() -> None:
+def test_the_choices_exist() -> None:
     kind, chosen = "", dict[str, set[str]]()
     for row in table("What to choose when"):
         kind = row[0] or kind
