@@ -19,7 +19,8 @@ def known(name: str, given: Iterable[object], allowed: Iterable[str]) -> None:
     for each in given:
         if each not in names:
             near = get_close_matches(str(each), names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"must be one of {', '.join(names) or 'none'}"
+            allowed_names = f"must be one of {', '.join(map(repr, names))}" if names else "there are none"
+            hint = f"did you mean {near[0]!r}?" if near else allowed_names
             raise ValueError(f"unknown {name}: {each!r}; {hint}")
 
 

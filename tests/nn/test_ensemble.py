@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import metrics, network, preprocessing, replay_buffer, state_dict
 from streaming_nn.nn.ensemble import Ensemble, EnsembleState
-from streaming_nn.nn.learner import Batch, Counts, initial, test_then_train
+from streaming_nn.nn.learner import Batch, Counts, Learner, Step, initial, test_then_train
+from streaming_nn.nn.mlp import MLP
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, size=(300, 3)).astype(np.float32)
@@ -19,9 +20,9 @@ TARGETS = (X[:, 0] * X[:, 1] + 100).astype(np.float32)
 WEIGHT = RNG.uniform(0.5, 2, 300).astype(np.float32)
 SMALL: dict[str, Any] = {
     "hidden": (5,),
-    "follow": (0.01, 0.1),
-    "replay": ((0.003, 1), (0.01, 8)),
-    "replayed": 6,
+    "sgd_rates": (0.01, 0.1),
+    "replay_rates": ((0.003, 1), (0.01, 8)),
+    "replay_rows": 6,
     "buffer_rows": 70,
     "mini_batch": 8,
     "window": 50,
@@ -45,16 +46,16 @@ def after(learner: Ensemble, rows: int) -> EnsembleState:
 
 
 class Slow:
-    """The ensemble a second time: one member, one row at a time, in float64, by the papers' formulas."""
+    """A reference ensemble: one member, one row at a time, in float64, by the papers' formulas."""
 
     def __init__(self, learner: Ensemble) -> None:
         self.options, self.draws = learner, 0
         self.rows: list[Any] = []
         self.seen: list[np.ndarray] = []  # x and y, as they count for means and deviations
         state = learner.init()
-        self.theta = [t.astype(np.float64) for t in (*state.followers.theta, *state.replayers.theta)]
+        self.theta = [t.astype(np.float64) for t in (*state.sgd_members.theta, *state.replay_members.theta)]
         self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
-        self.weight = np.full(len(self.theta), 1 / len(self.theta))
+        self.weights = np.full(len(self.theta), 1 / len(self.theta))
 
     def moments(self, column: int) -> tuple[float, float]:
         seen = np.array([row[column] for row in self.seen] or [0.0], np.float64)
@@ -74,7 +75,7 @@ class Slow:
         t = y if self.options.classes else np.clip((y - columns[3][0]) / columns[3][1], -6, 6)
         return np.array(z) * bool(self.rows), t * (bool(self.rows) or bool(self.options.classes))
 
-    def answer(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         net = self.options._network
         (V, b), (W, c) = [(A[0], d[0, 0]) for A, d in network.views(net, self.theta[i][None])]
         h = np.maximum(z @ V + b, 0)
@@ -83,7 +84,7 @@ class Slow:
 
     def slope(self, i: int, z: np.ndarray, t: float) -> np.ndarray:
         (_, _), (W, _) = network.views(self.options._network, self.theta[i][None])
-        h, out = self.answer(i, z)
+        h, out = self.predict(i, z)
         error = out - np.eye(len(out))[int(t)] if self.options.classes else np.clip(out - t, -1, 1)
         back = (W[0] @ error) * (h > 0)
         parts = [np.outer(z, back), back, np.outer(h, error), error, np.outer(z, error)]
@@ -94,7 +95,7 @@ class Slow:
         kept = min(len(self.rows), capacity)
         numbers = range(len(self.rows))
         ring = {n % capacity: self.rows[n] for n in numbers}
-        turns = range(self.draws, self.draws + min(self.options.replayed, kept))
+        turns = range(self.draws, self.draws + min(self.options.replay_rows, kept))
         self.draws += len(turns)
         return [ring[((turn * 0x9E3779B97F4A7C15 % 2**64) >> 32) * kept >> 32] for turn in turns]
 
@@ -102,32 +103,32 @@ class Slow:
         options, k, old = self.options, len(batch), self.drawn()
         new = [(*self.standardized(x, y), w) for x, y, w in batch]
         kept = [(*self.standardized(x, y), w) for x, y, w in old]
-        answers = np.array([[self.answer(i, z)[1] for z, _, _ in new] for i in range(len(self.theta))])
+        predictions = np.array([[self.predict(i, z)[1] for z, _, _ in new] for i in range(len(self.theta))])
         if options.classes is None:
-            mixed = np.tensordot(self.weight, np.clip(answers, -6, 6), 1)
+            mixed = np.tensordot(self.weights, np.clip(predictions, -6, 6), 1)
             mean, sd = self.moments(3) if self.rows else (0.0, 1.0)
             mixed = mean + sd * mixed
         else:
-            mixed = np.tensordot(self.weight, answers, 1)
+            mixed = np.tensordot(self.weights, predictions, 1)
         loss = np.zeros(len(self.theta))
-        for i, own in enumerate(answers):
+        for i, own in enumerate(predictions):
             for (_, t, w), out in zip(new, own, strict=True):
                 each = -np.log(max(out[int(t)], 1e-4)) if options.classes else min(abs(out[0] - t), 10)
                 loss[i] += w * each
         self.learn(new, kept)
-        self.weight = self.weight * np.exp(-options.eta * loss)
-        self.weight /= self.weight.sum()
+        self.weights = self.weights * np.exp(-options.eta * loss)
+        self.weights /= self.weights.sum()
         for _ in range(k):
-            self.weight = (1 - options.share) * self.weight + options.share / len(self.weight)
+            self.weights = (1 - options.share) * self.weights + options.share / len(self.weights)
         self.count(batch)
         return mixed
 
     def learn(self, new: list[Any], kept: list[Any]) -> None:
         options = self.options
-        for i, rate in enumerate(options.follow):
+        for i, rate in enumerate(options.sgd_rates):
             slope = sum(w * self.slope(i, z, t) for z, t, w in new) / len(new)
             self.theta[i] = self.theta[i] - rate * (1 if options.classes else 0.3) * slope
-        for i, (rate, emphasis) in enumerate(options.replay, len(options.follow)):
+        for i, (rate, emphasis) in enumerate(options.replay_rates, len(options.sgd_rates)):
             slope = sum(emphasis * w * self.slope(i, z, t) for z, t, w in new)
             slope += sum(w * self.slope(i, z, t) for z, t, w in kept)
             slope /= emphasis * len(new) + len(kept)
@@ -140,7 +141,7 @@ class Slow:
 
 @BOTH
 @pytest.mark.parametrize("weighted", [False, True])
-def test_steps_are_those_of_a_slow_second_way(learner: Ensemble, weighted: bool) -> None:
+def test_steps_match_a_slow_reference_implementation(learner: Ensemble, weighted: bool) -> None:
     slow, state, y, wild = Slow(learner), learner.init(), truth(learner), X.copy()
     wild[105, 1] = 500
     for start in range(0, 120, 8):
@@ -150,10 +151,10 @@ def test_steps_are_those_of_a_slow_second_way(learner: Ensemble, weighted: bool)
         expected = slow.step(list(zip(wild[at], y[at], weight, strict=True)))
         assert step.trained
         np.testing.assert_allclose(step.output, expected, rtol=2e-3, atol=2e-3)
-    theta = np.concatenate([state.followers.theta, state.replayers.theta])
-    np.testing.assert_allclose(state.weight, slow.weight, rtol=1e-2)
+    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
+    np.testing.assert_allclose(state.weights, slow.weights, rtol=1e-2)
     np.testing.assert_allclose(theta, slow.theta, atol=2e-3)
-    assert state.weight.max() > 1.2 * state.weight.min()
+    assert state.weights.max() > 1.2 * state.weights.min()
     assert state.restarts.tolist() == [0, 0, 0, 0]
 
 
@@ -182,7 +183,7 @@ def test_any_cut_gives_the_same_bits(
 @pytest.mark.parametrize("hidden", [(), (64,), (16, 8)])
 @pytest.mark.parametrize("mini_batch", [1, 3, 32])
 @pytest.mark.parametrize("classes", [None, ("a", "b"), ("a", "b", "c")])
-def test_a_step_answers_what_predict_answers(hidden: Any, mini_batch: int, classes: Any) -> None:
+def test_a_step_predicts_what_predict_returns(hidden: Any, mini_batch: int, classes: Any) -> None:
     learner = Ensemble(3, classes, hidden, mini_batch=mini_batch)
     state = learner.init()
     y = TARGETS if classes is None else Y % len(classes)
@@ -198,7 +199,7 @@ def test_a_step_answers_what_predict_answers(hidden: Any, mini_batch: int, class
 def test_a_step_changes_nothing_that_came_in(learner: Ensemble) -> None:
     state = after(learner, 290)
     before = bits(state)
-    wild = state._replace(followers=state.followers._replace(theta=state.followers.theta * np.nan))
+    wild = state._replace(sgd_members=state.sgd_members._replace(theta=state.sgd_members.theta * np.nan))
     for model in (state, wild):
         learner.step(model, Batch(X[:8], truth(learner)[:8]))
     assert bits(state) == before
@@ -220,7 +221,7 @@ def test_many_steps_are_those_one_by_one_and_change_nothing_that_came_in(learner
 
 
 @BOTH
-def test_it_goes_on_from_its_tensors_to_the_same_bits(learner: Ensemble) -> None:
+def test_it_resumes_from_its_tensors_with_the_same_bits(learner: Ensemble) -> None:
     batch = Batch(X, truth(learner))
     state, _ = test_then_train(learner, initial(learner), [batch])
     again = state_dict.unflatten(initial(learner), state_dict.flatten(state))
@@ -231,11 +232,13 @@ def test_it_goes_on_from_its_tensors_to_the_same_bits(learner: Ensemble) -> None
 @BOTH
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("member", [0, 3])
-def test_a_member_that_diverges_goes_on_from_the_best(learner: Ensemble, poison: float, member: int) -> None:
+def test_a_member_that_diverges_restarts_as_a_copy_of_the_best(
+    learner: Ensemble, poison: float, member: int
+) -> None:
     state = after(learner, 100)
-    group, place = divmod(member, 2)
+    group, index = divmod(member, 2)
     theta = state[group].theta.copy()
-    theta[place] = poison
+    theta[index] = poison
     sick = state._replace(**{state._fields[group]: state[group]._replace(theta=theta)})
     batch = Batch(X[100:108], truth(learner)[100:108])
     well, step = learner.step(sick, batch)
@@ -243,79 +246,79 @@ def test_a_member_that_diverges_goes_on_from_the_best(learner: Ensemble, poison:
     assert np.isfinite(step.output).all()
     assert well.restarts.tolist() == [int(i == member) for i in range(4)]
     assert all(np.isfinite(array).all() for array in state_dict.flatten(well).values())
-    every = np.concatenate([well.followers.theta, well.replayers.theta])
-    best = np.where(np.arange(4) == member, -1, well.weight).argmax()
+    every = np.concatenate([well.sgd_members.theta, well.replay_members.theta])
+    best = np.where(np.arange(4) == member, -1, well.weights).argmax()
     assert every[member].tobytes() == every[best].tobytes()
-    assert well.weight[member] < state.weight[member]
+    assert well.weights[member] < state.weights[member]
     if group:
-        memory = well.replayers.optimizer
-        assert not memory.m[place].any()
-        assert not memory.v[place].any()
-        assert memory.power1[place] == memory.power2[place] == 1
-        assert memory.m[1 - place].any()
+        memory = well.replay_members.optimizer
+        assert not memory.m[index].any()
+        assert not memory.v[index].any()
+        assert memory.power1[index] == memory.power2[index] == 1
+        assert memory.m[1 - index].any()
     if not np.isfinite(poison) and learner.classes:
         np.testing.assert_allclose(step.output.sum(axis=1), 1, rtol=1e-5)
 
 
 @BOTH
-def test_the_heaviest_member_does_not_go_on_from_itself(learner: Ensemble) -> None:
+def test_a_diverged_member_never_restarts_as_a_copy_of_itself(learner: Ensemble) -> None:
     state = after(learner, 100)
-    theta = np.stack([state.followers.theta[0] * np.nan, state.followers.theta[1]])
+    theta = np.stack([state.sgd_members.theta[0] * np.nan, state.sgd_members.theta[1]])
     sick = state._replace(
-        followers=state.followers._replace(theta=theta), weight=np.array([0.997, 0.001, 0.001, 0.001])
+        sgd_members=state.sgd_members._replace(theta=theta), weights=np.array([0.997, 0.001, 0.001, 0.001])
     )
     well, _ = learner.step(sick, Batch(X[:1], truth(learner)[:1]))
-    assert well.weight.argmax() == 0  # still: one row takes no more than a factor
-    assert np.isfinite(well.followers.theta).all()
+    assert well.weights.argmax() == 0  # still: one row takes no more than a factor
+    assert np.isfinite(well.sgd_members.theta).all()
 
 
 @BOTH
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_member_that_is_not_finite_has_no_say(learner: Ensemble, poison: float) -> None:
+def test_a_member_that_is_not_finite_has_weight_0(learner: Ensemble, poison: float) -> None:
     state = after(learner, 100)
-    theta = state.followers.theta.copy()
+    theta = state.sgd_members.theta.copy()
     *_, (_, bias) = network.views(learner._network, theta)
     bias[1, 0, 0] = poison
-    sick = state._replace(followers=state.followers._replace(theta=theta))
-    say = np.where(np.arange(4) == 1, 0, state.weight)
-    expected = learner.predict(state._replace(weight=say / say.sum()), X)
+    sick = state._replace(sgd_members=state.sgd_members._replace(theta=theta))
+    weights = np.where(np.arange(4) == 1, 0, state.weights)
+    expected = learner.predict(state._replace(weights=weights / weights.sum()), X)
     np.testing.assert_allclose(learner.predict(sick, X), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_row_that_is_not_finite_is_answered_with_what_is_known_without_it() -> None:
+def test_a_row_that_is_not_finite_gets_a_default_prediction() -> None:
     wrong = np.full((1, 3), np.nan, np.float32)
     np.testing.assert_allclose(CLASSIFIER.predict(after(CLASSIFIER, 100), wrong), [[1 / 3] * 3])
     regression = REGRESSOR.predict(after(REGRESSOR, 104), wrong)
     assert regression.item() == pytest.approx(TARGETS[:104].mean(), rel=1e-5)
 
 
-def test_the_first_answer_is_even_and_few_inputs_units_bend_in_many_places() -> None:
+def test_the_first_prediction_is_even_and_units_of_few_inputs_have_different_kinks() -> None:
     learner = replace(CLASSIFIER, inputs=1, hidden=(400,))
     state = learner.init()
     x = np.linspace(-3, 3, 50, dtype=np.float32)[:, None]
     np.testing.assert_allclose(learner.predict(state, x), 1 / 3)
-    (V, b), _ = network.views(learner.shape, state.followers.theta)
+    (V, b), _ = network.views(learner.shape, state.sgd_members.theta)
     bends = -b / V  # where a unit of one input turns on; all at 0, the mean, if no bias were drawn
     assert np.quantile(bends, [0.2, 0.8]) == pytest.approx([-1, 1], abs=0.15)
 
 
-def test_where_all_members_diverge_they_begin_anew() -> None:
+def test_members_restart_from_scratch_where_all_diverge() -> None:
     state = after(CLASSIFIER, 100)
     sick = state._replace(
-        followers=state.followers._replace(theta=state.followers.theta * np.nan),
-        replayers=state.replayers._replace(theta=state.replayers.theta * np.nan),
+        sgd_members=state.sgd_members._replace(theta=state.sgd_members.theta * np.nan),
+        replay_members=state.replay_members._replace(theta=state.replay_members.theta * np.nan),
     )
     well, step = CLASSIFIER.step(sick, Batch(X[:8], Y[:8]))
     np.testing.assert_allclose(step.output, 1 / 3)
     assert well.restarts.tolist() == [1, 1, 1, 1]
     first = CLASSIFIER.init()
-    assert well.followers.theta.tobytes() == first.followers.theta.tobytes()
-    assert well.replayers.theta.tobytes() == first.replayers.theta.tobytes()
-    assert well.weight.sum() == pytest.approx(1)
+    assert well.sgd_members.theta.tobytes() == first.sgd_members.theta.tobytes()
+    assert well.replay_members.theta.tobytes() == first.replay_members.theta.tobytes()
+    assert well.weights.sum() == pytest.approx(1)
 
 
 def test_rates_that_explode_are_survived() -> None:
-    learner = replace(REGRESSOR, follow=(0.01, 3000.0), mini_batch=1)
+    learner = replace(REGRESSOR, sgd_rates=(0.01, 3000.0), mini_batch=1)
     state, rows = test_then_train(learner, initial(learner), [Batch(X, TARGETS)])
     assert rows.trained == 300
     assert state.model.restarts[1] > 0
@@ -326,42 +329,42 @@ def test_rates_that_explode_are_survived() -> None:
 
 
 @pytest.mark.parametrize(
-    ("learner", "place"),
+    ("learner", "column"),
     [(one, p) for one in (CLASSIFIER, REGRESSOR) for p in ("x", "weight")] + [(REGRESSOR, "y")],
 )
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_row_that_is_not_finite_is_skipped_with_its_mini_batch(
-    learner: Ensemble, place: str, poison: float
+    learner: Ensemble, column: str, poison: float
 ) -> None:
     state = after(learner, 100)
     batch = Batch(X[:8].copy(), truth(learner)[:8].copy(), np.ones(8, np.float32))
-    getattr(batch, place)[3] = poison
+    getattr(batch, column)[3] = poison
     same, step = learner.step(state, batch)
     assert not step.trained
     assert same is state
 
 
-def test_heavy_rows_are_no_divergence() -> None:
+def test_heavy_rows_are_not_a_divergence() -> None:
     state = after(CLASSIFIER, 100)
     well, _ = CLASSIFIER.step(state, Batch(X[:8], Y[:8], np.full(8, 1e6, np.float32)))
     assert not well.restarts.any()
 
 
-def test_the_mixture_follows_the_best_member() -> None:
-    learner = Ensemble(3, ("a", "b", "c"), follow=(1e-6,), replay=((0.01, 1),), mini_batch=4)
+def test_the_mixture_converges_to_the_best_member() -> None:
+    learner = Ensemble(3, ("a", "b", "c"), sgd_rates=(1e-6,), replay_rates=((0.01, 1),), mini_batch=4)
     state, _ = test_then_train(learner, initial(learner), [Batch(X, Y)])
-    assert state.model.weight[1] > 0.9
+    assert state.model.weights[1] > 0.9
     report = metrics.report(state.metrics)
-    majority = report["baselines"]["majority"]["total"]["accuracy"]
-    assert report["prequential"]["total"]["accuracy"] > majority + 0.05
+    majority = report["baselines"]["majority_class"]["cumulative"]["accuracy"]
+    assert report["prequential"]["cumulative"]["accuracy"] > majority + 0.05
 
 
-@pytest.mark.parametrize("members", [{"follow": ()}, {"replay": ()}])
+@pytest.mark.parametrize("members", [{"sgd_rates": ()}, {"replay_rates": ()}])
 @BOTH
-def test_one_kind_of_members_is_enough(learner: Ensemble, members: dict[str, Any]) -> None:
+def test_members_of_one_kind_are_enough(learner: Ensemble, members: dict[str, Any]) -> None:
     learner = replace(learner, **members)
     model = after(learner, 100)
-    assert model.weight.shape == (2,)
+    assert model.weights.shape == (2,)
     assert np.isfinite(learner.predict(model, X)).all()
 
 
@@ -375,7 +378,7 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
+        ({"inputs": 0}, "^inputs must be an integer >= 1; got 0$"),
         ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
         ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
         ({"missing": "drop"}, r"^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
@@ -384,71 +387,77 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
             {"on_drift": "panic"},
             r"^on_drift must be one of 'report', 'raise', 'restart', 'fresh'; got 'panic'$",
         ),
-        ({"hidden": (0,)}, "^hidden must be a whole number >= 1; got 0$"),
-        ({"follow": (0.1, 0)}, r"^follow must be a number in \(0, inf\); got 0$"),
-        ({"replay": (0.1,)}, r"^replay must be pairs of rate and emphasis; got \(0.1,\)$"),
-        ({"replay": ((0, 1),)}, r"^replay's rate must be a number in \(0, inf\); got 0$"),
-        ({"replay": ((0.1, -1),)}, r"^replay's emphasis must be a number in \(0, inf\); got -1$"),
+        ({"hidden": (0,)}, "^hidden must be an integer >= 1; got 0$"),
+        ({"sgd_rates": (0.1, 0)}, r"^sgd_rates must be a number in \(0, inf\); got 0$"),
+        ({"replay_rates": (0.1,)}, r"^replay_rates must be pairs of rate and emphasis; got \(0.1,\)$"),
+        ({"replay_rates": ((0, 1),)}, r"^a rate of replay_rates must be a number in \(0, inf\); got 0$"),
+        (
+            {"replay_rates": ((0.1, -1),)},
+            r"^an emphasis of replay_rates must be a number in \(0, inf\); got -1$",
+        ),
         ({"classes": 3}, "^classes must be a list of labels; got 3$"),
         ({"classes": [[1]]}, r"^classes must be strings, numbers or booleans; got \[1\]$"),
-        ({"follow": 3}, "^follow must be a list of numbers; got 3$"),
-        ({"replay": 5}, "^replay must be a list of pairs of rate and emphasis; got 5$"),
+        ({"sgd_rates": 3}, "^sgd_rates must be a list of numbers; got 3$"),
+        ({"replay_rates": 5}, "^replay_rates must be a list of pairs of rate and emphasis; got 5$"),
         ({"clip": "a"}, r"^clip must be a number in \(0, inf\); got 'a'$"),
-        ({"follow": (), "replay": ()}, "^follow and replay must have one member or more; got none$"),
-        ({"buffer_rows": 0}, "^buffer_rows must be a whole number >= 1; got 0$"),
+        (
+            {"sgd_rates": (), "replay_rates": ()},
+            "^sgd_rates and replay_rates must have at least one member together; got none$",
+        ),
+        ({"buffer_rows": 0}, "^buffer_rows must be an integer >= 1; got 0$"),
         ({"eta": 0}, r"^eta must be a number in \(0, inf\); got 0$"),
         ({"share": 1.0}, r"^share must be a number in \(0, 1\); got 1.0$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"clip": 0}, r"^clip must be a number in \(0, inf\); got 0$"),
     ],
 )
-def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Ensemble(**{"inputs": 3, **options})
 
 
 def parts(learner: Ensemble, start: Any, tasks: int, rows: int = 100) -> list[loop.Part[Any]]:
-    """Let tasks learn every so many-th row each, from one start."""
+    """Let each of `tasks` tasks learn every n-th row, from one start."""
     y = truth(learner)
     cuts = [slice(50 + task, 50 + rows, tasks) for task in range(tasks)]
     return [loop.learn_part(learner, start, [Batch(X[cut], y[cut])]) for cut in cuts]
 
 
 @BOTH
-def test_one_task_averaged_is_the_sequence(learner: Ensemble) -> None:
+def test_one_averaged_task_is_sequential(learner: Ensemble) -> None:
     start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
     whole, rows = test_then_train(learner, start, [Batch(X[50:150], truth(learner)[50:150])])
     (part,) = parts(learner, start, 1)
-    assert bits(loop.close(learner, start, [part])) == bits(whole)
-    assert part.rows == rows
+    assert bits(loop.combine(learner, start, [part])) == bits(whole)
+    assert part.counts == rows
 
 
 @BOTH
 def test_each_field_of_the_state_is_merged_by_its_rule(learner: Ensemble) -> None:
     start = test_then_train(learner, initial(learner), [Batch(X[:50], truth(learner)[:50])])[0]
     each = parts(learner, start, 4)
-    merged = loop.close(learner, start, each).model
-    models, share = [part.model for part in each], [part.rows.trained / 100 for part in each]
-    for group in ("followers", "replayers"):
+    merged = loop.combine(learner, start, each).model
+    models, share = [part.model for part in each], [part.counts.trained / 100 for part in each]
+    for group in ("sgd_members", "replay_members"):
         mean = sum(s * getattr(m, group).theta.astype(float) for s, m in zip(share, models, strict=True))
         np.testing.assert_allclose(getattr(merged, group).theta, mean, rtol=1e-6, atol=1e-7)
-    mean = sum(s * m.replayers.optimizer.m.astype(float) for s, m in zip(share, models, strict=True))
-    np.testing.assert_allclose(merged.replayers.optimizer.m, mean, rtol=1e-5, atol=1e-9)
-    steps = np.log(merged.replayers.optimizer.power1) / np.log(0.9)
+    mean = sum(s * m.replay_members.optimizer.m.astype(float) for s, m in zip(share, models, strict=True))
+    np.testing.assert_allclose(merged.replay_members.optimizer.m, mean, rtol=1e-5, atol=1e-9)
+    steps = np.log(merged.replay_members.optimizer.power1) / np.log(0.9)
     np.testing.assert_allclose(
-        steps, 7 + sum(s * -(-p.rows.trained // 8) for s, p in zip(share, each, strict=True))
+        steps, 7 + sum(s * -(-p.counts.trained // 8) for s, p in zip(share, each, strict=True))
     )
-    np.testing.assert_allclose(merged.features.mean, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
-    np.testing.assert_allclose(merged.features.m2, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
-    assert int(merged.buffer.rows) == 150
+    np.testing.assert_allclose(merged.feature_moments.mean, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
+    np.testing.assert_allclose(merged.feature_moments.m2, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
+    assert int(merged.replay_buffer.rows) == 150
     assert (
-        replay_buffer.latest(merged.buffer, 70)[:, :3].tolist() == X[80:150].tolist()
+        replay_buffer.latest(merged.replay_buffer, 70)[:, :3].tolist() == X[80:150].tolist()
     )  # in the stream's order
-    moved = sum(np.log(m.weight) - np.log(start.model.weight) for m in models)
-    new = start.model.weight * np.exp(moved - moved.max())
+    moved = sum(np.log(m.weights) - np.log(start.model.weights) for m in models)
+    new = start.model.weights * np.exp(moved - moved.max())
     expected = new / new.sum() * (1 - learner.share) + learner.share / len(new)
-    np.testing.assert_allclose(merged.weight, expected)
-    assert merged.weight.sum() == pytest.approx(1)
+    np.testing.assert_allclose(merged.weights, expected)
+    assert merged.weights.sum() == pytest.approx(1)
     assert merged.restarts.tolist() == [0, 0, 0, 0]
 
 
@@ -456,17 +465,17 @@ def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() ->
     start = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X[:50], Y[:50])])[0]
     each = parts(CLASSIFIER, start, 2)
     broken = each[0].model._replace(restarts=np.array([0, 0, 0, 1]))
-    merged = loop.close(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
+    merged = loop.combine(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
     assert merged.restarts.tolist() == [0, 0, 0, 1]
-    theta = np.concatenate([merged.followers.theta, merged.replayers.theta])
-    assert theta[3].tobytes() == theta[:3][merged.weight[:3].argmax()].tobytes()
-    assert not merged.replayers.optimizer.m[1].any()
+    theta = np.concatenate([merged.sgd_members.theta, merged.replay_members.theta])
+    assert theta[3].tobytes() == theta[:3][merged.weights[:3].argmax()].tobytes()
+    assert not merged.replay_members.optimizer.m[1].any()
     happened = loop.events(CLASSIFIER, start, start._replace(model=merged))
     assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
 
 
 @BOTH
-def test_a_drift_is_found_told_and_answered(learner: Ensemble) -> None:
+def test_a_drift_is_detected_reported_and_reacted_to(learner: Ensemble) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(6000, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32) if learner.classes else (x[:, 0] * 3).astype(np.float32)
@@ -485,23 +494,23 @@ def test_a_drift_is_found_told_and_answered(learner: Ensemble) -> None:
         assert loop.report(watching, state)["drifts"] >= len(drifts)
         restarted = [begin for begin, event in happened if event["event"] == "member restarted"]
         assert bool(restarted) == (how in ("restart", "fresh"))
-        assert (state.model.boost is not None) == (how == "raise")
+        assert (state.model.rate_boost is not None) == (how == "raise")
         assert set(restarted) <= set(drifts)
 
 
-def test_another_mini_batch_size_begins_the_watch_afresh() -> None:
+def test_another_mini_batch_size_resets_the_detector() -> None:
     watching = replace(CLASSIFIER, drift="adwin")
     state = test_then_train(watching, initial(watching), [Batch(X, Y)])[0]
     other = replace(watching, mini_batch=2)
-    went_on = test_then_train(watching, state, [Batch(X[:40], Y[:40])])[0]
-    afresh = test_then_train(other, state, [Batch(X[:40], Y[:40])])[0]
-    assert int(afresh.watch.detector.width) == 1  # a mean over 32 rows; 8 rows wait
-    assert afresh.watch.waiting[1] == 8
-    assert int(went_on.watch.detector.width) == 10  # of 340 rows, 12 of which wait besides 8
-    assert int(afresh.watch.mini_batch) == 2
+    resumed = test_then_train(watching, state, [Batch(X[:40], Y[:40])])[0]
+    reset = test_then_train(other, state, [Batch(X[:40], Y[:40])])[0]
+    assert int(reset.drift.detector.width) == 1  # a mean over 32 rows; 8 rows are pending
+    assert reset.drift.pending[1] == 8
+    assert int(resumed.drift.detector.width) == 10  # of 340 rows, 12 of which are pending besides 8
+    assert int(reset.drift.mini_batch) == 2
 
 
-def test_losses_wait_until_they_are_of_32_rows() -> None:
+def test_losses_are_averaged_over_32_rows() -> None:
     watching, seen = replace(CLASSIFIER, mini_batch=10), []
 
     class Spy:
@@ -529,44 +538,79 @@ def test_losses_wait_until_they_are_of_32_rows() -> None:
             expected.append(bin_.mean())
             bin_ = np.empty(0)
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
-    np.testing.assert_allclose(state.watch.waiting, [bin_.sum(), len(bin_)], rtol=1e-5)
+    np.testing.assert_allclose(state.drift.pending, [bin_.sum(), len(bin_)], rtol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c", "d"), ("a", "b", "c", "d", "e", "f")])
 def test_new_classes_leave_what_was_learned_as_it_was(classes: tuple[str, ...]) -> None:
     state = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])[0]
     wider = replace(CLASSIFIER, classes=classes)
-    grown = loop.grown(wider, state)
+    grown = loop.grow(wider, state)
     old, new = CLASSIFIER.predict(state.model, X), wider.predict(grown.model, X)
     assert new.shape == (300, len(classes))
-    assert (new[:, 3:] <= new[:, :3].max(axis=1, keepdims=True)).all()  # the new ones don't take over
-    went_on = test_then_train(wider, grown, [Batch(X, Y)])[0]
-    again = state_dict.unflatten(initial(wider), state_dict.flatten(went_on))
-    assert bits(again) == bits(went_on)
+    assert (new[:, 3:] <= new[:, :3].max(axis=1, keepdims=True)).all()  # the new ones do not take over
+    resumed = test_then_train(wider, grown, [Batch(X, Y)])[0]
+    again = state_dict.unflatten(initial(wider), state_dict.flatten(resumed))
+    assert bits(again) == bits(resumed)
     x, y = X[:64] + 20, np.full(64, len(classes) - 1, np.int32)
     for _ in range(30):
-        went_on = test_then_train(wider, went_on, [Batch(x, y)])[0]
-    assert (wider.predict(went_on.model, x).argmax(axis=1) == len(classes) - 1).mean() > 0.9
-    one = replace(CLASSIFIER, follow=(0.1,), replay=())
+        resumed = test_then_train(wider, resumed, [Batch(x, y)])[0]
+    assert (wider.predict(resumed.model, x).argmax(axis=1) == len(classes) - 1).mean() > 0.9
+    one = replace(CLASSIFIER, sgd_rates=(0.1,), replay_rates=())
     bare = test_then_train(one, initial(one), [Batch(X, Y)])[0]
-    ours = loop.grown(replace(one, classes=classes), bare).model
+    ours = loop.grow(replace(one, classes=classes), bare).model
     p, q = one.predict(bare.model, X), replace(one, classes=classes).predict(ours, X)
     np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4, atol=1e-6)
     assert old.shape == (300, 3)
 
 
-def test_learners_that_cannot_are_refused() -> None:
-    class Bare:
-        classes, mini_batch, window, fading = (0, 1, 2), 8, 10, 0.9
+class Bare(Learner[tuple[()]]):
+    """A learner with the abstract methods and the attributes only."""
 
-        def options(self) -> dict[str, Any]:
-            return {"learner": "bare"}
+    inputs, classes, mini_batch, window, fading = 3, (0, 1, 2), 8, 10, 0.9
 
-    with pytest.raises(ValueError, match=r"^update must be 'sequential' for learner 'bare'"):
-        loop.merging(Bare())  # type: ignore[arg-type]
-    state = initial(CLASSIFIER)._replace(metrics=metrics.init(2))
-    with pytest.raises(ValueError, match="classes can't grow for learner 'bare'"):
-        loop.grown(Bare(), state)  # type: ignore[arg-type]
+    def options(self) -> dict[str, Any]:
+        return {"learner": "bare"}
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def predict(self, state: tuple[()], x: np.ndarray) -> np.ndarray:
+        return np.full((len(x), 3), 1 / 3, np.float32)
+
+    def step(self, state: tuple[()], batch: Batch) -> tuple[tuple[()], Step]:
+        return state, Step(self.predict(state, batch.x), True)
+
+
+def test_a_learner_without_averaging_or_growth_is_refused() -> None:
+    bare = Bare()
+    refused = (
+        r"^update must be 'sequential' for learner 'bare': its state cannot be averaged; got 'averaged'$"
+    )
+    with pytest.raises(ValueError, match=refused):
+        loop.require_averaging(bare)
+    state = initial(bare)
+    each = [loop.learn_part(bare, state, [Batch(X[cut], Y[cut])]) for cut in (slice(0, 9), slice(9, 20))]
+    with pytest.raises(ValueError, match=refused):
+        loop.combine(bare, state, each)
+    with pytest.raises(ValueError, match=r"^cannot add classes to learner 'bare'; train a new model$"):
+        loop.grow(bare, state._replace(metrics=metrics.init(2)))
+    for learner in (CLASSIFIER, MLP(3)):
+        loop.require_averaging(learner)
+
+
+def test_the_defaults_of_a_learner_do_nothing() -> None:
+    bare = Bare()
+    state, counts = test_then_train(bare, initial(bare), [Batch(X, Y)])
+    assert counts == Counts(300, 300, 0, 0)
+    assert state.drift == ()
+    assert (bare.detector, bare.point, bare.missing, bare.loss) == (None, 0, "refuse", None)
+    assert bare.react(()) == ()
+    assert bare.members(()) == []
+    assert loop.events(bare, state, state) == []
+    assert not {"members", "drifts"} & loop.report(bare, state).keys()
+    _, steps = bare.steps((), [Batch(X[:8], Y[:8]), Batch(X[8:11], Y[8:11])])
+    assert [len(step.output) for step in steps] == [8, 3]
 
 
 @BOTH
@@ -587,50 +631,50 @@ def test_any_scale_and_what_is_missing_is_learned(learner: Ensemble, scale: str,
         assert rows == Counts(300, 300, 0, 0)
         assert np.isfinite(given.predict(state.model, x)).all()
         each = parts(given, state, 3)
-        merged = loop.close(given, state, each)
+        merged = loop.combine(given, state, each)
         assert np.isfinite(given.predict(merged.model, x)).all()
     again = state_dict.unflatten(initial(given), state_dict.flatten(state))
     assert bits(again) == bits(state)
 
 
-def test_a_gap_is_answered_as_the_columns_mean() -> None:
+def test_a_missing_value_is_predicted_as_the_columns_mean() -> None:
     given = replace(CLASSIFIER, missing="impute")
     state = test_then_train(given, initial(given), [Batch(X, Y)])[0].model
     gap, mean = X[:5].copy(), X[:5].copy()
     gap[:, 0] = np.nan
-    mean[:, 0] = state.features.mean[0]
+    mean[:, 0] = state.feature_moments.mean[0]
     assert given.predict(state, gap).tobytes() == given.predict(state, mean).tobytes()
 
 
-def test_one_class_waits_for_the_second() -> None:
+def test_training_may_start_with_one_class() -> None:
     alone = replace(CLASSIFIER, classes=("a",))
     state = test_then_train(alone, initial(alone), [Batch(X[:50], np.zeros(50, np.int32))])[0]
     assert alone.predict(state.model, X[:2]).tolist() == [[1.0], [1.0]]
     both = replace(CLASSIFIER, classes=("a", "b"))
-    went_on = test_then_train(both, loop.grown(both, state), [Batch(X, (X[:, 0] > 3).astype(np.int32))])[0]
-    answers = both.predict(went_on.model, X).argmax(axis=1)
-    assert (answers == (X[:, 0] > 3)).mean() > 0.8
+    resumed = test_then_train(both, loop.grow(both, state), [Batch(X, (X[:, 0] > 3).astype(np.int32))])[0]
+    predictions = both.predict(resumed.model, X).argmax(axis=1)
+    assert (predictions == (X[:, 0] > 3)).mean() > 0.8
 
 
-def test_rates_are_raised_after_a_drift_and_fade() -> None:
-    raising = replace(CLASSIFIER, on_drift="raise", replay=())
+def test_rates_are_raised_after_a_drift_and_decay() -> None:
+    raising = replace(CLASSIFIER, on_drift="raise", replay_rates=())
     state = test_then_train(raising, initial(raising), [Batch(X[:96], Y[:96])])[0].model
     raised = raising.react(state)
     batch = Batch(X[96:104], Y[96:104])
     calm, wild = (raising.step(model, batch)[0] for model in (state, raised))
-    moved = wild.followers.theta.astype(float) - state.followers.theta
+    moved = wild.sgd_members.theta.astype(float) - state.sgd_members.theta
     np.testing.assert_allclose(
-        moved, 3 * (calm.followers.theta.astype(float) - state.followers.theta), atol=1e-6
+        moved, 3 * (calm.sgd_members.theta.astype(float) - state.sgd_members.theta), atol=1e-6
     )
-    assert float(wild.boost) == pytest.approx(0.5 ** (8 / 500))
-    assert float(calm.boost) == 0
+    assert float(wild.rate_boost) == pytest.approx(0.5 ** (8 / 500))
+    assert float(calm.rate_boost) == 0
     for _ in range(1000):
         raised = raising.step(raised, batch)[0]
-    assert float(raised.boost) == 0
+    assert float(raised.rate_boost) == 0
 
 
-def sleepy(rows: int) -> np.ndarray:
-    """Counts of 10 columns: X in three, two that begin to move at 150 and 210, and five that never do."""
+def partly_constant(rows: int) -> np.ndarray:
+    """Rows of 10 columns: X in three, two that start to change at 150 and 210, and five that never do."""
     x = np.tile(np.arange(10, dtype=np.float32), (rows, 1))
     x[:, [1, 4, 8]] = X[:rows]
     x[150:, 2] += X[150:rows, 0]
@@ -638,25 +682,25 @@ def sleepy(rows: int) -> np.ndarray:
     return x
 
 
-RESTING = [0, 3, 5, 6, 7]
+INACTIVE = [0, 3, 5, 6, 7]
 
 
-def sleeper(learner: Ensemble, **options: Any) -> Ensemble:
+def with_ten_inputs(learner: Ensemble, **options: Any) -> Ensemble:
     return replace(learner, inputs=10, **options)
 
 
 def first_layer(learner: Ensemble, state: EnsembleState) -> np.ndarray:
-    theta = np.concatenate([state.followers.theta, state.replayers.theta])
+    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
     return network.views(learner.shape, theta)[0][0]
 
 
 @BOTH
 @pytest.mark.parametrize("options", [{}, {"scale": "minmax"}, {"missing": "impute"}], ids=str)
-def test_columns_that_rest_cost_nothing_and_change_nothing(
-    learner: Ensemble, options: dict[str, Any]
-) -> None:
-    learner = sleeper(learner, **options)
-    batches = [Batch(sleepy(300)[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
+def test_inactive_columns_cost_nothing_and_change_nothing(learner: Ensemble, options: dict[str, Any]) -> None:
+    learner = with_ten_inputs(learner, **options)
+    batches = [
+        Batch(partly_constant(300)[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)
+    ]
     taken: list[int] = []
     gradient = network.gradient
 
@@ -667,7 +711,7 @@ def test_columns_that_rest_cost_nothing_and_change_nothing(
     with mock.patch.object(network, "gradient", counted):
         state, steps = learner.steps(learner.init(), batches)
     assert taken[::2] == [10] * 13 + [3] * 5 + [4] * 8 + [5] * 11
-    with mock.patch.object(preprocessing, "MOST_AWAKE", 0):
+    with mock.patch.object(preprocessing, "MAX_ACTIVE", 0):
         dense, expected = learner.steps(learner.init(), batches)
     for one, other in zip(steps, expected, strict=True):
         np.testing.assert_allclose(one.output, other.output, rtol=2e-3, atol=2e-4)
@@ -686,12 +730,12 @@ def test_columns_that_rest_cost_nothing_and_change_nothing(
     bad=st.sets(st.integers(0, 299), max_size=3),
     cuts=st.lists(st.integers(0, 300), max_size=8),
 )
-def test_any_cut_gives_the_same_bits_while_columns_rest_and_wake(
+def test_any_cut_gives_the_same_bits_while_columns_become_active(
     learner: Ensemble, mini_batch: int, bad: set[int], cuts: list[int]
 ) -> None:
-    learner = sleeper(learner, mini_batch=mini_batch)
-    x = sleepy(300)
-    x[sorted(bad), 6] = np.inf  # of a column at rest: the step is skipped, and the column rests on
+    learner = with_ten_inputs(learner, mini_batch=mini_batch)
+    x = partly_constant(300)
+    x[sorted(bad), 6] = np.inf  # of an inactive column: the step is skipped, and the column stays inactive
     pieces = zip(np.split(x, sorted(cuts)), np.split(truth(learner), sorted(cuts)), strict=True)
     with mock.patch.object(loop, "MEASURE_ROWS", 30):
         whole, counted = test_then_train(learner, initial(learner), [Batch(x, truth(learner))])
@@ -699,28 +743,30 @@ def test_any_cut_gives_the_same_bits_while_columns_rest_and_wake(
     assert counted == again
     assert (counted.skipped > 0) == bool(bad)
     assert bits(whole) == bits(cut)
-    weights = first_layer(learner, whole.model)[:, RESTING]
-    assert weights.tobytes() == first_layer(learner, learner.init())[:, RESTING].tobytes()
+    weights = first_layer(learner, whole.model)[:, INACTIVE]
+    assert weights.tobytes() == first_layer(learner, learner.init())[:, INACTIVE].tobytes()
 
 
 @BOTH
 @pytest.mark.parametrize("mini_batch", [1, 8])
-def test_it_answers_what_a_step_answers_while_columns_rest(learner: Ensemble, mini_batch: int) -> None:
-    learner, state = sleeper(learner, mini_batch=mini_batch), sleeper(learner).init()
+def test_predict_and_step_agree_while_columns_are_inactive(learner: Ensemble, mini_batch: int) -> None:
+    learner, state = with_ten_inputs(learner, mini_batch=mini_batch), with_ten_inputs(learner).init()
     for start in range(0, 240, mini_batch):
         at = slice(start, start + mini_batch)
-        served = learner.predict(state, sleepy(300)[at])
+        served = learner.predict(state, partly_constant(300)[at])
         before = bits(state)
-        after, step = learner.step(state, Batch(sleepy(300)[at], truth(learner)[at]))
+        after, step = learner.step(state, Batch(partly_constant(300)[at], truth(learner)[at]))
         assert step.output.tobytes() == served.tobytes()
         assert bits(state) == before
         state = after
 
 
 @BOTH
-def test_a_stream_in_which_nothing_moves_is_learned(learner: Ensemble) -> None:
+def test_a_stream_of_constant_columns_is_learned(learner: Ensemble) -> None:
     x = np.full((300, 10), 7, np.float32)
-    state, rows = test_then_train(sleeper(learner), initial(sleeper(learner)), [Batch(x, truth(learner))])
+    state, rows = test_then_train(
+        with_ten_inputs(learner), initial(with_ten_inputs(learner)), [Batch(x, truth(learner))]
+    )
     assert rows == Counts(300, 300, 0, 0)
     window = metrics.report(state.metrics)["prequential"]["window"]
     if learner.classes is None:
@@ -731,17 +777,17 @@ def test_a_stream_in_which_nothing_moves_is_learned(learner: Ensemble) -> None:
 
 @BOTH
 @pytest.mark.parametrize("member", [0, 3])
-def test_a_member_is_restarted_whole_while_columns_rest(learner: Ensemble, member: int) -> None:
-    learner, x, y = sleeper(learner), sleepy(300), truth(learner)
+def test_a_member_restarts_with_all_columns_while_some_are_inactive(learner: Ensemble, member: int) -> None:
+    learner, x, y = with_ten_inputs(learner), partly_constant(300), truth(learner)
     state, _ = learner.steps(
         learner.init(), [Batch(x[at : at + 8], y[at : at + 8]) for at in range(0, 128, 8)]
     )
-    theta = np.concatenate([state.followers.theta, state.replayers.theta])
-    theta[member, 0] = np.nan  # of column 0, which rests: nobody would see it
+    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
+    theta[member, 0] = np.nan  # of column 0, which is inactive: no prediction depends on it
     network.views(learner.shape, theta)[-1][1][member] = np.nan
     wild = state._replace(
-        followers=state.followers._replace(theta=theta[:2]),
-        replayers=state.replayers._replace(theta=theta[2:]),
+        sgd_members=state.sgd_members._replace(theta=theta[:2]),
+        replay_members=state.replay_members._replace(theta=theta[2:]),
     )
     healed, step = learner.step(wild, Batch(x[128:136], y[128:136]))
     assert step.trained

@@ -28,10 +28,12 @@ from streaming_nn.nn.mlp import MLP
             inputs=3, classes=(0, 1), class_weight="effective", dropout=0.2, optimizer="adamw", clip_norm=1.0
         ),
         Ensemble(inputs=3),
-        Ensemble(inputs=2, classes=(0, 1), follow=(0.1,), replay=((0.01, 2), (0.003, 1)), buffer_rows=50),
+        Ensemble(
+            inputs=2, classes=(0, 1), sgd_rates=(0.1,), replay_rates=((0.01, 2), (0.003, 1)), buffer_rows=50
+        ),
     ],
 )
-def test_options_make_the_same_learner_again(learner: MLP | Ensemble) -> None:
+def test_options_rebuild_the_same_learner(learner: MLP | Ensemble) -> None:
     again = learner_from(json.loads(json.dumps(options(learner))))
     assert again == learner
     assert options(again) == options(learner)
@@ -39,7 +41,7 @@ def test_options_make_the_same_learner_again(learner: MLP | Ensemble) -> None:
     assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
 
 
-def test_the_portfolio_is_the_default_and_an_optimizer_means_one_network() -> None:
+def test_the_ensemble_is_the_default_and_an_optimizer_means_one_network() -> None:
     given = {"inputs": 3, "classes": ["a", "b"]}
     assert learner_from(given) == Ensemble(inputs=3, classes=("a", "b"))
     one = learner_from({**given, "optimizer": "sgd"})
@@ -52,24 +54,24 @@ def test_the_portfolio_is_the_default_and_an_optimizer_means_one_network() -> No
         ({"learner": "mpl", "inputs": 3}, "^learner must be one of 'mlp', 'ensemble'; got 'mpl'$"),
         (
             {"inputs": 3, "optimizer": "sgd", "lerning_rate": 1},
-            "known ones, such as 'learning_rate'; got 'lerning_rate'$",
+            r"^unknown option of learner 'mlp': 'lerning_rate'; did you mean 'learning_rate'\?$",
         ),
-        ({"inputs": 3, "hidden": "[16"}, r"^hidden must be a list of whole numbers >= 1; got '\[16'$"),
+        ({"inputs": 3, "hidden": "[16"}, r"^hidden must be a list of integers >= 1; got '\[16'$"),
         (
             {"learner": "mlp", "inputs": 3, "hidden": 16},
-            "^hidden must be a list of whole numbers >= 1; got 16$",
+            "^hidden must be a list of integers >= 1; got 16$",
         ),
-        ({"inputs": 3, "dropout": 0.5}, "^option 'dropout' must come with learner 'mlp'; got 'ensemble'$"),
+        ({"inputs": 3, "dropout": 0.5}, "^option 'dropout' requires learner 'mlp'; got learner 'ensemble'$"),
         (
             {"learner": "mlp", "inputs": 3, "eta": 1},
-            "^option 'eta' must come with learner 'ensemble'; got 'mlp'$",
+            "^option 'eta' requires learner 'ensemble'; got learner 'mlp'$",
         ),
         (
             {"hidden": [3]},
-            r"^options of 'ensemble' must have 'inputs', the features of a row; got \['hidden'\]$",
+            r"^options of learner 'ensemble' must have 'inputs', the features of a row; got \['hidden'\]$",
         ),
     ],
 )
-def test_wrong_options_are_told(given: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         learner_from(given)

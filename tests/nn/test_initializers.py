@@ -48,7 +48,7 @@ def test_constants() -> None:
     assert initializers.draw(0.5, np.random.default_rng(0), (1, 2, 3)).tolist() == [[[0.5] * 3] * 2]
 
 
-def test_wrong_names_are_told() -> None:
+def test_wrong_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^initializer must be one of 'glorot_uniform', .*; got 'gloro'$"):
         initializers.check("initializer", "gloro")
     with pytest.raises(ValueError, match=r"^initializer must be a number in \(-inf, inf\); got nan$"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import metrics, state_dict
-from streaming_nn.nn.learner import Batch, Counts, State, Step, initial, test_then_train
+from streaming_nn.nn.learner import Batch, Counts, Learner, State, Step, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
 RNG = np.random.default_rng(0)
@@ -68,8 +68,8 @@ def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int)
     expected = metrics.report(metrics.update(before.metrics, y, np.concatenate(outputs), served))
     assert after.model.theta.tobytes() == model.theta.tobytes()
     got = metrics.report(after.metrics)
-    for way in ("prequential", "served"):
-        for span in ("window", "fading", "total"):
+    for way in ("prequential", "as_served"):
+        for span in ("window", "fading", "cumulative"):
             for figure, value in expected[way][span].items():
                 if isinstance(value, float):
                     assert got[way][span][figure] == pytest.approx(value, rel=1e-5), (way, span, figure)
@@ -77,11 +77,13 @@ def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int)
                     np.testing.assert_allclose(got[way][span][figure], value, rtol=1e-9)
 
 
-def test_served_and_prequential_differ() -> None:
+def test_as_served_and_prequential_differ() -> None:
     learner = replace(CLASSIFIER, mini_batch=1, learning_rate=0.03)
     state, _ = test_then_train(learner, initial(learner), [Batch(X, (X[:, 0] > 0).astype(np.int32))])
     report = metrics.report(state.metrics)
-    assert report["prequential"]["total"]["accuracy"] > report["served"]["total"]["accuracy"] + 0.1
+    assert (
+        report["prequential"]["cumulative"]["accuracy"] > report["as_served"]["cumulative"]["accuracy"] + 0.1
+    )
 
 
 @pytest.mark.parametrize("batches", [[], [Batch(X[:0], Y[:0])]])
@@ -128,8 +130,8 @@ def test_a_target_or_weight_that_is_not_finite_is_skipped(poison: float) -> None
         assert after.model.theta.tobytes() == initial(REGRESSOR).model.theta.tobytes()
 
 
-class Counting:
-    """A learner of one's own, whose weights are a count: all that the loop asks of a learner."""
+class Counting(Learner[tuple[np.ndarray]]):
+    """A custom learner whose weights are a count: all that the loop requires of a learner."""
 
     inputs, classes, mini_batch, window, fading = 3, ("a", "b", "c"), 4, 10, 0.9
 
@@ -148,7 +150,7 @@ class Counting:
         return (state[0] + seen,), Step(self.predict(state, batch.x), True)
 
 
-def test_a_learner_of_ones_own_sees_every_row_once() -> None:
+def test_a_custom_learner_sees_every_row_once() -> None:
     x = np.repeat(np.arange(200, dtype=np.float32)[:, None], 3, axis=1)
     state, rows = test_then_train(Counting(), initial(Counting()), cut(Batch(x, Y), [3, 50, 51]))
     assert state.model[0].tolist() == [1] * 200
@@ -160,28 +162,32 @@ def test_a_learner_of_ones_own_sees_every_row_once() -> None:
     [
         (CLASSIFIER, Batch(X[:, :2], Y), r"^x must be \(rows, 3\); got \(200, 2\)$"),
         (CLASSIFIER, Batch(X[0], Y[:1]), r"^x must be \(rows, 3\); got \(3,\)$"),
-        (CLASSIFIER, Batch(X, Y[:5]), r"^y must be \(200,\), as x has rows; got \(5,\)$"),
-        (CLASSIFIER, Batch(X, Y, WEIGHT[:5]), r"^weight must be \(200,\), as x has rows; got \(5,\)$"),
+        (CLASSIFIER, Batch(X, Y[:5]), r"^y must be \(200,\), one value per row of x; got \(5,\)$"),
+        (
+            CLASSIFIER,
+            Batch(X, Y, WEIGHT[:5]),
+            r"^weight must be \(200,\), one value per row of x; got \(5,\)$",
+        ),
         (CLASSIFIER, Batch(X, Y + 1), r"^y must be class indices in \[0, 3\); got 1 to 3$"),
         (CLASSIFIER, Batch(X, Y - 1), r"^y must be class indices in \[0, 3\); got -1 to 1$"),
         (CLASSIFIER, Batch(X, Y / 2), r"^y must be class indices \(int32\); got float64$"),
-        (REGRESSOR, Batch(X, Y[:, None]), r"^y must be \(200,\), as x has rows; got \(200, 1\)$"),
+        (REGRESSOR, Batch(X, Y[:, None]), r"^y must be \(200,\), one value per row of x; got \(200, 1\)$"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_told(learner: MLP, batch: Batch, message: str) -> None:
+def test_a_batch_that_does_not_fit_is_refused(learner: MLP, batch: Batch, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         test_then_train(learner, initial(learner), [batch])
 
 
-def test_fitting_copies_nothing_that_fits() -> None:
-    batch = loop.fitting(CLASSIFIER, Batch(X, Y, WEIGHT))
+def test_a_batch_that_fits_is_not_copied() -> None:
+    batch = loop.validate_batch(CLASSIFIER, Batch(X, Y, WEIGHT))
     assert all(np.shares_memory(ours, given) for ours, given in zip(batch, (X, Y, WEIGHT), strict=True))
-    other = loop.fitting(CLASSIFIER, Batch(np.asfortranarray(X, np.float64), Y.astype(np.int64)))
+    other = loop.validate_batch(CLASSIFIER, Batch(np.asfortranarray(X, np.float64), Y.astype(np.int64)))
     assert (other.x.dtype, other.y.dtype, other.x.flags.c_contiguous) == (np.float32, np.int32, True)
 
 
 def test_a_micro_batch_without_a_task_changes_nothing() -> None:
     state, _ = test_then_train(CLASSIFIER, initial(CLASSIFIER), [Batch(X, Y)])
-    assert loop.close(CLASSIFIER, state, []) is state
+    assert loop.combine(CLASSIFIER, state, []) is state
     empty = loop.learn_part(CLASSIFIER, state, [])
-    assert bits(loop.close(CLASSIFIER, state, [empty, empty])) == bits(state)
+    assert bits(loop.combine(CLASSIFIER, state, [empty, empty])) == bits(state)

@@ -20,7 +20,7 @@ def test_softmax_is_that_of_scipy(outputs: int) -> None:
     np.testing.assert_allclose(Softmax().link(z.copy()), softmax(z, axis=-1), rtol=1e-12)
 
 
-def test_softmax_answers_a_row_the_same_alone_and_among_others() -> None:
+def test_softmax_predicts_a_row_the_same_alone_and_among_others() -> None:
     z = RNG.normal(size=(1, 300, 7)).astype(np.float32)
     together = Softmax().link(z.copy())
     alone = [Softmax().link(z[:, row : row + 1].copy()) for row in range(300)]
@@ -35,7 +35,7 @@ def test_cross_entropy_is_that_of_scikit_learn() -> None:
     assert loss[1].mean() == pytest.approx(log_loss(y, p[1], labels=range(4)))
 
 
-def test_each_member_may_have_labels_of_its_own() -> None:
+def test_each_member_may_have_other_labels() -> None:
     p, y = softmax(RNG.normal(size=(2, 5, 3)), axis=-1), RNG.integers(0, 3, (2, 5))
     loss, delta = Softmax().loss(p, y)
     for member in range(2):
@@ -121,7 +121,7 @@ def test_focal_loss_is_equation_4(gamma: float) -> None:
 
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("kind", [Softmax, Logistic])
-def test_a_sure_answer_has_a_finite_focal_loss(kind: Any, gamma: float) -> None:
+def test_a_certain_prediction_has_a_finite_focal_loss(kind: Any, gamma: float) -> None:
     z = np.array([[[-1000.0, 1000.0]]] * 2, np.float32)
     for y in (np.array([0]), np.array([1])) if kind is Softmax else (np.array([[0, 1]]), np.array([[1, 0]])):
         loss, delta = kind(gamma).loss(kind().link(z.copy()), y)
@@ -150,17 +150,17 @@ def test_the_least_pinball_loss_is_at_the_quantile(rows: int, quantile: float, s
 
 
 @given(st.integers(0, 999))
-def test_uncrossing_brings_no_quantiles_further_from_the_true_ones(seed: int) -> None:
+def test_sorting_never_increases_the_error_of_quantiles(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    answer, truth = rng.normal(size=(5, 4)), np.sort(rng.normal(size=(5, 4)))
-    sorted_ = losses.uncrossed(answer)
+    prediction, truth = rng.normal(size=(5, 4)), np.sort(rng.normal(size=(5, 4)))
+    sorted_ = losses.sort_quantiles(prediction)
     assert (np.diff(sorted_) >= 0).all()
     for power in (1, 2, 3):
-        before, after = ((np.abs(a - truth) ** power).sum(axis=1) for a in (answer, sorted_))
+        before, after = ((np.abs(a - truth) ** power).sum(axis=1) for a in (prediction, sorted_))
         assert (after <= before + 1e-12).all()
 
 
-def test_poisson_is_half_the_deviance_of_scikit_learn_but_for_what_the_truth_gives() -> None:
+def test_poisson_is_half_the_deviance_of_scikit_learn_except_terms_of_y() -> None:
     z, y = RNG.normal(size=(2, 50, 1)), RNG.poisson(3, 50).astype(float)
     mean = Poisson().link(z.copy())
     np.testing.assert_allclose(mean, np.exp(z))
@@ -182,7 +182,7 @@ def test_poisson_stays_finite_and_refuses_negative_counts() -> None:
 def test_class_weights_from_counts(counts: list[int]) -> None:
     n = np.array(counts, float)
     seen = n > 0
-    balanced, effective = losses.balanced(n), losses.effective(n, 0.999)
+    balanced, effective = losses.balanced_weights(n), losses.effective_weights(n, 0.999)
     for weights in (balanced, effective):
         assert np.isfinite(weights).all()
         assert weights[~seen].tolist() == [1] * (~seen).sum()
@@ -190,16 +190,18 @@ def test_class_weights_from_counts(counts: list[int]) -> None:
         return
     y = np.repeat(np.flatnonzero(seen), np.minimum(n[seen], 50).astype(int))
     theirs = compute_class_weight("balanced", classes=np.unique(y), y=y)
-    np.testing.assert_allclose(losses.balanced(np.bincount(y, minlength=len(n)))[seen], theirs)
+    np.testing.assert_allclose(losses.balanced_weights(np.bincount(y, minlength=len(n)))[seen], theirs)
     expected = (1 - 0.999) / (1 - 0.999 ** n[seen])  # proposition 1; their sum is that of no weights
     np.testing.assert_allclose(effective[seen], expected * seen.sum() / expected.sum(), rtol=1e-9)
 
 
 def test_effective_numbers_are_between_no_weights_and_balanced_ones() -> None:
     counts = np.array([10.0, 1000.0])
-    np.testing.assert_allclose(losses.effective(counts, 1e-9), [1, 1])
-    balanced = losses.balanced(counts)
-    np.testing.assert_allclose(losses.effective(counts, 1 - 1e-9), balanced / balanced.mean(), rtol=1e-5)
+    np.testing.assert_allclose(losses.effective_weights(counts, 1e-9), [1, 1])
+    balanced = losses.balanced_weights(counts)
+    np.testing.assert_allclose(
+        losses.effective_weights(counts, 1 - 1e-9), balanced / balanced.mean(), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,10 +211,13 @@ def test_effective_numbers_are_between_no_weights_and_balanced_ones() -> None:
         (lambda: Logistic(-1.0), r"^focal_gamma must be a number in \[0, inf\); got -1.0$"),
         (lambda: Huber(0), r"^huber_delta must be a number in \(0, inf\); got 0$"),
         (lambda: Quantile((0.5, 1.0)), r"^quantiles must be a number in \(0, 1\); got 1.0$"),
-        (lambda: Quantile((0.9, 0.1)), r"^quantiles must be one or more, ascending; got \(0.9, 0.1\)$"),
-        (lambda: Quantile(()), r"^quantiles must be one or more, ascending; got \(\)$"),
+        (
+            lambda: Quantile((0.9, 0.1)),
+            r"^quantiles must be at least one, in ascending order; got \(0.9, 0.1\)$",
+        ),
+        (lambda: Quantile(()), r"^quantiles must be at least one, in ascending order; got \(\)$"),
     ],
 )
-def test_wrong_options_are_told(make: Any, message: str) -> None:
+def test_invalid_options_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from streaming_nn.nn import metrics
-from streaming_nn.nn.averaging import interleaved
+from streaming_nn.nn.averaging import interleave
 from streaming_nn.nn.metrics import Metrics
 
 WINDOW, FADING = 20, 0.9
-SPANS = ("window", "fading", "total")
+SPANS = ("window", "fading", "cumulative")
 
 
 def probabilities(rng: np.random.Generator, rows: int, classes: int) -> np.ndarray:
@@ -30,10 +30,10 @@ def counted(classes: int | None, cuts: list[int], *columns: np.ndarray) -> Metri
 
 
 def spans(rows: int) -> Iterator[tuple[str, slice, np.ndarray]]:
-    """Give each span's name, its rows, and their weight."""
+    """Yield each span's name, its rows, and their weight."""
     yield "window", slice(max(0, rows - WINDOW), rows), np.ones(min(rows, WINDOW))
     yield "fading", slice(0, rows), FADING ** np.arange(rows - 1, -1, -1.0)
-    yield "total", slice(0, rows), np.ones(rows)
+    yield "cumulative", slice(0, rows), np.ones(rows)
 
 
 def majority(y: np.ndarray, classes: int) -> np.ndarray:
@@ -44,17 +44,17 @@ def last(y: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], y[:-1]]).astype(y.dtype)
 
 
-def rates(y: np.ndarray, answer: np.ndarray, weight: np.ndarray, reference: float) -> dict[str, float]:
-    """Scikit-learn's figures for these answers."""
-    figures = {"accuracy": oracle.accuracy_score(y, answer, sample_weight=weight)}
+def rates(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray, reference: float) -> dict[str, float]:
+    """Scikit-learn's figures for these predictions."""
+    figures = {"accuracy": oracle.accuracy_score(y, prediction, sample_weight=weight)}
     for average in ("macro", "weighted"):
         three = oracle.precision_recall_fscore_support(
-            y, answer, average=average, sample_weight=weight, zero_division=0
+            y, prediction, average=average, sample_weight=weight, zero_division=0
         )
         names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
         figures |= dict(zip(names, three[:3], strict=True))
-    if len(set(y) | set(answer)) > 1:
-        figures["kappa"] = oracle.cohen_kappa_score(y, answer, sample_weight=weight)
+    if len(set(y) | set(prediction)) > 1:
+        figures["kappa"] = oracle.cohen_kappa_score(y, prediction, sample_weight=weight)
     if reference < 1:
         figures["kappa_temporal"] = (figures["accuracy"] - reference) / (1 - reference)
     return figures
@@ -73,27 +73,27 @@ def test_classification_is_that_of_scikit_learn(classes: int, rows: int, seed: i
     output, served = probabilities(rng, rows, classes), probabilities(rng, rows, classes)
     report = metrics.report(counted(classes, cuts, y, output, served))
     assert report["rows"] == rows
-    answers = {
+    predictions = {
         "prequential": output.argmax(axis=1),
-        "served": served.argmax(axis=1),
-        "majority": majority(y, classes),
-        "last": last(y),
+        "as_served": served.argmax(axis=1),
+        "majority_class": majority(y, classes),
+        "no_change": last(y),
     }
     for span, at, weight in spans(rows):
-        reference = oracle.accuracy_score(y[at], answers["last"][at], sample_weight=weight)
-        for name, answer in answers.items():
+        reference = oracle.accuracy_score(y[at], predictions["no_change"][at], sample_weight=weight)
+        for name, prediction in predictions.items():
             got = (report.get(name) or report["baselines"][name])[span]
-            for figure, value in rates(y[at], answer[at], weight, reference).items():
+            for figure, value in rates(y[at], prediction[at], weight, reference).items():
                 assert got[figure] == pytest.approx(value, abs=1e-9), (name, span, figure)
-        for name, p in (("prequential", output), ("served", served)):
+        for name, p in (("prequential", output), ("as_served", served)):
             got = report[name][span]
             loss = oracle.log_loss(y[at], p[at], sample_weight=weight, labels=range(classes))
             assert got["log_loss"] == pytest.approx(loss, rel=1e-5)
-            answer = answers[name][at]
-            table = oracle.confusion_matrix(y[at], answer, labels=range(classes), sample_weight=weight)
+            prediction = predictions[name][at]
+            table = oracle.confusion_matrix(y[at], prediction, labels=range(classes), sample_weight=weight)
             np.testing.assert_allclose(got["confusion"], table, atol=1e-9)
             each = oracle.precision_recall_fscore_support(
-                y[at], answer, labels=range(classes), sample_weight=weight, zero_division=0
+                y[at], prediction, labels=range(classes), sample_weight=weight, zero_division=0
             )
             for figure, values in zip(("precision", "recall", "f1"), each[:3], strict=True):
                 np.testing.assert_allclose(got["per_class"][figure], values, atol=1e-9)
@@ -112,21 +112,21 @@ def test_regression_is_that_of_scikit_learn(rows: int, seed: int, origin: float,
     output, served = (y[:, None] + rng.normal(size=(2, rows, 1)) * [[[0.3]], [[2]]]).astype(np.float32)
     report = metrics.report(counted(None, cuts, y, output, served))
     truth = y.astype(np.float64)
-    answers = {
+    predictions = {
         "prequential": output[:, 0],
-        "served": served[:, 0],
+        "as_served": served[:, 0],
         "mean": np.array([truth[:i].mean() if i else 0.0 for i in range(rows)]),
-        "last": last(truth),
+        "no_change": last(truth),
     }
     for span, at, weight in spans(rows):
-        for name, answer in answers.items():
+        for name, prediction in predictions.items():
             got = (report.get(name) or report["baselines"][name])[span]
-            mae = oracle.mean_absolute_error(truth[at], answer[at], sample_weight=weight)
-            mse = oracle.mean_squared_error(truth[at], answer[at], sample_weight=weight)
+            mae = oracle.mean_absolute_error(truth[at], prediction[at], sample_weight=weight)
+            mse = oracle.mean_squared_error(truth[at], prediction[at], sample_weight=weight)
             assert got["mae"] == pytest.approx(mae, rel=1e-6)
             assert got["rmse"] == pytest.approx(mse**0.5, rel=1e-6)
             if len(truth[at]) > 1:
-                r2 = oracle.r2_score(truth[at], answer[at], sample_weight=weight)
+                r2 = oracle.r2_score(truth[at], prediction[at], sample_weight=weight)
                 assert got["r2"] == pytest.approx(r2, rel=1e-5, abs=1e-5)
 
 
@@ -149,8 +149,8 @@ def test_more_than_100_classes_have_no_confusion_matrix() -> None:
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 101, 500).astype(np.int32), probabilities(rng, 500, 101)
     state = counted(101, [200], y, p, p)
-    assert state.total.confusion.shape == (2, 0, 0)  # type: ignore[union-attr]
-    total = metrics.report(state)["prequential"]["total"]
+    assert state.cumulative.confusion.shape == (2, 0, 0)  # type: ignore[union-attr]
+    total = metrics.report(state)["prequential"]["cumulative"]
     assert not {"confusion", "per_class"} & total.keys()
     assert total["accuracy"] == pytest.approx(oracle.accuracy_score(y, p.argmax(axis=1)))
     expected = oracle.f1_score(y, p.argmax(axis=1), average="macro", zero_division=0)
@@ -163,7 +163,7 @@ def test_before_any_row_the_figures_are_null(classes: int | None) -> None:
     assert report["rows"] == 0
     for span in SPANS:
         assert set(report["prequential"][span].values()) == {None}
-        assert set(report["baselines"]["last"][span].values()) == {None}
+        assert set(report["baselines"]["no_change"][span].values()) == {None}
 
 
 @pytest.mark.parametrize("classes", [3, None])
@@ -176,7 +176,7 @@ def test_a_report_is_strict_json(classes: int | None) -> None:
 
 def test_where_a_rate_is_undefined_it_is_zero() -> None:
     sure = np.tile(np.array([[1, 0]], np.float32), (5, 1))
-    total = metrics.report(counted(2, [], np.zeros(5, np.int32), sure, sure))["prequential"]["total"]
+    total = metrics.report(counted(2, [], np.zeros(5, np.int32), sure, sure))["prequential"]["cumulative"]
     assert (total["accuracy"], total["f1_macro"]) == (1, 1)
     assert (total["kappa"], total["kappa_temporal"]) == (0, 0)
     assert total["per_class"]["f1"] == [1, 0]
@@ -185,19 +185,21 @@ def test_where_a_rate_is_undefined_it_is_zero() -> None:
 def test_probabilities_that_are_not_finite_count_as_wrong_and_poison_nothing() -> None:
     bad = np.array([[np.nan, np.nan], [np.inf, 0.5], [0.1, 0.9]], np.float32)
     state = counted(2, [], np.array([1, 0, 1], np.int32), bad, bad)
-    total = metrics.report(state)["served"]["total"]
+    total = metrics.report(state)["as_served"]["cumulative"]
     assert total["accuracy"] == pytest.approx(1 / 3)
     worst = -np.log(np.finfo(np.float32).eps)
     assert total["log_loss"] == pytest.approx((2 * worst - np.log(0.9)) / 3, rel=1e-5)
 
 
-def test_targets_that_are_not_finite_poison_nothing() -> None:
+def test_targets_that_are_not_finite_are_not_counted() -> None:
     y = np.array([1.0, np.nan, 3.0, np.inf, 5.0], np.float32)
     output = np.array([[0.0], [0.0], [np.nan], [0.0], [4.0]], np.float32)
     report = metrics.report(counted(None, [3], y, output, output))
     assert report["rows"] == 3
-    assert report["prequential"]["total"]["mae"] == pytest.approx((1 + 2 + 1) / 3)  # 2: the mean so far was 1
-    assert report["baselines"]["last"]["total"]["mae"] == pytest.approx((1 + 2 + 2) / 3)
+    assert report["prequential"]["cumulative"]["mae"] == pytest.approx(
+        (1 + 2 + 1) / 3
+    )  # 2: the mean so far was 1
+    assert report["baselines"]["no_change"]["cumulative"]["mae"] == pytest.approx((1 + 2 + 2) / 3)
 
 
 def test_update_is_pure() -> None:
@@ -210,7 +212,7 @@ def test_update_is_pure() -> None:
 
 
 def parts_of(start: Metrics, classes: int | None, rows: list[int]) -> tuple[list[Metrics], list[Any]]:
-    """Let tasks count rows of their own from a common start; give what each has, and the rows."""
+    """Count other rows in each task from a common start; return their metrics, and the rows."""
     rng = np.random.default_rng(7)
     columns = []
     for count in rows:
@@ -225,28 +227,28 @@ def parts_of(start: Metrics, classes: int | None, rows: list[int]) -> tuple[list
 @pytest.mark.parametrize("classes", [3, None])
 @given(rows=st.lists(st.integers(0, 40), min_size=1, max_size=4), before=st.integers(0, 30))
 @settings(max_examples=40, deadline=None)
-def test_tasks_count_what_one_would(classes: int | None, rows: list[int], before: int) -> None:
+def test_several_tasks_count_what_one_would(classes: int | None, rows: list[int], before: int) -> None:
     start = metrics.init(classes, WINDOW, FADING)
     start = metrics.update(start, *parts_of(start, classes, [before])[1][0])
     parts, columns = parts_of(start, classes, rows)
     merged = metrics.merge(start, parts)
-    order = interleaved(rows, sum(rows))
+    order = interleave(rows, sum(rows))
     inorder = [np.array([columns[t][c][r] for t, r in order]) for c in range(3)]
     whole = metrics.update(start, *inorder) if sum(rows) else start
     assert int(merged.rows) == int(whole.rows) == before + sum(rows)
-    for name in merged.total._fields:
-        ours, one = getattr(merged.total, name), getattr(whole.total, name)
+    for name in merged.cumulative._fields:
+        ours, one = getattr(merged.cumulative, name), getattr(whole.cumulative, name)
         pick = slice(0, 2) if name in ("predicted", "correct", "absolute", "squared") else slice(None)
         if ours.ndim:  # baselines differ: each task saw other rows before
             ours, one = ours[pick], one[pick]
         np.testing.assert_allclose(ours, one, rtol=1e-7, atol=1e-7, err_msg=name)
     np.testing.assert_array_equal(merged.window.y, whole.window.y)
-    np.testing.assert_array_equal(merged.window.answers[:2], whole.window.answers[:2])
+    np.testing.assert_array_equal(merged.window.predictions[:2], whole.window.predictions[:2])
     weigh = [m.fading.weight if classes is None else m.fading.actual.sum() for m in (merged, whole)]
     np.testing.assert_allclose(*weigh, rtol=1e-9, atol=1e-9)
 
 
-def test_one_task_fades_as_it_did() -> None:
+def test_one_averaged_task_fades_like_a_sequential_one() -> None:
     start = metrics.init(3, WINDOW, FADING)
     (part,), _ = parts_of(start, 3, [33])
     merged = metrics.merge(start, [part, start])
@@ -256,10 +258,10 @@ def test_one_task_fades_as_it_did() -> None:
 def test_new_classes_have_no_counts_and_old_ones_keep_theirs() -> None:
     start = metrics.init(3, WINDOW, FADING)
     (part,), columns = parts_of(start, 3, [33])
-    wider = metrics.grown(part, 5)
+    wider = metrics.grow(part, 5)
     y, output, _ = columns[0]
     padded = [np.pad(output, [(0, 0), (0, 2)])] * 2
     direct = metrics.update(metrics.init(5, WINDOW, FADING), y, *padded)
-    for ours, fresh in zip(wider.total, direct.total, strict=True):
+    for ours, fresh in zip(wider.cumulative, direct.cumulative, strict=True):
         np.testing.assert_allclose(ours, fresh)
-    assert json.dumps(metrics.report(wider)["prequential"]["total"]["confusion"])
+    assert json.dumps(metrics.report(wider)["prequential"]["cumulative"]["confusion"])

@@ -46,7 +46,7 @@ def theirs(ours: MLP, theta: np.ndarray, z: np.ndarray, y: np.ndarray) -> Any:
 def test_a_step_is_that_of_scikit_learn(classes: Any, activation: str) -> None:
     ours = MLP(4, classes, (6, 5), activation, "sgd", 0.1, mini_batch=60)
     y, target = (LABELS, LABELS) if classes else (TARGETS, (TARGETS - TARGETS.mean()) / TARGETS.std())
-    state = ours.init()._replace(features=moments.update(moments.init(4), X))
+    state = ours.init()._replace(feature_moments=moments.update(moments.init(4), X))
     z = (X - X.mean(axis=0)) / X.std(axis=0)
     model = theirs(ours, state.theta, z.astype(np.float64), target.astype(np.float64))
     after, step = ours.step(state, Batch(X, y))
@@ -57,27 +57,27 @@ def test_a_step_is_that_of_scikit_learn(classes: Any, activation: str) -> None:
 
 
 def learned(learner: MLP, rows: int = 60, model: MLPState | None = None) -> MLPState:
-    """Give the state after some mini-batches, the answers of each being those that predict gives."""
+    """Return the state after some mini-batches, each checked against `predict`."""
     model = model or learner.init()
     y = LABELS if learner.classes else TARGETS
     for start in range(0, rows, learner.mini_batch):
         stop = min(start + learner.mini_batch, rows)
-        answers = learner.predict(model, X[start:stop])
+        predictions = learner.predict(model, X[start:stop])
         model, step = learner.step(model, Batch(X[start:stop], y[start:stop]))
         assert step.trained
-        assert step.output.tobytes() == answers.tobytes()
+        assert step.output.tobytes() == predictions.tobytes()
     return model
 
 
 def test_the_defaults_take_the_plain_steps_and_no_other_tensors() -> None:
-    """What an older model directory holds goes on as it was."""
+    """The defaults have no more tensors than they need."""
     for learner in (MLP(4, (0, 1, 2), mini_batch=7), MLP(4, mini_batch=7, optimizer="sgd")):
         model = learner.init()
         assert {name.partition(".")[0] for name in state_dict.flatten(model)} <= {
             "theta",
             "optimizer",
-            "features",
-            "targets",
+            "feature_moments",
+            "target_moments",
         }
         theta, memory, features, targets = model[:4]
         for start in range(0, 60, 7):
@@ -108,16 +108,16 @@ def test_every_loss_is_learned_by_every_optimizer(loss: str, optimizer: str) -> 
 
 
 def mean_loss(learner: MLP, model: MLPState, x: np.ndarray, y: np.ndarray) -> float:
-    answer = learner.predict(model, x).astype(float)
+    prediction = learner.predict(model, x).astype(float)
     if learner.loss == "softmax":
-        return float(losses.Softmax().loss(answer[None], y)[0].mean())
+        return float(losses.Softmax().loss(prediction[None], y)[0].mean())
     if learner.loss == "logistic":
-        return float(losses.Logistic().loss(answer[None, :, 1:], y)[0].mean())
-    output = answer[:, learner.point]
+        return float(losses.Logistic().loss(prediction[None, :, 1:], y)[0].mean())
+    output = prediction[:, learner.point]
     return float(np.abs(output - y).mean())
 
 
-def test_the_logistic_loss_answers_with_both_probabilities() -> None:
+def test_the_logistic_loss_predicts_both_probabilities() -> None:
     learner = MLP(4, ("no", "yes"), loss="logistic", mini_batch=4)
     y = (X[:, 0] > 3).astype(np.int32)
     state, _ = test_then_train(learner, initial(learner), [Batch(X, y)] * 20)
@@ -128,7 +128,7 @@ def test_the_logistic_loss_answers_with_both_probabilities() -> None:
     assert learner._network.layers[-1] == 1
 
 
-def test_quantiles_cover_what_they_say_and_never_cross() -> None:
+def test_quantiles_have_their_coverage_and_never_cross() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, size=(12_000, 1)).astype(np.float32)
     y = (10 * x[:, 0] + (2 + x[:, 0]) * rng.normal(size=12_000)).astype(np.float32)
@@ -141,18 +141,20 @@ def test_quantiles_cover_what_they_say_and_never_cross() -> None:
     for start in range(0, 10_000, 8):
         model, step = learner.step(model, Batch(x[start : start + 8], y[start : start + 8]))
         assert (np.diff(step.output) >= 0).all()
-    answers = learner.predict(model, x[10_000:])
-    below = (y[10_000:, None] <= answers).mean(axis=0)
+    predictions = learner.predict(model, x[10_000:])
+    below = (y[10_000:, None] <= predictions).mean(axis=0)
     np.testing.assert_allclose(below, quantiles, atol=0.04)
-    width = answers[:, 3] - answers[:, 0]
+    width = predictions[:, 3] - predictions[:, 0]
     wide, narrow = (width[np.abs(x[10_000:, 0] - at) < 0.2].mean() for at in (0.8, -0.8))
     assert wide > 1.5 * narrow  # 2.8 to 1.2 in truth: the interval knows where the noise is
 
 
-def test_answers_whose_quantiles_cross_are_sorted() -> None:
+def test_predictions_whose_quantiles_cross_are_sorted() -> None:
     learner = MLP(4, loss="quantile", quantiles=(0.1, 0.5, 0.9))
-    model = learned(learner, 0)._replace(features=moments.update(moments.init(4), X))
-    raw = network.predict(learner._network, model.theta, moments.standardize(model.features, X, 5.0))[0]
+    model = learned(learner, 0)._replace(feature_moments=moments.update(moments.init(4), X))
+    raw = network.predict(learner._network, model.theta, moments.standardize(model.feature_moments, X, 5.0))[
+        0
+    ]
     assert (np.diff(raw) < 0).any()
     assert learner.predict(model, X).tolist() == np.sort(raw).tolist()  # targets have no unit yet
 
@@ -185,7 +187,7 @@ def test_the_focal_loss_is_more_of_the_rows_that_are_wrong() -> None:
     expected = network.gradient(
         replace(plain._network, loss=losses.Softmax(2.0)),
         model.theta,
-        moments.standardize(model.features, X, 5.0),
+        moments.standardize(model.feature_moments, X, 5.0),
         LABELS,
     )[2]
     after, _ = focal.step(model, batch)
@@ -210,7 +212,7 @@ def test_class_weights_are_weights_of_their_rows(given: Any) -> None:
 
 
 @pytest.mark.parametrize("classes", [(1, 2, 3), (True, False), ("1", "2")])
-def test_a_label_may_come_as_text(classes: tuple[Any, ...]) -> None:
+def test_a_label_may_be_a_string(classes: tuple[Any, ...]) -> None:
     label = str(classes[1]).lower()
     assert MLP(4, classes, class_weight={label: 2}).class_weight == ((classes[1], 2.0),)
     assert MLP(4, classes, class_weight={classes[0]: 2}).class_weight == ((classes[0], 2.0),)
@@ -222,10 +224,12 @@ def test_weights_by_running_counts(how: str) -> None:
     learner = replace(plain, class_weight=how, class_beta=0.9)
     model, seen = learned(plain), np.array([50.0, 5, 0])
     counted = seen + np.bincount(LABELS)  # with themselves counted in
-    of_class = losses.balanced(counted) if how == "balanced" else losses.effective(counted, 0.9)
-    after, _ = learner.step(model._replace(counts=seen), Batch(X, LABELS))
-    assert after.counts is not None
-    assert after.counts.tolist() == counted.tolist()
+    of_class = (
+        losses.balanced_weights(counted) if how == "balanced" else losses.effective_weights(counted, 0.9)
+    )
+    after, _ = learner.step(model._replace(class_counts=seen), Batch(X, LABELS))
+    assert after.class_counts is not None
+    assert after.class_counts.tolist() == counted.tolist()
     assert after.theta.tobytes() == step_of(plain, model, of_class.astype(np.float32)[LABELS])
 
 
@@ -236,7 +240,7 @@ def test_a_rare_class_is_recalled_where_classes_are_balanced(how: str | None) ->
     x = (rng.normal(size=(6000, 2)) + 1.5 * y[:, None]).astype(np.float32)
     learner = MLP(2, (0, 1), class_weight=how, mini_batch=8)
     state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
-    recall = metrics.report(state.metrics)["prequential"]["total"]["per_class"]["recall"][1]
+    recall = metrics.report(state.metrics)["prequential"]["cumulative"]["per_class"]["recall"][1]
     assert recall < 0.35 if how is None else recall > 0.6
 
 
@@ -256,7 +260,7 @@ def test_l1_and_l2_are_in_the_gradient_and_not_on_biases() -> None:
     assert replace(plain, optimizer="adamw")._steps.weight_decay == 0.01  # type: ignore[attr-defined]
 
 
-def test_ftrl_has_l1_and_l2_of_its_own() -> None:
+def test_ftrl_applies_l1_and_l2_itself() -> None:
     learner = MLP(4, (0, 1, 2), (6,), optimizer="ftrl", learning_rate=0.1, l1=2.0, l2=0.1, mini_batch=1)
     weights, biases = np.ones(network.size(learner._network), bool), learner._network.biases
     for start, end in biases:
@@ -272,7 +276,7 @@ def test_gradients_are_clipped_after_the_penalties(name: str, clip: float) -> No
     model = learned(plain)
     step = plain.step(model, Batch(X, LABELS))[0].theta - model.theta
     clipped = replace(plain, **{name: clip}).step(model, Batch(X, LABELS))[0].theta - model.theta
-    expected = getattr(optimizers, f"clipped_by_{name[5:]}")(step, clip)
+    expected = getattr(optimizers, f"clip_by_{name[5:]}")(step, clip)
     np.testing.assert_allclose(clipped, expected, atol=1e-6)
     assert np.abs(step - expected).max() > 1e-3
 
@@ -281,7 +285,7 @@ def test_gradients_are_clipped_after_the_penalties(name: str, clip: float) -> No
     "options", [{"clip_value": 1.0}, {"clip_norm": 1.0}, {"dropout": 0.5}, {"warmup": 9}]
 )
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_no_clip_lets_a_step_through_that_is_not_finite(options: dict[str, Any], poison: float) -> None:
+def test_clipping_does_not_hide_a_step_that_is_not_finite(options: dict[str, Any], poison: float) -> None:
     learner = MLP(4, mini_batch=10, class_weight=None, **options)
     model = learned(learner)
     y = TARGETS[:10].copy()
@@ -305,12 +309,12 @@ def test_a_schedule_counts_rows_whatever_the_mini_batch() -> None:
     assert int(model.rows) == 60  # type: ignore[arg-type]
 
 
-def test_dropout_answers_with_the_whole_network_and_learns_with_a_part() -> None:
+def test_dropout_predicts_with_the_full_network_and_learns_with_a_part() -> None:
     plain = MLP(4, (0, 1, 2), (9, 8), optimizer="sgd", learning_rate=0.1)
     learner = replace(plain, dropout=0.5)
     model = learned(learner)
     assert int(model.rows) == 60  # type: ignore[arg-type]
-    z = moments.standardize(model.features, X, 5.0)
+    z = moments.standardize(model.feature_moments, X, 5.0)
     kept = network.dropout(plain._network, 0.5, 60, plain.seed, 60)
     slope = network.gradient(plain._network, model.theta, z, LABELS, None, kept)[2]
     assert step_of(learner, model) == (model.theta - slope * 0.1).tobytes()
@@ -325,7 +329,7 @@ EVERYTHING = [
 
 @settings(max_examples=30, deadline=None)
 @given(learner=st.sampled_from(EVERYTHING), cut=st.integers(1, 59), mini_batch=st.sampled_from([1, 4]))
-def test_a_model_goes_on_from_its_tensors_to_the_bit(learner: MLP, cut: int, mini_batch: int) -> None:
+def test_a_model_resumes_from_its_tensors_with_the_same_bits(learner: MLP, cut: int, mini_batch: int) -> None:
     """Dropout, schedules and counts are in the state, and nowhere else."""
     learner = replace(learner, mini_batch=mini_batch)
     cut -= cut % mini_batch
@@ -340,14 +344,14 @@ def test_a_model_goes_on_from_its_tensors_to_the_bit(learner: MLP, cut: int, min
 
 
 @pytest.mark.parametrize("learner", [*EVERYTHING, MLP(4, (0, 1, 2), optimizer="ftrl", learning_rate=0.1)])
-def test_what_tasks_learned_is_put_together_field_by_field(learner: MLP) -> None:
+def test_tasks_are_merged_field_by_field(learner: MLP) -> None:
     y = TARGETS if learner.classes is None else LABELS % len(learner.classes)
     start, _ = test_then_train(learner, initial(learner), [Batch(X[:20], y[:20])])
     cuts = [slice(20, 30), slice(30, 60)]
     parts = [loop.learn_part(learner, start, [Batch(X[cut], y[cut])]) for cut in cuts]
-    merged = loop.close(learner, start, parts).model
+    merged = loop.combine(learner, start, parts).model
     one, other = (part.model for part in parts)
-    if learner.optimizer == "ftrl":  # theta is what z and n say
+    if learner.optimizer == "ftrl":  # theta is computed from z and n
         z, n = (0.25 * a + 0.75 * b for a, b in zip(one.optimizer, other.optimizer, strict=True))
         np.testing.assert_allclose(merged.theta, -z / ((1 + np.sqrt(n)) / 0.1), rtol=1e-4, atol=1e-6)
     else:
@@ -355,10 +359,10 @@ def test_what_tasks_learned_is_put_together_field_by_field(learner: MLP) -> None
         for ours, a, b in zip(merged.optimizer, one.optimizer, other.optimizer, strict=True):
             mean = a**0.25 * b**0.75 if a.dtype == np.float64 else 0.25 * a + 0.75 * b  # powers, or moments
             np.testing.assert_allclose(ours, mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(merged.features.mean, X.mean(axis=0, dtype=float), rtol=1e-6)
+    np.testing.assert_allclose(merged.feature_moments.mean, X.mean(axis=0, dtype=float), rtol=1e-6)
     assert merged.rows is None or (merged.rows == 60 and merged.rows.dtype == np.int64)
-    assert merged.counts is None or merged.counts.tolist() == np.bincount(y).tolist()
-    single = loop.close(learner, start, parts[:1]).model
+    assert merged.class_counts is None or merged.class_counts.tolist() == np.bincount(y).tolist()
+    single = loop.combine(learner, start, parts[:1]).model
     assert single.theta.tobytes() == one.theta.tobytes()
 
 
@@ -368,7 +372,7 @@ def test_new_classes_leave_what_was_learned_as_it_was(optimizer: str) -> None:
     learner = MLP(4, (0, 1, 2), (6,), optimizer=optimizer, learning_rate=rate, class_weight="balanced")
     state, _ = test_then_train(learner, initial(learner), [Batch(X, LABELS)])
     wider = replace(learner, classes=(0, 1, 2, "new", "newer"))
-    grown = loop.grown(wider, state)
+    grown = loop.grow(wider, state)
     assert state_dict.flatten(grown).keys() == state_dict.flatten(initial(wider)).keys()
     p, q = learner.predict(state.model, X), wider.predict(grown.model, X)
     np.testing.assert_allclose(q[:, :3] / q[:, :3].sum(axis=1, keepdims=True), p, rtol=1e-4)
@@ -376,7 +380,7 @@ def test_new_classes_leave_what_was_learned_as_it_was(optimizer: str) -> None:
     assert not W[0, :, 3:].any()
     assert b[0, 0, 3:].tolist() == [b[0, 0, :3].min()] * 2
     still, _ = wider._steps.update(grown.model.optimizer, np.zeros_like(grown.model.theta), grown.model.theta)
-    new = network.widened(wider._network, np.ones_like(state.model.theta), 3) == 0
+    new = network.add_outputs(wider._network, np.ones_like(state.model.theta), 3) == 0
     np.testing.assert_allclose(still[new], grown.model.theta[new], atol=1e-6)  # nothing pulls them away
     for _ in range(40):
         grown, rows = test_then_train(wider, grown, [Batch(X[:32] + 20, np.full(32, 4, np.int32))])
@@ -406,7 +410,7 @@ def test_it_learns_digits(activation: str, optimizer: str, rate: float) -> None:
     report = metrics.report(state.metrics)
     assert rows.trained == len(order)
     assert report["prequential"]["window"]["accuracy"] > 0.95
-    assert report["served"]["total"]["accuracy"] < 0.3  # by weights that had seen nothing
+    assert report["as_served"]["cumulative"]["accuracy"] < 0.3  # by weights that had seen nothing
 
 
 def test_it_learns_a_regression_in_the_targets_own_unit() -> None:
@@ -418,12 +422,12 @@ def test_it_learns_a_regression_in_the_targets_own_unit() -> None:
     assert report["prequential"]["window"]["mae"] < 0.65 * report["baselines"]["mean"]["window"]["mae"]
 
 
-def test_no_answer_is_further_than_six_deviations_from_the_mean() -> None:
+def test_no_prediction_is_further_than_six_deviations_from_the_mean() -> None:
     learner = MLP(4, mini_batch=10)
     state, _ = test_then_train(learner, initial(learner), [Batch(X, TARGETS)])
     wild = state.model._replace(theta=state.model.theta * 1000)
-    answers = learner.predict(wild, X)
-    assert np.abs(answers - TARGETS.mean()).max() == pytest.approx(6 * TARGETS.std(), rel=1e-3)
+    predictions = learner.predict(wild, X)
+    assert np.abs(predictions - TARGETS.mean()).max() == pytest.approx(6 * TARGETS.std(), rel=1e-3)
 
 
 def test_first_weights_follow_the_seed() -> None:
@@ -443,17 +447,17 @@ def test_probabilities_sum_to_one() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inputs": 0}, "^inputs must be a whole number >= 1; got 0$"),
+        ({"inputs": 0}, "^inputs must be an integer >= 1; got 0$"),
         ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
-        ({"hidden": (64, 0)}, "^hidden must be a whole number >= 1; got 0$"),
+        ({"hidden": (64, 0)}, "^hidden must be an integer >= 1; got 0$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"optimizer": "adm"}, "^optimizer must be one of 'sgd', .*; got 'adm'$"),
         ({"learning_rate": 0}, r"^learning_rate must be a number in \(0, inf\); got 0$"),
-        ({"mini_batch": 0}, "^mini_batch must be a whole number >= 1; got 0$"),
+        ({"mini_batch": 0}, "^mini_batch must be an integer >= 1; got 0$"),
         ({"clip": -1.0}, r"^clip must be a number in \(0, inf\); got -1.0$"),
         ({"initializer": "he"}, "^initializer must be one of .*; got 'he'$"),
-        ({"seed": -1}, "^seed must be a whole number >= 0; got -1$"),
-        ({"window": 0}, "^window must be a whole number >= 1; got 0$"),
+        ({"seed": -1}, "^seed must be an integer >= 0; got -1$"),
+        ({"window": 0}, "^window must be an integer >= 1; got 0$"),
         ({"fading": 1.0}, r"^fading must be a number in \(0, 1\); got 1.0$"),
         ({"loss": "hinge"}, "^loss without classes must be one of 'squared', .*; got 'hinge'$"),
         ({"loss": "softmax"}, "^loss without classes must be one of 'squared', .*; got 'softmax'$"),
@@ -465,7 +469,7 @@ def test_probabilities_sum_to_one() -> None:
         ({"quantiles": (0.1, 0.9)}, r"^quantiles must be left out with loss 'squared'; got \(0.1, 0.9\)$"),
         (
             {"loss": "quantile", "quantiles": (0.5, 0.5)},
-            r"^quantiles must be one or more, ascending; got .*$",
+            r"^quantiles must be at least one, in ascending order; got .*$",
         ),
         ({"huber_delta": 2.0}, "^huber_delta must be left out with loss 'squared'; got 2.0$"),
         ({"loss": "huber", "huber_delta": 0}, r"^huber_delta must be a number in \(0, inf\); got 0$"),
@@ -476,14 +480,14 @@ def test_probabilities_sum_to_one() -> None:
         ({"weight_decay": -1}, r"^weight_decay must be a number in \[0, inf\); got -1$"),
         ({"schedule": "linear"}, "^schedule must be one of 'constant', .*; got 'linear'$"),
         ({"schedule_rows": 5}, "^schedule_rows must be left out with schedule 'constant'; got 5$"),
-        ({"schedule": "step", "schedule_rows": 0}, "^a schedule's rows must be a whole number >= 1; got 0$"),
-        ({"warmup": -1}, "^warmup must be a whole number >= 0; got -1$"),
+        ({"schedule": "step", "schedule_rows": 0}, "^a schedule's rows must be an integer >= 1; got 0$"),
+        ({"warmup": -1}, "^warmup must be an integer >= 0; got -1$"),
         ({"optimizer": "ftrl", "warmup": 5}, "^schedule must be 'constant' and warmup 0 with 'ftrl', .* 5$"),
         ({"optimizer": "ftrl", "schedule": "step"}, "^schedule must be 'constant' .* 'step' and 0$"),
         ({"l1": -1}, r"^l1 must be a number in \[0, inf\); got -1$"),
         ({"l2": "1"}, r"^l2 must be a number in \[0, inf\); got '1'$"),
         ({"dropout": 1.0}, r"^dropout must be a number in \[0, 1\); got 1.0$"),
-        ({"dropout": 0.5, "hidden": ()}, "^dropout must be 0 without hidden units to drop; got 0.5$"),
+        ({"dropout": 0.5, "hidden": ()}, "^dropout must be 0 without hidden units; got 0.5$"),
         ({"clip_norm": 0}, r"^clip_norm must be a number in \(0, inf\); got 0$"),
         ({"clip_value": -1}, r"^clip_value must be a number in \(0, inf\); got -1$"),
         ({"class_beta": 1}, r"^class_beta must be a number in \(0, 1\); got 1$"),
@@ -505,28 +509,28 @@ def test_probabilities_sum_to_one() -> None:
         ({"bias_initializer": "he"}, "^bias_initializer must be one of .*; got 'he'$"),
     ],
 )
-def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLP(**{"inputs": 3, **options})
 
 
-def test_the_median_of_the_quantiles_is_what_is_counted() -> None:
+def test_the_median_of_the_quantiles_is_measured() -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(2000, 2)).astype(np.float32)
     y = (x[:, 0] + rng.exponential(size=2000)).astype(np.float32)
     learner = MLP(2, loss="quantile", quantiles=(0.05, 0.5, 0.95), mini_batch=8, window=500)
     state, rows = test_then_train(learner, initial(learner), [Batch(x, y)])
     assert rows.trained == 2000
-    answers = learner.predict(state.model, x[-500:])
-    assert answers.shape == (500, 3)
-    assert ((answers[:, 0] < y[-500:]) & (y[-500:] < answers[:, 2])).mean() > 0.8
+    predictions = learner.predict(state.model, x[-500:])
+    assert predictions.shape == (500, 3)
+    assert ((predictions[:, 0] < y[-500:]) & (y[-500:] < predictions[:, 2])).mean() > 0.8
     mae = metrics.report(state.metrics)["prequential"]["window"]["mae"]
-    far = np.abs(answers - y[-500:, None]).mean(axis=0)
+    far = np.abs(predictions - y[-500:, None]).mean(axis=0)
     assert abs(mae - far[1]) < 0.1 < min(abs(mae - far[0]), abs(mae - far[2]))
 
 
 @pytest.mark.parametrize("on_drift", ["report", "raise", "fresh"])
-def test_a_drift_is_found_and_answered(on_drift: str) -> None:
+def test_a_drift_is_detected_and_reacted_to(on_drift: str) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(6000, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32)
@@ -536,12 +540,12 @@ def test_a_drift_is_found_and_answered(on_drift: str) -> None:
     state, found = initial(learner), []
     for begin in range(0, 6000, 200):
         after, _ = test_then_train(learner, state, [Batch(x[begin : begin + 200], y[begin : begin + 200])])
-        if after.watch.found > state.watch.found:
+        if after.drift.detected > state.drift.detected:
             found.append(begin)
             if on_drift == "fresh":
                 assert after.model.theta.tobytes() == learner.init().theta.tobytes()
-            assert (after.model.boost is not None) == (on_drift == "raise")
-            assert after.model.boost is None or after.model.boost == 1
+            assert (after.model.rate_boost is not None) == (on_drift == "raise")
+            assert after.model.rate_boost is None or after.model.rate_boost == 1
         state = after
     assert found
     assert all(3000 <= begin < 3600 for begin in found)

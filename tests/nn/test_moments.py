@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from streaming_nn.nn import moments
-from streaming_nn.nn.moments import Scaling
+from streaming_nn.nn.moments import Moments
 
 columns = arrays(
     np.float32,
@@ -14,14 +14,14 @@ columns = arrays(
 )
 
 
-def seen(x: np.ndarray, *cuts: int) -> Scaling:
+def seen(x: np.ndarray, *cuts: int) -> Moments:
     state = moments.init(x.shape[1])
     for part in np.split(x, cuts):
         state = moments.update(state, part)
     return state
 
 
-def same(a: Scaling, b: Scaling, scale: float) -> None:
+def same(a: Moments, b: Moments, scale: float) -> None:
     assert a.rows == b.rows
     np.testing.assert_allclose(a.mean, b.mean, rtol=1e-9, atol=1e-9 * scale)
     np.testing.assert_allclose(a.m2, b.m2, rtol=1e-7, atol=1e-9 * scale**2)
@@ -78,7 +78,7 @@ def test_a_constant_column_has_no_deviation_whatever_its_cut(value: float) -> No
     assert moments.standardize(seen(x), x, 5).max() == 0
 
 
-def test_a_constant_column_that_begins_to_move_does_not_blow_up() -> None:
+def test_a_constant_column_that_starts_to_change_has_bounded_scores() -> None:
     state = seen(np.full((10_000, 1), 3, np.float32))
     for _ in range(100):
         moving = np.array([[1e6], [3.0]], np.float32)
@@ -114,14 +114,14 @@ def test_restore_is_the_inverse_of_standardize() -> None:
     np.testing.assert_allclose(again, x, rtol=1e-5)
 
 
-def test_a_wild_value_is_tamed_once_the_deviations_are_known() -> None:
+def test_an_outlier_is_clipped_once_the_deviations_are_known() -> None:
     x = np.random.default_rng(0).normal(50, 7, size=(100, 3)).astype(np.float32)
     x[:, 2] = 4
-    wild = np.array([[1e9, 51, 9], [50, -1e9, 4]], np.float32)
+    extreme = np.array([[1e9, 51, 9], [50, -1e9, 4]], np.float32)
     early = moments.update(moments.init(3), x[:99])
-    assert moments.tame(early, wild, 10) is wild
+    assert moments.clip_outliers(early, extreme, 10) is extreme
     seen = moments.update(moments.init(3), x)
     mean, sd = x.mean(axis=0), x.std(axis=0)
     expected = [[mean[0] + 10 * sd[0], 51, 9], [50, mean[1] - 10 * sd[1], 4]]
-    np.testing.assert_allclose(moments.tame(seen, wild, 10), expected, rtol=1e-5)
-    assert np.isnan(moments.tame(seen, np.full((1, 3), np.nan, np.float32), 10)).all()
+    np.testing.assert_allclose(moments.clip_outliers(seen, extreme, 10), expected, rtol=1e-5)
+    assert np.isnan(moments.clip_outliers(seen, np.full((1, 3), np.nan, np.float32), 10)).all()

@@ -15,7 +15,7 @@ ALL_LOSSES: list[str | Loss] = [*LOSSES, Softmax(2.0), Logistic(0.5), Huber(0.1)
 
 
 def problem(net: Network, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Give theta (members, parameters) in float64, x, y, and a weight a row."""
+    """Return theta (members, parameters) in float64, x, y, and a weight a row."""
     rng = np.random.default_rng(seed)
     theta = network.initialize(net, rng, MEMBERS).astype(np.float64)
     theta += rng.normal(size=theta.shape) * 0.1  # biases too
@@ -24,7 +24,7 @@ def problem(net: Network, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def truth(net: Network, rng: np.random.Generator) -> np.ndarray:
-    """Give y (rows,): a class, 0 or 1, a count, or a number."""
+    """Return y (rows,): a class, 0 or 1, a count, or a number."""
     if isinstance(net._loss, (Softmax, Logistic)):
         return rng.integers(0, max(2, net.layers[-1]), ROWS)
     return rng.poisson(2, ROWS) if net.loss == "poisson" else rng.normal(size=ROWS)
@@ -39,7 +39,7 @@ def shape(
 
 
 def differences(net: Network, theta: np.ndarray, mean_loss: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Give the gradient of each member's mean loss by finite differences."""
+    """Return the gradient of each member's mean loss by finite differences."""
     slope, step = np.empty_like(theta), 1e-6
     for i in range(network.size(net)):
         away = np.zeros_like(theta)
@@ -70,7 +70,7 @@ def test_gradient_is_that_of_finite_differences(
 @pytest.mark.parametrize(
     "loss", ["squared", "absolute", "huber", "poisson", "logistic", Logistic(2.0)], ids=str
 )
-def test_several_outputs_have_a_truth_each(loss: str | Loss) -> None:
+def test_several_outputs_have_a_label_each(loss: str | Loss) -> None:
     """Among them are labels that may hold together: the logistic loss of 0 or 1 for each."""
     net, rng = Network((4, 6, 3), "tanh", loss), np.random.default_rng(0)
     theta, x, _, weight = problem(net)
@@ -140,7 +140,7 @@ def test_members_do_not_touch_each_other(loss: str | Loss) -> None:
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES, ids=str)
-def test_members_may_have_rows_of_their_own(loss: str | Loss) -> None:
+def test_members_may_have_other_rows(loss: str | Loss) -> None:
     net = shape(loss)
     theta, x, y, _ = problem(net)
     own_x, own_y = np.stack([x, x[::-1], 2 * x]), np.stack([y, y[::-1], y])
@@ -151,7 +151,7 @@ def test_members_may_have_rows_of_their_own(loss: str | Loss) -> None:
             np.testing.assert_allclose(stacked[i], one[0], rtol=1e-12)
 
 
-def test_members_may_weigh_rows_each_in_its_own_way() -> None:
+def test_members_may_weigh_rows_differently() -> None:
     net = shape("softmax", skip=True)
     theta, x, y, _ = problem(net)
     weight = np.random.default_rng(1).uniform(0.5, 2, (MEMBERS, ROWS))
@@ -175,7 +175,7 @@ def test_skip_adds_a_linear_model_that_starts_at_zero() -> None:
     np.testing.assert_allclose(network.predict(net, theta, x), expected, rtol=1e-12)
 
 
-def test_the_last_layer_may_start_in_its_own_way() -> None:
+def test_the_last_layer_may_have_another_initializer() -> None:
     net = Network((4, 6, 3), bias_initializer="lecun_normal", output_initializer="zeros")
     (V, b), (W, c) = network.views(net, network.initialize(net, np.random.default_rng(0)))
     assert V.all()
@@ -185,7 +185,7 @@ def test_the_last_layer_may_start_in_its_own_way() -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_the_answer_is_the_one_that_predict_gives(skip: bool) -> None:
+def test_a_steps_output_is_that_of_predict(skip: bool) -> None:
     net = shape("softmax", "relu", skip=skip)
     theta, x, y, _ = problem(net)
     assert network.gradient(net, theta, x, y)[0].tobytes() == network.predict(net, theta, x).tobytes()
@@ -218,7 +218,7 @@ def test_float32_stays_float32() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_views_cover_the_vector_and_are_no_copies() -> None:
+def test_views_cover_the_vector_and_are_not_copies() -> None:
     net = Network((2, 3, 1), loss="squared")
     theta = np.zeros((2, network.size(net)), np.float32)
     assert network.size(net) == 2 * 3 + 3 + 3 * 1 + 1
@@ -252,7 +252,7 @@ def test_biases_may_be_drawn_with_their_layers_spread() -> None:
     assert c.var() == pytest.approx(2 / 500, rel=0.05)
 
 
-def test_biases_are_where_they_are_told_to_be() -> None:
+def test_biases_are_where_the_slices_are() -> None:
     net = Network((4, 6, 3), skip=True)
     theta = np.zeros((1, network.size(net)))
     for start, end in net.biases:
@@ -267,7 +267,7 @@ def test_biases_are_where_they_are_told_to_be() -> None:
     ("options", "message"),
     [
         ({"layers": (3,)}, r"^layers must have at least inputs and outputs; got \(3,\)$"),
-        ({"layers": (3, 0, 2)}, "^a layer's size must be a whole number >= 1; got 0$"),
+        ({"layers": (3, 0, 2)}, "^a layer's size must be an integer >= 1; got 0$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"loss": "hinge"}, "^loss must be one of 'softmax', .*; got 'hinge'$"),
         ({"initializer": "he"}, "^initializer must be one of .*; got 'he'$"),
@@ -276,7 +276,7 @@ def test_biases_are_where_they_are_told_to_be() -> None:
         ({"loss": "quantile"}, r"^layers must end with an output for each quantile; got \(3, 2\)$"),
     ],
 )
-def test_wrong_options_are_told(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Network(**{"layers": (3, 2), **options})  # type: ignore[arg-type]
 
@@ -291,11 +291,11 @@ def test_a_network_of_some_inputs_is_the_whole_one_where_the_others_are_0(
     rng = np.random.default_rng(0)
     theta = rng.normal(size=(2, network.size(whole)))
     x, y = rng.normal(size=(ROWS, 5)) * columns, rng.integers(0, 3, ROWS)
-    part = network.narrowed(whole, theta, columns)
-    output, _, slope = network.gradient(network.narrow(whole, 3), part, x[:, columns], y)
+    part = network.select_inputs(whole, theta, columns)
+    output, _, slope = network.gradient(network.with_inputs(whole, 3), part, x[:, columns], y)
     expected, _, full = network.gradient(whole, theta, x, y)
     np.testing.assert_allclose(output, expected)
-    np.testing.assert_allclose(slope, network.narrowed(whole, full, columns))
+    np.testing.assert_allclose(slope, network.select_inputs(whole, full, columns))
     back = np.zeros_like(theta)
-    network.put_back(whole, back, slope, columns)
+    network.restore_inputs(whole, back, slope, columns)
     np.testing.assert_allclose(back, full)  # the others' weights have no gradient

@@ -116,7 +116,7 @@ def test_ftrl_follows_algorithm_1() -> None:
     assert zeros > 0
 
 
-def test_ftrl_begins_at_the_first_parameters_and_shrinks_them_by_its_lambdas() -> None:
+def test_ftrl_starts_at_the_initial_parameters_and_shrinks_them_by_its_lambdas() -> None:
     theta = np.random.default_rng(1).normal(size=(2, PARAMETERS))
     for optimizer in (FTRL(0.1, 0.7), FTRL(0.1, 0.7, 3.0, 2.0)):
         first, _ = optimizer.update(optimizer.init(theta), np.zeros_like(theta), theta)
@@ -126,7 +126,7 @@ def test_ftrl_begins_at_the_first_parameters_and_shrinks_them_by_its_lambdas() -
     assert 0 < (first == 0).sum() < theta.size
 
 
-def test_ftrl_spares_biases_its_lambdas() -> None:
+def test_ftrl_applies_no_lambdas_to_biases() -> None:
     plain, spared = FTRL(0.1), FTRL(0.1, l1=2.0, l2=3.0, spared=((2, 5),))
     one, other = descend(plain, gradients()), descend(spared, gradients())
     assert one[:, 2:5].tolist() == other[:, 2:5].tolist()
@@ -186,7 +186,7 @@ RATED = [kind for name, kind in OPTIMIZERS.items() if name != "ftrl"]
 
 @pytest.mark.parametrize("kind", RATED)
 @given(factor=st.floats(1e-3, 10))
-def test_a_factor_is_another_rate(kind: Any, factor: float) -> None:
+def test_a_factor_scales_the_rate(kind: Any, factor: float) -> None:
     theta, gradient = np.ones((1, PARAMETERS)), gradients()[0]
     optimizer = kind(0.1)
     scaled, state = optimizer.update(optimizer.init(theta), gradient, theta, factor)
@@ -197,7 +197,7 @@ def test_a_factor_is_another_rate(kind: Any, factor: float) -> None:
 
 
 @pytest.mark.parametrize("kind", RATED)
-def test_weight_decay_is_apart_from_the_gradient_and_spares_biases(kind: Any) -> None:
+def test_weight_decay_is_separate_from_the_gradient_and_spares_biases(kind: Any) -> None:
     theta, gradient = np.full((1, PARAMETERS), 2.0), gradients()[0]
     plain = replace(kind(0.1), weight_decay=0.0)
     decaying = replace(plain, weight_decay=0.3, spared=((1, 3), (6, 7)))
@@ -215,7 +215,7 @@ def test_adamw_is_adam_that_decays() -> None:
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS.values())
-def test_it_goes_down_to_the_bottom_of_a_bowl(kind: Any) -> None:
+def test_it_finds_the_minimum_of_a_quadratic(kind: Any) -> None:
     optimizer, theta = replace(kind(0.02), weight_decay=0.0), np.ones((2, 3))
     state = optimizer.init(theta)
     for step in range(10_000):
@@ -228,21 +228,21 @@ def test_it_goes_down_to_the_bottom_of_a_bowl(kind: Any) -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4), st.floats(1e-3, 1e3))
 def test_clipping(parts: list[float], most: float) -> None:
     gradient = np.array([parts, [1e-9, 0, 0, 0]])
-    by_value = optimizers.clipped_by_value(gradient, most)
+    by_value = optimizers.clip_by_value(gradient, most)
     assert by_value.tolist() == [[min(max(part, -most), most) for part in row] for row in gradient.tolist()]
-    by_norm, length = optimizers.clipped_by_norm(gradient, most), np.linalg.norm(gradient[0])
+    by_norm, length = optimizers.clip_by_norm(gradient, most), np.linalg.norm(gradient[0])
     np.testing.assert_allclose(by_norm[0], gradient[0] * min(1, most / max(length, 1e-300)), rtol=1e-12)
     assert by_norm[1].tolist() == gradient[1].tolist()  # shorter already: not a bit changes
-    assert optimizers.clipped_by_norm(gradient.astype(np.float32), most).dtype == np.float32
+    assert optimizers.clip_by_norm(gradient.astype(np.float32), most).dtype == np.float32
 
 
-@pytest.mark.parametrize("clip", [optimizers.clipped_by_value, optimizers.clipped_by_norm])
-def test_clipping_keeps_what_is_no_number(clip: Callable[[np.ndarray, float], np.ndarray]) -> None:
+@pytest.mark.parametrize("clip", [optimizers.clip_by_value, optimizers.clip_by_norm])
+def test_clipping_keeps_nan(clip: Callable[[np.ndarray, float], np.ndarray]) -> None:
     assert np.isnan(clip(np.array([[np.nan, 1.0]]), 1.0)[0, 0])
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS.values())
-def test_each_member_may_have_a_rate_of_its_own(kind: Any) -> None:
+def test_each_member_may_have_another_rate(kind: Any) -> None:
     rates = (0.003, 0.01, 0.3)
     together = descend(kind(rates), gradients(3))
     for i, rate in enumerate(rates):
@@ -262,7 +262,7 @@ def test_update_is_pure_and_keeps_float32(kind: Any) -> None:
     assert [part.tolist() for part in (theta, gradient, *state)] == [part.tolist() for part in before]
 
 
-def test_moments_that_fade_out_do_not_become_subnormal() -> None:
+def test_moments_that_decay_do_not_become_subnormal() -> None:
     adam, theta = Adam(0.01), np.ones((1, 2), np.float32)
     state = adam.init(theta)
     for _ in range(10):
@@ -298,10 +298,10 @@ def test_moments_that_fade_out_do_not_become_subnormal() -> None:
         (lambda: FTRL(weight_decay=0.1), "^weight_decay must be 0 with 'ftrl', which has l2; got 0.1$"),
         (
             lambda: FTRL().update(FTRL().init(np.ones((1, 1))), np.ones((1, 1)), np.ones((1, 1)), 0.5),
-            "^factor must be 1 with 'ftrl', which has rates of its own; got 0.5$",
+            "^factor must be 1 with 'ftrl', which adapts its rates itself; got 0.5$",
         ),
     ],
 )
-def test_wrong_options_are_told(make: Any, message: str) -> None:
+def test_invalid_options_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from streaming_nn.nn import moments
-from streaming_nn.nn.moments import SETTLED, Scaling
-from streaming_nn.nn.preprocessing import MISSING, MOST_AWAKE, SCALES, Inputs, Spans, Unscaled
+from streaming_nn.nn.moments import SETTLED, Moments
+from streaming_nn.nn.preprocessing import MAX_ACTIVE, MISSING, SCALES, Inputs, Spans, Unscaled
 from streaming_nn.nn.state_dict import flatten, unflatten
 
 EVERY = list(product(SCALES, MISSING))
@@ -47,12 +47,12 @@ def rows_for(missing: str) -> st.SearchStrategy[np.ndarray]:
 
 
 @given(full, full, st.integers(0, 30))
-def test_the_default_is_the_plain_scaling_to_the_bit(x: np.ndarray, more: np.ndarray, cut: int) -> None:
+def test_the_default_has_the_bits_of_the_plain_moments(x: np.ndarray, more: np.ndarray, cut: int) -> None:
     inputs, state = Inputs(3), moments.init(3)
     for part in np.split(x, [cut]):
         state = moments.update(state, part)
     ours = seen(inputs, x, cut)
-    assert type(ours) is Scaling
+    assert type(ours) is Moments
     for a, b in zip(ours, state, strict=True):
         assert a.tobytes() == b.tobytes()
         assert a.dtype == b.dtype
@@ -77,7 +77,7 @@ def test_parts_merge_to_the_whole_in_any_grouping(scale: str, missing: str, data
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_tasks_that_began_alike_are_merged_without_counting_twice(
+def test_tasks_with_a_common_start_are_merged_without_counting_it_twice(
     scale: str, missing: str, data: st.DataObject
 ) -> None:
     inputs = Inputs(3, scale, missing=missing)
@@ -85,8 +85,8 @@ def test_tasks_that_began_alike_are_merged_without_counting_twice(
     start, size = seen(inputs, before), size_of(before, one, two)
     tasks = [inputs.update(start, part) for part in (one, two)]
     if scale != "minmax":
-        same(inputs.since(tasks[0], start), seen(inputs, one), size)
-    merged = inputs.combined(start, tasks)
+        same(inputs.subtract(tasks[0], start), seen(inputs, one), size)
+    merged = inputs.combine(start, tasks)
     same(merged, seen(inputs, np.concatenate([before, one, two])), size)
 
 
@@ -138,7 +138,7 @@ def test_a_missing_value_is_the_running_mean(scale: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("missing", MISSING[1:])
-def test_without_a_gap_the_scores_are_those_of_the_plain_scaling(missing: str) -> None:
+def test_without_missing_values_the_scores_are_those_of_the_plain_moments(missing: str) -> None:
     x = np.random.default_rng(0).normal(3, 2, (500, 4)).astype(np.float32)
     plain, gaps = Inputs(4, reach=2.0), Inputs(4, missing=missing, reach=2.0)
     z = plain.prepare(seen(plain, x, 150, 300), x)
@@ -162,7 +162,7 @@ def test_minmax_of_the_widest_and_the_narrowest_spans(low: float, high: float) -
     assert -1 <= z[0, 0] <= z[1, 0] <= 1
 
 
-def test_none_changes_nothing_and_knows_nothing() -> None:
+def test_none_changes_nothing_and_has_no_statistics() -> None:
     inputs, x = Inputs(2, "none"), np.array([[1e30, -3]], np.float32)
     state = inputs.update(inputs.init(), x)
     assert state == Unscaled()
@@ -171,21 +171,21 @@ def test_none_changes_nothing_and_knows_nothing() -> None:
 
 
 @pytest.mark.parametrize(("scale", "missing"), [c for c in EVERY if c != ("none", "refuse")])
-def test_a_wild_value_is_tamed_in_a_column_that_is_settled(scale: str, missing: str) -> None:
+def test_an_outlier_is_clipped_in_a_column_with_enough_rows(scale: str, missing: str) -> None:
     x = np.random.default_rng(0).normal(50, 7, (100, 2)).astype(np.float32)
-    wild = np.array([[1e9, 51]], np.float32)
-    tame, open_ = Inputs(2, scale, missing=missing, reach=10.0), Inputs(2, scale, missing=missing)
-    for inputs, expected in ((tame, 150), (open_, 1e9)):
-        state = inputs.update(seen(inputs, x), wild)
+    extreme = np.array([[1e9, 51]], np.float32)
+    clipping, open_ = Inputs(2, scale, missing=missing, reach=10.0), Inputs(2, scale, missing=missing)
+    for inputs, expected in ((clipping, 150), (open_, 1e9)):
+        state = inputs.update(seen(inputs, x), extreme)
         moments = state.moments if isinstance(state, Spans) else state
         assert moments.mean[0] < expected / 50 + 60
         assert (moments.mean[0] > 1e6) == (inputs is open_)
         if isinstance(state, Spans):
             assert (state.high[0] > 1e8) == (inputs is open_)
     if missing != "refuse":
-        x[:50, 0] = np.nan  # its own count tells whether a column is settled
-        assert tame.update(seen(tame, x), wild) is not None
-        state = tame.update(seen(tame, x), wild)
+        x[:50, 0] = np.nan  # whether a column is settled depends on its own count
+        assert clipping.update(seen(clipping, x), extreme) is not None
+        state = clipping.update(seen(clipping, x), extreme)
         assert (state.moments if isinstance(state, Spans) else state).mean[0] > 1e6
 
 
@@ -202,7 +202,7 @@ def test_a_constant_column_has_no_deviation_whatever_its_cut(missing: str) -> No
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_is_found(scale: str, missing: str, bad: float) -> None:
+def test_what_is_not_finite_is_detected(scale: str, missing: str, bad: float) -> None:
     inputs = Inputs(2, scale, missing=missing)
     x = np.array([[1, 2], [bad, 3]], np.float32)
     may_be = np.isnan(bad) and missing != "refuse"
@@ -220,7 +220,7 @@ def test_what_came_in_is_not_changed_and_goes_through_tensors(scale: str, missin
     state = seen(inputs, x)
     before = {name: tensor.copy() for name, tensor in flatten(state).items()}
     after = inputs.update(state, x + 1)
-    inputs.since(after, state), inputs.merge(state, after), inputs.prepare(state, x)
+    inputs.subtract(after, state), inputs.merge(state, after), inputs.prepare(state, x)
     assert x.tolist() == [[0, 1], [2, 3], [4, 5]]
     for name, tensor in flatten(state).items():
         np.testing.assert_array_equal(tensor, before[name])
@@ -249,7 +249,7 @@ def test_preparing_and_updating_in_one_gives_the_bits_of_both(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"columns": 0}, "columns must be a whole number >= 1; got 0"),
+        ({"columns": 0}, "columns must be an integer >= 1; got 0"),
         ({"scale": "robust"}, "scale must be one of 'standard', 'minmax', 'none'; got 'robust'"),
         ({"missing": "drop"}, "missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'"),
         ({"clip": 0}, r"clip must be a number in (0, inf); got 0"),
@@ -270,7 +270,7 @@ def test_a_wrong_option_is_one_line(options: dict[str, object], error: str) -> N
     later=arrays(np.bool_, 5),
     rows=st.integers(1, 3),
 )
-def test_columns_that_rest_are_those_that_have_never_moved(
+def test_inactive_columns_are_those_that_never_changed(
     case: tuple[str, str], base: np.ndarray, first: np.ndarray, later: np.ndarray, rows: int
 ) -> None:
     inputs = Inputs(5, case[0], missing=case[1])
@@ -279,22 +279,22 @@ def test_columns_that_rest_are_those_that_have_never_moved(
     x[-1, later] -= 3
     state, new = seen(inputs, x[:SETTLED], 7, 50), x[SETTLED:]
     z = inputs.prepare(state, new)
-    awake = inputs.awake(state, z)
-    most = first.sum() + inputs.width - 5 > MOST_AWAKE * inputs.width
+    active = inputs.active_columns(state, z)
+    most = first.sum() + inputs.width - 5 > MAX_ACTIVE * inputs.width
     none = inputs.width == 5 and not (first | later).any()
     if most or none:
-        assert awake is None
+        assert active is None
     else:
-        assert awake is not None
-        assert awake[:5].tolist() == (x != x[0]).any(axis=0).tolist()
-        assert awake[5:].all()
-        assert not z[:, ~awake].any()
-    assert inputs.awake(seen(inputs, x[: SETTLED - 1]), z) is None
+        assert active is not None
+        assert active[:5].tolist() == (x != x[0]).any(axis=0).tolist()
+        assert active[5:].all()
+        assert not z[:, ~active].any()
+    assert inputs.active_columns(seen(inputs, x[: SETTLED - 1]), z) is None
 
 
 @pytest.mark.parametrize("missing", MISSING)
-def test_a_column_that_is_not_scaled_never_rests(missing: str) -> None:
+def test_a_column_that_is_not_scaled_is_always_active(missing: str) -> None:
     inputs = Inputs(5, "none", missing=missing)
     x = np.full((SETTLED, 5), 3, np.float32)
     state = seen(inputs, x)
-    assert inputs.awake(state, inputs.prepare(state, x[:1])) is None
+    assert inputs.active_columns(state, inputs.prepare(state, x[:1])) is None

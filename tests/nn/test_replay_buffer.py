@@ -6,16 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_nn.nn import replay_buffer
-from streaming_nn.nn.averaging import interleaved
-from streaming_nn.nn.replay_buffer import FRESH, Buffer
+from streaming_nn.nn.averaging import interleave
+from streaming_nn.nn.replay_buffer import FRESH, ReplayBuffer
 
 
 def numbered(start: int, count: int) -> np.ndarray:
-    """Rows that tell their number."""
+    """Return rows that hold their number."""
     return np.stack([np.arange(start, start + count), -np.arange(start, start + count)], 1).astype(np.float32)
 
 
-def filled(capacity: int, blocks: list[int]) -> Buffer:
+def filled(capacity: int, blocks: list[int]) -> ReplayBuffer:
     kept = replay_buffer.init(capacity, 2)
     for count in blocks:
         kept = replay_buffer.append(kept, numbered(int(kept.rows), count))
@@ -49,11 +49,11 @@ def test_draws_come_evenly() -> None:
     assert times.max() <= 2
 
 
-def test_a_ring_of_ones_own_is_overwritten_with_the_same_rows() -> None:
+def test_an_owned_ring_is_overwritten_with_the_same_rows() -> None:
     kept = filled(100, [90])
     copied = replay_buffer.append(kept, numbered(90, FRESH + 1))
     assert copied.ring is not kept.ring
-    assert replay_buffer.append(kept, numbered(90, FRESH + 1), own=True).ring is kept.ring
+    assert replay_buffer.append(kept, numbered(90, FRESH + 1), owned=True).ring is kept.ring
     assert copied.ring.tolist() == kept.ring.tolist()
 
 
@@ -79,7 +79,7 @@ def test_dtypes_stay() -> None:
     before=st.integers(0, 200),
     rows=st.lists(st.lists(st.integers(0, 90), max_size=3), min_size=1, max_size=4),
 )
-def test_what_tasks_appended_lies_side_by_side(capacity: int, before: int, rows: list[list[int]]) -> None:
+def test_rows_that_tasks_appended_are_interleaved(capacity: int, before: int, rows: list[list[int]]) -> None:
     start = filled(capacity, [before])
     parts = []
     for task, blocks in enumerate(rows):
@@ -88,7 +88,7 @@ def test_what_tasks_appended_lies_side_by_side(capacity: int, before: int, rows:
             part = replay_buffer.append(part, numbered(1000 * (task + 1) + int(part.rows) - before, count))
         parts.append(part)
     merged = replay_buffer.merge(start, parts)
-    order = interleaved([sum(blocks) for blocks in rows], 1000)
+    order = interleave([sum(blocks) for blocks in rows], 1000)
     expected = [*range(before), *(1000 * (task + 1) + row for task, row in order)][-capacity:]
     assert replay_buffer.latest(merged, capacity)[:, 0].tolist() == expected
     assert int(merged.rows) == before + sum(map(sum, rows))

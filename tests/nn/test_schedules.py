@@ -40,7 +40,7 @@ def test_cosine_with_restarts_is_equation_5(rows: int, period: int, growth: floa
 
 
 @given(rows=ROWS, warmup=st.integers(1, 10**6))
-def test_warming_up_rises_evenly_and_then_begins_what_follows(rows: int, warmup: int) -> None:
+def test_warm_up_rises_linearly_and_then_starts_the_next_schedule(rows: int, warmup: int) -> None:
     then = Step(1000, 0.5)
     factor = WarmUp(warmup, then).factor(rows)
     assert factor == ((rows + 1) / warmup if rows < warmup else then.factor(rows - warmup))
@@ -56,14 +56,14 @@ def test_no_factor_is_negative_or_more_than_one(kind: Any, rows: int) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Step(0), "^a schedule's rows must be a whole number >= 1; got 0$"),
-        (lambda: WarmUp(0), "^a schedule's rows must be a whole number >= 1; got 0$"),
+        (lambda: Step(0), "^a schedule's rows must be an integer >= 1; got 0$"),
+        (lambda: WarmUp(0), "^a schedule's rows must be an integer >= 1; got 0$"),
         (lambda: InverseScaling(power=0), r"^a schedule's power must be a number in \(0, inf\); got 0$"),
         (lambda: Step(drop=1.5), r"^a schedule's drop must be a number in \(0, 1\); got 1.5$"),
         (lambda: Cosine(growth=0.5), r"^a schedule's growth must be a number in \[1, inf\); got 0.5$"),
         (lambda: Cosine(least=2), r"^a schedule's least must be a number in \[0, 1\]; got 2$"),
     ],
 )
-def test_wrong_options_are_told(make: Any, message: str) -> None:
+def test_invalid_options_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

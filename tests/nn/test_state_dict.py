@@ -50,7 +50,7 @@ def test_round_trip() -> None:
 
 @pytest.mark.parametrize("classes", [None, ("a", "b", "c")])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_learner_goes_on_from_its_tensors_to_the_same_bits(classes: Any, optimizer: str) -> None:
+def test_a_learner_resumes_from_its_tensors_with_the_same_bits(classes: Any, optimizer: str) -> None:
     learner = MLP(inputs=2, classes=classes, hidden=(4,), optimizer=optimizer, mini_batch=8)
     rng = np.random.default_rng(0)
     batch = Batch(rng.normal(size=(50, 2)).astype(np.float32), rng.integers(0, 3, 50))
@@ -67,7 +67,7 @@ def test_shapes_may_differ() -> None:
     assert again.a.shape == (4, 4)
 
 
-def test_wrong_names_and_dtypes_are_told() -> None:
+def test_wrong_names_and_dtypes_are_refused() -> None:
     template = Inner(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match=r"those of Inner; missing \['b'\], unknown \['c'\]$"):
         state_dict.unflatten(template, {"a": np.zeros(2), "c": np.zeros(2)})

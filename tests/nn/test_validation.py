@@ -15,18 +15,24 @@ from streaming_nn.nn import validation
             "must be one of 'relu', 'tanh'; got 'rleu'",
         ),
         (lambda: validation.one_of("how", ["relu"], ["relu"]), "must be one of 'relu'; got ['relu']"),
-        (lambda: validation.known("options", ["sed"], ["seed", "clip"]), "ones, such as 'seed'; got 'sed'"),
-        (lambda: validation.known("options", [3], ["seed", "clip"]), "known ones, such as 'clip'; got 3"),
-        (lambda: validation.known("options", ["seed"], []), "known ones, and there are none; got 'seed'"),
-        (lambda: validation.whole("inputs", 0), "must be a whole number >= 1; got 0"),
-        (lambda: validation.whole("inputs", 2.0), "must be a whole number >= 1; got 2.0"),
-        (lambda: validation.whole("inputs", True), "must be a whole number >= 1; got True"),
+        (
+            lambda: validation.known("option", ["sed"], ["seed", "clip"]),
+            "option: 'sed'; did you mean 'seed'?",
+        ),
+        (
+            lambda: validation.known("option", [3], ["seed", "clip"]),
+            "option: 3; must be one of 'clip', 'seed'",
+        ),
+        (lambda: validation.known("option", ["seed"], []), "unknown option: 'seed'; there are none"),
+        (lambda: validation.integer("inputs", 0), "must be an integer >= 1; got 0"),
+        (lambda: validation.integer("inputs", 2.0), "must be an integer >= 1; got 2.0"),
+        (lambda: validation.integer("inputs", True), "must be an integer >= 1; got True"),
         (
             lambda: validation.widths("hidden", "[16"),
-            "hidden must be a list of whole numbers >= 1; got '[16'",
+            "hidden must be a list of integers >= 1; got '[16'",
         ),
-        (lambda: validation.widths("hidden", 16), "hidden must be a list of whole numbers >= 1; got 16"),
-        (lambda: validation.widths("hidden", [16, 0]), "hidden must be a whole number >= 1; got 0"),
+        (lambda: validation.widths("hidden", 16), "hidden must be a list of integers >= 1; got 16"),
+        (lambda: validation.widths("hidden", [16, 0]), "hidden must be an integer >= 1; got 0"),
         (lambda: validation.between("fading", 1, 0, 1), "must be a number in (0, 1); got 1"),
         (lambda: validation.between("of", 2, 0, 1, low_in=True, high_in=True), "a number in [0, 1]; got 2"),
         (lambda: validation.between("rate", "0.1", 0, np.inf), "must be a number in (0, inf); got '0.1'"),
@@ -46,7 +52,7 @@ def test_right_values_pass() -> None:
     validation.one_of("activation", "relu", ["relu", "tanh"])
     validation.known("options", ["seed"], ["seed", "clip"])
     validation.known("options", [], [])
-    validation.whole("seed", 0, 0)
+    validation.integer("seed", 0, 0)
     assert validation.widths("hidden", [64, 32]) == (64, 32)
     assert validation.widths("hidden", ()) == ()
     validation.between("fading", 1, 0, 1, high_in=True)

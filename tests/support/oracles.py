@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn.learner import Batch, Step
+from streaming_nn.nn.learner import Batch, Learner, Step
 
 
 class Counts(NamedTuple):
@@ -19,7 +19,7 @@ class Counts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Learner[Counts]):
     """Counts how often it has learned each record; a record's only feature is its number."""
 
     records: int
@@ -63,7 +63,7 @@ class Link(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Learner[Link]):
     """Remembers the order of all that it has learned, as a chain of hashes."""
 
     inputs: int = 1
@@ -87,14 +87,14 @@ class Chain:
 
 
 def chained(digest: bytes, numbers: Iterable[float]) -> bytes:
-    """Go on from `digest` over records with these numbers."""
+    """Continue `digest` over records with these numbers."""
     for number in numbers:
         digest = hashlib.sha256(digest + str(int(number)).encode()).digest()
     return digest
 
 
 def counting_from(options: Mapping[str, Any]) -> Counting:
-    """Make the learner of a version's record."""
+    """Return the learner of a manifest's options."""
     return Counting(options["records"])
 
 
