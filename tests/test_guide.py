@@ -1,4 +1,4 @@
-"""The guide is true: its steps give the same metrics with each API, its records are read, its choices exist."""
+"""The guide is true: its steps give the same model with each API, its records are read, its choices exist."""
 
 import json
 import re
