@@ -26,7 +26,7 @@ PREFIX = "STREAMING_NN_"
 OTHER_VARIABLES = {  # not settings: read elsewhere
     "STREAMING_NN_CACHE",
     "STREAMING_NN_MAVEN",
-    "STREAMING_NN_FAULT",
+    "STREAMING_NN_FAILPOINT",
     "STREAMING_NN_REGISTRY_USER",
     "STREAMING_NN_REGISTRY_PASSWORD",
 }
@@ -177,6 +177,7 @@ class Score(Section):
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     headers: list[str] = FORWARDED_HEADERS  # content-type only from JSON, as predictions are JSON
     max_age: float = Field(default=0, ge=0)  # seconds; older versions' predictions are stale; 0: never
+    probabilities: Literal["object", "array", "none"] = "object"  # by label, in the order of classes, or none
 
     @field_validator("trigger", "once", "max_offsets_per_trigger")
     @classmethod

@@ -106,7 +106,7 @@ class Predict:
         return _join(*parts)
 
     def _complete(self, texts: pa.Array, batch: pa.RecordBatch) -> pa.Array:
-        """End each prediction with the version's fields and the record's offset; a topic's name needs no escape."""
+        """End each prediction with the fields of version and record; a topic's name needs no escape."""
         version = "," + to_json(self.version_fields).decode()[1:-1]
         partition, offset = (batch.column(name).cast(pa.string()) for name in ("partition", "offset"))
         topic = batch.column("topic")

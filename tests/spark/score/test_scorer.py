@@ -1,7 +1,9 @@
-"""The scorer on a real broker: every record has one answer, of the version that was the newest."""
+"""The scorer on a real broker: every record has one prediction, by the version that was the newest."""
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,82 +23,93 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import unflatten
 from streaming_nn.settings import Settings
-from streaming_nn.spark.score.scorer import Scorer
+from streaming_nn.spark.score.scorer import Scorer, score
 from streaming_nn.versions.version_log import VersionLog
 
-PLACE = ("topic", "partition", "offset")
+POSITION = ("topic", "partition", "offset")
 
 
-def answers(settings: Settings) -> dict[tuple[str, int, int], tuple[bytes | None, dict[str, Any]]]:
-    """Give key and answer of each place; every place has just one."""
-    found = [(r.key, json.loads(r.value)) for r in read(settings.kafka, settings.score.predictions)]
-    places = Counter(tuple(answer[name] for name in PLACE) for _, answer in found)
-    assert set(places.values()) <= {1}, "a run that wasn't interrupted answers once"
-    return {tuple(answer[name] for name in PLACE): (key, answer) for key, answer in found}
+def predictions_of(settings: Settings) -> dict[tuple[str, int, int], tuple[bytes | None, dict[str, Any]]]:
+    """Return key and prediction of each record by its position; require one prediction per position."""
+    records = [(r.key, json.loads(r.value)) for r in read(settings.kafka, settings.score.predictions)]
+    positions = Counter(tuple(prediction[name] for name in POSITION) for _, prediction in records)
+    assert set(positions.values()) <= {1}, "a run that was not interrupted predicts once"
+    return {tuple(value[name] for name in POSITION): (key, value) for key, value in records}
 
 
 def probabilities(model: Path, number: int, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What a version answers, without Spark."""
+    """Return what a version predicts, without Spark."""
     version = VersionLog(model).read(number)
     learner = learner_from(version.manifest.learner)
     return learner.predict(unflatten(initial(learner), version.tensors).model, x)
 
 
+def run_once(spark: SparkSession, settings: Settings, **score: Any) -> Scorer:
+    update = settings.score.model_copy(update={"once": True, **score})
+    scorer = Scorer.open(spark, settings.model_copy(update={"score": update}))
+    scorer.start()
+    scorer.wait()
+    return scorer
+
+
 @pytest.fixture
 def settings(broker: Any, tmp_path: Path) -> Settings:
-    topic = broker.topic("known")
-    score = {"topic": broker.topic("asked", 2), "predictions": broker.topic("predictions", 2)}
+    topic = broker.topic("labeled")
+    score = {"topic": broker.topic("unlabeled", 2), "predictions": broker.topic("predictions", 2)}
     fill(broker.options, topic, labeled(1000))
     return settings_of(
         broker.options, tmp_path / "model", topic, score={**score, "trigger": "100 milliseconds"}
     )
 
 
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="by ours"), 1000])
-def test_every_record_is_answered_once(
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="our reader"), 1000])
+def test_every_record_is_predicted_once(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr("streaming_nn.spark.score.scorer.FEW", few)
-    kafka, asked = settings.kafka, settings.score.topic
+    kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)
     first = VersionLog(settings.model).head_number()
     assert first is not None
     keys = [f"k{i}".encode() if i % 3 else None for i in range(60)]
-    fill(kafka, asked, [*unlabeled(60), b"what?"], keys=[*keys, b"bad"])
-    scorer = Scorer(spark, settings)
+    fill(kafka, topic, [*unlabeled(60), b"what?"], keys=[*keys, b"bad"])
+    scorer = Scorer.open(spark, settings)
     scorer.start()
     try:
         scorer.drain()
-        before = answers(settings)
+        before = predictions_of(settings)
         fill(kafka, settings.train.topics[0], labeled(500, seed=1))
-        learn(spark, settings)  # a newer version, while the scorer goes on
-        fill(kafka, asked, unlabeled(20, seed=2), keys=[b"new"] * 20)
+        learn(spark, settings)  # a newer version, while the scorer runs
+        fill(kafka, topic, unlabeled(20, seed=2), keys=[b"new"] * 20)
         scorer.drain()
     finally:
         scorer.stop()
     newest = VersionLog(settings.model).head_number()
     assert newest is not None
     assert newest > first
-    after = answers(settings)
+    after = predictions_of(settings)
+    counts = f"scored 80 records with versions {first} to {newest}; 1 could not be read (not JSON: 1)"
+    assert scorer.summary() == counts
 
-    records = {(r.topic, r.partition, r.offset): r for r in read(kafka, asked)}
+    records = {(r.topic, r.partition, r.offset): r for r in read(kafka, topic)}
     assert set(after) == set(records)
-    assert all(after[place][0] == records[place].key for place in records)
+    assert all(after[position][0] == records[position].key for position in records)
     assert {a["version"] for _, a in before.values()} == {first}
     assert {a["version"] for key, a in after.values() if key == b"new"} == {newest}
     for number, some in ((first, before), (newest, {p: a for p, a in after.items() if a[0] == b"new"})):
         digest = VersionLog(settings.model).manifest(number).digest
-        readable = {p: a for p, (_, a) in some.items() if "error" not in a}
-        x = np.array([json.loads(records[p].value)["features"] for p in readable], np.float32)
-        wanted = probabilities(settings.model, number, x)
-        given = np.array([a["probabilities"] for a in readable.values()])
-        np.testing.assert_allclose(given, wanted, atol=2e-6)
-        for answer, output in zip(readable.values(), wanted, strict=True):
-            assert answer["prediction"] == int(output.argmax())
-            assert answer["digest"] == digest[:12]
-            assert answer["age_records"] == 0
-            assert answer["age_seconds"] > 0
-            assert answer["stale"] is False
+        good = {p: a for p, (_, a) in some.items() if "error" not in a}
+        x = np.array([json.loads(records[p].value)["features"] for p in good], np.float32)
+        expected = probabilities(settings.model, number, x)
+        assert {tuple(prediction["probabilities"]) for prediction in good.values()} == {("0", "1")}
+        found = np.array([list(prediction["probabilities"].values()) for prediction in good.values()])
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+        for prediction, output in zip(good.values(), expected, strict=True):
+            assert prediction["prediction"] == int(output.argmax())
+            assert prediction["digest"] == digest[:12]
+            assert prediction["age_records"] == 0
+            assert prediction["age_seconds"] > 0
+            assert prediction["stale"] is False
     ((_, bad),) = [a for a in after.values() if a[0] == b"bad"]
     assert bad["prediction"] is None
     assert bad["error"] == "not JSON"
@@ -107,106 +120,130 @@ def test_every_record_is_answered_once(
     assert np.mean([truth[value] == prediction for value, prediction in new]) > 0.7
 
 
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="by ours"), 1000])
-def test_a_second_scorer_goes_on_where_the_first_ended(
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="our reader"), 1000])
+def test_a_second_scorer_resumes_where_the_first_ended(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr("streaming_nn.spark.score.scorer.FEW", few)
     learn(spark, settings)
     for seed in (0, 1):
         fill(settings.kafka, settings.score.topic, unlabeled(15, seed))
-        scorer = Scorer(
-            spark, settings.model_copy(update={"score": settings.score.model_copy(update={"once": True})})
-        )
-        scorer.start()
-        scorer.wait()
-        assert len(answers(settings)) == 15 * (seed + 1)
+        scorer = run_once(spark, settings)
+        assert len(predictions_of(settings)) == 15 * (seed + 1)
+        version = VersionLog(settings.model).head_number()
+        assert scorer.summary() == f"scored 15 records with version {version}"
 
 
-def test_an_old_version_says_so(spark: SparkSession, settings: Settings) -> None:
+def test_predictions_of_an_old_version_are_stale(spark: SparkSession, settings: Settings) -> None:
     learn(spark, settings)
     fill(settings.kafka, settings.train.topics[0], labeled(70, seed=1))  # not learned
     fill(settings.kafka, settings.score.topic, unlabeled(5))
-    asked = settings.score.model_copy(update={"once": True, "max_age": 0.001})
-    scorer = Scorer(spark, settings.model_copy(update={"score": asked}))
-    scorer.start()
-    scorer.wait()
-    found = [a for _, a in answers(settings).values()]
-    assert [(a["stale"], a["age_records"]) for a in found] == [(True, 70)] * 5
+    run_once(spark, settings, max_age=0.001)
+    found = [prediction for _, prediction in predictions_of(settings).values()]
+    assert [(p["stale"], p["age_records"]) for p in found] == [(True, 70)] * 5
 
 
-def test_it_waits_for_a_first_version(spark: SparkSession, settings: Settings) -> None:
-    lines: list[str] = []
-    scorer = Scorer(spark, settings, say=lines.append)
-    assert not scorer.await_version(0.5)
-    assert lines == [f"waiting for a first version in {settings.model}"]
-    came: list[bool] = []
-    waiting = threading.Thread(target=lambda: came.append(scorer.await_version(60)))
+def test_the_command_logs_what_it_scored(
+    spark: SparkSession, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    learn(spark, settings)
+    fill(settings.kafka, settings.score.topic, [*unlabeled(7), b"x", b"[]", b"y"])
+    once = settings.score.model_copy(update={"once": True, "probabilities": "none"})
+    settings = settings.model_copy(update={"score": once})
+    with caplog.at_level(logging.INFO, "streaming_nn.spark.score.scorer"):
+        for _ in range(2):
+            score(spark, settings)
+    topics, number = f"{once.topic} into {once.predictions}", VersionLog(settings.model).head_number()
+    assert caplog.messages == [
+        f"scoring {topics} with {settings.model}",
+        f"scored 7 records with version {number}; 3 could not be read (not JSON: 2, not an object: 1)",
+        f"scoring {topics} with {settings.model}",
+        f"no new records in {once.topic}",
+    ]
+    assert not any("probabilities" in prediction for _, prediction in predictions_of(settings).values())
+
+
+def test_it_waits_for_a_first_version(
+    spark: SparkSession, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = Scorer.open(spark, settings)
+    with caplog.at_level(logging.INFO, "streaming_nn.spark.score.scorer"):
+        assert not scorer.wait_for_version(0.5)
+    assert caplog.messages == [f"waiting for a first version in {settings.model}"]
+    results: list[bool] = []
+    waiting = threading.Thread(target=lambda: results.append(scorer.wait_for_version(60)))
     waiting.start()
     learn(spark, settings)
     waiting.join(60)
-    assert came == [True]
+    assert results == [True]
 
 
 def test_once_needs_a_version(spark: SparkSession, settings: Settings) -> None:
     once = settings.score.model_copy(update={"once": True})
-    scorer = Scorer(spark, settings.model_copy(update={"score": once}))
-    with pytest.raises(LookupError, match="there is no version yet, so there is nothing to answer with"):
-        scorer.await_version()
+    scorer = Scorer.open(spark, settings.model_copy(update={"score": once}))
+    with pytest.raises(LookupError, match="there is no version yet, so no model is available"):
+        scorer.wait_for_version()
     learn(spark, settings)
     log = VersionLog(settings.model)
     for number in range(1, (log.head_number() or 0) + 1):
         log.path(number).unlink()
-    with pytest.raises(LookupError, match="has learned nothing yet, so there is nothing to answer with"):
-        scorer.await_version()
+    with pytest.raises(LookupError, match="has learned nothing yet, so no model is available"):
+        scorer.wait_for_version()
 
 
-def test_it_does_not_wait_for_what_follows_a_damaged_version(spark: SparkSession, settings: Settings) -> None:
+def test_it_does_not_wait_for_a_version_after_a_damaged_one(spark: SparkSession, settings: Settings) -> None:
     path = VersionLog(settings.model).path(0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
-    with pytest.raises(DamagedVersionError, match="all versions before it are damaged or pruned"):
-        Scorer(spark, settings).await_version()
+    with pytest.raises(DamagedVersionError, match="no version before it is whole"):
+        Scorer.open(spark, settings).wait_for_version()
 
 
-def test_a_topic_that_is_not_there(spark: SparkSession, settings: Settings) -> None:
-    asked = settings.score.model_copy(update={"topic": "nobody-made-it"})
-    with pytest.raises(LookupError, match="'nobody-made-it' does not exist"):
-        Scorer(spark, settings.model_copy(update={"score": asked}))
+def test_a_missing_topic_is_reported(spark: SparkSession, settings: Settings) -> None:
+    score = settings.score.model_copy(update={"topic": "missing"})
+    with pytest.raises(LookupError, match="'missing' does not exist"):
+        Scorer.open(spark, settings.model_copy(update={"score": score}))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_record_is_answered_however_often_the_scorer_is_killed(
+def test_every_record_is_predicted_however_often_the_scorer_is_killed(
     spark: SparkSession, settings: Settings, tmp_path: Path
 ) -> None:
-    """At least once; place and version tell the doubles, which say the same."""
+    """At least once; position and version identify duplicates, which predict the same."""
     learn(spark, settings)
-    kafka, asked = settings.kafka, settings.score
-    fill(kafka, asked.topic, unlabeled(2000))
+    kafka, score, log = settings.kafka, settings.score, tmp_path / "log"
+    fill(kafka, score.topic, unlabeled(2000))
 
-    def start(*flags: str, fault: str = "") -> subprocess.Popen[bytes]:
+    def start(*flags: str, failpoint: str = "") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "streaming_nn.cli.app", "score", "--model", str(settings.model)]
-        command += ["--bootstrap", kafka["bootstrap.servers"], "--topic", asked.topic, "--master", "local[1]"]
-        command += ["--predictions", asked.predictions, "--set", "score.max_offsets_per_trigger=100", *flags]
-        environment = {**os.environ, "STREAMING_NN_FAILPOINT": fault}
-        with (tmp_path / "said").open("ab") as said:
-            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=said)
+        command += ["--bootstrap", kafka["bootstrap.servers"], "--topic", score.topic, "--master", "local[1]"]
+        command += ["--predictions", score.predictions, "--set", "score.max_offsets_per_trigger=100", *flags]
+        environment = {**os.environ, "STREAMING_NN_FAILPOINT": failpoint}
+        with log.open("ab") as file:
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=file)
 
-    assert start(fault="predictions-sent:3").wait(120) == -signal.SIGKILL, (tmp_path / "said").read_text()[-2000:]
-    sent = len(read(kafka, asked.predictions))
-    assert sent == 300, "killed after its third batch was answered, and before that was noted"
+    def logged() -> str:
+        return log.read_text()[-2000:]
+
+    assert start(failpoint="predictions-sent:3").wait(120) == -signal.SIGKILL, logged()
+    sent = len(read(kafka, score.predictions))
+    assert sent == 300, "killed after the third batch was sent, and before Spark had recorded it"
     process = start()
     deadline = time.monotonic() + 120
-    while len(read(kafka, asked.predictions)) < sent + 250:
-        assert time.monotonic() < deadline, (tmp_path / "said").read_text()[-2000:]
+    while len(read(kafka, score.predictions)) < sent + 250:
+        assert time.monotonic() < deadline, logged()
     process.kill()  # at any moment
     process.wait()
-    assert start("--once").wait(120) == 0, (tmp_path / "said").read_text()[-2000:]
+    assert start("--once").wait(120) == 0, logged()
+    assert re.search(r"^scored 1?,?\d+ records with version \d+$", logged(), re.MULTILINE)
 
-    found = [json.loads(r.value) for r in read(kafka, asked.predictions)]
-    times = Counter(tuple(answer[name] for name in PLACE) for answer in found)
-    assert set(times) == {(r.topic, r.partition, r.offset) for r in read(kafka, asked.topic)}
+    found = [json.loads(r.value) for r in read(kafka, score.predictions)]
+    times = Counter(tuple(prediction[name] for name in POSITION) for prediction in found)
+    assert set(times) == {(r.topic, r.partition, r.offset) for r in read(kafka, score.topic)}
     assert 100 <= len(found) - len(times) <= 300, "of the first kill, perhaps of the second"
-    said = {(*(a[name] for name in PLACE), a["version"], a["prediction"], *a["probabilities"]) for a in found}
-    assert len(said) == len(times)
+    different = {
+        (*(p[n] for n in POSITION), p["version"], p["prediction"], *p["probabilities"].values())
+        for p in found
+    }
+    assert len(different) == len(times)

@@ -4,67 +4,67 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.util.Arrays;
 
-/** What nn/ answers with a version's state, for one row at a time: scaling, layers, links and the mixture. */
+/** Predicts one row at a time with a version's state, as nn/ does: scaling, layers, links and the mixture. */
 final class Network {
-  private static final float TARGET_CLIP = 6f;  // as in nn/mlp.py; probabilities are within it
+  private static final float TARGET_CLIP = 6f;  // as in nn/mlp.py; it leaves probabilities unchanged
 
   final int inputs;
-  final int outputs;  // of an answer
+  final int outputs;  // of a prediction
   private final int members;
-  private final int[] layers;  // units from the network's inputs to its outputs
+  private final int[] layers;  // units, from the network's inputs to its outputs
   private final float[][][][] weights;  // member, layer, unit that it comes from, unit that it goes to
   private final float[][][] biases;  // member, layer, unit
-  private final float[][][] skip;  // member, input, output; null where there is none
+  private final float[][][] skip;  // member, input, output; null if there is none
   private final float[] shares;  // weight of each member in the mixture
   private final String activation;
   private final String loss;
   private final boolean classes;
-  private final float[] middle;  // of each column: what is taken off it, then what it is divided by
+  private final float[] middle;  // of each column: subtracted from it, before it is divided by spread
   private final float[] spread;
-  private final float far;  // where a scaled value ends
-  private final float[] filled;  // what a missing value of each column is; null: none is missing
+  private final float clip;  // bound of a scaled value
+  private final float[] filled;  // replaces a missing value of each column; null: none is missing
   private final boolean indicate;
   private final double targetMean;
   private final float targetSpread;
 
   Network(Version version) throws IOException {
-    JsonNode options = Version.at(version.record, "learner");
+    JsonNode options = Version.at(version.manifest, "learner");
     boolean ensemble = Version.at(options, "learner").asText().equals("ensemble");
     this.inputs = Version.at(options, "inputs").asInt();
     this.classes = !Version.at(options, "classes").isNull();
-    this.activation = oneOf("activation", Version.at(options, "activation").asText(), "relu tanh sigmoid");
-    String given = ensemble ? "null" : Version.at(options, "loss").asText();
-    String own = !given.equals("null") ? given : classes ? "softmax" : "squared";
-    this.loss = oneOf("loss", own, "softmax logistic squared absolute huber");
+    this.activation = requireOneOf("activation", Version.at(options, "activation").asText(), "relu tanh sigmoid");
+    String set = ensemble ? "null" : Version.at(options, "loss").asText();
+    String name = !set.equals("null") ? set : classes ? "softmax" : "squared";
+    this.loss = requireOneOf("loss", name, "softmax logistic squared absolute huber");
     this.indicate = Version.at(options, "missing").asText().equals("indicate");
     this.filled = Version.at(options, "missing").asText().equals("refuse") ? null : means(version);
     String scale = Version.at(options, "scale").asText();
     this.middle = new float[inputs];
     this.spread = new float[inputs];
-    float clip = (float) Version.at(options, "clip").asDouble();
-    this.far = scale.equals("standard") ? clip : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
+    float bound = (float) Version.at(options, "clip").asDouble();
+    this.clip = scale.equals("standard") ? bound : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
     scaling(version, scale);
     float[][] theta = ensemble
-        ? joined(version.floats("model.sgd_members.theta"), version.floats("model.replay_members.theta"))
+        ? concatenate(version.floats("model.sgd_members.theta"), version.floats("model.replay_members.theta"))
         : version.floats("model.theta");
     this.members = theta.length;
-    this.shares = ensemble ? narrow(version.doubles("model.weights")) : new float[] {1f};
+    this.shares = ensemble ? toFloats(version.doubles("model.weights")) : new float[] {1f};
     int last = loss.equals("softmax") ? Version.at(options, "classes").size() : 1;
     this.layers = layers(Version.at(options, "hidden"), last);
     this.outputs = loss.equals("logistic") ? 2 : layers[layers.length - 1];
     this.weights = new float[members][][][];
     this.biases = new float[members][][];
     this.skip = ensemble ? new float[members][][] : null;
-    for (int m = 0; m < members; m++) lay(m, theta[m]);
+    for (int m = 0; m < members; m++) cut(m, theta[m]);
     this.targetMean = classes ? 0 : version.doubles("model.target_moments.mean")[0];
     float unit = classes ? 1f : deviations(version, "model.target_moments.")[0];
     this.targetSpread = Float.isInfinite(unit) ? 1f : unit;
   }
 
-  private static String oneOf(String what, String got, String allowed) throws IOException {
+  private static String requireOneOf(String what, String got, String allowed) throws IOException {
     if (Arrays.asList(allowed.split(" ")).contains(got)) return got;
     throw new IOException("in real-time mode " + what + " must be one of " + allowed.replace(" ", ", ")
-        + "; got " + got + "; --engine batch can do it");
+        + "; got " + got + "; use --engine batch");
   }
 
   private int[] layers(JsonNode hidden, int last) {
@@ -76,7 +76,7 @@ final class Network {
   }
 
   /** Cuts a member's parameters as `views` and `skip_view` of nn/network.py do. */
-  private void lay(int m, float[] theta) throws IOException {
+  private void cut(int m, float[] theta) throws IOException {
     int at = 0;
     weights[m] = new float[layers.length - 1][][];
     biases[m] = new float[layers.length - 1][];
@@ -100,24 +100,24 @@ final class Network {
     return rows;
   }
 
-  private static float[][] joined(float[][] a, float[][] b) {
+  private static float[][] concatenate(float[][] a, float[][] b) {
     float[][] all = new float[a.length + b.length][];
     System.arraycopy(a, 0, all, 0, a.length);
     System.arraycopy(b, 0, all, a.length, b.length);
     return all;
   }
 
-  private static float[] narrow(double[] wide) {
+  private static float[] toFloats(double[] wide) {
     float[] values = new float[wide.length];
     for (int i = 0; i < wide.length; i++) values[i] = (float) wide[i];
     return values;
   }
 
-  /** The scaling of nn/preprocessing.py as one rule: (x - middle) / spread, up to far; unseen: infinite spread. */
+  /** The scaling of nn/preprocessing.py as one rule: (x - middle) / spread, within clip; unseen: infinite spread. */
   private void scaling(Version version, String scale) throws IOException {
     Arrays.fill(spread, 1f);
     if (scale.equals("standard")) {
-      System.arraycopy(narrow(version.doubles("model.feature_moments.mean")), 0, middle, 0, inputs);
+      System.arraycopy(toFloats(version.doubles("model.feature_moments.mean")), 0, middle, 0, inputs);
       System.arraycopy(deviations(version, "model.feature_moments."), 0, spread, 0, inputs);
     } else if (scale.equals("minmax")) {
       double[] low = version.doubles("model.feature_moments.low");
@@ -134,7 +134,7 @@ final class Network {
   private static float[] means(Version version) throws IOException {
     boolean spans = version.has("model.feature_moments.moments.mean");
     String moments = spans ? "model.feature_moments.moments." : "model.feature_moments.";
-    return narrow(version.doubles(moments + "mean"));
+    return toFloats(version.doubles(moments + "mean"));
   }
 
   private static float[] deviations(Version version, String of) throws IOException {
@@ -149,10 +149,10 @@ final class Network {
     return deviations;
   }
 
-  /** Arrays that a row's answer takes, and the answer. */
+  /** The arrays that a prediction needs, and the prediction. */
   final class Work {
-    final float[] x = new float[inputs];  // the row, put in by who asks
-    final float[] answer = new float[outputs];
+    final float[] x = new float[inputs];  // the row, filled in by the caller
+    final float[] output = new float[outputs];
     final float[] z = new float[layers[0]];
     final float[][] h = new float[layers.length - 1][];
 
@@ -165,31 +165,31 @@ final class Network {
     return new Work();
   }
 
-  /** Answers the row that is in work. */
+  /** Predicts work's row x. */
   void predict(Work work) {
     prepare(work.x, work.z);
     float[] last = work.h[work.h.length - 1];
-    Arrays.fill(work.answer, 0f);
+    Arrays.fill(work.output, 0f);
     float total = 0f;
     for (int m = 0; m < members; m++) {
       forward(m, work);
       if (members > 1 && !finite(last)) continue;  // it has weight 0
       total += shares[m];
-      for (int j = 0; j < last.length; j++) work.answer[j] += shares[m] * clipped(last[j], TARGET_CLIP);
+      for (int j = 0; j < last.length; j++) work.output[j] += shares[m] * clipped(last[j], TARGET_CLIP);
     }
-    if (total == 0f) Arrays.fill(work.answer, classes ? 1f / outputs : 0f);
-    else if (members > 1) for (int j = 0; j < outputs; j++) work.answer[j] /= total;
+    if (total == 0f) Arrays.fill(work.output, classes ? 1f / outputs : 0f);
+    else if (members > 1) for (int j = 0; j < outputs; j++) work.output[j] /= total;
     if (loss.equals("logistic")) {
-      work.answer[1] = work.answer[0];
-      work.answer[0] = 1 - work.answer[1];
+      work.output[1] = work.output[0];
+      work.output[0] = 1 - work.output[1];
     }
-    if (!classes) work.answer[0] = (float) (work.answer[0] * targetSpread + targetMean);
+    if (!classes) work.output[0] = (float) (work.output[0] * targetSpread + targetMean);
   }
 
   private void prepare(float[] x, float[] z) {
     for (int i = 0; i < inputs; i++) {
       float value = filled != null && Float.isNaN(x[i]) ? filled[i] : x[i];
-      z[i] = clipped((value - middle[i]) / spread[i], far);
+      z[i] = clipped((value - middle[i]) / spread[i], clip);
       if (indicate) z[inputs + i] = Float.isNaN(x[i]) ? 1f : 0f;
     }
   }
@@ -207,7 +207,7 @@ final class Network {
     link(x);
   }
 
-  /** Adds x W to h, a row of W at a time: of equal indices on both sides the JVM makes vector code. */
+  /** Adds x W to h, a row of W at a time: with the same index on both sides, the JVM emits vector instructions. */
   private static void add(float[][] W, float[] x, float[] h) {
     for (int i = 0; i < x.length; i++) {
       float value = x[i];
@@ -231,8 +231,8 @@ final class Network {
     else if (loss.equals("logistic")) z[0] = sigmoid(z[0]);
   }
 
-  private static float clipped(float value, float far) {
-    return Math.max(-far, Math.min(far, value));
+  private static float clipped(float value, float bound) {
+    return Math.max(-bound, Math.min(bound, value));
   }
 
   private static void softmax(float[] z) {

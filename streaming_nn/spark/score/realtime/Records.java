@@ -13,21 +13,21 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.regex.Pattern;
 
-/** Unlabeled records to rows, JSON arrays and packed ones, as records/ reads them, with its reasons. */
+/** Decodes unlabeled records, packed or JSON with an array of features, as records/ does, with the same reasons. */
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
   private static final String NOT_JSON = "not JSON";
   private static final String NOT_A_NUMBER = "not a number";
   private static final String NOT_FINITE = "not finite";
   private static final String WRONG_WIDTH = "wrong width";
-  private static final int DEEPEST = 200;  // levels, and digits of a number: where Python's parser ends
-  private static final int LONGEST = 4300;
+  private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
+  private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts
 
   private final boolean packed;
   private final String features;
   private final boolean missing;
   private final boolean strings;  // "1.5" is a number
-  private final int most;  // bytes
+  private final int maxBytes;
   private final JsonFactory json;
 
   Records(JsonNode schema) throws IOException {
@@ -36,25 +36,25 @@ final class Records {
     boolean array = Version.at(schema, "features").isTextual() && Version.at(schema, "categories").isEmpty();
     if (!packed && !(format.equals("json") && array)) {
       throw new IOException("in real-time mode records must be packed, or JSON with an array of features; "
-          + "--engine batch can do it");
+          + "use --engine batch");
     }
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
-    this.most = Version.at(schema, "max_bytes").asInt();
+    this.maxBytes = Version.at(schema, "max_bytes").asInt();
     JsonFactoryBuilder builder = new JsonFactoryBuilder();
     builder.streamReadConstraints(
-        StreamReadConstraints.builder().maxNestingDepth(DEEPEST).maxNumberLength(LONGEST).build());
-    builder.disable(JsonFactory.Feature.INTERN_FIELD_NAMES);  // which others choose
+        StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH).maxNumberLength(MAX_DIGITS).build());
+    builder.disable(JsonFactory.Feature.INTERN_FIELD_NAMES);  // their senders choose the names, and interned ones stay
     builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
     builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
     this.json = builder.build();
   }
 
-  /** Puts a record's features into x; null, or why it can't be read. */
+  /** Reads a record's features into x; returns null, or the reason if it is bad. */
   String read(byte[] value, float[] x) {
     if (value == null) return "no value";
-    if (value.length > most) return "too large";
+    if (value.length > maxBytes) return "too large";
     String reason = packed ? packed(value, x) : json(value, x);
     return reason != null ? reason : finite(x) ? null : NOT_FINITE;
   }
@@ -66,7 +66,7 @@ final class Records {
     return true;
   }
 
-  /** The last 4n bytes; four before them are a label. */
+  /** Reads the last 4n bytes; four bytes before them would be a label. */
   private static String packed(byte[] value, float[] x) {
     int size = 4 * x.length;
     if (value.length != size && value.length != size + 4) return WRONG_WIDTH;
@@ -92,7 +92,7 @@ final class Records {
     }
   }
 
-  /** Whether it doesn't begin as UTF-16 or with a byte order mark, which the parser here would take. */
+  /** Returns false for UTF-16 and for a byte order mark, which this parser would accept. */
   private static boolean utf8(byte[] value) {
     for (int i = 0; i < Math.min(4, value.length); i++) {
       if (value[i] == 0 || (i == 0 && value[i] < 0)) return false;
@@ -100,14 +100,14 @@ final class Records {
     return true;
   }
 
-  /** Reads to the object's end; of equal keys the last one counts. */
+  /** Reads to the object's end; of duplicate keys the last one counts. */
   private String object(JsonParser parser, float[] x) throws IOException {
     String reason = "field missing: " + features;
     while (parser.nextToken() == JsonToken.FIELD_NAME) {
-      boolean asked = parser.currentName().equals(features);
+      boolean wanted = parser.currentName().equals(features);
       JsonToken value = parser.nextToken();
-      if (asked) reason = value == JsonToken.START_ARRAY ? array(parser, x) : "not an array: " + features;
-      if (!asked || value != JsonToken.START_ARRAY) parser.skipChildren();
+      if (wanted) reason = value == JsonToken.START_ARRAY ? array(parser, x) : "not an array: " + features;
+      if (!wanted || value != JsonToken.START_ARRAY) parser.skipChildren();
     }
     return reason;
   }
@@ -117,8 +117,8 @@ final class Records {
     String reason = null;
     for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
       if (width < x.length) {
-        String odd = number(parser, token, x, width);
-        if (reason == null) reason = odd;
+        String bad = number(parser, token, x, width);
+        if (reason == null) reason = bad;
       }
       width++;
       parser.skipChildren();
@@ -126,17 +126,17 @@ final class Records {
     return width == x.length ? reason : WRONG_WIDTH;
   }
 
-  private String number(JsonParser parser, JsonToken token, float[] x, int at) throws IOException {
+  private String number(JsonParser parser, JsonToken token, float[] x, int index) throws IOException {
     if (token == JsonToken.VALUE_NUMBER_FLOAT) {
-      x[at] = (float) parser.getDoubleValue();
+      x[index] = (float) parser.getDoubleValue();
     } else if (token == JsonToken.VALUE_NUMBER_INT) {
       double value = parser.getDoubleValue();
       if (Double.isInfinite(value)) return NOT_FINITE;
-      x[at] = (float) value;
+      x[index] = (float) value;
     } else if (token == JsonToken.VALUE_NULL && missing) {
-      x[at] = Float.NaN;
+      x[index] = Float.NaN;
     } else if (token == JsonToken.VALUE_STRING && strings && NUMBER.matcher(parser.getText()).matches()) {
-      x[at] = (float) Double.parseDouble(parser.getText());
+      x[index] = (float) Double.parseDouble(parser.getText());
     } else {
       return NOT_A_NUMBER;
     }

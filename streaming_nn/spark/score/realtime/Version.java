@@ -13,25 +13,25 @@ import java.security.MessageDigest;
 import java.util.Iterator;
 import java.util.TreeSet;
 
-/** One version of the model, read from its file as log/version.py does: whole and checked, or not at all. */
+/** One version of the model, read from its file and verified as versions/version.py does it. */
 final class Version {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final String SEAL = ",\"seal\":\"";
   private static final int SEAL_LENGTH = SEAL.length() + 64 + 2;
 
-  final JsonNode record;
+  final JsonNode manifest;
   private final JsonNode header;
   private final byte[] bytes;
   private final int start;  // of the tensors
 
-  /** Says what the name of a version's file is; a number is a name that is never taken back. */
+  /** Returns the file of a version; a number that exists is never freed. */
   static File file(File directory, int number) {
     String digits = Integer.toString(number);
     String name = "000000000000".substring(digits.length()) + digits + ".safetensors";
     return new File(directory, "versions/" + name);
   }
 
-  /** Finds the newest number, -1 where there is none: by steps that double, then bisection, as log/log.py. */
+  /** Returns the newest number, or -1: by steps that double, then bisection, as versions/version_log.py. */
   static int newest(File directory, int known) {
     int low = known >= 0 && file(directory, known).exists() ? known : -1;
     int step = 1;
@@ -49,20 +49,20 @@ final class Version {
 
   Version(File file) throws Exception {
     this.bytes = Files.readAllBytes(file.toPath());
-    check(bytes.length >= 8, file, "it is cut");
+    check(bytes.length >= 8, file, "it is truncated");
     long size = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong();
     check(size >= 2 && size <= bytes.length - 8, file, "it ends in its header");
     this.start = 8 + (int) size;
     this.header = header(file, (int) size);
-    String text = at(at(header, "__metadata__"), "record").asText();
-    check(text.length() > SEAL_LENGTH, file, "its header holds no record");
+    String text = at(at(header, "__metadata__"), "manifest").asText();
+    check(text.length() > SEAL_LENGTH, file, "its header has no manifest");
     int end = text.length() - SEAL_LENGTH;
     String sum = hex(MessageDigest.getInstance("SHA-256"), utf8(text.substring(0, end) + "}"));
-    check(text.substring(end).equals(SEAL + sum + "\"}"), file, "its record is not what its seal says");
-    this.record = JSON.readTree(text);
-    check(!at(record, "kind").asText().equals("damaged"), file, "only its number is kept");
-    boolean same = thinned() || digest().equals(at(record, "digest").asText());
-    check(same, file, "its tensors are not those whose digest its record holds");
+    check(text.substring(end).equals(SEAL + sum + "\"}"), file, "its manifest does not match its seal");
+    this.manifest = JSON.readTree(text);
+    check(!at(manifest, "kind").asText().equals("damaged"), file, "only its number and manifest are kept");
+    boolean intact = pruned() || digest().equals(at(manifest, "digest").asText());
+    check(intact, file, "its tensors do not have the digest in its manifest");
   }
 
   private JsonNode header(File file, int size) throws IOException {
@@ -73,29 +73,29 @@ final class Version {
     }
   }
 
-  private static void check(boolean holds, File file, String what) throws IOException {
-    if (!holds) throw new IOException(file + " is damaged: " + what);
+  private static void check(boolean condition, File file, String what) throws IOException {
+    if (!condition) throw new IOException(file + " is damaged: " + what);
   }
 
-  /** Whether its tensors were taken away, which only a version with a newer one can lose. */
-  boolean thinned() {
-    return !at(record, "original").asText().isEmpty();
+  /** Returns whether its tensors were deleted; the newest version always has them. */
+  boolean pruned() {
+    return !at(manifest, "original_sha256").asText().isEmpty();
   }
 
-  /** Gives a part of a node; the cast is for Janino, which sees two methods where javac sees one. */
+  /** Returns a part of a node; the cast is for Janino, which sees two methods where javac sees one. */
   static JsonNode at(JsonNode node, String name) {
     return (JsonNode) node.path(name);
   }
 
-  static JsonNode at(JsonNode node, int place) {
-    return (JsonNode) node.path(place);
+  static JsonNode at(JsonNode node, int index) {
+    return (JsonNode) node.path(index);
   }
 
   boolean has(String name) {
     return header.has(name);
   }
 
-  /** Gives the numbers of a float64 or float32 tensor, whatever its shape. */
+  /** Returns the numbers of a float64 or float32 tensor, whatever its shape. */
   double[] doubles(String name) throws IOException {
     ByteBuffer data = data(name);
     boolean wide = at(at(header, name), "dtype").asText().equals("F64");
@@ -104,7 +104,7 @@ final class Version {
     return values;
   }
 
-  /** Gives the rows of a float32 tensor (members, parameters). */
+  /** Returns the rows of a float32 tensor (members, parameters). */
   float[][] floats(String name) throws IOException {
     int members = at(at(at(header, name), "shape"), 0).asInt();
     ByteBuffer data = data(name);
@@ -116,13 +116,13 @@ final class Version {
   }
 
   private ByteBuffer data(String name) throws IOException {
-    if (!has(name)) throw new IOException("version " + at(record, "number") + " has no tensor " + name);
+    if (!has(name)) throw new IOException("version " + at(manifest, "number") + " has no tensor " + name);
     JsonNode ends = at(at(header, name), "data_offsets");
     int begin = start + at(ends, 0).asInt();
     return ByteBuffer.wrap(bytes, begin, start + at(ends, 1).asInt() - begin).order(ByteOrder.LITTLE_ENDIAN);
   }
 
-  /** The sha256 of names, dtypes, shapes and bytes in the names' order: `state_digest` of log/version.py. */
+  /** The sha256 of names, dtypes, shapes and bytes in the names' order: `state_digest` of versions/version.py. */
   private String digest() throws Exception {
     TreeSet names = new TreeSet();
     for (Iterator each = header.fieldNames(); each.hasNext();) names.add(each.next());
@@ -138,14 +138,14 @@ final class Version {
     return hex(digest, new byte[0]);
   }
 
-  /** Gives NumPy's name for safetensors' F32, I64, U8 or BOOL. */
+  /** Returns NumPy's name for safetensors' F32, I64, U8 or BOOL. */
   private static String numpy(String dtype) {
     if (dtype.equals("BOOL")) return "|b1";
     int size = Integer.parseInt(dtype.substring(1)) / 8;
     return (size == 1 ? "|" : "<") + dtype.substring(0, 1).toLowerCase() + size;
   }
 
-  /** Writes a shape as Python does: (), (3,), (3, 4). */
+  /** Returns a shape as Python writes it: (), (3,), (3, 4). */
   private static String tuple(JsonNode shape) {
     StringBuilder text = new StringBuilder("(");
     for (int i = 0; i < shape.size(); i++) text.append(i > 0 ? ", " : "").append(at(shape, i).asInt());

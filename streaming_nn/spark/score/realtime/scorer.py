@@ -38,8 +38,8 @@ POLL = 0.01  # seconds between two checks whether a batch has ended: the next on
 class RealTimeScorer(Scorer):
     """Predicts the unlabeled topic record by record; offsets are recorded only when a real-time batch ends.
 
-    At least once, like `Scorer`: a crash repeats up to one batch. `start` raises ValueError in one line, which
-    names the batch engine, for what real-time mode does not support.
+    At least once, like `Scorer`: a crash repeats up to one batch. `start` raises ValueError in one line,
+    which names the batch engine, for what real-time mode does not support.
     """
 
     def start(self) -> StreamingQuery:

@@ -20,9 +20,9 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
+from streaming_nn.spark.score.predictions import Predict
 from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
 from streaming_nn.spark.session import SPARK_ERRORS
-from streaming_nn.spark.score.predictions import Predict
 from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog

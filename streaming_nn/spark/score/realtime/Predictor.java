@@ -1,0 +1,194 @@
+package streaming_nn;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.TextNode;
+import java.io.File;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.time.OffsetDateTime;
+import java.util.HashSet;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.apache.spark.sql.api.java.UDF4;
+
+/** Maps a record's value, topic, partition and offset to a prediction in JSON, by the newest version. */
+public final class Predictor implements UDF4 {
+  private static final ConcurrentHashMap NEWEST = new ConcurrentHashMap();  // by directory, in each JVM
+
+  private String directory;
+  private double maxAge;  // seconds after which a version's predictions are stale; 0: never
+  private String probabilities;  // object, array or none
+  private transient Newest newest;
+  private transient Model model;
+  private transient Network.Work work;  // each task has its own copy of this object
+  private transient StringBuilder text;
+
+  public void configure(String directory, double maxAge, String probabilities) {
+    this.directory = directory;
+    this.maxAge = maxAge;
+    this.probabilities = probabilities;
+  }
+
+  public Object call(Object value, Object topic, Object partition, Object offset) throws Exception {
+    Model current = newest();
+    if (current != model) {
+      work = current.network.work();
+      model = current;
+    }
+    text.setLength(0);
+    String reason = model.records.read((byte[]) value, work.x);
+    if (reason == null) predict();
+    else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));
+    text.append(model.versionFields);
+    long age = Math.max(0, System.currentTimeMillis() - model.writtenAt);
+    text.append(",\"age_seconds\":").append(age / 1000.0);
+    text.append(",\"stale\":").append(maxAge > 0 && age > 1000 * maxAge);
+    text.append(",\"topic\":\"").append(topic).append("\",\"partition\":").append(partition);
+    text.append(",\"offset\":").append(offset).append('}');
+    return text.toString().getBytes(StandardCharsets.UTF_8);
+  }
+
+  private Model newest() throws Exception {
+    if (newest == null) {
+      NEWEST.putIfAbsent(directory, new Newest(new File(directory)));
+      newest = (Newest) NEWEST.get(directory);
+      text = new StringBuilder();
+    }
+    return newest.model();
+  }
+
+  private void predict() {
+    model.network.predict(work);
+    float[] output = work.output;
+    if (model.labels == null) {
+      text.append("{\"prediction\":").append(output[0]);
+      return;
+    }
+    int known = model.labels.length;  // classes that grow may be fewer than the outputs
+    int best = 0;
+    for (int j = 1; j < known; j++) if (output[j] > output[best]) best = j;
+    text.append("{\"prediction\":").append(known > 0 ? model.labels[best] : "null");
+    if (probabilities.equals("none")) return;
+    boolean keyed = probabilities.equals("object");
+    text.append(keyed ? ",\"probabilities\":{" : ",\"probabilities\":[");
+    for (int j = 0; j < known; j++) {
+      if (j > 0) text.append(',');
+      if (keyed) text.append(model.keys[j]).append(':');
+      appendProbability(output[j]);
+    }
+    text.append(keyed ? '}' : ']');
+  }
+
+  /** Appends a probability with six digits. */
+  private void appendProbability(float p) {
+    long digits = 1000000 + Math.round(p * 1e6);
+    text.append(digits / 1000000 - 1).append('.').append(digits % 1000000 + 1000000);
+    text.deleteCharAt(text.length() - 7);
+  }
+
+  private static String toJson(String text) {
+    return TextNode.valueOf(text).toString();
+  }
+
+  /** What predictions need of a version: how records are read, the network, the labels, fields about the version. */
+  private static final class Model {
+    final int number;
+    final Records records;
+    final Network network;
+    final String[] labels;  // in JSON; null for regression
+    final String[] keys;  // of the labels, in JSON
+    final String versionFields;
+    final long writtenAt;  // milliseconds since 1970
+
+    Model(Version version) throws IOException {
+      JsonNode manifest = version.manifest;
+      this.number = Version.at(manifest, "number").asInt();
+      this.records = new Records(Version.at(manifest, "schema"));
+      this.network = new Network(version);
+      JsonNode classes = Version.at(Version.at(manifest, "learner"), "classes");
+      this.labels = classes.isArray() ? new String[classes.size()] : null;
+      for (int i = 0; i < classes.size(); i++) labels[i] = Version.at(classes, i).toString();
+      this.keys = keys(classes);
+      String digest = Version.at(manifest, "digest").asText().substring(0, 12);
+      this.versionFields = ",\"version\":" + number + ",\"digest\":\"" + digest + '"';
+      String writtenAt = Version.at(manifest, "written_at").asText();
+      this.writtenAt = OffsetDateTime.parse(writtenAt).toInstant().toEpochMilli();
+    }
+
+    /** Returns the labels' keys, as `label_keys` of score/predictions.py. */
+    private static String[] keys(JsonNode classes) {
+      String[] keys = new String[classes.size()];
+      HashSet different = new HashSet();
+      for (int i = 0; i < keys.length; i++) different.add(Version.at(classes, i).asText());
+      boolean unique = different.size() == keys.length;
+      for (int i = 0; i < keys.length; i++) {
+        JsonNode label = Version.at(classes, i);
+        keys[i] = toJson(unique ? label.asText() : label.toString());
+      }
+      return keys;
+    }
+  }
+
+  /**
+   * The newest version of a directory. At most ten times per second, a prediction first checks whether the next
+   * number is taken; if so, that version is read in the background. After a second without a record, it waits for that.
+   */
+  private static final class Newest implements Runnable {
+    private static final long CHECK_AFTER = 100000000L;  // nanoseconds
+    private static final long WAIT_AFTER = 1000000000L;
+
+    private final File directory;
+    private final AtomicBoolean reading = new AtomicBoolean();
+    private volatile Model model;
+    private volatile long checkedAt;
+    private volatile Exception failure;
+
+    Newest(File directory) {
+      this.directory = directory;
+    }
+
+    Model model() throws Exception {
+      long now = System.nanoTime();
+      if (model == null || now - checkedAt > WAIT_AFTER) {
+        read();
+      } else if (now - checkedAt > CHECK_AFTER) {
+        checkedAt = now;
+        if (Version.file(directory, model.number + 1).exists() && reading.compareAndSet(false, true)) {
+          Thread reader = new Thread(this, "streaming-nn-reload");
+          reader.setDaemon(true);
+          reader.start();
+        }
+      }
+      Exception failed = failure;
+      failure = null;
+      if (failed != null) throw failed;
+      return model;
+    }
+
+    public void run() {
+      try {
+        read();
+      } catch (Exception error) {
+        failure = error;
+      } finally {
+        reading.set(false);
+      }
+    }
+
+    private synchronized void read() throws Exception {
+      int known = model == null ? -1 : model.number;
+      int number = Version.newest(directory, known);
+      if (number < 0) throw new IOException(directory + " has no version here: in real-time mode the model "
+          + "directory must be at this path on every executor; --engine batch needs it on the driver only");
+      while (number != known) {
+        Version version = new Version(Version.file(directory, number));
+        if (!version.pruned()) {
+          model = new Model(version);
+          break;
+        }
+        number = Version.newest(directory, number);  // it was just pruned, so there is a newer one
+      }
+      checkedAt = System.nanoTime();
+    }
+  }
+}

@@ -1,0 +1,148 @@
+"""Predictions as JSON, without Spark: the values of learner.predict, in each form of the probabilities."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Learner, initial
+from streaming_nn.records.decode import encode
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark.score.predictions import OutcomeParam, Predict, label_keys
+from streaming_nn.spark.tasks import pack
+
+LABELS = ("a", 2, True, 'é"')
+KEYS = ["a", "2", "true", 'é"']
+
+
+def trained(classes: tuple[Any, ...] | None, rows: int = 100) -> tuple[Learner[Any], Any]:
+    learner = learner_from({"learner": "mlp", "inputs": 3, "hidden": [8], "classes": classes})
+    rng, state = np.random.default_rng(0), initial(learner)
+    x = rng.normal(size=(rows, 3)).astype(np.float32)
+    y = x[:, 0] if classes is None else rng.integers(0, len(classes), rows).astype(np.int32)
+    model, step = learner.step(state.model, Batch(x, y))
+    assert step.trained
+    return learner, state._replace(model=model)
+
+
+def predict(
+    learner: Learner[Any],
+    state: Any,
+    values: list[bytes],
+    probabilities: str = "object",
+    outcomes: Any = None,
+) -> list[str]:
+    """Return the predictions of records, as texts."""
+    schema = Schema(inputs=3, classes=learner.classes)
+    broadcast = SimpleNamespace(value=pack(state))
+    work = Predict(learner, schema, broadcast, {"version": 7}, frozenset(), probabilities, outcomes)
+    batch = pa.record_batch(
+        {
+            "key": pa.nulls(len(values), pa.binary()),
+            "value": pa.array(values, pa.binary()),
+            "topic": ["unlabeled"] * len(values),
+            "partition": pa.array([0] * len(values), pa.int32()),
+            "offset": pa.array(range(len(values)), pa.int64()),
+        }
+    )
+    return [value.decode() for value in next(work(iter([batch]))).column("value").to_pylist()]
+
+
+def rows(count: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).normal(size=(count, 3)).astype(np.float32)
+
+
+def encoded(x: np.ndarray[Any, Any]) -> list[bytes]:
+    return encode(Schema(inputs=3, label=None), x)
+
+
+def test_probabilities_have_their_labels() -> None:
+    learner, state = trained(LABELS)
+    x = rows(2000)  # more than are predicted at once
+    expected = learner.predict(state.model, x)
+    for i, text in enumerate(predict(learner, state, encoded(x))):
+        prediction = json.loads(text)
+        assert list(prediction) == ["prediction", "probabilities", "version", "topic", "partition", "offset"]
+        assert list(prediction["probabilities"]) == KEYS
+        np.testing.assert_allclose(list(prediction["probabilities"].values()), expected[i], atol=6e-7)
+        assert prediction["prediction"] == LABELS[expected[i].argmax()]
+        assert (prediction["version"], prediction["offset"]) == (7, i)
+
+
+def test_probabilities_as_an_array_are_in_the_order_of_the_classes() -> None:
+    learner, state = trained(LABELS)
+    x = rows(20)
+    predictions = [json.loads(text) for text in predict(learner, state, encoded(x), "array")]
+    found = np.array([prediction["probabilities"] for prediction in predictions])
+    np.testing.assert_allclose(found, learner.predict(state.model, x), atol=6e-7)
+
+
+def test_probabilities_can_be_omitted() -> None:
+    learner, state = trained(LABELS)
+    x = rows(20)
+    predictions = [json.loads(text) for text in predict(learner, state, encoded(x), "none")]
+    assert not any("probabilities" in prediction for prediction in predictions)
+    best = learner.predict(state.model, x).argmax(axis=1)
+    assert [prediction["prediction"] for prediction in predictions] == [LABELS[i] for i in best]
+
+
+@pytest.mark.parametrize("probabilities", ["object", "array", "none"])
+def test_a_regression_has_no_probabilities(probabilities: str) -> None:
+    learner, state = trained(None)
+    x = rows(20)
+    predictions = [json.loads(text) for text in predict(learner, state, encoded(x), probabilities)]
+    assert not any("probabilities" in prediction for prediction in predictions)
+    found = [prediction["prediction"] for prediction in predictions]
+    np.testing.assert_allclose(found, learner.predict(state.model, x)[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("probabilities", ["object", "array"])
+def test_probabilities_that_are_not_finite_keep_their_labels(probabilities: str) -> None:
+    learner, state = trained(LABELS)
+    state.model.theta[:] = np.nan
+    (text,) = predict(learner, state, encoded(rows(1)), probabilities)
+    found = json.loads(text)["probabilities"]
+    assert len(found) == len(LABELS)
+    if probabilities == "object":
+        assert list(found) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        ([0, 1], ["0", "1"]),
+        ([True, "true!", -5], ["true", "true!", "-5"]),
+        ([1, "1"], ["1", '"1"']),
+        ([True, "true", "b"], ["true", '"true"', '"b"']),
+        ([1, "1", '"1"'], ["1", '"1"', '"\\"1\\""']),
+        ([], []),
+    ],
+)
+def test_keys_of_labels_differ(labels: list[Any], keys: list[str]) -> None:
+    """1, "1" and true are different labels, and JSON has only strings as keys."""
+    assert label_keys(labels) == keys
+    assert len(set(keys)) == len(labels)
+
+
+def test_labels_with_equal_texts_have_different_keys() -> None:
+    learner, state = trained((1, "1"))
+    x = rows(5)
+    expected = learner.predict(state.model, x)
+    for text, row in zip(predict(learner, state, encoded(x)), expected, strict=True):
+        found = json.loads(text)["probabilities"]
+        np.testing.assert_allclose([found["1"], found['"1"']], row, atol=6e-7)
+
+
+def test_outcomes_are_counted_by_reason() -> None:
+    learner, state = trained(LABELS)
+    counts, param = Counter[str](), OutcomeParam()
+    outcomes = SimpleNamespace(add=lambda more: param.addInPlace(counts, more))
+    values = [*encoded(rows(5)), b"x", b"y", b"[]"]
+    texts = predict(learner, state, values, outcomes=outcomes)
+    assert counts == {"": 5, "not JSON": 2, "not an object": 1}
+    assert [json.loads(text).get("error") for text in texts[5:]] == ["not JSON", "not JSON", "not an object"]
