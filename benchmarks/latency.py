@@ -88,7 +88,7 @@ class Client:
     def __init__(self, spark: SparkSession, bootstrap: str, values: Sequence[bytes], folder: Path) -> None:
         self.bootstrap, self.folder = bootstrap, folder
         java_compiler.write(
-            folder / "client.jar", java_compiler.compiled(spark, ("Client",), Path(__file__).parent)
+            folder / "client.jar", java_compiler.compile_classes(spark, ("Client",), Path(__file__).parent)
         )
         framed = b"".join(struct.pack(">i", len(value)) + value for value in values)
         (folder / "values").write_bytes(struct.pack(">i", len(values)) + framed)

@@ -1,4 +1,4 @@
-"""Java classes in a running session, compiled by the Janino that Spark ships: no JDK, no built jar."""
+"""Java classes in a running session, compiled by the Janino that Spark includes: no JDK, no built jar."""
 
 import json
 import zipfile
@@ -7,24 +7,24 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-_classes: dict[Path, Any] = {}  # by their jar: py4j mistakes a class that is loaded twice for the first one
+_classes: dict[Path, Any] = {}  # by their jar: py4j confuses a class that is loaded twice
 
 
 def instance(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
-    """Make an object of the last of a folder's classes; driver and executors know all of them from now on.
+    """Return an object of the last of a directory's classes; driver and executors can load all of them then.
 
     Each may use those before it.
     """
     context: Any = spark.sparkContext
-    jar = Path(context._temp_dir, f"streaming-nn-{here.name}.jar")  # which goes when the session does
+    jar = Path(context._temp_dir, f"streaming-nn-{here.name}.jar")  # deleted with the session
     if jar not in _classes:
-        write(jar, compiled(spark, sources, here))
+        write(jar, compile_classes(spark, sources, here))
         spark.sql(f"ADD JAR '{jar}'").collect()
-        _classes[jar] = _loaded(spark, jar, sources[-1])
+        _classes[jar] = _load(spark, jar, sources[-1])
     return _classes[jar].getDeclaredConstructor(None).newInstance(None)
 
 
-def _loaded(spark: SparkSession, jar: Path, name: str) -> Any:
+def _load(spark: SparkSession, jar: Path, name: str) -> Any:
     context: Any = spark.sparkContext
     java: Any = spark._jvm
     urls = context._gateway.new_array(java.java.net.URL, 1)
@@ -33,21 +33,21 @@ def _loaded(spark: SparkSession, jar: Path, name: str) -> Any:
 
 
 def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
-    """Let SQL call a Java object by a name; `type` is that of what it gives."""
+    """Let SQL call a Java object by a name; `type` is that of its result."""
     session: Any = spark._jsparkSession
     session.udf().register(name, function, session.parseDataType(json.dumps(type)))
 
 
-def compiled(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:
-    """Compile classes, each against those before it; gives the bytecode by the classes' names."""
+def compile_classes(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:
+    """Compile classes, each against those before it; return the bytecode by the classes' names."""
     java: Any = spark._jvm
     loader, bytecode = _loader(spark), dict[str, bytes]()
     for name in sources:
         compiler = java.org.codehaus.janino.SimpleCompiler()
         compiler.setParentClassLoader(loader)
         compiler.cook((here / f"{name}.java").read_text("utf-8"))
-        made = compiler.getBytecodes()
-        bytecode |= {each: bytes(made[each]) for each in made}
+        compiled = compiler.getBytecodes()
+        bytecode |= {each: bytes(compiled[each]) for each in compiled}
         loader = compiler.getClassLoader()
     return bytecode
 
@@ -58,7 +58,7 @@ def _loader(spark: SparkSession) -> Any:
 
 
 def write(jar: Path, bytecode: dict[str, bytes]) -> None:
-    """Put bytecode into a jar."""
+    """Write bytecode into a jar."""
     with zipfile.ZipFile(jar, "w") as file:
         for name, code in bytecode.items():
             file.writestr(name.replace(".", "/") + ".class", code)

@@ -1,4 +1,4 @@
-"""A streaming query whose micro-batches are ours: how the trainer and the scorer start, wait and drain."""
+"""A streaming query with our micro-batches: how the trainer and the scorer start, wait and drain."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ INTERRUPTIONS = (
 
 
 def shortened(error: BaseException) -> RuntimeError:
-    """Give Spark its own error back in a line.
+    """Return Spark's own error in one line, to be raised to Spark.
 
-    When a query is stopped, Spark looks for an interruption in what a micro-batch raised, by a regular
-    expression that overflows Java's stack on a text as long as its own errors are.
+    When a query is stopped, Spark looks for an interruption in what a micro-batch raised, with a regular
+    expression that overflows Java's stack on a string as long as its own errors are.
     """
     text = str(error)
     found = next((name for name in INTERRUPTIONS if name in text), None)
@@ -36,19 +36,18 @@ def shortened(error: BaseException) -> RuntimeError:
 
 
 def local(spark: SparkSession, checkpoint: str) -> Path | None:
-    """Give the path of a checkpoint that is certainly on a local file system; None: it may be elsewhere."""
-    asked = urlsplit(checkpoint)
-    here = asked.scheme == "file" or (not asked.scheme and on_one_machine(spark))
-    return Path(asked.path) if here else None
+    """Return the path of a checkpoint that is certainly in a local file system; None: it may be elsewhere."""
+    url = urlsplit(checkpoint)
+    here = url.scheme == "file" or (not url.scheme and on_one_machine(spark))
+    return Path(url.path) if here else None
 
 
 @contextmanager
 def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
-    """Let a query that starts in here write its checkpoint in a way that is quick on a local file system.
+    """Let a query that starts in this block write its checkpoint quickly to a local file system.
 
-    Spark's default one starts a process for each file there, to ask about symbolic links: 80 ms of every
-    micro-batch, where this one takes 20. Both rename a file into its place, and on a local file system that
-    is atomic either way.
+    Spark's default manager starts a process for each file there, to check for symbolic links: 80 ms of every
+    micro-batch, where this one takes 20. Both rename a complete file, which is atomic in a local file system.
     """
     if local(spark, checkpoint) is None:
         yield
@@ -63,11 +62,11 @@ def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
 
 
 class Job:
-    """What the two jobs share. Each says in `_guarded` what a micro-batch is and what it died of."""
+    """What the two jobs share; each implements `_guarded`: process a micro-batch, and store its error."""
 
     def __init__(self) -> None:
         self.query: StreamingQuery | None = None
-        self.failure: BaseException | None = None  # of our own, which Spark would wrap
+        self.failure: BaseException | None = None  # our own error, which Spark would wrap
 
     def _launch(self, frame: DataFrame, checkpoint: str, trigger: str, once: bool) -> StreamingQuery:
         when: dict[str, Any] = {"availableNow": True} if once else {"processingTime": trigger}
@@ -77,8 +76,8 @@ class Job:
         return self.query
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the query ends (or so long); whether it has. Raises what it died of."""
-        assert self.query is not None, "start() comes first"
+        """Wait until the query ends, or so many seconds; return whether it has ended. Raise its error."""
+        assert self.query is not None, "start() must come first"
         try:
             ended = self.query.awaitTermination(seconds)  # type: ignore[arg-type]
         except PySparkException as error:
@@ -89,8 +88,8 @@ class Job:
         return ended is not False
 
     def drain(self) -> None:
-        """Work through all that the topics hold now. Raises what the query died of."""
-        assert self.query is not None, "start() comes first"
+        """Process all that the topics have now. Raise the query's error."""
+        assert self.query is not None, "start() must come first"
         try:
             self.query.processAllAvailable()
         except PySparkException as error:

@@ -1,4 +1,4 @@
-"""A Spark session that can read Kafka, run our workers, and give the same bits each time."""
+"""A Spark session that can read Kafka, run our Python workers, and compute the same bits each time."""
 
 import logging
 import os
@@ -22,38 +22,43 @@ from streaming_nn.versions.version import Tensors
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
 
-SPARK_ERRORS = (PySparkException, Py4JError)  # the second for what Spark has no class of error for
-GONE = (*SPARK_ERRORS, OSError)  # what stopping raises where the JVM has been told to end as well
-_ASKING = (registry.USER, registry.PASSWORD)  # who asks a schema registry, which the workers do
-PAGES = ("KeyboardInterrupt while sending command.", "Exception while sending command.")
-MASTERS = ("local", "spark://", "k8s://", "yarn")  # what spark-submit takes; else it shows a page
-LOST = ("KAFKA_DATA_LOSS", "may have been lost", "data was lost", "OffsetOutOfRange")  # Spark has no one word
+SPARK_ERRORS = (PySparkException, Py4JError)  # the second for errors that Spark has no class for
+GONE = (*SPARK_ERRORS, OSError)  # what stopping raises if the JVM was stopped too
+_REGISTRY = (registry.USER, registry.PASSWORD)  # variables of the schema registry, which the workers read
+NOISE = ("KeyboardInterrupt while sending command.", "Exception while sending command.")
+MASTERS = ("local", "spark://", "k8s://", "yarn")  # what spark-submit accepts; it prints a page for others
+LOST = (
+    "KAFKA_DATA_LOSS",
+    "may have been lost",
+    "data was lost",
+    "OffsetOutOfRange",
+)  # no single word
 
 
 def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
-    """Start (or get) a session with the Kafka connector; `options` are Spark's own and win over ours.
+    """Start (or return) a session with the Kafka connector; `options` are Spark's, and override ours.
 
-    Raises RuntimeError in one line without Java 17, ConnectionError when the connector can't be fetched,
-    ValueError for a master that Spark doesn't know.
+    Raise RuntimeError in one line without Java 17, ConnectionError if the connector cannot be downloaded,
+    ValueError for an invalid master.
     """
     master = (options or {}).get("spark.master", "local[*]")
     if not master.startswith(MASTERS):
         raise ValueError(f"spark.master must begin with one of {', '.join(MASTERS)}; got {master!r}")
     java.find()
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it shows a page for a connection that Ctrl-C cut
-    # these show a page for a column that isn't there
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a page for a connection that Ctrl-C cut
+    # these log a page for a missing column
     for logger in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
         PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(_no_page)  # and another one through the root logger
+    logging.getLogger().addFilter(_no_noise)  # and another one through the root logger
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others by executorEnv
+    os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others get it from executorEnv
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name)
     for key, value in {**_ours(), **(options or {})}.items():
         builder = builder.config(key, value)
     with uninterrupted(), ThreadPoolExecutor(1) as pool:
-        # on the main thread Spark takes Ctrl-C for itself, and asks the JVM from within its handler
+        # on the main thread Spark installs its own handler of Ctrl-C, which calls the JVM
         return pool.submit(builder.getOrCreate).result()
 
 
@@ -68,19 +73,19 @@ def running(options: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
             spark.stop()
 
 
-def _no_page(record: logging.LogRecord) -> bool:
-    """Leave out what py4j tells, with tracebacks, of Ctrl-C and of a JVM that is gone: the command tells."""
-    return record.msg not in PAGES
+def _no_noise(record: logging.LogRecord) -> bool:
+    """Drop what py4j logs, with tracebacks, about Ctrl-C and a JVM that ended: the command reports it."""
+    return record.msg not in NOISE
 
 
 def on_one_machine(spark: SparkSession) -> bool:
-    """Whether the tasks run in the driver's own process tree: what is learned in either has the same bits."""
+    """Return whether tasks run in the driver's own process tree: both then compute the same bits."""
     return str(spark.sparkContext.master).partition("[")[0] == "local"
 
 
 @contextmanager
 def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
-    """Broadcast a state to the tasks, and take it back: a closure would stay in its folder for ever."""
+    """Broadcast a state to the tasks, and destroy it afterwards: a closure's file would never be deleted."""
     state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
     try:
         yield state
@@ -89,7 +94,7 @@ def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
 
 
 def rows_of(frame: DataFrame) -> list[Row]:
-    """Run a frame's job, and give its rows: by Arrow a state comes several times as fast as by `collect`."""
+    """Run a frame's job, and return its rows, by Arrow: `collect` takes several times as long."""
     return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
@@ -101,29 +106,29 @@ def _ours() -> dict[str, str]:
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.sql.ui.retainedExecutions": "20",  # its default of 1000 fills the driver over days
+        "spark.sql.ui.retainedExecutions": "20",  # the default of 1000 fills the driver over days
         "spark.ui.retainedJobs": "50",
         "spark.ui.retainedStages": "50",
-        "spark.sql.adaptive.enabled": "false",  # re-plans a one-stage job for nothing, and may reorder it
+        "spark.sql.adaptive.enabled": "false",  # re-plans a one-stage job without benefit, and may reorder it
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.streaming.minBatchesToRetain": "2",
-        "spark.sql.streaming.schemaInference": "true",  # of files that are there; see stream/columns.py
+        "spark.sql.streaming.schemaInference": "true",  # of existing files; see sources/dataframe_json.py
         "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
-        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),  # a row of reading/ has many records
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),  # a row of prefetch/ has many records
         "spark.sql.shuffle.partitions": "2",
-        # Spark's own patterns know nothing of sasl.jaas.config, which holds a password
+        # Spark's own patterns do not match sasl.jaas.config, which has a password
         "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",
         "spark.sql.redaction.options.regex": "(?i)url|secret|password|token|jaas",
         **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
-        **{f"spark.executorEnv.{name}": os.environ[name] for name in _ASKING if name in os.environ},
+        **{f"spark.executorEnv.{name}": os.environ[name] for name in _REGISTRY if name in os.environ},
     }
 
 
 def in_one_line(error: BaseException) -> str:
-    """Keep what happened of Spark's errors, which carry pages of JVM frames."""
+    """Return what happened in one line: Spark's errors have pages of JVM frames."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
-    # py4j's first line says nothing
+    # py4j's first line has no information
     if ours.startswith("An error occurred while calling") and len(lines) > 1:
         ours = lines[1].removeprefix(": ")
     return ours[:500]

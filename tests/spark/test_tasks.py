@@ -1,91 +1,113 @@
-"""What a task gives back where its records hold what the schema has not seen; no Spark is needed for it."""
+"""What a task returns, as a row too, and what it does if the schema must grow; no Spark is needed for it."""
 
-import base64
-import json
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
-import safetensors.numpy
+import pytest
+from numpy.testing import assert_array_equal
 
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import initial
+from streaming_nn.nn.learner import Counts, initial
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode_named
 from streaming_nn.records.schema import Schema, grow_schema
-from streaming_nn.spark.rejected import DEAD_LETTERS, unpack_dead_letters
-from streaming_nn.spark.score.predictions import Predict
-from streaming_nn.spark.tasks import LEARNED, Learn, pack
+from streaming_nn.spark.rejected import DEAD_LETTERS
+from streaming_nn.spark.tasks import (
+    LEARNED,
+    Learn,
+    TaskResult,
+    learn_records,
+    pack,
+    result_from_row,
+    split_tasks,
+)
 from streaming_nn.versions.version import state_digest
 
 SHOP = Schema(4, ("no",), ("price", "city"), categories={"city": {"one_hot": 3}}, label="bought", grow=True)
 ROWS = [{"price": i, "city": "abcd"[i % 4]} for i in range(8)]
 LABELS = ["no", "yes", "no", "maybe"] * 2
+LEARNER = learner_from({"inputs": 4, "classes": ["no", "yes", "maybe"], "mini_batch": 2})
+KNOWN = {"bought": ("yes", "maybe"), "city": ("a", "b", "c", "d")}
 
 
-def batches(values: list[bytes], cut: int, headers: str | None = None) -> list[pa.RecordBatch]:
-    """Two batches; the headers are those of the second one's records."""
+def batches(values: list[bytes], cut: int) -> list[pa.RecordBatch]:
+    """Return the records in two batches."""
     names = ["topic", "partition", "offset", "key", "value", "headers"]
     whole = pa.RecordBatch.from_pylist(
-        [
-            dict(zip(names, ("t", 0, i, None, value, headers if i >= cut else None), strict=True))
-            for i, value in enumerate(values)
-        ],
+        [dict(zip(names, ("t", 3, i, None, value, None), strict=True)) for i, value in enumerate(values)],
         pa.schema(list(DEAD_LETTERS)[1:]),
     )
     return [whole.slice(0, cut), whole.slice(cut)]
 
 
-def learned(schema: Schema, values: list[bytes], cut: int) -> dict:
-    learner = learner_from({"inputs": 4, "classes": ["no", "yes", "maybe"], "mini_batch": 2})
-    state = SimpleNamespace(value=pack(initial(learner)))
-    (out,) = Learn(learner, schema, state, 1 << 20)(iter(batches(values, cut)))
+def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 << 20) -> TaskResult:
+    """Learn the records here, and as a task does; both must return the same."""
+    result = learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit)
+    state = SimpleNamespace(value=pack(initial(LEARNER)))
+    (out,) = Learn(LEARNER, schema, state, limit)(iter(batches(values, cut)))
     assert out.schema.names == [column.split()[0] for column in LEARNED.split(", ")]
-    return out.to_pylist()[0]
+    same(result_from_row(LEARNER, out.to_pylist()[0]), result)
+    return result
 
 
-def test_what_is_unseen_comes_back_in_place_of_a_state_until_the_schema_knows_it() -> None:
+def same(a: TaskResult, b: TaskResult) -> None:
+    assert (a.part is None) == (b.part is None)
+    if a.part is not None and b.part is not None:
+        assert digest(a) == digest(b)
+        assert a.part.counts == b.part.counts
+        assert_array_equal(a.part.losses, b.part.losses)
+    assert {name: list(values) for name, values in a.unseen.items()} == {
+        name: list(values) for name, values in b.unseen.items()
+    }
+    rest: dict[str, Any] = {"part": None, "seconds": 0.0, "unseen": {}}
+    assert a._replace(**rest) == b._replace(**rest)
+
+
+def digest(result: TaskResult) -> str:
+    assert result.part is not None
+    return state_digest(flatten(result.part.model) | {"losses": result.part.losses})
+
+
+def test_unseen_values_are_returned_until_the_schema_has_them() -> None:
     values = [*encode_named(SHOP, ROWS, LABELS), b"no JSON"]
-    row = learned(SHOP, values, 3)
-    assert json.loads(row["unseen"]) == {"bought": ["yes", "maybe"], "city": ["a", "b", "c", "d"]}
-    assert (row["part"], json.loads(row["rejected"]), unpack_dead_letters(row["dead_letters"])) == (
-        b"",
-        {},
-        [],
-    )
-    schema = grow_schema(SHOP, json.loads(row["unseen"]))
-    rows = [learned(schema, values, cut) for cut in (3, 6)]
-    for row in rows:
-        assert row["unseen"] == ""
-        counts = {"received": 9, "trained": 8, "skipped": 0, "rejected": 1}
-        assert json.loads(row["rows"]) == counts
-        assert [letter.offset for letter in unpack_dead_letters(row["dead_letters"])] == [8]
-    digests = {state_digest(safetensors.numpy.load(row["part"])) for row in rows}
-    assert len(digests) == 1
+    result = learn(SHOP, values, 3)
+    assert dict(result.unseen) == KNOWN
+    assert (result.part, result.rejected, result.dead_letters) == (None, {}, [])
+    schema = grow_schema(SHOP, result.unseen)
+    results = [learn(schema, values, cut) for cut in (3, 6)]
+    for result in results:
+        assert not result.unseen
+        assert (result.topic, result.partition) == ("t", 3)
+        assert result.counts == Counts(received=9, trained=8, skipped=0, rejected=1)
+        assert [letter.offset for letter in result.dead_letters] == [8]
+    assert len({digest(result) for result in results}) == 1, "the cut does not matter"
 
 
-def test_records_to_be_scored_need_nothing_to_grow() -> None:
-    learner = learner_from({"inputs": 4, "classes": ["no", "yes"]})
-    state = SimpleNamespace(value=pack(initial(learner)))
-    values = encode_named(SHOP, ROWS, ["never seen"] * 8)
-    answers = [
-        json.loads(value)
-        for batch in Predict(learner, SHOP, state, {"version": 1})(iter(batches(values, 3)))
-        for value in batch.column("value").to_pylist()
-    ]
-    assert [answer["offset"] for answer in answers] == list(range(8))
-    assert {answer["prediction"] for answer in answers} <= {"no", "yes"}
+def test_rejected_records_past_the_limit_end_the_task() -> None:
+    schema = grow_schema(SHOP, KNOWN)
+    values = [*encode_named(SHOP, ROWS, LABELS), b"x" * 500, b"y" * 500]
+    result = learn(schema, values, 3, limit=600)
+    assert result.overflow
+    assert (result.part, result.dead_letters) == (None, [])
+    assert result.counts == Counts(received=2, rejected=2)
 
 
-def test_an_answer_takes_along_the_headers_that_it_may() -> None:
-    learner = learner_from({"inputs": 4, "classes": ["no", "yes"]})
-    state = SimpleNamespace(value=pack(initial(learner)))
-    values = encode_named(SHOP, ROWS)
-    trace = base64.b64encode(b"00-ab-cd-01").decode()
-    headers = [{"key": "TraceParent", "value": trace}, {"key": "b3"}, {"key": "secret", "value": trace}]
-    taken = [{"key": "TraceParent", "value": b"00-ab-cd-01"}, {"key": "b3", "value": None}]
-    for names, expected in ((frozenset({"traceparent", "b3"}), taken), (frozenset({"x"}), None)):
-        answer = Predict(learner, SHOP, state, {"version": 1}, names)
-        first, second = answer(iter(batches(values, 3, json.dumps(headers))))
-        assert first.schema == second.schema
-        assert first.schema.names == ["key", "value", "headers"]
-        assert first.column("headers").to_pylist() == [None] * 3
-        assert second.column("headers").to_pylist() == [expected] * 5
+def test_without_a_limit_rejected_records_are_counted_only() -> None:
+    schema = grow_schema(SHOP, KNOWN)
+    result = learn(schema, [*encode_named(SHOP, ROWS, LABELS), b"x" * 500], 3, limit=None)
+    assert (result.overflow, result.dead_letters) == (False, [])
+    assert result.counts == Counts(received=9, trained=8, rejected=1)
+
+
+@pytest.mark.parametrize(
+    ("averaged", "expected"),
+    [(False, [[0, 1, 2, 3, 4, 5]]), (True, [[0, 1], [2], [3, 4], [5]])],
+)
+def test_a_task_has_all_records_or_a_partition(averaged: bool, expected: list[list[int]]) -> None:
+    columns = {"topic": ["a", "a", "a", "b", "b", "b"], "partition": [0, 0, 1, 1, 1, 2], "row": list(range(6))}
+    whole = pa.record_batch(columns)
+    pieces = [whole.slice(0, 1), whole.slice(1, 3), whole.slice(4)]
+    tasks = split_tasks(iter(pieces), averaged)
+    found = [[row for batch in task for row in batch.column("row").to_pylist()] for task in tasks]
+    assert found == expected

@@ -1,1 +1,1 @@
-"""Where micro-batches come from."""
+"""Where the records of a training job come from."""

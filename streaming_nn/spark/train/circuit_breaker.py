@@ -43,6 +43,6 @@ class CircuitBreaker:
         if self._skipped >= self._limits.max_skipped_batches:
             raise TooManySkippedError(
                 f"no step was finite in {self._skipped} consecutive micro-batches "
-                "(train.max_skipped_batches): are there values near float32's limits, or is the learning rate "
-                f"too high? {safe}"
+                "(train.max_skipped_batches): are there values near float32's limits, or is the learning "
+                f"rate too high? {safe}"
             )

@@ -1,5 +1,6 @@
 """Who learns a micro-batch: the driver itself where that is not slower, Spark tasks otherwise."""
 
+from functools import cached_property
 from typing import Protocol
 
 from pyspark.sql import SparkSession
@@ -29,8 +30,9 @@ class Executor(Protocol):
 class DriverExecutor:
     """Learns in this process, task by task, to the same bits as Spark tasks do."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadpoolController()  # NumPy may have been imported with several
+    @cached_property
+    def _threads(self) -> ThreadpoolController:
+        return ThreadpoolController()  # NumPy may have been imported with several
 
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Read and learn the records here, without a Spark job."""

@@ -98,7 +98,8 @@ def test_every_record_counts_once_however_often_it_is_killed(
 
     heads = []
     for point in failpoints.POINTS:
-        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")  # in tasks; the driver learns it below
+        # in tasks; the driver learns it below
+        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")
         assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
         heads.append(VersionLog(model).head_number())
     # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
@@ -130,7 +131,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
         for letter in read(broker.options, f"dead-{topic}")
     )
     assert len(places) == len(bad), "at least once each; a batch that was learned again sent its own again"
-    result = verify(spark, broker.options, VersionLog(model), learner_of=counting_from)
+    result = verify(spark, broker.options, VersionLog(model), factory=counting_from)
     assert result.identical, result
     assert result.rows == count
 
@@ -158,7 +159,7 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
     assert int(marker.read_text()) != process.process.pid
     np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))
     assert rows_of(model)["trained"] == count
-    assert verify(spark, broker.options, VersionLog(model), learner_of=counting_from).identical
+    assert verify(spark, broker.options, VersionLog(model), factory=counting_from).identical
 
 
 @pytest.mark.usefixtures("oracles")
@@ -200,6 +201,6 @@ def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path:
         assert again.wait(150)
         np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))
         assert rows_of(model)["trained"] == count
-        assert verify(spark, kafka, VersionLog(model), learner_of=counting_from).identical
+        assert verify(spark, kafka, VersionLog(model), factory=counting_from).identical
     finally:
         running.stop()

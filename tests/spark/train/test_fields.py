@@ -189,7 +189,7 @@ def test_answers_are_numbers(spark: SparkSession, broker: Any, tmp_path: Path) -
     asked = [{k: v for k, v in event.items() if k != "told"} for event in events()[:30]]
     broken = [(event, reason) for event, reason in BROKEN + STRINGS if not reason.startswith("label")]
     fill(broker.options, settings.score.topic, encoded(asked + [event for event, _ in broken]))
-    scorer = Scorer(spark, settings)
+    scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
 

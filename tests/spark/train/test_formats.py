@@ -16,7 +16,7 @@ from streaming_nn.records.avro import add_schema_id
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.replay.verify import verify
-from streaming_nn.spark.score.scorer import Scorer, taken_along
+from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
 from streaming_nn.versions.version_log import VersionLog
 
 TEXT = avsc.write_schema("features", (0, 1), "label")
@@ -43,7 +43,7 @@ def test_avro_of_a_registry_compressed_by_gzip(
     assert learned[-1].metrics["prequential"]["cumulative"]["accuracy"] > 0.8
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
 
-    fill(broker.options, topic, add_schema_id(2, encode(AVRO, *rows(5))))  # a number that no worker has asked for
+    fill(broker.options, topic, add_schema_id(2, encode(AVRO, *rows(5))))  # an id that no worker knows
     registry.failures = 10**6
     said = rf"schema registry {registry.url} refuses the request: 503 Service Unavailable"
     with pytest.raises(ConnectionError, match="^" + said):  # the driver's own words: there are few records
@@ -88,7 +88,7 @@ def test_each_codec_of_kafka_is_read_and_written(
     assert codecs(tmp_path_factory.getbasetemp(), topic) == {1, 2, 3, 4}
     assert rows_of(settings.model)["trained"] == 1200
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
-    scorer = Scorer(spark, settings)
+    scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
     assert codecs(tmp_path_factory.getbasetemp(), answers) == {4}
@@ -104,7 +104,7 @@ def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_p
     kind = "Content-Type", b"application/json"
     headers = [[TRACE, kind, ("user", b"me")], [], [("user", b"me")]]
     fill(broker.options, score["topic"], unlabeled(3), headers=headers, keys=[b"a", b"b", b"c"])
-    scorer = Scorer(spark, settings)
+    scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
     answers = {r.key: r for r in read(broker.options, score["predictions"])}
@@ -112,7 +112,7 @@ def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_p
     assert all("error" not in json.loads(r.value) for r in answers.values())
 
 
-def test_a_type_is_taken_along_where_the_answer_has_it_too() -> None:
+def test_a_content_type_is_forwarded_if_the_prediction_has_it_too() -> None:
     names = ["TraceParent", "content-type"]
-    assert taken_along(names, "json") == {"traceparent", "content-type"}
-    assert taken_along(names, "avro") == taken_along(names, "csv") == {"traceparent"}
+    assert forwarded_headers(names, "json") == {"traceparent", "content-type"}
+    assert forwarded_headers(names, "avro") == forwarded_headers(names, "csv") == {"traceparent"}

@@ -46,7 +46,7 @@ def test_the_order_is_the_same_in_stream_and_replay(
     assert len(log.numbers()) > 3
     chain = expected(broker.options, settings.model, names)
     assert [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()] == chain
-    assert verify(spark, broker.options, log, learner_of=lambda options: Chain()).identical
+    assert verify(spark, broker.options, log, factory=lambda options: Chain()).identical
     head = log.manifest(len(chain) - 1)
     assert head.offsets == admin.ends(broker.options, names)
 

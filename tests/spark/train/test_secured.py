@@ -70,7 +70,7 @@ def _everything(spark: SparkSession, kafka: dict[str, str], model: Path) -> None
     trainer.wait()
     assert trainer.head.manifest.counts["received"] == 301
     assert Sinks(trainer.log, [KafkaTopicSink(kafka, "metrics", model)]).stop(drain=20)
-    scorer = Scorer(spark, settings)
+    scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
     ends = admin.ends(kafka, ["predictions", "metrics", settings.train.dead_letters])
@@ -127,7 +127,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
         trainer.wait()
         sink = KafkaTopicSink(of("trainer").kafka, "metrics", tmp_path / "model")
         assert Sinks(trainer.log, [sink]).stop(drain=20)
-        scorer = Scorer(spark, of("scorer"))
+        scorer = Scorer.open(spark, of("scorer"))
         scorer.start()
         scorer.wait()
         assert verify(spark, of("trainer").kafka, trainer.log).identical

@@ -141,7 +141,7 @@ def test_a_replay_by_other_rules_is_not_identical(spark: SparkSession, broker: A
         spark,
         broker.options,
         VersionLog(settings.model),
-        learner_of=lambda options: learner_from({**options, "eta": 0.3}),
+        factory=lambda options: learner_from({**options, "eta": 0.3}),
     )
     assert not result.identical
     assert result.different == 1
@@ -278,7 +278,8 @@ def test_records_that_expired_before_a_run_stop_it_unless_accepted(
     fill(broker.options, topic, labeled(300, seed=1))
     take(broker, topic, {0: 150})
 
-    with pytest.raises(DataLossError, match=f"offsets 100 to 149 of '{topic}' partition 0 expired before") as caught:
+    expired = f"offsets 100 to 149 of '{topic}' partition 0 expired before"
+    with pytest.raises(DataLossError, match=expired) as caught:
         Trainer.open(spark, settings)
     assert "--accept-data-loss" in str(caught.value)
     assert VersionLog(settings.model).head_number() == head

@@ -20,47 +20,47 @@ import org.apache.spark.sql.RowFactory;
 
 /**
  * Records of one partition, in the order of their offsets, column by column in a file that Python maps: so their bytes
- * need not go through the heap, Spark's rows, Arrow's and a socket.
+ * need not pass through the heap, Spark's rows, Arrow's and a socket.
  */
 final class Columns {
-  private static final int TEXTS = 4;  // values, keys, headers and packed
+  private static final int CONTENTS = 4;  // values, keys, headers and packed
   private static final OpenOption[] WRITE = {StandardOpenOption.CREATE, StandardOpenOption.WRITE};
 
   final int size;
   final long bytes;
-  private final TopicPartition place;
+  private final TopicPartition partition;
   private final long[] offsets;
-  private final File file;  // null where there is no record
+  private final File file;  // null: there is no record
 
-  /** Takes what a poll gave; plain records' values (null: of none) are packed. */
-  Columns(TopicPartition place, List records, Plain plain, Room room) throws IOException {
-    this.place = place;
+  /** Takes the records of a poll; the values that `plain` can read (null: none) are packed. */
+  Columns(TopicPartition partition, List records, Plain plain, Buffer buffer) throws IOException {
+    this.partition = partition;
     this.size = records.size();
     this.offsets = new long[size];
-    ByteBuffer[] texts = new ByteBuffer[TEXTS * size];
-    long bytes = 8 + (16 + 4 * TEXTS) * (long) size;
+    ByteBuffer[] contents = new ByteBuffer[CONTENTS * size];
+    long bytes = 8 + (16 + 4 * CONTENTS) * (long) size;
     for (int i = 0; i < size; i++) {
       ConsumerRecord record = (ConsumerRecord) records.get(i);
       offsets[i] = record.offset();
       ByteBuffer value = (ByteBuffer) record.value();
       ByteBuffer packed = plain == null || value == null ? null : packed(plain, value);
-      texts[i] = packed == null ? value : null;
-      texts[size + i] = (ByteBuffer) record.key();
-      texts[2 * size + i] = json(record.headers().toArray());
-      texts[3 * size + i] = packed;
+      contents[i] = packed == null ? value : null;
+      contents[size + i] = (ByteBuffer) record.key();
+      contents[2 * size + i] = json(record.headers().toArray());
+      contents[3 * size + i] = packed;
     }
-    for (int i = 0; i < texts.length; i++) if (texts[i] != null) bytes += texts[i].remaining();
+    for (int i = 0; i < contents.length; i++) if (contents[i] != null) bytes += contents[i].remaining();
     this.bytes = bytes;
-    this.file = size == 0 ? null : room.written(laid(room.empty(bytes), records, texts));
+    this.file = size == 0 ? null : buffer.write(fill(buffer.clear(bytes), records, contents));
   }
 
-  /** Lays out how many they are, then offsets, times, lengths (-1: null) of all texts, and these, column by column. */
-  private ByteBuffer laid(ByteBuffer all, List records, ByteBuffer[] texts) {
+  /** Writes their number, then offsets, times, lengths (-1: null) of all contents, and these, column by column. */
+  private ByteBuffer fill(ByteBuffer all, List records, ByteBuffer[] contents) {
     all.putLong(size);
     for (int i = 0; i < size; i++) all.putLong(offsets[i]);
     for (int i = 0; i < size; i++) all.putLong(((ConsumerRecord) records.get(i)).timestamp());
-    for (int i = 0; i < texts.length; i++) all.putInt(texts[i] == null ? -1 : texts[i].remaining());
-    for (int i = 0; i < texts.length; i++) if (texts[i] != null) all.put(texts[i]);
+    for (int i = 0; i < contents.length; i++) all.putInt(contents[i] == null ? -1 : contents[i].remaining());
+    for (int i = 0; i < contents.length; i++) if (contents[i] != null) all.put(contents[i]);
     return all;
   }
 
@@ -70,24 +70,24 @@ final class Columns {
     return row == null ? null : ByteBuffer.wrap(row);
   }
 
-  /** How many of the records come before an offset. */
+  /** Returns how many of the records come before an offset. */
   int before(long offset) {
-    int place = Arrays.binarySearch(offsets, offset);
-    return place < 0 ? -place - 1 : place;
+    int index = Arrays.binarySearch(offsets, offset);
+    return index < 0 ? -index - 1 : index;
   }
 
-  /** Gives some as a row (PIECES of read.py); who is given the last ones deletes the file. */
+  /** Returns some as a row (PIECES of reader.py); the reader of the last ones deletes the file. */
   Row row(int from, int until) {
-    return RowFactory.create(new Object[] {place.topic(), Integer.valueOf(place.partition()), file.getPath(),
+    return RowFactory.create(new Object[] {partition.topic(), Integer.valueOf(partition.partition()), file.getPath(),
         Integer.valueOf(from), Integer.valueOf(until), Boolean.valueOf(until == size)});
   }
 
-  /** Deletes the file, which nobody will ask for. */
+  /** Deletes the file, which is not needed. */
   void drop() {
     if (file != null) file.delete();
   }
 
-  /** As Spark's to_json writes them: values in base64, none where it is null; null: there are no headers. */
+  /** Returns headers as Spark's to_json writes them: values in base64, none for null; null: no headers. */
   private static ByteBuffer json(Header[] headers) {
     if (headers.length == 0) return null;
     StringBuilder text = new StringBuilder("[");
@@ -100,16 +100,16 @@ final class Columns {
     return ByteBuffer.wrap(text.append(']').toString().getBytes(StandardCharsets.UTF_8));
   }
 
-  /** Where a thread lays columns out, off the heap and again and again, and the folder of its files. */
-  static final class Room {
-    private final File folder;
+  /** A thread's buffer for columns, off the heap and reused, and the directory of its files. */
+  static final class Buffer {
+    private final File directory;
     private ByteBuffer all = ByteBuffer.allocateDirect(0);
 
-    Room(String folder) {
-      this.folder = new File(folder);
+    Buffer(String directory) {
+      this.directory = new File(directory);
     }
 
-    ByteBuffer empty(long bytes) {
+    ByteBuffer clear(long bytes) {
       if (all.capacity() < bytes) {
         int more = (int) Math.min(2 * bytes, Integer.MAX_VALUE - 8);
         all = ByteBuffer.allocateDirect(more).order(ByteOrder.LITTLE_ENDIAN);
@@ -118,12 +118,12 @@ final class Columns {
       return all;
     }
 
-    File written(ByteBuffer laid) throws IOException {
-      laid.flip();
-      File file = File.createTempFile("piece-", "", folder);
+    File write(ByteBuffer columns) throws IOException {
+      columns.flip();
+      File file = File.createTempFile("piece-", "", directory);
       FileChannel channel = FileChannel.open(file.toPath(), WRITE);
       try {
-        while (laid.hasRemaining()) channel.write(laid);
+        while (columns.hasRemaining()) channel.write(columns);
       } finally {
         channel.close();
       }

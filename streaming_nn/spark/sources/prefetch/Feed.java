@@ -15,60 +15,60 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteBufferDeserializer;
 import org.apache.spark.sql.Row;
 
-/** A partition's records, read ahead by a thread: while a micro-batch is learned, the next one comes. */
+/** A partition's records, read ahead by a thread: while a micro-batch is learned, the next one is read. */
 final class Feed implements Runnable {
-  private static final ConcurrentHashMap IDLE = new ConcurrentHashMap();  // by key: those that no task holds
-  private static final long KEPT = 60000;  // milliseconds that an idle one waits for its next task
-  private static final long PATIENCE = 120000;  // milliseconds without a record where there should be one
+  private static final ConcurrentHashMap IDLE = new ConcurrentHashMap();  // by key: those that no task uses
+  private static final long KEPT = 60000;  // milliseconds that an idle feed waits for its next task
+  private static final long PATIENCE = 120000;  // milliseconds without a record although there should be one
   private static final Duration POLL = Duration.ofMillis(200);
   private static final Duration LINGER = Duration.ofMillis(20);  // that few records wait for more, to share a file
-  private static final int MANY = 1000;  // records that are worth a file
+  private static final int MANY = 1000;  // records that justify a file
 
   private final String key;
-  private final TopicPartition place;
+  private final TopicPartition partition;
   private final KafkaConsumer consumer;
-  private final Plain plain;  // null: records stay as they are
-  private final Columns.Room room;
+  private final Plain plain;  // null: records are not packed
+  private final Columns.Buffer buffer;
   private final ArrayDeque waiting = new ArrayDeque();  // of Polled
   private long bytes;  // that wait
   private long ahead;  // bytes that may wait
-  private long next;  // the offset of the first record that was not given
-  private long idle;  // since when, in milliseconds; 0: a task holds it
+  private long next;  // the offset of the first record that was not taken
+  private long idle;  // since when, in milliseconds; 0: a task uses it
   private boolean closed;
   private Throwable failure;
 
-  /** Gives the one that stands at a range's begin, or a new one; a topic that was made again has another id. */
+  /** Returns the feed that is at a range's begin, or a new one; a recreated topic has another id. */
   static Feed take(JsonNode of, JsonNode range) throws IOException {
     long begin = Plain.at(range, "begin").asLong();
     long ahead = Plain.at(of, "ahead").asLong();
-    TopicPartition place = new TopicPartition(Plain.at(range, "topic").asText(), Plain.at(range, "partition").asInt());
-    String key = place + " " + Plain.at(range, "id").asText() + " " + Plain.at(of, "options") + Plain.at(of, "plain");
+    TopicPartition partition = new TopicPartition(Plain.at(range, "topic").asText(), Plain.at(range, "partition").asInt());
+    String key = partition + " " + Plain.at(range, "id").asText() + " " + Plain.at(of, "options") + Plain.at(of, "plain");
     Feed feed = (Feed) IDLE.remove(key);
     if (feed != null && feed.resumed(begin, ahead)) return feed;
     if (feed != null) feed.close();
-    return new Feed(key, of, place, begin, ahead);
+    return new Feed(key, of, partition, begin, ahead);
   }
 
-  private Feed(String key, JsonNode of, TopicPartition place, long begin, long ahead) throws IOException {
+  private Feed(String key, JsonNode of, TopicPartition partition, long begin, long ahead) throws IOException {
     this.key = key;
-    this.place = place;
+    this.partition = partition;
     this.next = begin;
     this.ahead = ahead;
     String plain = Plain.at(of, "plain").asText();
     this.plain = plain.isEmpty() ? null : new Plain(plain);
-    this.room = new Columns.Room(Plain.at(of, "folder").asText());
+    this.buffer = new Columns.Buffer(Plain.at(of, "directory").asText());
     HashMap all = new HashMap();
     for (Iterator each = Plain.at(of, "options").fieldNames(); each.hasNext();) {
       String name = (String) each.next();
       all.put(name, Plain.at(Plain.at(of, "options"), name).asText());
     }
-    all.remove("group.id");  // nothing is committed, and nobody shares
+    all.remove("group.id");  // nothing is committed or shared
     all.put("enable.auto.commit", "false");
-    all.put("auto.offset.reset", "none");  // what is gone is an error
+    all.put("auto.offset.reset", "none");  // an expired record is an error
     this.consumer = new KafkaConsumer(all, new ByteBufferDeserializer(), new ByteBufferDeserializer());
-    consumer.assign(Collections.singletonList(place));
-    consumer.seek(place, begin);
-    Thread thread = new Thread(this, "streaming-nn-feed-" + place);
+    consumer.assign(Collections.singletonList(partition));
+    consumer.seek(partition, begin);
+    Thread thread = new Thread(this, "streaming-nn-feed-" + partition);
     thread.setDaemon(true);
     thread.start();
   }
@@ -80,11 +80,11 @@ final class Feed implements Runnable {
       ArrayList records = new ArrayList();
       while (wanted()) {
         if (records.isEmpty()) began = System.nanoTime();
-        records.addAll(consumer.poll(records.isEmpty() ? POLL : LINGER).records(place));
-        long reached = consumer.position(place);
+        records.addAll(consumer.poll(records.isEmpty() ? POLL : LINGER).records(partition));
+        long reached = consumer.position(partition);
         boolean few = records.size() < MANY && System.nanoTime() - began < LINGER.toNanos();
         if (reached == position || (few && !records.isEmpty())) continue;
-        add(new Polled(new Columns(place, records, plain, room), reached));
+        add(new Polled(new Columns(partition, records, plain, buffer), reached));
         position = reached;
         records.clear();
       }
@@ -99,7 +99,7 @@ final class Feed implements Runnable {
 
   // Janino drops `synchronized` from private methods: none of these is private.
 
-  /** Waits until there is room for more; false: nobody wants any. */
+  /** Waits until there is room for more; false: none are wanted. */
   synchronized boolean wanted() throws InterruptedException {
     while (!closed && bytes >= ahead && !forgotten()) wait(1000);
     if (forgotten()) closed = true;
@@ -122,7 +122,7 @@ final class Feed implements Runnable {
     notifyAll();
   }
 
-  /** Deletes what was not given. */
+  /** Deletes what was not taken. */
   synchronized void drop() {
     for (Object polled = waiting.poll(); polled != null; polled = waiting.poll()) ((Polled) polled).columns.drop();
   }
@@ -134,20 +134,20 @@ final class Feed implements Runnable {
     return true;
   }
 
-  /** Gives the next records before an offset, many in a row; null: there are none left. */
+  /** Returns the next records before an offset, many in a row; null: there are none left. */
   synchronized Row next(long until) throws Exception {
     while (next < until) {
       await();
       Polled head = (Polled) waiting.peek();
-      int from = head.given;
-      head.given = head.columns.before(until);
-      next = head.given < head.columns.size ? until : Math.min(head.reached, until);
-      if (head.given == head.columns.size && head.reached <= until) {
+      int from = head.taken;
+      head.taken = head.columns.before(until);
+      next = head.taken < head.columns.size ? until : Math.min(head.reached, until);
+      if (head.taken == head.columns.size && head.reached <= until) {
         waiting.poll();
         bytes -= head.columns.bytes;
         notifyAll();
       }
-      if (head.given > from) return head.columns.row(from, head.given);
+      if (head.taken > from) return head.columns.row(from, head.taken);
     }
     return null;
   }
@@ -155,16 +155,16 @@ final class Feed implements Runnable {
   private void await() throws Exception {
     long began = System.currentTimeMillis();
     while (waiting.isEmpty()) {
-      if (failure != null) throw new IOException(place + " from offset " + next + ": " + failure, failure);
+      if (failure != null) throw new IOException(partition + " from offset " + next + ": " + failure, failure);
       if (System.currentTimeMillis() - began > PATIENCE) {
-        throw new IOException(place + " from offset " + next + ": no record came in " + PATIENCE / 1000 + " s");
+        throw new IOException(partition + " from offset " + next + ": no record arrived in " + PATIENCE / 1000 + " s");
       }
       wait(1000);
     }
   }
 
-  /** Leaves it to the task of the next micro-batch. */
-  synchronized void give() {
+  /** Releases it for the task of the next micro-batch. */
+  synchronized void release() {
     idle = System.currentTimeMillis();
     Feed other = (Feed) IDLE.put(key, this);
     if (other != null) other.close();
@@ -175,11 +175,11 @@ final class Feed implements Runnable {
     notifyAll();
   }
 
-  /** What one poll gave, and the offset after it: what a transaction took back, or compaction, is passed over. */
+  /** The records of one poll, and the offset after it, which skips aborted and compacted records. */
   private static final class Polled {
     final Columns columns;
     final long reached;
-    int given;  // records
+    int taken;  // records
 
     Polled(Columns columns, long reached) {
       this.columns = columns;

@@ -10,49 +10,49 @@ import java.util.Arrays;
 import java.util.HashMap;
 
 /**
- * JSON records that have nothing out of the ordinary, to packed ones (records/packed.py), as Python would read them.
+ * Converts ordinary JSON records to packed ones (records/packed.py), as Python would read them.
  *
- * <p>What is odd in any way is left to Python, which has the rules and the reasons: escapes, letters beyond ASCII, a
- * field that is missing or comes twice, a label that is no class, a number whose rounding takes more than one
- * operation. Reading methods are given a position, and give the one after what they read; -1: it is not plain.
+ * <p>Anything unusual is left to Python, which has the rules and the reasons: escapes, characters beyond ASCII, a
+ * missing or duplicate field, a label that is not a class, a number whose rounding takes more than one operation.
+ * Reading methods take a position, and return the one after what they read; -1: it is not plain.
  */
 public final class Plain {
-  private static final int DEEPEST = 16;  // levels of what is skipped; Python's parser goes much deeper
+  private static final int DEEPEST = 16;  // levels of a value that is skipped; Python's parser goes much deeper
   private static final int LONGEST = 300;  // bytes of a number that is skipped
-  private static final long EXACT = 1L << 53;  // each whole number up to it is a double
+  private static final long EXACT = 1L << 53;  // every integer up to it is a double
   private static final double[] POWERS = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13,
-      1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};  // as doubles these are exact, and no others are
+      1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};  // these are exact as doubles, and no others are
   private static final byte[] TRUE = "true".getBytes(StandardCharsets.US_ASCII);
   private static final byte[] FALSE = "false".getBytes(StandardCharsets.US_ASCII);
   private static final byte[] NULL = "null".getBytes(StandardCharsets.US_ASCII);
 
-  private final byte[][] keys;  // those of the features, then the label's if it is asked for, as JSON has them
-  private final HashMap places;  // of the keys, by their bytes
-  private final HashMap classes;  // their places, by their bytes as JSON has them; null: the label is a target
-  private final int label;  // the place of the label's key; -1: none is asked for, and 0 stands in its place
+  private final byte[][] keys;  // those of the features, then the label's if it is read, as in JSON
+  private final HashMap indices;  // of the keys, by their bytes
+  private final HashMap classes;  // their indices, by their bytes as in JSON; null: the label is a target
+  private final int label;  // the index of the label's key; -1: it is not read, and 0 is written for it
   private final boolean array;  // the features are in one field
   private final int inputs;
-  private final int most;  // bytes
+  private final int maxBytes;
   private final ByteBuffer row;
-  private ByteBuffer text;  // what is read, for eight bytes at once
+  private ByteBuffer text;  // the record, for reading eight bytes at once
   private final long[] seen;  // by key: the last record that had it
   private long number;  // of this record
 
-  /** Takes what read.py says of a schema. */
-  public Plain(String asked) throws IOException {
-    JsonNode of = new ObjectMapper().readTree(asked);
+  /** Takes what reader.py writes about a schema. */
+  public Plain(String request) throws IOException {
+    JsonNode of = new ObjectMapper().readTree(request);
     this.array = at(of, "array").asBoolean();
     this.inputs = at(of, "inputs").asInt();
-    this.most = at(of, "max_bytes").asInt();
+    this.maxBytes = at(of, "max_bytes").asInt();
     this.keys = texts(at(of, "keys"));
-    this.places = places(keys);
+    this.indices = indices(keys);
     this.label = at(of, "labeled").asBoolean() ? keys.length - 1 : -1;
-    this.classes = at(of, "classes").isNull() ? null : places(texts(at(of, "classes")));
+    this.classes = at(of, "classes").isNull() ? null : indices(texts(at(of, "classes")));
     this.row = ByteBuffer.allocate(4 * inputs + 4).order(ByteOrder.LITTLE_ENDIAN);
     this.seen = new long[keys.length];
   }
 
-  /** The cast is for Janino, which takes what it gives for Jackson's TreeNode. */
+  /** The cast is for Janino, which takes the result for Jackson's TreeNode. */
   static JsonNode at(JsonNode node, String name) {
     return (JsonNode) node.path(name);
   }
@@ -65,16 +65,16 @@ public final class Plain {
     return texts;
   }
 
-  private static HashMap places(byte[][] texts) {
-    HashMap places = new HashMap();
-    for (int i = 0; i < texts.length; i++) places.put(ByteBuffer.wrap(texts[i]), Integer.valueOf(i));
-    return places;
+  private static HashMap indices(byte[][] texts) {
+    HashMap indices = new HashMap();
+    for (int i = 0; i < texts.length; i++) indices.put(ByteBuffer.wrap(texts[i]), Integer.valueOf(i));
+    return indices;
   }
 
-  /** Gives a record packed; null: it is not plain. */
+  /** Returns a record packed; null: it is not plain. */
   public byte[] packed(byte[] b, int from, int end) {
     text = ByteBuffer.wrap(b).order(ByteOrder.LITTLE_ENDIAN);
-    return end - from <= most && read(b, from, end) ? (byte[]) row.array().clone() : null;
+    return end - from <= maxBytes && read(b, from, end) ? (byte[]) row.array().clone() : null;
   }
 
   private boolean read(byte[] b, int from, int end) {
@@ -90,7 +90,7 @@ public final class Plain {
       if (at < 0) {
         at = string(b, start, end);
         if (at < 0) return false;
-        key = place(places, b, start, at);
+        key = indexOf(indices, b, start, at);
       }
       at = colon(b, at, end);
       if (at < 0) return false;
@@ -124,17 +124,17 @@ public final class Plain {
     return at < end && b[at] == ':' ? space(b, at + 1, end) : -1;
   }
 
-  private static int place(HashMap places, byte[] b, int from, int until) {
-    Integer found = (Integer) places.get(ByteBuffer.wrap(b, from, until - from));
+  private static int indexOf(HashMap indices, byte[] b, int from, int until) {
+    Integer found = (Integer) indices.get(ByteBuffer.wrap(b, from, until - from));
     return found == null ? -1 : found.intValue();
   }
 
   private int label(byte[] b, int at, int end) {
     if (classes == null) return number(b, at, end, 0);
     int after = skip(b, at, end, DEEPEST);
-    int place = after < 0 ? -1 : place(classes, b, at, after);
-    if (place < 0) return -1;
-    row.putInt(0, place);
+    int index = after < 0 ? -1 : indexOf(classes, b, at, after);
+    if (index < 0) return -1;
+    row.putInt(0, index);
     return after;
   }
 
@@ -149,25 +149,25 @@ public final class Plain {
     return at + 1;
   }
 
-  // The two that follow are short enough to be compiled into the loop that calls them: 325 bytes of bytecode.
+  // The next two are short enough to be inlined into the loop that calls them: 325 bytes of bytecode.
 
-  /** Puts a number into the row as a float. */
-  private int number(byte[] b, int from, int end, int place) {
+  /** Writes a number into the row as a float, at a byte. */
+  private int number(byte[] b, int from, int end, int slot) {
     if (end - from > 8) {
-      int sign = (b[from] & 255 ^ '-') - 1 >>> 31;  // 1: it is a minus; half of them are, which no branch can foretell
-      int after = brief(from + sign, sign, place);
+      int sign = (b[from] & 255 ^ '-') - 1 >>> 31;  // 1: it is a minus; half of them are, which no branch can predict
+      int after = brief(from + sign, sign, slot);
       if (after > 0) return after;
     }
-    return any(b, from, end, place);
+    return any(b, from, end, slot);
   }
 
   /**
-   * Puts a number that ends within eight bytes, all of them looked at at once; 0: it is another one.
+   * Writes a number that ends within eight bytes, which are read at once; 0: it is another one.
    *
-   * <p>How many digits there are none can foretell, which makes loops over so few of them slow. They become a
-   * number as in simdjson (Langdale and Lemire 2019, "Parsing Gigabytes of JSON per Second", section 3.1.4).
+   * <p>The number of digits is unpredictable, which makes loops over so few of them slow. They are converted as
+   * in simdjson (Langdale and Lemire 2019, "Parsing Gigabytes of JSON per Second", section 3.1.4).
    */
-  private int brief(int from, int sign, int place) {
+  private int brief(int from, int sign, int slot) {
     long word = text.getLong(from) ^ 0x3030303030303030L;  // digits are 0 to 9 in it
     long others = (((word & 0x7f7f7f7f7f7f7f7fL) + 0x7676767676767676L) | word) & 0x8080808080808080L;
     int count = Long.numberOfTrailingZeros(others) >>> 3;
@@ -184,18 +184,18 @@ public final class Plain {
     int fraction = end > count ? end - count - 1 : 0;
     digits = eight(digits << 64 - 8 * (count + fraction));
     if (digits == 0 && end == count) return 0;
-    put(digits, -fraction, sign, place);
+    put(digits, -fraction, sign, slot);
     return from + end;
   }
 
-  /** Gives the number that eight digits make, the first one in the lowest byte. */
+  /** Returns the number of eight digits, the first one in the lowest byte. */
   private static long eight(long digits) {
     long pairs = digits * 10 + (digits >>> 8);
     return ((pairs & 0xff000000ffL) * 0xf424000000064L + (pairs >>> 16 & 0xff000000ffL) * 0x271000000001L) >>> 32;
   }
 
-  /** Puts a number, long or odd, into the row as a float; at -1, only passes it. */
-  private int any(byte[] b, int from, int end, int place) {
+  /** Writes any number into the row as a float; at -1, only skips it. */
+  private int any(byte[] b, int from, int end, int slot) {
     int sign = from < end && b[from] == '-' ? 1 : 0;
     int first = from + sign;
     int at = first;
@@ -224,24 +224,24 @@ public final class Plain {
       power += down ? -exponent : exponent;
       whole = false;
     }
-    if (place < 0) return at - from > LONGEST ? -1 : at;
+    if (slot < 0) return at - from > LONGEST ? -1 : at;
     if (length > 18 || digits > EXACT || power < -22 || power > 22) return -1;
-    put(digits, power, whole && digits == 0 ? 0 : sign, place);  // -0 is 0, and -0.0 is not
+    put(digits, power, whole && digits == 0 ? 0 : sign, slot);  // -0 is 0, and -0.0 is not
     return at;
   }
 
   /**
-   * Puts digits times a power of ten into the row as a float.
+   * Writes digits times a power of ten into the row as a float.
    *
-   * <p>Both are exact as doubles, so the one operation rounds rightly: the fast case of Clinger 1990, "How to Read
-   * Floating Point Numbers Accurately". The largest, 2^53 times 10^22, is no infinity as a float.
+   * <p>Both are exact as doubles, so the one operation rounds correctly: the fast case of Clinger 1990, "How to Read
+   * Floating Point Numbers Accurately". The largest, 2^53 times 10^22, is finite as a float.
    */
-  private void put(long digits, int power, int sign, int place) {
+  private void put(long digits, int power, int sign, int slot) {
     float size = (float) (power < 0 ? digits / POWERS[-power] : digits * POWERS[power]);
-    row.putInt(place, Float.floatToRawIntBits(size) | sign << 31);
+    row.putInt(slot, Float.floatToRawIntBits(size) | sign << 31);
   }
 
-  /** Reads text in quotes that holds nothing but itself. */
+  /** Reads a string without escapes. */
   private static int string(byte[] b, int at, int end) {
     if (at == end || b[at] != '"') return -1;
     at++;
@@ -249,7 +249,7 @@ public final class Plain {
     return at < end && b[at] == '"' ? at + 1 : -1;
   }
 
-  /** Passes any value whose JSON is right. */
+  /** Skips any value that is valid JSON. */
   private int skip(byte[] b, int at, int end, int depth) {
     if (at == end) return -1;
     switch (b[at]) {

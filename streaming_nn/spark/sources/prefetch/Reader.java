@@ -9,27 +9,27 @@ import org.apache.spark.api.java.function.MapPartitionsFunction;
 import org.apache.spark.sql.Row;
 import org.apache.spark.util.TaskCompletionListener;
 
-/** Reads ranges of partitions: a task gets the ranges' numbers, and gives their records, many in a row. */
+/** Reads ranges of partitions: a task gets the ranges' numbers, and returns their records, many in a row. */
 public final class Reader implements MapPartitionsFunction {
-  private String asked;  // what read.py says, in JSON: a call from Python takes longer than to read it
+  private String request;  // of reader.py, as JSON: more calls from Python would take longer than parsing it
 
-  public void of(String asked) {
-    this.asked = asked;
+  public void of(String request) {
+    this.request = request;
   }
 
   public Iterator call(Iterator numbers) throws Exception {
     Pieces pieces = new Pieces();
     TaskContext.get().addTaskCompletionListener(pieces);
-    JsonNode of = new ObjectMapper().readTree(asked);
+    JsonNode of = new ObjectMapper().readTree(request);
     while (numbers.hasNext()) take(of, (int) ((Row) numbers.next()).getLong(0), pieces);
     return pieces;
   }
 
-  /** Reads all ranges in the driver, without a task; gives the rows' cells, one after the other. */
+  /** Reads all ranges in the driver, without a task; returns the rows' cells, one after the other. */
   public String here() throws Exception {
     StringBuilder cells = new StringBuilder();
     Pieces pieces = new Pieces();
-    JsonNode of = new ObjectMapper().readTree(asked);
+    JsonNode of = new ObjectMapper().readTree(request);
     try {
       for (int i = 0; i < Plain.at(of, "ranges").size(); i++) take(of, i, pieces);
       while (pieces.hasNext()) cells.append(((Row) pieces.next()).mkString("\0")).append('\0');
@@ -44,7 +44,7 @@ public final class Reader implements MapPartitionsFunction {
     pieces.add(Feed.take(of, range), Plain.at(range, "until").asLong());
   }
 
-  /** Takes from the feeds in turns, each to its end. */
+  /** Takes from the feeds in turn, from each to its end. */
   private static final class Pieces implements Iterator, TaskCompletionListener {
     private final ArrayList feeds = new ArrayList();
     private final ArrayList untils = new ArrayList();
@@ -67,9 +67,9 @@ public final class Reader implements MapPartitionsFunction {
 
     public Object next() {
       hasNext();
-      Row given = piece;
+      Row next = piece;
       piece = null;
-      return given;
+      return next;
     }
 
     private void advance() throws Exception {
@@ -79,7 +79,7 @@ public final class Reader implements MapPartitionsFunction {
       if (piece == null) {
         feeds.remove(turn);
         untils.remove(turn);
-        feed.give();
+        feed.release();
       }
     }
 
@@ -87,7 +87,7 @@ public final class Reader implements MapPartitionsFunction {
       close();
     }
 
-    /** Closes those that stand somewhere in the middle: something has failed, or was ended. */
+    /** Closes the feeds that are not at their end: something failed, or was cancelled. */
     void close() {
       for (int i = 0; i < feeds.size(); i++) ((Feed) feeds.get(i)).close();
       feeds.clear();

@@ -1,1 +1,1 @@
-"""Kafka read for learning by Java of ours, many records in a row, past what a row costs Spark."""
+"""Topics read by our own Java classes, many records per Spark row, ahead of the tasks."""

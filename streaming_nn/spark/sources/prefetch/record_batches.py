@@ -1,8 +1,8 @@
-"""Records that Java gives many in a row: as Arrow's record batches again, and in the one order.
+"""Pieces of many records that Java wrote to files: as Arrow's record batches, and in ORDER.
 
-A piece (a row, `read.PIECES`) is some of the records of a file, which has n of one partition: little-endian,
-n, n offsets and n times (int64), the lengths (int32; -1: null) of n values, n keys, n headers and n packed,
-then the bytes of each, one after the other. Columns.java writes it.
+A piece (a row, `reader.PIECES`) is some of the records of a file, which has n of one partition. A file is
+little-endian: n, n offsets and n times (int64), the lengths (int32; -1: null) of n values, n keys, n headers
+and n packed, then the bytes of each, one after the other. Columns.java writes it.
 """
 
 import os
@@ -25,49 +25,49 @@ SCHEMA = pa.schema(
         "offset": pa.int64(),
         "key": pa.binary(),
         "value": pa.binary(),
-        "headers": pa.string(),  # JSON, as `source.COLUMNS` has it
-        "packed": pa.binary(),  # in place of the value, where Plain.java could read that
+        "headers": pa.string(),  # JSON, as in `kafka_frames.COLUMNS`
+        "packed": pa.binary(),  # in place of the value, if Plain.java could read that
     }
 )
-ROWS = 10_000  # of a record batch in the one order
+ROWS = 10_000  # of a record batch in ORDER
 
 
 @dataclass(frozen=True)
 class FromPieces:
-    """A task's work on record batches, to be given pieces; in the one order where one task has all."""
+    """A task's work on record batches, applied to pieces; in ORDER if one task has all of them."""
 
     work: TaskFunction
     in_order: bool
 
     def __call__(self, pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Do the work."""
+        """Read the pieces, and do the work on their record batches."""
         batches = record_batches(pieces)
         return self.work(in_order(batches) if self.in_order else batches)
 
 
 def record_batches(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give the records of each piece."""
+    """Yield the records of each piece."""
     for rows in pieces:
         for cells in zip(*rows.to_pydict().values(), strict=True):
-            yield opened(*cells)
+            yield open_piece(*cells)
 
 
-def opened(topic: str, partition: int, file: str, begin: int, until: int, last: bool) -> pa.RecordBatch:
-    """Give a piece's records, without a copy; with its last ones the file goes."""
+def open_piece(topic: str, partition: int, file: str, begin: int, until: int, last: bool) -> pa.RecordBatch:
+    """Return a piece's records, without a copy; the last piece of a file deletes it."""
     data = pa.memory_map(file).read_buffer()
     if last:
-        os.unlink(file)  # what is mapped outlives its name
+        os.unlink(file)  # the mapping outlives its name
     return _batch(topic, partition, data).slice(begin, until - begin)
 
 
 def _batch(topic: str, partition: int, data: pa.Buffer) -> pa.RecordBatch:
     n = int.from_bytes(data[:8].to_pybytes(), "little")
     lengths = np.frombuffer(data, "<i4", 4 * n, 8 + 16 * n).reshape(4, n)
-    texts, place = [], 8 + 32 * n
+    columns_of_bytes, start = [], 8 + 32 * n
     for each in lengths:
-        texts.append(_strings(each, data[place:]))
-        place += int(each[each > 0].sum())
-    value, key, headers, packed = texts
+        columns_of_bytes.append(_strings(each, data[start:]))
+        start += int(each[each > 0].sum())
+    value, key, headers, packed = columns_of_bytes
     columns = [
         pa.Array.from_buffers(pa.int64(), n, [None, data.slice(8 + 8 * n, 8 * n)]),
         pa.repeat(topic, n),
@@ -90,25 +90,25 @@ def _strings(lengths: NDArray[np.int32], data: pa.Buffer) -> pa.Array:
 
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give all records sorted by `source.ORDER`, in new record batches.
+    """Yield all records sorted by `offsets.ORDER`, in new record batches.
 
-    Each comes with records of one partition, in the order of their offsets: so they are in the order but for
-    the times, and a stable sort, which merges what ascends already, has little to do.
+    Each batch has records of one partition, in the order of their offsets: so they are sorted except by time,
+    and a stable sort, which merges what is ascending already, has little to do.
     """
     held = sorted((batch for batch in batches if batch.num_rows), key=_first)
     times = [batch.column(ORDER[0]).to_numpy() for batch in held]
     order = np.concatenate([np.empty(0, np.int64), *times]).argsort(kind="stable")
     starts = np.cumsum([0, *(batch.num_rows for batch in held)])
     for start in range(0, len(order), ROWS):
-        yield _taken(held, starts, order[start : start + ROWS])
+        yield _take(held, starts, order[start : start + ROWS])
 
 
 def _first(batch: pa.RecordBatch) -> tuple[Any, ...]:
     return tuple(batch.column(name)[0].as_py() for name in ORDER[1:])
 
 
-def _taken(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[Any]) -> pa.RecordBatch:
-    """Take rows from the parts of the batches that have them: Arrow would join all batches for each take."""
+def _take(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArray[Any]) -> pa.RecordBatch:
+    """Take rows from the parts of the batches that have them: Arrow would copy all batches each time."""
     ascending = np.sort(rows)
     ends = ascending.searchsorted(starts)
     parts, shifts, joined = [], np.zeros(len(batches), np.int64), 0
@@ -118,5 +118,5 @@ def _taken(batches: list[pa.RecordBatch], starts: NDArray[np.int64], rows: NDArr
         shifts[i] = joined - first
         joined += last - first + 1
     some = pa.Table.from_batches(parts).combine_chunks()
-    places = rows + shifts[starts.searchsorted(rows, "right") - 1]
-    return some.take(pa.array(places)).to_batches()[0]
+    indices = rows + shifts[starts.searchsorted(rows, "right") - 1]
+    return some.take(pa.array(indices)).to_batches()[0]
