@@ -310,7 +310,7 @@ DEFAULT_DETECTORS: dict[str, Detector[Any]] = {
 
 
 RAISED = 3.0  # factor of the learning rate right after a drift, where a learner raises it
-RAISED_ROWS = 500  # rows after which half of the increase is gone
+RAISED_ROWS = 500  # rows after which half of the increase has decayed
 
 
 def rate_factor(boost: NDArray[np.float64] | None) -> float:

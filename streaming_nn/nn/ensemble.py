@@ -397,7 +397,7 @@ class Ensemble(Learner[EnsembleState]):
         return wide
 
     def _restart(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
-        """Restart bad members as copies of the best good one, or from scratch where none is good."""
+        """Restart bad members as copies of the best good one, or from scratch if all are bad."""
         if bad.all():
             return self._restart_from_scratch(state, bad)
         theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
@@ -449,7 +449,7 @@ def _emphasis(replay_rates: tuple[tuple[float, float], ...], new: int, old: int)
 
 
 def _diverged(loss: Array, slopes: Sequence[Array], weight: Array) -> NDArray[np.bool_] | None:
-    """Return which members (members,) have diverged; None, which is quick to find, where none has."""
+    """Return which members (members,) have diverged; None, which is quick to find, if no member has."""
     most = (MAX_GRADIENT * max(1.0, float(np.maximum.reduce(weight)))) ** 2
     squares = np.concatenate([np.vecdot(slope, slope) for slope in slopes])
     if np.maximum.reduce(squares) < most and isfinite(np.add.reduce(loss)):

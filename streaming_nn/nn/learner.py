@@ -210,7 +210,7 @@ def combine(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> S
     """End a micro-batch: combine the tasks' parts, check for drift, and let the model react to it.
 
     All parts began with `state`; they come in the order of (topic, partition). A single part is taken
-    unchanged. Errors: ValueError where there are several parts and the learner cannot be averaged.
+    unchanged. Errors: ValueError for several parts of a learner that cannot be averaged.
     """
     parts = [part for part in parts if part.counts.received] or list(parts[:1])
     if not parts:

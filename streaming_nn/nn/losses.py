@@ -118,7 +118,7 @@ class Logistic(_Focal):
 
 
 def _labels_like(output: Array, y: Array) -> Array:
-    """Return y with an axis of outputs, where there is one output only, in the output's dtype."""
+    """Return y with an axis of outputs, if there is one output only, in the output's dtype."""
     truth = y[..., None] if output.shape[-1] == 1 else y
     return truth.astype(output.dtype, copy=False)
 
