@@ -105,8 +105,8 @@ def test_without_a_limit_rejected_records_are_counted_only() -> None:
     [(False, [[0, 1, 2, 3, 4, 5]]), (True, [[0, 1], [2], [3, 4], [5]])],
 )
 def test_a_task_has_all_records_or_a_partition(averaged: bool, expected: list[list[int]]) -> None:
-    columns = {"topic": ["a", "a", "a", "b", "b", "b"], "partition": [0, 0, 1, 1, 1, 2], "row": list(range(6))}
-    whole = pa.record_batch(columns)
+    partitions = {"topic": ["a", "a", "a", "b", "b", "b"], "partition": [0, 0, 1, 1, 1, 2]}
+    whole = pa.record_batch({**partitions, "row": list(range(6))})
     pieces = [whole.slice(0, 1), whole.slice(1, 3), whole.slice(4)]
     tasks = split_tasks(iter(pieces), averaged)
     found = [[row for batch in task for row in batch.column("row").to_pylist()] for task in tasks]

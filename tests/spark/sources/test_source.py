@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.cli import app as commands
 from streaming_nn.errors import TooManyRejectedError
 from streaming_nn.estimators.sklearn import OnlineClassifier
-from streaming_nn.mllib.estimators import StreamingClassificationModel
+from streaming_nn.mllib.models import StreamingClassificationModel
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.replay.verify import verify

@@ -214,9 +214,7 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     topic, file = broker.topic("metrics"), tmp_path / "metrics.jsonl"
     learn(spark, settings)
     log = VersionLog(settings.model)
-    sinks = Sinks(
-        log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)]
-    )
+    sinks = Sinks(log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)])
     sinks.stop(drain=30)
 
     wanted = [metrics_event(record) for record in records_of(settings.model)]

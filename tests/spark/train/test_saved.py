@@ -16,9 +16,7 @@ from streaming_nn.versions.version_log import VersionLog
 def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("turns", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
-    OnlineClassifier("mlp", hidden=(4,)).partial_fit(*rows(300, seed=1), classes=[0, 1]).save(
-        settings.model
-    )
+    OnlineClassifier("mlp", hidden=(4,)).partial_fit(*rows(300, seed=1), classes=[0, 1]).save(settings.model)
     fill(broker.options, topic, labeled(700))
     learn(spark, settings.model_copy(update={"learner": {}}))
     estimator = load(settings.model)

@@ -1,0 +1,126 @@
+"""The steps that every run shares: combine what tasks learned, grow, commit, and notice a rollback."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filling import SCHEMA, rows
+from numpy.testing import assert_array_equal
+
+from streaming_nn.errors import VersionConflictError
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Counts, State, combine, initial, learn_part, test_then_train
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark.rejected import DeadLetter
+from streaming_nn.spark.tasks import TaskResult
+from streaming_nn.spark.train.runner import (
+    Work,
+    add_counts,
+    combine_results,
+    commit_learned,
+    learn_tasks,
+    load_state,
+)
+from streaming_nn.versions.rollback import rollback
+from streaming_nn.versions.version import Version, state_digest
+from streaming_nn.versions.version_log import VersionLog
+
+LEARNER = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [4], "mini_batch": 4})
+LETTER = DeadLetter("not JSON", "t", 0, 7, None, b"x", None)
+
+
+def result(seed: int, **fields: Any) -> TaskResult:
+    part = learn_part(LEARNER, initial(LEARNER), [Batch(*rows(50, seed))])
+    return TaskResult("t", seed, part, {"not JSON": 1}, [LETTER], False, 0.5 + seed)._replace(**fields)
+
+
+def digest(state: State[Any]) -> str:
+    return state_digest(flatten(state))
+
+
+def test_results_are_combined_in_their_order() -> None:
+    work = Work(LEARNER, SCHEMA, initial(LEARNER), averaged=True)
+    results = [result(0), result(1)]
+    learned = combine_results(work, results)
+    parts = [each.part for each in results if each.part is not None]
+    assert digest(learned.state) == digest(combine(LEARNER, initial(LEARNER), parts))
+    assert learned.counts == Counts(received=102, trained=100, rejected=2), "each rejected record counts once"
+    assert learned.rejected == {"not JSON": 2}
+    assert learned.dead_letters == [LETTER, LETTER]
+    assert learned.seconds == 1.5
+
+
+def test_after_an_overflow_nothing_is_learned_or_sent() -> None:
+    work = Work(LEARNER, SCHEMA, initial(LEARNER), averaged=True)
+    learned = combine_results(work, [result(0), result(1, part=None, dead_letters=[], overflow=True)])
+    assert learned.overflow
+    assert learned.dead_letters == []
+    assert digest(learned.state) == digest(initial(LEARNER))
+
+
+def test_no_results_are_an_empty_micro_batch() -> None:
+    learned = combine_results(Work(LEARNER, SCHEMA, initial(LEARNER)), [])
+    assert (learned.counts, learned.seconds) == (Counts(), 0.0)
+    assert digest(learned.state) == digest(initial(LEARNER))
+
+
+def test_the_rows_of_one_task_are_learned_as_by_test_then_train() -> None:
+    batch = Batch(*rows(60))
+    state, counts = learn_tasks(LEARNER, initial(LEARNER), [[batch]])
+    expected, _ = test_then_train(LEARNER, initial(LEARNER), [batch])
+    assert (digest(state), counts) == (digest(expected), Counts(60, 60))
+    assert add_counts([]) == Counts()
+
+
+def test_unseen_labels_become_classes_of_schema_and_learner() -> None:
+    schema = Schema(3, ("no",), grow=True)
+    learner = learner_from({"inputs": 3, "classes": ["no"], "hidden": [4]})
+    work = Work(learner, schema, initial(learner)).grow({"label": ["yes"]})
+    assert work.schema.classes == work.learner.classes == ("no", "yes")
+    grown = load_state(work.learner, flatten(work.state))
+    assert_array_equal(grown.metrics.cumulative.actual, [0, 0])
+
+
+def committed(directory: Path) -> tuple[VersionLog, Version]:
+    log = VersionLog(directory)
+    fields: dict[str, Any] = {"learner": LEARNER.options(), "schema": SCHEMA.options()}
+    return log, log.commit(None, flatten(initial(LEARNER)), offsets={"t": {0: 0}}, **fields)
+
+
+def learn_next(log: VersionLog, head: Version, seed: int, **fields: Any) -> Version | None:
+    state = load_state(LEARNER, head.tensors)
+    state, counts = learn_tasks(LEARNER, state, [[Batch(*rows(50, seed))]])
+    return commit_learned(log, head, LEARNER, state, counts, kind="learned", **fields)
+
+
+def test_a_version_has_what_was_learned(tmp_path: Path) -> None:
+    log, head = committed(tmp_path)
+    events = [{"event": "topic recreated", "topic": "t"}]
+    version = learn_next(log, head, 0, events=events, offsets={"t": {0: 50}})
+    assert version is not None
+    manifest = log.read(1).manifest
+    assert manifest == version.manifest
+    assert manifest.counts == Counts(50, 50)._asdict()
+    assert manifest.metrics["rows"] == 50
+    assert (manifest.kind, manifest.events, manifest.offsets) == ("learned", events, {"t": {0: 50}})
+    assert manifest.schema == SCHEMA.options(), "inherited"
+
+
+def test_a_rollback_meanwhile_is_no_error_and_nothing_is_committed(tmp_path: Path) -> None:
+    log, first = committed(tmp_path)
+    head = learn_next(log, first, 0)
+    assert head is not None
+    rollback(VersionLog(tmp_path), 0)
+    assert learn_next(log, head, 1) is None
+    assert log.manifest(log.head_number() or 0).kind == "rolled-back"
+
+
+def test_another_commit_meanwhile_is_an_error(tmp_path: Path) -> None:
+    log, head = committed(tmp_path)
+    assert learn_next(VersionLog(tmp_path), head, 0) is not None
+    with pytest.raises(VersionConflictError) as caught:
+        learn_next(log, head, 1)
+    assert caught.value.number == 1
+    assert np.array_equal(log.read(1).tensors["metrics.rows"], 50)
