@@ -43,10 +43,10 @@ _PUBLIC = {
     "RiverClassifier": "estimators.river:RiverClassifier",
     "RiverRegressor": "estimators.river:RiverRegressor",
     "StreamingClassifier": "mllib.estimators:StreamingClassifier",
-    "StreamingClassificationModel": "mllib.estimators:StreamingClassificationModel",
-    "StreamingLearner": "mllib.estimators:StreamingLearner",
+    "StreamingClassificationModel": "mllib.models:StreamingClassificationModel",
+    "StreamingLearner": "mllib.streaming_learner:StreamingLearner",
     "StreamingRegressor": "mllib.estimators:StreamingRegressor",
-    "StreamingRegressionModel": "mllib.estimators:StreamingRegressionModel",
+    "StreamingRegressionModel": "mllib.models:StreamingRegressionModel",
     "to_onnx": "export.onnx:to_onnx",
     "to_sklearn": "export.sklearn:to_sklearn",
 }

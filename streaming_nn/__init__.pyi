@@ -14,13 +14,9 @@ from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 from streaming_nn.export.onnx import to_onnx
 from streaming_nn.export.sklearn import to_sklearn
 from streaming_nn.kafka.broker import Broker
-from streaming_nn.mllib.estimators import (
-    StreamingClassificationModel,
-    StreamingClassifier,
-    StreamingLearner,
-    StreamingRegressionModel,
-    StreamingRegressor,
-)
+from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegressor
+from streaming_nn.mllib.models import StreamingClassificationModel, StreamingRegressionModel
+from streaming_nn.mllib.streaming_learner import StreamingLearner
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, State, report, test_then_train
 from streaming_nn.nn.learner import initial as initial_state

@@ -59,10 +59,13 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "kafka.broker.Broker": lambda kind: kind(MODEL, SimpleNamespace(pid=0, port=0, controller_port=0)),
     "mllib.estimators.StreamingClassifier": lambda kind: kind(),
     "mllib.estimators.StreamingRegressor": lambda kind: kind(),
-    "mllib.estimators.StreamingLearner": lambda kind: kind(
-        MODEL, importlib.import_module(kind.__module__).StreamingRegressor()
+    "mllib.streaming_learner.StreamingLearner": lambda kind: kind(
+        MODEL, importlib.import_module("streaming_nn.mllib.estimators").StreamingRegressor()
     ),
+    "mllib.models.StreamingModel": lambda kind: kind(),
     "mllib.params.LearnerParams": lambda kind: kind(),
+    "mllib.persistence.ModelReader": lambda kind: kind(None),
+    "mllib.persistence.ModelWriter": lambda kind: kind(SimpleNamespace(_learner=LEARNER, _state=STATE)),
     "records.field_records.RecordDecoder": lambda kind: kind(SCHEMA, True, dict),
     "records.schema.Schema": lambda kind: kind(2),
     "sinks.json_lines.JsonLinesSink": lambda kind: kind(MODEL / "metrics.jsonl"),

@@ -1,4 +1,4 @@
-"""Counts of any DataFrame: their columns are checked, learned by a task a partition, and answered."""
+"""Rows of any DataFrame: their columns are checked, learned by a task per partition, and predicted."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]  # Spark forgot its type
+from pyspark.sql.functions import arrow_udf
 from pyspark.sql.types import ArrayType, DataType, NumericType
 
 from streaming_nn.nn.learner import (
@@ -28,14 +28,15 @@ from streaming_nn.nn.learner import (
     test_then_train,
 )
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.spark.session import rows_of, shared
 from streaming_nn.spark.score.predictions import PREDICT_ROWS
+from streaming_nn.spark.session import rows_of, shared
 from streaming_nn.spark.tasks import pack, pack_part, unpack, unpack_part
+from streaming_nn.spark.train.runner import add_counts
 
 Array = NDArray[Any]
 
-LEARNED = "partition int, part binary, rows string, curve string, problem string"
-ANSWERED = "prediction double, output array<double>, raw array<double>"
+LEARNED = "partition int, part binary, counts string, curve string, error string"
+PREDICTED = "prediction double, output array<double>, raw array<double>"
 
 
 class Columns(NamedTuple):
@@ -46,56 +47,56 @@ class Columns(NamedTuple):
     weight: str | None = None
 
 
-class Learned(NamedTuple):
-    """What one or several passes over a frame gave."""
+class FitResult(NamedTuple):
+    """The result of one or several passes over a frame."""
 
     state: State[Any]
-    rows: Counts
+    counts: Counts
     curve: tuple[float, ...]  # after each pass: the metrics' loss over their window
 
 
-def classic(given: DataFrame | SparkSession) -> None:
+def require_classic(given: DataFrame | SparkSession) -> None:
     """Raise RuntimeError for a frame or session of Spark Connect, which has no broadcasts and no JVM here."""
     if type(given).__module__.startswith("pyspark.sql.connect"):
         raise RuntimeError(
-            "streaming_nn.mllib.estimators needs a classic Spark session (SparkSession.builder.master or spark-submit); "
+            "streaming_nn.mllib needs a classic Spark session (SparkSession.builder.master or spark-submit); "
             f"got a {type(given).__name__} of Spark Connect"
         )
 
 
-def rows(dataset: DataFrame, columns: Columns) -> DataFrame:
+def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
     """Select features, label and weight as x (floats), y (double) and weight (float).
 
     Errors: RuntimeError for a frame of Spark Connect, ValueError for a column that is missing or of another
     type.
     """
-    classic(dataset)
-    chosen = [features(dataset, columns.features).alias("x")]
+    require_classic(dataset)
+    chosen = [feature_column(dataset, columns.features).alias("x")]
     for name, kind, alias in ((columns.label, "label", "y"), (columns.weight, "weight", "weight")):
         if name is not None:
             chosen.append(_number(dataset, f"{kind}Col", name, "double" if alias == "y" else "float", alias))
     return dataset.select(*chosen)
 
 
-def features(dataset: DataFrame, name: str) -> Column:
-    """Give the features of a frame as an array of floats: dense and sparse vectors, and arrays of numbers."""
+def feature_column(dataset: DataFrame, name: str) -> Column:
+    """Return the features as an array of floats, from dense and sparse vectors and arrays of numbers."""
     kind, column = _type(dataset, "featuresCol", name), _column(name)
     if kind.simpleString() == "vector":
-        from pyspark.ml.functions import vector_to_array  # late, as in stream/columns.py
+        from pyspark.ml.functions import vector_to_array  # late: it is slow to import
 
         return f.when(column.isNotNull(), vector_to_array(column, "float32"))
     if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
         return column.cast("array<float>")
     raise ValueError(
-        f"featuresCol {name!r} must hold vectors or arrays of numbers; got {kind.simpleString()}"
+        f"featuresCol {name!r} must have vectors or arrays of numbers; got {kind.simpleString()}"
     )
 
 
 def _number(dataset: DataFrame, param: str, name: str, cast: str, alias: str) -> Column:
     kind = _type(dataset, param, name)
     if not isinstance(kind, NumericType):
-        hint = ": StringIndexer makes numbers of labels" if param == "labelCol" else ""
-        raise ValueError(f"{param} {name!r} must hold numbers; got {kind.simpleString()}{hint}")
+        hint = "; encode strings with StringIndexer" if param == "labelCol" else ""
+        raise ValueError(f"{param} {name!r} must have numbers; got {kind.simpleString()}{hint}")
     return _column(name).cast(cast).alias(alias)
 
 
@@ -109,61 +110,61 @@ def _column(name: str) -> Column:
     return f.col("`" + name.replace("`", "``") + "`")
 
 
-def values_of(classes: Sequence[Any]) -> Array:
-    """Give the labels as Spark's numbers: themselves, or their places where one of them is no number."""
+def label_values(classes: Sequence[Any]) -> Array:
+    """Return the labels as Spark's numbers: themselves, or their indices where one of them is a string."""
     if any(isinstance(label, str) for label in classes):
         return np.arange(len(classes), dtype=np.float64)
     return np.array(classes, np.float64)
 
 
 def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.float32]:
-    """Give features (rows, inputs). ValueError: null, of another width, or not finite in float32."""
+    """Return features (rows, inputs). ValueError: null, of another width, or not finite in float32."""
     if column.null_count or column.flatten().null_count:
-        raise ValueError(f"featuresCol {name!r} must not hold nulls; got one")
+        raise ValueError(f"featuresCol {name!r} must not contain nulls; got one")
     widths = np.asarray(pc.list_value_length(column))
     if (other := widths[widths != learner.inputs]).size:
-        raise ValueError(f"featuresCol {name!r} must hold {learner.inputs} features a row; got {other[0]}")
+        raise ValueError(f"featuresCol {name!r} must have {learner.inputs} features per row; got {other[0]}")
     x = np.asarray(column.flatten(), np.float32).reshape(-1, learner.inputs)
     gaps = learner.missing != "refuse"
     if not (np.isfinite(x) | np.isnan(x) if gaps else np.isfinite(x)).all():
-        raise ValueError(f"featuresCol {name!r} must hold numbers that are finite in float32; got another")
+        raise ValueError(f"featuresCol {name!r} must have finite float32 numbers; got another")
     return x
 
 
 def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
-    """Give class indices or float32 targets (rows,). ValueError: null, not finite, or no known label."""
+    """Return class indices or float32 targets (rows,). ValueError: null, not finite, or an unknown label."""
     if column.null_count:
-        raise ValueError(f"labelCol {name!r} must not hold nulls; got one")
+        raise ValueError(f"labelCol {name!r} must not contain nulls; got one")
     y = np.asarray(column, np.float64)
     if learner.classes is None:
         with np.errstate(over="ignore"):
             y = y.astype(np.float32)
         if not np.isfinite(y).all():
-            raise ValueError(f"labelCol {name!r} must hold numbers that are finite in float32; got another")
+            raise ValueError(f"labelCol {name!r} must have finite float32 numbers; got another")
         return y
-    known = values_of(learner.classes)
+    known = label_values(learner.classes)
     order = np.argsort(known)
-    places = np.searchsorted(known[order], y).clip(max=len(known) - 1)
-    if (other := y[known[order][places] != y]).size:
-        raise ValueError(f"labelCol {name!r} must hold one of {known.tolist()}; got {float(other[0])}")
-    found: Array = order[places].astype(np.int32)
-    return found
+    positions = np.searchsorted(known[order], y).clip(max=len(known) - 1)
+    if (other := y[known[order][positions] != y]).size:
+        raise ValueError(f"labelCol {name!r} must be one of {known.tolist()}; got {float(other[0])}")
+    indices: Array = order[positions].astype(np.int32)
+    return indices
 
 
 def weights(name: str, column: pa.Array) -> NDArray[np.float32]:
-    """Give weights (rows,). ValueError: null, negative or not finite."""
+    """Return weights (rows,). ValueError: null, negative or not finite."""
     weight = np.asarray(column, np.float32)
     if column.null_count or not (np.isfinite(weight) & (weight >= 0)).all():
-        raise ValueError(f"weightCol {name!r} must hold finite numbers >= 0; got another")
+        raise ValueError(f"weightCol {name!r} must have finite numbers >= 0; got another")
     return weight
 
 
 @dataclass(frozen=True)
 class LearnRows:
-    """Do one task's part of a pass from the state that was broadcast; gives one row (LEARNED).
+    """Do one task's part of a pass from the state that was broadcast; yield one row (LEARNED).
 
-    With `passes`, it is the only task with rows, and learns all of them so often; the row then holds the
-    state. What is wrong with a row is told in the task's row, and nothing of the pass counts.
+    With `passes`, it is the only task with rows, and learns all of them that often; its row then has the
+    state. A bad row's error is in the task's row, and nothing of the pass counts.
     """
 
     learner: Learner[Any]
@@ -176,20 +177,20 @@ class LearnRows:
         state, read = unpack(self.learner, self.state.value), self._read(batches)
         try:
             if self.passes:
-                yield self._row(*self._alone(state, list(read)))
+                yield self._row(*self._learn_passes(state, list(read)))
             else:
                 part = learn_part(self.learner, state, read)
                 yield self._row(pack_part(part), part.counts)
-        except _Bad as bad:
-            yield self._row(b"", Counts(), problem=str(bad))
+        except _BadRow as error:
+            yield self._row(b"", Counts(), error=str(error))
 
-    def _alone(self, state: State[Any], read: Sequence[Batch]) -> tuple[bytes, Counts, list[float]]:
+    def _learn_passes(self, state: State[Any], read: Sequence[Batch]) -> tuple[bytes, Counts, list[float]]:
         counts, curve = [], []
         for _ in range(self.passes):
             state, passed = test_then_train(self.learner, state, read)
             counts.append(passed)
-            curve.append(loss(self.learner, state))
-        return pack(state), added(counts), curve
+            curve.append(window_loss(self.learner, state))
+        return pack(state), add_counts(counts), curve
 
     def _read(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
         for batch in batches:
@@ -199,65 +200,65 @@ class LearnRows:
                 weighted = self.columns.weight is not None
                 weight = weights(self.columns.weight or "", batch.column("weight")) if weighted else None
             except ValueError as error:
-                raise _Bad(str(error)) from None
+                raise _BadRow(str(error)) from None
             yield Batch(x, y, weight)
 
     def _row(
-        self, part: bytes, rows: Counts, curve: Sequence[float] = (), problem: str = ""
+        self, part: bytes, counts: Counts, curve: Sequence[float] = (), error: str = ""
     ) -> pa.RecordBatch:
         context = TaskContext.get()
         return pa.record_batch(
             {
                 "partition": pa.array([context.partitionId() if context else 0], pa.int32()),
                 "part": pa.array([part], pa.binary()),
-                "rows": [json.dumps(rows)],
+                "counts": [json.dumps(counts)],
                 "curve": [json.dumps(list(curve))],
-                "problem": [problem],
+                "error": [error],
             }
         )
 
 
-class _Bad(Exception):  # noqa: N818 (the driver makes the error of it)
-    """A row that can't be learned."""
+class _BadRow(Exception):  # noqa: N818 (the driver raises it as a ValueError)
+    """A row that cannot be learned."""
 
 
-def learn_once(learner: Learner[Any], state: State[Any], frame: DataFrame, columns: Columns) -> Learned:
-    """Learn the frame's rows once: each partition from `state`, put together in the partitions' order.
+def learn_once(learner: Learner[Any], state: State[Any], frame: DataFrame, columns: Columns) -> FitResult:
+    """Learn the frame's rows once: each partition from `state`, combined in the partitions' order.
 
-    Errors: ValueError, one line, for a row that can't be learned; then nothing is.
+    Errors: ValueError, one line, for a row that cannot be learned; then nothing is learned.
     """
     parts = _parts(learner, state, frame, columns)
     state = combine(learner, state, parts) if parts else state
-    return Learned(state, added([part.counts for part in parts]), (loss(learner, state),))
+    return FitResult(state, add_counts([part.counts for part in parts]), (window_loss(learner, state),))
 
 
-def learn(
+def learn_passes(
     learner: Learner[Any], state: State[Any], frame: DataFrame, columns: Columns, passes: int
-) -> Learned:
-    """Learn the frame's rows in several passes, each from where the one before ended.
+) -> FitResult:
+    """Learn the frame's rows in several passes, each from the state after the one before.
 
-    Where one partition has all the rows, one task makes the other passes too: the bits are the same.
+    If one partition has all the rows, one task does the other passes too: the bits are the same.
     """
     parts = _parts(learner, state, frame, columns)
     state, counts = combine(learner, state, parts), [part.counts for part in parts]
-    curve = [loss(learner, state)]
+    curve = [window_loss(learner, state)]
     if len(parts) == 1 and passes > 1:
         (row,) = _tasks(learner, state, frame.coalesce(1), columns, passes - 1)
-        rest = Counts(*json.loads(row.rows))
-        return Learned(
-            unpack(learner, bytes(row.part)), added([*counts, rest]), (*curve, *json.loads(row.curve))
+        rest = Counts(*json.loads(row.counts))
+        return FitResult(
+            unpack(learner, bytes(row.part)), add_counts([*counts, rest]), (*curve, *json.loads(row.curve))
         )
     for _ in range(passes - 1):
         passed = learn_once(learner, state, frame, columns)
         state = passed.state
-        counts.append(passed.rows)
+        counts.append(passed.counts)
         curve.extend(passed.curve)
-    return Learned(state, added(counts), tuple(curve))
+    return FitResult(state, add_counts(counts), tuple(curve))
 
 
 def _parts(learner: Learner[Any], state: State[Any], frame: DataFrame, columns: Columns) -> list[Part[Any]]:
-    """Give the parts of the partitions that have rows, in their order."""
-    tasks = [(task, Counts(*json.loads(task.rows))) for task in _tasks(learner, state, frame, columns)]
+    """Return the parts of the partitions that have rows, in their order."""
+    tasks = [(task, Counts(*json.loads(task.counts))) for task in _tasks(learner, state, frame, columns)]
     return [unpack_part(learner, bytes(task.part), counts) for task, counts in tasks if counts.received]
 
 
@@ -267,75 +268,72 @@ def _tasks(
     with shared(frame.sparkSession, flatten(state)) as start:
         work = LearnRows(learner, columns, start, passes)
         tasks = sorted(rows_of(frame.mapInArrow(work, LEARNED)), key=lambda task: int(task.partition))
-    if problem := next((task.problem for task in tasks if task.problem), ""):
-        raise ValueError(problem)
+    if error := next((task.error for task in tasks if task.error), ""):
+        raise ValueError(error)
     return tasks
 
 
-def loss(learner: Learner[Any], state: State[Any]) -> float:
-    """Give the prequential loss over the metrics' window: log loss, or root mean squared error."""
+def window_loss(learner: Learner[Any], state: State[Any]) -> float:
+    """Return the prequential loss over the metrics' window: log loss, or root mean squared error."""
     window = report(learner, state)["prequential"]["window"]
-    found = window["rmse" if learner.classes is None else "log_loss"]
-    return float("nan") if found is None else float(found)
+    value = window["rmse" if learner.classes is None else "log_loss"]
+    return float("nan") if value is None else float(value)
 
 
-def added(counts: Iterable[Counts]) -> Counts:
-    """Add counts of rows up."""
-    return Counts(*(sum(each) for each in zip(Counts(), *counts, strict=True)))
-
-
-def answers(
+def prediction_column(
     learner: Learner[Any], state: Any, name: str, x: Column, thresholds: Sequence[float] | None = None
 ) -> Column:
-    """Give the model's answers to features `x` as a struct (ANSWERED); `state` is broadcast.
+    """Return the model's predictions for features `x` as a struct (PREDICTED); `state` is broadcast.
 
     `raw` are the logarithms of the probabilities; null for a regression, as `output` then is not needed.
-    Spark ends with a ValueError for a row that can't be answered.
+    Spark fails with a ValueError for a row that cannot be predicted.
     """
 
-    def answer(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+    def predict_batches(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         model = unpack(learner, state.value).model
         for batch in batches:
-            output = outputs(learner, model, matrix(learner, name, batch))
-            yield _answered(learner, output, thresholds)
+            output = predict(learner, model, matrix(learner, name, batch))
+            yield _to_struct(learner, output, thresholds)
 
-    column: Column = arrow_udf(answer, ANSWERED)(x)
+    column: Column = arrow_udf(predict_batches, PREDICTED)(x)  # type: ignore[call-overload]  # found at run time
     return column
 
 
-def outputs(learner: Learner[Any], model: Any, x: NDArray[np.float32]) -> Array:
-    """Answer rows (rows, inputs), a block at a time: many at once would need much memory."""
+def predict(learner: Learner[Any], model: Any, x: NDArray[np.float32]) -> Array:
+    """Predict rows (rows, inputs), a block at a time: many at once would need much memory."""
     starts = range(0, max(len(x), 1), PREDICT_ROWS)
     output = np.concatenate([learner.predict(model, x[start : start + PREDICT_ROWS]) for start in starts])
     return output if learner.classes is None else output[:, : len(learner.classes)]
 
 
-def predicted(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None = None) -> Array:
-    """Give the labels, as Spark's numbers, or the targets (rows,).
+def to_labels_or_targets(
+    learner: Learner[Any], output: Array, thresholds: Sequence[float] | None = None
+) -> Array:
+    """Return the labels, as Spark's numbers, or the targets (rows,).
 
-    The label is the one whose probability over its threshold is largest, as in Spark: of 0 over 0, none.
+    The label is that with the largest probability / threshold, as in Spark, where 0 / 0 is the least.
     """
     if learner.classes is None:
         return point_prediction(learner, output)[:, 0].astype(np.float64)
     if thresholds is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             output = np.nan_to_num(output / np.array(thresholds), nan=-np.inf, posinf=np.inf)
-    chosen: Array = values_of(learner.classes)[output.argmax(axis=1)]
+    chosen: Array = label_values(learner.classes)[output.argmax(axis=1)]
     return chosen
 
 
-def raw(output: Array) -> Array:
-    """Give the logarithms of probabilities, those of 0 as that of the least float32."""
+def log_probabilities(output: Array) -> Array:
+    """Return the logarithms of probabilities; 0 counts as the least normal float32."""
     return np.log(np.maximum(output.astype(np.float64), np.finfo(np.float32).tiny))
 
 
-def _answered(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None) -> pa.Array:
+def _to_struct(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None) -> pa.Array:
     nulls = pa.nulls(len(output), pa.list_(pa.float64()))
     return pa.StructArray.from_arrays(
         [
-            pa.array(predicted(learner, output, thresholds), pa.float64()),
+            pa.array(to_labels_or_targets(learner, output, thresholds), pa.float64()),
             _lists(output),
-            nulls if learner.classes is None else _lists(raw(output)),
+            nulls if learner.classes is None else _lists(log_probabilities(output)),
         ],
         ["prediction", "output", "raw"],
     )

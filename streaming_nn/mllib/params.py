@@ -15,40 +15,41 @@ from streaming_nn.mllib.dataframe import Columns
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import LEARNERS
 
-SPARKS = {"learning_rate": "stepSize", "mini_batch": "blockSize", "hidden": "hiddenLayers"}  # its own names
+SPARK_NAMES = {"learning_rate": "stepSize", "mini_batch": "blockSize", "hidden": "hiddenLayers"}
 
 
-def _camel(option: str) -> str:
+def spark_name(option: str) -> str:
+    """Return the name of an option's param."""
     first, *others = option.split("_")
-    return SPARKS.get(option, first + "".join(word.capitalize() for word in others))
+    return SPARK_NAMES.get(option, first + "".join(word.capitalize() for word in others))
 
 
-def _kinds() -> dict[str, Any]:
-    """Give the learners' options and their types, in the order of their classes."""
+def _option_types() -> dict[str, Any]:
+    """Return the learners' options and their types, in the order of their classes."""
     each = {field.name: field.type for kind in LEARNERS.values() for field in fields(kind)}
     return {option: kind for option, kind in each.items() if option != "inputs"}
 
 
-NAMES = {option: _camel(option) for option in _kinds()}
+NAMES = {option: spark_name(option) for option in _option_types()}
 
 
-def _json(value: Any) -> Any:
-    """Give an option as JSON can hold it: a mapping with labels for keys as pairs."""
+def _to_json(value: Any) -> Any:
+    """Return an option's value ready for JSON: a mapping becomes pairs, as its keys are labels."""
     if isinstance(value, Mapping):
-        return [[_json(key), _json(each)] for key, each in value.items()]
+        return [[_to_json(key), _to_json(each)] for key, each in value.items()]
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [_json(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_to_json(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _converter(kind: Any) -> Any:
     plain = {str: TypeConverters.toString, int: TypeConverters.toInt, float: TypeConverters.toFloat}
     kinds = {each for each in get_args(kind) or (kind,) if each is not type(None)}
-    return plain.get(kinds.pop(), _json) if len(kinds) == 1 else _json
+    return plain.get(kinds.pop(), _to_json) if len(kinds) == 1 else _to_json
 
 
 class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize):
-    """Params of estimators and models: Spark's own where it has a name, else the learners' options.
+    """Params of estimators and models: the learners' options, under Spark's names where Spark has one.
 
     One that is not set has the learner's default. `stepSize` is `learning_rate`, `blockSize` (32)
     `mini_batch`, `hiddenLayers` `hidden`; the others are in camel case: `weightDecay`.
@@ -75,27 +76,27 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
 
     if TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any: ...  # the params that are made from the learners' options
+        def __getattr__(self, name: str) -> Any: ...  # the params that are created from the learners' options
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(maxIter=10, seed=0, blockSize=32)
 
-    def _given(self, params: Mapping[str, Any]) -> Any:
-        """Set params by name; None leaves one alone. ValueError for an unknown one: the nearest is told."""
-        validation.known("params", params, [param.name for param in self.params])
+    def _set_params(self, params: Mapping[str, Any]) -> Any:
+        """Set params by name; None leaves one unset. ValueError: an unknown name, with the nearest known."""
+        validation.known("param", params, [param.name for param in self.params])
         return self._set(**{name: value for name, value in params.items() if value is not None})
 
     def setParams(self, **params: Any) -> Any:
         """Set params by name."""
-        return self._given(params)
+        return self._set_params(params)
 
     def setMaxIter(self, value: int) -> Any:
-        """Set how often the rows are learned."""
+        """Set the number of passes over the rows."""
         return self._set(maxIter=value)
 
     def setSeed(self, value: int) -> Any:
-        """Set what the first weights are drawn from."""
+        """Set the seed of the initial weights."""
         return self._set(seed=value)
 
     def setStepSize(self, value: float) -> Any:
@@ -103,7 +104,7 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         return self._set(stepSize=value)
 
     def setBlockSize(self, value: int) -> Any:
-        """Set the rows that a step learns from."""
+        """Set the rows of a mini-batch."""
         return self._set(blockSize=value)
 
     def setWeightCol(self, value: str) -> Any:
@@ -119,7 +120,7 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         return self._set(hiddenLayers=value)
 
     def setLearner(self, value: str) -> Any:
-        """Set which learner it is: "ensemble" or "mlp"."""
+        """Set the learner: "ensemble" or "mlp"."""
         return self._set(learner=value)
 
     def setOptimizer(self, value: str) -> Any:
@@ -127,15 +128,15 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         return self._set(optimizer=value)
 
     def setClasses(self, value: list[float]) -> Any:
-        """Set the labels that there will be."""
+        """Set the labels."""
         return self._set(classes=value)
 
     def getLayers(self) -> list[int]:
-        """Give the sizes of all layers, as they were set."""
+        """Return the sizes of all layers, as they were set."""
         return self.getOrDefault(self.layers)
 
     def getHiddenLayers(self) -> list[int]:
-        """Give the sizes of the hidden layers, as they were set."""
+        """Return the sizes of the hidden layers, as they were set."""
         return list(self.getOrDefault(self.getParam("hiddenLayers")))
 
     def _columns(self, labeled: bool = True) -> Columns:
@@ -144,19 +145,19 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         return Columns(self.getOrDefault("featuresCol"), label, (weight or None) if labeled else None)
 
     def _options(self, only_set: bool = False) -> dict[str, Any]:
-        """Give the learner's options as they were set; `layers` and classes are the data's affair."""
-        asked = self.isSet if only_set else self.isDefined
+        """Return the learner's options as they were set; inputs and classes depend on the data."""
+        included = self.isSet if only_set else self.isDefined
         given = {
             option: self.getOrDefault(name)
             for option, name in NAMES.items()
-            if option != "classes" and asked(name)
+            if option != "classes" and included(name)
         }
-        own = {field.name for field in fields(LEARNERS["mlp"])}
-        others = {field.name for field in fields(LEARNERS["ensemble"])}
+        mlp = {field.name for field in fields(LEARNERS["mlp"])}
+        ensemble = {field.name for field in fields(LEARNERS["ensemble"])}
         if self.isSet("learner"):
             given["learner"] = self.getOrDefault("learner")
-        elif not only_set or given.keys() & (own ^ others):
-            given["learner"] = "mlp" if given.keys() & (own - others) else "ensemble"
+        elif not only_set or given.keys() & (mlp ^ ensemble):
+            given["learner"] = "mlp" if given.keys() & (mlp - ensemble) else "ensemble"
         if self.isSet("layers"):
             if "hidden" in given:
                 raise ValueError("layers and hiddenLayers must not both be set; got both")
@@ -164,7 +165,7 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         return given
 
     def _check_layers(self, inputs: int, outputs: int) -> None:
-        """Raise ValueError where `layers` does not fit the rows."""
+        """Raise ValueError if `layers` does not fit the rows."""
         if self.isSet("layers"):
             layers = self.getLayers()
             if len(layers) < 2 or (layers[0], layers[-1]) != (inputs, outputs):
@@ -173,19 +174,21 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
                 )
 
 
-for _option, _kind in _kinds().items():
-    if not hasattr(LearnerParams, _camel(_option)):
+for _option, _kind in _option_types().items():
+    if not hasattr(LearnerParams, spark_name(_option)):
         _param: Any = Param(
-            Params._dummy(), _camel(_option), f"the learners' option {_option}", _converter(_kind)
+            Params._dummy(), spark_name(_option), f"the learners' option {_option}", _converter(_kind)
         )
-        setattr(LearnerParams, _camel(_option), _param)
+        setattr(LearnerParams, spark_name(_option), _param)
 
 
 @contextmanager
-def in_sparks_names() -> Iterator[None]:
-    """Tell an option that is out of range by the name of its param."""
+def spark_names_in_errors() -> Iterator[None]:
+    """Raise an option's ValueError with the name of its param."""
     try:
         yield
     except ValueError as error:
-        words = re.sub(r"^\w+|(?<=')\w+(?=')", lambda word: NAMES.get(word.group(), word.group()), str(error))
-        raise ValueError(words) from None
+        message = re.sub(
+            r"^\w+|(?<=')\w+(?=')", lambda word: NAMES.get(word.group(), word.group()), str(error)
+        )
+        raise ValueError(message) from None

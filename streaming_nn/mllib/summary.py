@@ -1,4 +1,4 @@
-"""How good answers are, as Spark ML's summaries say it."""
+"""Scores of predictions, as Spark ML's summaries have them."""
 # ruff: noqa: N802, N815  (Spark's names)
 
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """How the model answered rows before it learned them."""
+    """How well the model predicted rows before it learned them."""
 
     totalIterations: int
     objectiveHistory: tuple[float, ...]  # after each pass: log loss or RMSE over `window` rows
-    metrics: dict[str, Any]  # as in a version's record
+    metrics: dict[str, Any]  # as in a version's manifest
 
 
 @dataclass(frozen=True)
 class ClassificationSummary:
-    """How good a classification's answers are; rows count by their weights. By label: in `labels`' order.
+    """Scores of a classification; rows count by their weights. Scores by label are in the order of `labels`.
 
     `precision`, `recall` and `f1` are means over the labels that occur or were predicted, as in the stream;
-    what begins with `weighted` weighs a label by its rows, as in Spark.
+    those that begin with `weighted` weigh a label by its rows, as in Spark.
     """
 
     labels: tuple[float, ...]
-    confusion: tuple[tuple[float, ...], ...]  # rows of a label (down) that were predicted to be one (across)
+    confusion: tuple[tuple[float, ...], ...]  # [actual][predicted]: rows
 
     @property
     def accuracy(self) -> float:
@@ -38,12 +38,12 @@ class ClassificationSummary:
 
     @property
     def precisionByLabel(self) -> tuple[float, ...]:
-        """Part of the rows predicted to be a label that are."""
+        """Part of the rows predicted to have a label that have it."""
         return _rates(np.diag(self._counts), self._counts.sum(axis=0))
 
     @property
     def recallByLabel(self) -> tuple[float, ...]:
-        """Part of the rows of a label that were predicted to be it."""
+        """Part of the rows with a label that were predicted to have it."""
         return _rates(np.diag(self._counts), self._counts.sum(axis=1))
 
     @property
@@ -69,17 +69,17 @@ class ClassificationSummary:
 
     @property
     def weightedPrecision(self) -> float:
-        """Mean precision, a label weighing its rows."""
+        """Mean precision weighted by the labels' rows."""
         return self._weighted(self.precisionByLabel)
 
     @property
     def weightedRecall(self) -> float:
-        """Mean recall, a label weighing its rows."""
+        """Mean recall weighted by the labels' rows."""
         return self._weighted(self.recallByLabel)
 
     @property
     def weightedFMeasure(self) -> float:
-        """Mean F1, a label weighing its rows."""
+        """Mean F1 weighted by the labels' rows."""
         return self._weighted(self.fMeasureByLabel)
 
     @property
@@ -87,8 +87,8 @@ class ClassificationSummary:
         return np.array(self.confusion, np.float64)
 
     def _mean(self, rates: Sequence[float]) -> float:
-        there = self._counts.sum(axis=0) + self._counts.sum(axis=1) > 0
-        return float(np.array(rates)[there].mean())
+        occurs = self._counts.sum(axis=0) + self._counts.sum(axis=1) > 0
+        return float(np.array(rates)[occurs].mean())
 
     def _weighted(self, rates: Sequence[float]) -> float:
         return float(np.array(rates) @ self._counts.sum(axis=1) / self._counts.sum())
@@ -100,8 +100,8 @@ def _rates(part: Array, of: Array) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class RegressionSummary:
-    """How good a regression's answers are; rows count by their weights."""
+    """Scores of a regression; rows count by their weights."""
 
     mae: float  # mean absolute error
     rmse: float  # root mean squared error
-    r2: float  # part of the variance that is explained; nan where there is none
+    r2: float  # part of the variance that is explained; nan where the variance is 0

@@ -11,7 +11,8 @@ from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.mllib import estimators
+from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegressor
+from streaming_nn.mllib.streaming_learner import StreamingLearner
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
@@ -57,9 +58,9 @@ def by_river(folder: Path, options: dict[str, Any], y: Any, classes: Any) -> Non
 def by_mllib(spark: SparkSession, folder: Path, options: dict[str, Any], y: Any, classes: Any) -> None:
     names = {"hidden": "hiddenLayers", "mini_batch": "blockSize", "learning_rate": "stepSize"}
     params = {names.get(name, name): value for name, value in options.items()}
-    kind = estimators.StreamingRegressor if classes is None else estimators.StreamingClassifier
+    kind = StreamingRegressor if classes is None else StreamingClassifier
     more = {} if classes is None else {"classes": list(map(float, classes))}
-    learner = estimators.StreamingLearner(folder, kind(**params, **more, seed=3), query_id="q")
+    learner = StreamingLearner(folder, kind(**params, **more, seed=3), query_id="q")
     for batch_id, rows in enumerate(BATCHES):
         made = [(x.tolist(), float(label)) for x, label in zip(X[rows], y[rows], strict=True)]
         schema = "features array<float>, label double"

@@ -26,15 +26,11 @@ from sklearn.metrics import (
 )
 
 from streaming_nn.estimators import sklearn
-from streaming_nn.mllib.estimators import (
-    StreamingClassificationModel,
-    StreamingClassifier,
-    StreamingLearner,
-    StreamingRegressionModel,
-    StreamingRegressor,
-)
+from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegressor
+from streaming_nn.mllib.models import StreamingClassificationModel, StreamingRegressionModel
+from streaming_nn.mllib.streaming_learner import StreamingLearner
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, close, initial, learn_part
+from streaming_nn.nn.learner import Batch, combine, initial, learn_part
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
@@ -77,15 +73,15 @@ def bits(state: Any) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", [Vectors.dense, list])
-def test_one_partition_and_one_pass_are_the_arrays_to_the_bit(spark: SparkSession, kind: Any) -> None:
+def test_one_pass_over_one_partition_gives_scikit_learn_s_api_s_bits(spark: SparkSession, kind: Any) -> None:
     model = StreamingClassifier(**SMALL, maxIter=1).fit(frame(spark, kind=kind))
-    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS).fit(X, Y)
+    other = sklearn.OnlineClassifier("mlp", **AS_ARRAYS).fit(X, Y)
     assert model._learner == other.learner_
     assert bits(model._state) == bits(other.state_)
 
 
-def test_answers_are_those_of_the_arrays(fitted: Any, iris: DataFrame) -> None:
-    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS)
+def test_predictions_are_those_of_scikit_learn_s_api(fitted: Any, iris: DataFrame) -> None:
+    other = sklearn.OnlineClassifier("mlp", **AS_ARRAYS)
     for _ in range(10):
         other.partial_fit(X, Y, classes=range(3))
     rows = fitted.transform(iris).collect()
@@ -104,16 +100,16 @@ def test_partitions_are_averaged_pass_by_pass(spark: SparkSession) -> None:
     state = initial(learner)
     for _ in range(2):
         thirds = [Batch(X[rows], Y[rows].astype(np.int32)) for rows in np.split(np.arange(150), 3)]
-        state = close(learner, state, [learn_part(learner, state, [batch]) for batch in thirds])
+        state = combine(learner, state, [learn_part(learner, state, [batch]) for batch in thirds])
     assert bits(model._state) == bits(state)
 
 
-def test_figures_are_scikit_learn_s(fitted: Any, iris: DataFrame) -> None:
+def test_scores_are_scikit_learn_s(fitted: Any, iris: DataFrame) -> None:
     found = fitted.evaluate(iris)
-    answers = [row.prediction for row in fitted.transform(iris).collect()]
-    assert found.accuracy == pytest.approx(np.mean(np.array(answers) == Y))
+    predictions = [row.prediction for row in fitted.transform(iris).collect()]
+    assert found.accuracy == pytest.approx(np.mean(np.array(predictions) == Y))
     assert found.accuracy > 0.9
-    macro = precision_recall_fscore_support(Y, answers, average="macro")[:3]
+    macro = precision_recall_fscore_support(Y, predictions, average="macro")[:3]
     assert (found.precision, found.recall, found.f1) == pytest.approx(macro)
 
 
@@ -149,7 +145,7 @@ def test_a_saved_model_is_a_model_directory_too(fitted: Any, iris: DataFrame, tm
 
 
 def test_an_estimator_is_saved_with_its_params(tmp_path: Path, spark: SparkSession) -> None:
-    estimator = StreamingClassifier(**SMALL, replay=None, classWeight={1: 2.0}, labelCol="y")
+    estimator = StreamingClassifier(**SMALL, replayRates=None, classWeight={1: 2.0}, labelCol="y")
     estimator.write().overwrite().save(str(tmp_path / "estimator"))
     loaded = StreamingClassifier.load(str(tmp_path / "estimator"))
     assert loaded.uid == estimator.uid
@@ -166,7 +162,7 @@ def table(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, ["a", "b", "c", "d", "name"]).coalesce(1)
 
 
-def test_a_pipeline_goes_there_and_back(table: DataFrame, tmp_path: Path) -> None:
+def test_a_pipeline_can_be_saved_and_loaded(table: DataFrame, tmp_path: Path) -> None:
     stages = [
         StringIndexer(inputCol="name", outputCol="label"),
         VectorAssembler(inputCols=["a", "b", "c", "d"], outputCol="raw"),
@@ -188,7 +184,7 @@ def test_a_fitted_forest_makes_the_features_of_the_network(table: DataFrame, tmp
         numTrees=5,
         seed=0,
         probabilityCol="forest",
-        predictionCol="forestSays",
+        predictionCol="forestPrediction",
         rawPredictionCol="votes",
     ).fit(Pipeline(stages=[index, assemble]).fit(table).transform(table))
     stages = [index, assemble, forest, StreamingClassifier(**SMALL, featuresCol="forest")]
@@ -215,10 +211,10 @@ def test_cross_validation_tries_params(iris: DataFrame) -> None:
     assert estimator.getOrDefault("maxIter") == 10
 
 
-def test_a_stream_is_learned_exactly_once_and_answered(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_stream_is_learned_exactly_once_and_predicted(spark: SparkSession, tmp_path: Path) -> None:
     source, model_dir = tmp_path / "source", tmp_path / "model"
     estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
-    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS)
+    other = sklearn.OnlineClassifier("mlp", **AS_ARRAYS)
     for rows in np.split(np.arange(150), 3):
         frame(spark, X[rows], Y[rows], kind=list).write.mode("append").parquet(str(source))
         stream = spark.readStream.schema("features array<double>, label double").parquet(str(source))
@@ -231,12 +227,12 @@ def test_a_stream_is_learned_exactly_once_and_answered(spark: SparkSession, tmp_
     assert [log.manifest(n).source for n in range(1, 4)] == [
         {"query_id": query.id, "batch_id": n} for n in range(3)
     ]
-    answered = model.transform(stream).writeStream.format("memory").queryName("answered")
-    answered.trigger(availableNow=True).start().awaitTermination(120)
-    assert spark.table("answered").filter("prediction is not null").count() == 150
+    predicted = model.transform(stream).writeStream.format("memory").queryName("predicted")
+    predicted.trigger(availableNow=True).start().awaitTermination(120)
+    assert spark.table("predicted").filter("prediction is not null").count() == 150
 
 
-def test_a_batch_that_is_in_is_left_out(spark: SparkSession, iris: DataFrame, tmp_path: Path) -> None:
+def test_a_batch_that_is_in_the_log_is_skipped(spark: SparkSession, iris: DataFrame, tmp_path: Path) -> None:
     estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
     for _ in range(2):
         learner = StreamingLearner(tmp_path, estimator, query_id="q")
@@ -248,13 +244,13 @@ def test_a_batch_that_is_in_is_left_out(spark: SparkSession, iris: DataFrame, tm
     assert VersionLog(tmp_path).head_number() == 3
 
 
-def test_what_spark_does_again_after_a_crash_counts_once(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_batch_that_spark_repeats_after_a_crash_counts_once(spark: SparkSession, tmp_path: Path) -> None:
     frame(spark, kind=list).write.parquet(str(tmp_path / "source"))
     stream = spark.readStream.schema("features array<double>, label double").parquet(str(tmp_path / "source"))
     learner = StreamingLearner(tmp_path / "model", StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]))
 
     def then_die(dataset: DataFrame, batch_id: int) -> None:
-        learner.update(dataset, batch_id)  # appended; Spark has not noted it yet
+        learner.update(dataset, batch_id)  # committed; Spark has not noted it yet
         raise OSError("the machine is gone")
 
     for work in (then_die, learner.update):
@@ -270,7 +266,7 @@ def test_what_spark_does_again_after_a_crash_counts_once(spark: SparkSession, tm
     assert log.manifest(1).counts == {"received": 150, "trained": 150, "skipped": 0, "rejected": 0}
 
 
-def test_a_task_a_partition_learns_a_batch_where_it_is_averaged(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_task_per_partition_learns_an_averaged_batch(spark: SparkSession, tmp_path: Path) -> None:
     estimator = StreamingClassifier(**SMALL, maxIter=1, classes=[0.0, 1.0, 2.0])
     learner = StreamingLearner(tmp_path, estimator, update="averaged", query_id="q")
     learner.update(frame(spark, slices=3), 0)
@@ -279,7 +275,7 @@ def test_a_task_a_partition_learns_a_batch_where_it_is_averaged(spark: SparkSess
     assert VersionLog(tmp_path).manifest(1).update == "averaged"
 
 
-def test_a_rolled_back_model_goes_on_and_knows_its_batches(iris: DataFrame, tmp_path: Path) -> None:
+def test_a_rolled_back_model_resumes_and_knows_its_batches(iris: DataFrame, tmp_path: Path) -> None:
     learner = StreamingLearner(tmp_path, StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), query_id="q")
     learner.update(iris, 0)
     first = bits(learner.model()._state)
@@ -300,11 +296,11 @@ def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> No
     learner = StreamingLearner(tmp_path, StreamingRegressor(), query_id="q")
     learner.update(iris.limit(0), 0)
     assert learner.log.head_number() is None
-    with pytest.raises(LookupError, match="there is no version yet"):
+    with pytest.raises(LookupError, match=r"it has no versions$"):
         learner.model()
 
 
-def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFrame, tmp_path: Path) -> None:
+def test_a_model_resumes_with_new_rates_but_not_with_another_shape(iris: DataFrame, tmp_path: Path) -> None:
     def update(estimator: Any, batch_id: int, dataset: DataFrame = iris) -> None:
         StreamingLearner(tmp_path, estimator, query_id="q").update(dataset, batch_id)
 
@@ -315,16 +311,16 @@ def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFra
     for estimator, words in (
         (
             StreamingClassifier(hiddenLayers=[9]),
-            r"was made with hiddenLayers = \[8\], now \[9\]: that takes a new",
+            r"was created with hiddenLayers = \[8\], now \[9\]; use a new",
         ),
-        (StreamingRegressor(), "must be of the estimator's kind of task"),
+        (StreamingRegressor(), "must be for regression, as a StreamingRegressor is; got the other"),
         (StreamingClassifier(stepSize=-1.0), "^stepSize must be a number in"),
     ):
         with pytest.raises(ValueError, match=words):
             update(estimator, 2)
-    with pytest.raises(ValueError, match=r"must hold 4 features a row; got 1$"):
+    with pytest.raises(ValueError, match=r"must have 4 features per row; got 1$"):
         update(StreamingClassifier(), 2, iris.select(f.array("label").alias("features"), "label"))
-    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 3.0$"):
+    with pytest.raises(ValueError, match=r"must be one of \[0.0, 1.0, 2.0\]; got 3.0$"):
         update(StreamingClassifier(), 2, iris.withColumn("label", f.col("label") + 1))
     assert VersionLog(tmp_path).head_number() == 2
 
@@ -332,7 +328,7 @@ def test_a_model_goes_on_with_new_rates_but_not_with_another_shape(iris: DataFra
 def test_a_new_stream_must_know_its_classes_and_its_query(iris: DataFrame, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^classes must be set"):
         StreamingLearner(tmp_path, StreamingClassifier(), query_id="q").update(iris, 0)
-    with pytest.raises(ValueError, match=r"^query_id must be given outside of foreachBatch"):
+    with pytest.raises(ValueError, match=r"^query_id must be set outside of foreachBatch"):
         StreamingLearner(tmp_path, StreamingRegressor()).update(iris, 0)
     with pytest.raises(ValueError, match=r"^update must be one of 'sequential', 'averaged'; got 'both'"):
         StreamingLearner(tmp_path, StreamingRegressor(), update="both")
@@ -343,60 +339,62 @@ BAD: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"featuresCol": "x"}, {}, r"featuresCol must be a column of \['features', 'label'\]; got 'x'$"),
     ({"labelCol": "x"}, {}, "labelCol must be a column of"),
     ({"weightCol": "x"}, {}, "weightCol must be a column of"),
-    ({"featuresCol": "label"}, {}, "must hold vectors or arrays of numbers; got double"),
-    ({}, {"label": "'a'"}, "must hold numbers; got string: StringIndexer makes numbers of labels"),
-    ({}, {"features": "array('a')"}, "must hold vectors or arrays of numbers; got array<string>"),
-    ({}, {"features": "if(label > 0, array(label), null)"}, "featuresCol 'features' must not hold nulls"),
-    ({}, {"features": "if(label > 2, array(label), null)"}, "one feature or more a row; got a null"),
-    ({}, {"features": "array(label, null)"}, "featuresCol 'features' must not hold nulls; got one"),
-    ({}, {"features": "array(1e300)"}, "must hold numbers that are finite in float32"),
+    ({"featuresCol": "label"}, {}, "must have vectors or arrays of numbers; got double"),
+    ({}, {"label": "'a'"}, "must have numbers; got string; encode strings with StringIndexer"),
+    ({}, {"features": "array('a')"}, "must have vectors or arrays of numbers; got array<string>"),
+    ({}, {"features": "if(label > 0, array(label), null)"}, "featuresCol 'features' must not contain nulls"),
+    ({}, {"features": "if(label > 2, array(label), null)"}, "one feature or more per row; got null"),
+    ({}, {"features": "array(label, null)"}, "featuresCol 'features' must not contain nulls; got one"),
+    ({}, {"features": "array(1e300)"}, "must have finite float32 numbers"),
     (
         {},
         {"features": "if(label > 0, array(label), array(label, label))"},
-        "must hold 1 features a row; got 2",
+        "must have 1 features per row; got 2",
     ),
-    ({}, {"features": "if(label > 2, array(label), array())"}, "one feature or more a row; got an empty"),
-    ({}, {"label": "if(label > 0, label, null)"}, "labelCol 'label' must not hold nulls; got one"),
-    ({}, {"label": "label / 2"}, "must hold whole numbers; got 0.5: is it a regression"),
+    ({}, {"features": "if(label > 2, array(label), array())"}, "one feature or more per row; got an empty"),
+    ({}, {"label": "if(label > 0, label, null)"}, "labelCol 'label' must not contain nulls; got one"),
+    ({}, {"label": "label / 2"}, "must have integers; got 0.5: for a regression use StreamingRegressor"),
     ({}, {"label": "1"}, "must have 2 to 1000 classes; got 1$"),
-    ({"classes": [0.0, 1.0]}, {}, r"must hold one of \[0.0, 1.0\]; got 2.0$"),
-    ({"weightCol": "w"}, {"w": "-label"}, "weightCol 'w' must hold finite numbers >= 0"),
-    ({"weightCol": "w"}, {"w": "if(label > 0, 1, null)"}, "weightCol 'w' must hold finite numbers >= 0"),
-    ({"maxIter": 0}, {}, "^maxIter must be a whole number >= 1; got 0$"),
-    ({"blockSize": 0}, {}, "^blockSize must be a whole number >= 1; got 0$"),
+    ({"classes": [0.0, 1.0]}, {}, r"must be one of \[0.0, 1.0\]; got 2.0$"),
+    ({"weightCol": "w"}, {"w": "-label"}, "weightCol 'w' must have finite numbers >= 0"),
+    ({"weightCol": "w"}, {"w": "if(label > 0, 1, null)"}, "weightCol 'w' must have finite numbers >= 0"),
+    ({"maxIter": 0}, {}, "^maxIter must be an integer >= 1; got 0$"),
+    ({"blockSize": 0}, {}, "^blockSize must be an integer >= 1; got 0$"),
     ({"stepSize": 0.0}, {}, r"^stepSize must be a number in \(0, inf\); got 0.0$"),
     ({"learner": "forest"}, {}, "^learner must be one of 'mlp', 'ensemble'; got 'forest'$"),
     ({"optimizer": "adamm"}, {}, "^optimizer must be one of"),
-    ({"eta": 0.1, "weightDecay": 0.1}, {}, "^option 'eta' must come with learner 'ensemble'; got 'mlp'$"),
+    ({"eta": 0.1, "weightDecay": 0.1}, {}, "^option 'eta' requires learner 'ensemble'; got learner 'mlp'$"),
     ({"layers": [5, 3]}, {}, r"^layers must go from the features, 4, to the outputs, 3; got \[5, 3\]$"),
     ({"layers": [4, 3], "hiddenLayers": [3]}, {}, "^layers and hiddenLayers must not both be set"),
 ]
 
 
 @pytest.mark.parametrize(("params", "columns", "words"), BAD, ids=[words[:40] for _, _, words in BAD])
-def test_bad_input_is_told_in_one_line(iris: DataFrame, params: Any, columns: Any, words: str) -> None:
+def test_bad_input_is_a_one_line_error(iris: DataFrame, params: Any, columns: Any, words: str) -> None:
     rows = iris.withColumn("l", f.col("label")).withColumns({k: f.expr(v) for k, v in columns.items()})
-    with pytest.raises(ValueError, match=words) as told:
+    with pytest.raises(ValueError, match=words) as error:
         StreamingClassifier(**params).fit(rows.orderBy(f.desc_nulls_first("l")).drop("l").coalesce(1))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_unknown_params_and_types_are_told() -> None:
-    with pytest.raises(ValueError, match=r"^params must be known ones, such as 'stepSize'; got 'stepsize'"):
-        StreamingClassifier(stepsize=0.1)
+def test_unknown_params_and_types_are_errors() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stepsize'"):
+        StreamingClassifier(stepsize=0.1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"^unknown param: 'stepsize'; did you mean 'stepSize'\?"):
+        StreamingClassifier().setParams(stepsize=0.1)
     with pytest.raises(TypeError, match='given for param "maxIter"'):
         StreamingRegressor(maxIter="many")
 
 
-def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: DataFrame) -> None:
+def test_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: DataFrame) -> None:
     before = bits(fitted._state)
-    with pytest.raises(PythonException, match="ValueError: featuresCol 'features' must not hold nulls"):
+    with pytest.raises(PythonException, match="ValueError: featuresCol 'features' must not contain nulls"):
         fitted.transform(iris.select(f.lit(None).cast("array<float>").alias("features"))).collect()
-    with pytest.raises(PythonException, match="must hold 4 features a row; got 1"):
+    with pytest.raises(PythonException, match="must have 4 features per row; got 1"):
         fitted.transform(iris.select(f.array("label").alias("features"))).collect()
-    with pytest.raises(ValueError, match=r"must hold one of \[0.0, 1.0, 2.0\]; got 7.0"):
+    with pytest.raises(ValueError, match=r"must be one of \[0.0, 1.0, 2.0\]; got 7.0"):
         fitted.evaluate(iris.withColumn("label", f.lit(7)))
-    with pytest.raises(ValueError, match="labelCol 'label' must not hold nulls"):
+    with pytest.raises(ValueError, match="labelCol 'label' must not contain nulls"):
         fitted.evaluate(iris.withColumn("label", f.lit(None).cast("int")))
     with pytest.raises(ValueError, match="the frame must have rows; got none"):
         fitted.evaluate(iris.limit(0))
@@ -408,7 +406,7 @@ def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: Da
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "use",
     [
         lambda model, rows, path: model.transform(rows),
         lambda model, rows, path: model.evaluate(rows),
@@ -417,21 +415,23 @@ def test_answers_to_bad_rows_are_errors_and_change_nothing(fitted: Any, iris: Da
         lambda model, rows, path: model.save(path),
     ],
 )
-def test_a_model_that_was_never_fitted_says_so(iris: DataFrame, tmp_path: Path, ask: Any) -> None:
+def test_an_unfitted_model_is_an_error(iris: DataFrame, tmp_path: Path, use: Any) -> None:
     for kind in (StreamingClassificationModel, StreamingRegressionModel):
         path = tmp_path / kind.__name__
-        with pytest.raises(ValueError, match=rf"^a {kind.__name__} must be fitted or loaded first; got"):
-            ask(kind(), iris, str(path))
+        with pytest.raises(
+            ValueError, match=rf"^a {kind.__name__} must be fitted or loaded before it is used$"
+        ):
+            use(kind(), iris, str(path))
         assert not path.exists()
 
 
 def test_a_streaming_frame_is_not_fitted(spark: SparkSession) -> None:
     stream = spark.readStream.format("rate").load().selectExpr("array(value) features", "value label")
-    with pytest.raises(ValueError, match="fit needs a frame that ends"):
+    with pytest.raises(ValueError, match="fit requires a batch frame; got a streaming one"):
         StreamingRegressor().fit(stream)
 
 
-def test_under_spark_connect_one_line_says_what_is_needed(fitted: Any, tmp_path: Path) -> None:
+def test_under_spark_connect_one_line_names_what_is_needed(fitted: Any, tmp_path: Path) -> None:
     remote = type("DataFrame", (), {"__module__": "pyspark.sql.connect.dataframe"})()
     session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
     path = str(tmp_path / "model")
@@ -445,16 +445,17 @@ def test_under_spark_connect_one_line_says_what_is_needed(fitted: Any, tmp_path:
         (lambda s: fitted.write().overwrite().session(s).save(path), session, "SparkSession"),
         (lambda s: StreamingClassificationModel.read().session(s).load(path), session, "SparkSession"),
     ):
-        with pytest.raises(RuntimeError, match=rf"needs a classic Spark session .* got a {kind} of") as told:
+        with pytest.raises(RuntimeError, match=rf"needs a classic Spark session .* got a {kind} of") as error:
             work(given)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
 CONNECTED = """
 import sys
 from pyspark.sql import SparkSession
-from streaming_nn.mllib.estimators import StreamingClassificationModel, StreamingClassifier
+from streaming_nn.mllib.estimators import StreamingClassifier
+from streaming_nn.mllib.models import StreamingClassificationModel
 
 spark = SparkSession.builder.remote("local[1]").getOrCreate()
 rows = spark.createDataFrame([([1.0], 0.0)], "features array<double>, label double")
@@ -468,49 +469,48 @@ for work in (
     try:
         work()
     except RuntimeError as error:
-        print("told:", error)
+        print("error:", error)
 spark.stop()
 """
 
 
-def test_a_real_connect_server_s_frames_and_sessions_are_known(tmp_path: Path) -> None:
+def test_a_real_connect_server_s_frames_and_sessions_are_recognized(tmp_path: Path) -> None:
     pytest.importorskip("grpc_status", reason="Spark Connect is an extra of PySpark: pyspark[connect]")
-    sklearn.OnlineMLPClassifier(**AS_ARRAYS).fit(X, Y).save(tmp_path)
+    sklearn.OnlineClassifier(**AS_ARRAYS).fit(X, Y).save(tmp_path)
     run = subprocess.run(  # one process can't have both kinds of session
         [sys.executable, "-c", CONNECTED, str(tmp_path)], capture_output=True, text=True, timeout=200
     )
     session = "a classic Spark session (SparkSession.builder.master or spark-submit)"
-    told = [line for line in run.stdout.splitlines() if "told:" in line]
+    errors = [line for line in run.stdout.splitlines() if "error:" in line]
     kinds = ("DataFrame", "DataFrame", "SparkSession", "SparkSession")
-    assert [line[line.index("told:") :] for line in told] == [
-        f"told: streaming_nn.mllib.estimators needs {session}; got a {kind} of Spark Connect"
-        for kind in kinds
+    assert [line[line.index("error:") :] for line in errors] == [
+        f"error: streaming_nn.mllib needs {session}; got a {kind} of Spark Connect" for kind in kinds
     ], run.stderr
 
 
-def test_weights_count_as_in_the_arrays(spark: SparkSession, iris: DataFrame) -> None:
+def test_weights_count_as_in_scikit_learn_s_api(spark: SparkSession, iris: DataFrame) -> None:
     weights = 0.5 + X[:, 0]
     weighted = iris.withColumn("w", f.lit(0.5) + vector_to_array("features")[0])
     model = StreamingClassifier(**SMALL, maxIter=1, weightCol="w").fit(weighted)
-    other = sklearn.OnlineMLPClassifier("mlp", **AS_ARRAYS).fit(X, Y, sample_weight=weights)
+    other = sklearn.OnlineClassifier("mlp", **AS_ARRAYS).fit(X, Y, sample_weight=weights)
     assert bits(model._state) == bits(other.state_)
     found = model.evaluate(weighted)
-    answers = other.predict(X)
-    expected = precision_recall_fscore_support(Y, answers, average="weighted", sample_weight=weights)[:3]
+    predictions = other.predict(X)
+    expected = precision_recall_fscore_support(Y, predictions, average="weighted", sample_weight=weights)[:3]
     mine = (found.weightedPrecision, found.weightedRecall, found.weightedFMeasure)
     assert mine == pytest.approx(expected)
-    assert found.accuracy == pytest.approx(np.average(answers == Y, weights=weights))
+    assert found.accuracy == pytest.approx(np.average(predictions == Y, weights=weights))
 
 
-def test_a_regression_s_figures_are_scikit_learn_s(spark: SparkSession) -> None:
+def test_a_regression_s_scores_are_scikit_learn_s(spark: SparkSession) -> None:
     x, y = X[:, :3], X[:, 3]
     rows = frame(spark, x, y).withColumn("w", f.col("label") + 1)
     model = StreamingRegressor(maxIter=2, weightCol="w").fit(rows)
-    answers = [row.prediction for row in model.transform(rows).collect()]
+    predictions = [row.prediction for row in model.transform(rows).collect()]
     found, weights = model.evaluate(rows), y + 1
-    assert found.r2 == pytest.approx(r2_score(y, answers, sample_weight=weights))
-    assert found.mae == pytest.approx(mean_absolute_error(y, answers, sample_weight=weights))
-    assert found.rmse**2 == pytest.approx(mean_squared_error(y, answers, sample_weight=weights))
+    assert found.r2 == pytest.approx(r2_score(y, predictions, sample_weight=weights))
+    assert found.mae == pytest.approx(mean_absolute_error(y, predictions, sample_weight=weights))
+    assert found.rmse**2 == pytest.approx(mean_squared_error(y, predictions, sample_weight=weights))
     assert found.r2 > 0.5
 
 
@@ -539,9 +539,9 @@ def test_thresholds_decide_as_in_spark(fitted: Any, iris: DataFrame) -> None:
 
 def test_columns_without_a_name_are_left_out(fitted: Any, iris: DataFrame) -> None:
     quiet = fitted.copy(
-        {fitted.probabilityCol: "", fitted.rawPredictionCol: "", fitted.predictionCol: "says"}
+        {fitted.probabilityCol: "", fitted.rawPredictionCol: "", fitted.predictionCol: "label2"}
     )
-    assert quiet.transform(iris).columns == ["features", "label", "says"]
+    assert quiet.transform(iris).columns == ["features", "label", "label2"]
 
 
 def test_layers_are_spark_s(iris: DataFrame) -> None:
@@ -558,41 +558,43 @@ def test_sparse_vectors_are_rows_too(spark: SparkSession, fitted: Any) -> None:
     assert pick == [row.prediction for row in fitted.transform(dense).collect()]
 
 
-def test_missing_values_are_taken_where_the_learner_fills_them_in(iris: DataFrame) -> None:
+def test_missing_values_are_allowed_where_the_learner_imputes_them(iris: DataFrame) -> None:
     gaps = f.expr("transform(x, v -> if(v = 1.4, double('nan'), v))")
     holes = iris.select(vector_to_array("features").alias("x"), "label").withColumn("features", gaps)
     model = StreamingClassifier(missing="impute").fit(holes)
     assert model.evaluate(holes).accuracy > 0.8
-    with pytest.raises(ValueError, match="must hold numbers that are finite"):
+    with pytest.raises(ValueError, match="must have finite float32 numbers"):
         StreamingClassifier().fit(holes)
 
 
-def test_a_stream_s_own_model_answers_and_labels_are_places(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_stream_s_model_predicts_and_string_labels_are_indices(spark: SparkSession, tmp_path: Path) -> None:
     names = np.array(["a", "b", "c"])[Y]
-    estimator = sklearn.OnlineMLPClassifier().fit(X, names)
+    estimator = sklearn.OnlineClassifier().fit(X, names)
     estimator.save(tmp_path)
     model = StreamingClassificationModel.fromModelDir(tmp_path)
     assert model.labels == [0.0, 1.0, 2.0]
-    answers = [int(row.prediction) for row in model.transform(frame(spark)).collect()]
-    assert list(np.array(["a", "b", "c"])[answers]) == estimator.predict(X).tolist()
-    with pytest.raises(ValueError, match="must be of the kind that StreamingRegressionModel is"):
+    predictions = [int(row.prediction) for row in model.transform(frame(spark)).collect()]
+    assert list(np.array(["a", "b", "c"])[predictions]) == estimator.predict(X).tolist()
+    with pytest.raises(
+        ValueError, match="must be for regression, as a StreamingRegressionModel is; got classification"
+    ):
         StreamingRegressionModel.fromModelDir(tmp_path)
-    with pytest.raises(LookupError, match="there is no version yet"):
+    with pytest.raises(LookupError, match=r"it has no versions$"):
         StreamingRegressionModel.fromModelDir(tmp_path / "nothing")
 
 
 def test_a_model_is_not_loaded_as_another_class(fitted: Any, tmp_path: Path) -> None:
     fitted.save(str(tmp_path / "model"))
     with pytest.raises(
-        ValueError, match=r"must hold a streaming_nn.mllib.estimators.StreamingRegressionModel; got"
+        ValueError, match=r"must contain a streaming_nn.mllib.models.StreamingRegressionModel; got"
     ):
         StreamingRegressionModel.load(str(tmp_path / "model"))
 
 
-def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
+def test_another_file_system_is_written_through_spark(
     fitted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming_nn.mllib.estimators._local", lambda spark, path: None)
+    monkeypatch.setattr("streaming_nn.mllib.persistence.local_directory", lambda spark, path: None)
     path = str(tmp_path / "model")
     fitted.write().overwrite().save(path)
     loaded = StreamingClassificationModel.load(path)
@@ -600,7 +602,7 @@ def test_a_file_system_that_is_not_this_machine_s_is_written_through_spark(
     assert sklearn.load(path).state_.metrics.rows == fitted._state.metrics.rows
 
 
-def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_examples_of_the_page_run(spark: SparkSession, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "mllib.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {"spark": spark, "folder": str(tmp_path)}

@@ -1,0 +1,141 @@
+"""Learns the micro-batches of any streaming query, in Spark's `foreachBatch`."""
+
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from streaming_nn.mllib import dataframe
+from streaming_nn.mllib.dataframe import Columns
+from streaming_nn.mllib.estimators import StreamingEstimator, count_features
+from streaming_nn.mllib.params import NAMES, spark_names_in_errors
+from streaming_nn.mllib.persistence import describe_schema
+from streaming_nn.nn import validation
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.spark.sources.spark_source import last_batch, query_id
+from streaming_nn.spark.train.runner import commit_learned, load_state
+from streaming_nn.versions.rollback import shapes
+from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Version
+from streaming_nn.versions.version_log import VersionLog
+
+
+class StreamingLearner:
+    """Learns a streaming query: pass `update` to `foreachBatch`; each micro-batch becomes a version.
+
+    `estimator` has the columns, and the options of a new model; an existing model keeps its own options
+    except those that are set. A classifier's `classes` must be set, or be in the label's metadata. `update`
+    is "sequential", one task in the order in which `coalesce(1)` brings the rows (Spark promises none; a
+    frame of one partition keeps its own), or "averaged", a task per partition.
+
+    Exactly once: a version names its query and batch, and a batch that is in the log is skipped. So what
+    Spark repeats after a crash counts once, as long as the query keeps its checkpoint: it has the query's id.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        estimator: StreamingEstimator,
+        update: str = SEQUENTIAL,
+        query_id: str | None = None,
+    ) -> None:
+        if not isinstance(estimator, StreamingEstimator):
+            raise TypeError(
+                f"estimator must be a StreamingClassifier or a StreamingRegressor; got {estimator!r}"
+            )
+        validation.one_of("update", update, UPDATES)
+        self.log = VersionLog(model_dir)
+        self.estimator: Any = estimator.copy()
+        self.mode, self.query_id = update, query_id
+        self._head: Version | None = None
+
+    def update(self, dataset: DataFrame, batch_id: int) -> None:
+        """Learn one micro-batch, unless the log has it already; an empty one leaves no version.
+
+        Errors: ValueError in one line for bad columns and rows, VersionConflictError where another process
+        commits; the log is then unchanged.
+        """
+        columns = self.estimator._columns()
+        rows, query = dataframe.select_rows(dataset, columns), self._query(dataset)
+        if batch_id <= last_batch(self.log, query):
+            return
+        source = {"query_id": query, "batch_id": batch_id}
+        while not self._learn_and_commit(rows, columns, dataset, source):
+            pass
+
+    def model(self) -> Any:
+        """Return the newest version as a model. LookupError: there is none."""
+        return self.estimator._copyValues(self.estimator.model_class.fromModelDir(self.log.directory))
+
+    def _query(self, dataset: DataFrame) -> str:
+        query = self.query_id or query_id(dataset)
+        if not query:
+            raise ValueError("query_id must be set outside of foreachBatch, where Spark has none; got None")
+        return query
+
+    def _learn_and_commit(
+        self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]
+    ) -> bool:
+        """Learn from the head and commit the next version; False: the model was rolled back meanwhile."""
+        head = self._newest() or self._commit_initial(rows, columns, dataset)
+        if head is None:
+            return True
+        learner = self._resume_learner(head)
+        state = load_state(learner, head.tensors)
+        ordered = rows.coalesce(1) if self.mode == SEQUENTIAL else rows
+        result = dataframe.learn_once(learner, state, ordered, columns)
+        if not result.counts.received:
+            return True
+        self._head = None
+        self._head = commit_learned(
+            self.log,
+            head,
+            learner,
+            result.state,
+            result.counts,
+            kind="saved",  # the rows are in no topic, so a replay takes the tensors
+            update=self.mode,
+            source=source,
+        )
+        return self._head is not None
+
+    def _newest(self) -> Version | None:
+        number = self.log.head_number()
+        if number is not None and (self._head is None or self._head.number != number):
+            self._head = self.log.head()
+        return self._head if number is not None else None
+
+    def _commit_initial(self, rows: DataFrame, columns: Columns, dataset: DataFrame) -> Version | None:
+        """Commit version 0, an untrained model; None without a row, whose width is needed."""
+        first = rows.first()
+        if first is None:
+            return None
+        classes = self.estimator._find_classes(None, dataset)
+        learner = self.estimator._new_learner(count_features(first, columns), classes)
+        tensors, schema = flatten(initial(learner)), describe_schema(learner)
+        self.log.commit(None, tensors, learner=learner.options(), schema=schema, update=self.mode)
+        return self._newest()
+
+    def _resume_learner(self, head: Version) -> Learner[Any]:
+        """Return the learner that continues from the head. ValueError: what is set needs another model."""
+        recorded = head.manifest.learner
+        regression = self.estimator.model_class.regression
+        if (recorded.get("classes") is None) != regression:
+            raise ValueError(
+                f"model {self.log.directory} must be for {'regression' if regression else 'classification'}, "
+                f"as a {type(self.estimator).__name__} is; got the other"
+            )
+        changes = self.estimator._options(only_set=True)
+        with spark_names_in_errors():
+            learner = learner_from({**recorded, **changes, "seed": recorded.get("seed", 0)})
+        if shapes(flatten(initial(learner))) != shapes(head.tensors):
+            changed = ", ".join(
+                f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
+                for option, value in learner.options().items()
+                if value != recorded.get(option)
+            )
+            raise ValueError(
+                f"model {self.log.directory} was created with {changed}; use a new model directory"
+            )
+        return learner
