@@ -33,7 +33,7 @@ VERSIONS: dict[str, tuple[str, str | None]] = {
 }
 JOBS = ("train", "score")
 WIDTH = 160  # columns without a terminal: a command that is cut off cannot be copied from a file
-TIMEOUT = 4.0  # seconds for a broker to answer
+TIMEOUT = 4.0  # seconds for a broker to respond
 MIN_FREE = 1 << 30  # bytes: Spark spills, and each version of a wide network is some MB
 PORTS = ("spark.driver.port", "spark.blockManager.port")  # Spark takes any free port for the others
 LOCAL = ("localhost", "127.0.0.1", "[::1]")  # hosts of an embedded broker
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 def diagnose(settings: Settings, jobs: Collection[str] = JOBS) -> list[Finding]:
     """Check everything that these jobs need, in the order in which they would fail.
 
-    Nothing is downloaded and no file remains; it takes some seconds, more if no broker answers.
+    Nothing is downloaded and no file remains; it takes some seconds, more if no broker responds.
     """
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _java,
@@ -210,7 +210,7 @@ def _kafka(settings: Settings, jobs: Collection[str] = JOBS) -> Iterator[Finding
         return
     try:
         with KafkaAdmin(settings.kafka, patience=TIMEOUT) as admin:
-            yield Finding("broker", True, f"answers at {servers}")
+            yield Finding("broker", True, f"responds at {servers}")
             for topic, rights in _required_rights(settings, jobs).items():
                 yield _topic(admin, topic, rights, settings)
     except (ValueError, OSError, RuntimeError) as error:  # ConnectionError and PermissionError are OSErrors
