@@ -195,7 +195,7 @@ def test_it_does_not_wait_for_a_version_after_a_damaged_one(spark: SparkSession,
     path = VersionLog(settings.model).path(0)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
-    with pytest.raises(DamagedVersionError, match="no version before it is whole"):
+    with pytest.raises(DamagedVersionError, match="does not begin like a safetensors file"):
         Scorer.open(spark, settings).wait_for_version()
 
 

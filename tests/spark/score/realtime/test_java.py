@@ -1,4 +1,4 @@
-"""The Java class beside the batch engine's worker: equal answers, for each network and record it takes."""
+"""The Java class beside the batch engine's task: equal predictions, for each supported network and record."""
 
 import itertools
 import json
@@ -41,8 +41,8 @@ def rows(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return x.astype(np.float32)
 
 
-def learned(options: dict[str, Any], count: int = 200) -> Any:
-    """A model that has seen some rows."""
+def trained(options: dict[str, Any], count: int = 200) -> Any:
+    """Return a learner and its state after some rows."""
     learner = learner_from({"inputs": INPUTS, **options})
     x, rng = rows(count), np.random.default_rng(1)
     if learner.classes is None:
@@ -58,32 +58,40 @@ def learned(options: dict[str, Any], count: int = 200) -> Any:
     return learner, state._replace(model=model)
 
 
-def saved(log: VersionLog, learner: Learner[Any], state: Any, schema: Schema) -> Manifest:
-    """Append a version with the state."""
-    described = {"learner": learner.options(), "schema": schema.options()}
-    return log.commit(log.head(), flatten(state), **described).manifest
+def commit(log: VersionLog, learner: Learner[Any], state: Any, schema: Schema) -> Manifest:
+    """Commit a version with the state."""
+    options = {"learner": learner.options(), "schema": schema.options()}
+    return log.commit(log.head(), flatten(state), **options).manifest
 
 
-def of_java(spark: SparkSession, model: Path, values: list[bytes | None]) -> list[dict[str, Any]]:
-    answer = java_compiler.instance(spark, HERE, SOURCES)
-    answer.of(str(model), 0.0)
-    name = f"answer_{next(NAMES)}"
-    java_compiler.register(spark, name, answer, "binary")
-    frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
-    given = frame.selectExpr(f"{name}(value, 'asked', 0, offset)").collect()
-    return [json.loads(bytes(row[0])) for row in given]
-
-
-def of_python(
-    learner: Learner[Any], state: Any, schema: Schema, record: Manifest, values: list[bytes | None]
+def predict_in_java(
+    spark: SparkSession, model: Path, values: list[bytes | None], probabilities: str = "object"
 ) -> list[dict[str, Any]]:
-    stamp = {"version": record.number, "digest": record.digest[:12]}
-    work = Predict(learner, schema, SimpleNamespace(value=pack(state)), stamp)
+    predictor = java_compiler.instance(spark, HERE, SOURCES)
+    predictor.configure(str(model), 0.0, probabilities)
+    name = f"predict_{next(NAMES)}"
+    java_compiler.register(spark, name, predictor, "binary")
+    frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
+    predictions = frame.selectExpr(f"{name}(value, 'unlabeled', 0, offset)").collect()
+    return [json.loads(bytes(row[0])) for row in predictions]
+
+
+def predict_in_python(
+    learner: Learner[Any],
+    state: Any,
+    schema: Schema,
+    manifest: Manifest,
+    values: list[bytes | None],
+    probabilities: str = "object",
+) -> list[dict[str, Any]]:
+    version_fields = {"version": manifest.number, "digest": manifest.digest[:12]}
+    broadcast = SimpleNamespace(value=pack(state))
+    work = Predict(learner, schema, broadcast, version_fields, probabilities=probabilities)
     batch = pa.record_batch(
         {
             "key": pa.nulls(len(values), pa.binary()),
             "value": pa.array(values, pa.binary()),
-            "topic": ["asked"] * len(values),
+            "topic": ["unlabeled"] * len(values),
             "partition": pa.array([0] * len(values), pa.int32()),
             "offset": pa.array(range(len(values)), pa.int64()),
         }
@@ -91,12 +99,16 @@ def of_python(
     return [json.loads(value.as_py()) for value in next(work(iter([batch]))).column("value")]
 
 
-def agree(java: list[dict[str, Any]], python: list[dict[str, Any]]) -> None:
-    """Hold that all fields are there, in one order, and equal but for the last digits."""
+def assert_equal(java: list[dict[str, Any]], python: list[dict[str, Any]]) -> None:
+    """Require the same fields in the same order, with equal values, but for the last digits of floats."""
     for ours, theirs in zip(java, python, strict=True):
         assert ours.pop("stale") is False
         assert 0 <= ours.pop("age_seconds") < 3600
         assert list(ours) == list(theirs)
+        if isinstance(theirs.get("probabilities"), dict):
+            assert list(ours["probabilities"]) == list(theirs["probabilities"])
+            for prediction in (ours, theirs):
+                prediction["probabilities"] = list(prediction["probabilities"].values())
         for name in ("probabilities", "prediction"):
             if isinstance(theirs.get(name), float | list):
                 np.testing.assert_allclose(ours.pop(name), theirs.pop(name), rtol=1e-5, atol=1e-5)
@@ -118,14 +130,16 @@ NETWORKS = {
 @pytest.mark.parametrize("format", ["json", "packed"])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_answers_are_those_of_the_batch_engine(
+def test_predictions_equal_those_of_the_batch_engine(
     spark: SparkSession, tmp_path: Path, network: str, task: str, format: str
 ) -> None:
-    learner, state = learned(NETWORKS[network] | TASKS[task])
+    learner, state = trained(NETWORKS[network] | TASKS[task])
     schema = Schema(inputs=INPUTS, classes=learner.classes, format=format)
-    record = saved(VersionLog(tmp_path), learner, state, schema)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = list[bytes | None](encode(replace(schema, label=None), rows(50, seed=2)))
-    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,47 +156,69 @@ def test_answers_are_those_of_the_batch_engine(
     ],
     ids=str,
 )
-def test_other_options_answer_alike(spark: SparkSession, tmp_path: Path, options: dict[str, Any]) -> None:
-    learner, state = learned(options if options.get("scale") != "none" else options | {"clip": 1.0})
+def test_predictions_are_equal_with_other_options(
+    spark: SparkSession, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    learner, state = trained(options if options.get("scale") != "none" else options | {"clip": 1.0})
     missing = options.get("missing") is not None
     schema = Schema(inputs=INPUTS, classes=learner.classes, missing=missing)
-    record = saved(VersionLog(tmp_path), learner, state, schema)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
     x = rows(20, seed=3)
     if missing:
         x[::3, 1] = x[::4, 0] = np.nan
     values = list[bytes | None](encode(replace(schema, label=None), x))
-    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
+
+
+@pytest.mark.parametrize("probabilities", ["object", "array", "none"])
+@pytest.mark.parametrize("labels", [LABELS, [1, "1"], [True, "true", "\u00e9"], None], ids=str)
+def test_probabilities_have_the_same_form(
+    spark: SparkSession, tmp_path: Path, labels: list[Any] | None, probabilities: str
+) -> None:
+    """Labels are keys; those whose texts are equal are keys in JSON."""
+    learner, state = trained(MLP | {"classes": labels})
+    schema = Schema(inputs=INPUTS, classes=learner.classes)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
+    values = [*encode(replace(schema, label=None), rows(5)), b"bad"]
+    java = predict_in_java(spark, tmp_path, values, probabilities)
+    assert_equal(java, predict_in_python(learner, state, schema, manifest, values, probabilities))
 
 
 @pytest.mark.parametrize("network", [MLP, ENSEMBLE], ids=["mlp", "ensemble"])
 @pytest.mark.parametrize("task", TASKS)
-def test_a_model_that_has_seen_nothing(
+def test_predictions_of_an_untrained_model_are_equal(
     spark: SparkSession, tmp_path: Path, network: dict[str, Any], task: str
 ) -> None:
     learner = learner_from({"inputs": INPUTS, **network, **TASKS[task]})
     state, schema = initial(learner), Schema(inputs=INPUTS, classes=learner.classes)
-    record = saved(VersionLog(tmp_path), learner, state, schema)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = list[bytes | None](encode(replace(schema, label=None), rows(3)))
-    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("members", [[0, 3], list(range(9))], ids=["some", "all"])
-def test_a_member_that_is_not_finite_has_no_say(
+def test_a_member_that_is_not_finite_has_weight_0(
     spark: SparkSession, tmp_path: Path, members: list[int], task: str
 ) -> None:
-    learner, state = learned(ENSEMBLE | TASKS[task])
+    learner, state = trained(ENSEMBLE | TASKS[task])
     for member in members:
         group = state.model.sgd_members if member < 5 else state.model.replay_members
         group.theta[member % 5] = (np.nan, np.inf)[member % 2]
     schema = Schema(inputs=INPUTS, classes=learner.classes)
-    record = saved(VersionLog(tmp_path), learner, state, schema)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = list[bytes | None](encode(replace(schema, label=None), rows(9)))
-    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
 
 
 GOOD = b"[1,2,3,4,5]"
-ODD: list[bytes | None] = [
+UNUSUAL: list[bytes | None] = [
     *(None, b"", b"what?", b"[]", b"1", b'"features"', b"null", b"[1,2", b'{"features":', b"{}", b"[1]x"),
     *(b'{"features":%s}' % value for value in (GOOD, b"[]", b"[1,2,3,4]", b"[1,2,3,4,5,6]", b"1", b"null")),
     *(b'{"features":%s}' % value for value in (b"{}", b'{"a":[1,2,3,4,5]}', b"[[1,2,3,4,5]]", b'"x"')),
@@ -216,26 +252,28 @@ ODD: list[bytes | None] = [
 SCHEMAS: dict[str, dict[str, Any]] = {
     "plain": {},
     "missing": {"missing": True},
-    "texts": {"numbers_as_strings": True},
+    "strings": {"numbers_as_strings": True},
 }
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_what_is_odd_is_answered_alike(spark: SparkSession, tmp_path: Path, schema: str) -> None:
+def test_unusual_and_bad_records_are_read_alike(spark: SparkSession, tmp_path: Path, schema: str) -> None:
     missing = "impute" if schema == "missing" else "refuse"
-    learner, state = learned(MLP | {"classes": LABELS, "missing": missing})
+    learner, state = trained(MLP | {"classes": LABELS, "missing": missing})
     of = Schema(inputs=INPUTS, classes=learner.classes, max_bytes=1000, **SCHEMAS[schema])
-    record = saved(VersionLog(tmp_path), learner, state, of)
-    python = of_python(learner, state, of, record, ODD)
-    assert 20 < sum("error" in answer for answer in python) < len(ODD) - 10
-    agree(of_java(spark, tmp_path, ODD), python)
+    manifest = commit(VersionLog(tmp_path), learner, state, of)
+    python = predict_in_python(learner, state, of, manifest, UNUSUAL)
+    assert 20 < sum("error" in prediction for prediction in python) < len(UNUSUAL) - 10
+    assert_equal(predict_in_java(spark, tmp_path, UNUSUAL), python)
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_packed_records_of_other_lengths(spark: SparkSession, tmp_path: Path, missing: bool) -> None:
-    learner, state = learned(MLP | {"classes": LABELS, "missing": "impute" if missing else "refuse"})
+def test_packed_records_of_other_lengths_are_read_alike(
+    spark: SparkSession, tmp_path: Path, missing: bool
+) -> None:
+    learner, state = trained(MLP | {"classes": LABELS, "missing": "impute" if missing else "refuse"})
     schema = Schema(inputs=INPUTS, classes=learner.classes, format="packed", missing=missing)
-    record = saved(VersionLog(tmp_path), learner, state, schema)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = [
         *(b"x" * size for size in (0, 4, 16, 19, 21, 23, 25, 28)),
         struct.pack("<5f", 1, 2, 3, 4, 5),
@@ -244,19 +282,23 @@ def test_packed_records_of_other_lengths(spark: SparkSession, tmp_path: Path, mi
         struct.pack("<5f", 1, 2, np.inf, 4, 5),
         None,
     ]
-    agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
 
 
-def test_classes_that_grow(spark: SparkSession, tmp_path: Path) -> None:
-    """Each version is answered with its own labels and outputs."""
+def test_a_version_with_more_classes_is_used_with_its_labels(spark: SparkSession, tmp_path: Path) -> None:
     log, state = VersionLog(tmp_path), None
     for classes in ([0, 1], [0, 1, 2]):
-        learner, state = learned(MLP | {"classes": classes})
+        learner, state = trained(MLP | {"classes": classes})
         schema = Schema(inputs=INPUTS, classes=tuple(classes), grow=True)
-        record = saved(log, learner, state, schema)
+        manifest = commit(log, learner, state, schema)
         values = list[bytes | None](encode(replace(schema, label=None), rows(5)))
-        time.sleep(1.1)  # an answer is by a version of a second ago or newer
-        agree(of_java(spark, tmp_path, values), of_python(learner, state, schema, record, values))
+        time.sleep(1.1)  # a prediction is by a version that was the newest at most a second ago
+        assert_equal(
+            predict_in_java(spark, tmp_path, values),
+            predict_in_python(learner, state, schema, manifest, values),
+        )
 
 
 def damage(path: Path, at: int) -> None:
@@ -265,16 +307,16 @@ def damage(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("at", [9, 400, -1], ids=["header", "record", "tensor"])
-def test_a_damaged_version_answers_nothing(spark: SparkSession, tmp_path: Path, at: int) -> None:
-    learner, state = learned(MLP | {"classes": LABELS}, 20)
+@pytest.mark.parametrize("at", [9, 400, -1], ids=["header", "manifest", "tensor"])
+def test_a_damaged_version_predicts_nothing(spark: SparkSession, tmp_path: Path, at: int) -> None:
+    learner, state = trained(MLP | {"classes": LABELS}, 20)
     schema = Schema(inputs=INPUTS, classes=learner.classes)
-    saved(VersionLog(tmp_path), learner, state, schema)
+    commit(VersionLog(tmp_path), learner, state, schema)
     damage(VersionLog(tmp_path).path(0), at)
     with pytest.raises(SPARK_ERRORS, match="is damaged: "):
-        of_java(spark, tmp_path, [b"{}"])
+        predict_in_java(spark, tmp_path, [b"{}"])
 
 
-def test_a_directory_that_an_executor_does_not_see(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_directory_that_an_executor_cannot_see_is_reported(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(SPARK_ERRORS, match="must be at this path on every executor; --engine batch"):
-        of_java(spark, tmp_path / "nowhere", [b"{}"])
+        predict_in_java(spark, tmp_path / "nowhere", [b"{}"])

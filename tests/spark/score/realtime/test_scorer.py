@@ -1,4 +1,4 @@
-"""The scorer in real-time mode on a real broker: every record is answered, by the newest version."""
+"""The scorer in real-time mode on a real broker: every record is predicted, by the newest version."""
 
 import json
 import os
@@ -27,11 +27,11 @@ from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
-BATCH = 5  # seconds of a real-time batch: the least that Spark takes
-PLACE = ("topic", "partition", "offset")
+BATCH = 5  # seconds of a real-time batch: the minimum of Spark
+POSITION = ("topic", "partition", "offset")
 
 
-def record(learner: dict[str, Any] | None = None, schema: dict[str, Any] | None = None) -> Manifest:
+def manifest(learner: dict[str, Any] | None = None, schema: dict[str, Any] | None = None) -> Manifest:
     classes = (learner or {}).get("classes", (0, 1))
     options = {"inputs": 3, "classes": classes, **(learner or {})}
     fields = {"inputs": 3, "classes": classes, **(schema or {})}
@@ -39,27 +39,27 @@ def record(learner: dict[str, Any] | None = None, schema: dict[str, Any] | None 
 
 
 @pytest.mark.parametrize(
-    ("of", "words"),
+    ("unsupported", "message"),
     [
         (
-            record(schema={"features": ("a", "b", "c")}),
+            manifest(schema={"features": ("a", "b", "c")}),
             r"in one array, not in another object; got \['a', 'b', 'c'\]",
         ),
-        (record(schema={"features": "a.b"}), "in one array, not in another object; got 'a.b'"),
-        (record(schema={"features": "a", "categories": {"a": {"hash": 3}}}), "no categories; got a"),
-        (record(schema={"format": "csv", "features": ("a", "b", "c")}), "json or packed; got csv"),
-        (record({"activation": "gelu"}), "activation must be one of relu, tanh, sigmoid; got gelu"),
-        (record({"learner": "mlp", "classes": None, "loss": "poisson"}), "huber; got poisson"),
+        (manifest(schema={"features": "a.b"}), "in one array, not in another object; got 'a.b'"),
+        (manifest(schema={"features": "a", "categories": {"a": {"hash": 3}}}), "no categories; got a"),
+        (manifest(schema={"format": "csv", "features": ("a", "b", "c")}), "json or packed; got csv"),
+        (manifest({"activation": "gelu"}), "activation must be one of relu, tanh, sigmoid; got gelu"),
+        (manifest({"learner": "mlp", "classes": None, "loss": "poisson"}), "huber; got poisson"),
     ],
 )
-def test_what_cannot_run_names_the_other_engine(of: Manifest, words: str) -> None:
-    with pytest.raises(ValueError, match=f"^score --engine realtime: .*{words}; --engine batch can do it$"):
-        check(of)
+def test_what_is_not_supported_names_the_other_engine(unsupported: Manifest, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^score --engine realtime: .*{message}; use --engine batch$"):
+        check(unsupported)
 
 
-def test_what_can_run_is_let_through() -> None:
-    check(record({"learner": "mlp", "loss": "logistic", "activation": "tanh"}, {"format": "packed"}))
-    check(record())
+def test_supported_options_are_accepted() -> None:
+    check(manifest({"learner": "mlp", "loss": "logistic", "activation": "tanh"}, {"format": "packed"}))
+    check(manifest())
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,19 @@ def test_what_can_run_is_let_through() -> None:
         ("local-cluster[1,1,1024]", 2, True),
     ],
 )
-def test_a_thread_for_each_partition(master: str, partitions: int, enough: bool) -> None:
+def test_each_partition_needs_a_thread(master: str, partitions: int, enough: bool) -> None:
     settings = Settings(spark={"spark.master": master})
     if enough:
         check_slots(settings, partitions)
     else:
-        with pytest.raises(ValueError, match=rf"give --master local\[{partitions}\], or --engine batch"):
+        with pytest.raises(ValueError, match=rf"use --master 'local\[{partitions}\]', or --engine batch"):
             check_slots(settings, partitions)
 
 
 @pytest.fixture
 def settings(broker: Any, tmp_path: Path) -> Settings:
-    topic = broker.topic("known")
-    score = {"topic": broker.topic("asked", 2), "predictions": broker.topic("predictions")}
+    topic = broker.topic("labeled")
+    score = {"topic": broker.topic("unlabeled", 2), "predictions": broker.topic("predictions")}
     fill(broker.options, topic, labeled(1000))
     return settings_of(
         broker.options,
@@ -98,97 +98,99 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
     )
 
 
-def answers(settings: Settings) -> list[Any]:
+def predictions_of(settings: Settings) -> list[Any]:
     return read(settings.kafka, settings.score.predictions)
 
 
-def places(settings: Settings) -> Counter[tuple[Any, ...]]:
-    values = [json.loads(answer.value) for answer in answers(settings)]
-    return Counter(tuple(value[name] for name in PLACE) for value in values)
+def positions(settings: Settings) -> Counter[tuple[Any, ...]]:
+    values = [json.loads(record.value) for record in predictions_of(settings)]
+    return Counter(tuple(value[name] for name in POSITION) for value in values)
 
 
-def until(true: Callable[[], bool], seconds: float = 90) -> None:
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 def probabilities(model: Path, number: int, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What a version answers, without Spark."""
+    """Return what a version predicts, without Spark."""
     version = VersionLog(model).read(number)
     learner = learner_from(version.manifest.learner)
     return learner.predict(unflatten(initial(learner), version.tensors).model, x)
 
 
 @pytest.mark.slow
-def test_records_are_answered_as_they_come_by_the_newest_version(
+def test_records_are_predicted_as_they_arrive_by_the_newest_version(
     spark: SparkSession, settings: Settings
 ) -> None:
-    """New weights are in force within a second, in the running query, on both partitions."""
+    """New weights are used within a second, in the running query, on both partitions."""
     learn(spark, settings)
-    log, asked = VersionLog(settings.model), settings.score.topic
+    log, topic = VersionLog(settings.model), settings.score.topic
     first = log.head_number()
     assert first is not None
-    scorer = RealTimeScorer(spark, settings)
+    scorer = RealTimeScorer.open(spark, settings)
     scorer.start()
     try:
         names = [("traceparent", b"00-1"), ("other", b"x"), ("Content-Type", b"application/json")]
-        fill(settings.kafka, asked, unlabeled(20), keys=[b"old", None] * 10, headers=[names] * 10)
-        until(lambda: len(answers(settings)) == 20)
+        fill(settings.kafka, topic, unlabeled(20), keys=[b"old", None] * 10, headers=[names] * 10)
+        until(lambda: len(predictions_of(settings)) == 20)
         head = log.head()
         assert head is not None
         log.commit(head, head.tensors)
         time.sleep(1)
-        fill(settings.kafka, asked, [*unlabeled(20, seed=2), b"what?"], keys=[b"new"] * 21)
-        until(lambda: len(answers(settings)) == 41)
+        fill(settings.kafka, topic, [*unlabeled(20, seed=2), b"what?"], keys=[b"new"] * 21)
+        until(lambda: len(predictions_of(settings)) == 41)
         scorer.finish()
     finally:
         scorer.stop()
 
     found = {
-        tuple(json.loads(a.value)[n] for n in PLACE): (a, json.loads(a.value)) for a in answers(settings)
+        tuple(json.loads(r.value)[n] for n in POSITION): (r, json.loads(r.value))
+        for r in predictions_of(settings)
     }
-    sent = {(r.topic, r.partition, r.offset): r for r in read(settings.kafka, asked)}
+    sent = {(r.topic, r.partition, r.offset): r for r in read(settings.kafka, topic)}
     assert set(found) == set(sent)
-    for place, (answer, said) in found.items():
-        assert answer.key == sent[place].key
-        assert said["version"] == first + (answer.key == b"new")
-        assert said["digest"] == head.manifest.digest[:12]
-        taken = [header for header in sent[place].headers or [] if header[0] != "other"]
-        assert list(answer.headers) == taken
-        if "error" not in said:
-            x = np.array([json.loads(sent[place].value)["features"]], np.float32)
-            (wanted,) = probabilities(settings.model, first, x)
-            np.testing.assert_allclose(said["probabilities"], wanted, atol=1e-5)
-            assert said["prediction"] == wanted.argmax()
-    assert [said["error"] for _, said in found.values() if "error" in said] == ["not JSON"]
+    for position, (record, prediction) in found.items():
+        assert record.key == sent[position].key
+        assert prediction["version"] == first + (record.key == b"new")
+        assert prediction["digest"] == head.manifest.digest[:12]
+        forwarded = [header for header in sent[position].headers or [] if header[0] != "other"]
+        assert list(record.headers) == forwarded
+        if "error" not in prediction:
+            x = np.array([json.loads(sent[position].value)["features"]], np.float32)
+            (expected,) = probabilities(settings.model, first, x)
+            assert list(prediction["probabilities"]) == ["0", "1"]
+            np.testing.assert_allclose(list(prediction["probabilities"].values()), expected, atol=1e-5)
+            assert prediction["prediction"] == expected.argmax()
+    assert [prediction["error"] for _, prediction in found.values() if "error" in prediction] == ["not JSON"]
 
 
 @pytest.mark.slow
-def test_the_batch_engine_goes_on_where_a_real_time_batch_ended(
+def test_the_batch_engine_resumes_where_a_real_time_batch_ended(
     spark: SparkSession, settings: Settings
 ) -> None:
     learn(spark, settings)
     once = settings.score.model_copy(update={"engine": "batch", "once": True})
     for seed in range(2):
         fill(settings.kafka, settings.score.topic, unlabeled(10, seed))
-        scorer = RealTimeScorer(spark, settings)
+        scorer = RealTimeScorer.open(spark, settings)
         scorer.start()
-        until(lambda seed=seed: len(answers(settings)) == 20 * seed + 10)  # type: ignore[misc]
+        until(lambda seed=seed: len(predictions_of(settings)) == 20 * seed + 10)  # type: ignore[misc]
         scorer.finish()
         fill(settings.kafka, settings.score.topic, unlabeled(10, seed + 5))
-        batch = Scorer(spark, settings.model_copy(update={"score": once}))
+        batch = Scorer.open(spark, settings.model_copy(update={"score": once}))
         batch.start()
         batch.wait()
-    assert len(answers(settings)) == 40
-    assert set(places(settings).values()) == {1}
+    assert len(predictions_of(settings)) == 40
+    assert set(positions(settings).values()) == {1}
 
 
 @pytest.mark.slow
 def test_a_damaged_version_ends_the_query(spark: SparkSession, settings: Settings) -> None:
     learn(spark, settings)
-    scorer = RealTimeScorer(spark, settings)
+    scorer = RealTimeScorer.open(spark, settings)
     path = scorer.log.path((scorer.log.head_number() or 0) + 1)
     scorer.start()
     path.write_bytes(b"x" * 100)
@@ -199,20 +201,20 @@ def test_a_damaged_version_ends_the_query(spark: SparkSession, settings: Setting
 
 
 class Command:
-    """The scorer's command, and what it says."""
+    """The scorer's command; its log is appended to a file."""
 
-    def __init__(self, settings: Settings, said: Path, master: str, **environment: str) -> None:
+    def __init__(self, settings: Settings, log: Path, master: str, **environment: str) -> None:
         command = [sys.executable, "-m", "streaming_nn.cli.app", "score", "--engine", "realtime"]
         command += ["--topic", settings.score.topic, "--predictions", settings.score.predictions]
         command += ["--model", str(settings.model), "--master", master]
         command += ["--bootstrap", settings.kafka["bootstrap.servers"]]
         command += ["--set", f"score.realtime_batch={settings.score.realtime_batch}"]
-        with said.open("ab") as file:
+        with log.open("ab") as file:
             environment = {**os.environ, **environment}
             self.process = subprocess.Popen(command, stderr=file, env=environment, start_new_session=True)
 
     def end(self, number: int) -> int:
-        """Send a signal, and give how it ended; the JVM is killed too: it would go on a while."""
+        """Send a signal, and return the exit code; SIGKILL goes to the JVM too, which would run on a while."""
         if number == signal.SIGKILL:
             os.killpg(self.process.pid, number)
         else:
@@ -222,36 +224,38 @@ class Command:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_however_it_ends(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
-    """A kill repeats up to one real-time batch, which says the same; Ctrl-C repeats nothing."""
+def test_no_record_is_lost_however_the_run_ends(
+    spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """A kill repeats up to one real-time batch, with equal predictions; Ctrl-C repeats nothing."""
     learn(spark, settings)
-    said = tmp_path / "said"
+    log = tmp_path / "log"
     sent = 0
 
-    def more(command: Command) -> None:
+    def send_more(command: Command) -> None:
         nonlocal sent
         fill(settings.kafka, settings.score.topic, unlabeled(50, seed=sent))
         sent += 50
-        until(lambda: command.process.poll() is not None or len(places(settings)) == sent)
-        assert command.process.poll() is None, said.read_text()
+        until(lambda: command.process.poll() is not None or len(positions(settings)) == sent)
+        assert command.process.poll() is None, log.read_text()
 
-    def noted() -> int:
+    def recorded() -> int:
         commits = Path(settings.model, "scorers", settings.score.topic, "commits")
         return max((int(path.name) for path in commits.glob("[0-9]*")), default=-1)
 
-    for number, ended in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0), (signal.SIGTERM, 0)):
-        command = Command(settings, said, "local[2]")
-        more(command)
-        before = noted()
-        until(lambda before=before: noted() > before)  # type: ignore[misc]
-        more(command)
-        assert command.end(number) == ended, said.read_text()
-    doubled = {place: times for place, times in places(settings).items() if times > 1}
-    assert {place[2] // 25 for place in doubled} == {1}, "what had come in the batch that was killed"
-    assert len(doubled) == 50, said.read_text()
-    assert set(doubled.values()) == {2}
-    assert len(answers(settings)) == sent + 50
-    assert "Exception" not in said.read_text()
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0), (signal.SIGTERM, 0)):
+        command = Command(settings, log, "local[2]")
+        send_more(command)
+        before = recorded()
+        until(lambda before=before: recorded() > before)  # type: ignore[misc]
+        send_more(command)
+        assert command.end(number) == code, log.read_text()
+    duplicates = {position: times for position, times in positions(settings).items() if times > 1}
+    assert {position[2] // 25 for position in duplicates} == {1}, "records of the batch that was killed"
+    assert len(duplicates) == 50, log.read_text()
+    assert set(duplicates.values()) == {2}
+    assert len(predictions_of(settings)) == sent + 50
+    assert "Exception" not in log.read_text()
 
 
 @pytest.mark.slow
@@ -264,26 +268,26 @@ def test_executors_read_the_versions_themselves(
     assert spec is not None
     assert spec.origin is not None
     home = str(Path(spec.origin).parent)
-    command = Command(settings, tmp_path / "said", "local-cluster[1,2,1024]", SPARK_HOME=home)
+    command = Command(settings, tmp_path / "log", "local-cluster[1,2,1024]", SPARK_HOME=home)
     try:
         fill(settings.kafka, settings.score.topic, unlabeled(10))
-        until(lambda: command.process.poll() is not None or len(places(settings)) == 10)
-        assert command.process.poll() is None, (tmp_path / "said").read_text()
+        until(lambda: command.process.poll() is not None or len(positions(settings)) == 10)
+        assert command.process.poll() is None, (tmp_path / "log").read_text()
     finally:
         command.process.kill()
         command.process.wait()
 
 
 @pytest.mark.slow
-def test_real_time_answers_are_right(spark: SparkSession, settings: Settings) -> None:
-    """The model has learned its plane: the answers say on which side of it new rows are."""
+def test_real_time_predictions_are_accurate(spark: SparkSession, settings: Settings) -> None:
+    """The model has learned a plane; a prediction is the side of it on which a new row is."""
     learn(spark, settings)
     fill(settings.kafka, settings.score.topic, unlabeled(100, seed=9))
-    scorer = RealTimeScorer(spark, settings)
+    scorer = RealTimeScorer.open(spark, settings)
     scorer.start()
-    until(lambda: len(answers(settings)) == 100)
+    until(lambda: len(predictions_of(settings)) == 100)
     scorer.stop()
     truth = dict(zip(unlabeled(100, seed=9), rows(100, seed=9)[1].tolist(), strict=True))
-    asked = {(r.topic, r.partition, r.offset): r.value for r in read(settings.kafka, settings.score.topic)}
-    said = [json.loads(answer.value) for answer in answers(settings)]
-    assert np.mean([truth[asked[tuple(a[n] for n in PLACE)]] == a["prediction"] for a in said]) > 0.7
+    values = {(r.topic, r.partition, r.offset): r.value for r in read(settings.kafka, settings.score.topic)}
+    found = [json.loads(record.value) for record in predictions_of(settings)]
+    assert np.mean([truth[values[tuple(p[n] for n in POSITION)]] == p["prediction"] for p in found]) > 0.7
