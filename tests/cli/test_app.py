@@ -81,7 +81,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([*BACKTEST], 2, "model model: there is no version"),
         ([*BACKTEST, "--trial", "seed"], 2, "a trial must be key=value"),
         ([*BACKTEST, "--since", "noon"], 2, "a time must be like 2026-"),
-        ([*BACKTEST, "--to", "2", "--until", "2026-01-01"], 2, "a range"),
+        ([*BACKTEST, "--to", "2", "--until", "2026-01-01"], 2, "--from and --to cannot be"),
         ([*BACKTEST, "--to", "2", "--topic", "t"], 2, "--from and --to"),
         (["backtest", "--label", "y"], 2, "--label, --features and --regression apply to --file only"),
         (["backtest", "--file", "no.csv"], 2, "no such file: 'no.csv'"),
