@@ -1,4 +1,4 @@
-"""A model in memory, behind every API: trained, asked for predictions, and saved as a version of a log."""
+"""A model in memory, behind every API: trained, used for predictions, and saved as a version of a log."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -232,7 +232,7 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
 
     A number that is None, NaN or not in a dict is missing, and its running mean is imputed; a category that
     is missing is all zeros. With missing = "refuse" both are errors. A frame must have all columns. Invalid
-    input is a ValueError (TypeError where it is not a dict or a frame), and the model is unchanged.
+    input is a ValueError (TypeError if it is not a dict or a frame), and the model is unchanged.
 
     It is a `river.base.MiniBatchClassifier` where River is installed; River is not needed.
     """

