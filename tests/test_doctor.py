@@ -212,7 +212,7 @@ def test_a_port_in_use(tmp_path: Path, taken: str) -> None:
     assert [finding.ok for finding in doctor._ports(off)] == [True]
 
 
-def test_a_broker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_does_not_respond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         servers = f"127.0.0.1:{server.getsockname()[1]}"  # nobody listens there after the block
