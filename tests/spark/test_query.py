@@ -12,12 +12,12 @@ FRAMES = "\n".join(f"\tat org.apache.spark.Some.method(Some.scala:{i})" for i in
 
 
 @pytest.mark.parametrize("name", INTERRUPTIONS)
-def test_an_interruption_stays_one_and_is_short(name: str) -> None:
+def test_an_interruption_is_still_recognized_and_short(name: str) -> None:
     short = str(shortened(ValueError(f"An error occurred while calling o1.save.\n: {name}\n{FRAMES}")))
     assert len(short) < 200
     assert re.search(PROXY_ERROR + ")", short)
 
 
-def test_another_error_stays_what_it_was_in_a_line() -> None:
+def test_another_error_is_kept_in_one_line() -> None:
     short = str(shortened(ValueError(f"java.io.IOError: disk is full\n{FRAMES}")))
     assert short == "java.io.IOError: disk is full"

@@ -22,7 +22,7 @@ from streaming_nn.spark.session import _ours, running, session
 
 
 class Cut:
-    """A connection at which Ctrl-C comes in."""
+    """A connection that Ctrl-C interrupts."""
 
     socket = None
 
@@ -41,7 +41,7 @@ def until(true: Callable[[], object], seconds: float) -> None:
 
 
 def jvms_of(leader: int) -> list[int]:
-    """Spark's JVMs in the session of another process."""
+    """Return Spark's JVMs in the session of another process."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -74,11 +74,11 @@ def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "under_way"), [("train", "version 1 "), ("score", "answering ")])
-def test_a_signal_to_the_jvm_too_ends_a_run_without_an_error(
+@pytest.mark.parametrize(("job", "under_way"), [("train", "version 1 "), ("score", "scoring ")])
+def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     job: str, under_way: str, spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
-    """As systemd sends it. The JVM is gone at once; what the run has not finished is the next one's."""
+    """As systemd does. The JVM ends at once; the next run learns what this one has not finished."""
     topic, asked, answers = (broker.topic(name) for name in ("known", "asked", "answers"))
     fill(broker.options, topic, labeled(300))
     if job == "score":
@@ -96,8 +96,8 @@ def test_a_signal_to_the_jvm_too_ends_a_run_without_an_error(
 
 
 @pytest.mark.usefixtures("spark")
-def test_ctrl_c_shows_no_page_of_the_client(caplog: pytest.LogCaptureFixture) -> None:
-    """py4j logs it with a traceback, by the root logger; other errors there stay."""
+def test_ctrl_c_logs_no_traceback_of_py4j(caplog: pytest.LogCaptureFixture) -> None:
+    """py4j logs it with a traceback, to the root logger; other errors are still logged."""
     client = GatewayClient.__new__(GatewayClient)
     client._get_connection = Cut  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
@@ -112,18 +112,18 @@ def test_ctrl_c_shows_no_page_of_the_client(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_spark_does_not_start_on_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it takes Ctrl-C for itself, before it is up."""
+    """There it installs its own handler of Ctrl-C, before it runs."""
     monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: threading.current_thread())
     assert session() not in (threading.main_thread(), None)
 
 
-def test_an_unknown_master_is_told_before_spark_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_master_is_reported_before_spark_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: pytest.fail("it started"))
     with pytest.raises(ValueError, match=r"spark\.master must begin with one of local, .*; got 'foo'"):
         session({"spark.master": "foo"})
 
 
-def test_a_session_whose_jvm_is_gone_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_whose_jvm_has_ended_stops_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone:
         def stop(self) -> None:
             raise ConnectionRefusedError(111, "Connection refused")
@@ -140,7 +140,7 @@ def test_workers_are_this_python(spark: SparkSession) -> None:
     assert found == [sys.executable]
 
 
-def test_executors_are_told_who_asks_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executors_get_the_user_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(registry.USER, "me")
     monkeypatch.setenv(registry.PASSWORD, "s3cret")
     options = _ours()

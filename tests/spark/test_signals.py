@@ -1,4 +1,4 @@
-"""When a signal comes in; none of it needs Spark."""
+"""When signals are handled; none of it needs Spark."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from streaming_nn.spark.signals import pause, uninterrupted
 
 @pytest.fixture(autouse=True)
 def came() -> Iterator[list[int]]:
-    """Signals that came in, by a handler that is the process's own."""
+    """The signals that the process's own handler has got."""
     found: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda number, _: found.append(number)) for number in numbers]
@@ -22,7 +22,7 @@ def came() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_comes_in_once_when_the_block_has_ended(number: signal.Signals, came: list[int]) -> None:
+def test_a_signal_is_handled_once_after_the_block(number: signal.Signals, came: list[int]) -> None:
     with uninterrupted():
         signal.raise_signal(number)
         signal.raise_signal(number)
@@ -30,12 +30,12 @@ def test_it_comes_in_once_when_the_block_has_ended(number: signal.Signals, came:
     assert came == [number]
     with uninterrupted():
         pass
-    assert came == [number], "it is told once"
+    assert came == [number], "it is handled once"
     signal.raise_signal(number)
-    assert came == [number, number], "the handler is back"
+    assert came == [number, number], "the handler is restored"
 
 
-def test_a_block_in_a_block_leaves_it_to_the_outer_one(came: list[int]) -> None:
+def test_an_inner_block_leaves_the_signal_to_the_outer_one(came: list[int]) -> None:
     with uninterrupted():
         with uninterrupted():
             signal.raise_signal(signal.SIGINT)
@@ -43,7 +43,7 @@ def test_a_block_in_a_block_leaves_it_to_the_outer_one(came: list[int]) -> None:
     assert came == [signal.SIGINT]
 
 
-def test_an_error_goes_before_it(came: list[int]) -> None:
+def test_an_error_takes_precedence_over_a_signal(came: list[int]) -> None:
     def fail() -> None:
         with uninterrupted():
             signal.raise_signal(signal.SIGINT)
@@ -56,7 +56,7 @@ def test_an_error_goes_before_it(came: list[int]) -> None:
     assert came == []
 
 
-def test_a_pause_is_where_it_may_come_in(came: list[int]) -> None:
+def test_a_signal_ends_a_pause(came: list[int]) -> None:
     began = time.monotonic()
     threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
     with pytest.raises(KeyboardInterrupt), uninterrupted():
@@ -65,13 +65,13 @@ def test_a_pause_is_where_it_may_come_in(came: list[int]) -> None:
     assert came == []
 
 
-def test_a_pause_lasts_as_long_as_asked() -> None:
+def test_a_pause_lasts_as_long_as_requested() -> None:
     began = time.monotonic()
     pause(0.25)
     assert 0.25 <= time.monotonic() - began < 10
 
 
-def test_another_thread_leaves_signals_alone(came: list[int]) -> None:
+def test_a_block_in_another_thread_does_not_delay_signals(came: list[int]) -> None:
     def work() -> None:
         with uninterrupted():
             inside.set()

@@ -1,4 +1,4 @@
-"""A frame's columns as records: the same rows as from a topic, and one line for what is none."""
+"""A frame's columns as records: the same rows as from a topic, and one line for what is wrong."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def read(spark: SparkSession, shape: Records | Schema, select: tuple[str, ...] = (), **of: Any) -> DataFrame:
-    """Give a source's records as a batch, with the one order's columns."""
+    """Return a source's records as a batch, with the columns of ORDER."""
     asked = Source(format=of.pop("format"), options=of, select=list(select))
     return dataframe_json.records(dataframe_json._loaded(spark.read, asked, shape), shape)
 
@@ -51,7 +51,7 @@ def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path
     ]
 
 
-def test_a_float_comes_back_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_float_survives_json_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
     x = (np.random.default_rng(0).standard_normal(500) * 10 ** np.arange(-30, 20, 0.1)).astype(np.float32)
     frame = spark.createDataFrame([(float(v), 0.0, 1) for v in x], ["a", "b", "label"])
     frame = frame.withColumn("a", F.col("a").cast("float")).coalesce(1)
@@ -62,7 +62,7 @@ def test_a_float_comes_back_to_the_bit(spark: SparkSession, tmp_path: Path) -> N
     assert found.x[:, 0].tobytes() == x.tobytes()
 
 
-def test_one_column_of_whole_records_is_taken_as_it_is(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_column_of_whole_records_is_unchanged(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('1.5,"x, y",1\nbad\n')
     schema = Schema(3, (0, 1), ("n", "city"), format="csv", categories={"city": {"hash": 2}})
     lines = values(read(spark, schema, format="text", path=str(tmp_path)))
@@ -97,7 +97,7 @@ def test_files_are_learned_in_the_order_of_their_times(spark: SparkSession, tmp_
         ({"format": "rate"}, {"format": "packed"}, "'packed' must be in one column 'value', of text or byt"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_a_wrong_source_is_reported_in_one_line(
     spark: SparkSession,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -113,14 +113,14 @@ def test_what_is_wrong_is_said_in_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_source_that_can_only_be_a_stream_can_t_be_looked_at(spark: SparkSession) -> None:
+def test_no_schema_is_inferred_from_a_source_that_is_only_a_stream(spark: SparkSession) -> None:
     asked = Source(format="rate", select=["value AS features", "value AS label"])
     with pytest.raises(ValueError, match=r"look at it: set records.inputs and records.classes"):
         dataframe_json.first_values(spark, asked, Records(), 10)
 
 
-def test_a_job_starts_without_what_only_vectors_need() -> None:
-    """Spark ML brings pandas and SciPy, which take half a second of each start."""
+def test_a_job_does_not_import_what_only_vectors_need() -> None:
+    """Spark ML imports pandas and SciPy, which take half a second of each start."""
     jobs = (
         "streaming_nn.spark.train.trainer, streaming_nn.spark.score.scorer, streaming_nn.spark.replay.verify"
     )

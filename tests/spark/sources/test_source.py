@@ -1,4 +1,4 @@
-"""Sources that are no topics: killed at every step each row counts once, and what can't be is said."""
+"""Sources other than topics: each row counts once despite kills, and what is wrong is reported."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def write(folder: Path, numbers: Iterable[int], bad: bool = False) -> Path:
 
 
 def of_files(folder: Path, model: Path, **sections: Any) -> Settings:
-    """Settings for a model of SCHEMA that learns the lines of a folder, two files a micro-batch."""
+    """Settings for a model of SCHEMA that learns the lines of a directory, two files per micro-batch."""
     asked = {"format": "text", "options": {"path": str(folder), "maxFilesPerTrigger": 2}}
     own = {
         "records": {"inputs": 3, "classes": [0, 1]},
@@ -74,7 +74,7 @@ def command(folder: Path, model: Path, point: str = "") -> subprocess.CompletedP
 
 
 @pytest.mark.timeout(900)
-def test_killed_before_and_after_an_append_each_row_counts_once_and_to_the_same_bits(
+def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     folder, model = write(tmp_path / "in", range(FILES), bad=True), tmp_path / "model"
@@ -83,7 +83,7 @@ def test_killed_before_and_after_an_append_each_row_counts_once_and_to_the_same_
         died = command(folder, model, f"{point}:2")
         assert died.returncode == -9, (point, died.stderr[-2000:])
         heads.append(VersionLog(model).head_number())
-    # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
+    # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
     assert heads == [1, 2, 4]
     last = command(folder, model)
     assert last.returncode == 0, last.stderr[-2000:]
@@ -98,7 +98,7 @@ def test_killed_before_and_after_an_append_each_row_counts_once_and_to_the_same_
     assert digests[0] == digests[1]
 
 
-def test_the_rows_are_learned_as_those_of_arrays(spark: SparkSession, tmp_path: Path) -> None:
+def test_rows_of_files_are_learned_as_arrays_are(spark: SparkSession, tmp_path: Path) -> None:
     learn(spark, of_files(write(tmp_path / "in", [0, 1]), tmp_path / "model"))
     estimator = OnlineClassifier("mlp", hidden=(8,), optimizer="sgd", mini_batch=7)
     x, y = zip(*(rows(ROWS, seed=number) for number in (0, 1)), strict=True)
@@ -124,13 +124,14 @@ def test_new_files_are_learned_and_old_ones_are_not(spark: SparkSession, tmp_pat
     assert StreamingClassificationModel.fromModelDir(model).numFeatures == 3
 
 
-def test_a_checkpoint_that_is_gone_is_told(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_stops_the_run(spark: SparkSession, tmp_path: Path) -> None:
     folder, model = write(tmp_path / "in", range(2)), tmp_path / "model"
     settings = of_files(folder, model)
     learn(spark, settings)
     (model / "sources" / "text").rename(tmp_path / "away")
     with pytest.raises(
-        ValueError, match=r"version 1 has learned batch 0 by .*sources/text, which is not tha"
+        ValueError,
+        match=r"version 1 learned batch 0 with another checkpoint than the one now in .*/text",
     ):
         learn(spark, settings)
     assert VersionLog(model).head_number() == 1
@@ -140,10 +141,10 @@ def test_a_checkpoint_that_is_gone_is_told(spark: SparkSession, tmp_path: Path) 
     assert VersionLog(model).head_number() == 1
     other = settings.source.model_copy(update={"checkpoint": "sources/again"})
     learn(spark, settings.model_copy(update={"source": other}))
-    assert rows_of(model)["trained"] == 4 * ROWS, "who names another checkpoint has another source"
+    assert rows_of(model)["trained"] == 4 * ROWS, "another checkpoint is another source"
 
 
-def test_history_from_files_then_topics_and_back(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_files_and_topics_can_take_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic, model = broker.topic("live", 2), tmp_path / "model"
     folder = write(tmp_path / "in", range(3))
     files = of_files(folder, model, learner={"hidden": [8]})
@@ -168,7 +169,7 @@ def test_history_from_files_then_topics_and_back(spark: SparkSession, broker: An
     assert verify(spark, broker.options, VersionLog(model)).identical
 
 
-def test_what_no_topic_has_is_not_replayed(
+def test_versions_without_a_topic_cannot_be_replayed(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
@@ -179,13 +180,13 @@ def test_what_no_topic_has_is_not_replayed(
     assert "its versions were not learned from a topic (kind saved)" in capsys.readouterr().err
 
 
-def test_too_many_that_can_t_be_learned_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
+def test_too_many_bad_rows_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
     folder = write(tmp_path / "in", range(2))
     (folder / "bad").write_text("no\n" * 1000)
     os.utime(folder / "bad", (1_000_002, 1_000_002))
     settings = of_files(folder, tmp_path / "model")
     with pytest.raises(
-        TooManyRejectedError, match=r"1,000 of 1,000 records can't be learned \(not JSON: 1,000\)"
+        TooManyRejectedError, match=r"1,000 of 1,000 records cannot be learned \(not JSON: 1,000\)"
     ):
         learn(spark, settings)
     assert VersionLog(tmp_path / "model").head_number() == 1
@@ -193,7 +194,7 @@ def test_too_many_that_can_t_be_learned_stop_the_run(spark: SparkSession, tmp_pa
     assert learn(spark, settings).head.number == 1
 
 
-def test_averaged_tasks_learn_a_table(spark: SparkSession, tmp_path: Path) -> None:
+def test_averaged_tasks_train_on_a_table(spark: SparkSession, tmp_path: Path) -> None:
     x, y = rows(900)
     table = [(*map(float, row), ("no", "yes")[label]) for row, label in zip(x, y, strict=True)]
     frame = spark.createDataFrame(table, ["a", "b", "c", "sold"])
@@ -215,7 +216,7 @@ def test_averaged_tasks_learn_a_table(spark: SparkSession, tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(300)
-def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
     (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     houses = [(100.0 + i, 20 + i % 9, 2020, 1990 + i % 5, i % 9 > 4) for i in range(300)]
@@ -230,7 +231,7 @@ def test_the_page_about_it_runs(spark: SparkSession, tmp_path: Path) -> None:
         assert records_of(tmp_path / model)[-1].schema["inputs"] == inputs
 
 
-def test_rate_is_learned_as_it_comes(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_rate_source_is_learned_as_it_arrives(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
     (asked,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)
     settings = Settings(

@@ -1,4 +1,4 @@
-"""`mini_batch = "auto"`: the size goes down while the stream is slow, stands in each record, and replays."""
+"""`mini_batch = "auto"`: the size decreases while the stream is slow, is in each manifest, and replays."""
 
 import time
 from itertools import pairwise
@@ -25,7 +25,7 @@ def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: An
     trainer.start()
     try:
         trainer.drain()
-        for i in range(60):  # on a busy machine it takes longer until it sees that there is time
+        for i in range(60):  # on a busy machine it takes longer until there is time
             fill(broker.options, topic, labeled(40, seed=i))
             trainer.drain()
             if i >= 4 and records_of(settings.model)[-1].learner["mini_batch"] < 32:

@@ -1,4 +1,4 @@
-"""Killed at every step of a micro-batch, and at any moment: each record counts once all the same."""
+"""Killed at every step of a micro-batch, and at any moment: each record still counts once."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def numbered(count: int, bad: Collection[int] = ()) -> list[bytes]:
 
 
 class Process:
-    """A trainer of its own; `begun` is set when its query runs."""
+    """A trainer in another process; `begun` is set when its query runs."""
 
     def __init__(self, asked: dict[str, Any], folder: Path, point: str = "") -> None:
         environment = {**os.environ, "TMPDIR": str(folder), "STREAMING_NN_FAILPOINT": point}
@@ -55,14 +55,14 @@ class Process:
                 stderr=log,
                 text=True,
             )
-        self.begun, self.said = threading.Event(), list[str]()
+        self.begun, self.printed = threading.Event(), list[str]()
         self.listening = threading.Thread(target=self._listen, daemon=True)
         self.listening.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line.strip())
+            self.printed.append(line.strip())
             self.begun.set()
 
     def ended(self, seconds: float = 180) -> int:
@@ -88,7 +88,7 @@ def counts_of(model: Path) -> np.ndarray[Any, Any]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("oracles")
-def test_every_record_counts_once_however_often_it_is_killed(
+def test_every_record_counts_once_however_often_the_run_is_killed(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     count, bad = 100_000, set(range(37, 100_000, 9_001))
@@ -102,7 +102,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
         process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")
         assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
         heads.append(VersionLog(model).head_number())
-    # each was killed in its second micro-batch, and only a kill after the append leaves that one learned
+    # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
     assert heads == [1, 2, 3, 4, 6]
 
     moments = random.Random(SEED)
@@ -110,7 +110,7 @@ def test_every_record_counts_once_however_often_it_is_killed(
         Process(asked, tmp_path).killed_after(moments.uniform(0, 3))
     last = Process(asked, tmp_path)
     assert last.ended(300) == 0, last.log.read_text()[-2000:]
-    assert last.said == ["begun", "learned"]
+    assert last.printed == ["begun", "learned"]
 
     wanted = np.ones(count, np.int32)
     wanted[sorted(bad)] = 0
@@ -130,14 +130,14 @@ def test_every_record_counts_once_however_often_it_is_killed(
         )
         for letter in read(broker.options, f"dead-{topic}")
     )
-    assert len(places) == len(bad), "at least once each; a batch that was learned again sent its own again"
+    assert len(places) == len(bad), "at least once each: a batch that is learned again sends them again"
     result = verify(spark, broker.options, VersionLog(model), factory=counting_from)
     assert result.identical, result
     assert result.rows == count
 
 
 @pytest.mark.usefixtures("oracles")
-def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_killed_worker_is_retried(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     count, marker = 12_000, tmp_path / "killed"
     topic, model = broker.topic("retried", 3), tmp_path / "model"
     fill(broker.options, topic, numbered(count))
@@ -155,7 +155,7 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
         tmp_path,
     )
     assert process.ended() == 0, process.log.read_text()[-2000:]
-    assert marker.exists(), "no worker was killed, so nothing was tried again"
+    assert marker.exists(), "no worker was killed, so nothing was retried"
     assert int(marker.read_text()) != process.process.pid
     np.testing.assert_array_equal(counts_of(model), np.ones(count, np.int32))
     assert rows_of(model)["trained"] == count
@@ -163,8 +163,8 @@ def test_a_killed_worker_is_tried_again(spark: SparkSession, broker: Any, tmp_pa
 
 
 @pytest.mark.usefixtures("oracles")
-def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path: Path) -> None:
-    """The run may live through it or end with an error in one line; a next run loses nothing."""
+def test_a_broker_may_be_restarted_during_a_run(spark: SparkSession, tmp_path: Path) -> None:
+    """The run may survive it or end with an error in one line; the next run loses nothing."""
     count, model = 20_000, tmp_path / "model"
     running = Broker.start(tmp_path / "broker")
     try:
@@ -186,14 +186,14 @@ def test_a_broker_that_is_restarted_under_the_run(spark: SparkSession, tmp_path:
         running.stop()
         stopped_at = VersionLog(model).head_number()
         running = Broker.start(tmp_path / "broker", running.port)
-        said = ""
+        message = ""
         try:
-            assert trainer.wait(150), "it neither ends nor learns on"
+            assert trainer.wait(150), "it neither ends nor continues"
         except (ConnectionError, RuntimeError) as error:
-            said = str(error)
+            message = str(error)
         finally:
             trainer.stop()
-        assert "\n" not in said
+        assert "\n" not in message
         assert stopped_at is not None
         assert stopped_at < 20, "all was learned before the restart"
         again = Trainer.open(spark, settings, Counting(count))

@@ -1,4 +1,4 @@
-"""Named fields, nested ones too, and a number to be told: through training, answers, metrics and replay."""
+"""Named and nested fields, and a regression target: through training, predictions, metrics and replay."""
 
 import json
 from collections import Counter
@@ -55,7 +55,7 @@ predictions = "{answers}"
 once = true
 """
 GOOD = 1200
-STRINGS: list[tuple[Any, str]] = [  # numbers in quotes: refused, for this reason, unless they are asked for
+STRINGS: list[tuple[Any, str]] = [  # numbers in quotes: rejected with this reason, unless they are allowed
     ({"price": "1.5", "demand": {"now": 2}, "told": {"load": 3}}, "not a number"),
     ({"price": 1.5, "demand": {"now": "-2e0"}, "told": {"load": 3}}, "not a number"),
     ({"price": 1.5, "demand": {"now": 2}, "told": {"load": "3.25"}}, "label not a number"),
@@ -90,7 +90,7 @@ def settings_of(broker: Any, folder: Path, strings: bool) -> Settings:
 
 
 def events() -> list[dict[str, Any]]:
-    """Rows that a network can learn; their fields are among others, and in another order than asked for."""
+    """Rows that a network can learn; their fields are among others, in another order than in the schema."""
     price, now = np.random.default_rng(0).normal([5, 100], [1, 30], (GOOD, 2)).round(3).T.tolist()
     return [
         {
@@ -108,12 +108,12 @@ def shuffled(records: list[Any]) -> list[Any]:
 
 
 def row(event: dict[str, Any]) -> tuple[float, float, float]:
-    """Read an event as anybody would."""
+    """Read an event without any of our code."""
     return float(event["price"]), float(event["demand"]["now"]), float(event["told"]["load"])
 
 
 def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[Any], NDArray[np.float32]]:
-    """Learn the rows again without Spark, cut as the versions say; give the state and the targets."""
+    """Learn the rows again without Spark, cut as in the versions; return the state and the targets."""
     head = VersionLog(model).head()
     assert head is not None
     learner = learner_from(head.manifest.learner)
@@ -132,7 +132,7 @@ def encoded(records: list[Any]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("strings", [False, True])
-def test_what_was_learned_is_what_was_meant(
+def test_nested_fields_and_a_regression_target_are_learned_as_sent(
     strings: bool, spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     settings = settings_of(broker, tmp_path, strings)
@@ -182,7 +182,7 @@ def told(found: dict[str, Any], state: State[Any], targets: NDArray[np.float32])
     assert set(found["as_served"]["window"]) == {"mae", "rmse", "r2"}
 
 
-def test_answers_are_numbers(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_predictions_of_a_regression_are_numbers(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     settings = settings_of(broker, tmp_path, strings=False)
     fill(broker.options, settings.train.topics[0], encoded(events()))
     learn(spark, settings)
@@ -227,7 +227,7 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     assert set(written[-1]["metrics"]["baselines"]) == {"mean", "no_change"}
 
 
-def test_a_few_records_are_enough_where_nothing_must_be_seen(
+def test_few_records_are_enough_if_nothing_must_be_inferred(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     settings = settings_of(broker, tmp_path, strings=False)
@@ -245,7 +245,7 @@ def test_a_few_records_are_enough_where_nothing_must_be_seen(
     ],
     ids=str,
 )
-def test_a_schema_that_can_not_be_is_one_line(
+def test_an_impossible_schema_is_reported_in_one_line(
     records: dict[str, Any], said: str, spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     settings = settings_of(broker, tmp_path, strings=False)
@@ -256,7 +256,9 @@ def test_a_schema_that_can_not_be_is_one_line(
     assert VersionLog(settings.model).head_number() is None
 
 
-def test_a_model_stays_what_it_was_made_for(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_model_keeps_the_schema_that_it_was_created_with(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     settings = settings_of(broker, tmp_path, strings=False)
     fill(broker.options, settings.train.topics[0], encoded(events()[:20]))
     learn(spark, settings)
@@ -275,7 +277,9 @@ def test_a_model_stays_what_it_was_made_for(spark: SparkSession, broker: Any, tm
         assert said in str(raised.value)
 
 
-def test_flags_say_what_the_file_says(broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_and_the_settings_file_are_equivalent(
+    broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Spark:
         def stop(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Avro of a registry through Kafka and Spark, compressed, and what an answer takes along of its record."""
+"""Avro of a registry through Kafka and Spark, compressed, and the headers that a prediction gets."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_avro_of_a_registry_compressed_by_gzip(
     topic = broker.topic("avro")
     values = add_schema_id(1, encode(AVRO, *rows(1500)))
     fill(broker.options, topic, [*values, *add_schema_id(404, values[:1])], compression="gzip")
-    records = {"format": "avro", "registry": registry.url}  # width and classes are looked for
+    records = {"format": "avro", "registry": registry.url}  # width and classes are inferred
     settings = settings_of(broker.options, tmp_path / "model", topic, records=records)
     learn(spark, settings)
     counts = rows_of(settings.model)
@@ -46,7 +46,7 @@ def test_avro_of_a_registry_compressed_by_gzip(
     fill(broker.options, topic, add_schema_id(2, encode(AVRO, *rows(5))))  # an id that no worker knows
     registry.failures = 10**6
     said = rf"schema registry {registry.url} refuses the request: 503 Service Unavailable"
-    with pytest.raises(ConnectionError, match="^" + said):  # the driver's own words: there are few records
+    with pytest.raises(ConnectionError, match="^" + said):  # the driver's error: there are few records
         learn(spark, settings)
     monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
     with pytest.raises(RuntimeError, match="^the run ended: ConnectionError: " + said) as raised:
@@ -56,7 +56,7 @@ def test_avro_of_a_registry_compressed_by_gzip(
 
 
 def codecs(folder: Path, topic: str) -> set[int]:
-    """Read the codec of each batch of records in a broker's files, as Kafka's format 2 has it."""
+    """Read the codec of each batch of records in a broker's files, in Kafka's format 2."""
     files = folder.glob(f"broker*/**/{topic}-0/00000000000000000000.log")
     (log,) = {file.resolve() for file in files}  # pytest leaves a link to the newest folder
     data, at, found = log.read_bytes(), 0, set()
@@ -81,7 +81,7 @@ def test_each_codec_of_kafka_is_read_and_written(
         kafka,
         tmp_path / "model",
         topic,
-        records={},  # width and classes are looked for
+        records={},  # width and classes are inferred
         score={"topic": asked, "predictions": answers, "once": True},
     )
     learn(spark, settings)
@@ -95,7 +95,9 @@ def test_each_codec_of_kafka_is_read_and_written(
     assert admin.ends(broker.options, [answers]) == {answers: {0: 50}}
 
 
-def test_an_answer_takes_the_trace_along(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_prediction_has_the_tracing_headers_of_its_record(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("known")
     score = {"topic": broker.topic("asked"), "predictions": broker.topic("answers"), "once": True}
     settings = settings_of(broker.options, tmp_path / "model", topic, score=score)

@@ -1,4 +1,4 @@
-"""KafkaAdmin whose offsets are not a count: compacted ones, and ones that were written in transactions."""
+"""Topics whose offsets have gaps: compacted ones, and ones that were written in transactions."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ KEYS = 40
 
 @pytest.fixture
 def eager(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The options of a broker that compacts at once."""
+    """The options of a broker that compacts immediately."""
     with Broker.start(tmp_path / "broker", properties={"log.cleaner.backoff.ms": "100"}) as running:
         yield {"bootstrap.servers": running.bootstrap}
 
@@ -37,7 +37,7 @@ def rewrite(kafka: dict[str, str], topic: str, count: int, seed: int) -> None:
 
 
 def compacted(kafka: dict[str, str], topic: str, left: int) -> list[Any]:
-    """Wait until no more than `left` records are in the topic, and give them."""
+    """Wait until no more than `left` records are in the topic, and return them."""
     deadline = time.monotonic() + 90
     while len(records := read(kafka, topic)) > left:
         assert time.monotonic() < deadline, f"{len(records)} records are left"
@@ -45,8 +45,10 @@ def compacted(kafka: dict[str, str], topic: str, left: int) -> list[Any]:
     return records
 
 
-def test_a_compacted_topic(spark: SparkSession, eager: dict[str, str], tmp_path: Path) -> None:
-    """What compaction took before is no loss; what it takes after makes a replay say so."""
+def test_a_compacted_topic_is_learned_over_its_gaps(
+    spark: SparkSession, eager: dict[str, str], tmp_path: Path
+) -> None:
+    """Records compacted before training are no loss; if they are compacted after it, a replay reports it."""
     admin.create(eager, "states", config=COMPACTED)
     settings = settings_of(eager, tmp_path / "model", "states", train={"max_offsets_per_trigger": 100})
     rewrite(eager, "states", 400, seed=0)
@@ -70,7 +72,9 @@ def test_a_compacted_topic(spark: SparkSession, eager: dict[str, str], tmp_path:
     assert verify(spark, eager, VersionLog(settings.model), first=5).identical
 
 
-def test_transactions(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_only_committed_records_of_transactions_are_learned(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     """Only what was committed is learned, each once, over the gaps that markers and aborted records leave."""
     topic = broker.topic("accounts", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 90})
@@ -109,16 +113,16 @@ def test_transactions(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
 
 
 def read_committed(broker: Any, topic: str) -> list[Any]:
-    """Give what a client reads that knows nothing of Spark, up to the last stable offset."""
+    """Return what a client without Spark reads, up to the last stable offset."""
     consumer = KafkaConsumer(
         bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
     )
     try:
-        places = [TopicPartition(topic, p) for p in (0, 1)]
-        consumer.assign(places)
-        ends, records = consumer.end_offsets(places), list[Any]()
+        partitions = [TopicPartition(topic, p) for p in (0, 1)]
+        consumer.assign(partitions)
+        ends, records = consumer.end_offsets(partitions), list[Any]()
         deadline = time.monotonic() + 60
-        while any(consumer.position(place) < ends[place] for place in places):
+        while any(consumer.position(each) < ends[each] for each in partitions):
             assert time.monotonic() < deadline
             records += [r for some in consumer.poll(timeout_ms=500).values() for r in some]
         return records

@@ -1,4 +1,4 @@
-"""Labels and categories that nobody knew of before: the schema grows, and a replay learns the same."""
+"""Labels and categories that are new in the stream: the schema grows, and a replay learns the same."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ def shop(count: int, labels: list[str], seed: int) -> list[bytes]:
     return encode_named(SHOP, rows, [labels[rng.integers(len(labels))] for _ in range(count)])
 
 
-def test_what_is_new_becomes_classes_and_columns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_unseen_labels_and_categories_become_classes_and_columns(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic, model = broker.topic("growing", 2), tmp_path / "model"
     records = {"features": ["price", "city"], "categories": {"city": {"one_hot": 3}}, "classes": "grow"}
     settings = settings_of(broker.options, model, topic, records=records, learner={"hidden": [4]})

@@ -28,7 +28,7 @@ def test_the_order_is_the_same_in_stream_and_replay(
     spark: SparkSession, broker: Any, tmp_path: Path, partitions: tuple[int, ...]
 ) -> None:
     names = [broker.topic("ordered", n) for n in partitions]
-    for i, name in enumerate(names):  # late ones and many of the same millisecond: no other order will do
+    for i, name in enumerate(names):  # some late, many in the same millisecond: no other order passes
         late = np.random.default_rng(i).integers(0, 60, RECORDS)
         fill(broker.options, name, numbered(i * RECORDS, RECORDS), timestamps=(BEGAN + late).tolist())
     settings = settings_of(
@@ -52,7 +52,7 @@ def test_the_order_is_the_same_in_stream_and_replay(
 
 
 @pytest.mark.usefixtures("oracles")
-def test_a_learner_that_settings_cannot_name_lives_through_a_rollback(
+def test_a_learner_that_settings_cannot_name_survives_a_rollback(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     name, options = broker.topic("back"), {"inputs": 1, "classes": [0, 1]}

@@ -1,4 +1,4 @@
-"""A model that was begun in memory goes on in a stream, and comes back: one log, whoever appends to it."""
+"""A model that began in memory is trained in a stream, and loaded again: one log for all writers."""
 
 from pathlib import Path
 from typing import Any

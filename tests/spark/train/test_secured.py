@@ -1,4 +1,4 @@
-"""A broker that asks for a password, and one that grants rights: what each job needs, and no more."""
+"""A broker that requires a password, and one that grants rights: what each job needs, and no more."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ LISTENER = {
 
 
 @pytest.mark.slow
-def test_every_client_gets_in_by_the_same_options(spark: SparkSession, tmp_path: Path) -> None:
+def test_every_client_authenticates_with_the_same_options(spark: SparkSession, tmp_path: Path) -> None:
     with Broker.start(tmp_path / "broker", properties=LISTENER) as broker:
         kafka = {
             "bootstrap.servers": broker.bootstrap,
@@ -59,7 +59,7 @@ def _produce(kafka: dict[str, str]) -> None:
 
 
 def _everything(spark: SparkSession, kafka: dict[str, str], model: Path) -> None:
-    """Produce, learn with dead letters, carry metrics, score and replay."""
+    """Produce, train with dead letters, write metrics, score and verify."""
     for topic in ("labeled", "unlabeled", "predictions", "metrics"):
         admin.create(kafka, topic, 2 if topic == "labeled" else 1)
     _produce(kafka)
@@ -106,7 +106,7 @@ MINIMAL = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
+def test_the_rights_of_the_docs_are_enough_and_the_doctor_finds_what_is_missing(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     with Broker.start(tmp_path / "broker", properties=AUTHORIZED) as broker:
@@ -134,7 +134,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_sees_what_lacks(
         ends = admin.ends(owner, ["predictions", "dead", "metrics"])
         assert [at[0] for at in ends.values()] == [20, 1, 1 + trainer.head.number]
 
-        admin.create(of("scorer").kafka, "labeled", exist_ok=True)  # no right to create is asked
+        admin.create(of("scorer").kafka, "labeled", exist_ok=True)  # no right to create is needed
         assert set(_lacks(of("scorer"), "train")) == {"labeled", "dead", "metrics"}
         found = _lacks(of("stranger"), "score") | _lacks(of("stranger"), "train")
         assert {topic: finding.detail for topic, finding in found.items()} == {
@@ -181,7 +181,7 @@ def _grant(kafka: dict[str, str]) -> None:
 
 
 def _lacks(settings: Settings, job: str) -> dict[str, doctor.Finding]:
-    """What the doctor finds wrong about topics, by topic."""
+    """Return the doctor's findings about topics, by topic."""
     found = {finding.name: finding for finding in doctor._kafka(settings, (job,))}
     assert found.pop("broker").ok
     return {name.removeprefix("topic "): finding for name, finding in found.items() if not finding.ok}

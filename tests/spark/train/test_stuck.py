@@ -1,4 +1,4 @@
-"""A run whose steps are never finite stops, with all that it has learned safe."""
+"""A run whose steps are never finite stops; what it has learned is safe."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ ONE = Schema(inputs=1, classes=(0, 1))
 
 
 @pytest.mark.usefixtures("oracles")
-def test_too_many_batches_without_a_finite_step(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_too_many_micro_batches_without_a_finite_step_stop_the_run(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("stuck")
     fill(broker.options, topic, encode(ONE, np.arange(1000)[:, None], np.zeros(1000, np.int32)))
     train = {"max_skipped_batches": 3, "max_offsets_per_trigger": 100}

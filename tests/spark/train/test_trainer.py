@@ -1,4 +1,4 @@
-"""The trainer on a real broker: every record counts once, and what can't be right stops the run."""
+"""The trainer on a real broker: every record counts once, and a run stops at what cannot be right."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
 
 
 def running(spark: SparkSession, settings: Settings) -> Trainer:
-    """A trainer that goes on until it is stopped."""
+    """A trainer that runs until it is stopped."""
     asked = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
     trainer = Trainer.open(spark, settings.model_copy(update={"train": asked}))
     trainer.start()
@@ -60,7 +60,9 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_every_record_is_learned_or_becomes_a_dead_letter(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("rows", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(2500))
@@ -78,22 +80,24 @@ def test_every_record_is_learned_or_sent_on(spark: SparkSession, broker: Any, tm
     assert records[-1].metrics["rows"] == 2500
 
     sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
-    letters = read(broker.options, settings.train.dead_letters)
+    dead_letters = read(broker.options, settings.train.dead_letters)
     reasons = dict(MALFORMED)
-    assert Counter(x.value for x in letters) == Counter(list(reasons))
-    for letter in letters:
+    assert Counter(x.value for x in dead_letters) == Counter(list(reasons))
+    for letter in dead_letters:
         ours = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
         assert ours.pop("streaming_nn.topic") == topic
         assert ours.pop("streaming_nn.reason") == reasons[letter.value]
-        place = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
+        position = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
         assert not ours
-        source = sources[place]
+        source = sources[position]
         assert (letter.key, letter.value) == (source.key, source.value)
         assert list(letter.headers[:-4]) == list(source.headers)
 
 
-def test_a_record_of_nothing_is_sent_on_too(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """Neither key nor value: kafka-python can't send such a one, other clients (Spark's here) can."""
+def test_a_record_without_key_and_value_becomes_a_dead_letter(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """kafka-python cannot send such a record; other clients (Spark's here) can."""
     topic = broker.topic("nothing")
     settings = settings_of({**broker.options, "acks": "1"}, tmp_path / "model", topic)
     nothing = spark.createDataFrame([(None, None)], "key binary, value binary")
@@ -104,14 +108,14 @@ def test_a_record_of_nothing_is_sent_on_too(spark: SparkSession, broker: Any, tm
     assert [(x.key, x.value) for x in read(broker.options, settings.train.dead_letters)] == [(None, None)]
 
 
-def test_a_second_run_goes_on_from_the_head(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_second_run_resumes_from_the_head(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("again", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(1200))
     learn(spark, settings)
     middle = VersionLog(settings.model).head_number()
     learn(spark, settings)
-    assert VersionLog(settings.model).head_number() == middle, "nothing came, so nothing is learned"
+    assert VersionLog(settings.model).head_number() == middle, "no record arrived, so nothing is learned"
     fill(broker.options, topic, labeled(900, seed=1))
     learn(spark, settings)
 
@@ -132,7 +136,9 @@ def test_a_second_run_goes_on_from_the_head(spark: SparkSession, broker: Any, tm
     assert part.rows == log.manifest(middle + 1).counts["received"]
 
 
-def test_a_replay_by_other_rules_is_not_identical(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_replay_with_another_learner_is_not_identical(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("other", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(300))
@@ -161,9 +167,7 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     assert read(broker.options, settings.train.dead_letters) == []
 
 
-def test_more_rejected_bytes_than_the_driver_may_get(
-    spark: SparkSession, broker: Any, tmp_path: Path
-) -> None:
+def test_too_many_rejected_bytes_stop_the_run(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("heavy", 2)
     bounds = {"max_rejected": 1.0, "max_rejected_bytes": 20_000}
     settings = settings_of(broker.options, tmp_path / "model", topic, train=bounds)
@@ -175,12 +179,12 @@ def test_more_rejected_bytes_than_the_driver_may_get(
 
 
 @pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.slow), 30])
-@pytest.mark.parametrize("planned", [True, False], ids=["under a batch", "between two"])
-def test_a_topic_made_again(
+@pytest.mark.parametrize("planned", [True, False], ids=["during a batch", "between two"])
+def test_a_recreated_topic_stops_the_run_unless_accepted(
     spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int
 ) -> None:
-    """Planned on the old topic or the new one, the batch is read from that, which has our offsets or not."""
-    topic = broker.topic("made-again", 2)
+    """The batch is planned on the old topic or the new one, which has the same offsets or does not."""
+    topic = broker.topic("recreated", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(400))
     trainer = running(spark, settings)
@@ -188,7 +192,7 @@ def test_a_topic_made_again(
         trainer.drain()
         head = VersionLog(settings.model).head_number()
         with trainer.busy if planned else asleep(spark):
-            if planned:  # and waits until we are ready
+            if planned:  # and waits for the lock
                 fill(broker.options, topic, labeled(100, seed=1))
                 until(lambda: (trainer.source.checkpoint / "offsets" / str(head)).exists())
             admin.delete(broker.options, topic)
@@ -211,7 +215,7 @@ def test_a_topic_made_again(
 
 @contextmanager
 def asleep(spark: SparkSession) -> Iterator[None]:
-    """Stop Spark's JVM where it stands, so that it plans no micro-batch meanwhile."""
+    """Suspend Spark's JVM, so that it plans no micro-batch meanwhile."""
     jvm: Any = spark.sparkContext._gateway
     os.kill(jvm.proc.pid, signal.SIGSTOP)  # the launcher's shell has become the JVM by `exec`
     try:
@@ -220,36 +224,38 @@ def asleep(spark: SparkSession) -> Iterator[None]:
         os.kill(jvm.proc.pid, signal.SIGCONT)
 
 
-def take(broker: Any, topic: str, before: dict[int, int]) -> None:
-    """Take the records before these offsets away, as retention does."""
+def expire(broker: Any, topic: str, before: dict[int, int]) -> None:
+    """Delete the records before these offsets, as retention does."""
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     admin.delete_records({TopicPartition(topic, p): offset for p, offset in before.items()})
     admin.close()
 
 
-def test_retention_takes_records_while_a_run_reads(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """What was learned may go; what the batch under way has planned and not read yet may not."""
+def test_records_that_expire_while_a_run_reads_stop_it_unless_learned(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """Learned records may expire; those that are planned and not read yet may not."""
     topic = broker.topic("shrinks", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(400))
     trainer = running(spark, settings)
     try:
         trainer.drain()
-        take(broker, topic, {0: 200, 1: 150})
+        expire(broker, topic, {0: 200, 1: 150})
         fill(broker.options, topic, labeled(100, seed=1))
         until(lambda: rows_of(settings.model)["trained"] == 500)
         trainer.drain()
     finally:
         trainer.stop()
     head = VersionLog(settings.model).head_number()
-    other = {**settings.kafka, "client.id": "another"}  # whose consumers have read nothing ahead
+    other = {**settings.kafka, "client.id": "another"}  # its consumers have read nothing ahead
     trainer = Trainer.open(spark, settings.model_copy(update={"kafka": other}))
     fill(broker.options, topic, labeled(100, seed=2))
     try:
-        with trainer.busy:  # its first batch waits here
+        with trainer.busy:  # the first batch waits here
             trainer.start()
             until(lambda: (trainer.source.checkpoint / "offsets" / "0").exists())
-            take(broker, topic, {0: 260})
+            expire(broker, topic, {0: 260})
         with pytest.raises(
             DataLossError, match=f"offsets 250 to 259 of '{topic}' partition 0 expired before"
         ) as caught:
@@ -276,7 +282,7 @@ def test_records_that_expired_before_a_run_stop_it_unless_accepted(
     head = VersionLog(settings.model).head_number()
     assert head is not None
     fill(broker.options, topic, labeled(300, seed=1))
-    take(broker, topic, {0: 150})
+    expire(broker, topic, {0: 150})
 
     expired = f"offsets 100 to 149 of '{topic}' partition 0 expired before"
     with pytest.raises(DataLossError, match=expired) as caught:
@@ -300,8 +306,10 @@ def test_records_that_expired_before_a_run_stop_it_unless_accepted(
         verify(spark, broker.options, VersionLog(settings.model))
 
 
-def test_partitions_that_are_added(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """One while the run goes on, one between two runs: both from their first record."""
+def test_added_partitions_are_read_from_their_first_record(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """One during the run, one between two runs."""
     topic = broker.topic("grows", 1)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(200))
@@ -326,7 +334,9 @@ def test_partitions_that_are_added(spark: SparkSession, broker: Any, tmp_path: P
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
 
 
-def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_settings_that_need_other_tensors_are_refused(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("fixed")
     settings = settings_of(broker.options, tmp_path / "model", topic)
     Trainer.open(spark, settings)
@@ -336,7 +346,7 @@ def test_a_structure_that_changes_is_refused(spark: SparkSession, broker: Any, t
     wider = settings_of(broker.options, settings.model, topic, records={"inputs": 4})
     with pytest.raises(ValueError, match=r"was created with records.inputs = 3, now 4"):
         Trainer.open(spark, wider)
-    Trainer.open(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # that one may change
+    Trainer.open(spark, settings.model_copy(update={"learner": {"eta": 0.5}}))  # this option may change
 
 
 def test_width_and_classes_are_inferred(
@@ -358,11 +368,11 @@ def test_width_and_classes_are_inferred(
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
-def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
+def test_empty_and_small_micro_batches_are_learned_in_the_driver(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
     def tasks(*asked: Any) -> Any:
-        raise AssertionError("a job was asked for")
+        raise AssertionError("a Spark job was started")
 
     monkeypatch.setattr("streaming_nn.spark.sources.kafka_source.KafkaPlan.tasks", tasks)
     topic = broker.topic("empty")
@@ -372,7 +382,7 @@ def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
     try:
         trainer.drain()
         assert trainer.head.number == 0
-        assert "reader" in vars(trainer.source)  # it is compiled while there is nothing to learn
+        assert "reader" in vars(trainer.source)  # it is compiled before there is anything to learn
         fill(broker.options, topic, labeled(20))
         trainer.drain()
     finally:
@@ -381,17 +391,17 @@ def test_an_empty_first_micro_batch_and_a_small_one_need_no_worker(
 
 
 @pytest.mark.parametrize(("update", "few"), [("sequential", True), ("averaged", False)])
-def test_fewer_are_few_where_tasks_would_share_them(
+def test_the_driver_learns_fewer_records_if_tasks_would_share_them(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str, few: bool
 ) -> None:
     jobs = []
 
-    def asked(self: Any, *words: Any) -> Any:
-        jobs.append(words)
-        return tasks(self, *words)
+    def count_jobs(self: Any, *work: Any) -> Any:
+        jobs.append(work)
+        return tasks(self, *work)
 
     tasks = KafkaPlan.tasks
-    monkeypatch.setattr(KafkaPlan, "tasks", asked)
+    monkeypatch.setattr(KafkaPlan, "tasks", count_jobs)
     monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 30)
     topic = broker.topic("shared")
     fill(broker.options, topic, labeled(20))
@@ -401,7 +411,7 @@ def test_fewer_are_few_where_tasks_would_share_them(
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
-def test_what_the_driver_learns_itself_has_the_bits_of_the_tasks(
+def test_the_driver_learns_the_same_bits_as_tasks(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
     topic = broker.topic("few", partitions=3)

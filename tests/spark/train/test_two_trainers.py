@@ -1,4 +1,4 @@
-"""More than one hand on a model directory: another trainer, or somebody who rolls back."""
+"""Several writers of a model directory: another trainer, or a rollback."""
 
 import os
 import re
@@ -22,24 +22,24 @@ from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
 
-def test_of_two_trainers_one_loses_and_names_the_winner(
+def test_one_of_two_trainers_stops_and_names_the_other(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("two", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(500))
     learn(spark, settings)
-    loser = Trainer.open(spark, settings)  # it has read the head, and then sleeps
+    loser = Trainer.open(spark, settings)  # it has read the head, and then waits
     fill(broker.options, topic, labeled(500, seed=1))
     winner = learn(spark, settings)
     loser.start()
-    with pytest.raises(VersionConflictError, match=winner.run):
+    with pytest.raises(VersionConflictError, match=winner.log.run):
         loser.wait()
     assert rows_of(settings.model)["trained"] == 1000
     assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
 
 
-def test_a_live_trainer_adopts_a_rollback_and_learns_its_batch_again(
+def test_a_running_trainer_adopts_a_rollback_and_learns_its_batch_again(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("back", 2)
@@ -60,9 +60,7 @@ def test_a_live_trainer_adopts_a_rollback_and_learns_its_batch_again(
     assert verify(spark, broker.options, log).identical
 
 
-def test_retention_leaves_stubs_and_replay_goes_over_them(
-    spark: SparkSession, broker: Any, tmp_path: Path
-) -> None:
+def test_pruned_versions_are_passed_by_verify(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("thin", 2)
     settings = settings_of(
         broker.options, tmp_path / "model", topic, train={"keep_versions": 2, "max_offsets_per_trigger": 300}
@@ -80,10 +78,10 @@ Started = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
-    """Start `streaming-nn train` in a process group of its own; none outlives the test."""
+    """Start `streaming-nn train` in its own process group; none outlives the test."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(topic: str, *flags: str, fault: str = "") -> subprocess.Popen[str]:
+    def start(topic: str, *flags: str, failpoint: str = "") -> subprocess.Popen[str]:
         command = [*CLI, "train", "--model", "model", "--bootstrap", broker.bootstrap, "--topic", topic]
         command += ["--master", "local[1]", "--trigger", "200 milliseconds", "--classes", "0,1"]
         command += ["--set", "records.inputs=3", "--set", f"train.dead_letters=dead-{topic}", *flags]
@@ -91,7 +89,7 @@ def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
             process = subprocess.Popen(
                 command,
                 cwd=tmp_path,
-                env={**os.environ, "STREAMING_NN_FAILPOINT": fault},
+                env={**os.environ, "STREAMING_NN_FAILPOINT": failpoint},
                 stdin=subprocess.DEVNULL,
                 stderr=said,
                 text=True,
@@ -114,19 +112,19 @@ def until(true: Callable[[], Any], seconds: float, said: Path) -> None:
         time.sleep(0.05)
 
 
-def asleep(process: subprocess.Popen[str]) -> bool:
-    """Whether the process is stopped, by a signal."""
+def suspended(process: subprocess.Popen[str]) -> bool:
+    """Return whether a signal has stopped the process."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process is seen to sleep in /proc")
-@pytest.mark.parametrize("sleeps", ["between two micro-batches", "before it appends"])
-def test_a_trainer_that_slept_while_another_went_on_and_thinned(
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of a process in /proc")
+@pytest.mark.parametrize("sleeps", ["between two micro-batches", "before it commits"])
+def test_a_trainer_that_was_suspended_while_another_trained_and_pruned_stops(
     spark: SparkSession, broker: Any, tmp_path: Path, trainer: Started, sleeps: str
 ) -> None:
-    """Real processes: the first one's number is a stub by the time that it wakes, and it must lose."""
+    """Real processes: the first one's number is taken and pruned when it continues, so it must stop."""
     topic, log, said = broker.topic("asleep", 2), VersionLog(tmp_path / "model"), tmp_path / "said-0"
     fill(broker.options, topic, labeled(600))
     if sleeps == "between two micro-batches":
@@ -134,18 +132,18 @@ def test_a_trainer_that_slept_while_another_went_on_and_thinned(
         until(lambda: "version 1 " in said.read_text(), 120, said)
         os.killpg(first.pid, signal.SIGSTOP)
     else:
-        first = trainer(topic, fault="before-commit:2:SIGSTOP")
+        first = trainer(topic, failpoint="before-commit:2:SIGSTOP")
         until(lambda: log.head_number() == 1, 120, said)
     fill(broker.options, topic, labeled(1000, seed=1))
-    until(lambda: asleep(first), 60, said)
+    until(lambda: suspended(first), 60, said)
     assert log.head_number() == 1
 
     second = trainer(topic, "--once", "--max-offsets", "200")
     assert second.wait(120) == 0, (tmp_path / "said-1").read_text()[-2000:]
     assert log.head_number() == 6
-    thin = [*CLI, "versions", "thin", "--keep", "2", "--model", "model"]
-    subprocess.run(thin, cwd=tmp_path, check=True)
-    assert not log.manifest(2).kept, "its number must be a stub"
+    prune = [*CLI, "versions", "prune", "--keep", "2", "--model", "model"]
+    subprocess.run(prune, cwd=tmp_path, check=True)
+    assert not log.manifest(2).kept, "its number must be pruned"
     os.killpg(first.pid, signal.SIGCONT)
     assert first.wait(120) == 3, said.read_text()[-2000:]
 
@@ -156,7 +154,7 @@ def test_a_trainer_that_slept_while_another_went_on_and_thinned(
     assert re.match(rf"streaming-nn: version \d of model .*{re.escape(winner)}", line), line
     assert "Traceback" not in said.read_text()
 
-    assert log.head_number() == 6, "the loser has appended nothing"
+    assert log.head_number() == 6, "the loser has committed nothing"
     assert rows_of(log.directory) == {"received": 1600, "trained": 1600, "skipped": 0, "rejected": 0}
     found = learned_ranges(log.directory)
     assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {

@@ -1,4 +1,4 @@
-"""`update = "averaged"`: a task a partition, put together in the driver; and by one task to the same bits."""
+"""`update = "averaged"`: a task per partition, combined in the driver; verified by one task."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
 
-def test_tasks_are_averaged_and_learned_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_averaged_tasks_are_verified_by_one_task(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("averaged", 3)
     values: list[bytes | None] = [*labeled(2400)]
     values[10] = b"no JSON"
@@ -50,7 +50,9 @@ def test_tasks_are_averaged_and_learned_again(spark: SparkSession, broker: Any, 
     assert head.tensors["model.weights"].tolist() == state.model.weights.tolist()
 
 
-def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_one_partition_is_learned_the_same_averaged_or_sequential(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic, digests = broker.topic("one"), []
     fill(broker.options, topic, labeled(1500))
     for update in ("averaged", "sequential"):
@@ -61,7 +63,7 @@ def test_one_partition_is_learned_as_in_sequence(spark: SparkSession, broker: An
     assert digests[0] == digests[1]
 
 
-def test_a_topic_without_records_is_waited_for(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_an_averaged_run_waits_for_an_empty_topic(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("empty", 2)
     train = {"update": "averaged", "once": False, "trigger": "0 seconds"}
     trainer = Trainer.open(spark, settings_of(broker.options, tmp_path / "model", topic, train=train))
@@ -75,7 +77,7 @@ def test_a_topic_without_records_is_waited_for(spark: SparkSession, broker: Any,
     assert rows_of(trainer.log.directory)["trained"] == 100
 
 
-def test_what_cannot_be_merged_is_refused_before_anything(
+def test_a_learner_that_cannot_be_averaged_is_refused_first(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
 

@@ -1,4 +1,4 @@
-"""The Java class beside `decode`: what it reads has the same bits, and what is odd it leaves alone."""
+"""The Java class beside `decode`: what it packs has the same bits, and it leaves what is unusual."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ SCHEMAS = (ARRAY, NAMED, TARGET, LENIENT)
 
 @pytest.fixture(scope="module")
 def plain(spark: SparkSession) -> Plain:
-    """Give what the class makes of records."""
+    """Return a function that packs records with the class."""
     java: Any = spark._jvm
     compiler = java.org.codehaus.janino.SimpleCompiler()
     compiler.setParentClassLoader(java_compiler._loader(spark))
@@ -57,7 +57,7 @@ def plain(spark: SparkSession) -> Plain:
 def agree(
     schema: Schema, values: Sequence[bytes], found: Sequence[bytes | None], labeled: bool = True
 ) -> None:
-    """Hold that what was read has the bits that `decode` reads, and that both together make its rows."""
+    """Check that what was packed has the bits of `decode`, and that both together have its rows."""
     whole = decode(schema, values, labeled)
     first = np.zeros(len(whole.x), np.int32) if whole.y is None else whole.y
     pairs = zip(whole.x, first, strict=True)
@@ -111,7 +111,7 @@ LABELS = st.sampled_from(["0", "1", "-7"]) | st.sampled_from(['"a"', "true"]) | 
 
 @st.composite
 def records(draw: st.DrawFn) -> bytes:
-    """Fields in any order, mostly those of a schema, with any space, and at times a byte cut or changed."""
+    """Fields in any order, mostly those of a schema, with any space, and sometimes a byte cut or changed."""
     kind = draw(NUMBERS)
     numbers = draw(st.lists(kind, min_size=3, max_size=3 + draw(st.integers(0, 9)) // 9))
     if draw(st.booleans()):
@@ -138,14 +138,14 @@ def records(draw: st.DrawFn) -> bytes:
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-def test_what_is_read_has_the_bits_of_decode(plain: Plain, values: list[bytes]) -> None:
+def test_packed_records_have_the_bits_of_decode(plain: Plain, values: list[bytes]) -> None:
     for schema, truth in product(SCHEMAS, (True, False)):
         agree(schema, values, plain(schema, values, truth), truth)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["array", "named", "target", "lenient"])
-def test_what_is_ordinary_is_read(plain: Plain, schema: Schema) -> None:
-    """All that `encode` writes of rows of a few digits, and other fields beside them."""
+def test_ordinary_records_are_packed(plain: Plain, schema: Schema) -> None:
+    """Everything that `encode` writes for rows of a few digits, and other fields beside them."""
     x = np.random.default_rng(0).normal(size=(200, 3)).round(3).astype(np.float32) * np.float32(10)
     y = np.arange(200) % 5 if schema.classes else x[:, 0]
     values = encode(schema, x, y, ids=[f"record {i}" for i in range(200)])
@@ -242,7 +242,7 @@ WHOLE_ODD = r"""
 
 
 def odd(of: Callable[..., bytes]) -> list[bytes]:
-    """Give records with one thing that is odd each."""
+    """Return records with one unusual thing each."""
     good = of("1.5", "2", "-3")
     numbers = [*NUMBERS_ODD.split(), ""]
     found = [of(*("1",) * at, text, *("2",) * (2 - at)) for text in numbers for at in range(3)]
@@ -257,7 +257,7 @@ def odd(of: Callable[..., bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("schema", [ARRAY, NAMED], ids=["array", "named"])
-def test_what_is_odd_is_left_alone(plain: Plain, schema: Schema) -> None:
+def test_unusual_records_are_left_to_python(plain: Plain, schema: Schema) -> None:
     values = odd(of_names if schema is NAMED else of_array)
     found = plain(schema, values)
     assert [value for value, row in zip(values, found, strict=True) if row is not None] == []
@@ -266,8 +266,8 @@ def test_what_is_odd_is_left_alone(plain: Plain, schema: Schema) -> None:
 
 @pytest.mark.parametrize("of", [of_array, of_names])
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["array", "named", "target", "lenient"])
-def test_what_is_odd_is_never_misread(plain: Plain, schema: Schema, of: Callable[..., bytes]) -> None:
-    """By any schema: what is odd to one may be in order for another."""
+def test_unusual_records_are_never_misread(plain: Plain, schema: Schema, of: Callable[..., bytes]) -> None:
+    """By any schema: what is unusual for one may be ordinary for another."""
     values = odd(of)
     for truth in (True, False):
         agree(schema, values, plain(schema, values, truth), truth)
@@ -286,15 +286,15 @@ def test_what_is_odd_is_never_misread(plain: Plain, schema: Schema, of: Callable
     ],
     ids=str,
 )
-def test_no_record_is_plain_by_another_schema(options: dict[str, Any]) -> None:
+def test_unsupported_schemas_are_left_to_python(options: dict[str, Any]) -> None:
     assert plain_of(Schema(**{"inputs": 3, "classes": (0, 1), **options}), labeled=True) == ""
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
-def test_training_reads_them_and_a_replay_has_the_same_bits(
+def test_training_packs_records_and_a_replay_has_the_same_bits(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
-    """Here by Java and Python, there by Python alone."""
+    """Training uses Java and Python, the replay Python alone."""
     monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
     topic = broker.topic(f"plain-{update}", partitions=3)
     fill(broker.options, topic, [*labeled(400), *odd(of_array)[1:-1], *labeled(100, seed=1)])
@@ -304,7 +304,7 @@ def test_training_reads_them_and_a_replay_has_the_same_bits(
     assert verify(spark, broker.options, VersionLog(tmp_path)).identical
 
 
-def test_a_plain_record_comes_packed_in_place_of_its_value(spark: SparkSession, broker: Any) -> None:
+def test_a_plain_record_is_packed_in_place_of_its_value(spark: SparkSession, broker: Any) -> None:
     topic = broker.topic("both")
     values = labeled(20)
     fill(broker.options, topic, [*values, b"{}", None], keys=[b"key"] * 22)
@@ -319,8 +319,8 @@ def test_a_plain_record_comes_packed_in_place_of_its_value(spark: SparkSession, 
         assert table.column("packed").to_pylist() == [*packed, None, None]
 
 
-def test_unlabeled_ones_need_no_label(plain: Plain) -> None:
-    """And what stands in its place is looked at by nobody."""
+def test_unlabeled_records_need_no_label(plain: Plain) -> None:
+    """What is in its place is not read."""
     good, zero = b'{"features":[1,2.5,-3]}', np.zeros(1, np.int32).tobytes()
     values = [good, good[:-1] + b',"label":"unknown"}', good[:-1] + b',"label":1,"label":2}']
     expected = zero + np.array([1, 2.5, -3], "<f4").tobytes()

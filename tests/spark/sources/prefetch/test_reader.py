@@ -1,4 +1,4 @@
-"""Our reader beside Spark's own: the same records, whatever their form, and what is gone is an error."""
+"""Our reader beside Spark's: the same records in every form, and an error for expired ones."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def reader_of(spark: SparkSession, kafka: dict[str, str], *names: str) -> Reader
 
 
 def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
-    """Give the records; each partition's are in the order of their offsets."""
+    """Return the records; each partition's are in the order of their offsets."""
     if how == HERE:
         table = reader.here(ranges)
     else:
@@ -54,7 +54,7 @@ def files(spark: SparkSession) -> set[Path]:
 
 
 def odd(kafka: dict[str, str], topic: str, count: int) -> None:
-    """Records with keys and without, of no value and of an empty one, with headers of all sorts."""
+    """Records with and without keys, with null and empty values, with headers of all kinds."""
     values = [b"", b"x" * 300, b"\x00\xff", "ä".encode(), b"1"]
     keys = [b"key", b"", None, b"k"]
     headers: list[Headers] = [[], [("trace", b"1"), ("trace", b"\xff")], [('q"\\', b"")]]
@@ -70,7 +70,7 @@ def odd(kafka: dict[str, str], topic: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("how", [TASK, TASKS, HERE])
-def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, how: str) -> None:
+def test_records_are_the_same_as_spark_reads(spark: SparkSession, broker: Any, how: str) -> None:
     names = [broker.topic(f"{name}-{how.replace(' ', '-')}", n) for name, n in (("odd", 3), ("more", 1))]
     for name in names:
         odd(broker.options, name, 300)
@@ -88,7 +88,7 @@ def test_records_are_those_that_spark_reads(spark: SparkSession, broker: Any, ho
     assert by_us(reader, {}, how) == []
 
 
-def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker: Any) -> None:
+def test_aborted_records_are_skipped(spark: SparkSession, broker: Any) -> None:
     topic = broker.topic("taken-back", 1)
     producer = KafkaProducer(
         bootstrap_servers=broker.options["bootstrap.servers"], transactional_id=f"t-{topic}", acks="all"
@@ -116,7 +116,7 @@ def test_what_a_transaction_took_back_is_passed_over(spark: SparkSession, broker
 
 
 @pytest.mark.parametrize("how", [TASK, HERE])
-def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -> None:
+def test_an_expired_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -> None:
     topic = broker.topic(f"gone-{how[:3]}", 1)
     fill(broker.options, topic, [b"x"] * 20)
     admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
@@ -130,8 +130,8 @@ def test_a_gone_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -
     assert len(by_us(reader, {topic: {0: (10, 20)}}, how)) == 10
 
 
-def test_a_topic_of_the_same_name_is_another_one(spark: SparkSession, broker: Any) -> None:
-    """What was read ahead of the old one must not be given for the new one."""
+def test_a_recreated_topic_is_read_again(spark: SparkSession, broker: Any) -> None:
+    """What was read ahead of the old topic must not be used for the new one."""
     topic = broker.topic("again", 1)
     fill(broker.options, topic, [b"old"] * 20)
     reader = reader_of(spark, broker.options, topic)

@@ -1,4 +1,4 @@
-"""Pieces become record batches again: every record as it was, and in the one order where that is asked."""
+"""Pieces become record batches: every record as it was, and in ORDER if one task has all."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ Record = tuple[int, int, bytes | None, bytes | None, bytes | None, bytes | None]
 
 
 def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) -> Iterator[pa.RecordBatch]:
-    """Lay records out as the module says that Java does, and give them in two rows."""
+    """Write records in the format of the module's docstring, and return them in two rows."""
     n = len(records)
     laid = np.array([n, *range(offset, offset + n), *[record[1] for record in records]], "<i8").tobytes()
     texts = [record[i] for i in (3, 2, 4, 5) for record in records]  # values, keys, headers, packed
@@ -37,7 +37,7 @@ def piece(topic: str, partition: int, offset: int, records: Sequence[Record]) ->
 
 
 def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
-    """Give each partition's records in pieces of so many, from offset 100 on, the partitions in turns."""
+    """Return each partition's records in pieces of so many, from offset 100 on, the partitions in turn."""
     for start in range(0, len(records), size):
         for partition in range(4):
             own = [record for record in records if record[0] == partition]
@@ -61,7 +61,7 @@ def place(row: dict[str, object]) -> tuple[object, ...]:
 
 @given(st.lists(RECORD, max_size=40), st.integers(1, 7))
 @settings(deadline=None)  # the first one waits for Arrow
-def test_records_come_out_as_they_were(records: list[Record], size: int) -> None:
+def test_records_are_read_as_they_were_written(records: list[Record], size: int) -> None:
     batches = list(record_batches(cut(records, size)))
     assert all(batch.schema == SCHEMA for batch in batches)
     rows = [row for batch in batches for row in batch.to_pylist()]
@@ -71,7 +71,7 @@ def test_records_come_out_as_they_were(records: list[Record], size: int) -> None
         assert offsets == sorted(offsets)
 
 
-def test_one_task_has_them_in_the_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_task_has_all_records_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROWS", 7)
     rng = np.random.default_rng(0)
     records: list[Record] = [
@@ -97,7 +97,7 @@ def test_the_work_gets_record_batches(asked: bool) -> None:
     assert list(task(iter(()))) == []
 
 
-def test_the_records_are_no_copy() -> None:
+def test_records_are_not_copied() -> None:
     for batch in record_batches(cut([(0, 1, None, b"abc", None, b"de")], 1)):
         value, packed = (batch.column(name).buffers()[2] for name in ("value", "packed"))
         assert packed.address == value.address + len("abc")
