@@ -92,6 +92,7 @@ class StreamingLearner:
             self.log,
             head,
             learner,
+            state,
             result.state,
             result.counts,
             kind="saved",  # the rows are in no topic, so a replay takes the tensors

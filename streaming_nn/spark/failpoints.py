@@ -11,8 +11,8 @@ PREDICTIONS_SENT = "predictions-sent"  # of the scorer's: Spark has not recorded
 RAISE = "raise"
 
 
-class SimulatedCrash(BaseException):
-    """Raised at a failpoint by a test that goes on in the same process; nothing may handle it."""
+class SimulatedCrash(Exception):  # noqa: N818 (it stands for a crash, which is not an error)
+    """Raised at a failpoint for a test that continues in the same process."""
 
 
 def reach(name: str) -> None:

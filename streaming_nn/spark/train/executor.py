@@ -6,7 +6,6 @@ from typing import Protocol
 from pyspark.sql import SparkSession
 from threadpoolctl import ThreadpoolController
 
-from streaming_nn.nn.learner import grow
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import merge_unseen
 from streaming_nn.spark.session import on_one_machine, rows_of, shared
@@ -40,9 +39,9 @@ class DriverExecutor:
         with self._threads.limit(limits=1):
             records = plan.table().sort_by([(name, "ascending") for name in order])
             batches = iter(records.combine_chunks().to_batches())
-            state = grow(work.learner, work.state)
+            start = work.start
             return [
-                learn_records(work.learner, work.schema, state, task, work.limit)
+                learn_records(work.learner, work.schema, start, task, work.limit)
                 for task in split_tasks(batches, work.averaged)
             ]
 

@@ -41,6 +41,11 @@ class Work:
     averaged: bool = False  # by a task per partition
     limit: int | None = None  # bytes of rejected records that are kept; None: they are counted only
 
+    @property
+    def start(self) -> State[Any]:
+        """The state that the records are learned from, with the learner's classes."""
+        return grow(self.learner, self.state)
+
     def grow(self, unseen: Mapping[str, Sequence[Label]]) -> "Work":
         """Return the work with the unseen values in its schema, and the new classes in its learner."""
         schema, learner = grow_schema(self.schema, unseen), self.learner
@@ -68,10 +73,9 @@ def load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
     """Combine what tasks learned, in the order of (topic, partition), to the next state."""
     overflow = any(result.overflow for result in results)
-    state = grow(work.learner, work.state)
     parts = [] if overflow else [result.part for result in results if result.part is not None]
     return Learned(
-        combine(work.learner, state, parts),
+        combine(work.learner, work.start, parts),
         add_counts(result.counts for result in results),
         dict(sum((Counter(result.rejected) for result in results), Counter[str]())),
         [] if overflow else [letter for result in results for letter in result.dead_letters],
@@ -97,17 +101,17 @@ def commit_learned(
     log: VersionLog,
     head: Version,
     learner: Learner[Any],
+    before: State[Any],
     after: State[Any],
     counts: Counts,
     **fields: Any,
 ) -> Version | None:
     """Commit what a micro-batch gave as the version after `head`; None: the model was rolled back meanwhile.
 
-    `fields` are more of its manifest; the learner's own events are added to theirs. After a rollback the
-    micro-batch must be learned again, from the new head: a rollback keeps the position.
+    `before` is the head's state. `fields` are more of the manifest; the learner's events are added to theirs.
+    After a rollback the micro-batch must be learned again, from the new head: a rollback keeps the position.
     Raise VersionConflictError if anything else was committed meanwhile.
     """
-    before = load_state(learner, head.tensors)
     fields["events"] = [*fields.get("events", ()), *events(learner, before, after)]
     try:
         return log.commit(

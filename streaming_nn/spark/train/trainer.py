@@ -202,6 +202,7 @@ class Trainer(Job):
             self.log,
             self.head,
             work.learner,
+            work.start,
             learned.state,
             learned.counts,
             schema=work.schema.options(),

@@ -90,9 +90,9 @@ def committed(directory: Path) -> tuple[VersionLog, Version]:
 
 
 def learn_next(log: VersionLog, head: Version, seed: int, **fields: Any) -> Version | None:
-    state = load_state(LEARNER, head.tensors)
-    state, counts = learn_tasks(LEARNER, state, [[Batch(*rows(50, seed))]])
-    return commit_learned(log, head, LEARNER, state, counts, kind="learned", **fields)
+    before = load_state(LEARNER, head.tensors)
+    after, counts = learn_tasks(LEARNER, before, [[Batch(*rows(50, seed))]])
+    return commit_learned(log, head, LEARNER, before, after, counts, kind="learned", **fields)
 
 
 def test_a_version_has_what_was_learned(tmp_path: Path) -> None:
