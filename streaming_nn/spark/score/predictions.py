@@ -144,13 +144,21 @@ def _probabilities(p: NDArray[np.float32], keys: Sequence[bytes]) -> pa.Array:
         return pa.array([_probabilities_of_row(row, keys) for row in p.tolist()], pa.string())
     text = np.tile(np.frombuffer(b",".join(key + b"0.000000" for key in keys), np.uint8), (len(p), 1))
     starts = np.cumsum([len(key) + 9 for key in keys]) - 9
+    for start, digits in zip(starts, _six_digits(p).swapaxes(0, 1), strict=True):
+        text[:, start : start + 8] = digits
+    ends = np.arange(len(p) + 1, dtype=np.int32) * text.shape[1]
+    return pa.StringArray.from_buffers(len(p), pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _six_digits(p: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return each probability's eight characters (rows, classes, 8), such as 0.123456."""
     millionths = np.rint(p * np.float64(1e6)).astype(np.int32)
+    text = np.full((*p.shape, 8), ord("."), np.uint8)
     for digit, unit in zip(
         (0, 2, 3, 4, 5, 6, 7), (1_000_000, 100_000, 10_000, 1000, 100, 10, 1), strict=True
     ):
-        text[:, starts + digit] = millionths // unit % 10 + ord("0")
-    ends = np.arange(len(p) + 1, dtype=np.int32) * text.shape[1]
-    return pa.StringArray.from_buffers(len(p), pa.py_buffer(ends), pa.py_buffer(text))
+        text[:, :, digit] = millionths // unit % 10 + ord("0")
+    return text
 
 
 def _probabilities_of_row(row: list[float], keys: Sequence[bytes]) -> str:

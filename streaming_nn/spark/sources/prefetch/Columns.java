@@ -66,7 +66,7 @@ final class Columns {
 
   private static ByteBuffer packed(Plain plain, ByteBuffer value) {
     int from = value.arrayOffset() + value.position();
-    byte[] row = plain.packed(value.array(), from, from + value.remaining());
+    byte[] row = plain.pack(value.array(), from, from + value.remaining());
     return row == null ? null : ByteBuffer.wrap(row);
   }
 

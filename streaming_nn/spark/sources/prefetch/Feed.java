@@ -38,29 +38,31 @@ final class Feed implements Runnable {
   private Throwable failure;
 
   /** Returns the feed that is at a range's begin, or a new one; a recreated topic has another id. */
-  static Feed take(JsonNode of, JsonNode range) throws IOException {
+  static Feed take(JsonNode request, JsonNode range) throws IOException {
     long begin = Plain.at(range, "begin").asLong();
-    long ahead = Plain.at(of, "ahead").asLong();
-    TopicPartition partition = new TopicPartition(Plain.at(range, "topic").asText(), Plain.at(range, "partition").asInt());
-    String key = partition + " " + Plain.at(range, "id").asText() + " " + Plain.at(of, "options") + Plain.at(of, "plain");
+    long ahead = Plain.at(request, "ahead").asLong();
+    String topic = Plain.at(range, "topic").asText();
+    TopicPartition partition = new TopicPartition(topic, Plain.at(range, "partition").asInt());
+    String client = Plain.at(request, "options").toString() + Plain.at(request, "plain");
+    String key = partition + " " + Plain.at(range, "id").asText() + " " + client;
     Feed feed = (Feed) IDLE.remove(key);
     if (feed != null && feed.resumed(begin, ahead)) return feed;
     if (feed != null) feed.close();
-    return new Feed(key, of, partition, begin, ahead);
+    return new Feed(key, request, partition, begin, ahead);
   }
 
-  private Feed(String key, JsonNode of, TopicPartition partition, long begin, long ahead) throws IOException {
+  private Feed(String key, JsonNode request, TopicPartition partition, long begin, long ahead) throws IOException {
     this.key = key;
     this.partition = partition;
     this.next = begin;
     this.ahead = ahead;
-    String plain = Plain.at(of, "plain").asText();
+    String plain = Plain.at(request, "plain").asText();
     this.plain = plain.isEmpty() ? null : new Plain(plain);
-    this.buffer = new Columns.Buffer(Plain.at(of, "directory").asText());
+    this.buffer = new Columns.Buffer(Plain.at(request, "directory").asText());
     HashMap all = new HashMap();
-    for (Iterator each = Plain.at(of, "options").fieldNames(); each.hasNext();) {
+    for (Iterator each = Plain.at(request, "options").fieldNames(); each.hasNext();) {
       String name = (String) each.next();
-      all.put(name, Plain.at(Plain.at(of, "options"), name).asText());
+      all.put(name, Plain.at(Plain.at(request, "options"), name).asText());
     }
     all.remove("group.id");  // nothing is committed or shared
     all.put("enable.auto.commit", "false");
@@ -99,7 +101,7 @@ final class Feed implements Runnable {
 
   // Janino drops `synchronized` from private methods: none of these is private.
 
-  /** Waits until there is room for more; false: none are wanted. */
+  /** Waits until more may be read ahead; returns false if the feed is closed. */
   synchronized boolean wanted() throws InterruptedException {
     while (!closed && bytes >= ahead && !forgotten()) wait(1000);
     if (forgotten()) closed = true;

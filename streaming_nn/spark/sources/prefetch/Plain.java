@@ -40,14 +40,14 @@ public final class Plain {
 
   /** Takes what reader.py writes about a schema. */
   public Plain(String request) throws IOException {
-    JsonNode of = new ObjectMapper().readTree(request);
-    this.array = at(of, "array").asBoolean();
-    this.inputs = at(of, "inputs").asInt();
-    this.maxBytes = at(of, "max_bytes").asInt();
-    this.keys = texts(at(of, "keys"));
+    JsonNode schema = new ObjectMapper().readTree(request);
+    this.array = at(schema, "array").asBoolean();
+    this.inputs = at(schema, "inputs").asInt();
+    this.maxBytes = at(schema, "max_bytes").asInt();
+    this.keys = texts(at(schema, "keys"));
     this.indices = indices(keys);
-    this.label = at(of, "labeled").asBoolean() ? keys.length - 1 : -1;
-    this.classes = at(of, "classes").isNull() ? null : indices(texts(at(of, "classes")));
+    this.label = at(schema, "labeled").asBoolean() ? keys.length - 1 : -1;
+    this.classes = at(schema, "classes").isNull() ? null : indices(texts(at(schema, "classes")));
     this.row = ByteBuffer.allocate(4 * inputs + 4).order(ByteOrder.LITTLE_ENDIAN);
     this.seen = new long[keys.length];
   }
@@ -72,7 +72,7 @@ public final class Plain {
   }
 
   /** Returns a record packed; null: it is not plain. */
-  public byte[] packed(byte[] b, int from, int end) {
+  public byte[] pack(byte[] b, int from, int end) {
     text = ByteBuffer.wrap(b).order(ByteOrder.LITTLE_ENDIAN);
     return end - from <= maxBytes && read(b, from, end) ? (byte[]) row.array().clone() : null;
   }

@@ -13,25 +13,25 @@ import org.apache.spark.util.TaskCompletionListener;
 public final class Reader implements MapPartitionsFunction {
   private String request;  // of reader.py, as JSON: more calls from Python would take longer than parsing it
 
-  public void of(String request) {
+  public void configure(String request) {
     this.request = request;
   }
 
-  public Iterator call(Iterator numbers) throws Exception {
+  public Iterator call(Iterator indices) throws Exception {
     Pieces pieces = new Pieces();
     TaskContext.get().addTaskCompletionListener(pieces);
-    JsonNode of = new ObjectMapper().readTree(request);
-    while (numbers.hasNext()) take(of, (int) ((Row) numbers.next()).getLong(0), pieces);
+    JsonNode parsed = new ObjectMapper().readTree(request);
+    while (indices.hasNext()) take(parsed, (int) ((Row) indices.next()).getLong(0), pieces);
     return pieces;
   }
 
   /** Reads all ranges in the driver, without a task; returns the rows' cells, one after the other. */
-  public String here() throws Exception {
+  public String readInDriver() throws Exception {
     StringBuilder cells = new StringBuilder();
     Pieces pieces = new Pieces();
-    JsonNode of = new ObjectMapper().readTree(request);
+    JsonNode parsed = new ObjectMapper().readTree(request);
     try {
-      for (int i = 0; i < Plain.at(of, "ranges").size(); i++) take(of, i, pieces);
+      for (int i = 0; i < Plain.at(parsed, "ranges").size(); i++) take(parsed, i, pieces);
       while (pieces.hasNext()) cells.append(((Row) pieces.next()).mkString("\0")).append('\0');
     } finally {
       pieces.close();
@@ -39,9 +39,9 @@ public final class Reader implements MapPartitionsFunction {
     return cells.toString();
   }
 
-  private static void take(JsonNode of, int number, Pieces pieces) throws Exception {
-    JsonNode range = (JsonNode) Plain.at(of, "ranges").path(number);
-    pieces.add(Feed.take(of, range), Plain.at(range, "until").asLong());
+  private static void take(JsonNode request, int index, Pieces pieces) throws Exception {
+    JsonNode range = (JsonNode) Plain.at(request, "ranges").path(index);
+    pieces.add(Feed.take(request, range), Plain.at(range, "until").asLong());
   }
 
   /** Takes from the feeds in turn, from each to its end. */

@@ -54,7 +54,7 @@ class Reader:
     def here(self, ranges: Ranges) -> pa.Table:
         """Return the records in the driver, without a job."""
         self._set(ranges)
-        cells = iter(self._java.here().split("\0")[:-1])
+        cells = iter(self._java.readInDriver().split("\0")[:-1])
         pieces = zip(*[cells] * len(PIECES.split(",")), strict=True)
         batches = [
             open_piece(topic, int(partition), file, int(begin), int(until), last == "true")
@@ -74,7 +74,7 @@ class Reader:
             if begin < until
         ]
         limits = {"directory": context._temp_dir, "ahead": AHEAD // max(len(wanted), 1)}
-        self._java.of(json.dumps({**self._request, **limits, "ranges": wanted}))
+        self._java.configure(json.dumps({**self._request, **limits, "ranges": wanted}))
         return len(wanted)
 
 

@@ -214,7 +214,7 @@ class Command:
             self.process = subprocess.Popen(command, stderr=file, env=environment, start_new_session=True)
 
     def end(self, number: int) -> int:
-        """Send a signal, and return the exit code; SIGKILL goes to the JVM too, which would run on a while."""
+        """Send a signal, and return the exit code; SIGKILL goes to the JVM too: it would run on."""
         if number == signal.SIGKILL:
             os.killpg(self.process.pid, number)
         else:

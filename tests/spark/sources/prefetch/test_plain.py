@@ -48,7 +48,7 @@ def plain(spark: SparkSession) -> Plain:
         asked = context._gateway.new_array(java.java.lang.Object, 1)
         asked[0] = plain_of(schema, labeled)
         of = made.newInstance(asked)
-        found = [of.packed(bytearray(b"{" + v + b"1]}"), 1, len(v) + 1) for v in values]  # amid others
+        found = [of.pack(bytearray(b"{" + v + b"1]}"), 1, len(v) + 1) for v in values]  # amid others
         return [None if row is None else bytes(row) for row in found]
 
     return packed
