@@ -68,8 +68,8 @@ def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> No
     )
     until(lambda: jvms_of(process.pid), 60)
     os.kill(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    assert said.rstrip().endswith(b"KeyboardInterrupt")
+    _, stderr = process.communicate(timeout=60)
+    assert stderr.rstrip().endswith(b"KeyboardInterrupt")
     until(lambda: not jvms_of(process.pid), 30)
 
 
@@ -79,19 +79,19 @@ def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     job: str, under_way: str, spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     """As systemd does. The JVM ends at once; the next run learns what this one has not finished."""
-    topic, asked, answers = (broker.topic(name) for name in ("known", "asked", "answers"))
+    topic, unlabeled, predictions = (broker.topic(name) for name in ("known", "unlabeled", "predictions"))
     fill(broker.options, topic, labeled(300))
     if job == "score":
         learn(spark, settings_of(broker.options, tmp_path / "model", topic))
     command = [sys.executable, "-m", "streaming_nn.cli.app", job, "--model", str(tmp_path / "model")]
-    command += ["--bootstrap", broker.bootstrap, "--topic", topic if job == "train" else asked]
-    command += ["--predictions", answers] if job == "score" else []
-    with (tmp_path / "said").open("w+") as said:
-        process = subprocess.Popen(command, stderr=said, start_new_session=True)
-        until(lambda: under_way in (tmp_path / "said").read_text(), 90)
+    command += ["--bootstrap", broker.bootstrap, "--topic", topic if job == "train" else unlabeled]
+    command += ["--predictions", predictions] if job == "score" else []
+    with (tmp_path / "stderr").open("w+") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+        until(lambda: under_way in (tmp_path / "stderr").read_text(), 90)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(60) == 0
-    lines = (tmp_path / "said").read_text().splitlines()
+    lines = (tmp_path / "stderr").read_text().splitlines()
     assert lines[-1].startswith("stopping"), lines
 
 
@@ -147,6 +147,6 @@ def test_executors_get_the_user_of_the_registry(monkeypatch: pytest.MonkeyPatch)
     assert options["spark.executorEnv.STREAMING_NN_REGISTRY_USER"] == "me"
     key = "spark.executorEnv.STREAMING_NN_REGISTRY_PASSWORD"
     assert options[key] == "s3cret"
-    assert re.search(options["spark.redaction.regex"], key)  # Spark shows what it hides nowhere
+    assert re.search(options["spark.redaction.regex"], key)  # Spark redacts it everywhere
     monkeypatch.delenv(registry.PASSWORD)
     assert key not in _ours()

@@ -14,22 +14,23 @@ from streaming_nn.spark.train.trainer import Trainer
 
 
 def main() -> None:
-    asked = json.loads(sys.argv[1])
+    options = json.loads(sys.argv[1])
     settings = settings_of(
-        asked["kafka"],
-        Path(asked["model"]),
-        asked["topic"],
+        options["kafka"],
+        Path(options["model"]),
+        options["topic"],
         records={"inputs": 1, "classes": [0, 1]},
         learner={},
-        train={"max_offsets_per_trigger": asked["limit"]},
+        train={"max_offsets_per_trigger": options["limit"]},
     )
-    spark = session({"spark.master": asked.get("master", "local[2]")})
+    spark = session({"spark.master": options.get("master", "local[2]")})
     spark.sparkContext.addPyFile(oracles.__file__)
-    records = asked["records"]
-    trainer = Trainer.open(spark,
+    records = options["records"]
+    trainer = Trainer.open(
+        spark,
         settings,
-        Fatal(records, marker=asked["marker"]) if "marker" in asked else Counting(records),
-        executor_for(spark, asked.get("driver_records")),
+        Fatal(records, marker=options["marker"]) if "marker" in options else Counting(records),
+        executor_for(spark, options.get("driver_records")),
     )
     trainer.start()
     print("begun", flush=True)

@@ -1,4 +1,4 @@
-"""Fill topics, and read them as a client that knows nothing of Spark."""
+"""Fill topics, and read them as a client without Spark."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -77,15 +77,15 @@ def fill(
 
 
 def read(kafka: Mapping[str, str], topic: str) -> list[Any]:
-    """Give all records of a topic, in no order."""
+    """Return all records of a topic, in no order."""
     consumer = KafkaConsumer(bootstrap_servers=kafka["bootstrap.servers"], auto_offset_reset="earliest")
     try:
         ends = admin.ends(kafka, [topic])[topic]
-        places = [TopicPartition(topic, p) for p in ends]
-        consumer.assign(places)
+        partitions = [TopicPartition(topic, p) for p in ends]
+        consumer.assign(partitions)
         consumer.seek_to_beginning()
         records: list[Any] = []
-        while any(consumer.position(place) < ends[place.partition] for place in places):
+        while any(consumer.position(each) < ends[each.partition] for each in partitions):
             records += [r for some in consumer.poll(timeout_ms=500).values() for r in some]
         return records
     finally:
@@ -110,7 +110,7 @@ def settings_of(kafka: Mapping[str, str], model: Path, topic: str | list[str], *
 
 
 def learn(spark: SparkSession, settings: Settings, learner: Learner[Any] | None = None) -> Trainer:
-    """Learn to the topic's end; raises what the run died of."""
+    """Train to the topic's end; raise the run's error."""
     trainer = Trainer.open(spark, settings, learner)
     trainer.start()
     trainer.wait()
@@ -118,19 +118,19 @@ def learn(spark: SparkSession, settings: Settings, learner: Learner[Any] | None 
 
 
 def records_of(model: Path) -> list[Manifest]:
-    """Give the records of all versions."""
+    """Return the manifests of all versions."""
     log = VersionLog(model)
     return [log.manifest(n) for n in log.numbers()]
 
 
 def rows_of(model: Path) -> dict[str, int]:
-    """Add the rows of all versions."""
+    """Return the sum of all versions' counts."""
     counts = [record.counts for record in records_of(model)]
     return {name: sum(c[name] for c in counts) for name in ("received", "trained", "skipped", "rejected")}
 
 
 def learned_ranges(model: Path) -> dict[tuple[str, int], list[tuple[int, int]]]:
-    """Give each partition's ranges in the order of the versions, empty ones left out."""
+    """Return each partition's ranges in the order of the versions, empty ones left out."""
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for record in records_of(model):
         for topic, ranges in record.ranges.items():
@@ -141,5 +141,5 @@ def learned_ranges(model: Path) -> dict[tuple[str, int], list[tuple[int, int]]]:
 
 
 def seamless(ranges: Sequence[tuple[int, int]]) -> bool:
-    """Whether each range begins where the one before has ended."""
+    """Return whether each range begins where the one before ended."""
     return all(before[1] == after[0] for before, after in pairwise(ranges))

@@ -78,7 +78,7 @@ class KafkaSource:
     def open(self, admin: KafkaAdmin | None) -> None:
         """Check that the topics exist."""
         assert admin is not None, "topics need a connection to Kafka"
-        self.admin = admin  # it is asked in every micro-batch
+        self.admin = admin  # used in every micro-batch
         self.ids = admin.ids(self.settings.train.topics)
 
     def first_values(self, rows: int) -> list[bytes | None]:

@@ -48,7 +48,7 @@ class Source(Protocol):
         """Read the values of the first records, at most `rows`."""
 
     def initial_position(self) -> dict[str, Any]:
-        """Return the fields of version 0's manifest that say where training begins."""
+        """Return the fields of version 0's manifest that name where training begins."""
 
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Prepare to read what follows the head; return accepted losses, as events of the next version.

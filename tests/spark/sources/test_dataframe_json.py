@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 def read(spark: SparkSession, shape: Records | Schema, select: tuple[str, ...] = (), **of: Any) -> DataFrame:
     """Return a source's records as a batch, with the columns of ORDER."""
-    asked = Source(format=of.pop("format"), options=of, select=list(select))
-    return dataframe_json.records(dataframe_json._loaded(spark.read, asked, shape), shape)
+    source = Source(format=of.pop("format"), options=of, select=list(select))
+    return dataframe_json.records(dataframe_json._load(spark.read, source, shape), shape)
 
 
 def values(frame: DataFrame) -> list[bytes]:
@@ -85,7 +85,7 @@ def test_files_are_learned_in_the_order_of_their_times(spark: SparkSession, tmp_
 
 
 @pytest.mark.parametrize(
-    ("asked", "shape", "said"),
+    ("source", "shape", "message"),
     [
         ({"format": "delta"}, {}, r"got 'delta': install its package by --set spark.jars.packages=io.delta:"),
         ({"format": "nothing"}, {}, "source.format must be a source that Spark has; got 'nothing'"),
@@ -101,22 +101,22 @@ def test_a_wrong_source_is_reported_in_one_line(
     spark: SparkSession,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    asked: dict[str, Any],
+    source: dict[str, Any],
     shape: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
-    if "options" in asked:
-        asked = asked | {"options": {"path": str(tmp_path)}}
-    with pytest.raises(ValueError, match=said) as error:
-        dataframe_json.stream(spark, Source(**asked), Records(**shape))
+    if "options" in source:
+        source = source | {"options": {"path": str(tmp_path)}}
+    with pytest.raises(ValueError, match=message) as error:
+        dataframe_json.stream(spark, Source(**source), Records(**shape))
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
 
 
 def test_no_schema_is_inferred_from_a_source_that_is_only_a_stream(spark: SparkSession) -> None:
-    asked = Source(format="rate", select=["value AS features", "value AS label"])
+    source = Source(format="rate", select=["value AS features", "value AS label"])
     with pytest.raises(ValueError, match=r"look at it: set records.inputs and records.classes"):
-        dataframe_json.first_values(spark, asked, Records(), 10)
+        dataframe_json.first_values(spark, source, Records(), 10)
 
 
 def test_a_job_does_not_import_what_only_vectors_need() -> None:

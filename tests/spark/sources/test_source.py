@@ -45,11 +45,11 @@ def write(folder: Path, numbers: Iterable[int], bad: bool = False) -> Path:
 
 def of_files(folder: Path, model: Path, **sections: Any) -> Settings:
     """Settings for a model of SCHEMA that learns the lines of a directory, two files per micro-batch."""
-    asked = {"format": "text", "options": {"path": str(folder), "maxFilesPerTrigger": 2}}
+    source = {"format": "text", "options": {"path": str(folder), "maxFilesPerTrigger": 2}}
     own = {
         "records": {"inputs": 3, "classes": [0, 1]},
         "learner": {"hidden": [8], "optimizer": "sgd", "mini_batch": 7},
-        "source": asked,
+        "source": source,
         **sections,
         "train": {"once": True} | sections.get("train", {}),
     }
@@ -80,8 +80,8 @@ def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     folder, model = write(tmp_path / "in", range(FILES), bad=True), tmp_path / "model"
     heads = []
     for point in (failpoints.POINTS[0], *failpoints.POINTS[-2:]):
-        died = command(folder, model, f"{point}:2")
-        assert died.returncode == -9, (point, died.stderr[-2000:])
+        killed = command(folder, model, f"{point}:2")
+        assert killed.returncode == -9, (point, killed.stderr[-2000:])
         heads.append(VersionLog(model).head_number())
     # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
     assert heads == [1, 2, 4]
@@ -233,11 +233,11 @@ def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> No
 
 def test_the_rate_source_is_learned_as_it_arrives(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
-    (asked,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)
+    (source,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)
     settings = Settings(
         model=tmp_path / "model",
         records={"features": ["a", "b"], "classes": [False, True]},
-        **tomllib.loads(asked),
+        **tomllib.loads(source),
         train={"trigger": "500 milliseconds"},
     )
     for _ in range(2):

@@ -33,7 +33,7 @@ model = "{folder}/model"
 
 [records]
 features = ["price", "demand.now"]
-label = "told.load"
+label = "measured.load"
 regression = true
 numbers_as_strings = {strings}
 
@@ -50,39 +50,39 @@ once = true
 max_offsets_per_trigger = 500
 
 [score]
-topic = "{asked}"
-predictions = "{answers}"
+topic = "{unlabeled}"
+predictions = "{predictions}"
 once = true
 """
 GOOD = 1200
 STRINGS: list[tuple[Any, str]] = [  # numbers in quotes: rejected with this reason, unless they are allowed
-    ({"price": "1.5", "demand": {"now": 2}, "told": {"load": 3}}, "not a number"),
-    ({"price": 1.5, "demand": {"now": "-2e0"}, "told": {"load": 3}}, "not a number"),
-    ({"price": 1.5, "demand": {"now": 2}, "told": {"load": "3.25"}}, "label not a number"),
+    ({"price": "1.5", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
+    ({"price": 1.5, "demand": {"now": "-2e0"}, "measured": {"load": 3}}, "not a number"),
+    ({"price": 1.5, "demand": {"now": 2}, "measured": {"load": "3.25"}}, "label not a number"),
 ]
 BROKEN: list[tuple[Any, str]] = [
-    ({"demand": {"now": 2}, "told": {"load": 3}}, "field missing: price"),
-    ({"price": 1, "demand": {}, "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": {"then": 2}, "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": None, "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": 2, "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": [2], "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand.now": 2, "told": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": {"now": None}, "told": {"load": 3}}, "not a number"),
-    ({"price": True, "demand": {"now": 2}, "told": {"load": 3}}, "not a number"),
-    ({"price": "dear", "demand": {"now": 2}, "told": {"load": 3}}, "not a number"),
-    ({"price": [1], "demand": {"now": 2}, "told": {"load": 3}}, "not a number"),
-    ({"price": 1e39, "demand": {"now": 2}, "told": {"load": 3}}, "not finite"),
+    ({"demand": {"now": 2}, "measured": {"load": 3}}, "field missing: price"),
+    ({"price": 1, "demand": {}, "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand": {"then": 2}, "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand": None, "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand": 2, "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand": [2], "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand.now": 2, "measured": {"load": 3}}, "field missing: demand.now"),
+    ({"price": 1, "demand": {"now": None}, "measured": {"load": 3}}, "not a number"),
+    ({"price": True, "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
+    ({"price": "dear", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
+    ({"price": [1], "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
+    ({"price": 1e39, "demand": {"now": 2}, "measured": {"load": 3}}, "not finite"),
     ({"price": 1, "demand": {"now": 2}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "told": {}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "told": {"load": None}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "told": {"load": "much"}}, "label not a number"),
-    ({"price": 1, "demand": {"now": 2}, "told": {"load": False}}, "label not a number"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {}}, "label missing"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": None}}, "label missing"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": "much"}}, "label not a number"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": False}}, "label not a number"),
 ]
 
 
 def settings_of(broker: Any, folder: Path, strings: bool) -> Settings:
-    topics = {name: broker.topic(name) for name in ("topic", "asked", "answers")}
+    topics = {name: broker.topic(name) for name in ("topic", "unlabeled", "predictions")}
     file = folder / "streaming-nn.toml"
     text = FILE.format(folder=folder, bootstrap=broker.bootstrap, strings=str(strings).lower(), **topics)
     file.write_text(text)
@@ -94,7 +94,7 @@ def events() -> list[dict[str, Any]]:
     price, now = np.random.default_rng(0).normal([5, 100], [1, 30], (GOOD, 2)).round(3).T.tolist()
     return [
         {
-            "told": {"by": "meter", "load": round(3 * p - 0.2 * n, 3)},
+            "measured": {"by": "meter", "load": round(3 * p - 0.2 * n, 3)},
             "demand": {"then": 7, "now": n},
             "price": p,
         }
@@ -109,7 +109,7 @@ def shuffled(records: list[Any]) -> list[Any]:
 
 def row(event: dict[str, Any]) -> tuple[float, float, float]:
     """Read an event without any of our code."""
-    return float(event["price"]), float(event["demand"]["now"]), float(event["told"]["load"])
+    return float(event["price"]), float(event["demand"]["now"]), float(event["measured"]["load"])
 
 
 def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[Any], NDArray[np.float32]]:
@@ -137,35 +137,35 @@ def test_nested_fields_and_a_regression_target_are_learned_as_sent(
 ) -> None:
     settings = settings_of(broker, tmp_path, strings)
     refusals = BROKEN if strings else BROKEN + STRINGS
-    refused, reasons = [event for event, _ in refusals], [reason for _, reason in refusals]
+    rejected, reasons = [event for event, _ in refusals], [reason for _, reason in refusals]
     sent = shuffled(events() + [event for event, _ in BROKEN + STRINGS])
-    learnable = [event for event in sent if event not in refused]
+    learnable = [event for event in sent if event not in rejected]
     fill(broker.options, settings.train.topics[0], encoded(sent))
     learn(spark, settings)
 
-    counted = {"received": len(sent), "trained": len(learnable), "skipped": 0, "rejected": len(refused)}
+    counted = {"received": len(sent), "trained": len(learnable), "skipped": 0, "rejected": len(rejected)}
     assert rows_of(settings.model) == counted
     records = records_of(settings.model)
     assert len(records) >= 3, "one micro-batch would prove little"
     assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(reasons)
-    letters = read(broker.options, settings.train.dead_letters)
-    found = {x.value: dict(x.headers)["streaming_nn.reason"].decode() for x in letters}
-    assert found == dict(zip(encoded(refused), reasons, strict=True))
+    dead_letters = read(broker.options, settings.train.dead_letters)
+    found = {x.value: dict(x.headers)["streaming_nn.reason"].decode() for x in dead_letters}
+    assert found == dict(zip(encoded(rejected), reasons, strict=True))
 
     head = VersionLog(settings.model).head()
     assert head is not None
     assert head.manifest.schema["features"] == ["price", "demand.now"]
     assert (head.manifest.schema["inputs"], head.manifest.schema["classes"]) == (2, None)
     state, targets = oracle(settings.model, sent, learnable)
-    wanted = flatten(state)
-    assert set(wanted) == set(head.tensors)
-    for name, tensor in wanted.items():
+    expected = flatten(state)
+    assert set(expected) == set(head.tensors)
+    for name, tensor in expected.items():
         np.testing.assert_array_equal(tensor, head.tensors[name], err_msg=name)
-    told(head.manifest.metrics, state, targets)
+    check_metrics(head.manifest.metrics, state, targets)
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
 
 
-def told(found: dict[str, Any], state: State[Any], targets: NDArray[np.float32]) -> None:
+def check_metrics(found: dict[str, Any], state: State[Any], targets: NDArray[np.float32]) -> None:
     """Check a version's metrics against those of the oracle, and the baselines against their formulas."""
     assert found == metrics.report(state.metrics)
     y = targets.astype(np.float64)
@@ -186,26 +186,26 @@ def test_predictions_of_a_regression_are_numbers(spark: SparkSession, broker: An
     settings = settings_of(broker, tmp_path, strings=False)
     fill(broker.options, settings.train.topics[0], encoded(events()))
     learn(spark, settings)
-    asked = [{k: v for k, v in event.items() if k != "told"} for event in events()[:30]]
+    unlabeled = [{k: v for k, v in event.items() if k != "measured"} for event in events()[:30]]
     broken = [(event, reason) for event, reason in BROKEN + STRINGS if not reason.startswith("label")]
-    fill(broker.options, settings.score.topic, encoded(asked + [event for event, _ in broken]))
+    fill(broker.options, settings.score.topic, encoded(unlabeled + [event for event, _ in broken]))
     scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
 
-    answers = [json.loads(r.value) for r in read(broker.options, settings.score.predictions)]
-    by_offset = {answer["offset"]: answer for answer in answers}
-    assert sorted(by_offset) == list(range(len(asked) + len(broken)))
+    predictions = [json.loads(r.value) for r in read(broker.options, settings.score.predictions)]
+    by_offset = {answer["offset"]: answer for answer in predictions}
+    assert sorted(by_offset) == list(range(len(unlabeled) + len(broken)))
     head = VersionLog(settings.model).head()
     assert head is not None
     learner = learner_from(head.manifest.learner)
-    x = np.array([[e["price"], e["demand"]["now"]] for e in asked], np.float32)
-    wanted = learner.predict(unflatten(initial(learner), head.tensors).model, x)[:, 0]
-    given = [by_offset[i]["prediction"] for i in range(len(asked))]
-    np.testing.assert_allclose(given, wanted, rtol=1e-6)
+    x = np.array([[e["price"], e["demand"]["now"]] for e in unlabeled], np.float32)
+    expected = learner.predict(unflatten(initial(learner), head.tensors).model, x)[:, 0]
+    predicted = [by_offset[i]["prediction"] for i in range(len(unlabeled))]
+    np.testing.assert_allclose(predicted, expected, rtol=1e-6)
     assert "probabilities" not in by_offset[0]
-    refused = [by_offset[len(asked) + i] for i in range(len(broken))]
-    assert [(a["prediction"], a["error"]) for a in refused] == [(None, reason) for _, reason in broken]
+    rejected = [by_offset[len(unlabeled) + i] for i in range(len(broken))]
+    assert [(a["prediction"], a["error"]) for a in rejected] == [(None, reason) for _, reason in broken]
 
 
 def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     sinks = Sinks(log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)])
     sinks.stop(drain=30)
 
-    wanted = [metrics_event(record) for record in records_of(settings.model)]
+    expected = [metrics_event(record) for record in records_of(settings.model)]
     written = [json.loads(text) for text in file.read_text().splitlines()]
     sent = sorted((json.loads(r.value) for r in read(broker.options, topic)), key=lambda v: v["number"])
-    assert written == json.loads(json.dumps(wanted))
+    assert written == json.loads(json.dumps(expected))
     assert sent == written
     scores = written[-1]["metrics"]["prequential"]["window"]
     assert set(scores) == {"mae", "rmse", "r2"}
@@ -237,22 +237,22 @@ def test_few_records_are_enough_if_nothing_must_be_inferred(
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "message"),
     [
-        ({"inputs": 3}, "features names 2 fields, but inputs is 3"),
+        ({"inputs": 3}, "inputs must be 2, the number of features; got 3"),
         ({"features": ["price", "demand..now"]}, "features must be a field's name, or names joined by dots"),
         ({"features": ["price", "price"]}, "features must differ from each other; got 'price' twice"),
     ],
     ids=str,
 )
 def test_an_impossible_schema_is_reported_in_one_line(
-    records: dict[str, Any], said: str, spark: SparkSession, broker: Any, tmp_path: Path
+    records: dict[str, Any], message: str, spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     settings = settings_of(broker, tmp_path, strings=False)
     wrong = settings.records.model_copy(update=records)
     with pytest.raises(ValueError) as raised:
         learn(spark, settings.model_copy(update={"records": wrong}))
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)
     assert VersionLog(settings.model).head_number() is None
 
 
@@ -270,11 +270,11 @@ def test_a_model_keeps_the_schema_that_it_was_created_with(
         ({"numbers_as_strings": True}, "records.numbers_as_strings = False, now True"),
         ({"classes": [0, 1], "regression": False}, "records.classes = None, now [0, 1]"),
     ]
-    for update, said in changes:
+    for update, message in changes:
         changed = settings.model_copy(update={"records": settings.records.model_copy(update=update)})
         with pytest.raises(ValueError) as raised:
             learn(spark, changed)
-        assert said in str(raised.value)
+        assert message in str(raised.value)
 
 
 def test_flags_and_the_settings_file_are_equivalent(
@@ -289,7 +289,7 @@ def test_flags_and_the_settings_file_are_equivalent(
     monkeypatch.setattr(
         "streaming_nn.spark.train.trainer.train", lambda spark, settings, *_: taken.append(settings)
     )
-    words = ["train", "--features", "price,demand.now", "--label", "told.load", "--regression"]
+    words = ["train", "--features", "price,demand.now", "--label", "measured.load", "--regression"]
     words += ["--set", "records.numbers_as_strings=true", "--bootstrap", broker.bootstrap]
     commands.app(words, standalone_mode=False)
     from_file = settings_of(broker, tmp_path, strings=True).records

@@ -45,11 +45,11 @@ def test_avro_of_a_registry_compressed_by_gzip(
 
     fill(broker.options, topic, add_schema_id(2, encode(AVRO, *rows(5))))  # an id that no worker knows
     registry.failures = 10**6
-    said = rf"schema registry {registry.url} refuses the request: 503 Service Unavailable"
-    with pytest.raises(ConnectionError, match="^" + said):  # the driver's error: there are few records
+    message = rf"schema registry {registry.url} refuses the request: 503 Service Unavailable"
+    with pytest.raises(ConnectionError, match="^" + message):  # the driver's error: there are few records
         learn(spark, settings)
     monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
-    with pytest.raises(RuntimeError, match="^the run ended: ConnectionError: " + said) as raised:
+    with pytest.raises(RuntimeError, match="^the run ended: ConnectionError: " + message) as raised:
         learn(spark, settings)
     assert "\n" not in str(raised.value)
     assert VersionLog(settings.model).head_number() == learned[-1].number
@@ -70,19 +70,19 @@ def codecs(folder: Path, topic: str) -> set[int]:
 def test_each_codec_of_kafka_is_read_and_written(
     spark: SparkSession, broker: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    topic, asked, answers = (broker.topic(name) for name in ("pressed", "asked", "answers"))
+    topic, score_topic, predictions = (broker.topic(name) for name in ("pressed", "unlabeled", "predictions"))
     kafka = {**broker.options, "compression.type": "zstd"}  # the trainer's and the scorer's own
     for seed, codec in enumerate(("gzip", "snappy", "lz4", "zstd")):
         sent = spark.createDataFrame([(value,) for value in labeled(300, seed)], "value binary").coalesce(1)
         options = {**for_spark(broker.options), "kafka.compression.type": codec, "topic": topic}
         sent.write.format("kafka").options(**options).save()
-    fill(broker.options, asked, unlabeled(50))
+    fill(broker.options, score_topic, unlabeled(50))
     settings = settings_of(
         kafka,
         tmp_path / "model",
         topic,
         records={},  # width and classes are inferred
-        score={"topic": asked, "predictions": answers, "once": True},
+        score={"topic": score_topic, "predictions": predictions, "once": True},
     )
     learn(spark, settings)
     assert codecs(tmp_path_factory.getbasetemp(), topic) == {1, 2, 3, 4}
@@ -91,15 +91,15 @@ def test_each_codec_of_kafka_is_read_and_written(
     scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
-    assert codecs(tmp_path_factory.getbasetemp(), answers) == {4}
-    assert admin.ends(broker.options, [answers]) == {answers: {0: 50}}
+    assert codecs(tmp_path_factory.getbasetemp(), predictions) == {4}
+    assert admin.ends(broker.options, [predictions]) == {predictions: {0: 50}}
 
 
 def test_a_prediction_has_the_tracing_headers_of_its_record(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("known")
-    score = {"topic": broker.topic("asked"), "predictions": broker.topic("answers"), "once": True}
+    score = {"topic": broker.topic("unlabeled"), "predictions": broker.topic("predictions"), "once": True}
     settings = settings_of(broker.options, tmp_path / "model", topic, score=score)
     fill(broker.options, topic, labeled(100))
     learn(spark, settings)
@@ -109,9 +109,9 @@ def test_a_prediction_has_the_tracing_headers_of_its_record(
     scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()
-    answers = {r.key: r for r in read(broker.options, score["predictions"])}
-    assert {key: r.headers for key, r in answers.items()} == {b"a": [TRACE, kind], b"b": [], b"c": []}
-    assert all("error" not in json.loads(r.value) for r in answers.values())
+    predictions = {r.key: r for r in read(broker.options, score["predictions"])}
+    assert {key: r.headers for key, r in predictions.items()} == {b"a": [TRACE, kind], b"b": [], b"c": []}
+    assert all("error" not in json.loads(r.value) for r in predictions.values())
 
 
 def test_a_content_type_is_forwarded_if_the_prediction_has_it_too() -> None:

@@ -98,7 +98,7 @@ def test_only_committed_records_of_transactions_are_learned(
     assert ends == {0: 6 * 51, 1: 6 * 51}, "each transaction ends in a marker"
 
     writer.begin_transaction()
-    send(60, 6)  # open: nobody may see it yet
+    send(60, 6)  # open: no consumer may see it yet
     learn(spark, settings)
     assert rows_of(settings.model) == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0}
     assert VersionLog(settings.model).manifest(len(records_of(settings.model)) - 1).offsets == {topic: ends}

@@ -16,7 +16,7 @@ from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 SHOP = Schema(3, ("no",), ("price", "city"), categories={"city": {"one_hot": 2}}, grow=True)
-ASKED = {
+RECORDS = {
     "features": ["price", "city"],
     "categories": {"city": {"one_hot": 2}},
     "classes": "grow",
@@ -24,26 +24,26 @@ ASKED = {
 }
 
 
-def resumed(asked: dict, schema: dict) -> Schema:
-    return resume_schema(Settings(records=asked), Version(Manifest(3, schema=schema), {}))
+def resumed(given: dict, schema: dict) -> Schema:
+    return resume_schema(Settings(records=given), Version(Manifest(3, schema=schema), {}))
 
 
 def test_a_schema_that_has_grown_can_be_resumed() -> None:
     schema = grow_schema(SHOP, {"city": ["a", "b"], "label": ["yes", 1]})
-    assert resumed(ASKED, schema.options()) == schema
+    assert resumed(RECORDS, schema.options()) == schema
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("given", "message"),
     [
         ({"classes": ["no", "yes"]}, r"records.classes = 'grow', now \['no', 'yes'\]"),
         ({"missing": True}, "records.missing = False, now True"),
         ({"categories": {"city": {"one_hot": 3}}}, "records.categories = .*'one_hot': 2.*, now .*3"),
     ],
 )
-def test_settings_of_the_schema_must_be_the_same(asked: dict, message: str) -> None:
+def test_settings_of_the_schema_must_be_the_same(given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resumed(ASKED | asked, SHOP.options())
+        resumed(RECORDS | given, SHOP.options())
 
 
 def test_a_schema_without_newer_options_can_be_resumed() -> None:
@@ -80,8 +80,8 @@ def test_an_invalid_learner_is_reported_before_spark_starts(
 
 
 def test_classes_that_are_still_unknown_may_have_weights(tmp_path: Path) -> None:
-    asked = Settings(learner={"class_weight": {"c": 2.0}, **ONE}, model=tmp_path)
-    check_learner(asked, VersionLog(tmp_path))
+    given = Settings(learner={"class_weight": {"c": 2.0}, **ONE}, model=tmp_path)
+    check_learner(given, VersionLog(tmp_path))
 
 
 def test_a_resumed_learner_is_checked_with_its_recorded_options(tmp_path: Path) -> None:
@@ -111,26 +111,26 @@ AVRO = {
 def test_the_content_of_an_avro_schema_must_be_the_same(tmp_path: Path) -> None:
     file = tmp_path / "record.avsc"
     file.write_text(json.dumps(AVRO, indent=2))
-    asked = {"format": "avro", "features": ["a"], "classes": [0, 1], "avro_schema": str(file)}
-    schema = read_schema(NO_SOURCE, Settings(records=asked))
+    given = {"format": "avro", "features": ["a"], "classes": [0, 1], "avro_schema": str(file)}
+    schema = read_schema(NO_SOURCE, Settings(records=given))
     assert json.loads(str(schema.avro_schema)) == AVRO
     file.write_text(json.dumps(AVRO))
-    assert resumed(asked, schema.options()) == schema
+    assert resumed(given, schema.options()) == schema
     file.write_text(json.dumps({**AVRO, "name": "Other"}))
     with pytest.raises(ValueError, match="use a new model directory"):
-        resumed(asked, schema.options())
+        resumed(given, schema.options())
     file.write_text("{")
     with pytest.raises(ValueError, match=r"^setting records.avro_schema: '.*' is not JSON"):
-        resumed(asked, schema.options())
+        resumed(given, schema.options())
     file.unlink()
     with pytest.raises(ValueError, match=r"cannot read '.*record.avsc': No such file or directory$"):
-        resumed(asked, schema.options())
+        resumed(given, schema.options())
 
 
 def test_a_registry_may_have_another_url() -> None:
     schema = Schema(1, (0, 1), ("a",), format="avro", registry="http://old")
-    asked = {"format": "avro", "features": ["a"], "registry": "http://new"}
-    assert resumed(asked, schema.options()).registry == "http://new"
+    given = {"format": "avro", "features": ["a"], "registry": "http://new"}
+    assert resumed(given, schema.options()).registry == "http://new"
     assert resumed({"format": "avro"}, schema.options()).registry == "http://old"
 
 
@@ -145,10 +145,10 @@ def head_of(**options: object) -> Version:
     return Version(Manifest(3, learner=learner.options()), flatten(initial(learner)))
 
 
-@pytest.mark.parametrize("asked", [{"optimizer": "sgd", "learning_rate": 0.1}, {"learner": "mlp"}])
-def test_an_ensemble_cannot_become_a_plain_network(asked: dict) -> None:
+@pytest.mark.parametrize("given", [{"optimizer": "sgd", "learning_rate": 0.1}, {"learner": "mlp"}])
+def test_an_ensemble_cannot_become_a_plain_network(given: dict) -> None:
     with pytest.raises(ValueError) as raised:
-        resume_learner(Settings(learner=asked), head_of())
+        resume_learner(Settings(learner=given), head_of())
     assert str(raised.value) == (
         "model model was created with learner = 'ensemble', now 'mlp'; use a new model directory"
     )

@@ -74,7 +74,7 @@ def _everything(spark: SparkSession, kafka: dict[str, str], model: Path) -> None
     scorer.start()
     scorer.wait()
     ends = admin.ends(kafka, ["predictions", "metrics", settings.train.dead_letters])
-    assert {topic: sum(places.values()) for topic, places in ends.items()} == {
+    assert {topic: sum(partitions.values()) for topic, partitions in ends.items()} == {
         "predictions": 20,
         "metrics": 1 + trainer.head.number,
         settings.train.dead_letters: 1,

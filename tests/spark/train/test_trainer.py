@@ -47,8 +47,8 @@ HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
 
 def running(spark: SparkSession, settings: Settings) -> Trainer:
     """A trainer that runs until it is stopped."""
-    asked = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
-    trainer = Trainer.open(spark, settings.model_copy(update={"train": asked}))
+    train = settings.train.model_copy(update={"once": False, "trigger": "100 milliseconds"})
+    trainer = Trainer.open(spark, settings.model_copy(update={"train": train}))
     trainer.start()
     return trainer
 
@@ -84,11 +84,11 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
     reasons = dict(MALFORMED)
     assert Counter(x.value for x in dead_letters) == Counter(list(reasons))
     for letter in dead_letters:
-        ours = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
-        assert ours.pop("streaming_nn.topic") == topic
-        assert ours.pop("streaming_nn.reason") == reasons[letter.value]
-        position = int(ours.pop("streaming_nn.partition")), int(ours.pop("streaming_nn.offset"))
-        assert not ours
+        headers = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
+        assert headers.pop("streaming_nn.topic") == topic
+        assert headers.pop("streaming_nn.reason") == reasons[letter.value]
+        position = int(headers.pop("streaming_nn.partition")), int(headers.pop("streaming_nn.offset"))
+        assert not headers
         source = sources[position]
         assert (letter.key, letter.value) == (source.key, source.value)
         assert list(letter.headers[:-4]) == list(source.headers)
@@ -121,7 +121,7 @@ def test_a_second_run_resumes_from_the_head(spark: SparkSession, broker: Any, tm
 
     assert rows_of(settings.model)["trained"] == 2100
     found = learned_ranges(settings.model)
-    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {
+    assert {partition: (r[0][0], r[-1][1]) for partition, r in found.items()} == {
         (topic, p): (0, 700) for p in range(3)
     }
     assert all(seamless(ranges) for ranges in found.values())
@@ -371,7 +371,7 @@ def test_width_and_classes_are_inferred(
 def test_empty_and_small_micro_batches_are_learned_in_the_driver(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
 ) -> None:
-    def tasks(*asked: Any) -> Any:
+    def tasks(*_: Any) -> Any:
         raise AssertionError("a Spark job was started")
 
     monkeypatch.setattr("streaming_nn.spark.sources.kafka_source.KafkaPlan.tasks", tasks)

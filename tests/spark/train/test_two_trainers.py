@@ -85,13 +85,13 @@ def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
         command = [*CLI, "train", "--model", "model", "--bootstrap", broker.bootstrap, "--topic", topic]
         command += ["--master", "local[1]", "--trigger", "200 milliseconds", "--classes", "0,1"]
         command += ["--set", "records.inputs=3", "--set", f"train.dead_letters=dead-{topic}", *flags]
-        with (tmp_path / f"said-{len(processes)}").open("w") as said:
+        with (tmp_path / f"stderr-{len(processes)}").open("w") as stderr:
             process = subprocess.Popen(
                 command,
                 cwd=tmp_path,
                 env={**os.environ, "STREAMING_NN_FAILPOINT": failpoint},
                 stdin=subprocess.DEVNULL,
-                stderr=said,
+                stderr=stderr,
                 text=True,
                 start_new_session=True,
             )
@@ -105,10 +105,10 @@ def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
             process.wait()
 
 
-def until(true: Callable[[], Any], seconds: float, said: Path) -> None:
+def until(true: Callable[[], Any], seconds: float, stderr: Path) -> None:
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, said.read_text()[-2000:]
+        assert time.monotonic() < deadline, stderr.read_text()[-2000:]
         time.sleep(0.05)
 
 
@@ -120,44 +120,44 @@ def suspended(process: subprocess.Popen[str]) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of a process in /proc")
-@pytest.mark.parametrize("sleeps", ["between two micro-batches", "before it commits"])
+@pytest.mark.parametrize("moment", ["between two micro-batches", "before it commits"])
 def test_a_trainer_that_was_suspended_while_another_trained_and_pruned_stops(
-    spark: SparkSession, broker: Any, tmp_path: Path, trainer: Started, sleeps: str
+    spark: SparkSession, broker: Any, tmp_path: Path, trainer: Started, moment: str
 ) -> None:
     """Real processes: the first one's number is taken and pruned when it continues, so it must stop."""
-    topic, log, said = broker.topic("asleep", 2), VersionLog(tmp_path / "model"), tmp_path / "said-0"
+    topic, log, stderr = broker.topic("suspended", 2), VersionLog(tmp_path / "model"), tmp_path / "stderr-0"
     fill(broker.options, topic, labeled(600))
-    if sleeps == "between two micro-batches":
+    if moment == "between two micro-batches":
         first = trainer(topic)
-        until(lambda: "version 1 " in said.read_text(), 120, said)
+        until(lambda: "version 1 " in stderr.read_text(), 120, stderr)
         os.killpg(first.pid, signal.SIGSTOP)
     else:
         first = trainer(topic, failpoint="before-commit:2:SIGSTOP")
-        until(lambda: log.head_number() == 1, 120, said)
+        until(lambda: log.head_number() == 1, 120, stderr)
     fill(broker.options, topic, labeled(1000, seed=1))
-    until(lambda: suspended(first), 60, said)
+    until(lambda: suspended(first), 60, stderr)
     assert log.head_number() == 1
 
     second = trainer(topic, "--once", "--max-offsets", "200")
-    assert second.wait(120) == 0, (tmp_path / "said-1").read_text()[-2000:]
+    assert second.wait(120) == 0, (tmp_path / "stderr-1").read_text()[-2000:]
     assert log.head_number() == 6
     prune = [*CLI, "versions", "prune", "--keep", "2", "--model", "model"]
     subprocess.run(prune, cwd=tmp_path, check=True)
     assert not log.manifest(2).kept, "its number must be pruned"
     os.killpg(first.pid, signal.SIGCONT)
-    assert first.wait(120) == 3, said.read_text()[-2000:]
+    assert first.wait(120) == 3, stderr.read_text()[-2000:]
 
-    (line,) = (line for line in said.read_text().splitlines() if line.startswith("streaming-nn: "))
+    (line,) = (line for line in stderr.read_text().splitlines() if line.startswith("streaming-nn: "))
     by = log.manifest(2).written_by
     assert by["pid"] == second.pid
     winner = f"by host {socket.gethostname()}, process {second.pid}, run {by['run']}, at "
     assert re.match(rf"streaming-nn: version \d of model .*{re.escape(winner)}", line), line
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in stderr.read_text()
 
     assert log.head_number() == 6, "the loser has committed nothing"
     assert rows_of(log.directory) == {"received": 1600, "trained": 1600, "skipped": 0, "rejected": 0}
     found = learned_ranges(log.directory)
-    assert {place: (r[0][0], r[-1][1]) for place, r in found.items()} == {
+    assert {partition: (r[0][0], r[-1][1]) for partition, r in found.items()} == {
         (topic, p): (0, 800) for p in range(2)
     }
     assert all(seamless(ranges) for ranges in found.values())

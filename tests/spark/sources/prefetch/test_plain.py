@@ -45,9 +45,9 @@ def plain(spark: SparkSession) -> Plain:
     context: Any = spark.sparkContext
 
     def packed(schema: Schema, values: Sequence[bytes], labeled: bool = True) -> list[bytes | None]:
-        asked = context._gateway.new_array(java.java.lang.Object, 1)
-        asked[0] = plain_of(schema, labeled)
-        of = made.newInstance(asked)
+        arguments = context._gateway.new_array(java.java.lang.Object, 1)
+        arguments[0] = plain_of(schema, labeled)
+        of = made.newInstance(arguments)
         found = [of.pack(bytearray(b"{" + v + b"1]}"), 1, len(v) + 1) for v in values]  # amid others
         return [None if row is None else bytes(row) for row in found]
 
@@ -126,11 +126,11 @@ def records(draw: st.DrawFn) -> bytes:
     inside = f"{space},{space}".join(f"{json.dumps(name)}{space}:{space}{text}" for name, text in fields)
     whole = f"{space}{{{inside}{space}}}{space}".encode()
     if draw(st.integers(0, 4)) == 0:
-        place = draw(st.integers(0, len(whole) - 1))
+        index = draw(st.integers(0, len(whole) - 1))
         change = draw(
             st.sampled_from([b"", b",", b"0", b"-", b".", b'"', b"}", b"\\", b"\x00", b"\xe9", b" "])
         )
-        whole = whole[:place] + change + whole[place + 1 :]
+        whole = whole[:index] + change + whole[index + 1 :]
     return whole
 
 
@@ -298,8 +298,8 @@ def test_training_packs_records_and_a_replay_has_the_same_bits(
     monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 0)
     topic = broker.topic(f"plain-{update}", partitions=3)
     fill(broker.options, topic, [*labeled(400), *odd(of_array)[1:-1], *labeled(100, seed=1)])
-    ours = settings_of(broker.options, tmp_path, topic, train={"update": update})
-    learn(spark, ours)
+    settings = settings_of(broker.options, tmp_path, topic, train={"update": update})
+    learn(spark, settings)
     assert sum(sum(record.rejected_by_reason.values()) for record in records_of(tmp_path)) > 100
     assert verify(spark, broker.options, VersionLog(tmp_path)).identical
 

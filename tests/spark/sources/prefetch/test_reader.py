@@ -33,7 +33,7 @@ def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
     else:
         frame = reader.pieces(ranges, averaged=how == TASKS)
         table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
-    assert table.column("packed").null_count == len(table)  # of a schema that is not told
+    assert table.column("packed").null_count == len(table)  # of an unknown schema
     rows: list[dict[str, Any]] = table.drop_columns("packed").to_pylist()
     for topic, partition in {(row["topic"], row["partition"]) for row in rows}:
         own = [row["offset"] for row in rows if (row["topic"], row["partition"]) == (topic, partition)]
@@ -78,7 +78,7 @@ def test_records_are_the_same_as_spark_reads(spark: SparkSession, broker: Any, h
     whole: Ranges = {names[0]: dict.fromkeys(range(3), (0, 100)), names[1]: {0: (0, 300)}}
     before = files(spark)
     assert by_us(reader, whole, how) == by_spark(spark, broker.options, whole)
-    assert files(spark) <= before  # all were given, and are gone
+    assert files(spark) <= before  # all were read, and are deleted
     for ranges in (
         {names[0]: {0: (17, 40), 1: (0, 0), 2: (99, 100)}},  # some, none, and the last one
         {names[0]: {0: (40, 41), 1: (0, 100), 2: (0, 5)}, names[1]: {0: (0, 10)}},  # on, and back
@@ -117,7 +117,7 @@ def test_aborted_records_are_skipped(spark: SparkSession, broker: Any) -> None:
 
 @pytest.mark.parametrize("how", [TASK, HERE])
 def test_an_expired_offset_is_an_error(spark: SparkSession, broker: Any, how: str) -> None:
-    topic = broker.topic(f"gone-{how[:3]}", 1)
+    topic = broker.topic(f"expired-{how[:3]}", 1)
     fill(broker.options, topic, [b"x"] * 20)
     admin = KafkaAdminClient(bootstrap_servers=broker.options["bootstrap.servers"])
     admin.delete_records({TopicPartition(topic, 0): 10})

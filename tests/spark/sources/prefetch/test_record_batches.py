@@ -48,14 +48,14 @@ def cut(records: Sequence[Record], size: int) -> Iterator[pa.RecordBatch]:
 def rows_of(records: Sequence[Record]) -> list[dict[str, object]]:
     rows, reached = [], [100] * 4
     for partition, time, key, value, headers, packed in records:
-        place = {"timestamp": time, "topic": "t", "partition": partition, "offset": reached[partition]}
+        position = {"timestamp": time, "topic": "t", "partition": partition, "offset": reached[partition]}
         text = None if headers is None else headers.decode()
-        rows.append(place | {"key": key, "value": value, "headers": text, "packed": packed})
+        rows.append(position | {"key": key, "value": value, "headers": text, "packed": packed})
         reached[partition] += 1
     return rows
 
 
-def place(row: dict[str, object]) -> tuple[object, ...]:
+def order(row: dict[str, object]) -> tuple[object, ...]:
     return row["timestamp"], row["topic"], row["partition"], row["offset"]
 
 
@@ -65,7 +65,7 @@ def test_records_are_read_as_they_were_written(records: list[Record], size: int)
     batches = list(record_batches(cut(records, size)))
     assert all(batch.schema == SCHEMA for batch in batches)
     rows = [row for batch in batches for row in batch.to_pylist()]
-    assert sorted(rows, key=place) == sorted(rows_of(records), key=place)
+    assert sorted(rows, key=order) == sorted(rows_of(records), key=order)
     for partition in range(4):
         offsets = [row["offset"] for row in rows if row["partition"] == partition]
         assert offsets == sorted(offsets)
@@ -81,19 +81,19 @@ def test_one_task_has_all_records_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     batches = list(in_order(record_batches(cut(records, 5))))
     assert [batch.num_rows for batch in batches] == [7] * 7 + [1]
     rows = [row for batch in batches for row in batch.to_pylist()]
-    assert rows == sorted(rows_of(records), key=place)
+    assert rows == sorted(rows_of(records), key=order)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_the_work_gets_record_batches(asked: bool) -> None:
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_work_gets_record_batches(ordered: bool) -> None:
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield batch.select(["timestamp", "partition"])
 
     records: list[Record] = [(p, t, None, b"a", None, None) for p, t in ((1, 5), (0, 4), (1, 3))]
-    task = FromPieces(work, asked)
+    task = FromPieces(work, ordered)
     given = [row["timestamp"] for batch in task(cut(records, 1)) for row in batch.to_pylist()]
-    assert given == ([3, 4, 5] if asked else [4, 5, 3])
+    assert given == ([3, 4, 5] if ordered else [4, 5, 3])
     assert list(task(iter(()))) == []
 
 
