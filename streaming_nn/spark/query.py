@@ -62,7 +62,7 @@ def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
 
 
 class Job:
-    """What the two jobs share; each implements `_guarded`: process a micro-batch, and store its error."""
+    """What the two jobs share; each implements `_process`, which stores its error in `failure`."""
 
     def __init__(self) -> None:
         self.query: StreamingQuery | None = None
@@ -70,7 +70,7 @@ class Job:
 
     def _launch(self, frame: DataFrame, checkpoint: str, trigger: str, once: bool) -> StreamingQuery:
         when: dict[str, Any] = {"availableNow": True} if once else {"processingTime": trigger}
-        query = frame.writeStream.foreachBatch(self._guarded).option("checkpointLocation", checkpoint)
+        query = frame.writeStream.foreachBatch(self._process).option("checkpointLocation", checkpoint)
         with quick_checkpoint(frame.sparkSession, checkpoint):
             self.query = query.trigger(**when).start()
         return self.query
@@ -82,7 +82,7 @@ class Job:
             ended = self.query.awaitTermination(seconds)  # type: ignore[arg-type]
         except PySparkException as error:
             self._close()
-            raise self._cause(error) from None
+            raise self._find_cause(error) from None
         if ended is not False:
             self._close()
         return ended is not False
@@ -93,12 +93,12 @@ class Job:
         try:
             self.query.processAllAvailable()
         except PySparkException as error:
-            raise self._cause(error) from None
+            raise self._find_cause(error) from None
 
-    def _guarded(self, frame: DataFrame, batch_id: int) -> None:
+    def _process(self, frame: DataFrame, batch_id: int) -> None:
         raise NotImplementedError
 
-    def _cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: PySparkException) -> BaseException:
         raise NotImplementedError
 
     def _close(self) -> None:

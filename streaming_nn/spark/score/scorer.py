@@ -129,10 +129,10 @@ class Scorer(Job):
     def _close(self) -> None:
         self.admin.close()
 
-    def _cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: PySparkException) -> BaseException:
         return self.failure or RuntimeError(f"the scorer ended: {in_one_line(error)}")
 
-    def _guarded(self, frame: DataFrame, batch_id: int) -> None:
+    def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
             self.micro_batch(frame, batch_id)
         except BaseException as error:

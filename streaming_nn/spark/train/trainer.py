@@ -125,7 +125,7 @@ class Trainer(Job):
     def _close(self) -> None:
         self._resources.close()
 
-    def _cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: PySparkException) -> BaseException:
         return self.failure or self._explain(error)
 
     def _explain(self, error: BaseException) -> BaseException:
@@ -139,7 +139,7 @@ class Trainer(Job):
                 return found
         return RuntimeError(f"the run ended: {in_one_line(error)}")
 
-    def _guarded(self, frame: DataFrame, batch_id: int) -> None:
+    def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
             with self.busy:
                 if self.stopping.is_set():

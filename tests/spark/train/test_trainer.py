@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.sources.kafka_source import KafkaPlan
+from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
@@ -332,6 +334,41 @@ def test_added_partitions_are_read_from_their_first_record(
     assert all(seamless(ranges) for ranges in found.values())
     assert rows_of(settings.model)["trained"] == 440
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
+
+
+def test_a_start_opens_one_admin_connection(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, connections = admin._connect, []
+
+    def count(*options: Any) -> Any:
+        connections.append(options)
+        return connect(*options)
+
+    settings = settings_of(broker.options, tmp_path, broker.topic("once"))
+    monkeypatch.setattr(admin, "_connect", count)
+    for number, start in enumerate(("new", "resumed"), 1):
+        Trainer.open(spark, settings).stop()
+        assert len(connections) == number, start
+
+
+def test_a_run_of_available_records_logs_its_progress(
+    spark: SparkSession,
+    broker: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("streaming_nn.spark.train.trainer.Progress", partial(Progress, interval=0.0))
+    topic = broker.topic("long", 2)
+    settings = settings_of(broker.options, tmp_path, topic)
+    fill(broker.options, topic, labeled(1500))
+    learn(spark, settings)
+    fill(broker.options, topic, labeled(2500, seed=1))
+    learn(spark, settings)
+    lines = [message.split(" records, ")[0] for message in caplog.messages if "records/s" in message]
+    assert lines == ["learned 1,000 of 1,500", "learned 1,000 of 2,500", "learned 2,000 of 2,500"]
 
 
 def test_settings_that_need_other_tensors_are_refused(

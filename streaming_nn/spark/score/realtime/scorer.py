@@ -70,9 +70,9 @@ class RealTimeScorer(Scorer):
         value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
         return frame.select("key", value, forwarded)
 
-    def _cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: PySparkException) -> BaseException:
         thrown = THROWN.search(str(error))
-        return RuntimeError(f"the scorer ended: {thrown[1]}") if thrown else super()._cause(error)
+        return RuntimeError(f"the scorer ended: {thrown[1]}") if thrown else super()._find_cause(error)
 
     def finish(self) -> None:
         """End the query when the current batch has ended, so that its predictions are not repeated."""
