@@ -1,1 +1,1 @@
-"""Where it flows: the Spark jobs that learn, answer and replay."""
+"""Spark jobs: train on a stream, score another, and learn recorded versions again."""

@@ -23,7 +23,7 @@ from streaming_nn.versions.version import Tensors
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
 
 SPARK_ERRORS = (PySparkException, Py4JError)  # the second for errors that Spark has no class for
-GONE = (*SPARK_ERRORS, OSError)  # what stopping raises if the JVM was stopped too
+STOP_ERRORS = (*SPARK_ERRORS, OSError)  # what stopping raises if the JVM was stopped too
 _REGISTRY = (registry.USER, registry.PASSWORD)  # variables of the schema registry, which the workers read
 NOISE = ("KeyboardInterrupt while sending command.", "Exception while sending command.")
 MASTERS = ("local", "spark://", "k8s://", "yarn")  # what spark-submit accepts; it prints a page for others
@@ -69,7 +69,7 @@ def running(options: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
     try:
         yield spark
     finally:
-        with suppress(*GONE):
+        with suppress(*STOP_ERRORS):
             spark.stop()
 
 

@@ -21,7 +21,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, local, shortened
 from streaming_nn.spark.score.predictions import PREDICTED, PREDICTED_RECORD, OutcomeParam, Predict
-from streaming_nn.spark.session import GONE, SPARK_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.spark.session import SPARK_ERRORS, STOP_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
@@ -109,7 +109,7 @@ class Scorer(Job):
     def stop(self) -> None:
         """End the query. The next run may repeat the predictions of a micro-batch under way."""
         if self.query is not None:
-            with suppress(*GONE):
+            with suppress(*STOP_ERRORS):
                 self.query.stop()
         self._close()
 

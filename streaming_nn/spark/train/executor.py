@@ -1,4 +1,4 @@
-"""Who learns a micro-batch: the driver itself where that is not slower, Spark tasks otherwise."""
+"""Who learns a micro-batch: the driver itself as long as that is not slower, otherwise Spark tasks."""
 
 from functools import cached_property
 from typing import Protocol

@@ -31,7 +31,7 @@ def check_learner(settings: Settings, log: VersionLog) -> None:
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
-    """Return the learner of the recorded options, with those of the settings in their place.
+    """Return the learner of the recorded options, overridden by those of the settings.
 
     A mini-batch that is chosen automatically begins at the recorded size, or at its cap.
     """
@@ -53,7 +53,7 @@ def automatic_cap(settings: Settings, automatic: bool) -> int:
 def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | None = None) -> Learner[Any]:
     """Return the learner that continues from `head`: its options, with those that the settings change.
 
-    `learner` is used in place of theirs. Raise ValueError if it needs other tensors than the head has.
+    `learner` overrides both. Raise ValueError if it needs other tensors than the head has.
     """
     learner = learner or make_learner(settings, head.manifest.learner)
     if settings.train.update == AVERAGED:

@@ -19,7 +19,7 @@ from streaming_nn.nn.learner import Learner
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, shortened
-from streaming_nn.spark.session import GONE, LOST, SPARK_ERRORS, in_one_line
+from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, in_one_line
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources.source import Plan, Source, source_of
 from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, initial_size
@@ -118,7 +118,7 @@ class Trainer(Job):
         with self.busy:
             pass  # a micro-batch under way ends first, so that nothing is committed after stop() has returned
         if self.query is not None:
-            with suppress(*GONE):
+            with suppress(*STOP_ERRORS):
                 self.query.stop()
         self._close()
 

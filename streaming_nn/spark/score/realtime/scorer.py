@@ -20,7 +20,7 @@ from streaming_nn.kafka.options import for_spark
 from streaming_nn.settings import Settings
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
-from streaming_nn.spark.session import GONE
+from streaming_nn.spark.session import STOP_ERRORS
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.versions.version import Manifest
 
@@ -77,7 +77,7 @@ class RealTimeScorer(Scorer):
     def finish(self) -> None:
         """End the query when the current batch has ended, so that its predictions are not repeated."""
         query = self.query
-        with suppress(*GONE):
+        with suppress(*STOP_ERRORS):
             if query is not None and _retry(lambda: query.isActive):
                 length = self.settings.score.realtime_batch
                 logger.info(
