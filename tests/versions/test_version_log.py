@@ -107,7 +107,7 @@ def test_only_what_describes_the_stream_is_inherited(tmp_path: Path) -> None:
         "kind": "saved",
         "counts": {"received": 7, "trained": 7, "skipped": 0, "rejected": 0},
         "ranges": {"t": {0: (0, 7)}},
-        "events": [{"event": "drift", "found": 1}],
+        "events": [{"event": "drift", "detected": 1}],
         "seconds": {"learn": 0.1},
     }
     child = log.commit(log.commit(None, {}, **described, **batch), {}).manifest
