@@ -456,7 +456,7 @@ def test_the_documented_records_are_what_is_encoded():
     page = (ROOT / "docs" / "records.md").read_text("utf-8")
     shown = [line.strip() for line in page.splitlines() if line.startswith("    ")]
     text = avsc.write_schema("features", (0, 1), "label")
-    (block,) = page.split("```json\n")[1:]
+    block = page.split("## Avro\n")[1].split("```json\n")[1]
     assert json.loads(block.split("```")[0]) == json.loads(text)
     for format, more in (("json", {}), ("packed", {}), ("csv", {}), ("avro", {"avro_schema": text})):
         schema = Schema(2, (0, 1), format=format, **more)
