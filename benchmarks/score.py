@@ -174,7 +174,7 @@ def _turnovers(query: StreamingQuery) -> list[float]:
 def _predict(bench: Bench, name: str, partitions: int, seconds: int) -> dict[str, float]:
     topic, predictions = bench.topics(name, partitions)
     settings = bench.settings(name, topic=topic, predictions=predictions, realtime_batch=f"{seconds} seconds")
-    scorer = RealTimeScorer(bench.spark, settings)
+    scorer = RealTimeScorer.open(bench.spark, settings)
     query = scorer.start()
     warm, log = seconds // 3, VersionLog(bench.folder / name)
     running = _send(bench, topic, predictions, seconds)
@@ -254,7 +254,7 @@ def _command(bench: Bench, topic: str, predictions: str, batch_s: int) -> subpro
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for logged in process.stderr:
-        if logged.startswith("answering"):
+        if logged.startswith("scoring"):
             return process
     raise RuntimeError(f"the scorer ended with {process.wait()} before it predicted")
 
@@ -297,7 +297,7 @@ def _rate(bench: Bench, name: str, format: str, topic: str, predictions: str) ->
         max_offsets_per_trigger=LIMIT,
         checkpoint=str(bench.folder / f"{predictions}-checkpoint"),
     )
-    scorer = (CopyScorer if name == "ceiling" else Scorer)(bench.spark, settings)
+    scorer = (CopyScorer if name == "ceiling" else Scorer).open(bench.spark, settings)
     query = scorer.start()
     scorer.wait()
     measured = [batch for batch in query.recentProgress if records(batch)][1:]
