@@ -1,6 +1,5 @@
 """`streaming-nn backtest`: learn the past with other options, and compare the trials."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,6 @@ from streaming_nn.settings import Settings
 
 if TYPE_CHECKING:
     from streaming_nn.spark.replay.trials import Outcome
-
-logger = logging.getLogger(__name__)
 
 PAST: Any = {"rich_help_panel": "What is learned: versions, or a topic"}
 FILE: Any = {"rich_help_panel": "What is learned: a file"}
@@ -111,9 +108,10 @@ def _learn_past(settings: Settings, past: dict[str, Any], into: Path, trials: li
     if not past["topic"]:
         options.require_topics(settings.model)
     options.require_kafka(settings)
-    from streaming_nn.spark.replay.file_backtest import Past, of_past
+    from streaming_nn.spark.replay.backtest import Selection
+    from streaming_nn.spark.replay.backtest import backtest as run
 
-    return of_past(settings, into, trials, Past(**past), logger.info)
+    return run(settings, into, trials, Selection(**past))
 
 
 def _learn_file(
@@ -124,7 +122,7 @@ def _learn_file(
     trials: list[str],
     batch: int,
 ) -> "list[Outcome]":
-    from streaming_nn.spark.replay.file_backtest import File, of_file
+    from streaming_nn.spark.replay.file_backtest import StreamFile, backtest_file
 
     columns["features"] = tuple(options.split(columns["features"], str) or ())
-    return of_file(settings, File(path, **columns), into, trials, batch, logger.info)
+    return backtest_file(settings, StreamFile(path, **columns), into, trials, batch)

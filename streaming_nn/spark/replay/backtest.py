@@ -1,12 +1,14 @@
-"""What if: learn recorded versions, or a stretch of a topic, again with other options, side by side.
+"""Learn recorded versions, or a topic's records, with other options, side by side.
 
-Each try writes a log of its own, so that it can be looked at, gone on from, verified, and ended at any time:
-a second run goes on after the last version that was written.
+Each trial has a version log of its own, so it can be inspected, resumed, verified, and stopped at any time: a
+second run resumes after the last version that was committed.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,320 +17,351 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, State, events, grow, initial, require_averaging, report
+from streaming_nn.nn.learner import Learner, State, events, grow, initial, report, require_averaging
 from streaming_nn.nn.state_dict import flatten, unflatten
-from streaming_nn.records.schema import schema_from
-from streaming_nn.spark.replay.plan import History, LearnerOf, added
-from streaming_nn.spark.replay.tasks import Replay, Replayed, run_replay
-from streaming_nn.spark.replay.trials import Outcome, Trial
-from streaming_nn.spark.replay.verify import JOB_VERSIONS, chunks, hull, still_there
-from streaming_nn.spark.session import SPARK_ERRORS, in_one_line, shared
-from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.settings import Settings
+from streaming_nn.spark.replay.plan import (
+    SETTINGS,
+    LearnerFactory,
+    ReplayPlan,
+    parse_time,
+    plan_topic,
+    plan_versions,
+    sum_counts,
+)
+from streaming_nn.spark.replay.runner import JOB_VERSIONS, check_available, learn_chunk, split_chunks
+from streaming_nn.spark.replay.tasks import Replayed
+from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
+from streaming_nn.spark.session import running
 from streaming_nn.versions import atomic_files
-from streaming_nn.versions.environment import describe, now, writer
-from streaming_nn.versions.rollback import shapes, combine_tensors
+from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts
-from streaming_nn.versions.version_log import VersionLog, child
+from streaming_nn.versions.version_log import VersionLog
 
-JOB_BYTES = 128 << 20  # of states that one job gives the driver: each version of each try is kept
-AGAIN = "again"  # name of what is learned where the original's figures are recorded and nothing is tried
-LEARNERS_OWN = {"drift", "member restarted"}  # events that a try has anew, or hasn't
-OF_A_MODEL = {"versions", "tags", "scorers", "damaged"}  # folders
+logger = logging.getLogger(__name__)
+
+JOB_BYTES = 128 << 20  # of states that one job returns: each version of each trial is kept
+REPLAYED = "replayed"  # name of the only trial, if the original's metrics are recorded and no trial is given
+LEARNER_EVENTS = {"drift", "member restarted"}  # which a trial has of its own
+MODEL_DIRECTORIES = {"versions", "tags", "scorers", "damaged"}  # of a model directory
 
 
-def _state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
-    """Make the learner's state of tensors, which may be of fewer classes. ValueError: it is another one's."""
+@dataclass(frozen=True)
+class Selection:
+    """What is backtested: versions by number or time, or a topic's records by time."""
+
+    first: int | None = None
+    last: int | None = None
+    since: str | None = None
+    until: str | None = None
+    topic: str | None = None
+
+    def __post_init__(self) -> None:
+        numbered = self.first is not None or self.last is not None
+        if numbered and (self.since or self.until):
+            raise ValueError("--from and --to cannot be combined with --since and --until")
+        if numbered and self.topic:
+            raise ValueError("--from and --to are a model's versions; with --topic use --since and --until")
+
+
+def backtest(
+    settings: Settings, into: Path, trials: Sequence[str], selection: Selection | None = None
+) -> list[Outcome]:
+    """Learn a selection of the past with each trial (`key=value,…`), and compare the outcomes.
+
+    `into` is the directory of the trials' models. All of them learn from one read of Kafka. Called again, it
+    resumes. Raise ValueError if the selection is empty or `into` is in use, DataLossError if Kafka no longer
+    has the records.
+    """
+    selection = selection or Selection()
+    parsed = parse_trials(trials)
+    since, until = (parse_time(text) if text else None for text in (selection.since, selection.until))
+    with ExitStack() as stack:
+        if selection.topic:
+            directories = trial_directories(Trial({}, SETTINGS), False, parsed, into)
+            spark = stack.enter_context(running(settings.spark))
+            bounds = recorded_bounds(directories)
+            plan = plan_topic(spark, settings, selection.topic, since, until, bounds)
+            runs = open_trials(plan, parsed, into)
+        else:  # what is wrong is raised before Spark starts
+            log = VersionLog(settings.model)
+            plan = plan_versions(log, selection.first, selection.last, since, until)
+            runs = open_trials(plan, parsed, into)
+            spark = stack.enter_context(running(settings.spark))
+        names = ", ".join(run.trial.name for run in runs)
+        last = plan.manifests[-1].number
+        logger.info("learning versions %d to %d with %s", plan.shift + 1, last, names)
+        return run_trials(spark, settings.kafka, plan, runs, lambda n: logger.info("learned version %d", n))
+
+
+def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
+    """Return the learner's state from tensors, perhaps of fewer classes. ValueError: they are another's."""
     state = grow(learner, unflatten(initial(learner), tensors))
     if shapes(flatten(state)) != shapes(flatten(initial(learner))):
-        raise ValueError("the state has other shapes than the learner's")
+        raise ValueError("the state must have the shapes of the learner's; got others")
     return state
 
 
-class Alternative:
-    """One try on its way through history: its log, and the version that it has reached."""
+class TrialRun:
+    """A trial while it runs: its version log, and the version that it has reached."""
 
-    def __init__(self, each: Trial, log: VersionLog, run: str) -> None:
-        self.each, self.log, self.run = each, log, run
-        head = log.head()
-        assert head is not None  # it has been begun
-        self.head, self.sha = head, log.sha256(head.number)
+    def __init__(self, trial: Trial, log: VersionLog, head: Version) -> None:
+        self.trial, self.log, self.head = trial, log, head
 
-    def append(
-        self, history: History, record: Manifest, learner: Learner[Any], tensors: Tensors, **changes: Any
+    def commit(
+        self, plan: ReplayPlan, manifest: Manifest, learner: Learner[Any], tensors: Tensors, **fields: Any
     ) -> None:
-        """Write the version that stands for `record`, unless an earlier run has written it."""
-        if record.number - history.shift <= self.head.number:
+        """Commit the trial's version of `manifest`, unless an earlier run has."""
+        if manifest.number - plan.shift <= self.head.number:
             return
-        event = {"event": "replayed", "from": history.whence, "version": record.number}
-        state = _state(learner, tensors)
-        own = events(learner, _state(learner, self.head.tensors), state) if record.kind == "learned" else []
+        event = {"event": "replayed", "from": plan.origin, "version": manifest.number}
+        state = _load_state(learner, tensors)
+        learned = manifest.kind == "learned"
+        new = events(learner, _load_state(learner, self.head.tensors), state) if learned else []
         described = {
             "learner": learner.options(),
-            "schema": record.schema,
-            "update": record.update,
-            "mini_batch_cap": 0 if "mini_batch" in self.each.changes else record.mini_batch_cap,
+            "schema": manifest.schema,
+            "update": manifest.update,
+            "mini_batch_cap": 0 if "mini_batch" in self.trial.changes else manifest.mini_batch_cap,
             "metrics": report(learner, state),
-            "events": [event, *(e for e in record.events if e.get("event") not in LEARNERS_OWN), *own],
-            "environment": describe(),
-            "written_at": now(),
-            "written_by": writer(self.run),
+            "events": [event, *(e for e in manifest.events if e["event"] not in LEARNER_EVENTS), *new],
         }
-        version = Version(child(self.head.manifest, self.sha, **(described | changes)), tensors)
-        self.sha = self.log.append(version).sha256
-        self.head = version
+        self.head = self.log.commit(self.head, tensors, **(described | fields))
 
-    def outcome(self, history: History) -> Outcome:
-        """Say what came of it, at the end of the history."""
-        numbers = range(1, len(history.records) + 1)
-        records = [self.log.manifest(number) for number in numbers]
-        remarks = [_begun_event(self.log.manifest(0))["begins"]] if history.start else []
-        return Outcome(
-            self.each.name,
-            self.each.changes,
-            self.log.directory,
-            added(records),
-            records[-1].metrics,
-            remarks,
-        )
+    def outcome(self, plan: ReplayPlan) -> Outcome:
+        """Return the trial's result at the end of the plan."""
+        manifests = [self.log.manifest(number) for number in range(1, len(plan.manifests) + 1)]
+        remarks = [_start_event(self.log.manifest(0))["start"]] if plan.start else []
+        counts, metrics = sum_counts(manifests), manifests[-1].metrics
+        return Outcome(self.trial.name, self.trial.changes, self.log.directory, counts, metrics, remarks)
 
 
-def places(base: Trial, recorded: bool, tries: list[Trial], into: Path) -> list[tuple[Trial, Path]]:
-    """Say what is learned, and where: `into` itself is the only try's, else each has a folder in it.
+def trial_directories(
+    base: Trial, recorded: bool, trials: list[Trial], into: Path
+) -> list[tuple[Trial, Path]]:
+    """Return what is learned, and where: an only trial in `into` itself, several in directories below it.
 
-    The base is learned too where its own figures are not recorded, or where there is nothing else to do.
+    The base is learned too, unless its metrics are recorded and there are trials.
     """
-    if not tries:
-        return [(Trial({}, AGAIN) if recorded else base, into)]
-    own = [] if recorded else [(base, into / base.name)]
-    return [*own, *((each, into if len(tries) == 1 else into / each.name) for each in tries)]
+    if not trials:
+        return [(Trial({}, REPLAYED) if recorded else base, into)]
+    bases = [] if recorded else [(base, into / base.name)]
+    return [*bases, *((trial, into if len(trials) == 1 else into / trial.name) for trial in trials)]
 
 
-def stretch_of(found: list[tuple[Trial, Path]]) -> dict[str, Any] | None:
-    """Return the stretch of a topic that an earlier run has begun to learn in these places."""
-    begun = [VersionLog(directory).manifest(0) for _, directory in found if VersionLog(directory).has(0)]
-    events = [_begun_event(record) for record in begun]
-    return next((event["stretch"] for event in events if event.get("stretch")), None)
+def recorded_bounds(directories: list[tuple[Trial, Path]]) -> dict[str, Any] | None:
+    """Return the bounds in a topic that an earlier run recorded in these directories; None: there is none."""
+    logs = [VersionLog(directory) for _, directory in directories]
+    starts = [_start_event(log.manifest(0)) for log in logs if log.has(0)]
+    return next((event["bounds"] for event in starts if event.get("bounds")), None)
 
 
-def begun(
-    history: History, tries: list[Trial], into: Path, learner_of: LearnerOf = learner_from
-) -> list[Alternative]:
-    """Begin each try's log, or go on with it. ValueError: options that can't be, or `into` is in use."""
-    found = places(history.base, history.recorded is not None, tries, into)
-    for record in history.records:  # a mistake ends it before it begins
-        for learner in _learners([each for each, _ in found], record, learner_of):
-            if record.update == AVERAGED:
+def open_trials(
+    plan: ReplayPlan, trials: list[Trial], into: Path, factory: LearnerFactory = learner_from
+) -> list[TrialRun]:
+    """Create or resume each trial's version log. Raise ValueError for bad options, or if `into` is in use."""
+    directories = trial_directories(plan.base, plan.recorded is not None, trials, into)
+    for manifest in plan.manifests:  # a mistake is raised before anything is learned
+        for learner in _make_learners([trial for trial, _ in directories], manifest, factory):
+            if manifest.update == AVERAGED:
                 require_averaging(learner)
-    _free(into, found)
+    _check_unused(into, directories)
     run = uuid4().hex[:12]
-    for each, directory in found:
-        _begin(history, each, VersionLog(directory), run, learner_of)
-    return [Alternative(each, VersionLog(directory), run) for each, directory in found]
+    logs = [(trial, VersionLog(directory, run)) for trial, directory in directories]
+    for trial, log in logs:
+        _open_log(plan, trial, log, factory)
+    heads = [log.read(log.head_number() or 0) for _, log in logs]  # version 0 is there
+    return [TrialRun(trial, log, head) for (trial, log), head in zip(logs, heads, strict=True)]
 
 
-def _learners(tries: list[Trial], record: Manifest, learner_of: LearnerOf) -> tuple[Learner[Any], ...]:
-    return tuple(learner_of(each.options(record.learner)) for each in tries)
+def _make_learners(
+    trials: list[Trial], manifest: Manifest, factory: LearnerFactory
+) -> tuple[Learner[Any], ...]:
+    return tuple(factory(trial.options(manifest.learner)) for trial in trials)
 
 
-def _free(into: Path, found: list[tuple[Trial, Path]]) -> None:
-    """Raise ValueError where the folder holds anything but these tries."""
+def _check_unused(into: Path, directories: list[tuple[Trial, Path]]) -> None:
+    """Raise ValueError if the directory contains anything but these trials."""
     if into.exists() and not into.is_dir():
         raise ValueError(f"{into} must be a directory; it is a file")
-    own = {directory.name for _, directory in found if directory != into}
-    own |= OF_A_MODEL if any(directory == into for _, directory in found) else set()
-    if strange := sorted(set(atomic_files.names(into)) - own):
-        raise ValueError(f"{into} holds {strange[0]!r}, which is not of these tries: name another directory")
+    expected = {directory.name for _, directory in directories if directory != into}
+    expected |= MODEL_DIRECTORIES if any(directory == into for _, directory in directories) else set()
+    if unexpected := sorted(set(atomic_files.names(into)) - expected):
+        raise ValueError(
+            f"{into} contains {unexpected[0]!r}, which is not of these trials; use another directory"
+        )
 
 
-def _begin(history: History, each: Trial, log: VersionLog, run: str, learner_of: LearnerOf) -> None:
-    said = {"event": "what-if", "of": history.identity, "tried": each.changes}
+def _open_log(plan: ReplayPlan, trial: Trial, log: VersionLog, factory: LearnerFactory) -> None:
+    event = {"event": "backtest", "of": plan.identity, "trial": trial.changes}
     if log.head_number() is not None:
-        _same(history, log, said)
+        _check_same(plan, log, event)
         return
-    before = history.before
-    learner = learner_of(each.options(before.learner))
-    tensors, begins = _first(history, learner)
-    record = Manifest(
-        0,
-        kind="initial",
+    parent = plan.parent
+    learner = factory(trial.options(parent.learner))
+    tensors, start = _initial_tensors(plan, learner)
+    log.commit(
+        None,
+        tensors,
         learner=learner.options(),
-        schema=before.schema,
-        update=before.update,
-        mini_batch_cap=0 if "mini_batch" in each.changes else before.mini_batch_cap,
-        offsets=before.offsets,
-        topic_ids=before.topic_ids,
-        metrics=report(learner, _state(learner, tensors)),
-        environment=describe(),
-        written_at=now(),
-        written_by=writer(run),
-        events=[{**said, "from": history.whence, "begins": begins, "stretch": history.stretch}],
+        schema=parent.schema,
+        update=parent.update,
+        mini_batch_cap=0 if "mini_batch" in trial.changes else parent.mini_batch_cap,
+        offsets=parent.offsets,
+        topic_ids=parent.topic_ids,
+        metrics=report(learner, _load_state(learner, tensors)),
+        events=[{**event, "from": plan.origin, "start": start, "bounds": plan.bounds}],
     )
-    log.append(Version(record, tensors))
 
 
-def _first(history: History, learner: Learner[Any]) -> tuple[Tensors, str]:
-    """The start's model where it fits the learner, else a new one; metrics count from here on."""
-    fresh, start = initial(learner), history.start
+def _initial_tensors(plan: ReplayPlan, learner: Learner[Any]) -> tuple[Tensors, str]:
+    """Return the start's model if it fits the learner, else an untrained one; metrics start from zero."""
+    untrained, start = flatten(initial(learner)), plan.start
     if start is None:
-        return flatten(fresh), "begins as a new model"
-    own = {name: tensor for name, tensor in flatten(fresh).items() if not name.startswith("model.")}
+        return untrained, "starts with an untrained model"
+    counts = {name: tensor for name, tensor in untrained.items() if not name.startswith("model.")}
     model = {name: tensor for name, tensor in start.tensors.items() if name.startswith("model.")}
     try:
-        state = _state(learner, own | model)
+        state = _load_state(learner, counts | model)
     except ValueError:
-        return (
-            flatten(fresh),
-            f"begins as a new model: version {start.number}'s state doesn't fit its options",
-        )
-    near = "" if start.number == history.shift else ", the nearest one that is kept"
-    return flatten(state), f"begins as version {start.number}'s model{near}"
+        reason = f"the state of version {start.number} does not fit its options"
+        return untrained, f"starts with an untrained model: {reason}"
+    near = "" if start.number == plan.shift else ", the nearest one that is kept"
+    return flatten(state), f"starts with the model of version {start.number}{near}"
 
 
-def _same(history: History, log: VersionLog, said: dict[str, Any]) -> None:
-    first, head = log.manifest(0), log.head_number()
-    event = _begun_event(first)
-    if {name: event.get(name) for name in said} != json.loads(json.dumps(said)):
-        raise ValueError(f"{log.directory} holds something else than these tries: name another directory")
-    reached = min(head or 0, len(history.records))
-    events = log.manifest(reached).events
-    if reached and not any(e.get("version") == reached + history.shift for e in events):
-        raise ValueError(f"{log.directory}: version {reached} was not replayed: name another directory")
+def _check_same(plan: ReplayPlan, log: VersionLog, event: Mapping[str, Any]) -> None:
+    """Raise ValueError if the log's versions are not those of this plan and trial."""
+    recorded = _start_event(log.manifest(0))
+    if {name: recorded.get(name) for name in event} != json.loads(json.dumps(event)):
+        raise ValueError(f"{log.directory} contains other trials; use another directory")
+    reached = min(log.head_number() or 0, len(plan.manifests))
+    replayed = log.manifest(reached).events
+    if reached and not any(e.get("version") == reached + plan.shift for e in replayed):
+        raise ValueError(f"{log.directory}: version {reached} is not of a backtest; use another directory")
 
 
-def _begun_event(first: Manifest) -> dict[str, Any]:
-    return next((event for event in first.events if event.get("event") == "what-if"), {})
+def _start_event(first: Manifest) -> dict[str, Any]:
+    return next((event for event in first.events if event["event"] == "backtest"), {})
 
 
-def learn_again(
+def run_trials(
     spark: SparkSession,
     kafka: Mapping[str, str],
-    history: History,
-    alternatives: list[Alternative],
+    plan: ReplayPlan,
+    runs: list[TrialRun],
     progress: Callable[[int], None] = lambda number: None,
-    learner_of: LearnerOf = learner_from,
+    factory: LearnerFactory = learner_from,
 ) -> list[Outcome]:
-    """Learn the history with every alternative, from one read of the topics, and say what came of each.
+    """Learn the plan with every trial, from one read of the topics, and return the outcomes.
 
-    Raises DataLossError where the topics no longer have its records; what was written until then stays.
+    `progress` is called with the last version that is learned. Raise DataLossError if the topics no longer
+    have the records; what was committed until then stays.
     """
-    pending = [each for each in alternatives if each.head.number < len(history.records)]
+    pending = [run for run in runs if run.head.number < len(plan.manifests)]
     if pending:
-        _Course(spark, kafka, history, pending, learner_of).run(progress)
-    own = [] if history.recorded is None else [history.recorded]
-    return [*own, *(each.outcome(history) for each in alternatives)]
+        _Backtest(spark, kafka, plan, pending, factory).run(progress)
+    recorded = [] if plan.recorded is None else [plan.recorded]
+    return [*recorded, *(run.outcome(plan) for run in runs)]
 
 
-class _Course:
-    """The run of several alternatives, side by side, through what none of them has left behind."""
+class _Backtest:
+    """Trials side by side, from the first version that one of them lacks."""
 
     def __init__(
         self,
         spark: SparkSession,
         kafka: Mapping[str, str],
-        history: History,
-        pending: list[Alternative],
-        learner_of: LearnerOf,
+        plan: ReplayPlan,
+        pending: list[TrialRun],
+        factory: LearnerFactory,
     ) -> None:
-        self.spark, self.kafka, self.history = spark, kafka, history
-        self.pending, self.learner_of = pending, learner_of
-        done = min(each.head.number for each in pending)
-        self.records = history.records[done:]
-        self.states = [each.log.read(done).tensors for each in pending]
+        self.spark, self.kafka, self.plan = spark, kafka, plan
+        self.pending, self.factory = pending, factory
+        done = min(run.head.number for run in pending)
+        self.manifests = plan.manifests[done:]
+        self.states = [run.log.read(done).tensors for run in pending]
 
     def run(self, progress: Callable[[int], None]) -> None:
-        still_there(self.kafka, self.records)
+        check_available(self.kafka, self.manifests)
         size = sum(tensor.nbytes for state in self.states for tensor in state.values())
         most = max(1, min(JOB_VERSIONS, JOB_BYTES // max(size, 1)))
-        for chunk in chunks(self.records, _alike, most):
+        for chunk in split_chunks(self.manifests, _rules, most):
             if chunk[0].kind == "learned":
                 self._learn(chunk)
             else:
-                self._take_over(chunk[0])
+                self._restore(chunk[0])
             progress(chunk[-1].number)
 
-    def _learners(self, record: Manifest) -> tuple[Learner[Any], ...]:
-        return _learners([each.each for each in self.pending], record, self.learner_of)
+    def _make_learners(self, manifest: Manifest) -> tuple[Learner[Any], ...]:
+        return _make_learners([run.trial for run in self.pending], manifest, self.factory)
 
     def _learn(self, chunk: list[Manifest]) -> None:
-        """Learn a chunk of versions in one Spark job, and append them to every log."""
-        learners = {record.number: self._learners(record) for record in chunk}
-        self._fits(chunk[0], learners[chunk[0].number])
-        learned = self._job(chunk, learners)
-        for record in chunk:
-            for place, each in enumerate(self.pending):
-                row = learned.get((record.number, place))
-                if row is not None:
-                    assert row.tensors is not None  # nothing is compared, so every state is returned
-                    self.states[place] = row.tensors
-                each.append(
-                    self.history,
-                    record,
-                    learners[record.number][place],
-                    self.states[place],
-                    offsets=record.offsets,
-                    topic_ids=record.topic_ids,
-                    ranges=record.ranges,
-                    counts=row.counts._asdict() if row is not None else no_counts(),
-                    rejected_by_reason=row.rejected if row is not None else {},
+        """Learn a chunk of versions in one Spark job, and commit them to every log."""
+        learners = {manifest.number: self._make_learners(manifest) for manifest in chunk}
+        self._check_states(chunk[0], learners[chunk[0].number])
+        replayed = learn_chunk(self.spark, self.kafka, chunk, learners, self.states)
+        _check_counts(chunk, replayed)
+        results = {(each.version, each.learner): each for each in replayed}
+        for manifest in chunk:
+            for index, run in enumerate(self.pending):
+                result = results.get((manifest.number, index))
+                if result is not None:
+                    assert result.tensors is not None  # nothing is compared, so every state is returned
+                    self.states[index] = result.tensors
+                run.commit(
+                    self.plan,
+                    manifest,
+                    learners[manifest.number][index],
+                    self.states[index],
+                    offsets=manifest.offsets,
+                    topic_ids=manifest.topic_ids,
+                    ranges=manifest.ranges,
+                    counts=no_counts() if result is None else result.counts._asdict(),
+                    rejected_by_reason={} if result is None else result.rejected,
                 )
 
-    def _fits(self, record: Manifest, learners: tuple[Learner[Any], ...]) -> None:
-        for each, learner, state in zip(self.pending, learners, self.states, strict=True):
+    def _check_states(self, manifest: Manifest, learners: tuple[Learner[Any], ...]) -> None:
+        for run, learner, state in zip(self.pending, learners, self.states, strict=True):
             try:
-                _state(learner, state)
+                _load_state(learner, state)
             except ValueError:
-                n = record.number
+                n = manifest.number
                 raise ValueError(
-                    f"{each.each.name}: version {n} was learned with options whose state is another one than "
-                    f"before: end before it (--to {n - 1}), or begin with it (--from {n})"
+                    f"{run.trial.name}: the options of version {n} have another state than those before; "
+                    f"end before it (--to {n - 1}), or start with it (--from {n})"
                 ) from None
 
-    def _job(
-        self, chunk: list[Manifest], learners: dict[int, tuple[Learner[Any], ...]]
-    ) -> dict[tuple[int, int], Replayed]:
-        spans = {r.number: r.ranges for r in chunk if r.counts["received"]}
-        if not spans:
-            return {}
-        averaged = chunk[0].update == AVERAGED
-        frame = kafka_frames.by_version(
-            kafka_frames.batch(self.spark, self.kafka, hull(chunk)), spans, averaged
-        )
-        with ExitStack() as stack:
-            states = tuple(stack.enter_context(shared(self.spark, state)) for state in self.states)
-            work = Replay(learners, schema_from(chunk[0].schema), states, averaged)
-            try:
-                rows = run_replay(frame, work)
-            except SPARK_ERRORS as error:
-                raise RuntimeError(f"the replay ended: {in_one_line(error)}") from None
-        received = {row.version: row.counts.received for row in rows}
-        for record in chunk:
-            found, wanted = received.get(record.number, 0), record.counts["received"]
-            if found != wanted:
-                raise DataLossError(
-                    f"version {record.number} has learned {wanted:,} records, and the topic gives "
-                    f"{found:,} of them: they can't be learned again"
-                )
-        return {(row.version, row.learner): row for row in rows}
+    def _restore(self, manifest: Manifest) -> None:
+        """Do what a version did that learned nothing: it restored an older one, or it was lost.
 
-    def _take_over(self, record: Manifest) -> None:
-        """Do what a version did that learned nothing: it went back to an older one, or was lost.
-
-        An older one that is before the range is not there to go back to.
+        An older one that is before the plan's first cannot be restored.
         """
-        learners, number = self._learners(record), record.restored_from - self.history.shift
-        back = record.kind in ("rolled-back", "repaired") and number >= 0
-        for place, each in enumerate(self.pending):
-            if back:
-                old = each.log.read(number).tensors
-                whole = record.kind == "repaired"  # with its metrics: their rows are learned again
-                self.states[place] = old if whole else combine_tensors(old, self.states[place])
-            changes: dict[str, Any] = {"kind": record.kind, "restored_from": number} if back else {}
-            if record.kind != "damaged":
-                changes |= {"offsets": record.offsets, "topic_ids": record.topic_ids}
-            each.append(self.history, record, learners[place], self.states[place], **changes)
+        learners, number = self._make_learners(manifest), manifest.restored_from - self.plan.shift
+        restored = manifest.kind in ("rolled-back", "repaired") and number >= 0
+        for index, run in enumerate(self.pending):
+            if restored:
+                old = run.log.read(number).tensors
+                whole = manifest.kind == "repaired"  # with its metrics: their rows are learned again
+                self.states[index] = old if whole else combine_tensors(old, self.states[index])
+            fields: dict[str, Any] = {"kind": manifest.kind, "restored_from": number} if restored else {}
+            if manifest.kind != "damaged":
+                fields |= {"offsets": manifest.offsets, "topic_ids": manifest.topic_ids}
+            run.commit(self.plan, manifest, learners[index], self.states[index], **fields)
 
 
-def _alike(record: Manifest) -> Any:
-    """What versions of one job have in common; the mini-batch size changes no state."""
-    options = {name: value for name, value in record.learner.items() if name != "mini_batch"}
-    return record.kind, options, record.schema, record.update
+def _check_counts(chunk: list[Manifest], replayed: list[Replayed]) -> None:
+    """Raise DataLossError if the topics had fewer records than were recorded."""
+    received = {each.version: each.counts.received for each in replayed}
+    for manifest in chunk:
+        found, recorded = received.get(manifest.number, 0), manifest.counts["received"]
+        if found != recorded:
+            raise DataLossError(
+                f"version {manifest.number} learned {recorded:,} records, and the topic has {found:,} of them"
+            )
+
+
+def _rules(manifest: Manifest) -> Any:
+    """Return what versions of one job have in common; the mini-batch size changes no state."""
+    options = {name: value for name, value in manifest.learner.items() if name != "mini_batch"}
+    return manifest.kind, options, manifest.schema, manifest.update

@@ -1,170 +1,178 @@
-"""Trial options on what was recorded, or on a test stream in a file; each try has a model of its own."""
+"""Send a recorded stream in a file through Kafka and the training job, once per trial."""
 
+import json
+import logging
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kafka import KafkaProducer
+from pyspark.sql import SparkSession
 
-from producers import known
-from producers.messages import Plan, messages
-from producers.send import producer, send
-from producers.streams import Stream
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
-from streaming_nn.kafka.options import for_python
 from streaming_nn.settings import Records, Settings
-from streaming_nn.spark.replay import backtest
-from streaming_nn.spark.replay.plan import SETTINGS, moment, of_model, of_topic
-from streaming_nn.spark.replay.trials import Outcome, Trial, trials_from
+from streaming_nn.spark.replay.backtest import trial_directories
+from streaming_nn.spark.replay.plan import SETTINGS, sum_counts
+from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.session import running
 from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.spark.train.trainer import Trainer
-from streaming_nn.versions.version_log import VersionLog
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Past:
-    """Which part of what was recorded is tried: versions by number or time, or records of a topic by time."""
-
-    first: int | None = None
-    last: int | None = None
-    since: str | None = None
-    until: str | None = None
-    topic: str | None = None
-
-    def __post_init__(self) -> None:
-        numbered = self.first is not None or self.last is not None
-        if numbered and (self.since or self.until):
-            raise ValueError(
-                "a range is of numbers (--from, --to) or of time (--since, --until), not of both"
-            )
-        if numbered and self.topic:
-            raise ValueError("--from and --to are versions of a model, and --topic has none: give a time")
-
-
-def of_past(settings: Settings, into: Path, texts: list[str], past: Past, say: Say) -> list[Outcome]:
-    """Learn a part of the past again with each try, beside what it was; `into` gets their versions.
-
-    All of them learn from one read of Kafka. Called again, it goes on where it was ended. Raises ValueError
-    where the range is empty or `into` is in use, DataLossError where Kafka no longer has the records.
-    """
-    tries = trials_from(texts)
-    since, until = (moment(text) if text else None for text in (past.since, past.until))
-    with ExitStack() as stack:
-        if past.topic:
-            found = backtest.places(Trial({}, SETTINGS), False, tries, into)
-            spark = stack.enter_context(running(settings.spark))
-            earlier = backtest.stretch_of(found)
-            history = of_topic(spark, settings, past.topic, since, until, earlier)
-            alternatives = backtest.begun(history, tries, into)
-        else:  # what is wrong is said before Spark starts
-            history = of_model(VersionLog(settings.model), past.first, past.last, since, until)
-            alternatives = backtest.begun(history, tries, into)
-            spark = stack.enter_context(running(settings.spark))
-        names = ", ".join(each.each.name for each in alternatives)
-        say(f"learning versions {history.shift + 1} to {history.records[-1].number} with {names}")
-        return backtest.learn_again(
-            spark, settings.kafka, history, alternatives, lambda number: say(f"learned version {number}")
-        )
+KINDS = ("csv", "npz", "parquet")
+MISUSED = 2  # exit code of the producers for a wrong option or file
 
 
 @dataclass(frozen=True)
-class File:
-    """A test stream, recorded in a file: rows of numbers, and a label."""
+class StreamFile:
+    """A recorded stream in a file: rows of numbers, and a label. `python -m producers` reads it."""
 
     path: Path
-    label: str | None = None  # the last column without
-    features: tuple[str, ...] = ()  # all others without
+    label: str | None = None  # None: the last column
+    features: tuple[str, ...] = ()  # (): all others
     regression: bool = False
 
-    def stream(self) -> Stream:
-        """Open it. Raises ValueError in one line."""
+    def describe(self) -> dict[str, Any]:
+        """Return {"inputs", "classes", …} of the file. Raise ValueError in one line if it cannot be read."""
+        return self._produce("--describe", "--config", os.devnull)
+
+    def send(self, kafka: dict[str, str], topic: str, format: str) -> int:
+        """Send all rows to a topic, with one timestamp, so that offsets alone order them; return how many.
+
+        Raise ConnectionError if the broker does not take them, ValueError if the file is damaged.
+        """
+        with tempfile.NamedTemporaryFile(
+            "w", suffix=".toml"
+        ) as config:  # not flags: others could see secrets
+            lines = [f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in kafka.items()]
+            config.writelines(["[kafka]\n", *lines])
+            config.flush()
+            sent = self._produce(
+                *(
+                    "--topic",
+                    topic,
+                    "--format",
+                    format,
+                    "--timestamp",
+                    "now",
+                    "--json",
+                    "--config",
+                    config.name,
+                )
+            )
+        return int(sent["records"])
+
+    def _produce(self, *words: str) -> dict[str, Any]:
         kind = self.path.suffix.lower().removeprefix(".")
-        if kind not in known.FILES:
-            raise ValueError(f"--file must end in .{', .'.join(known.FILES)}; got {str(self.path)!r}")
-        return known.file(
-            kind, self.path, label=self.label, features=self.features, regression=self.regression
-        )
+        if kind not in KINDS:
+            raise ValueError(f"--file must end in .{', .'.join(KINDS)}; got {str(self.path)!r}")
+        flags = [*([f"--label={self.label}"] if self.label is not None else [])]
+        flags += [f"--features={','.join(self.features)}"] if self.features else []
+        flags += ["--regression"] if self.regression else []
+        command = [
+            sys.executable,
+            "-m",
+            "producers",
+            kind,
+            str(self.path),
+            "--config=/dev/null",
+            *flags,
+            *words,
+        ]
+        # a process of its own: producers import this package, not the other way round
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        result = json.loads((ran.stdout.splitlines() or ["{}"])[-1])
+        if ran.returncode == 0:
+            return dict(result)
+        message = (ran.stderr.strip().splitlines() or ["the producer failed"])[-1].removeprefix("producers: ")
+        if ran.returncode == MISUSED or (result.get("error") and not result.get("failed")):
+            raise ValueError(message)  # of a damaged file the first rows alone are not what was requested
+        raise ConnectionError(message)
 
 
-def of_file(
-    settings: Settings, file: File, into: Path | None, texts: list[str], batch: int, say: Say
+def backtest_file(
+    settings: Settings, file: StreamFile, into: Path | None, trials: Sequence[str], batch: int
 ) -> list[Outcome]:
-    """Send a file through Kafka and the job that learns, once with the settings and once with each try.
+    """Send a file through Kafka and the training job, once with the settings and once per trial.
 
-    A micro-batch has `batch` records. The topic is made for it, with one partition so that the order stays,
-    and deleted afterwards; the broker too, where the settings name none. Without `into` no version is kept.
+    A micro-batch has `batch` records. A topic of one partition, which keeps the order, is created for it and
+    deleted afterwards; so is a broker, if the settings name none. With `into` None no version is kept.
     """
-    tries, stream = trials_from(texts), file.stream()
-    found = backtest.places(Trial({}, SETTINGS), False, tries, into or Path())
-    for each, _ in found:
-        make_learner(_changed(settings, each), {"inputs": stream.inputs, "classes": stream.classes})
+    parsed, described = parse_trials(trials), file.describe()
+    directories = trial_directories(Trial({}, SETTINGS), False, parsed, into or Path())
+    for trial, _ in directories:  # a mistake is raised before anything starts
+        make_learner(_with_trial(settings, trial), {name: described[name] for name in ("inputs", "classes")})
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise ValueError(f"{into} must be a new or an empty directory; something is there")
+        raise ValueError(f"{into} must be a new or an empty directory; it is not")
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-nn-trial-")))
-        own = "bootstrap.servers" in settings.kafka
-        kafka = settings.kafka if own else stack.enter_context(_broker(home / "broker", say))
-        topic = stack.enter_context(_topic(kafka))
-        settings = _for(settings, kafka, topic, stream, file, batch, kept=into is not None)
-        say(f"{_sent(kafka, topic, stream, settings.records.format):,} records of {file.path.name} sent")
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-nn-backtest-")))
+        given = "bootstrap.servers" in settings.kafka
+        kafka = settings.kafka if given else stack.enter_context(_start_broker(home / "broker"))
+        topic = stack.enter_context(_create_topic(kafka))
+        settings = _with_file(settings, kafka, topic, described, batch, kept=into is not None)
+        sent = file.send(kafka, topic, settings.records.format)
+        logger.info("sent %s records of %s", f"{sent:,}", file.path.name)
         spark = stack.enter_context(running(settings.spark))
         outcomes = []
-        for each, directory in found:
-            place = directory if into is not None else home / "models" / each.name
-            outcomes.append(_learned(spark, _changed(settings, each), each, place, into is not None, say))
+        for trial, directory in directories:
+            target = directory if into is not None else home / "models" / trial.name
+            outcomes.append(_train(spark, _with_trial(settings, trial), trial, target, into is not None))
         return outcomes
 
 
-def _changed(settings: Settings, each: Trial) -> Settings:
-    return settings.model_copy(update={"learner": each.options(settings.learner)})
+def _with_trial(settings: Settings, trial: Trial) -> Settings:
+    return settings.model_copy(update={"learner": trial.options(settings.learner)})
 
 
 @contextmanager
-def _broker(home: Path, say: Say) -> Iterator[dict[str, str]]:
-    say("starting a Kafka broker for this trial")
-    with Broker.start(home) as running:
-        yield {"bootstrap.servers": running.bootstrap}
+def _start_broker(home: Path) -> Iterator[dict[str, str]]:
+    logger.info("starting a Kafka broker for this backtest")
+    with Broker.start(home) as broker:
+        yield {"bootstrap.servers": broker.bootstrap}
 
 
 @contextmanager
-def _topic(kafka: dict[str, str]) -> Iterator[str]:
-    """A topic of one partition, and one for its dead letters, which the trainer makes; deleted at the end."""
-    name = f"streaming-nn-trial-{uuid4().hex[:12]}"
-    with KafkaAdmin(kafka) as topics:
-        topics.create(name, 1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"})
-        topics.create(_letters(name), 1)
+def _create_topic(kafka: dict[str, str]) -> Iterator[str]:
+    """Create a topic of one partition, and one for its dead letters; delete both at the end."""
+    name = f"streaming-nn-backtest-{uuid4().hex[:12]}"
+    with KafkaAdmin(kafka) as admin:
+        admin.create(name, 1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"})
+        admin.create(_dead_letter_topic(name), 1)
         try:
             yield name
         finally:
-            topics.delete(name)
-            topics.delete(_letters(name))
+            admin.delete(name)
+            admin.delete(_dead_letter_topic(name))
 
 
-def _letters(topic: str) -> str:
+def _dead_letter_topic(topic: str) -> str:
     return f"{topic}-rejected"
 
 
-def _for(
-    settings: Settings, kafka: dict[str, str], topic: str, stream: Stream, file: File, batch: int, kept: bool
+def _with_file(
+    settings: Settings, kafka: dict[str, str], topic: str, described: dict[str, Any], batch: int, kept: bool
 ) -> Settings:
-    """The user's settings, with the file's topic and rows in their place."""
-    classes = None if stream.classes is None else list(stream.classes)
+    """Return the settings with the file's topic and rows."""
+    classes = described["classes"]
     records = Records(
-        format=settings.records.format, inputs=stream.inputs, classes=classes, regression=file.regression
+        format=settings.records.format,
+        inputs=described["inputs"],
+        classes=classes,
+        regression=classes is None,
     )
     train = settings.train.model_copy(
         update={
             "topics": [topic],
-            "dead_letters": _letters(topic),
+            "dead_letters": _dead_letter_topic(topic),
             "starting_offsets": "earliest",
             "once": True,
             "max_offsets_per_trigger": batch,
@@ -174,40 +182,19 @@ def _for(
     return settings.model_copy(update={"kafka": kafka, "records": records, "train": train})
 
 
-class _OneMoment:
-    """A producer whose records are all of one time: offsets alone order them, whatever the clock does."""
-
-    def __init__(self, client: Any) -> None:
-        self.client, self.at = client, int(time.time() * 1000)
-        self.flush, self.close = client.flush, client.close
-
-    def send(self, topic: str, **record: Any) -> Any:
-        return self.client.send(topic, timestamp_ms=self.at, **record)
-
-
-def _sent(kafka: dict[str, str], topic: str, stream: Stream, format: str) -> int:
-    client = _OneMoment(producer(for_python(kafka, KafkaProducer)))
-    sent = send(messages(stream, Plan(topic, format=format)), client)
-    if sent.failed:
-        raise ConnectionError(f"{sent.failed:,} records could not be sent to {topic!r}: {sent.error}")
-    if sent.error:  # the file can't be read further: its first rows alone are not what was asked for
-        raise ValueError(sent.error)
-    return sum(sent.acknowledged.values())
-
-
-def _learned(spark: Any, settings: Settings, each: Trial, directory: Path, kept: bool, say: Say) -> Outcome:
-    began = time.monotonic()
+def _train(spark: SparkSession, settings: Settings, trial: Trial, directory: Path, kept: bool) -> Outcome:
+    start = time.monotonic()
     trainer = Trainer.open(spark, settings.model_copy(update={"model": directory}))
     try:
         trainer.start()
         trainer.wait()
     finally:
         trainer.stop()
-    records = [trainer.log.manifest(number) for number in range(1, trainer.head.number + 1)]
-    rows = {name: sum(r.counts[name] for r in records) for name in trainer.head.manifest.counts}
-    if not records:
-        raise ValueError("the stream has no rows, so there is nothing to learn")
-    seconds = time.monotonic() - began
-    say(f"{each.name}: {rows['received']:,} records in {len(records):,} micro-batches, {seconds:.1f} s")
+    manifests = [trainer.log.manifest(number) for number in range(1, trainer.head.number + 1)]
+    if not manifests:
+        raise ValueError("the file has no rows")
+    counts, seconds = sum_counts(manifests), time.monotonic() - start
+    message = "%s: %s records in %s micro-batches, %.1f s"
+    logger.info(message, trial.name, f"{counts['received']:,}", f"{len(manifests):,}", seconds)
     metrics = trainer.head.manifest.metrics
-    return Outcome(each.name, each.changes, directory if kept else None, rows, metrics)
+    return Outcome(trial.name, trial.changes, directory if kept else None, counts, metrics)

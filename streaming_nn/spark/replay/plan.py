@@ -107,9 +107,7 @@ def _fill_damaged(manifests: list[Manifest]) -> list[Manifest]:
     return filled
 
 
-def _recorded_outcome(
-    log: VersionLog, manifests: list[Manifest], factory: LearnerFactory
-) -> Outcome | None:
+def _recorded_outcome(log: VersionLog, manifests: list[Manifest], factory: LearnerFactory) -> Outcome | None:
     """Return the original's metrics, which are over all rows of a new model; None: they are not."""
     first = log.manifest(0)
     untrained = first.digest == state_digest(flatten(initial(factory(first.learner))))
@@ -132,7 +130,7 @@ def plan_topic(
     until: datetime | None = None,
     bounds: Mapping[str, Any] | None = None,
 ) -> ReplayPlan:
-    """Cut a topic's records, or those from `since` up to `until`, into micro-batches in the order of learning.
+    """Cut a topic's records, or those from `since` up to `until`, into micro-batches, in learning order.
 
     Each has `train.max_offsets_per_trigger` records; learner and schema are those of the settings. The cut
     reads the topic once. `bounds` are those of an earlier run, which this one resumes. Raise ValueError if
@@ -140,7 +138,7 @@ def plan_topic(
     """
     train = settings.train.model_copy(update={"topics": [topic], "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
-    with KafkaAdmin.connect({"isolation.level": "read_committed", **settings.kafka}) as admin:
+    with KafkaAdmin({"isolation.level": "read_committed", **settings.kafka}) as admin:
         ids = admin.ids([topic])
         begins, ends = _find_bounds(admin, topic, since, until, bounds)
     ranges = {topic: {p: (o, max(o, ends[p])) for p, o in begins.items()}}

@@ -17,7 +17,7 @@ NAME_LENGTH = 100  # characters; a directory's name may have 255 bytes
 
 @dataclass(frozen=True)
 class Trial:
-    """Options of a learner that replace those it has, and the trial's name; no changes: the learner as it is."""
+    """Options that replace those of a learner, and the trial's name; no changes: the learner as it is."""
 
     changes: dict[str, Any]
     name: str

@@ -24,8 +24,10 @@ from streaming_nn.nn.learner import Batch, Learner, initial, report, test_then_t
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
+from streaming_nn.spark.replay import backtest as module
 from streaming_nn.spark.replay import file_backtest
-from streaming_nn.spark.replay.file_backtest import File, Past, of_file, of_past
+from streaming_nn.spark.replay.backtest import Selection, backtest
+from streaming_nn.spark.replay.file_backtest import StreamFile, backtest_file
 from streaming_nn.versions.repair import check
 from streaming_nn.versions.version_log import VersionLog
 
@@ -45,6 +47,7 @@ def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None
         yield spark
 
     monkeypatch.setattr(file_backtest, "running", running)
+    monkeypatch.setattr(module, "running", running)
 
 
 def rows(count: int = ROWS) -> tuple[Any, Any]:
@@ -73,23 +76,25 @@ def settings_of(kafka: dict[str, str], **sections: Any) -> Settings:
 
 def names(kafka: dict[str, str]) -> set[str]:
     with KafkaAdmin(kafka) as connection:
-        return {name for name in connection._admin.list_topics() if not name.startswith("__")}
+        return {name for name in connection._client().list_topics() if not name.startswith("__")}
 
 
 @pytest.mark.usefixtures("_one_session")
-def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(broker: Any, tmp_path: Path) -> None:
+def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(
+    broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "streaming_nn")
     x, target = rows()
     y = np.where(target > 0, "yes", "no")
     pa.csv.write_csv(table(y), tmp_path / "stream.csv")
-    before, lines = names(broker.options), list[str]()
-    file = File(tmp_path / "stream.csv", label="verdict")
-    outcomes = of_file(
+    before = names(broker.options)
+    file = StreamFile(tmp_path / "stream.csv", label="verdict")
+    outcomes = backtest_file(
         settings_of(broker.options),
         file,
         tmp_path / "x",
         ["learning_rate=0.1,optimizer=sgd,mini_batch=50"],
         200,
-        lines.append,
     )
     assert [o.name for o in outcomes] == ["settings", "learning_rate=0.1,optimizer=sgd,mini_batch=50"]
     assert [o.directory for o in outcomes] == [tmp_path / "x" / "settings", tmp_path / "x"]
@@ -97,14 +102,14 @@ def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(broker: Any, tmp_
     for outcome in outcomes:
         options = {**MLP, **outcome.changes, "inputs": 3, "classes": ["no", "yes"]}
         assert outcome.metrics == in_numpy(learner_from(options), x, index, 200)
-        assert outcome.rows == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
+        assert outcome.counts == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
         log = VersionLog(outcome.directory)
         assert [log.manifest(n).counts["received"] for n in log.numbers()[1:]] == [200] * 3 + [130]
         assert check(log) == []
     assert names(broker.options) == before, "the trial's topics are deleted"
-    assert any("730 records of stream.csv" in line for line in lines)
+    assert "sent 730 records of stream.csv" in caplog.text
     with pytest.raises(ValueError, match="must be a new or an empty directory"):
-        of_file(settings_of(broker.options), file, tmp_path / "x", [], 100, lines.append)
+        backtest_file(settings_of(broker.options), file, tmp_path / "x", [], 100)
 
 
 @pytest.mark.slow
@@ -122,8 +127,8 @@ def test_without_a_kafka_one_is_started_and_stopped_again(
     monkeypatch.setattr(Broker, "start", noted)
     x, y = rows()
     np.savez(tmp_path / "stream.npz", X=x, y=y)
-    file = File(tmp_path / "stream.npz", regression=True)
-    (outcome,) = of_file(settings_of({}), file, None, [], 256, lambda line: None)
+    file = StreamFile(tmp_path / "stream.npz", regression=True)
+    (outcome,) = backtest_file(settings_of({}), file, None, [], 256)
     assert outcome.metrics == in_numpy(learner_from({**MLP, "inputs": 3}), x, y, 256)
     assert outcome.directory is None
     (running,) = started
@@ -142,13 +147,13 @@ def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
     x[::50, 1] = np.nan
     stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": y})
     pa.parquet.write_table(stream, tmp_path / "stream.parquet")
-    file = File(tmp_path / "stream.parquet", features=("b", "a"))
+    file = StreamFile(tmp_path / "stream.parquet", features=("b", "a"))
     settings = settings_of(broker.options, records={"format": format})
-    (outcome,) = of_file(settings, file, None, [], 90, lambda line: None)
+    (outcome,) = backtest_file(settings, file, None, [], 90)
     keep = np.isfinite(x[:, 1])
     learner = learner_from({**MLP, "inputs": 2, "classes": [0, 1]})
     assert outcome.metrics == in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
-    assert (outcome.rows["received"], outcome.rows["rejected"]) == (ROWS, int((~keep).sum()))
+    assert (outcome.counts["received"], outcome.counts["rejected"]) == (ROWS, int((~keep).sum()))
 
 
 @pytest.mark.usefixtures("_one_session")
@@ -158,9 +163,7 @@ def test_a_file_that_can_not_be_sent_whole_is_not_learned(broker: Any, tmp_path:
     stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
     pa.parquet.write_table(stream, tmp_path / "stream.parquet")
     with pytest.raises(ValueError, match=r"stream.parquet's row 8 must have a label in 'y'; got none"):
-        of_file(
-            settings_of(broker.options), File(tmp_path / "stream.parquet"), None, [], 90, lambda line: None
-        )
+        backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.parquet"), None, [], 90)
 
 
 def never(*words: Any) -> Any:
@@ -173,7 +176,7 @@ def never(*words: Any) -> Any:
         ("none.csv", [], "there is no file"),
         ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
         ("stream.csv", ["learning_rat=1"], "did you mean 'learning_rate'"),
-        ("stream.csv", ["nothing"], "a try must be key=value"),
+        ("stream.csv", ["nothing"], "a trial must be key=value"),
         ("words.csv", [], "holds string, no numbers"),
     ],
 )
@@ -181,13 +184,13 @@ def test_a_mistake_is_said_before_anything_starts(
     name: str, texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_backtest, "running", never)
-    monkeypatch.setattr(file_backtest, "_broker", never)
+    monkeypatch.setattr(file_backtest, "_start_broker", never)
     pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
     pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
     (tmp_path / "stream.txt").touch()
-    file = File(tmp_path / name, label=None if name == "words.csv" else "verdict")
+    file = StreamFile(tmp_path / name, label=None if name == "words.csv" else "verdict")
     with pytest.raises(ValueError, match=said) as caught:
-        of_file(settings_of({}), file, None, texts, 10, never)
+        backtest_file(settings_of({}), file, None, texts, 10)
     assert "\n" not in str(caught.value)
 
 
@@ -209,19 +212,19 @@ def versions(directory: Path) -> VersionLog:
         ({"first": 2}, [], "versions must be from 1 to 1, the first not after the last; got 2 to 1"),
         ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
         ({"since": "soon"}, [], "a time must be like"),
-        ({}, ["seed=4"], "holds 'notes.txt', which is not of these tries"),
+        ({}, ["seed=4"], "contains 'notes.txt', which is not of these trials"),
     ],
 )
 def test_a_mistake_about_the_past_is_said_before_anything_starts(
     words: dict[str, Any], texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_backtest, "running", never)
+    monkeypatch.setattr(module, "running", never)
     versions(tmp_path / "model")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").touch()
     settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, model=tmp_path / "model")
     with pytest.raises(ValueError, match=said) as caught:
-        of_past(settings, tmp_path / "x", texts, Past(**words), never)
+        backtest(settings, tmp_path / "x", texts, Selection(**words))
     assert "\n" not in str(caught.value)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["notes.txt"]
 
@@ -229,32 +232,34 @@ def test_a_mistake_about_the_past_is_said_before_anything_starts(
 def test_a_range_is_of_one_kind() -> None:
     for words in ({"first": 1, "since": "2026-01-01"}, {"last": 1, "topic": "x"}):
         with pytest.raises(ValueError, match="--from"):
-            Past(**words)  # type: ignore[arg-type]
+            Selection(**words)  # type: ignore[arg-type]
 
 
 def filled(broker: Any, count: int, folder: Path) -> str:
     """A topic of two partitions that holds so many rows."""
     topic, (x, target) = broker.topic("filled", 2), rows(count)
     np.savez(folder / "stream.npz", x=x, y=(target > 0).astype(int))
-    file_backtest._sent(broker.options, topic, File(folder / "stream.npz").stream(), "json")
+    StreamFile(folder / "stream.npz").send(broker.options, topic, "json")
     return str(topic)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_one_session")
-def test_a_topic_and_then_a_model_of_it(broker: Any, tmp_path: Path) -> None:
+def test_a_topic_and_then_a_model_of_it(
+    broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What --topic has learned is a model whose past can be tried in its turn."""
+    caplog.set_level("INFO", "streaming_nn")
     topic = filled(broker, 500, tmp_path)
     settings = settings_of(broker.options, train={"max_offsets_per_trigger": 200})
-    lines: list[str] = []
-    (own,) = of_past(settings, tmp_path / "x", [], Past(topic=topic), lines.append)
+    (own,) = backtest(settings, tmp_path / "x", [], Selection(topic=topic))
     assert (own.name, own.rows["trained"]) == ("settings", 500)
     again = settings.model_copy(update={"model": tmp_path / "x"})
-    first, tried = of_past(again, tmp_path / "y", ["learning_rate=0.1"], Past(), lines.append)
+    first, tried = backtest(again, tmp_path / "y", ["learning_rate=0.1"], Selection())
     assert (first.name, first.metrics) == ("original", own.metrics)
     assert tried.metrics["rows"] == 500
-    assert "learning versions 1 to 3 with learning_rate=0.1" in lines
-    own_again = of_past(settings, tmp_path / "x", [], Past(topic=topic), lines.append)
+    assert "learning versions 1 to 3 with learning_rate=0.1" in caplog.text
+    own_again = backtest(settings, tmp_path / "x", [], Selection(topic=topic))
     assert own_again == [own], "a second run finds it done"
 
 
@@ -271,7 +276,10 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     learner = learner_from({**MLP, "inputs": 3, "classes": [0, 1], "learning_rate": 0.1})
     wanted = in_numpy(learner, x, (target > 0).astype(np.int32), 200)
-    assert said["tries"][1]["as_served"]["cumulative"]["accuracy"] == wanted["as_served"]["cumulative"]["accuracy"]
+    assert (
+        said["trials"][1]["as_served"]["cumulative"]["accuracy"]
+        == wanted["as_served"]["cumulative"]["accuracy"]
+    )
     assert "over all rows" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
 
@@ -298,7 +306,7 @@ def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
     assert (VersionLog(tmp_path / "x").head_number() or 0) < 100
     settings = settings_of(broker.options, train={"max_offsets_per_trigger": 3})
     for into in ("x", "y"):
-        of_past(settings, tmp_path / into, ["seed=1"], Past(topic=topic), lambda line: None)
+        backtest(settings, tmp_path / into, ["seed=1"], Selection(topic=topic))
     for name in (".", "settings"):
         broken, whole = VersionLog(tmp_path / "x" / name), VersionLog(tmp_path / "y" / name)
         assert check(broken) == []

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from streaming_nn.nn import metrics
-from streaming_nn.spark.replay.report import Figure, as_json, best, show, tables
+from streaming_nn.spark.replay.report import Metric, as_json, best, show, tables
 from streaming_nn.spark.replay.trials import Outcome
 
 WINDOW = 30  # of 40 rows
@@ -46,14 +46,14 @@ def outcomes(make: Any, *values: float) -> list[Outcome]:
 def test_the_best_is_the_least_of_losses_and_the_most_of_the_others(
     found: list[Outcome], name: str, names: list[str]
 ) -> None:
-    assert best(found, Figure("as_served", "cumulative", name)) == names
+    assert best(found, Metric("as_served", "cumulative", name)) == names
 
 
 def test_what_no_row_has_made_is_never_the_best() -> None:
     empty = Outcome("empty", {}, None, ROWS, metrics.report(metrics.init(2)))
     full = outcomes(of_classes, 0.9)
-    assert best([empty, *full], Figure("prequential", "window", "accuracy")) == ["try-0"]
-    assert best([empty], Figure("prequential", "window", "accuracy")) == []
+    assert best([empty, *full], Metric("prequential", "window", "accuracy")) == ["try-0"]
+    assert best([empty], Metric("prequential", "window", "accuracy")) == []
 
 
 @pytest.mark.parametrize("make", [of_classes, of_targets])
@@ -83,7 +83,10 @@ def test_json_is_the_last_line_and_the_tables_are_aside(capsys: pytest.CaptureFi
     said = json.loads(out)
     assert said == as_json(found)
     assert said["best"]["prequential.cumulative.log_loss"] == ["try-0"]
-    assert said["tries"][1]["as_served"]["cumulative"]["accuracy"] == found[1].metrics["as_served"]["cumulative"]["accuracy"]
+    assert (
+        said["trials"][1]["as_served"]["cumulative"]["accuracy"]
+        == found[1].metrics["as_served"]["cumulative"]["accuracy"]
+    )
     assert said["baselines"]["no_change"]["cumulative"]["accuracy"] is not None
     assert "try-1" in err
     show(found, False)

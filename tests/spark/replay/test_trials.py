@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.spark.replay.trials import NAME_LENGTH, Trial, trials_from
+from streaming_nn.spark.replay.trials import NAME_LENGTH, Trial, parse_trials
 
 MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": [8], "seed": 7}).options()
 
@@ -22,30 +22,34 @@ MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": 
         ("hidden=[]", {"hidden": []}, "hidden=none"),
         ('optimizer="sgd"', {"optimizer": "sgd"}, "optimizer=sgd"),
         ("activation='a,b'", {"activation": "a,b"}, "activation=a-b"),
-        ("replay_rates=[[0.001, 1], [0.01, 8]]", {"replay_rates": [[0.001, 1], [0.01, 8]]}, "replay_rates=0.001-1-0.01-8"),
+        (
+            "replay_rates=[[0.001, 1], [0.01, 8]]",
+            {"replay_rates": [[0.001, 1], [0.01, 8]]},
+            "replay_rates=0.001-1-0.01-8",
+        ),
         ("initializer=../up", {"initializer": "../up"}, "initializer=..-up"),
         ("learner=ensemble", {"learner": "ensemble"}, "learner=ensemble"),
     ],
 )
 def test_a_try_is_assignments_and_has_a_name(text: str, changes: dict[str, object], name: str) -> None:
-    assert trials_from([text]) == [Trial(changes, name)]
+    assert parse_trials([text]) == [Trial(changes, name)]
 
 
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["learning_rate"], "a try must be key=value"),
-        ([""], "a try must be key=value"),
-        (["=3"], "a try must be key=value"),
+        (["learning_rate"], "a trial must be key=value"),
+        ([""], "a trial must be key=value"),
+        (["=3"], "a trial must be key=value"),
         (["hidden=64,32"], r"a list in brackets: hidden=\[64,32\]; got '32' in 'hidden=64,32'"),
         (["seed=1,seed=2"], "seed twice"),
         (["seed=1", "learner.seed=1"], "got seed=1 twice"),
-        (["classes=[1,2]"], "a try can't change classes"),
+        (["classes=[1,2]"], "a trial cannot change classes"),
     ],
 )
-def test_what_is_no_try_is_said_in_one_line(texts: list[str], said: str) -> None:
+def test_a_bad_trial_is_refused_in_one_line(texts: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        trials_from(texts)
+        parse_trials(texts)
     assert "\n" not in str(caught.value)
 
 
@@ -53,7 +57,7 @@ def test_what_is_no_try_is_said_in_one_line(texts: list[str], said: str) -> None
 def test_every_name_is_one_folder(text: str) -> None:
     if not text.strip():
         return
-    name = trials_from([f"activation={text}"])[0].name
+    name = parse_trials([f"activation={text}"])[0].name
     assert "/" not in name
     assert "\0" not in name
     assert name not in (".", "..")
@@ -61,17 +65,17 @@ def test_every_name_is_one_folder(text: str) -> None:
 
 
 def test_long_names_stay_apart() -> None:
-    tries = trials_from([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
+    tries = parse_trials([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
     assert len({each.name for each in tries}) == 2
 
 
 def test_what_a_try_does_not_name_stays() -> None:
-    options = trials_from(["learning_rate=0.5,mini_batch=4"])[0].options(MLP)
+    options = parse_trials(["learning_rate=0.5,mini_batch=4"])[0].options(MLP)
     assert options == {**MLP, "learning_rate": 0.5, "mini_batch": 4}
 
 
 def test_another_learner_keeps_what_it_knows_of_the_old_ones_options() -> None:
-    learner = learner_from(trials_from(["learner=ensemble,eta=0.5"])[0].options(MLP))
+    learner = learner_from(parse_trials(["learner=ensemble,eta=0.5"])[0].options(MLP))
     options = learner.options()
     assert (options["learner"], options["eta"], options["hidden"], options["seed"]) == (
         "ensemble",
@@ -85,6 +89,6 @@ def test_another_learner_keeps_what_it_knows_of_the_old_ones_options() -> None:
 def test_an_optimizer_means_the_plain_network_where_the_learner_has_none() -> None:
     ensemble = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [8], "seed": 7}).options()
     assert ensemble["learner"] == "ensemble"
-    options = learner_from(trials_from(["optimizer=sgd"])[0].options(ensemble)).options()
+    options = learner_from(parse_trials(["optimizer=sgd"])[0].options(ensemble)).options()
     names = ("learner", "optimizer", "hidden", "seed")
     assert [options[name] for name in names] == ["mlp", "sgd", [8], 7]
