@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import tiers
 from registries import Registry, serving
 
 from streaming_nn.kafka import admin
@@ -12,6 +13,14 @@ from streaming_nn.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    tiers.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    tiers.configure(config)
 
 
 class SessionBroker:

@@ -25,6 +25,8 @@ from streaming_nn.kafka.broker import Broker
 from streaming_nn.settings import Settings, load
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -208,7 +210,7 @@ def test_a_stop_signal_reaches_the_command_which_is_waited_for(tmp_path: Path) -
     assert ended.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_commands_run_without_docker(tmp_path: Path) -> None:
     with Broker.start(tmp_path / "broker") as broker:
 

@@ -27,6 +27,8 @@ from streaming_nn.settings import Settings
 from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 MODEL = Path("/nowhere/model")
 KAFKA = {"bootstrap.servers": "nowhere:9092"}
 SPARK: Any = SimpleNamespace()  # a session: nothing may be called on it

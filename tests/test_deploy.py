@@ -17,6 +17,8 @@ from paths import ROOT
 from streaming_nn.kafka import admin, jars
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 SPARK = Path(pyspark.__file__).parent
 
@@ -47,7 +49,7 @@ def test_supervisors_do_not_restart_what_would_end_the_same_way() -> None:
     assert set(rule["onExitCodes"]["values"]) == FINAL
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
     """With Spark's own resolver for the connector; the exit code comes through it too."""

@@ -17,6 +17,8 @@ from streaming_nn.doctor import Finding, diagnose, main
 from streaming_nn.kafka import jars
 from streaming_nn.settings import Settings, load
 
+pytestmark = pytest.mark.commit
+
 
 class FakeAdmin:
     """Replaces `KafkaAdmin`: a broker with these topics, each with one partition of 7 offsets."""

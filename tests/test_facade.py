@@ -11,6 +11,8 @@ from paths import ROOT
 import streaming_nn as snn
 from streaming_nn import errors
 
+pytestmark = pytest.mark.commit
+
 PUBLIC = vars(snn)["_PUBLIC"]
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 from paths import ROOT
 
+pytestmark = pytest.mark.commit
+
 TEXT = (ROOT / "docs" / "guide.md").read_text("utf-8")
 DATA, SPARK_DATA, ROW_BY_ROW = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 ROWS: list[dict[str, float]] = [
@@ -79,7 +81,7 @@ def test_the_five_steps_give_the_same_model_with_numpy_and_pandas(tmp_path: Path
     assert min(figures(array["report"])) > 0.85
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_five_steps_give_the_same_model_with_spark_ml(spark: "SparkSession", tmp_path: Path) -> None:
     array = run(1, tmp_path / "1", **data())
     dataframe = run(3, tmp_path / "3", **data(SPARK_DATA, spark=spark))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+pytestmark = pytest.mark.commit
+
 FACADE = ROOT / "streaming_nn" / "__init__.py"  # its imports are lazy: see test_facade.py
 FILES = sorted({p for top in ("streaming_nn", "producers") for p in (ROOT / top).rglob("*.py")} - {FACADE})
 INITS = [path for path in FILES if path.name == "__init__.py"]

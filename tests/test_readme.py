@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,9 @@ from kafka import KafkaProducer
 from typer.main import get_command
 
 from producers.__main__ import app as producers_app
-from streaming_nn.cli.app import app
+from streaming_nn.cli.app import app, run
 from streaming_nn.kafka import admin
+from streaming_nn.kafka.broker import _free_port
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import load
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 from paths import ROOT
+
+pytestmark = pytest.mark.commit
 
 TEXT = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
@@ -131,6 +136,7 @@ def test_the_network_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert served > 0.75
 
 
+@pytest.mark.merge
 def test_the_example_on_spark_runs(
     spark: "SparkSession",
     broker: Any,
@@ -152,25 +158,73 @@ def test_the_example_on_spark_runs(
     assert identical == "True"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_commands_run_one_after_the_other(broker: Any, tmp_path: Path) -> None:
-    settings_file(tmp_path, broker.bootstrap)
-    make_topics(broker.options)
-    said = []
-    for program, *words in commands():
-        start = [str(BIN / "python"), "-m", program] if program == "producers" else [str(BIN / program)]
-        try:
-            done = subprocess.run([*start, *words], cwd=tmp_path, capture_output=True, text=True, timeout=400)
-        finally:
-            if words[0] == "broker":
-                subprocess.run([*start, "broker", "stop"], cwd=tmp_path, check=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout + done.stderr)
-    assert "acknowledged" in said[0]
-    assert "version 1 " in said[1]
-    assert "identical" in said[3]
-    ends = admin.ends(broker.options, ["labeled", "unlabeled", "predictions"])
+def check_topics(bootstrap: str, folder: Path) -> None:
+    """Check what README's commands have left: every record learned or scored, a line of metrics a version."""
+    ends = admin.ends({"bootstrap.servers": bootstrap}, ["labeled", "unlabeled", "predictions"])
     labeled, unlabeled, predictions = (sum(ends[t].values()) for t in ("labeled", "unlabeled", "predictions"))
     assert (labeled + unlabeled, predictions) == (20_000, unlabeled)
-    assert (tmp_path / "metrics.jsonl").read_text().count("\n") >= 2
+    assert (folder / "metrics.jsonl").read_text().count("\n") >= 2
+
+
+def with_port(words: list[str], port: str) -> list[str]:
+    """Add a port to `broker start`: another broker may have README's."""
+    return [*words, "--port", port] if words[:2] == ["broker", "start"] else words
+
+
+@pytest.mark.merge
+@pytest.mark.timeout(400)
+def test_the_commands_work_in_order_in_this_process(
+    spark: "SparkSession",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The commands of README on the session's Spark; the nightly tier runs them as processes."""
+
+    @contextmanager
+    def running(options: Any) -> Iterator["SparkSession"]:
+        yield spark
+
+    monkeypatch.setattr("streaming_nn.spark.session.running", running)
+    monkeypatch.setattr("streaming_nn.spark.replay.backtest.running", running)
+    monkeypatch.chdir(tmp_path)
+    port = str(_free_port())
+    settings_file(tmp_path, f"127.0.0.1:{port}")
+    try:
+        for program, *words in commands():
+            if program == "producers":
+                command = [str(BIN / "python"), "-m", program, *words]
+                assert subprocess.run(command, timeout=100).returncode == 0
+            else:
+                if words == ["broker", "stop"]:
+                    check_topics(f"127.0.0.1:{port}", tmp_path)
+                assert run(with_port(words, port)) == 0, capfd.readouterr().err
+    finally:
+        run(["broker", "stop"])
+    err = capfd.readouterr().err
+    assert "version 1 " in err
+    assert "scored " in err
+    assert "identical: versions 1 to" in err
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    port = str(_free_port())
+    settings_file(tmp_path, f"127.0.0.1:{port}")
+    output = []
+    try:
+        for program, *words in commands():
+            start = [str(BIN / "python"), "-m", program] if program == "producers" else [str(BIN / program)]
+            if words == ["broker", "stop"]:
+                check_topics(f"127.0.0.1:{port}", tmp_path)
+            command = [*start, *with_port(words, port)]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+            assert done.returncode == 0, done.stderr
+            output.append(done.stdout + done.stderr)
+    finally:
+        subprocess.run([str(BIN / "streaming-nn"), "broker", "stop"], cwd=tmp_path, timeout=60)
+    everything = "\n".join(output)
+    assert "acknowledged" in everything
+    assert "version 1 " in everything
+    assert "identical" in everything

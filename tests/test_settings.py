@@ -7,6 +7,8 @@ import pytest
 from streaming_nn.records import registry
 from streaming_nn.settings import OTHER_VARIABLES, Settings, load
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_an_unknown_variable_is_an_error_like_an_unknown_key(monkeypatch: pytest
 
 def test_variables_that_are_read_elsewhere_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     before = load()
-    for name in ("STREAMING_NN_CACHE", "STREAMING_NN_MAVEN", "STREAMING_NN_FAULT"):
+    for name in ("STREAMING_NN_CACHE", "STREAMING_NN_MAVEN", "STREAMING_NN_FAILPOINT"):
         monkeypatch.setenv(name, "x")
     assert load() == before
 

@@ -7,8 +7,10 @@ from running import run
 from benchmarks import averaged, datasets, learners
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 
+pytestmark = pytest.mark.commit
 
-@pytest.mark.slow
+
+@pytest.mark.nightly
 def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     done = run("averaged", "--short", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr

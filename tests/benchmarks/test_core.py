@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from running import short_line
 
+pytestmark = pytest.mark.commit
+
 pytest.importorskip("river")
 
 from benchmarks import core
@@ -13,7 +15,7 @@ from benchmarks import core
 KEYS = ("times_sklearn_32", "times_sklearn_256", "gemm_share", "times_river_1", "times_arf_min")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     tuned = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
     line = short_line("core", "--data", str(tmp_path), **tuned)

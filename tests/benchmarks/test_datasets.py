@@ -7,6 +7,8 @@ import pytest
 from benchmarks import datasets
 from benchmarks.datasets import dataset, hashed
 
+pytestmark = pytest.mark.commit
+
 
 def write(folder: Path, name: str, **arrays: Any) -> None:
     (folder / name).mkdir(parents=True)

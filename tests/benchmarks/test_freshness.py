@@ -3,6 +3,8 @@ from running import short_line
 
 from benchmarks import freshness
 
+pytestmark = pytest.mark.commit
+
 
 def test_times_end_at_the_version_and_at_the_first_prediction_by_it_or_a_later_one() -> None:
     sent = [(0.0, None), (1.0, None), (2.0, None), (3.0, None)]
@@ -14,7 +16,7 @@ def test_times_end_at_the_version_and_at_the_first_prediction_by_it_or_a_later_o
     assert found["to_score_p50_ms"] == 2000.0  # 3, 2 and 1 s
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_short_form_prints_its_line() -> None:
     line = short_line("freshness")
     assert 0 < line["to_version_p50_ms"] <= line["to_version_p99_ms"]

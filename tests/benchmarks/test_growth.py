@@ -6,6 +6,8 @@ from running import short_line
 from benchmarks import growth
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def test_a_long_log_is_a_valid_one(tmp_path: Path) -> None:
     found = growth.long_log(tmp_path, 300)
@@ -17,7 +19,7 @@ def test_a_long_log_is_a_valid_one(tmp_path: Path) -> None:
     assert log.manifest(299).kept
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_short_form_prints_its_line() -> None:
     line = short_line("growth")
     assert line["state_mb_driver"] == line["state_mb_tasks"] > 9

@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks.latency import RESULT, Run
 
+pytestmark = pytest.mark.commit
+
 MS = 1_000_000
 
 

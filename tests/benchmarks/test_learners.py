@@ -13,6 +13,8 @@ from streaming_nn.nn import metrics
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 
+pytestmark = pytest.mark.commit
+
 
 def short(name: str) -> Dataset:
     return dataset(name, Path())

@@ -10,6 +10,8 @@ from benchmarks.quality import DATA
 from benchmarks.scores import score_rows
 from streaming_nn.nn import metrics
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.mark.parametrize("name", SHORT)
 def test_baselines_are_those_of_the_metrics(name: str) -> None:

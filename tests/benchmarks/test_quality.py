@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from running import run
 
+pytestmark = pytest.mark.commit
 
-@pytest.mark.slow
+
+@pytest.mark.nightly
 def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
     pytest.importorskip("river")
     done = run("quality", "--short", "--data", str(tmp_path), "--jobs", "2")

@@ -7,8 +7,10 @@ from benchmarks import datasets, learners, reactions
 from benchmarks.scores import score_rows
 from streaming_nn.nn import drift, ensemble
 
+pytestmark = pytest.mark.commit
 
-@pytest.mark.slow
+
+@pytest.mark.nightly
 def test_the_short_form_prints_only_its_line(tmp_path: Path) -> None:
     line = short_line("reactions", "--jobs", "1", "--data", str(tmp_path))
     assert (line["benchmark"], line["seeds"], line["mini_batch"]) == ("reactions", 1, 1)

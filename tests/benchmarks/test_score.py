@@ -3,8 +3,9 @@
 import pytest
 from running import short_line
 
+pytestmark = pytest.mark.nightly
 
-@pytest.mark.slow
+
 @pytest.mark.timeout(600)
 def test_the_short_form_prints_its_line() -> None:
     line = short_line("score")

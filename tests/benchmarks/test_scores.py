@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from benchmarks.scores import curve, over_window, recoveries, score_rows
 
+pytestmark = pytest.mark.commit
+
 
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=60), st.integers(1, 20))
 def test_a_window_is_the_mean_of_its_last_rows(scores: list[int], rows: int) -> None:

@@ -3,6 +3,8 @@ from running import short_line
 
 from benchmarks import start
 
+pytestmark = pytest.mark.commit
+
 LINES = [
     (1.0, "in a folder"),
     (1.5, "starting Kafka and Spark"),
@@ -25,7 +27,7 @@ def test_a_demo_that_ends_early_is_an_error() -> None:
         start.phases_of(LINES[:2])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_first_metric_appears_soon() -> None:
     line = short_line("start")
     assert (

@@ -2,6 +2,8 @@ import pytest
 
 from benchmarks.targets import best_member, check
 
+pytestmark = pytest.mark.commit
+
 
 def test_a_long_stream_is_compared_with_its_best_member() -> None:
     found = check("other", 6_000, False, {1: 0.90, 32: 0.80}, {1: 0.906, 32: 0.81}, {})

@@ -9,6 +9,8 @@ from benchmarks import peers
 from benchmarks.datasets import Dataset
 from benchmarks.tasks import plan
 
+pytestmark = pytest.mark.commit
+
 OTHERS = [*peers.RIVER, peers.SKLEARN, peers.FOREST]
 
 

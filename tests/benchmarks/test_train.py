@@ -8,6 +8,8 @@ from running import short_line
 from benchmarks import queries, topics
 from streaming_nn.records.decode import decode, encode
 
+pytestmark = pytest.mark.commit
+
 KEYS = {
     *("ceiling_per_s", "ratio_packed_averaged", "ratio_packed_sequential", "ratio_json_averaged"),
     *("ratio_named_averaged", "ratio_ensemble", "times_sklearn_loop", "times_river_loop"),
@@ -53,7 +55,7 @@ def test_each_kind_of_record_holds_the_same_rows(kind: str) -> None:
     assert (rows.y == y).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_short_form_prints_its_line() -> None:
     line = short_line("train")
     assert line["benchmark"] == "train"

@@ -19,6 +19,8 @@ from streaming_nn.cli import app as commands
 from streaming_nn.cli import options
 from streaming_nn.kafka.broker import Address, Broker
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from streaming_nn.cli import app, backtest
 
+pytestmark = pytest.mark.commit
+
 NOTHING = {"first": None, "last": None, "since": None, "until": None, "topic": None}
 
 

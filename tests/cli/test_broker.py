@@ -10,6 +10,8 @@ from streaming_nn.cli import app
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Address, Broker
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture
 def topics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:

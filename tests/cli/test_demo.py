@@ -8,6 +8,8 @@ import pytest
 from streaming_nn.cli import app
 from streaming_nn.demo import run
 
+pytestmark = pytest.mark.commit
+
 SUMMARY = {"trained": 10, "accounted": True, "verify": "identical"}
 
 

@@ -8,6 +8,8 @@ from streaming_nn.cli import options
 from streaming_nn.settings import Settings
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def test_flags_override_the_file_and_set_overrides_flags(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"

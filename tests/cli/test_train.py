@@ -11,6 +11,8 @@ from streaming_nn.settings import Metrics, Settings
 from streaming_nn.sinks.json_lines import JsonLinesSink
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:

@@ -8,6 +8,8 @@ import pytest
 from streaming_nn.cli import app, verify
 from streaming_nn.spark.replay.verify import Verified
 
+pytestmark = pytest.mark.commit
+
 IDENTICAL = Verified(first=1, last=3, rows=1200)
 NOTHING = Verified(first=1, last=0)
 DIFFERENT = Verified(1, 3, 800, different=2, reason="its tensors differ", machine=["numpy '2.1'"])

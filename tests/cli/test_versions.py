@@ -18,6 +18,8 @@ from streaming_nn.nn.mlp import MLP
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 VERSIONS = 4
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 COMMAND = [str(Path(sys.executable).with_name("streaming-nn")), "demo"]
 MARK = "DEMO_TEST_FOLDER"  # a variable that every process of a demo inherits

@@ -11,6 +11,8 @@ from streaming_nn.nn.learner import Batch, initial, test_then_train
 from streaming_nn.settings import load
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.commit
+
 
 def manifests(scenario: Scenario, versions: int, rows: int = 100) -> list[Manifest]:
     """Return versions of the scenario's learner, each with `rows` more records of noise."""

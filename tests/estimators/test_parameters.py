@@ -8,6 +8,8 @@ from parameters import keywords, options
 from streaming_nn.estimators.river import RiverClassifier, RiverRegressor
 from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 
+pytestmark = pytest.mark.commit
+
 SKLEARN = {"member", "random_state"}
 RIVER = {"features", "categories", "label", "extra", "seed"}
 

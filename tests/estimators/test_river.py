@@ -21,6 +21,8 @@ from streaming_nn.records.schema import Schema, grow_schema, schema_from
 from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8}
 RNG = np.random.default_rng(5)
 ROWS = 240
@@ -480,10 +482,11 @@ CHECKS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(RiverClassifier(hidden=8), marks=pytest.mark.slow),
+        pytest.param(RiverClassifier(hidden=8), marks=pytest.mark.nightly),
         RiverRegressor(hidden=8),
         RiverClassifier(**SMALL),
     ],
@@ -512,7 +515,7 @@ def test_features_may_emerge_where_they_are_ignored() -> None:
         check(model.clone())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_does_not_grow() -> None:
     checks = pytest.importorskip("river.checks")
     for model in (RiverClassifier(), RiverRegressor()):

@@ -20,7 +20,7 @@ from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow  # a broker, a Spark session and twelve micro-batches for each
+pytestmark = pytest.mark.merge  # a broker, a Spark session and twelve micro-batches for each
 
 NAMES = ("a", "b", "c")
 BATCHES = np.split(

@@ -19,6 +19,8 @@ from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 X, DIGITS = load_digits(return_X_y=True)
 XD, TARGETS = load_diabetes(return_X_y=True)
 SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8}

@@ -27,6 +27,8 @@ from streaming_nn.nn.preprocessing import MISSING, SCALES
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 DATA = ROOT.parent / "shared" / "data"
 THREE = ("c", "a", "b")
 LOSSES: list[dict[str, Any]] = [

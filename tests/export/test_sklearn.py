@@ -19,6 +19,8 @@ from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
 from streaming_nn.nn import moments, network
 from streaming_nn.nn.preprocessing import MISSING, SCALES
 
+pytestmark = pytest.mark.commit
+
 MEMBERS = 9
 THREE, TWO = ("c", "a", "b"), (7, 3)
 

@@ -6,6 +6,8 @@ from kafka import KafkaProducer
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_python
 
+pytestmark = pytest.mark.merge
+
 
 def send(options: dict[str, str], topic: str, partition: int, count: int) -> None:
     producer = KafkaProducer(**for_python(options, KafkaProducer))
@@ -69,6 +71,7 @@ def test_a_topic_that_does_not_exist(broker) -> None:
             connection.add_partitions("nowhere", 2)
 
 
+@pytest.mark.commit
 def test_no_broker() -> None:
     began = time.monotonic()
     with pytest.raises(
@@ -78,12 +81,14 @@ def test_no_broker() -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.commit
 def test_the_constructor_does_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "KafkaAdminClient", lambda **options: pytest.fail("connected"))
     connection = admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"})
     connection.close()
 
 
+@pytest.mark.commit
 def test_entering_connects() -> None:
     with pytest.raises(ConnectionError), admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1):
         pytest.fail("entered")

@@ -15,6 +15,8 @@ from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker, _command_of, _java_properties
 from streaming_nn.kafka.options import for_python
 
+pytestmark = pytest.mark.commit
+
 SASL = {
     "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
     "sasl.enabled.mechanisms": "PLAIN",
@@ -53,7 +55,7 @@ def values(options: dict[str, str], topic: str, count: int) -> list[bytes]:
     return read
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_restart_keeps_port_and_data_and_a_stop_leaves_no_process(directory: Path) -> None:
     with Broker.start(directory) as broker:
         options = {"bootstrap.servers": broker.bootstrap}
@@ -85,7 +87,7 @@ def test_a_restart_keeps_port_and_data_and_a_stop_leaves_no_process(directory: P
         connection.close()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sasl_with_the_same_options_as_java(tmp_path: Path) -> None:
     with Broker.start(tmp_path, properties=SASL) as broker:
         options = {"bootstrap.servers": broker.bootstrap, **ME}
@@ -113,7 +115,7 @@ def certificate(directory: Path, name: str) -> Path:
     return signed
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificates with openssl")
 def test_tls_with_certificates_on_both_sides_and_scram(tmp_path: Path) -> None:
     authorities = tmp_path / "authorities.pem"
@@ -161,7 +163,7 @@ def test_tls_with_certificates_on_both_sides_and_scram(tmp_path: Path) -> None:
                 admin.KafkaAdmin(refused, patience=1).ids(["t"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("detached", [False, True])
 def test_the_broker_ends_with_its_parent_unless_detached(directory: Path, detached: bool) -> None:
     program = (

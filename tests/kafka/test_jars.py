@@ -9,6 +9,8 @@ import pytest
 
 from streaming_nn.kafka import jars
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

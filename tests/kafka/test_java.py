@@ -4,6 +4,8 @@ import pytest
 
 from streaming_nn.kafka import java
 
+pytestmark = pytest.mark.commit
+
 
 def fake_java(directory: Path, output: str, status: int = 0) -> Path:
     program = directory / "bin" / "java"

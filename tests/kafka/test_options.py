@@ -8,6 +8,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from streaming_nn.kafka.options import _parse_jaas, check, flat, for_python, for_spark
 
+pytestmark = pytest.mark.commit
+
 PLAIN = {"bootstrap.servers": "one:9092, two:9092"}
 SCRAM = {
     **PLAIN,

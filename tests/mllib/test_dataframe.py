@@ -13,6 +13,8 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, initial, test_then_train
 from streaming_nn.nn.state_dict import flatten
 
+pytestmark = pytest.mark.commit
+
 COLUMNS = Columns("features", "label")
 
 
@@ -20,7 +22,8 @@ def bits(state: Any) -> dict[str, bytes]:
     return {name: tensor.tobytes() for name, tensor in flatten(state).items()}
 
 
-@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.nightly
+@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.nightly), 3])
 @pytest.mark.parametrize("name", ["mlp", "ensemble"])
 def test_passes_give_the_loop_s_bits_with_any_number_of_tasks(
     spark: SparkSession, name: str, slices: int
@@ -45,6 +48,7 @@ def test_passes_give_the_loop_s_bits_with_any_number_of_tasks(
     assert found.counts.trained == found.counts.received == 180
 
 
+@pytest.mark.merge
 def test_a_bad_row_in_a_later_partition_leaves_no_state(spark: SparkSession) -> None:
     rows = spark.sparkContext.parallelize([([1.0], 1.0), ([1.0, 2.0], 1.0)], 2)
     made = dataframe.select_rows(spark.createDataFrame(rows, "features array<double>, label double"), COLUMNS)

@@ -35,7 +35,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow  # together they take minutes, on one Spark session
+pytestmark = pytest.mark.nightly  # together they take minutes, on one Spark session
 
 X, Y = load_iris(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(len(Y))

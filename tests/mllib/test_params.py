@@ -8,6 +8,8 @@ from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegresso
 from streaming_nn.mllib.params import NAMES, LearnerParams, spark_names_in_errors
 from streaming_nn.nn.factory import LEARNERS, learner_from
 
+pytestmark = pytest.mark.commit
+
 
 def test_every_option_of_every_learner_is_a_param() -> None:
     options = {field.name for learner in LEARNERS.values() for field in fields(learner)}

@@ -6,6 +6,8 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from streaming_nn.mllib.summary import ClassificationSummary
 
+pytestmark = pytest.mark.commit
+
 ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 5))
 
 

@@ -6,6 +6,8 @@ from scipy.special import expit, log_expit
 
 from streaming_nn.nn.activations import ACTIVATIONS
 
+pytestmark = pytest.mark.commit
+
 Z = np.array([-30.0, -3.0, -1.0, -0.1, 0.2, 1.0, 4.0, 30.0])
 
 

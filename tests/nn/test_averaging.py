@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_nn.nn import averaging
 from streaming_nn.nn.optimizers import Adam
+
+pytestmark = pytest.mark.commit
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(0, 40))

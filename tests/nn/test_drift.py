@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from streaming_nn.nn import drift, state_dict
 from streaming_nn.nn.drift import ADWIN, DETECTORS, NoDrift, PageHinkley
 
+pytestmark = pytest.mark.commit
+
 MODES = st.sampled_from(drift.MODES)
 PAGE_HINKLEYS = st.builds(
     PageHinkley,

@@ -13,6 +13,8 @@ from streaming_nn.nn.ensemble import Ensemble, EnsembleState
 from streaming_nn.nn.learner import Batch, Counts, Learner, Step, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
+pytestmark = pytest.mark.commit
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, size=(300, 3)).astype(np.float32)
 Y = ((X[:, 0] - 3) * (X[:, 1] - 3) > 0).astype(np.int32) + (X[:, 2] > 5)

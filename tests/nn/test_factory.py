@@ -9,6 +9,8 @@ from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.factory import learner_from, options
 from streaming_nn.nn.mlp import MLP
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.mark.parametrize(
     "learner",

@@ -3,6 +3,8 @@ import pytest
 
 from streaming_nn.nn import initializers
 
+pytestmark = pytest.mark.commit
+
 VARIANCE = {
     "glorot_uniform": 2 / (200 + 300),
     "glorot_normal": 2 / (200 + 300),

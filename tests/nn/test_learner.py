@@ -12,6 +12,8 @@ from streaming_nn.nn import metrics, state_dict
 from streaming_nn.nn.learner import Batch, Counts, Learner, State, Step, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
+pytestmark = pytest.mark.commit
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3)).astype(np.float32)
 Y = RNG.integers(0, 3, 200).astype(np.int32)

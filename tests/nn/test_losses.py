@@ -11,6 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from streaming_nn.nn import losses
 from streaming_nn.nn.losses import FEW_OUTPUTS, Absolute, Huber, Logistic, Poisson, Quantile, Softmax, Squared
 
+pytestmark = pytest.mark.commit
+
 RNG = np.random.default_rng(0)
 
 

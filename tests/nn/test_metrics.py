@@ -13,6 +13,8 @@ from streaming_nn.nn import metrics
 from streaming_nn.nn.averaging import interleave
 from streaming_nn.nn.metrics import Metrics
 
+pytestmark = pytest.mark.commit
+
 WINDOW, FADING = 20, 0.9
 SPANS = ("window", "fading", "cumulative")
 

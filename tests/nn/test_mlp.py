@@ -16,6 +16,8 @@ from streaming_nn.nn.mlp import MLP, MLPState
 from streaming_nn.nn.optimizers import OPTIMIZERS
 from streaming_nn.nn.schedules import Cosine, WarmUp
 
+pytestmark = pytest.mark.commit
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, size=(60, 4)).astype(np.float32)
 LABELS = (np.arange(60) % 3).astype(np.int32)

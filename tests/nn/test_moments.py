@@ -7,6 +7,8 @@ from hypothesis.extra.numpy import arrays
 from streaming_nn.nn import moments
 from streaming_nn.nn.moments import Moments
 
+pytestmark = pytest.mark.commit
+
 columns = arrays(
     np.float32,
     st.tuples(st.integers(1, 40), st.just(3)),

@@ -10,6 +10,8 @@ from streaming_nn.nn.activations import ACTIVATIONS
 from streaming_nn.nn.losses import LOSSES, Huber, Logistic, Loss, Quantile, Softmax
 from streaming_nn.nn.network import Network
 
+pytestmark = pytest.mark.commit
+
 MEMBERS, ROWS = 3, 5
 ALL_LOSSES: list[str | Loss] = [*LOSSES, Softmax(2.0), Logistic(0.5), Huber(0.1), Quantile((0.2, 0.7))]
 

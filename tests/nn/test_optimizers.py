@@ -24,6 +24,8 @@ from streaming_nn.nn.optimizers import (
     RMSProp,
 )
 
+pytestmark = pytest.mark.commit
+
 STEPS, PARAMETERS = 30, 7
 
 

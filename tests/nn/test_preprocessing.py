@@ -13,6 +13,8 @@ from streaming_nn.nn.moments import SETTLED, Moments
 from streaming_nn.nn.preprocessing import MAX_ACTIVE, MISSING, SCALES, Inputs, Spans, Unscaled
 from streaming_nn.nn.state_dict import flatten, unflatten
 
+pytestmark = pytest.mark.commit
+
 EVERY = list(product(SCALES, MISSING))
 GAPS = [(scale, missing) for scale, missing in EVERY if missing != "refuse"]
 numbers = st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False)

@@ -9,6 +9,8 @@ from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.averaging import interleave
 from streaming_nn.nn.replay_buffer import FRESH, ReplayBuffer
 
+pytestmark = pytest.mark.commit
+
 
 def numbered(start: int, count: int) -> np.ndarray:
     """Return rows that hold their number."""

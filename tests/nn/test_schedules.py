@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from streaming_nn.nn.schedules import SCHEDULES, Constant, Cosine, InverseScaling, Step, WarmUp
 
+pytestmark = pytest.mark.commit
+
 ROWS = st.integers(0, 10**12)
 
 

@@ -7,6 +7,8 @@ from streaming_nn.nn import state_dict
 from streaming_nn.nn.learner import Batch, State, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
+pytestmark = pytest.mark.commit
+
 
 class Nothing(NamedTuple):
     """No fields."""

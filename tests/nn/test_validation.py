@@ -6,6 +6,8 @@ import pytest
 
 from streaming_nn.nn import validation
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.mark.parametrize(
     ("check", "message"),

@@ -7,6 +7,8 @@ import pytest
 
 from producers.digits import digits
 
+pytestmark = pytest.mark.commit
+
 
 def rows(stream, count):
     blocks = list(islice(stream.blocks, -(-count // 256)))

@@ -8,6 +8,8 @@ import pytest
 
 from producers import generators, known
 
+pytestmark = pytest.mark.commit
+
 
 def rows(stream, count=4096):
     blocks = list(islice(stream.blocks, -(-count // 256)))

@@ -13,6 +13,8 @@ from producers.pace import Pace
 from producers.streams import limited
 from streaming_nn.records.decode import decode
 
+pytestmark = pytest.mark.commit
+
 CORES = 4
 Times = namedtuple("Times", "user system idle iowait guest guest_nice")
 Stats = namedtuple("Stats", "ctx_switches interrupts")

@@ -13,6 +13,8 @@ from producers.messages import LABELED, MALFORMED, UNLABELED, Plan, corrupt, mes
 from producers.streams import Stream, limited
 from streaming_nn.records.decode import decode, encode
 
+pytestmark = pytest.mark.commit
+
 
 def first_messages(make, rows, plan, **options):
     return list(messages(limited(make(3, **options), rows), plan))

@@ -4,6 +4,8 @@ import pytest
 
 from producers.pace import BEHIND, Pace
 
+pytestmark = pytest.mark.commit
+
 
 class Clock:
     def __init__(self, oversleep=0.0):

@@ -16,6 +16,8 @@ from streaming_nn.kafka import admin
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import schema_from
 
+pytestmark = pytest.mark.merge
+
 
 def command(broker, *flags):
     options = ["--kafka", f"bootstrap.servers={broker.bootstrap}", "--json", *map(str, flags)]
@@ -93,6 +95,7 @@ def test_a_signal_stops_the_run_after_a_flush(broker, topics, number):
     check(broker, topics, result)
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
@@ -162,6 +165,7 @@ def test_a_missing_topic_is_reported_at_once(broker, topics, flags):
     assert (run.returncode, run.stdout) == (2, "")
 
 
+@pytest.mark.commit
 def test_the_help_names_the_settings_that_are_used():
     from typer.testing import CliRunner
 
@@ -171,6 +175,7 @@ def test_the_help_names_the_settings_that_are_used():
     assert "Settings file: its kafka table is used" in " ".join(output.split())
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -189,7 +194,7 @@ def test_invalid_arguments_print_one_line(arguments, error, monkeypatch, capsys)
     assert (err.count("\n"), out) == (1, "")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_invalid_row_is_reported_after_the_rows_before_it_are_sent(broker, topics, tmp_path):
     rows = "".join(
         f"{i},{i % 2}\n" for i in range(300_000)
@@ -235,6 +240,7 @@ def test_the_settings_file_names_the_broker(broker, topics, tmp_path):
     assert len(records_of(broker, topics[0])) == 50
 
 
+@pytest.mark.commit
 def test_the_schema_of_avro_records_is_written(tmp_path):
     file = tmp_path / "record.avsc"
     schema = schema_of(sea(0), Plan("t", format="avro"))
@@ -280,6 +286,7 @@ def describe(monkeypatch, tmp_path, *arguments):
     return json.loads(result.stdout)
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     ("arguments", "schema"),
     [
@@ -293,6 +300,7 @@ def test_describe_prints_the_schema_of_a_file(arguments, schema, table, monkeypa
     assert describe(monkeypatch, tmp_path, "csv", table, *arguments) == {"stream": "csv"} | NOTHING | schema
 
 
+@pytest.mark.commit
 def test_describe_prints_the_schema_of_other_streams(monkeypatch, tmp_path):
     found = describe(monkeypatch, tmp_path, "agrawal", "--named")
     assert (found["inputs"], found["classes"], found["features"][0]) == (9, [0, 1], "salary")

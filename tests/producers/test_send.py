@@ -6,6 +6,8 @@ from producers import send as sending
 from producers.messages import Message
 from producers.send import send
 
+pytestmark = pytest.mark.commit
+
 
 class Future:
     def __init__(self):

@@ -11,6 +11,8 @@ from producers.messages import Plan, messages, schema_of
 from producers.streams import limited
 from streaming_nn.records.decode import decode
 
+pytestmark = pytest.mark.commit
+
 ROWS = 700
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
 WORDS = np.array(["no", "yes", "maybe"])[np.arange(ROWS) % 3]

@@ -8,7 +8,10 @@ from producers.topics import create_topics, kafka_options, require_topics
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.broker import Broker
 
+pytestmark = pytest.mark.merge
 
+
+@pytest.mark.commit
 def test_flags_override_the_settings_and_these_the_default(tmp_path):
     config = tmp_path / "streaming-nn.toml"
     assert kafka_options(config, {}) == {"bootstrap.servers": "localhost:9092"}
@@ -16,6 +19,7 @@ def test_flags_override_the_settings_and_these_the_default(tmp_path):
     assert kafka_options(config, {"client.id": "c"}) == {"bootstrap.servers": "a:1", "client.id": "c"}
 
 
+@pytest.mark.commit
 def test_an_invalid_settings_file_raises_one_line(tmp_path):
     (tmp_path / "x.toml").write_text("[kafka\n")
     with pytest.raises(ValueError, match=r"x\.toml is not valid TOML: "):

@@ -16,6 +16,8 @@ from streaming_nn.records.decode import decode, encode, encode_named
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import Schema, grow_schema
 
+pytestmark = pytest.mark.commit
+
 ARRAY = Schema(2, (0, 1), format="avro", avro_schema=avsc.write_schema("features", (0, 1), "label"))
 NESTED = {
     "type": "record",

@@ -7,6 +7,8 @@ import pytest
 
 from streaming_nn.records import avsc
 
+pytestmark = pytest.mark.commit
+
 
 def record(*types, name="R", **more):
     return {

@@ -13,6 +13,8 @@ from streaming_nn.records.decode import decode, encode_named
 from streaming_nn.records.labels import label_key
 from streaming_nn.records.schema import Schema, grow_schema, schema_from
 
+pytestmark = pytest.mark.commit
+
 SHOP = Schema(
     inputs=2 + 4 + 3,
     classes=("no", "yes"),

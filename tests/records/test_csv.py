@@ -14,6 +14,8 @@ from streaming_nn.records.decode import decode, encode, encode_named
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import Schema, grow_schema
 
+pytestmark = pytest.mark.commit
+
 PLAIN = Schema(2, (0, 1, 2), format="csv")
 ORDERED = Schema(
     2,

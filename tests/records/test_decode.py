@@ -17,6 +17,8 @@ from streaming_nn.records.avro import add_schema_id
 from streaming_nn.records.decode import decode, decode_mixed, encode, encode_named
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema
 
+pytestmark = pytest.mark.commit
+
 DIGITS = Schema(3, (0, 1, 2))
 MIXED = Schema(2, (1, True, "1"), features=("a", "b.c"), label="b.y")
 TARGET = Schema(2, None)

@@ -9,6 +9,8 @@ from streaming_nn.records.decode import decode, encode
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import Schema
 
+pytestmark = pytest.mark.commit
+
 DIGITS = Schema(3, (0, 1, 2))
 PACKED = Schema(3, (0, 1, 2), format="packed")
 NONE = "cannot infer the schema: none of {} records could be decoded as json with features 'features'"

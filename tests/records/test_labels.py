@@ -11,6 +11,8 @@ from streaming_nn.records.labels import (
     label_to_csv,
 )
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.mark.parametrize(
     ("value", "same"),

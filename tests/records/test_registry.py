@@ -6,6 +6,8 @@ import pytest
 
 from streaming_nn.records import registry as client
 
+pytestmark = pytest.mark.commit
+
 TEXT = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}
 
 

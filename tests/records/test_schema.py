@@ -6,6 +6,8 @@ import pytest
 
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema, merge_unseen, schema_from, width
 
+pytestmark = pytest.mark.commit
+
 FULL = Schema(
     inputs=5,
     classes=("a", 1, True),

@@ -12,7 +12,7 @@ from streaming_nn.records import simd
 from streaming_nn.records.decode import decode, encode
 from streaming_nn.records.schema import Schema
 
-pytestmark = pytest.mark.skipif(not simd.installed(), reason="needs the extra `fast`")
+pytestmark = [pytest.mark.commit, pytest.mark.skipif(not simd.installed(), reason="needs the extra `fast`")]
 GOOD = b'{"features":[1,2.5],"label":0}'
 
 

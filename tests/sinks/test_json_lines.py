@@ -9,6 +9,8 @@ from streaming_nn.sinks.json_lines import JsonLinesSink
 from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.commit
+
 
 def manifest(number: int, **changes: Any) -> Manifest:
     return Manifest(number, metrics={"accuracy": number / 10}, **changes)

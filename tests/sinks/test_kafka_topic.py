@@ -14,6 +14,8 @@ from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.merge
+
 
 def sent(broker: Any, topic: str) -> list[tuple[int, Any]]:
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
@@ -77,6 +79,7 @@ def test_a_missing_topic_is_created(broker: Any, tmp_path: Path) -> None:
     assert [key for key, _ in sent(broker, topic)] == [0]
 
 
+@pytest.mark.commit
 def test_without_a_broker_write_raises_within_the_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

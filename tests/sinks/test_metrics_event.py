@@ -8,6 +8,8 @@ from streaming_nn.nn import metrics
 from streaming_nn.sinks.metrics_event import encode_event, metrics_event
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.commit
+
 MANIFEST = Manifest(
     3,
     learner={"kind": "mlp", "mini_batch": 8},

@@ -11,6 +11,8 @@ from streaming_nn.sinks.sink import Sinks
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 class Sink:
     """A sink in memory that can be down."""

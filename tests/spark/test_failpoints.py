@@ -8,6 +8,8 @@ import pytest
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.failpoints import SimulatedCrash, reach
 
+pytestmark = pytest.mark.commit
+
 
 def test_nothing_happens_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(failpoints.VARIABLE, raising=False)

@@ -4,6 +4,8 @@ import pytest
 
 from streaming_nn.spark.query import INTERRUPTIONS, shortened
 
+pytestmark = pytest.mark.commit
+
 # what Spark 4.2 looks for in the message of a Python worker's error while it stops a query
 PROXY_ERROR = r"py4j\.protocol\.Py4JJavaError: An error occurred while calling(.|\n)*(" + "|".join(
     INTERRUPTIONS

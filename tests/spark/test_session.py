@@ -20,6 +20,8 @@ from pyspark.sql import SparkSession
 from streaming_nn.records import registry
 from streaming_nn.spark.session import _ours, running, session
 
+pytestmark = pytest.mark.commit
+
 
 class Cut:
     """A connection that Ctrl-C interrupts."""
@@ -54,7 +56,7 @@ def jvms_of(leader: int) -> list[int]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> None:
@@ -73,7 +75,7 @@ def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> No
     until(lambda: not jvms_of(process.pid), 30)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("job", "under_way"), [("train", "version 1 "), ("score", "scoring ")])
 def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     job: str, under_way: str, spark: SparkSession, broker: Any, tmp_path: Path
@@ -95,6 +97,7 @@ def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     assert lines[-1].startswith("stopping"), lines
 
 
+@pytest.mark.merge
 @pytest.mark.usefixtures("spark")
 def test_ctrl_c_logs_no_traceback_of_py4j(caplog: pytest.LogCaptureFixture) -> None:
     """py4j logs it with a traceback, to the root logger; other errors are still logged."""
@@ -135,6 +138,7 @@ def test_a_session_whose_jvm_has_ended_stops_without_an_error(monkeypatch: pytes
         spark.stop()
 
 
+@pytest.mark.merge
 def test_workers_are_this_python(spark: SparkSession) -> None:
     found = spark.sparkContext.parallelize([0], 1).map(lambda _: sys.executable).collect()
     assert found == [sys.executable]

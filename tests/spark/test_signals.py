@@ -9,6 +9,8 @@ import pytest
 
 from streaming_nn.spark.signals import pause, uninterrupted
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture(autouse=True)
 def came() -> Iterator[list[int]]:

@@ -24,6 +24,8 @@ from streaming_nn.spark.tasks import (
 )
 from streaming_nn.versions.version import state_digest
 
+pytestmark = pytest.mark.commit
+
 SHOP = Schema(4, ("no",), ("price", "city"), categories={"city": {"one_hot": 3}}, label="bought", grow=True)
 ROWS = [{"price": i, "city": "abcd"[i % 4]} for i in range(8)]
 LABELS = ["no", "yes", "no", "maybe"] * 2

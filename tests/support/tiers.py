@@ -41,7 +41,8 @@ class Tiers:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.budget is not None and self.seconds > self.budget:
             terminalreporter.write_line(
-                f"tier {self.wanted[-1]} took {self.seconds:.0f} s; its budget is {self.budget:.0f} s", red=True
+                f"tier {self.wanted[-1]} took {self.seconds:.0f} s; its budget is {self.budget:.0f} s",
+                red=True,
             )
 
 

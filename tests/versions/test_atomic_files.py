@@ -7,6 +7,8 @@ import pytest
 
 from streaming_nn.versions import atomic_files
 
+pytestmark = pytest.mark.commit
+
 
 def test_create_takes_a_name_only_once(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "directory" / "a"

@@ -9,6 +9,8 @@ from streaming_nn.versions.diff import diff
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def test_diff_reports_what_differs_and_by_how_much(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 3)

@@ -10,6 +10,8 @@ import pytest
 from streaming_nn import __version__
 from streaming_nn.versions.environment import THREADS, describe, differences, writer
 
+pytestmark = pytest.mark.commit
+
 
 def test_describe_holds_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THREADS:  # a Spark session that another test has started leaves some

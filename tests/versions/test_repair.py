@@ -14,6 +14,8 @@ from streaming_nn.versions.tags import tag
 from streaming_nn.versions.version import Version, encode
 from streaming_nn.versions.version_log import VersionLog, next_manifest
 
+pytestmark = pytest.mark.commit
+
 
 def truncated(log: VersionLog, number: int) -> None:
     log.path(number).write_bytes(log.path(number).read_bytes()[:-5])

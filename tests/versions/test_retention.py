@@ -12,6 +12,8 @@ from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.tags import tag
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def kept(log: VersionLog) -> list[int]:
     return [number for number in log.numbers() if log.manifest(number).kept]

@@ -13,6 +13,8 @@ from streaming_nn.versions.rollback import combine_tensors, rollback
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def test_rollback_has_the_old_model_and_the_heads_offsets_and_metrics(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)

@@ -7,6 +7,8 @@ from streaming_nn.versions.retention import prune
 from streaming_nn.versions.tags import find, tag, tags, untag
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 
 def test_a_tag_can_be_set_moved_and_deleted(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)

@@ -24,6 +24,8 @@ from streaming_nn.versions.version import (
 )
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 TENSORS = {
     "model.theta": np.linspace(-1, 1, 12, dtype=np.float32),
     "model.steps": np.array(7, np.int64),

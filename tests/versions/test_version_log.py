@@ -21,6 +21,8 @@ from streaming_nn.versions.environment import describe, writer
 from streaming_nn.versions.version import Manifest, Version, encode, sha256, stub
 from streaming_nn.versions.version_log import VersionLog, next_manifest
 
+pytestmark = pytest.mark.commit
+
 
 def tensors(number: int) -> dict[str, Any]:
     return {"model.theta": np.full(4, number, np.float32), "metrics.rows": np.array(number)}

@@ -31,7 +31,7 @@ from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow  # together they take minutes, on one Spark session
+pytestmark = pytest.mark.nightly  # together they take minutes, on one Spark session
 
 RATES = ["learning_rate=0.01", "optimizer=sgd,learning_rate=0.1,mini_batch=5", "hidden=[4]"]
 MLP = {"learner": "mlp", "hidden": [8]}

@@ -34,6 +34,8 @@ from streaming_nn.versions.version_log import VersionLog
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.merge
+
 ROWS = 730  # no multiple of a batch
 MLP = {"learner": "mlp", "hidden": [8], "mini_batch": 4}
 
@@ -112,7 +114,7 @@ def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(
         backtest_file(settings_of(broker.options), file, tmp_path / "x", [], 100)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_without_a_kafka_one_is_started_and_stopped_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +245,7 @@ def filled(broker: Any, count: int, folder: Path) -> str:
     return str(topic)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_a_topic_and_then_a_model_of_it(
     broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -263,7 +265,7 @@ def test_a_topic_and_then_a_model_of_it(
     assert own_again == [own], "a second run finds it done"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     x, target = rows()
     np.savez(tmp_path / "stream.npz", x=x, y=(target > 0).astype(int))
@@ -284,7 +286,7 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
     """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""

@@ -10,6 +10,8 @@ from streaming_nn.nn import metrics
 from streaming_nn.spark.replay.report import Metric, as_json, best, show, tables
 from streaming_nn.spark.replay.trials import Outcome
 
+pytestmark = pytest.mark.commit
+
 WINDOW = 30  # of 40 rows
 ROWS = {"received": 40, "trained": 40, "skipped": 0, "rejected": 0}
 

@@ -19,6 +19,8 @@ from streaming_nn.spark.tasks import pack
 from streaming_nn.spark.train.runner import learn_tasks
 from streaming_nn.versions.version import state_digest
 
+pytestmark = pytest.mark.commit
+
 LEARNER = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [4], "mini_batch": 4})
 OTHER = learner_from({**LEARNER.options(), "mini_batch": 8})
 ROWS = 40  # of a version

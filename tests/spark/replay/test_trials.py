@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.spark.replay.trials import NAME_LENGTH, Trial, parse_trials
 
+pytestmark = pytest.mark.commit
+
 MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": [8], "seed": 7}).options()
 
 

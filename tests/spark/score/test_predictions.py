@@ -16,6 +16,8 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.spark.score.predictions import OutcomeParam, Predict, label_keys
 from streaming_nn.spark.tasks import pack
 
+pytestmark = pytest.mark.commit
+
 LABELS = ("a", 2, True, 'é"')
 KEYS = ["a", "2", "true", 'é"']
 

@@ -26,6 +26,8 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.score.scorer import Scorer, score
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 POSITION = ("topic", "partition", "offset")
 
 
@@ -62,7 +64,8 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
     )
 
 
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="our reader"), 1000])
+@pytest.mark.nightly
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.nightly, id="our reader"), 1000])
 def test_every_record_is_predicted_once(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
@@ -120,7 +123,8 @@ def test_every_record_is_predicted_once(
     assert np.mean([truth[value] == prediction for value, prediction in new]) > 0.7
 
 
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow, id="our reader"), 1000])
+@pytest.mark.nightly
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.nightly, id="our reader"), 1000])
 def test_a_second_scorer_resumes_where_the_first_ended(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
@@ -205,7 +209,7 @@ def test_a_missing_topic_is_reported(spark: SparkSession, settings: Settings) ->
         Scorer.open(spark, settings.model_copy(update={"score": score}))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_every_record_is_predicted_however_often_the_scorer_is_killed(
     spark: SparkSession, settings: Settings, tmp_path: Path

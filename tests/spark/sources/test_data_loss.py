@@ -1,5 +1,7 @@
 """What is missing in topics after a version: found, described, and recorded as events."""
 
+import pytest
+
 from streaming_nn.spark.sources.data_loss import (
     data_loss_error,
     data_loss_events,
@@ -7,6 +9,8 @@ from streaming_nn.spark.sources.data_loss import (
     recreated_topics,
 )
 from streaming_nn.versions.version import Manifest
+
+pytestmark = pytest.mark.commit
 
 HEAD = Manifest(7, kind="learned", offsets={"t": {0: 100, 1: 50}}, topic_ids={"t": "old", "u": "same"})
 

@@ -18,7 +18,7 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.sources import dataframe_json, kafka_frames, offsets
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def read(spark: SparkSession, shape: Records | Schema, select: tuple[str, ...] = (), **of: Any) -> DataFrame:

@@ -11,6 +11,8 @@ from streaming_nn.spark.sources.kafka_source import KafkaPlan, KafkaSource
 from streaming_nn.spark.sources.offsets import EARLIEST, Offsets
 from streaming_nn.versions.version import Manifest
 
+pytestmark = pytest.mark.commit
+
 HEAD = Manifest(
     4,
     kind="learned",

@@ -7,6 +7,8 @@ import pytest
 
 from streaming_nn.spark.sources.offsets import count, offsets_from, planned, to_json
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:

@@ -27,7 +27,7 @@ from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.merge
 
 FILES, ROWS = 10, 150
 
@@ -73,6 +73,7 @@ def command(folder: Path, model: Path, point: str = "") -> subprocess.CompletedP
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     spark: SparkSession, tmp_path: Path
@@ -194,6 +195,7 @@ def test_too_many_bad_rows_stop_the_run(spark: SparkSession, tmp_path: Path) -> 
     assert learn(spark, settings).head.number == 1
 
 
+@pytest.mark.nightly
 def test_averaged_tasks_train_on_a_table(spark: SparkSession, tmp_path: Path) -> None:
     x, y = rows(900)
     table = [(*map(float, row), ("no", "yes")[label]) for row, label in zip(x, y, strict=True)]
@@ -215,6 +217,7 @@ def test_averaged_tasks_train_on_a_table(spark: SparkSession, tmp_path: Path) ->
     assert heads[0].digest == heads[1].digest
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
@@ -231,6 +234,7 @@ def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> No
         assert records_of(tmp_path / model)[-1].schema["inputs"] == inputs
 
 
+@pytest.mark.nightly
 def test_the_rate_source_is_learned_as_it_arrives(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
     (source,) = re.findall(r"```toml\n(\[source\].*?)```", page, re.DOTALL)

@@ -13,8 +13,9 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.nightly
 
-@pytest.mark.slow
+
 def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("slow")
     settings = settings_of(

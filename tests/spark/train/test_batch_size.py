@@ -4,6 +4,8 @@ import pytest
 
 from streaming_nn.spark.train.batch_size import HIGH_LOAD, LOW_LOAD, BatchSizeController, initial_size
 
+pytestmark = pytest.mark.commit
+
 
 def settle(
     controller: BatchSizeController, rate: float, step: float, row: float, batches: int = 40

@@ -10,6 +10,8 @@ from streaming_nn.settings import Train
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
 from streaming_nn.spark.train.runner import Learned
 
+pytestmark = pytest.mark.commit
+
 
 def learned(received: int, rejected: int = 0, skipped: int = 0, overflow: bool = False) -> Learned:
     counts = Counts(received, received - rejected - skipped, skipped, rejected)

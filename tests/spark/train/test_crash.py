@@ -27,6 +27,8 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 SCHEMA = Schema(inputs=1, classes=(0, 1))
 KILLED = -9
 SEED = 20
@@ -132,7 +134,6 @@ def check_counts(broker: Any, topic: str, model: Path, count: int, bad: Collecti
     assert len(positions) == len(bad), "at least once each: a batch that is learned again sends them again"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("oracles")
 def test_every_record_counts_once_however_often_the_run_is_killed(
@@ -165,7 +166,7 @@ def test_every_record_counts_once_however_often_the_run_is_killed(
     assert result.rows == count
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("oracles")
 def test_a_killed_worker_is_retried(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     count, marker = 12_000, tmp_path / "killed"
@@ -192,7 +193,7 @@ def test_a_killed_worker_is_retried(spark: SparkSession, broker: Any, tmp_path: 
     assert verify(spark, broker.options, VersionLog(model), factory=counting_from).identical
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("oracles")
 def test_a_broker_may_be_restarted_during_a_run(spark: SparkSession, tmp_path: Path) -> None:
     """The run may survive it or end with an error in one line; the next run loses nothing."""

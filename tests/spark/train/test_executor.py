@@ -26,6 +26,8 @@ from streaming_nn.spark.train.executor import (
 from streaming_nn.spark.train.runner import Work
 from streaming_nn.versions.version import state_digest
 
+pytestmark = pytest.mark.commit
+
 LEARNER = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [4], "mini_batch": 4})
 
 

@@ -25,6 +25,8 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 FILE = """
 model = "{folder}/model"
 

@@ -19,12 +19,13 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.nightly
+
 TEXT = avsc.write_schema("features", (0, 1), "label")
 AVRO = Schema(3, (0, 1), format="avro", avro_schema=TEXT)
 TRACE = "traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.mark.slow
 def test_avro_of_a_registry_compressed_by_gzip(
     spark: SparkSession, broker: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +67,6 @@ def codecs(folder: Path, topic: str) -> set[int]:
     return found
 
 
-@pytest.mark.slow
 def test_each_codec_of_kafka_is_read_and_written(
     spark: SparkSession, broker: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -95,6 +95,7 @@ def test_each_codec_of_kafka_is_read_and_written(
     assert admin.ends(broker.options, [predictions]) == {predictions: {0: 50}}
 
 
+@pytest.mark.merge
 def test_a_prediction_has_the_tracing_headers_of_its_record(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_prediction_has_the_tracing_headers_of_its_record(
     assert all("error" not in json.loads(r.value) for r in predictions.values())
 
 
+@pytest.mark.commit
 def test_a_content_type_is_forwarded_if_the_prediction_has_it_too() -> None:
     names = ["TraceParent", "content-type"]
     assert forwarded_headers(names, "json") == {"traceparent", "content-type"}

@@ -15,7 +15,7 @@ from streaming_nn.kafka.broker import Broker
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.merge, pytest.mark.timeout(900)]
 
 COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "100"}
 KEYS = 40

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from filling import fill, learn, records_of, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.records.decode import encode_named
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.replay.verify import verify
+
+pytestmark = pytest.mark.merge
 
 CITIES = ["Bern", "Biel", "Chur", "Genf"]
 SHOP = Schema(4, ("no", "yes"), ("price", "city"), categories={"city": {"one_hot": 3}})

@@ -9,6 +9,8 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.train import infer_schema
 from streaming_nn.spark.train.infer_schema import read_schema
 
+pytestmark = pytest.mark.commit
+
 RECORDS = {"features": ["price", "city"], "categories": {"city": {"one_hot": 2}}}
 
 

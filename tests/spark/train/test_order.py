@@ -16,13 +16,15 @@ from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.nightly
+
 RECORDS = 1300
 BEGAN = 1_700_000_000_000  # milliseconds
 
 
 @pytest.mark.usefixtures("oracles")
 @pytest.mark.parametrize(
-    "partitions", [*(pytest.param((n,), marks=pytest.mark.slow) for n in (5, 7)), (2, 3)]
+    "partitions", [*(pytest.param((n,), marks=pytest.mark.nightly) for n in (5, 7)), (2, 3)]
 )
 def test_the_order_is_the_same_in_stream_and_replay(
     spark: SparkSession, broker: Any, tmp_path: Path, partitions: tuple[int, ...]
@@ -51,6 +53,7 @@ def test_the_order_is_the_same_in_stream_and_replay(
     assert head.offsets == admin.ends(broker.options, names)
 
 
+@pytest.mark.merge
 @pytest.mark.usefixtures("oracles")
 def test_a_learner_that_settings_cannot_name_survives_a_rollback(
     spark: SparkSession, broker: Any, tmp_path: Path

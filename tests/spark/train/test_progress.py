@@ -7,6 +7,8 @@ import pytest
 from streaming_nn.spark.train import progress
 from streaming_nn.spark.train.progress import Progress
 
+pytestmark = pytest.mark.commit
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:

@@ -15,6 +15,8 @@ from streaming_nn.spark.train.resume import check_learner, resume_learner, resum
 from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 SHOP = Schema(3, ("no",), ("price", "city"), categories={"city": {"one_hot": 2}}, grow=True)
 RECORDS = {
     "features": ["price", "city"],

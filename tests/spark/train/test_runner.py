@@ -27,6 +27,8 @@ from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Version, state_digest
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.commit
+
 LEARNER = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [4], "mini_batch": 4})
 LETTER = DeadLetter("not JSON", "t", 0, 7, None, b"x", None)
 

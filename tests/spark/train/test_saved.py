@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filling import fill, labeled, learn, records_of, rows, settings_of
 from pyspark.sql import SparkSession
 
@@ -11,6 +12,8 @@ from streaming_nn.estimators.sklearn import OnlineClassifier, load
 from streaming_nn.records.decode import encode_named
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.merge
 
 
 def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:

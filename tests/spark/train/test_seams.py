@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+pytestmark = pytest.mark.commit
+
 TRAIN = sorted((ROOT / "streaming_nn" / "spark" / "train").glob("*.py"))
 # fields of a position: only the source that wrote them may read them
 POSITION = {"ranges", "offsets", "topic_ids", "source", "query_id", "batch_id", "checkpoint"}

@@ -20,6 +20,8 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.spark.train.trainer import Trainer
 
+pytestmark = pytest.mark.nightly
+
 PASSWORD = 'a "quoted\\ päss'
 LISTENER = {
     "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -32,7 +34,6 @@ LISTENER = {
 }
 
 
-@pytest.mark.slow
 def test_every_client_authenticates_with_the_same_options(spark: SparkSession, tmp_path: Path) -> None:
     with Broker.start(tmp_path / "broker", properties=LISTENER) as broker:
         kafka = {
@@ -104,7 +105,6 @@ MINIMAL = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_rights_of_the_docs_are_enough_and_the_doctor_finds_what_is_missing(
     spark: SparkSession, tmp_path: Path

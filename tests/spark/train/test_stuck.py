@@ -15,6 +15,8 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 ONE = Schema(inputs=1, classes=(0, 1))
 
 

@@ -37,6 +37,8 @@ from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 MALFORMED: list[tuple[bytes | None, str]] = [
     (b"{not json", "not JSON"),
     (b'{"features": [1, 2], "label": 1}', "wrong width"),
@@ -180,7 +182,8 @@ def test_too_many_rejected_bytes_stop_the_run(spark: SparkSession, broker: Any, 
     assert read(broker.options, settings.train.dead_letters) == []
 
 
-@pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.slow), 30])
+@pytest.mark.nightly
+@pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.nightly), 30])
 @pytest.mark.parametrize("planned", [True, False], ids=["during a batch", "between two"])
 def test_a_recreated_topic_stops_the_run_unless_accepted(
     spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int

@@ -21,6 +21,8 @@ from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 
 def test_one_of_two_trainers_stops_and_names_the_other(
     spark: SparkSession, broker: Any, tmp_path: Path
@@ -117,7 +119,7 @@ def suspended(process: subprocess.Popen[str]) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of a process in /proc")
 @pytest.mark.parametrize("moment", ["between two micro-batches", "before it commits"])

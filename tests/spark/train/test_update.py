@@ -17,6 +17,8 @@ from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.merge
+
 
 def test_averaged_tasks_are_verified_by_one_task(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("averaged", 3)

@@ -27,7 +27,7 @@ from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.merge
 
 INPUTS = 5
 LABELS = ["a", 2, True, 'é"']

@@ -27,6 +27,8 @@ from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
+pytestmark = pytest.mark.nightly
+
 BATCH = 5  # seconds of a real-time batch: the minimum of Spark
 POSITION = ("topic", "partition", "offset")
 
@@ -38,6 +40,7 @@ def manifest(learner: dict[str, Any] | None = None, schema: dict[str, Any] | Non
     return Manifest(1, learner=learner_from(options).options(), schema=Schema(**fields).options())
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     ("unsupported", "message"),
     [
@@ -57,11 +60,13 @@ def test_what_is_not_supported_names_the_other_engine(unsupported: Manifest, mes
         check(unsupported)
 
 
+@pytest.mark.commit
 def test_supported_options_are_accepted() -> None:
     check(manifest({"learner": "mlp", "loss": "logistic", "activation": "tanh"}, {"format": "packed"}))
     check(manifest())
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     ("master", "partitions", "enough"),
     [
@@ -121,7 +126,7 @@ def probabilities(model: Path, number: int, x: np.ndarray[Any, Any]) -> np.ndarr
     return learner.predict(unflatten(initial(learner), version.tensors).model, x)
 
 
-@pytest.mark.slow
+@pytest.mark.merge
 def test_records_are_predicted_as_they_arrive_by_the_newest_version(
     spark: SparkSession, settings: Settings
 ) -> None:
@@ -167,7 +172,6 @@ def test_records_are_predicted_as_they_arrive_by_the_newest_version(
     assert [prediction["error"] for _, prediction in found.values() if "error" in prediction] == ["not JSON"]
 
 
-@pytest.mark.slow
 def test_the_batch_engine_resumes_where_a_real_time_batch_ended(
     spark: SparkSession, settings: Settings
 ) -> None:
@@ -187,7 +191,6 @@ def test_the_batch_engine_resumes_where_a_real_time_batch_ended(
     assert set(positions(settings).values()) == {1}
 
 
-@pytest.mark.slow
 def test_a_damaged_version_ends_the_query(spark: SparkSession, settings: Settings) -> None:
     learn(spark, settings)
     scorer = RealTimeScorer.open(spark, settings)
@@ -222,7 +225,6 @@ class Command:
         return self.process.wait(60)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_record_is_lost_however_the_run_ends(
     spark: SparkSession, settings: Settings, tmp_path: Path
@@ -258,7 +260,6 @@ def test_no_record_is_lost_however_the_run_ends(
     assert "Exception" not in log.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_executors_read_the_versions_themselves(
     spark: SparkSession, settings: Settings, tmp_path: Path
@@ -278,7 +279,6 @@ def test_executors_read_the_versions_themselves(
         command.process.wait()
 
 
-@pytest.mark.slow
 def test_real_time_predictions_are_accurate(spark: SparkSession, settings: Settings) -> None:
     """The model has learned a plane; a prediction is the side of it on which a new row is."""
     learn(spark, settings)

@@ -23,7 +23,7 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.sources.prefetch.reader import HERE, Reader, plain_of
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.merge
 
 Plain = Callable[..., list[bytes | None]]
 
@@ -273,6 +273,7 @@ def test_unusual_records_are_never_misread(plain: Plain, schema: Schema, of: Cal
         agree(schema, values, plain(schema, values, truth), truth)
 
 
+@pytest.mark.commit
 @pytest.mark.parametrize(
     "options",
     [

@@ -17,7 +17,7 @@ from streaming_nn.spark.sources.offsets import Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader
 from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, record_batches
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.merge
 TASK, TASKS, HERE = "one task", "a task a partition", "here"
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from streaming_nn.spark.sources.prefetch import record_batches as module
 from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, FromPieces, in_order, record_batches
 
+pytestmark = pytest.mark.commit
+
 TEXT = st.none() | st.binary(max_size=20)
 HEADERS = st.none() | st.text(max_size=9).map(str.encode)
 RECORD = st.tuples(st.integers(0, 3), st.integers(-1, 5), TEXT, TEXT, HEADERS, TEXT)  # partition, time, …
