@@ -43,51 +43,31 @@ class StreamFile:
 
     def describe(self) -> dict[str, Any]:
         """Return {"inputs", "classes", …} of the file. Raise ValueError in one line if it cannot be read."""
-        return self._produce("--describe", "--config", os.devnull)
+        return self._produce("--describe", f"--config={os.devnull}")
 
     def send(self, kafka: dict[str, str], topic: str, format: str) -> int:
         """Send all rows to a topic, with one timestamp, so that offsets alone order them; return how many.
 
         Raise ConnectionError if the broker does not take them, ValueError if the file is damaged.
         """
-        with tempfile.NamedTemporaryFile(
-            "w", suffix=".toml"
-        ) as config:  # not flags: others could see secrets
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+            # not as flags, because others could read secrets there
             lines = [f"{json.dumps(k)} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in kafka.items()]
             config.writelines(["[kafka]\n", *lines])
             config.flush()
-            sent = self._produce(
-                *(
-                    "--topic",
-                    topic,
-                    "--format",
-                    format,
-                    "--timestamp",
-                    "now",
-                    "--json",
-                    "--config",
-                    config.name,
-                )
-            )
+            flags = (f"--topic={topic}", f"--format={format}", "--timestamp=now", "--json")
+            sent = self._produce(f"--config={config.name}", *flags)
         return int(sent["records"])
 
-    def _produce(self, *words: str) -> dict[str, Any]:
+    def _produce(self, *flags: str) -> dict[str, Any]:
+        """Run the command of the producers on the file, and return what it prints."""
         kind = self.path.suffix.lower().removeprefix(".")
         if kind not in KINDS:
             raise ValueError(f"--file must end in .{', .'.join(KINDS)}; got {str(self.path)!r}")
-        flags = [*([f"--label={self.label}"] if self.label is not None else [])]
-        flags += [f"--features={','.join(self.features)}"] if self.features else []
-        flags += ["--regression"] if self.regression else []
-        command = [
-            sys.executable,
-            "-m",
-            "producers",
-            kind,
-            str(self.path),
-            "--config=/dev/null",
-            *flags,
-            *words,
-        ]
+        columns = [f"--label={self.label}"] if self.label is not None else []
+        columns += [f"--features={','.join(self.features)}"] if self.features else []
+        columns += ["--regression"] if self.regression else []
+        command = [sys.executable, "-m", "producers", kind, str(self.path), *columns, *flags]
         # a process of its own: producers import this package, not the other way round
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         result = json.loads((ran.stdout.splitlines() or ["{}"])[-1])
@@ -95,7 +75,7 @@ class StreamFile:
             return dict(result)
         message = (ran.stderr.strip().splitlines() or ["the producer failed"])[-1].removeprefix("producers: ")
         if ran.returncode == MISUSED or (result.get("error") and not result.get("failed")):
-            raise ValueError(message)  # of a damaged file the first rows alone are not what was requested
+            raise ValueError(message)  # a damaged file: its first rows alone are not what was requested
         raise ConnectionError(message)
 
 

@@ -1,6 +1,6 @@
-"""ReplayPlan learned again with other options, on a real broker and a real Spark."""
+"""Backtests of recorded versions and of topics, on a real broker and a real Spark."""
 
-import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,19 @@ from pyspark.sql import SparkSession
 from streaming_nn.errors import DataLossError
 from streaming_nn.kafka import admin
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, initial, report, test_then_train
+from streaming_nn.nn.learner import Batch, State, initial, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
-from streaming_nn.spark.replay.backtest import open_trials, recorded_bounds, run_trials, trial_directories
+from streaming_nn.spark.replay import backtest
+from streaming_nn.spark.replay.backtest import (
+    Selection,
+    open_trials,
+    recorded_bounds,
+    run_trials,
+    trial_directories,
+)
 from streaming_nn.spark.replay.plan import ReplayPlan, parse_time, plan_topic, plan_versions
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.replay.verify import verify
@@ -29,273 +36,235 @@ from streaming_nn.versions.diff import diff
 from streaming_nn.versions.repair import check
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
+from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.nightly  # together they take minutes, on one Spark session
+pytestmark = pytest.mark.nightly  # together they take minutes
 
 RATES = ["learning_rate=0.01", "optimizer=sgd,learning_rate=0.1,mini_batch=5", "hidden=[4]"]
 MLP = {"learner": "mlp", "hidden": [8]}
-BEGAN = 1_700_000_000_000  # milliseconds
+START = 1_700_000_000_000  # milliseconds since 1970
 
 
 def settings_of(kafka: dict[str, str], model: Path, topic: str, **sections: Any) -> Settings:
-    """Settings for the plain network, whose options these tests try."""
+    """Return settings for one network, whose options these trials change."""
     return filling.settings_of(kafka, model, topic, **{"learner": MLP, **sections})
 
 
-@pytest.fixture(scope="module")
-def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model of three partitions, with bad records, whose mini-batch size has changed on its way."""
-    topic = broker.topic("past", 3)
-    settings = settings_of(
-        broker.options,
-        tmp_path_factory.mktemp("past") / "model",
-        topic,
-        learner=MLP | {"mini_batch": 32},
-        train={"max_offsets_per_trigger": 300},
-    )
-    fill(broker.options, topic, [*labeled(900), b"{", b"nothing"])
-    learn(spark, settings)
-    fill(broker.options, topic, labeled(900, seed=1))
-    learn(spark, settings.model_copy(update={"learner": MLP | {"mini_batch": 7}}))
-    return settings
-
-
-def again(
-    spark: SparkSession, settings: Any, plan: ReplayPlan, texts: list[str], into: Path, **options: Any
+def run(
+    spark: SparkSession, settings: Settings, plan: ReplayPlan, texts: list[str], into: Path
 ) -> list[Outcome]:
+    """Learn the plan with these trials, or resume them."""
     runs = open_trials(plan, parse_trials(texts), into)
-    return run_trials(spark, settings.kafka, plan, runs, **options)
+    return run_trials(spark, settings.kafka, plan, runs)
 
 
-def in_numpy(settings: Any, numbers: list[int], each: Trial, start: Any = None) -> Any:
-    """The state after these versions, with the records as a plain client reads them."""
+def learn_in_numpy(settings: Settings, numbers: list[int], trial: Trial) -> State[Any]:
+    """Return the state after these versions, of the records as a client without Spark reads them."""
     log, topic = VersionLog(settings.model), settings.train.topics[0]
-    records, state = read(settings.kafka, topic), start
+    records, state = read(settings.kafka, topic), None
     for number in numbers:
-        version = log.manifest(number)
-        learner = learner_from(each.options(version.learner))
-        ranges = version.ranges[topic]
-        own = [r for r in records if ranges[r.partition][0] <= r.offset < ranges[r.partition][1]]
-        own.sort(key=lambda r: (r.timestamp, r.partition, r.offset))
-        rows = decode(schema_from(version.schema), [r.value for r in own], labeled=True)
+        manifest = log.manifest(number)
+        learner = learner_from(trial.options(manifest.learner))
+        ranges = manifest.ranges[topic]
+        batch = [r for r in records if ranges[r.partition][0] <= r.offset < ranges[r.partition][1]]
+        batch.sort(key=lambda r: (r.timestamp, r.partition, r.offset))
+        rows = decode(schema_from(manifest.schema), [r.value for r in batch], labeled=True)
         assert rows.y is not None
         state = initial(learner) if state is None else state
         state, _ = test_then_train(learner, state, [Batch(rows.x, rows.y)])
+    assert state is not None
     return state
 
 
-def same(tensors: dict[str, Any], state: Any) -> bool:
-    """Whether each tensor is the same to the bit."""
+def equal(tensors: dict[str, Any], state: State[Any]) -> bool:
+    """Return whether all tensors have the same bits."""
     other = flatten(state)
     return tensors.keys() == other.keys() and all(np.array_equal(tensors[n], other[n]) for n in other)
 
 
-def test_each_try_is_what_numpy_makes_of_the_same_micro_batches(
-    spark: SparkSession, model: Any, tmp_path: Path
+@pytest.mark.merge
+def test_each_trial_equals_numpy_on_the_same_micro_batches(
+    spark: SparkSession, model: Settings, tmp_path: Path
 ) -> None:
     log = VersionLog(model.model)
-    sizes = {r.learner["mini_batch"] for r in records_of(model.model)[1:]}
+    sizes = {m.learner["mini_batch"] for m in records_of(model.model)[1:]}
     assert sizes == {7, 32}, "the recorded sizes must differ, or the test proves little"
     numbers = log.numbers()[1:]
-    outcomes = again(spark, model, plan_versions(log), RATES, tmp_path / "trials")
+    original, *outcomes = run(spark, model, plan_versions(log), RATES, tmp_path / "trials")
 
-    original, *others = outcomes
     assert (original.name, original.directory) == ("original", model.model)
     assert original.metrics == log.manifest(numbers[-1]).metrics
-    assert [o.name for o in others] == [each.name for each in parse_trials(RATES)]
-    assert {json.dumps(o.counts) for o in outcomes} == {json.dumps(rows_of(model.model))}
-    for outcome, each in zip(others, parse_trials(RATES), strict=True):
-        assert outcome.directory == tmp_path / "trials" / each.name
-        own = VersionLog(outcome.directory)
-        state = in_numpy(model, numbers, each)
-        assert same(own.read(numbers[-1]).tensors, state)
-        assert outcome.metrics == report(learner_from(each.options(log.manifest(1).learner)), state)
-        assert check(own) == []
-        assert verify(spark, model.kafka, own).identical
-        assert diff(own, 0, numbers[-1])["thinned"] == []
+    assert [o.name for o in outcomes] == [trial.name for trial in parse_trials(RATES)]
+    assert all(o.counts == rows_of(model.model) for o in (original, *outcomes))
+    for outcome, trial in zip(outcomes, parse_trials(RATES), strict=True):
+        assert outcome.directory == tmp_path / "trials" / trial.name
+        trial_log = VersionLog(outcome.directory)
+        state = learn_in_numpy(model, numbers, trial)
+        assert equal(trial_log.read(numbers[-1]).tensors, state)
+        assert outcome.metrics == report(learner_from(trial.options(log.manifest(1).learner)), state)
+        assert check(trial_log) == []
+        assert verify(spark, model.kafka, trial_log).identical
+        assert diff(trial_log, 0, numbers[-1])["pruned"] == []
         for n in numbers:
-            there, here = log.manifest(n), own.manifest(n)
-            assert (
-                there.ranges,
-                there.offsets,
-                there.topic_ids,
-                there.rejected_by_reason,
-                there.counts["received"],
-            ) == (
-                here.ranges,
-                here.offsets,
-                here.topic_ids,
-                here.rejected_by_reason,
-                here.counts["received"],
-            )
-            assert here.events[0] == {"event": "replayed", "from": {"model": str(model.model)}, "version": n}
-    kept = [log.manifest(n).learner["mini_batch"] for n in numbers]
-    tried = [[VersionLog(o.directory).manifest(n).learner["mini_batch"] for n in numbers] for o in others]
-    assert tried == [kept, [5] * len(kept), kept]
+            recorded, replayed = log.manifest(n), trial_log.manifest(n)
+            assert micro_batch(replayed) == micro_batch(recorded)
+            event = {"event": "replayed", "from": {"model": str(model.model)}, "version": n}
+            assert replayed.events[0] == event
+    recorded_sizes = [log.manifest(n).learner["mini_batch"] for n in numbers]
+    trial_sizes = [
+        [VersionLog(o.directory).manifest(n).learner["mini_batch"] for n in numbers]
+        for o in outcomes
+        if o.directory
+    ]
+    assert trial_sizes == [recorded_sizes, [5] * len(numbers), recorded_sizes]
 
 
-def test_the_same_options_give_the_same_bits(spark: SparkSession, model: Any, tmp_path: Path) -> None:
+def micro_batch(manifest: Manifest) -> tuple[Any, ...]:
+    """Return what a manifest records of the micro-batch, whatever the learner is."""
+    received = manifest.counts["received"]
+    return manifest.ranges, manifest.offsets, manifest.topic_ids, manifest.rejected_by_reason, received
+
+
+def test_the_same_options_give_the_same_bits(spark: SparkSession, model: Settings, tmp_path: Path) -> None:
     log = VersionLog(model.model)
-    original, repeated = again(spark, model, plan_versions(log), [], tmp_path / "again")
+    original, repeated = run(spark, model, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
-    assert repeated.directory == tmp_path / "again"
-    digests = [r.digest for r in records_of(model.model)]
-    assert [r.digest for r in records_of(tmp_path / "again")] == digests
+    assert repeated.directory == tmp_path / "replayed"
+    digests = [m.digest for m in records_of(model.model)]
+    assert [m.digest for m in records_of(tmp_path / "replayed")] == digests
 
 
-def test_a_later_range_begins_with_the_kept_state_where_it_fits(
-    spark: SparkSession, model: Any, tmp_path: Path
+def test_a_later_range_starts_with_the_kept_state_if_it_fits(
+    spark: SparkSession, model: Settings, tmp_path: Path
 ) -> None:
     log = VersionLog(model.model)
     plan = plan_versions(log, 4, 6)
-    original, faster, sgd = again(spark, model, plan, ["learning_rate=0.02", "optimizer=sgd"], tmp_path / "x")
+    original, faster, sgd = run(spark, model, plan, ["learning_rate=0.02", "optimizer=sgd"], tmp_path / "x")
     assert original.directory == tmp_path / "x" / "original"
-    assert original.remarks == faster.remarks == ["begins as version 3's model"]
-    assert sgd.remarks == ["begins as a new model: version 3's state doesn't fit its options"]
+    assert original.remarks == faster.remarks == ["starts with the model of version 3"]
+    reason = "the state of version 3 does not fit its options"
+    assert sgd.remarks == [f"starts with an untrained model: {reason}"]
     assert {o.metrics["rows"] for o in (original, faster, sgd)} == {
         sum(log.manifest(n).counts["trained"] for n in (4, 5, 6))
     }
-    # the original again is the original: the same model, and metrics over these rows only
-    there, here = log.read(6).tensors, VersionLog(original.directory).read(3).tensors
-    assert all(np.array_equal(there[n], here[n]) for n in there if n.startswith("model."))
-    fresh = in_numpy(model, [4, 5, 6], parse_trials(["optimizer=sgd"])[0])
-    assert same(VersionLog(sgd.directory).read(3).tensors, fresh)
+    # the same options give the same model, with metrics over these rows only
+    recorded, replayed = log.read(6).tensors, VersionLog(original.directory).read(3).tensors
+    assert all(np.array_equal(recorded[n], replayed[n]) for n in recorded if n.startswith("model."))
+    untrained = learn_in_numpy(model, [4, 5, 6], parse_trials(["optimizer=sgd"])[0])
+    assert equal(VersionLog(sgd.directory).read(3).tensors, untrained)
     assert VersionLog(faster.directory).manifest(0).offsets == log.manifest(3).offsets
     assert verify(spark, model.kafka, VersionLog(faster.directory)).identical
 
 
-def test_a_start_that_is_thinned_is_the_nearest_that_is_kept(
+def test_if_the_version_before_is_pruned_trials_start_with_the_nearest_kept_one(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
-    topic = broker.topic("stubs", 2)
+    topic = broker.topic("pruned", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100})
     fill(broker.options, topic, labeled(600))
     learn(spark, settings)
     log = VersionLog(settings.model)
     kept = log.read(2)
     assert prune(log, 1, every=2) == [1, 3, 5]
-    (outcome, _) = again(spark, settings, plan_versions(log, 4, 5), ["seed=3"], tmp_path / "x")
-    assert outcome.remarks == ["begins as version 2's model, the nearest one that is kept"]
+    (outcome, _) = run(spark, settings, plan_versions(log, 4, 5), ["seed=3"], tmp_path / "x")
+    assert outcome.remarks == ["starts with the model of version 2, the nearest one that is kept"]
     first = VersionLog(tmp_path / "x" / "original").read(0)
     assert np.array_equal(first.tensors["model.theta"], kept.tensors["model.theta"])
     assert first.manifest.offsets == log.manifest(3).offsets
-
-
-def test_a_range_of_time_is_of_the_moments_at_which_versions_were_written(model: Any) -> None:
-    log = VersionLog(model.model)
-    at = [parse_time(r.written_at) for r in records_of(model.model)]
-    assert [r.number for r in plan_versions(log, since=at[2], until=at[5]).records] == [2, 3, 4]
-    assert [r.number for r in plan_versions(log, until=at[3]).records] == [1, 2]
-    with pytest.raises(ValueError, match="no version was written from 2001-01-01T00:00:00") as caught:
-        plan_versions(log, since=parse_time("2001-01-01"), until=parse_time("2001-01-02"))
-    assert "\n" not in str(caught.value)
-    for first, last in ((0, 1), (3, 2), (1, 999)):
-        with pytest.raises(ValueError, match=f"got {first} to {last}"):
-            plan_versions(log, first, last)
 
 
 class Killed(Exception):  # noqa: N818
     pass
 
 
-def test_a_run_that_was_killed_goes_on_after_its_last_version(
-    spark: SparkSession, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.merge
+def test_a_backtest_killed_in_the_middle_of_a_chunk_resumes(
+    spark: SparkSession, model: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the middle of a chunk, between the two logs of one version."""
-    log, texts, count = VersionLog(model.model), ["seed=1", "seed=2"], iter(range(100))
+    """It is killed between the commits of one version to two logs."""
+    log, texts, commits = VersionLog(model.model), ["seed=1", "seed=2"], count()
     append = VersionLog.append
 
-    def dies(self: VersionLog, version: Any) -> str:
-        if version.number and next(count) == 5:
+    def append_or_crash(self: VersionLog, version: Version) -> Version:
+        if version.number and next(commits) == 5:
             raise Killed
         return append(self, version)
 
     with monkeypatch.context() as patched:
-        patched.setattr(VersionLog, "append", dies)
+        patched.setattr(VersionLog, "append", append_or_crash)
         with pytest.raises(Killed):
-            again(spark, model, plan_versions(log), texts, tmp_path / "x")
+            run(spark, model, plan_versions(log), texts, tmp_path / "x")
     heads = [VersionLog(tmp_path / "x" / name).head_number() for name in texts]
     assert heads == [3, 2]
-    before = [r.written_at for r in records_of(tmp_path / "x" / "seed=1")]
+    before = [m.written_at for m in records_of(tmp_path / "x" / "seed=1")]
 
-    _, *broken = again(spark, model, plan_versions(log), texts, tmp_path / "x")
-    _, *whole = again(spark, model, plan_versions(log), texts, tmp_path / "y")
-    assert [o.metrics for o in broken] == [o.metrics for o in whole]
+    _, *resumed = run(spark, model, plan_versions(log), texts, tmp_path / "x")
+    _, *whole = run(spark, model, plan_versions(log), texts, tmp_path / "y")
+    assert [o.metrics for o in resumed] == [o.metrics for o in whole]
     for name in texts:
-        ours, theirs = records_of(tmp_path / "x" / name), records_of(tmp_path / "y" / name)
-        assert [r.digest for r in ours] == [r.digest for r in theirs]
-    assert [r.written_at for r in records_of(tmp_path / "x" / "seed=1")][: len(before)] == before
+        digests = [[m.digest for m in records_of(tmp_path / into / name)] for into in ("x", "y")]
+        assert digests[0] == digests[1]
+    assert [m.written_at for m in records_of(tmp_path / "x" / "seed=1")][: len(before)] == before
     assert check(VersionLog(tmp_path / "x" / "seed=2")) == []
 
-    # a third time there is nothing to do; a try more is learned beside what is there
-    _, *more = again(spark, model, plan_versions(log), [*texts, "seed=3"], tmp_path / "x")
+    # a third run has nothing left to do but another trial, which is learned beside the others
+    _, *more = run(spark, model, plan_versions(log), [*texts, "seed=3"], tmp_path / "x")
     assert [o.metrics for o in more[:2]] == [o.metrics for o in whole]
     assert verify(spark, model.kafka, VersionLog(tmp_path / "x" / "seed=3")).identical
 
 
-def test_a_range_that_has_grown_is_gone_on_with(spark: SparkSession, model: Any, tmp_path: Path) -> None:
+def test_a_range_that_has_grown_is_resumed(spark: SparkSession, model: Settings, tmp_path: Path) -> None:
     log, last = VersionLog(model.model), VersionLog(model.model).head_number()
-    again(spark, model, plan_versions(log, 1, 2), ["seed=1"], tmp_path / "x")
-    (_, outcome) = again(spark, model, plan_versions(log), ["seed=1"], tmp_path / "x")
+    run(spark, model, plan_versions(log, 1, 2), ["seed=1"], tmp_path / "x")
+    (_, outcome) = run(spark, model, plan_versions(log), ["seed=1"], tmp_path / "x")
     assert VersionLog(tmp_path / "x").head_number() == last
     assert outcome.counts == rows_of(model.model)
-    (original, outcome) = again(spark, model, plan_versions(log, 1, 2), ["seed=1"], tmp_path / "x")
+    (original, outcome) = run(spark, model, plan_versions(log, 1, 2), ["seed=1"], tmp_path / "x")
     assert outcome.metrics["rows"] == original.metrics["rows"] == log.manifest(2).metrics["rows"]
 
 
-def holding(tmp_path: Path, what: str, spark: SparkSession, model: Any) -> Path:
+def used_directory(content: str, spark: SparkSession, model: Settings, tmp_path: Path) -> Path:
     into = tmp_path / "x"
-    if what == "a file":
+    if content == "a file":
         into.write_text("")
-    elif what == "other files":
+    elif content == "other files":
         into.mkdir()
         (into / "notes.txt").write_text("")
-    elif what == "another model":
-        settings = model.model_copy(update={"model": into})
-        learn(spark, settings)
-    elif what == "other tries":
-        again(spark, model, plan_versions(VersionLog(model.model), 1, 1), ["seed=8"], into)
-    elif what == "other versions":
-        again(spark, model, plan_versions(VersionLog(model.model), 2, 2), ["seed=9"], into)
+    elif content == "another model":
+        learn(spark, model.model_copy(update={"model": into}))
+    elif content == "other trials":
+        run(spark, model, plan_versions(VersionLog(model.model), 1, 1), ["seed=8"], into)
+    elif content == "other versions":
+        run(spark, model, plan_versions(VersionLog(model.model), 2, 2), ["seed=9"], into)
     return into
 
 
-@pytest.mark.parametrize("what", ["a file", "other files", "another model", "other tries", "other versions"])
-def test_a_directory_that_holds_something_else_is_refused(
-    what: str, spark: SparkSession, model: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    "content", ["a file", "other files", "another model", "other trials", "other versions"]
+)
+def test_a_used_directory_is_refused(
+    content: str, spark: SparkSession, model: Settings, tmp_path: Path
 ) -> None:
-    into = holding(tmp_path, what, spark, model)
+    into = used_directory(content, spark, model, tmp_path)
     before = sorted(into.rglob("*"))
-    with pytest.raises(ValueError, match=f"^{into}") as caught:
-        open_trials(plan_versions(VersionLog(model.model)), parse_trials(["seed=9"]), into)
+    plan, trials = plan_versions(VersionLog(model.model)), parse_trials(["seed=9"])
+    with pytest.raises(ValueError, match=f"^{into}.*(another directory|must be a directory)") as caught:
+        open_trials(plan, trials, into)
     assert "\n" not in str(caught.value)
     assert sorted(into.rglob("*")) == before
-    with pytest.raises(ValueError, match="holds something else"):
-        open_trials(plan_versions(VersionLog(model.model)), parse_trials(["seed=9"]), model.model)
+    with pytest.raises(ValueError, match="contains other trials"):
+        open_trials(plan, trials, model.model)
 
 
-def test_an_option_that_is_not_known_is_refused_before_anything_is_written(
-    model: Any, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
-        open_trials(
-            plan_versions(VersionLog(model.model)),
-            parse_trials(["seed=2", "learning_rat=0.1"]),
-            tmp_path / "x",
-        )
-    assert not (tmp_path / "x").exists()
+def test_a_trial_may_have_another_learner(spark: SparkSession, model: Settings, tmp_path: Path) -> None:
+    (trial,) = parse_trials(["learner=ensemble,buffer_rows=50"])
+    plan = plan_versions(VersionLog(model.model), 1, 3)
+    (_, outcome) = run(spark, model, plan, [trial.name], tmp_path / "x")
+    assert equal(VersionLog(outcome.directory).read(3).tensors, learn_in_numpy(model, [1, 2, 3], trial))
 
 
-def test_another_learner_is_tried(spark: SparkSession, model: Any, tmp_path: Path) -> None:
-    each = parse_trials(["learner=ensemble,buffer_rows=50"])
-    (_, outcome) = again(
-        spark, model, plan_versions(VersionLog(model.model), 1, 3), [each[0].name], tmp_path / "x"
-    )
-    assert same(VersionLog(outcome.directory).read(3).tensors, in_numpy(model, [1, 2, 3], each[0]))
-
-
-def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_a_rollback_is_replayed_too(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("back", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 200})
     fill(broker.options, topic, labeled(600))
@@ -304,26 +273,26 @@ def test_a_rollback_is_a_part_of_history(spark: SparkSession, broker: Any, tmp_p
     rollback(log, 1)
     fill(broker.options, topic, labeled(300, seed=1))
     learn(spark, settings)
-    original, repeated = again(spark, settings, plan_versions(log), [], tmp_path / "again")
+    original, repeated = run(spark, settings, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
-    assert [(r.kind, r.digest) for r in records_of(tmp_path / "again")] == [
-        (r.kind, r.digest) for r in records_of(settings.model)
+    assert [(m.kind, m.digest) for m in records_of(tmp_path / "replayed")] == [
+        (m.kind, m.digest) for m in records_of(settings.model)
     ]
-    assert check(VersionLog(tmp_path / "again")) == []
-    (_, outcome) = again(spark, settings, plan_versions(log), ["learning_rate=0.1"], tmp_path / "x")
+    assert check(VersionLog(tmp_path / "replayed")) == []
+    (_, outcome) = run(spark, settings, plan_versions(log), ["learning_rate=0.1"], tmp_path / "x")
     assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
-    # what it goes back to is before the range: the try has nothing to go back to, and goes on
-    (_, outcome) = again(spark, settings, plan_versions(log, 3), ["seed=1"], tmp_path / "y")
+    # what was restored is before the range, so the trial cannot restore it, and continues
+    (_, outcome) = run(spark, settings, plan_versions(log, 3), ["seed=1"], tmp_path / "y")
     assert outcome.metrics["rows"] == rows_of(settings.model)["trained"] - 400
     assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
 
 
-def test_a_trainer_goes_on_from_a_try(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    topic = broker.topic("on", 2)
+def test_a_trainer_resumes_from_a_trial(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    topic = broker.topic("resumed", 2)
     settings = settings_of(broker.options, tmp_path / "model", topic, learner={"learner": "mlp"})
     fill(broker.options, topic, labeled(500))
     learn(spark, settings)
-    (_, outcome) = again(
+    (_, outcome) = run(
         spark, settings, plan_versions(VersionLog(settings.model)), ["learning_rate=0.05"], tmp_path / "x"
     )
     fill(broker.options, topic, labeled(400, seed=1))
@@ -334,31 +303,34 @@ def test_a_trainer_goes_on_from_a_try(spark: SparkSession, broker: Any, tmp_path
     assert verify(spark, settings.kafka, VersionLog(tmp_path / "x")).identical
 
 
-def test_records_that_are_gone_are_a_loss(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    topic = broker.topic("gone")
+def test_expired_records_and_a_recreated_topic_are_a_data_loss(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("expired")
     settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_offsets_per_trigger": 100})
     fill(broker.options, topic, labeled(300))
     learn(spark, settings)
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    admin.delete_records({TopicPartition(topic, 0): 150})
-    admin.close()
+    client = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    client.delete_records({TopicPartition(topic, 0): 150})
+    client.close()
     with pytest.raises(DataLossError, match="from offset 0, and the topic now begins at 150"):
-        again(spark, settings, plan_versions(VersionLog(settings.model)), ["seed=1"], tmp_path / "x")
-    (_, outcome) = again(
+        run(spark, settings, plan_versions(VersionLog(settings.model)), ["seed=1"], tmp_path / "x")
+    (_, outcome) = run(
         spark, settings, plan_versions(VersionLog(settings.model), 3), ["seed=1"], tmp_path / "y"
     )
     assert outcome.metrics["rows"] == 100
     admin.delete(broker.options, topic)
     admin.create(broker.options, topic)
-    with pytest.raises(DataLossError, match="was made again"):
-        again(spark, settings, plan_versions(VersionLog(settings.model), 3), ["seed=2"], tmp_path / "z")
+    with pytest.raises(DataLossError, match="was recreated"):
+        run(spark, settings, plan_versions(VersionLog(settings.model), 3), ["seed=2"], tmp_path / "z")
 
 
+@pytest.mark.merge
 @pytest.mark.usefixtures("oracles")
-def test_a_topic_is_cut_in_the_one_order(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """Two partitions of mixed and of equal times; the chain of hashes tells any other order."""
+def test_a_topic_is_cut_in_learning_order(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """Two partitions with mixed and equal timestamps; in any other order the hashes differ."""
     topic, late = broker.topic("bounds", 2), np.sort(np.random.default_rng(0).integers(0, 300, 1300))
-    fill(broker.options, topic, numbered(0, 1300), timestamps=(BEGAN + late).tolist())
+    fill(broker.options, topic, numbered(0, 1300), timestamps=(START + late).tolist())
     options = {"inputs": 1, "classes": [0, 1]}
     settings = settings_of(
         broker.options,
@@ -369,14 +341,14 @@ def test_a_topic_is_cut_in_the_one_order(spark: SparkSession, broker: Any, tmp_p
         train={"max_offsets_per_trigger": 500},
     )
     plan = plan_topic(spark, settings, topic)
-    assert [r.counts["received"] for r in plan.manifests] == [500, 500, 300]
+    assert [m.counts["received"] for m in plan.manifests] == [500, 500, 300]
     runs = open_trials(plan, [], tmp_path / "x", lambda options: Chain())
     (outcome,) = run_trials(spark, broker.options, plan, runs, factory=lambda options: Chain())
     assert outcome.directory == tmp_path / "x"
     log = VersionLog(tmp_path / "x")
     found = [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()]
     assert found == expected(broker.options, tmp_path / "x", [topic])
-    # cut anew in any way, it is the whole topic in the one order
+    # micro-batches of another size have the same order
     whole = plan_topic(
         spark, settings_of(broker.options, tmp_path, topic, records=options, learner={}), topic
     )
@@ -386,64 +358,64 @@ def test_a_topic_is_cut_in_the_one_order(spark: SparkSession, broker: Any, tmp_p
     assert log.manifest(3).offsets == admin.ends(broker.options, [topic])
 
 
-def test_a_record_that_comes_late_stays_in_its_partitions_order(
+def test_a_late_record_stays_in_the_order_of_its_partition(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("late", 2)
     late = np.random.default_rng(1).integers(0, 300, 400)
-    fill(broker.options, topic, labeled(400), timestamps=(BEGAN + late).tolist())
+    fill(broker.options, topic, labeled(400), timestamps=(START + late).tolist())
     settings = settings_of(broker.options, tmp_path / "x", topic, train={"max_offsets_per_trigger": 64})
-    (outcome,) = again(spark, settings, plan_topic(spark, settings, topic), [], tmp_path / "x")
-    assert [r.counts["received"] for r in records_of(tmp_path / "x")[1:]] == [64] * 6 + [16]
+    (outcome,) = run(spark, settings, plan_topic(spark, settings, topic), [], tmp_path / "x")
+    assert [m.counts["received"] for m in records_of(tmp_path / "x")[1:]] == [64] * 6 + [16]
     assert all(seamless(ranges) for ranges in learned_ranges(tmp_path / "x").values())
     assert outcome.metrics["rows"] == 400
     assert verify(spark, settings.kafka, VersionLog(tmp_path / "x")).identical
 
 
-def test_a_topic_is_learned_with_the_settings_and_each_try(
+def test_a_topic_is_learned_with_the_settings_and_each_trial(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
-    topic = broker.topic("fresh", 2)
-    fill(broker.options, topic, labeled(600), timestamps=[BEGAN + i * 1000 for i in range(600)])
+    topic = broker.topic("interval", 2)
+    fill(broker.options, topic, labeled(600), timestamps=[START + i * 1000 for i in range(600)])
     settings = settings_of(
         broker.options, tmp_path / "none", topic, records={}, train={"max_offsets_per_trigger": 150}
     )
-    since, until = (parse_time(f"2023-11-14T22:{m}") for m in (15, 20))  # 100 and 400 s after it began
+    since, until = (parse_time(f"2023-11-14T22:{m}") for m in (15, 20))  # 100 and 400 s after START
     plan = plan_topic(spark, settings, topic, since, until)
-    assert [r.counts["received"] for r in plan.manifests] == [150, 150]
+    assert [m.counts["received"] for m in plan.manifests] == [150, 150]
     assert plan.manifests[0].ranges == {topic: {0: (50, 125), 1: (50, 125)}}
-    own, tried = again(spark, settings, plan, ["learning_rate=0.1"], tmp_path / "x")
-    assert (own.name, own.directory) == ("settings", tmp_path / "x" / "settings")
-    assert tried.directory == tmp_path / "x"
-    for outcome in (own, tried):
+    base, faster = run(spark, settings, plan, ["learning_rate=0.1"], tmp_path / "x")
+    assert (base.name, base.directory) == ("settings", tmp_path / "x" / "settings")
+    assert faster.directory == tmp_path / "x"
+    for outcome in (base, faster):
         assert outcome.counts == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0}
         assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
-    assert VersionLog(own.directory).manifest(1).learner["learning_rate"] != 0.1
+    assert VersionLog(base.directory).manifest(1).learner["learning_rate"] != 0.1
     assert not settings.model.exists()
-    with pytest.raises(ValueError, match=f"topic '{topic}' holds no record from 2033"):
+    with pytest.raises(ValueError, match=f"topic '{topic}' has no records from 2033"):
         plan_topic(spark, settings, topic, parse_time("2033-01-01"))
 
 
-def test_a_topic_that_has_grown_is_learned_up_to_where_it_ended(
-    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_topic_that_has_grown_is_learned_up_to_its_first_end(
+    spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("grown", 2)
     fill(broker.options, topic, labeled(400))
     settings = settings_of(broker.options, tmp_path / "none", topic, train={"max_offsets_per_trigger": 150})
-    found = trial_directories(Trial({}, "settings"), False, [], tmp_path / "x")
-    assert recorded_bounds(found) is None
+    directories = trial_directories(Trial({}, "settings"), False, [], tmp_path / "x")
+    assert recorded_bounds(directories) is None
     open_trials(plan_topic(spark, settings, topic), [], tmp_path / "x")
     fill(broker.options, topic, labeled(400, seed=1))
-    plan = plan_topic(spark, settings, topic, bounds=recorded_bounds(found))
-    (outcome,) = again(spark, settings, plan, [], tmp_path / "x")
+    plan = plan_topic(spark, settings, topic, bounds=recorded_bounds(directories))
+    (outcome,) = run(spark, settings, plan, [], tmp_path / "x")
     assert outcome.counts["trained"] == 400
     bigger = settings_of(broker.options, tmp_path / "none", topic, train={"max_offsets_per_trigger": 151})
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="contains other trials"):
         open_trials(plan_topic(spark, bigger, topic), [], tmp_path / "x")
 
 
-def test_what_was_averaged_is_averaged_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    """And the mini-batch that was chosen for each version is its own again, with the default learner."""
+def test_averaged_versions_are_averaged_again(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+    """The default learner, with the mini-batch size that was chosen for each version."""
     topic = broker.topic("averaged", 3)
     settings = settings_of(
         broker.options,
@@ -455,20 +427,90 @@ def test_what_was_averaged_is_averaged_again(spark: SparkSession, broker: Any, t
     fill(broker.options, topic, labeled(900))
     learn(spark, settings)
     log = VersionLog(settings.model)
-    original, repeated = again(spark, settings, plan_versions(log), [], tmp_path / "again")
+    original, repeated = run(spark, settings, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
-    there, here = records_of(settings.model), records_of(tmp_path / "again")
-    assert [(r.digest, r.update, r.mini_batch_cap, r.learner) for r in there] == [
-        (r.digest, r.update, r.mini_batch_cap, r.learner) for r in here
+    recorded, replayed = records_of(settings.model), records_of(tmp_path / "replayed")
+    assert [(m.digest, m.update, m.mini_batch_cap, m.learner) for m in recorded] == [
+        (m.digest, m.update, m.mini_batch_cap, m.learner) for m in replayed
     ]
-    assert {r.update for r in there} == {"averaged"}
-    _, outcome = again(spark, settings, plan_versions(log), ["eta=0.1"], tmp_path / "x")
+    assert {m.update for m in recorded} == {"averaged"}
+    _, outcome = run(spark, settings, plan_versions(log), ["eta=0.1"], tmp_path / "x")
     assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
 
 
-def test_classes_that_grow_are_not_tried_on_a_topic(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    topic = broker.topic("growing")
-    fill(broker.options, topic, labeled(200))
-    settings = settings_of(broker.options, tmp_path, topic, records={"inputs": 3, "classes": "grow"})
-    with pytest.raises(ValueError, match="can't be tried with classes or categories that grow"):
-        plan_topic(spark, settings, topic)
+@pytest.mark.commit
+def test_unknown_options_are_refused_before_anything_is_written(log: VersionLog, tmp_path: Path) -> None:
+    trials = parse_trials(["seed=2", "learning_rat=0.1"])
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
+        open_trials(plan_versions(log), trials, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.commit
+@pytest.mark.parametrize(
+    ("selection", "trials", "message"),
+    [
+        ({}, ["learning_rat=1"], "did you mean 'learning_rate'"),
+        ({}, ["hidden=64,32"], "a list in brackets"),
+        ({"first": 6}, [], "versions must be from 1 to 5, the first not after the last; got 6 to 5"),
+        ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
+        ({"since": "soon"}, [], "a time must be like"),
+        ({}, ["seed=4"], "contains 'notes.txt', which is not of these trials"),
+    ],
+)
+def test_a_mistake_is_an_error_before_spark_starts(
+    selection: dict[str, Any],
+    trials: list[str],
+    message: str,
+    log: VersionLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def must_not_start(options: object) -> Any:
+        raise AssertionError("Spark may not start for a mistake")
+
+    monkeypatch.setattr(backtest, "running", must_not_start)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").touch()
+    settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, log.directory, "t")
+    with pytest.raises(ValueError, match=message) as caught:
+        backtest.backtest(settings, tmp_path / "x", trials, Selection(**selection))
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.commit
+@pytest.mark.parametrize("selection", [{"first": 1, "since": "2026-01-01"}, {"last": 1, "topic": "x"}])
+def test_numbers_of_versions_cannot_be_combined_with_times_or_a_topic(selection: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="--from"):
+        Selection(**selection)
+
+
+@pytest.mark.commit
+def test_one_trial_has_the_directory_itself_and_several_are_below_it(tmp_path: Path) -> None:
+    base, (one, other) = Trial({}, "settings"), parse_trials(["seed=1", "seed=2"])
+    assert trial_directories(base, False, [], tmp_path) == [(base, tmp_path)]
+    assert trial_directories(base, True, [], tmp_path) == [(Trial({}, "replayed"), tmp_path)]
+    assert trial_directories(base, True, [one], tmp_path) == [(one, tmp_path)]
+    below = [(trial, tmp_path / trial.name) for trial in (base, one, other)]
+    assert trial_directories(base, False, [one], tmp_path) == [below[0], (one, tmp_path)]
+    assert trial_directories(base, False, [one, other], tmp_path) == below
+    assert trial_directories(base, True, [one, other], tmp_path) == below[1:]
+
+
+@pytest.mark.commit
+def test_a_trial_starts_with_a_version_that_records_what_is_learned(log: VersionLog, tmp_path: Path) -> None:
+    plan = plan_versions(log, 3)
+    (base, trial) = open_trials(plan, parse_trials(["learning_rate=0.5"]), tmp_path / "x")
+    assert (base.log.directory, trial.log.directory) == (tmp_path / "x" / "original", tmp_path / "x")
+    first = trial.log.manifest(0)
+    assert (first.kind, first.offsets, first.topic_ids) == ("initial", {"t": {0: 20}}, {"t": "id"})
+    assert first.learner == log.manifest(2).learner | {"learning_rate": 0.5}
+    (event,) = first.events
+    assert (event["event"], event["trial"]) == ("backtest", {"learning_rate": 0.5})
+    assert event["start"] == "starts with the model of version 2"
+    assert first.metrics["rows"] == 0, "metrics are over the plan's rows only"
+    recorded, copied = log.read(2).tensors, trial.log.read(0).tensors
+    assert all(np.array_equal(recorded[n], copied[n]) for n in recorded if n.startswith("model."))
+    (resumed,) = [r for r in open_trials(plan, [trial.trial], tmp_path / "x") if r.trial == trial.trial]
+    assert resumed.head.sha256 == trial.log.sha256(0), "a second time it is resumed"

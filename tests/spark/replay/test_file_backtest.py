@@ -1,4 +1,4 @@
-"""A file through a real Kafka and the real job, held against NumPy on the same rows in the same batches."""
+"""Backtests of a file through Kafka and the training job, compared with NumPy on the same micro-batches."""
 
 import json
 import os
@@ -21,8 +21,6 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, initial, report, test_then_train
-from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay import backtest as module
 from streaming_nn.spark.replay import file_backtest
@@ -34,15 +32,15 @@ from streaming_nn.versions.version_log import VersionLog
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.merge
+pytestmark = pytest.mark.commit
 
-ROWS = 730  # no multiple of a batch
+ROWS = 730  # not a multiple of a micro-batch
 MLP = {"learner": "mlp", "hidden": [8], "mini_batch": 4}
 
 
 @pytest.fixture
 def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a trial run on the tests' session, and leave it running."""
+    """Let backtests use the tests' Spark session, which they do not stop."""
 
     @contextmanager
     def running(options: Mapping[str, str]) -> Iterator[Any]:
@@ -62,13 +60,13 @@ def table(y: Any) -> pa.Table:
     return pa.table({"a": x[:, 0], "b": x[:, 1], "verdict": y, "c": x[:, 2]})
 
 
-def in_numpy(learner: Learner[Any], x: Any, y: Any, batch: int, keep: Any = None) -> dict[str, Any]:
-    """What the metrics are after these rows in such batches; `keep` says which of them can be learned."""
+def learn_in_numpy(learner: Learner[Any], x: Any, y: Any, batch: int, keep: Any = None) -> dict[str, Any]:
+    """Return the metrics after these rows in such micro-batches; `keep`: which of them can be learned."""
     state = initial(learner)
     for start in range(0, len(y), batch):
         part = slice(start, start + batch)
-        own = slice(None) if keep is None else keep[part]
-        state, _ = test_then_train(learner, state, [Batch(x[part][own], y[part][own])])
+        kept = slice(None) if keep is None else keep[part]
+        state, _ = test_then_train(learner, state, [Batch(x[part][kept], y[part][kept])])
     return report(learner, state)
 
 
@@ -76,39 +74,35 @@ def settings_of(kafka: dict[str, str], **sections: Any) -> Settings:
     return Settings(**{"kafka": kafka, "learner": MLP, **sections})
 
 
-def names(kafka: dict[str, str]) -> set[str]:
-    with KafkaAdmin(kafka) as connection:
-        return {name for name in connection._client().list_topics() if not name.startswith("__")}
+def topics(kafka: dict[str, str]) -> set[str]:
+    with KafkaAdmin(kafka) as admin:
+        return {name for name in admin._client().list_topics() if not name.startswith("__")}
 
 
+@pytest.mark.merge
 @pytest.mark.usefixtures("_one_session")
-def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(
+def test_a_csv_is_learned_in_its_order_in_micro_batches_of_that_size(
     broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "streaming_nn")
     x, target = rows()
     y = np.where(target > 0, "yes", "no")
     pa.csv.write_csv(table(y), tmp_path / "stream.csv")
-    before = names(broker.options)
+    before = topics(broker.options)
     file = StreamFile(tmp_path / "stream.csv", label="verdict")
-    outcomes = backtest_file(
-        settings_of(broker.options),
-        file,
-        tmp_path / "x",
-        ["learning_rate=0.1,optimizer=sgd,mini_batch=50"],
-        200,
-    )
-    assert [o.name for o in outcomes] == ["settings", "learning_rate=0.1,optimizer=sgd,mini_batch=50"]
+    trial = "learning_rate=0.1,optimizer=sgd,mini_batch=50"
+    outcomes = backtest_file(settings_of(broker.options), file, tmp_path / "x", [trial], 200)
+    assert [o.name for o in outcomes] == ["settings", trial]
     assert [o.directory for o in outcomes] == [tmp_path / "x" / "settings", tmp_path / "x"]
     index = (target > 0).astype(np.int32)  # the classes are sorted: no, yes
     for outcome in outcomes:
         options = {**MLP, **outcome.changes, "inputs": 3, "classes": ["no", "yes"]}
-        assert outcome.metrics == in_numpy(learner_from(options), x, index, 200)
+        assert outcome.metrics == learn_in_numpy(learner_from(options), x, index, 200)
         assert outcome.counts == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
         log = VersionLog(outcome.directory)
         assert [log.manifest(n).counts["received"] for n in log.numbers()[1:]] == [200] * 3 + [130]
         assert check(log) == []
-    assert names(broker.options) == before, "the trial's topics are deleted"
+    assert topics(broker.options) == before, "the topics of a backtest are deleted"
     assert "sent 730 records of stream.csv" in caplog.text
     with pytest.raises(ValueError, match="must be a new or an empty directory"):
         backtest_file(settings_of(broker.options), file, tmp_path / "x", [], 100)
@@ -116,34 +110,35 @@ def test_a_csv_is_learned_in_its_order_in_batches_of_that_size(
 
 @pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
-def test_without_a_kafka_one_is_started_and_stopped_again(
+def test_without_kafka_a_broker_is_started_and_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Broker] = []
     start = Broker.start
 
-    def noted(*words: Any, **options: Any) -> Broker:
-        started.append(start(*words, **options))
+    def record_start(*arguments: Any, **options: Any) -> Broker:
+        started.append(start(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(Broker, "start", noted)
+    monkeypatch.setattr(Broker, "start", record_start)
     x, y = rows()
     np.savez(tmp_path / "stream.npz", X=x, y=y)
     file = StreamFile(tmp_path / "stream.npz", regression=True)
     (outcome,) = backtest_file(settings_of({}), file, None, [], 256)
-    assert outcome.metrics == in_numpy(learner_from({**MLP, "inputs": 3}), x, y, 256)
+    assert outcome.metrics == learn_in_numpy(learner_from({**MLP, "inputs": 3}), x, y, 256)
     assert outcome.directory is None
     (running,) = started
     assert not running.running
     assert not running.directory.exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 @pytest.mark.parametrize("format", ["json", "packed"])
-def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
+def test_rejected_rows_are_counted_and_belong_to_their_micro_batch(
     broker: Any, tmp_path: Path, format: str
 ) -> None:
-    """Some rows have a feature that is no number: batches are cut with them counted in."""
+    """Some rows have a feature that is NaN; they count as records of a micro-batch."""
     x, target = rows()
     y = (target > 0).astype(np.int64)
     x[::50, 1] = np.nan
@@ -154,12 +149,13 @@ def test_what_cannot_be_learned_is_counted_and_keeps_its_place(
     (outcome,) = backtest_file(settings, file, None, [], 90)
     keep = np.isfinite(x[:, 1])
     learner = learner_from({**MLP, "inputs": 2, "classes": [0, 1]})
-    assert outcome.metrics == in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
+    assert outcome.metrics == learn_in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
     assert (outcome.counts["received"], outcome.counts["rejected"]) == (ROWS, int((~keep).sum()))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
-def test_a_file_that_can_not_be_sent_whole_is_not_learned(broker: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_sent_completely_is_not_learned(broker: Any, tmp_path: Path) -> None:
     x, target = rows()
     y = (target > 0).astype(np.int64)
     stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
@@ -168,101 +164,58 @@ def test_a_file_that_can_not_be_sent_whole_is_not_learned(broker: Any, tmp_path:
         backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.parquet"), None, [], 90)
 
 
-def never(*words: Any) -> Any:
+def must_not_start(*arguments: Any) -> Any:
     raise AssertionError("neither Spark nor Kafka may start for a mistake")
 
 
 @pytest.mark.parametrize(
-    ("name", "texts", "said"),
+    ("name", "trials", "message"),
     [
-        ("none.csv", [], "there is no file"),
+        ("none.csv", [], "no such file"),
         ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
         ("stream.csv", ["learning_rat=1"], "did you mean 'learning_rate'"),
         ("stream.csv", ["nothing"], "a trial must be key=value"),
-        ("words.csv", [], "holds string, no numbers"),
+        ("words.csv", [], "must contain numbers; got string"),
     ],
 )
-def test_a_mistake_is_said_before_anything_starts(
-    name: str, texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_is_an_error_before_anything_starts(
+    name: str, trials: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_backtest, "running", never)
-    monkeypatch.setattr(file_backtest, "_start_broker", never)
+    monkeypatch.setattr(file_backtest, "running", must_not_start)
+    monkeypatch.setattr(file_backtest, "_start_broker", must_not_start)
     pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
     pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
     (tmp_path / "stream.txt").touch()
     file = StreamFile(tmp_path / name, label=None if name == "words.csv" else "verdict")
-    with pytest.raises(ValueError, match=said) as caught:
-        backtest_file(settings_of({}), file, None, texts, 10)
+    with pytest.raises(ValueError, match=message) as caught:
+        backtest_file(settings_of({}), file, None, trials, 10)
     assert "\n" not in str(caught.value)
 
 
-def versions(directory: Path) -> VersionLog:
-    """A model of two versions, the second of which has learned nothing."""
-    log, learner = VersionLog(directory), learner_from({**MLP, "inputs": 3, "classes": [0, 1]})
-    schema = Schema(3, (0, 1)).options()
-    state = initial(learner)
-    first = log.commit(None, flatten(state), learner=learner.options(), schema=schema)
-    log.commit(first, flatten(state), metrics=report(learner, state))
-    return log
-
-
-@pytest.mark.parametrize(
-    ("words", "texts", "said"),
-    [
-        ({}, ["learning_rat=1"], "did you mean 'learning_rate'"),
-        ({}, ["hidden=64,32"], "a list in brackets"),
-        ({"first": 2}, [], "versions must be from 1 to 1, the first not after the last; got 2 to 1"),
-        ({"until": "2001-01-01"}, [], "no version was written to 2001-01-01T00:00:00"),
-        ({"since": "soon"}, [], "a time must be like"),
-        ({}, ["seed=4"], "contains 'notes.txt', which is not of these trials"),
-    ],
-)
-def test_a_mistake_about_the_past_is_said_before_anything_starts(
-    words: dict[str, Any], texts: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "running", never)
-    versions(tmp_path / "model")
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "notes.txt").touch()
-    settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, model=tmp_path / "model")
-    with pytest.raises(ValueError, match=said) as caught:
-        backtest(settings, tmp_path / "x", texts, Selection(**words))
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["notes.txt"]
-
-
-def test_a_range_is_of_one_kind() -> None:
-    for words in ({"first": 1, "since": "2026-01-01"}, {"last": 1, "topic": "x"}):
-        with pytest.raises(ValueError, match="--from"):
-            Selection(**words)  # type: ignore[arg-type]
-
-
-def filled(broker: Any, count: int, folder: Path) -> str:
-    """A topic of two partitions that holds so many rows."""
+def fill_topic(broker: Any, count: int, directory: Path) -> str:
+    """Create a topic of two partitions with so many rows."""
     topic, (x, target) = broker.topic("filled", 2), rows(count)
-    np.savez(folder / "stream.npz", x=x, y=(target > 0).astype(int))
-    StreamFile(folder / "stream.npz").send(broker.options, topic, "json")
+    np.savez(directory / "stream.npz", x=x, y=(target > 0).astype(int))
+    StreamFile(directory / "stream.npz").send(broker.options, topic, "json")
     return str(topic)
 
 
 @pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
-def test_a_topic_and_then_a_model_of_it(
+def test_the_model_of_a_topic_backtest_can_be_backtested(
     broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What --topic has learned is a model whose past can be tried in its turn."""
     caplog.set_level("INFO", "streaming_nn")
-    topic = filled(broker, 500, tmp_path)
+    topic = fill_topic(broker, 500, tmp_path)
     settings = settings_of(broker.options, train={"max_offsets_per_trigger": 200})
-    (own,) = backtest(settings, tmp_path / "x", [], Selection(topic=topic))
-    assert (own.name, own.rows["trained"]) == ("settings", 500)
-    again = settings.model_copy(update={"model": tmp_path / "x"})
-    first, tried = backtest(again, tmp_path / "y", ["learning_rate=0.1"], Selection())
-    assert (first.name, first.metrics) == ("original", own.metrics)
-    assert tried.metrics["rows"] == 500
+    (base,) = backtest(settings, tmp_path / "x", [], Selection(topic=topic))
+    assert (base.name, base.counts["trained"]) == ("settings", 500)
+    of_model = settings.model_copy(update={"model": tmp_path / "x"})
+    original, faster = backtest(of_model, tmp_path / "y", ["learning_rate=0.1"])
+    assert (original.name, original.metrics) == ("original", base.metrics)
+    assert faster.metrics["rows"] == 500
     assert "learning versions 1 to 3 with learning_rate=0.1" in caplog.text
-    own_again = backtest(settings, tmp_path / "x", [], Selection(topic=topic))
-    assert own_again == [own], "a second run finds it done"
+    assert backtest(settings, tmp_path / "x", [], Selection(topic=topic)) == [base], "nothing is left to do"
 
 
 @pytest.mark.nightly
@@ -275,42 +228,42 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     env = {**os.environ, "COLUMNS": "140"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, env=env)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
+    printed = json.loads(done.stdout.splitlines()[-1])
     learner = learner_from({**MLP, "inputs": 3, "classes": [0, 1], "learning_rate": 0.1})
-    wanted = in_numpy(learner, x, (target > 0).astype(np.int32), 200)
-    assert (
-        said["trials"][1]["as_served"]["cumulative"]["accuracy"]
-        == wanted["as_served"]["cumulative"]["accuracy"]
-    )
+    expected = learn_in_numpy(learner, x, (target > 0).astype(np.int32), 200)
+    accuracies = [
+        metrics["as_served"]["cumulative"]["accuracy"] for metrics in (printed["trials"][1], expected)
+    ]
+    assert accuracies[0] == accuracies[1]
     assert "over all rows" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stream.npz"], "nothing is left behind"
 
 
 @pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
-def test_a_command_that_was_killed_goes_on(broker: Any, tmp_path: Path) -> None:
-    """Killed for good while it writes versions; what it comes to is what an unbroken run comes to."""
-    topic = filled(broker, 300, tmp_path)
+def test_a_killed_command_resumes(broker: Any, tmp_path: Path) -> None:
+    """It is killed while it commits versions, and ends with the bits of a run that was not."""
+    topic = fill_topic(broker, 300, tmp_path)
     command = [sys.executable, "-m", "streaming_nn.cli.app", "backtest", "--topic", topic]
     command += ["--trial", "seed=1"]
     command += ["--bootstrap", broker.bootstrap, "-s", "train.max_offsets_per_trigger=3", "--into", "x"]
     command += ["-s", "learner.learner=mlp", "-s", "learner.hidden=[8]", "-s", "learner.mini_batch=4"]
-    first = subprocess.Popen(
+    killed = subprocess.Popen(
         [*command, "--master", "local[2]"], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
         while (VersionLog(tmp_path / "x").head_number() or 0) < 5:
-            assert first.poll() is None
+            assert killed.poll() is None
             time.sleep(0.002)
     finally:
-        os.killpg(first.pid, signal.SIGKILL)  # Spark with it
-        first.wait()
+        os.killpg(killed.pid, signal.SIGKILL)  # Spark with it
+        killed.wait()
     assert (VersionLog(tmp_path / "x").head_number() or 0) < 100
     settings = settings_of(broker.options, train={"max_offsets_per_trigger": 3})
     for into in ("x", "y"):
         backtest(settings, tmp_path / into, ["seed=1"], Selection(topic=topic))
     for name in (".", "settings"):
-        broken, whole = VersionLog(tmp_path / "x" / name), VersionLog(tmp_path / "y" / name)
-        assert check(broken) == []
-        assert broken.numbers() == whole.numbers() == list(range(101))
-        assert broken.manifest(100).digest == whole.manifest(100).digest
+        resumed, whole = VersionLog(tmp_path / "x" / name), VersionLog(tmp_path / "y" / name)
+        assert check(resumed) == []
+        assert resumed.numbers() == whole.numbers() == list(range(101))
+        assert resumed.manifest(100).digest == whole.manifest(100).digest
