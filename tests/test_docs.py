@@ -15,7 +15,7 @@ from producers.__main__ import app as producers_app
 from streaming_nn.cli.app import app
 from streaming_nn.settings import Settings
 
-pytestmark = [pytest.mark.commit, pytest.mark.xfail(reason="README is not rewritten yet")]
+pytestmark = pytest.mark.commit
 
 PAGES = {
     str(p.relative_to(ROOT)): p.read_text("utf-8") for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]

@@ -79,10 +79,10 @@ def test_credentials_come_from_variables_and_are_never_printed(registry, monkeyp
 
 def test_a_short_failure_is_retried_and_a_long_one_raises_one_line(registry):
     registry.add(1, TEXT)
-    registry.failures = client.TRIES - 1
+    registry.failures = client.ATTEMPTS - 1
     assert client.schemas(registry.url, 1) is not None
     registry.add(2, TEXT)
-    registry.failures = client.TRIES
+    registry.failures = client.ATTEMPTS
     with pytest.raises(ConnectionError, match=r"refuses the request: 503 Service Unavailable$"):
         client.schemas(registry.url, 2)
     assert client.schemas(registry.url, 2) is not None

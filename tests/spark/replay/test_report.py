@@ -95,7 +95,7 @@ def test_json_is_the_last_line_and_the_tables_are_aside(capsys: pytest.CaptureFi
     assert "try-1" in capsys.readouterr().out
 
 
-def test_where_the_window_holds_all_rows_one_table_says_it_all() -> None:
+def test_one_table_is_enough_if_the_window_holds_all_rows() -> None:
     y, output = np.array([0, 1, 1]), np.full((3, 2), 0.5, np.float32)
     few = metrics.report(metrics.update(metrics.init(2), y, output, output))
     (table,) = tables([Outcome("few", {}, None, ROWS, few)])
