@@ -41,7 +41,7 @@ class Plan:
     format: str = "json"
     seed: int = 0
     first_id: int = 0
-    rate: float | None = None  # rows a second; None: as recorded, or as fast as possible
+    rate: float | None = None  # rows per second; None: as recorded, or as fast as possible
     speed: float = 1.0  # multiple of the recorded pace
     named: bool = False  # a field for each feature instead of one array; the same for a line of CSV
 

@@ -384,7 +384,7 @@ class Ensemble(Learner[EnsembleState]):
         return self._restart(merged, bad) if bad.any() else merged
 
     def grow(self, state: EnsembleState, classes: int) -> EnsembleState:
-        """Give each member an output for each new class: with weights 0, and the least of the biases."""
+        """Add an output for each new class to each member: with weights 0, and the least of the biases."""
         return state._replace(
             sgd_members=self._add_outputs(state.sgd_members, classes),
             replay_members=self._add_outputs(state.replay_members, classes),

@@ -294,7 +294,7 @@ class MLP(Learner[MLPState]):
         )
 
     def grow(self, state: MLPState, classes: int) -> MLPState:
-        """Give each new class an output: with weights 0, and the least of the biases."""
+        """Add an output for each new class: with weights 0, and the least of the biases."""
         theta = network.add_outputs(self._network, state.theta, classes)
         _, bias = network.views(self._network, theta)[-1]
         bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)

@@ -31,14 +31,14 @@ def integer(name: str, value: object, least: int = 1) -> None:
 
 
 def sequence(name: str, value: Any, of: str) -> tuple[Any, ...]:
-    """Return a list as a tuple; ValueError where it is not a list."""
+    """Return a list as a tuple; raise ValueError if it is not one."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a list of {of}; got {value!r}")
     return tuple(value)
 
 
 def widths(name: str, value: Any) -> tuple[int, ...]:
-    """Return layers' widths as a tuple; ValueError where they are not a list of integers of at least 1."""
+    """Return layers' widths as a tuple; raise ValueError if they are not a list of integers >= 1."""
     found = sequence(name, value, "integers >= 1")
     for units in found:
         integer(name, units)

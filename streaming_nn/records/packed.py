@@ -1,4 +1,4 @@
-"""Packed records: little-endian float32 features, after a label of four bytes where there is one.
+"""Packed records: little-endian float32 features, after a label of four bytes if there is one.
 
 Byte for byte, with n = inputs:
 

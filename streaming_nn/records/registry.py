@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 USER, PASSWORD = "STREAMING_NN_REGISTRY_USER", "STREAMING_NN_REGISTRY_PASSWORD"  # variables
 SECONDS = 10  # timeout of a request
-TRIES, PAUSE = 3, 0.5  # until a registry counts as unreachable; seconds between two tries
+ATTEMPTS, PAUSE = 3, 0.5  # until a registry counts as unreachable; seconds between two attempts
 FORGET = 60.0  # seconds after which an unknown ID is requested again
 KNOWN = 4096  # cached IDs
 MAX_DEPTH = 20  # of references of references
@@ -67,9 +67,9 @@ def _collect(url: str, path: str, found: dict[str, None], depth: int) -> None:
 
 
 def _request(url: str, path: str) -> Any:
-    """Return a response, after a few tries; raise LookupError for a 404, ConnectionError for no response."""
+    """Return a response, after a few attempts; raise LookupError for a 404, ConnectionError for no response."""
     address = url.rstrip("/") + path
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(ATTEMPTS)):
         try:
             with urlopen(Request(address, headers=_headers()), timeout=SECONDS) as response:
                 return json.load(response)

@@ -32,7 +32,7 @@ class ReplayPlan:
     """What is learned, the same for all trials."""
 
     manifests: list[Manifest]  # consecutive versions; of a topic, those that a run would have committed
-    parent: Manifest  # of the first: it says where in the topics they begin
+    parent: Manifest  # of the first: its offsets are where they begin in the topics
     origin: dict[str, Any]  # where the records are from, for each version's event
     identity: dict[str, Any]  # by which a second run recognizes the first one's versions
     base: Trial  # the options that trials change
@@ -98,7 +98,7 @@ def _written_between(
 
 
 def _fill_damaged(manifests: list[Manifest]) -> list[Manifest]:
-    """Give damaged versions, of which nothing is known, the options of their neighbors."""
+    """Fill damaged versions, of which nothing is known, with the options of their neighbors."""
     known = next((m for m in manifests if m.learner), manifests[0])
     filled = []
     for manifest in manifests:

@@ -48,7 +48,7 @@ class Scorer(Job):
         """Store what `open` has opened; `admin` is closed with the scorer."""
         super().__init__()
         self.spark, self.settings = spark, settings
-        self.admin, self.topic_ids = admin, topic_ids  # each micro-batch asks the admin client
+        self.admin, self.topic_ids = admin, topic_ids  # each micro-batch uses the admin client
         self.log = VersionLog(settings.model)
         self.version: Version | None = None
         self.reader: Reader | None = None
