@@ -118,7 +118,11 @@ def test_micro_batches_of_a_topic_follow_each_other_in_every_partition() -> None
         Row(version=2, partition=1, until=10, records=3),
     ]
     first, second = _cut_manifests(parent, "t", cuts)
-    assert (first.number, first.ranges, first.offsets) == (1, {"t": {0: (5, 9), 1: (0, 6)}}, {"t": {0: 9, 1: 6}})
+    assert (first.number, first.ranges, first.offsets) == (
+        1,
+        {"t": {0: (5, 9), 1: (0, 6)}},
+        {"t": {0: 9, 1: 6}},
+    )
     assert (second.ranges, second.offsets) == ({"t": {0: (9, 9), 1: (6, 10)}}, {"t": {0: 9, 1: 10}})
     assert [manifest.counts["received"] for manifest in (first, second)] == [10, 3]
     unchanged = {"number": 0, "ranges": {}, "offsets": parent.offsets, "counts": parent.counts}

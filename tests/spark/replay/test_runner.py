@@ -1,6 +1,5 @@
-"""What verify and backtest share: chunks of versions, their offsets, and whether a topic still has them. No JVM."""
+"""What verify and backtest share: chunks of versions, and whether a topic still has their records. No JVM."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_nn.errors import DataLossError
-from streaming_nn.spark.replay import runner
+from streaming_nn.kafka import admin
 from streaming_nn.spark.replay.runner import JOB_ROWS, check_available, join_ranges, learn_chunk, split_chunks
 from streaming_nn.versions.version import Manifest, no_counts
 
@@ -78,20 +77,18 @@ def test_ranges_are_joined_from_the_first_to_the_last_offset() -> None:
 
 
 def test_versions_without_records_need_no_job() -> None:
-    empty: Any = None
-    assert learn_chunk(empty, {}, [manifest(1, 0), manifest(2, 0)], {}, []) == []
+    no_spark: Any = None
+    assert learn_chunk(no_spark, {}, [manifest(1, 0), manifest(2, 0)], {}, []) == []
 
 
 @pytest.fixture
-def topic(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Let the broker have a topic "t" that begins at these offsets and has this id."""
-    current = {"beginnings": {"t": {0: 150}}, "ids": {"t": "new"}}
-    for name, value in current.items():
-        monkeypatch.setattr(runner.admin, name, lambda kafka, names, value=value: value)
-    yield current
+def _topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the broker have a topic "t" with the id "new", whose partition 0 begins at offset 150."""
+    monkeypatch.setattr(admin, "beginnings", lambda kafka, topics: {"t": {0: 150}})
+    monkeypatch.setattr(admin, "ids", lambda kafka, topics: {"t": "new"})
 
 
-@pytest.mark.usefixtures("topic")
+@pytest.mark.usefixtures("_topic")
 def test_expired_records_are_a_data_loss() -> None:
     kept = manifest(2, ranges={"t": {0: (150, 200)}}, topic_ids={"t": "new"})
     nothing = manifest(1, 0, ranges={"t": {0: (150, 150), 1: (0, 9)}}, topic_ids={})
@@ -102,7 +99,7 @@ def test_expired_records_are_a_data_loss() -> None:
         check_available({}, [expired, kept])
 
 
-@pytest.mark.usefixtures("topic")
+@pytest.mark.usefixtures("_topic")
 def test_a_recreated_topic_is_a_data_loss() -> None:
     old = manifest(7, ranges={"t": {0: (150, 200)}}, topic_ids={"t": "old"})
     with pytest.raises(DataLossError, match="topic 't' was recreated since version 7 learned it"):
