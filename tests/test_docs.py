@@ -117,13 +117,12 @@ def test_modules_and_their_names_exist() -> None:
 
 
 def exists(name: str) -> bool:
-    """Return whether a dotted name is a module, or a name in one."""
-    module, _, attribute = name.rpartition(".")
-    try:
-        import_module(name)
-    except ModuleNotFoundError:
-        return bool(module) and hasattr(import_module(module), attribute)
-    return True
+    """Return whether a dotted name is a module or package, or is written in one; imports nothing."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = path.parent / "__init__.py" if path.parent.is_dir() else path.parent.with_suffix(".py")
+    return module.exists() and bool(re.search(rf"\b{path.name}\b", module.read_text("utf-8")))
 
 
 def test_settings_exist() -> None:
