@@ -31,8 +31,8 @@ def batches(partitions: int = 1, cut: int = 70) -> list[pa.RecordBatch]:
     """Return the versions' records, partition by partition, and one bad record in version 4."""
     values, columns = labeled(ROWS * len(VERSIONS)), list[dict[str, Any]]()
     for i, version in enumerate(VERSIONS):
-        own = values[ROWS * i : ROWS * (i + 1)]
-        for j, value in enumerate([b"no JSON", *own] if version == 4 else own):
+        chosen = values[ROWS * i : ROWS * (i + 1)]
+        for j, value in enumerate([b"no JSON", *chosen] if version == 4 else chosen):
             partition = j * partitions // (ROWS + 1)
             columns.append({"version": version, "topic": "t", "partition": partition, "value": value})
     types = {"version": pa.int64(), "topic": pa.string(), "partition": pa.int32(), "value": pa.binary()}
@@ -55,8 +55,8 @@ def expected(learner: Any = LEARNER) -> list[State[Any]]:
     x, y = rows(ROWS * len(VERSIONS))
     states, state = [], initial(learner)
     for i in range(len(VERSIONS)):
-        own = slice(ROWS * i, ROWS * (i + 1))
-        state, _ = learn_tasks(learner, state, [[Batch(x[own], y[own])]])
+        chosen = slice(ROWS * i, ROWS * (i + 1))
+        state, _ = learn_tasks(learner, state, [[Batch(x[chosen], y[chosen])]])
         states.append(state)
     return states
 

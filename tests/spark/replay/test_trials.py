@@ -1,3 +1,5 @@
+"""What `--trial` means: the options of a learner that it changes, and its name."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,12 +35,12 @@ MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": 
         ("learner=ensemble", {"learner": "ensemble"}, "learner=ensemble"),
     ],
 )
-def test_a_try_is_assignments_and_has_a_name(text: str, changes: dict[str, object], name: str) -> None:
+def test_a_trial_is_assignments_and_has_a_name(text: str, changes: dict[str, object], name: str) -> None:
     assert parse_trials([text]) == [Trial(changes, name)]
 
 
 @pytest.mark.parametrize(
-    ("texts", "said"),
+    ("texts", "message"),
     [
         (["learning_rate"], "a trial must be key=value"),
         ([""], "a trial must be key=value"),
@@ -49,14 +51,14 @@ def test_a_try_is_assignments_and_has_a_name(text: str, changes: dict[str, objec
         (["classes=[1,2]"], "a trial cannot change classes"),
     ],
 )
-def test_a_bad_trial_is_refused_in_one_line(texts: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+def test_a_bad_trial_is_refused_in_one_line(texts: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         parse_trials(texts)
     assert "\n" not in str(caught.value)
 
 
 @given(st.text(st.characters(exclude_characters="=,[]{}'\"", exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_every_name_is_one_folder(text: str) -> None:
+def test_every_name_is_one_directory(text: str) -> None:
     if not text.strip():
         return
     name = parse_trials([f"activation={text}"])[0].name
@@ -66,17 +68,17 @@ def test_every_name_is_one_folder(text: str) -> None:
     assert len(name) <= NAME_LENGTH
 
 
-def test_long_names_stay_apart() -> None:
-    tries = parse_trials([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
-    assert len({each.name for each in tries}) == 2
+def test_long_names_differ() -> None:
+    trials = parse_trials([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
+    assert len({trial.name for trial in trials}) == 2
 
 
-def test_what_a_try_does_not_name_stays() -> None:
+def test_other_options_stay_as_they_are() -> None:
     options = parse_trials(["learning_rate=0.5,mini_batch=4"])[0].options(MLP)
     assert options == {**MLP, "learning_rate": 0.5, "mini_batch": 4}
 
 
-def test_another_learner_keeps_what_it_knows_of_the_old_ones_options() -> None:
+def test_another_learner_keeps_the_options_that_it_has() -> None:
     learner = learner_from(parse_trials(["learner=ensemble,eta=0.5"])[0].options(MLP))
     options = learner.options()
     assert (options["learner"], options["eta"], options["hidden"], options["seed"]) == (
@@ -88,7 +90,7 @@ def test_another_learner_keeps_what_it_knows_of_the_old_ones_options() -> None:
     assert "optimizer" not in options
 
 
-def test_an_optimizer_means_the_plain_network_where_the_learner_has_none() -> None:
+def test_an_optimizer_selects_the_mlp_if_the_learner_has_none() -> None:
     ensemble = learner_from({"inputs": 3, "classes": [0, 1], "hidden": [8], "seed": 7}).options()
     assert ensemble["learner"] == "ensemble"
     options = learner_from(parse_trials(["optimizer=sgd"])[0].options(ensemble)).options()
