@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 JOB_BYTES = 128 << 20  # of states that one job returns: each version of each trial is kept
 REPLAYED = "replayed"  # name of the only trial, if the original's metrics are recorded and no trial is given
-LEARNER_EVENTS = {"drift", "member restarted"}  # which a trial has of its own
-MODEL_DIRECTORIES = {"versions", "tags", "scorers", "damaged"}  # of a model directory
+LEARNER_EVENTS = {"drift", "member restarted"}  # of the learner: not copied from the recorded versions
+MODEL_DIRECTORIES = {"versions", "tags", "scorers", "damaged"}  # in a model directory
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def backtest(
 
 
 def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
-    """Return the learner's state from tensors, perhaps of fewer classes. ValueError: they are another's."""
+    """Return the state of tensors, which may have fewer classes. ValueError: they do not fit the learner."""
     state = grow(learner, unflatten(initial(learner), tensors))
     if shapes(flatten(state)) != shapes(flatten(initial(learner))):
-        raise ValueError("the state must have the shapes of the learner's; got others")
+        raise ValueError("tensors must have the shapes of the learner's state; got others")
     return state
 
 

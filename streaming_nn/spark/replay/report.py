@@ -94,9 +94,8 @@ def _table(outcomes: list[Outcome], span: str) -> Table:
     several = len(outcomes) > 1
     caption = "* the best" if several else None
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=None)
-    table.add_column(
-        f"\n{outcomes[0].counts['trained']:,} rows", overflow="fold"
-    )  # a name: one option a line
+    rows = f"{outcomes[0].counts['trained']:,} rows"
+    table.add_column(f"\n{rows}", overflow="fold")  # of names, each with one option per line
     compared = compared_metrics(outcomes, span)
     for metric in compared:
         table.add_column(_heading(metric), justify="right", no_wrap=True)

@@ -51,8 +51,8 @@ def learn_chunk(
 ) -> list[Replayed]:
     """Learn a chunk of versions in one Spark job, each with its `learners` side by side from `states`.
 
-    With `digests` the first learner's states are compared with those that were recorded; see `Replay`. Return
-    nothing for versions without records. Raise RuntimeError in one line for what Spark raises.
+    With `digests` the first learner's states are compared with those that were recorded; see `Replay`. For
+    versions without records the list is empty. Raise RuntimeError in one line for what Spark raises.
     """
     spans = {m.number: m.ranges for m in chunk if m.counts["received"]}
     if not spans:
@@ -76,7 +76,7 @@ def learn_chunk(
 
 
 def join_ranges(manifests: Sequence[Manifest]) -> Ranges:
-    """Return the offsets from the first to the last of the versions; each then takes its own of them."""
+    """Return each partition's offsets, from the first to the last that one of the versions has."""
     joined: Ranges = {}
     for manifest in manifests:
         for topic, ranges in manifest.ranges.items():

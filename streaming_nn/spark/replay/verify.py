@@ -54,7 +54,7 @@ def verify(
     manifests = [log.manifest(number) for number in range(start.number + 1, last + 1)]
     check_available(kafka, manifests)
     for chunk in split_chunks(manifests, _rules):
-        if chunk[0].kind == "damaged":  # lost; a later version repaired the log, and has its tensors
+        if chunk[0].kind == "damaged":  # lost; a later version that repaired the log has tensors
             continue
         if chunk[0].kind != "learned":  # its tensors were restored, not learned
             if chunk[0].kept:  # else the next version's are restored too: see versions/retention.py
