@@ -346,15 +346,15 @@ def test_a_topic_is_cut_in_learning_order(spark: SparkSession, broker: Any, tmp_
     (outcome,) = run_trials(spark, broker.options, plan, runs, factory=lambda options: Chain())
     assert outcome.directory == tmp_path / "x"
     log = VersionLog(tmp_path / "x")
-    found = [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()]
-    assert found == expected(broker.options, tmp_path / "x", [topic])
+    digests = [log.read(n).tensors["model.digest"].tobytes() for n in log.numbers()]
+    assert digests == expected(broker.options, tmp_path / "x", [topic])
     # micro-batches of another size have the same order
     whole = plan_topic(
         spark, settings_of(broker.options, tmp_path, topic, records=options, learner={}), topic
     )
     one = open_trials(whole, [], tmp_path / "y", lambda options: Chain())
     run_trials(spark, broker.options, whole, one, factory=lambda options: Chain())
-    assert VersionLog(tmp_path / "y").read(2).tensors["model.digest"].tobytes() == found[-1]
+    assert VersionLog(tmp_path / "y").read(2).tensors["model.digest"].tobytes() == digests[-1]
     assert log.manifest(3).offsets == admin.ends(broker.options, [topic])
 
 
@@ -383,7 +383,6 @@ def test_a_topic_is_learned_with_the_settings_and_each_trial(
     since, until = (parse_time(f"2023-11-14T22:{m}") for m in (15, 20))  # 100 and 400 s after START
     plan = plan_topic(spark, settings, topic, since, until)
     assert [m.counts["received"] for m in plan.manifests] == [150, 150]
-    assert plan.manifests[0].ranges == {topic: {0: (50, 125), 1: (50, 125)}}
     base, faster = run(spark, settings, plan, ["learning_rate=0.1"], tmp_path / "x")
     assert (base.name, base.directory) == ("settings", tmp_path / "x" / "settings")
     assert faster.directory == tmp_path / "x"
@@ -392,8 +391,6 @@ def test_a_topic_is_learned_with_the_settings_and_each_trial(
         assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
     assert VersionLog(base.directory).manifest(1).learner["learning_rate"] != 0.1
     assert not settings.model.exists()
-    with pytest.raises(ValueError, match=f"topic '{topic}' has no records from 2033"):
-        plan_topic(spark, settings, topic, parse_time("2033-01-01"))
 
 
 def test_a_topic_that_has_grown_is_learned_up_to_its_first_end(

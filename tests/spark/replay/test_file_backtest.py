@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_sent_completely_is_not_learned(broker: Any, tmp_p
     y = (target > 0).astype(np.int64)
     stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
     pa.parquet.write_table(stream, tmp_path / "stream.parquet")
-    with pytest.raises(ValueError, match=r"stream.parquet's row 8 must have a label in 'y'; got none"):
+    with pytest.raises(ValueError, match=r"row 8 of stream.parquet must have a label in 'y'; got none"):
         backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.parquet"), None, [], 90)
 
 
