@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from producers.topics import kafka_options
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.nn.factory import learner_from
@@ -190,6 +191,62 @@ def test_a_mistake_is_an_error_before_anything_starts(
     with pytest.raises(ValueError, match=message) as caught:
         backtest_file(settings_of({}), file, None, trials, 10)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout", "stderr", "error", "message"),
+    [
+        (2, "", "producers: no such file: 'x.csv'\n", ValueError, "^no such file: 'x.csv'$"),
+        (
+            1,
+            '{"error": "row 8 is bad", "failed": 0}',
+            "producers: row 8 is bad\n",
+            ValueError,
+            "row 8",
+        ),
+        (
+            1,
+            '{"error": "timed out", "failed": 3}',
+            "producers: 3 records failed\n",
+            ConnectionError,
+            "3 rec",
+        ),
+        (1, "", "", ConnectionError, "the producer failed"),
+    ],
+    ids=["misused", "damaged file", "broker", "crash"],
+)
+def test_an_error_of_the_producer_is_one_of_the_file_or_of_the_broker(
+    code: int,
+    stdout: str,
+    stderr: str,
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = subprocess.CompletedProcess([], code, stdout, stderr)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: ran)
+    with pytest.raises(error, match=message):
+        StreamFile(Path("x.csv")).send({}, "t", "json")
+
+
+def test_options_of_kafka_are_not_arguments_of_the_producer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Arguments are visible to other users of the machine."""
+    kafka = {"bootstrap.servers": "x:1", "ssl.key.password": 'a "secret"\n\\'}
+    read: list[dict[str, str]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert "secret" not in " ".join(command)
+        assert {"--label=y", "--features=a,b", "--topic=t"} < set(command)
+        (config,) = (Path(word.removeprefix("--config=")) for word in command if "--config=" in word)
+        assert config.stat().st_mode & 0o077 == 0
+        read.append(kafka_options(config, {}))
+        return subprocess.CompletedProcess(command, 0, '{"records": 7}\n', "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert StreamFile(Path("x.csv"), "y", ("a", "b")).send(kafka, "t", "json") == 7
+    assert read == [kafka]
 
 
 def fill_topic(broker: Any, count: int, directory: Path) -> str:
