@@ -136,6 +136,7 @@ def test_the_network_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert served > 0.75
 
 
+@pytest.mark.smoke
 @pytest.mark.merge
 def test_the_example_on_spark_runs(
     spark: "SparkSession",

@@ -32,6 +32,7 @@ def test_one_task_equals_the_loop(tmp_path: Path) -> None:
     assert averaged.score(tmp_path, "sea-short", 100, 1, 32)["prequential"] == expected
 
 
+@pytest.mark.nightly
 def test_an_unknown_stream_is_refused(tmp_path: Path) -> None:
     done = run("averaged", "--streams", "elec3", "--data", str(tmp_path))
     assert done.returncode == 2

@@ -29,6 +29,7 @@ def stream_report(learner: Any, data: Dataset, micro_batch: int) -> dict[str, An
     return metrics.report(state.metrics)
 
 
+@pytest.mark.merge
 @pytest.mark.parametrize("name", SHORT)
 @pytest.mark.parametrize("learner_name", ["ensemble", "mlp"])
 @pytest.mark.parametrize(("mini_batch", "micro_batch"), [(1, 100), (10, 200), (32, 96), (32, 960)])

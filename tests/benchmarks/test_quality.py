@@ -28,6 +28,7 @@ def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
         assert list(sea["ensemble"][size]["as_served"]) == ["100", "1000", "10000"]
 
 
+@pytest.mark.nightly
 def test_json_prints_only_the_line(tmp_path: Path) -> None:
     options = (
         "--streams",
@@ -49,6 +50,7 @@ def test_json_prints_only_the_line(tmp_path: Path) -> None:
     assert picture.stat().st_size > 1000
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -524,6 +524,7 @@ def test_memory_does_not_grow() -> None:
                 check(model.clone())
 
 
+@pytest.mark.merge
 @pytest.mark.parametrize("scaled", [False, True])
 def test_it_beats_rivers_logistic_regression_on_phishing(scaled: bool) -> None:
     river = pytest.importorskip("river.api")
@@ -539,6 +540,7 @@ def test_it_beats_rivers_logistic_regression_on_phishing(scaled: bool) -> None:
     assert accuracy(ours) > accuracy(peer) > 0.8
 
 
+@pytest.mark.merge
 def test_it_learns_seven_kinds_of_segments_row_by_row() -> None:
     river = pytest.importorskip("river.api")
     metric = river.metrics.Accuracy() + river.metrics.MacroF1()
@@ -548,6 +550,7 @@ def test_it_learns_seven_kinds_of_segments_row_by_row() -> None:
     assert min(metric.get()) > 0.75  # the last class again: 0.15; always the same: 0.14
 
 
+@pytest.mark.merge
 def test_its_error_on_approval_is_a_third_of_the_mean_s() -> None:
     river = pytest.importorskip("river.api")
 

@@ -93,6 +93,7 @@ def create_maven(directory: Path) -> str:
     return directory.as_uri()
 
 
+@pytest.mark.merge
 def test_two_processes_download_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMING_NN_MAVEN", create_maven(tmp_path / "maven"))
     monkeypatch.setenv("STREAMING_NN_CACHE", str(tmp_path / "cache"))

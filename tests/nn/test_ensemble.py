@@ -476,6 +476,7 @@ def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() ->
     assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
 
 
+@pytest.mark.merge
 @BOTH
 def test_a_drift_is_detected_reported_and_reacted_to(learner: Ensemble) -> None:
     rng = np.random.default_rng(1)

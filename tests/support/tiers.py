@@ -1,10 +1,13 @@
-"""Three tiers of tests, each with a budget: `pytest --tier commit|merge|nightly` runs a tier and those before it.
+"""Three tiers of tests with budgets: `pytest --tier commit|merge|nightly` runs a tier and those before it.
 
-- commit: needs no JVM; seconds. Run it before each commit.
-- merge: needs the session's broker and Spark; what holds the promises on crash, order, exactly-once, replay.
-- nightly: whole commands, soaks, second ways through, short forms of the benchmarks.
+- commit: needs no JVM, 3 minutes. Run it before each commit.
+- merge: needs the session's broker and Spark, or more time; holds the promises on crash, order, exactly-once
+  and replay. With the commit tier 16 minutes.
+- nightly: whole commands, soaks, second ways through, short forms of the benchmarks. All tiers 90 minutes.
 
-Each test names its tier with a marker: in its module (`pytestmark = pytest.mark.commit`), or its own, which wins.
+Without `--tier` the commit tier runs, and of the merge tier the smoke tests: one way through everything.
+
+Each test names its tier by a marker of its module (`pytestmark = pytest.mark.commit`) or its own, which wins.
 """
 
 import time
@@ -12,6 +15,7 @@ import time
 import pytest
 
 TIERS = ("commit", "merge", "nightly")
+SMOKE = "smoke"
 
 
 def tier_of(item: pytest.Item) -> str | None:
@@ -22,16 +26,22 @@ def tier_of(item: pytest.Item) -> str | None:
 class Tiers:
     """The plugin."""
 
-    def __init__(self, tier: str, only: bool, budget: float | None) -> None:
-        self.wanted = (tier,) if only else TIERS[: TIERS.index(tier) + 1]
-        self.budget, self.started = budget, time.monotonic()
+    def __init__(self, tier: str | None, only: bool, budget: float | None) -> None:
+        last = tier or "commit"
+        self.wanted = (last,) if only else TIERS[: TIERS.index(last) + 1]
+        self.smoke = tier is None
+        self.budget, self.started, self.seconds = budget, time.monotonic(), 0.0
+
+    def _is_wanted(self, item: pytest.Item) -> bool:
+        smoke = self.smoke and item.get_closest_marker(SMOKE) is not None
+        return smoke or tier_of(item) in self.wanted
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         without = [item.nodeid for item in items if tier_of(item) is None]
         if without:
             raise pytest.UsageError(f"each test must name its tier, one of {', '.join(TIERS)}: {without[:5]}")
-        config.hook.pytest_deselected(items=[item for item in items if tier_of(item) not in self.wanted])
-        items[:] = [item for item in items if tier_of(item) in self.wanted]
+        config.hook.pytest_deselected(items=[item for item in items if not self._is_wanted(item)])
+        items[:] = [item for item in items if self._is_wanted(item)]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.seconds = time.monotonic() - self.started
@@ -40,23 +50,24 @@ class Tiers:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.budget is not None and self.seconds > self.budget:
-            terminalreporter.write_line(
-                f"tier {self.wanted[-1]} took {self.seconds:.0f} s; its budget is {self.budget:.0f} s",
-                red=True,
-            )
+            message = f"the tests took {self.seconds:.0f} s; their budget is {self.budget:.0f} s"
+            terminalreporter.write_line(message, red=True)
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the options of the tiers."""
     group = parser.getgroup("tiers")
-    group.addoption("--tier", choices=TIERS, default="merge", help="run this tier and those before it")
+    group.addoption(
+        "--tier", choices=TIERS, help="run this tier and those before it (default: commit and smoke)"
+    )
     group.addoption("--only-tier", action="store_true", help="run this tier without those before it")
-    group.addoption("--budget", type=float, metavar="SECONDS", help="fail when the run takes longer")
+    group.addoption("--budget", type=float, metavar="SECONDS", help="fail if the run takes longer")
 
 
 def configure(config: pytest.Config) -> None:
     """Register markers and plugin."""
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: the tier of a test; see tests/support/tiers.py")
+    config.addinivalue_line("markers", f"{SMOKE}: runs without --tier, too")
     plugin = Tiers(config.getoption("tier"), config.getoption("only_tier"), config.getoption("budget"))
     config.pluginmanager.register(plugin, "tiers")

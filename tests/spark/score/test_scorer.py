@@ -64,6 +64,7 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
     )
 
 
+@pytest.mark.smoke
 @pytest.mark.nightly
 @pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.nightly, id="our reader"), 1000])
 def test_every_record_is_predicted_once(

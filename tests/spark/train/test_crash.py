@@ -85,6 +85,7 @@ def counts_of(model: Path) -> np.ndarray[Any, Any]:
     return head.tensors["model.counts"]
 
 
+@pytest.mark.smoke
 @pytest.mark.usefixtures("oracles")
 def test_a_crash_at_each_failpoint_loses_and_repeats_nothing(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

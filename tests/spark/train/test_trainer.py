@@ -63,6 +63,7 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.smoke
 def test_every_record_is_learned_or_becomes_a_dead_letter(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_record_without_key_and_value_becomes_a_dead_letter(
     assert [(x.key, x.value) for x in read(broker.options, settings.train.dead_letters)] == [(None, None)]
 
 
+@pytest.mark.smoke
 def test_a_second_run_resumes_from_the_head(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic = broker.topic("again", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)

@@ -1,0 +1,79 @@
+"""The plugin of the tiers: what it selects, and that a budget fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+pytestmark = pytest.mark.merge  # each run of pytest takes 2 s
+
+CONFTEST = """
+import tiers
+
+def pytest_addoption(parser):
+    tiers.add_options(parser)
+
+def pytest_configure(config):
+    tiers.configure(config)
+"""
+TESTS = """
+import time
+import pytest
+
+pytestmark = pytest.mark.commit
+
+def test_quick():
+    pass
+
+@pytest.mark.merge
+def test_spark():
+    pass
+
+@pytest.mark.smoke
+@pytest.mark.merge
+def test_mission():
+    pass
+
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.nightly)])
+def test_soak(n):
+    time.sleep(0.2)
+"""
+
+
+def run(folder: Path, *words: str, tests: str = TESTS) -> tuple[int, str]:
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_some.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "--strict-markers", *words]
+    environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ["test_quick", "test_mission", "test_soak[1]"]),
+        (["--tier", "commit"], ["test_quick", "test_soak[1]"]),
+        (["--tier", "merge"], ["test_quick", "test_spark", "test_mission", "test_soak[1]"]),
+        (["--tier", "merge", "--only-tier"], ["test_spark", "test_mission"]),
+        (["--tier", "nightly", "--only-tier"], ["test_soak[2]"]),
+    ],
+)
+def test_a_tier_runs_with_those_before_it(words: list[str], names: list[str], tmp_path: Path) -> None:
+    code, output = run(tmp_path, *words)
+    passed = [line.partition("::")[2] for line in output.splitlines() if line.startswith("PASSED")]
+    assert (code, sorted(passed)) == (0, sorted(names))
+
+
+def test_a_run_over_its_budget_fails(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "--budget", "0.1")
+    assert code == 1
+    assert "their budget is 0 s" in output
+
+
+def test_a_test_without_a_tier_is_an_error(tmp_path: Path) -> None:
+    code, output = run(tmp_path, tests="def test_nothing():\n    pass\n")
+    assert code != 0
+    assert "must name its tier" in output
