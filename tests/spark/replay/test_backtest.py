@@ -52,10 +52,10 @@ def settings_of(kafka: dict[str, str], model: Path, topic: str, **sections: Any)
 
 
 def run(
-    spark: SparkSession, settings: Settings, plan: ReplayPlan, texts: list[str], into: Path
+    spark: SparkSession, settings: Settings, plan: ReplayPlan, trials: list[str], into: Path
 ) -> list[Outcome]:
     """Learn the plan with these trials, or resume them."""
-    runs = open_trials(plan, parse_trials(texts), into)
+    runs = open_trials(plan, parse_trials(trials), into)
     return run_trials(spark, settings.kafka, plan, runs)
 
 
@@ -183,7 +183,7 @@ def test_a_backtest_killed_in_the_middle_of_a_chunk_resumes(
     spark: SparkSession, model: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is killed between the commits of one version to two logs."""
-    log, texts, commits = VersionLog(model.model), ["seed=1", "seed=2"], count()
+    log, trials, commits = VersionLog(model.model), ["seed=1", "seed=2"], count()
     append = VersionLog.append
 
     def append_or_crash(self: VersionLog, version: Version) -> Version:
@@ -194,22 +194,22 @@ def test_a_backtest_killed_in_the_middle_of_a_chunk_resumes(
     with monkeypatch.context() as patched:
         patched.setattr(VersionLog, "append", append_or_crash)
         with pytest.raises(Killed):
-            run(spark, model, plan_versions(log), texts, tmp_path / "x")
-    heads = [VersionLog(tmp_path / "x" / name).head_number() for name in texts]
+            run(spark, model, plan_versions(log), trials, tmp_path / "x")
+    heads = [VersionLog(tmp_path / "x" / name).head_number() for name in trials]
     assert heads == [3, 2]
     before = [m.written_at for m in records_of(tmp_path / "x" / "seed=1")]
 
-    _, *resumed = run(spark, model, plan_versions(log), texts, tmp_path / "x")
-    _, *whole = run(spark, model, plan_versions(log), texts, tmp_path / "y")
+    _, *resumed = run(spark, model, plan_versions(log), trials, tmp_path / "x")
+    _, *whole = run(spark, model, plan_versions(log), trials, tmp_path / "y")
     assert [o.metrics for o in resumed] == [o.metrics for o in whole]
-    for name in texts:
+    for name in trials:
         digests = [[m.digest for m in records_of(tmp_path / into / name)] for into in ("x", "y")]
         assert digests[0] == digests[1]
     assert [m.written_at for m in records_of(tmp_path / "x" / "seed=1")][: len(before)] == before
     assert check(VersionLog(tmp_path / "x" / "seed=2")) == []
 
     # a third run has nothing left to do but another trial, which is learned beside the others
-    _, *more = run(spark, model, plan_versions(log), [*texts, "seed=3"], tmp_path / "x")
+    _, *more = run(spark, model, plan_versions(log), [*trials, "seed=3"], tmp_path / "x")
     assert [o.metrics for o in more[:2]] == [o.metrics for o in whole]
     assert verify(spark, model.kafka, VersionLog(tmp_path / "x" / "seed=3")).identical
 

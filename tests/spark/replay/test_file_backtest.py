@@ -172,7 +172,7 @@ def must_not_start(*arguments: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "trials", "message"),
     [
-        pytest.param("none.csv", [], "no such file", marks=pytest.mark.nightly),  # a process each
+        pytest.param("none.csv", [], "no such file", marks=pytest.mark.nightly),  # starts a process
         ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
         ("stream.csv", ["learning_rat=1"], "did you mean 'learning_rate'"),
         ("stream.csv", ["nothing"], "a trial must be key=value"),

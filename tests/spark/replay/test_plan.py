@@ -106,7 +106,7 @@ def test_damaged_versions_have_the_options_of_their_neighbors(log: VersionLog) -
     assert plan.manifests[5].learner == head.manifest.learner
     assert plan.manifests[5].schema == head.manifest.schema
     assert plan.recorded is not None
-    assert plan.recorded.counts["received"] == 50, "what a damaged version counted is learned again"
+    assert plan.recorded.counts["received"] == 50, "a damaged version counts nothing"
     assert plan_versions(log, 1, 6).recorded is None
 
 

@@ -45,9 +45,9 @@ def replay(**options: Any) -> list[dict[str, Any]]:
     learners = options.pop("learners", dict.fromkeys(VERSIONS, (LEARNER,)))
     records = options.pop("records", batches())
     states = tuple(SimpleNamespace(value=pack(initial(each))) for each in learners[VERSIONS[0]])
-    found = list(Replay(learners, SCHEMA, states, **options)(iter(records)))
-    assert all(each.schema.names == [c.split()[0] for c in REPLAYED.split(", ")] for each in found)
-    return [each.to_pylist()[0] for each in found]
+    results = list(Replay(learners, SCHEMA, states, **options)(iter(records)))
+    assert all(each.schema.names == [c.split()[0] for c in REPLAYED.split(", ")] for each in results)
+    return [each.to_pylist()[0] for each in results]
 
 
 def expected(learner: Any = LEARNER) -> list[State[Any]]:
@@ -65,28 +65,28 @@ DIGESTS = {n: state_digest(flatten(state)) for n, state in zip(VERSIONS, expecte
 
 
 def test_equal_digests_return_the_last_state_only() -> None:
-    found = replay(digests=DIGESTS)
-    assert {row["version"]: row["digest"] for row in found} == DIGESTS
-    assert [row["state"] is None for row in found] == [True, True, False]
-    assert state_digest(safetensors.numpy.load(found[-1]["state"])) == DIGESTS[5]
-    assert [row["counts"] for row in found] == ["[40, 40, 0, 0]", "[41, 40, 0, 1]", "[40, 40, 0, 0]"]
-    assert [row["rejected"] for row in found] == ["{}", '{"not JSON": 1}', "{}"]
+    results = replay(digests=DIGESTS)
+    assert {row["version"]: row["digest"] for row in results} == DIGESTS
+    assert [row["state"] is None for row in results] == [True, True, False]
+    assert state_digest(safetensors.numpy.load(results[-1]["state"])) == DIGESTS[5]
+    assert [row["counts"] for row in results] == ["[40, 40, 0, 0]", "[41, 40, 0, 1]", "[40, 40, 0, 0]"]
+    assert [row["rejected"] for row in results] == ["{}", '{"not JSON": 1}', "{}"]
 
 
 def test_the_first_different_digest_ends_the_replay() -> None:
-    found = replay(digests=DIGESTS | {4: "another"})
-    assert [row["version"] for row in found] == [3, 4]
-    assert [row["state"] is None for row in found] == [True, False]
+    results = replay(digests=DIGESTS | {4: "another"})
+    assert [row["version"] for row in results] == [3, 4]
+    assert [row["state"] is None for row in results] == [True, False]
 
 
 def test_learners_side_by_side_return_every_state() -> None:
-    found = replay(learners=dict.fromkeys(VERSIONS, (LEARNER, OTHER)))
-    assert [(row["version"], row["learner"]) for row in found] == [(n, i) for n in VERSIONS for i in (0, 1)]
+    results = replay(learners=dict.fromkeys(VERSIONS, (LEARNER, OTHER)))
+    assert [(row["version"], row["learner"]) for row in results] == [(n, i) for n in VERSIONS for i in (0, 1)]
     for index, learner in enumerate((LEARNER, OTHER)):
-        states = [safetensors.numpy.load(row["state"]) for row in found if row["learner"] == index]
+        states = [safetensors.numpy.load(row["state"]) for row in results if row["learner"] == index]
         for tensors, state in zip(states, expected(learner), strict=True):
             assert state_digest(tensors) == state_digest(flatten(state))
-    assert {row["digest"] for row in found} == {""}, "nothing is compared"
+    assert {row["digest"] for row in results} == {""}, "nothing is compared"
 
 
 def test_a_learner_may_change_its_mini_batch_between_versions() -> None:
