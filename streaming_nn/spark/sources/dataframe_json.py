@@ -47,8 +47,8 @@ def first_values(
         values = [row.value for row in frame.select(VALUE).limit(rows).collect()]
     except (ValueError, *SPARK_ERRORS) as error:
         raise ValueError(
-            f"cannot infer the schema from the source: {in_one_line(error).rstrip('.')}; set records.inputs and "
-            "records.classes"
+            f"cannot infer the schema from the source: {in_one_line(error).rstrip('.')}; "
+            "set records.inputs and records.classes"
         ) from None
     return [None if value is None else bytes(value) for value in values]
 
