@@ -98,7 +98,7 @@ def test_files_are_learned_in_the_order_of_their_times(spark: SparkSession, tmp_
         ({"format": "rate"}, {}, r"among the source's columns, \['timestamp', 'value'\]; got 'features'"),
         ({"format": "rate", "select": ["valeu"]}, {}, r"source 'rate': \[UNRESOLVED_COLUMN"),
         ({"format": "rate", "select": ["value +"]}, {}, r"source 'rate': \[PARSE_SYNTAX_ERROR\]"),
-        ({"format": "rate"}, {"format": "packed"}, "'packed' must be in one column 'value', of strings or"),
+        ({"format": "rate"}, {"format": "packed"}, "'packed' must be in one column 'value' of strings or"),
     ],
 )
 def test_a_wrong_source_is_reported_in_one_line(
