@@ -52,7 +52,7 @@ def produce(
     drift_at: Annotated[
         list[str] | None, typer.Option(help="Row, or time like 30s, of a concept drift; may be repeated.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Rows per second (default: as fast as possible).")] = None,
+    rate: Annotated[float | None, typer.Option(help="Rows per second (default: no limit).")] = None,
     records: Annotated[int | None, typer.Option(help="Stop after this many rows.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     seed: Annotated[

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
-
-from paths import ROOT
 
 PACKAGES = ("streaming_nn", "producers")
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)  # as in docker-compose.yml

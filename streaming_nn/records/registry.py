@@ -67,7 +67,7 @@ def _collect(url: str, path: str, found: dict[str, None], depth: int) -> None:
 
 
 def _request(url: str, path: str) -> Any:
-    """Return a response, after a few attempts; raise LookupError for a 404, ConnectionError for no response."""
+    """Return a response, after a few attempts; raise LookupError for a 404, ConnectionError for none."""
     address = url.rstrip("/") + path
     for left in reversed(range(ATTEMPTS)):
         try:

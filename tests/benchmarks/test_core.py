@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from running import short_line
 
-pytestmark = pytest.mark.commit
-
 pytest.importorskip("river")
 
-from benchmarks import core
+from benchmarks import core  # noqa: E402 (it needs River)
+
+pytestmark = pytest.mark.commit
 
 KEYS = ("times_sklearn_32", "times_sklearn_256", "gemm_share", "times_river_1", "times_arf_min")
 

@@ -210,6 +210,40 @@ def test_a_missing_topic_is_reported(spark: SparkSession, settings: Settings) ->
         Scorer.open(spark, settings.model_copy(update={"score": score}))
 
 
+def start_scorer(settings: Settings, log: Path, *flags: str, failpoint: str = "") -> subprocess.Popen[bytes]:
+    """Start the command, with micro-batches of 100 records."""
+    score = settings.score
+    command = [sys.executable, "-m", "streaming_nn.cli.app", "score", "--model", str(settings.model)]
+    command += ["--bootstrap", settings.kafka["bootstrap.servers"], "--topic", score.topic]
+    command += ["--predictions", score.predictions, "--set", "score.max_offsets_per_trigger=100"]
+    environment = {**os.environ, "STREAMING_NN_FAILPOINT": failpoint}
+    with log.open("ab") as file:
+        words = [*command, "--master", "local[1]", *flags]
+        return subprocess.Popen(words, cwd=log.parent, env=environment, stderr=file)
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_scorer_resumes_and_repeats_at_most_one_micro_batch(
+    spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """SIGKILL after predictions were sent, before Spark recorded it; a scorer in this process resumes."""
+    learn(spark, settings)
+    fill(settings.kafka, settings.score.topic, unlabeled(500))
+    log = tmp_path / "log"
+    process = start_scorer(settings, log, failpoint="predictions-sent:2")
+    assert process.wait(120) == -signal.SIGKILL, log.read_text()[-2000:]
+    assert len(read(settings.kafka, settings.score.predictions)) == 200
+
+    score = settings.score.model_copy(update={"once": True, "max_offsets_per_trigger": 100})
+    scorer = Scorer.open(spark, settings.model_copy(update={"score": score}))
+    scorer.start()
+    assert scorer.wait(100)
+    found = [json.loads(r.value) for r in read(settings.kafka, score.predictions)]
+    times = Counter(tuple(prediction[name] for name in POSITION) for prediction in found)
+    assert set(times) == {(r.topic, r.partition, r.offset) for r in read(settings.kafka, score.topic)}
+    assert len(found) - len(times) == 100
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_every_record_is_predicted_however_often_the_scorer_is_killed(
@@ -221,12 +255,7 @@ def test_every_record_is_predicted_however_often_the_scorer_is_killed(
     fill(kafka, score.topic, unlabeled(2000))
 
     def start(*flags: str, failpoint: str = "") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "streaming_nn.cli.app", "score", "--model", str(settings.model)]
-        command += ["--bootstrap", kafka["bootstrap.servers"], "--topic", score.topic, "--master", "local[1]"]
-        command += ["--predictions", score.predictions, "--set", "score.max_offsets_per_trigger=100", *flags]
-        environment = {**os.environ, "STREAMING_NN_FAILPOINT": failpoint}
-        with log.open("ab") as file:
-            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=file)
+        return start_scorer(settings, log, *flags, failpoint=failpoint)
 
     def logged() -> str:
         return log.read_text()[-2000:]

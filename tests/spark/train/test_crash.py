@@ -135,9 +135,41 @@ def check_counts(broker: Any, topic: str, model: Path, count: int, bad: Collecti
     assert len(positions) == len(bad), "at least once each: a batch that is learned again sends them again"
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("oracles")
+def test_every_record_counts_once_after_kills_around_the_commit(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """SIGKILL to processes whose tasks learn; a trainer in this process then learns the rest."""
+    count, bad = 30_000, set(range(37, 30_000, 2_999))
+    topic, model = broker.topic("counted", 5), tmp_path / "model"
+    fill(broker.options, topic, numbered(count, bad))
+    asked = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
+
+    heads = []
+    for point in failpoints.POINTS[2:]:  # the others are crashed in process, above
+        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")
+        assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
+        heads.append(VersionLog(model).head_number())
+    # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
+    assert heads == [1, 2, 4]
+
+    sections: dict[str, Any] = {
+        "records": {"inputs": 1, "classes": [0, 1]},
+        "learner": {},
+        "train": {"max_offsets_per_trigger": 5_000},
+    }
+    learn(spark, settings_of(broker.options, model, topic, **sections), Counting(count))
+    check_counts(broker, topic, model, count, bad)
+    result = verify(spark, broker.options, VersionLog(model), factory=counting_from)
+    assert result.identical, result
+    assert result.rows == count
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("oracles")
-def test_every_record_counts_once_however_often_the_run_is_killed(
+def test_every_record_counts_once_after_kills_at_any_moment(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     count, bad = 100_000, set(range(37, 100_000, 9_001))
@@ -145,26 +177,15 @@ def test_every_record_counts_once_however_often_the_run_is_killed(
     fill(broker.options, topic, numbered(count, bad))
     asked = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
 
-    heads = []
-    for point in failpoints.POINTS[2:]:  # the others are crashed in process, above
-        # in tasks; the driver learns it below
-        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")
-        assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
-        heads.append(VersionLog(model).head_number())
-    # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
-    assert heads == [1, 2, 4]
-
     moments = random.Random(SEED)
-    for _ in range(2):
+    for _ in range(3):
         Process(asked, tmp_path).killed_after(moments.uniform(0, 3))
     last = Process(asked, tmp_path)
     assert last.ended(300) == 0, last.log.read_text()[-2000:]
     assert last.printed == ["begun", "learned"]
 
     check_counts(broker, topic, model, count, bad)
-    result = verify(spark, broker.options, VersionLog(model), factory=counting_from)
-    assert result.identical, result
-    assert result.rows == count
+    assert verify(spark, broker.options, VersionLog(model), factory=counting_from).identical
 
 
 @pytest.mark.nightly

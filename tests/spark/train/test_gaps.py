@@ -68,7 +68,7 @@ def test_a_compacted_topic_is_learned_over_its_gaps(
     assert rows_of(settings.model)["trained"] == 2 * KEYS + 2
     result = verify(spark, eager, VersionLog(settings.model))
     assert not result.identical
-    assert (result.different, result.reason) == (4, "the topic gave none of its records")
+    assert (result.different, result.reason) == (4, "the topic has none of its records")
     assert verify(spark, eager, VersionLog(settings.model), first=5).identical
 
 
