@@ -8,7 +8,7 @@ from running import short_line
 
 pytest.importorskip("river")
 
-from benchmarks import core  # noqa: E402 (it needs River)
+from benchmarks import core
 
 pytestmark = pytest.mark.commit
 
