@@ -36,8 +36,8 @@ class KafkaAdmin:
     """A connection for several calls; each of the functions below opens one for one call.
 
     It connects when it is entered, or else at the first call, and survives a broker's restart. Every method
-    raises ConnectionError if it reaches no broker within `patience` seconds, PermissionError if that refuses the
-    client, LookupError for a topic that does not exist, ValueError for invalid options; all in one line.
+    raises ConnectionError if it reaches no broker within `patience` seconds, PermissionError if that refuses
+    the client, LookupError for a topic that does not exist, ValueError for invalid options; all in one line.
     """
 
     def __init__(self, options: Mapping[str, str], patience: float = PATIENCE):
