@@ -34,13 +34,6 @@ install_newest() {
   "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]'
 }
 
-report_types() {
-  local code=0
-  wait "$types" || code=$?
-  cat "$scratch/types"
-  return "$code"
-}
-
 end() {
   echo "== total: $SECONDS s of $BUDGET s"
   if [ "$SECONDS" -gt "$BUDGET" ]; then exit 1; fi
