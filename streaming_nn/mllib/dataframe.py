@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pyspark import TaskContext
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql.functions import arrow_udf
 from pyspark.sql.types import ArrayType, DataType, NumericType
 
 from streaming_nn.nn.learner import (
@@ -295,7 +294,8 @@ def prediction_column(
             output = predict(learner, model, matrix(learner, name, batch))
             yield _to_struct(learner, output, thresholds)
 
-    column: Column = arrow_udf(predict_batches, PREDICTED)(x)  # type: ignore[call-overload]  # found at run time
+    functions: Any = f  # its stubs lack arrow_udf
+    column: Column = functions.arrow_udf(predict_batches, PREDICTED)(x)
     return column
 
 
