@@ -2,7 +2,8 @@
 
 A line has the features in order and then the label, or the fields that `csv_columns` names; if no label is
 required, it may be left out. A field has no type: it is a number where a number is expected; as a category or
-a label it is an integer or a boolean if it is written as one, else a string. An empty field is missing.
+a label it is an integer (1.0 is 1), a number or a boolean if it is written as one, else a string. An empty
+field is missing.
 """
 
 import csv

@@ -17,8 +17,8 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, State, events, grow, initial, report, require_averaging
-from streaming_nn.nn.state_dict import flatten, unflatten
+from streaming_nn.nn.learner import Learner, State, events, initial, report, require_averaging
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.plan import (
     SETTINGS,
@@ -33,6 +33,7 @@ from streaming_nn.spark.replay.runner import JOB_VERSIONS, check_available, lear
 from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.session import running
+from streaming_nn.spark.train.runner import load_state
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts
@@ -96,7 +97,7 @@ def backtest(
 
 def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
     """Return the state of tensors, which may have fewer classes. ValueError: they do not fit the learner."""
-    state = grow(learner, unflatten(initial(learner), tensors))
+    state = load_state(learner, tensors)
     if shapes(flatten(state)) != shapes(flatten(initial(learner))):
         raise ValueError("tensors must have the shapes of the learner's state; got others")
     return state

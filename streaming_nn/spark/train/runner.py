@@ -1,6 +1,6 @@
 """The steps that every run of a model shares: load a state, learn a micro-batch from it, commit the result.
 
-The trainer, `verify`, `backtest` and Spark ML's streaming estimators use them.
+The trainer and Spark ML's streaming estimators use all of them; replays load states and learn tasks by them.
 """
 
 from collections import Counter
