@@ -211,6 +211,7 @@ def test_cross_validation_selects_params(iris: DataFrame) -> None:
     assert estimator.getOrDefault("maxIter") == 10
 
 
+@pytest.mark.merge
 def test_a_stream_is_learned_exactly_once_and_predicted(spark: SparkSession, tmp_path: Path) -> None:
     source, model_dir = tmp_path / "source", tmp_path / "model"
     estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
@@ -232,6 +233,7 @@ def test_a_stream_is_learned_exactly_once_and_predicted(spark: SparkSession, tmp
     assert spark.table("predicted").filter("prediction is not null").count() == 150
 
 
+@pytest.mark.merge
 def test_a_batch_that_is_in_the_log_is_skipped(spark: SparkSession, iris: DataFrame, tmp_path: Path) -> None:
     estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
     for _ in range(2):
@@ -244,6 +246,7 @@ def test_a_batch_that_is_in_the_log_is_skipped(spark: SparkSession, iris: DataFr
     assert VersionLog(tmp_path).head_number() == 3
 
 
+@pytest.mark.merge
 def test_a_batch_that_spark_repeats_after_a_crash_counts_once(spark: SparkSession, tmp_path: Path) -> None:
     frame(spark, kind=list).write.parquet(str(tmp_path / "source"))
     stream = spark.readStream.schema("features array<double>, label double").parquet(str(tmp_path / "source"))
@@ -275,6 +278,7 @@ def test_a_task_per_partition_learns_an_averaged_batch(spark: SparkSession, tmp_
     assert VersionLog(tmp_path).manifest(1).update == "averaged"
 
 
+@pytest.mark.merge
 def test_a_rolled_back_model_resumes_and_knows_its_batches(iris: DataFrame, tmp_path: Path) -> None:
     learner = StreamingLearner(tmp_path, StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0]), query_id="q")
     learner.update(iris, 0)

@@ -99,6 +99,29 @@ def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     assert digests[0] == digests[1]
 
 
+def test_a_crash_before_and_after_a_commit_counts_each_row_once(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the failpoint raises, and a new trainer resumes by the same checkpoint in the same process."""
+    settings = of_files(write(tmp_path / "in", range(8)), tmp_path / "model")
+    heads = []
+    for point in failpoints.POINTS[-2:]:
+        monkeypatch.setenv(failpoints.VARIABLE, f"{point}:2:{failpoints.RAISE}")
+        with pytest.raises(failpoints.SimulatedCrash, match=point):
+            learn(spark, settings)
+        heads.append(VersionLog(settings.model).head_number())
+    assert heads == [1, 3]
+    monkeypatch.delenv(failpoints.VARIABLE)
+    learn(spark, settings)
+    assert batches(settings.model) == list(range(4))
+    assert rows_of(settings.model)["trained"] == 8 * ROWS
+    learn(spark, of_files(tmp_path / "in", tmp_path / "whole"))
+    digests = [
+        [record.digest for record in records_of(each)] for each in (settings.model, tmp_path / "whole")
+    ]
+    assert digests[0] == digests[1]
+
+
 def test_rows_of_files_are_learned_as_arrays_are(spark: SparkSession, tmp_path: Path) -> None:
     learn(spark, of_files(write(tmp_path / "in", [0, 1]), tmp_path / "model"))
     estimator = OnlineClassifier("mlp", hidden=(8,), optimizer="sgd", mini_batch=7)

@@ -26,6 +26,7 @@ AVRO = Schema(3, (0, 1), format="avro", avro_schema=TEXT)
 TRACE = "traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+@pytest.mark.merge
 def test_avro_of_a_registry_compressed_by_gzip(
     spark: SparkSession, broker: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
