@@ -76,14 +76,16 @@ def run(words: Sequence[str]) -> int:
 def _logging() -> Iterator[None]:
     """Print what the package logs to stderr: stdout is for results."""
     logger, handler = logging.getLogger("streaming_nn"), _StderrHandler()
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    logger.propagate = False  # py4j gives the root logger a handler when the JVM ends: lines came twice
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class _StderrHandler(logging.Handler):

@@ -265,3 +265,16 @@ def test_help_imports_neither_spark_nor_kafka() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name.split(".")[0] for name in ran.stdout.splitlines()[-1].split()}
     assert not {"pyspark", "py4j", "kafka", "sklearn", "pandas", "pyarrow"} & modules
+
+
+def test_a_line_is_printed_once_even_if_the_root_logger_has_a_handler(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        with commands._logging():
+            logging.getLogger("streaming_nn.spark.train").info("stopping")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err == "stopping\n"
