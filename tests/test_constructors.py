@@ -43,9 +43,9 @@ KNOBS: dict[str, Any] = {"mini_batch": 1}
 
 
 def _trainer(kind: Any) -> Any:
-    runner = importlib.import_module("streaming_nn.spark.train.runner")
+    micro_batch = importlib.import_module("streaming_nn.spark.train.micro_batch")
     module = importlib.import_module("streaming_nn.spark.train.trainer")
-    start = module.Start(LOG, HEAD, True, runner.Work(LEARNER, SCHEMA, STATE), [])
+    start = module.Start(LOG, HEAD, True, micro_batch.Work(LEARNER, SCHEMA, STATE), [])
     return kind(SETTINGS, SPARK, SPARK, start)
 
 

@@ -30,7 +30,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.score.predictions import PREDICT_ROWS
 from streaming_nn.spark.session import rows_of, shared
 from streaming_nn.spark.tasks import pack, pack_part, unpack, unpack_part
-from streaming_nn.spark.train.runner import add_counts
+from streaming_nn.spark.train.micro_batch import add_counts
 
 Array = NDArray[Any]
 

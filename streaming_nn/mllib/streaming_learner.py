@@ -15,7 +15,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.sources.spark_source import last_batch, query_id
-from streaming_nn.spark.train.runner import commit_learned, load_state
+from streaming_nn.spark.train.micro_batch import commit_learned, load_state
 from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Version
 from streaming_nn.versions.version_log import VersionLog

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from blobs import SMALL, blobs, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
+from record_values import SMALL, blobs, texts
 
 from streaming_nn.records import avsc
 from streaming_nn.records.avro import add_schema_id

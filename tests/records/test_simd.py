@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from blobs import SMALL, blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_values import SMALL, blobs
 
 from streaming_nn.records import simd
 from streaming_nn.records.decode import decode, encode

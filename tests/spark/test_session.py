@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, settings_of
+from kafka_topics import fill, labeled, learn, settings_of
 from py4j.java_gateway import GatewayClient
 from pyspark.sql import SparkSession
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import oracles
-from filling import settings_of
+from kafka_topics import settings_of
 from oracles import Counting, Fatal
 
 from streaming_nn.spark.session import session

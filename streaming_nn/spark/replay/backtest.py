@@ -29,11 +29,11 @@ from streaming_nn.spark.replay.plan import (
     plan_versions,
     sum_counts,
 )
-from streaming_nn.spark.replay.runner import JOB_VERSIONS, check_available, learn_chunk, split_chunks
+from streaming_nn.spark.replay.recorded import JOB_VERSIONS, check_available, learn_chunk, split_chunks
 from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.session import running
-from streaming_nn.spark.train.runner import load_state
+from streaming_nn.spark.train.micro_batch import load_state
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts

@@ -17,7 +17,7 @@ from streaming_nn.spark.replay.trials import Outcome, Trial
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.kafka_source import KafkaSource
 from streaming_nn.spark.sources.offsets import Offsets
-from streaming_nn.spark.train.infer_schema import read_schema
+from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.versions.version import Manifest, Version, no_counts, state_digest
 from streaming_nn.versions.version_log import VersionLog

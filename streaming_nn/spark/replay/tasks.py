@@ -16,7 +16,7 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.spark.rejected import Rejected, add_rejected
 from streaming_nn.spark.session import rows_of
 from streaming_nn.spark.tasks import decode_batches, find_runs, freeze_imports, pack, split_tasks, unpack
-from streaming_nn.spark.train.runner import learn_tasks
+from streaming_nn.spark.train.micro_batch import learn_tasks
 from streaming_nn.versions.version import Tensors, state_digest
 
 REPLAYED = "version long, learner int, digest string, counts string, rejected string, state binary"

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner
 from streaming_nn.spark.replay.plan import LearnerFactory
-from streaming_nn.spark.replay.runner import check_available, learn_chunk, split_chunks
+from streaming_nn.spark.replay.recorded import check_available, learn_chunk, split_chunks
 from streaming_nn.versions.environment import describe, differences
 from streaming_nn.versions.version import Manifest, Tensors, Version, state_digest
 from streaming_nn.versions.version_log import VersionLog

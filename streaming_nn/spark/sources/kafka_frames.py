@@ -8,7 +8,8 @@ from pyspark.sql import DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.spark.sources.offsets import ORDER, Offsets, Ranges, to_json
+from streaming_nn.spark.sources.offsets import Offsets, Ranges, to_json
+from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.tasks import LEARNED, TaskFunction
 
 # Spark's headers column, an array of structs, cuts the rate to a third; as a string that is null if there are

@@ -1,4 +1,4 @@
-"""Offsets of topics and ranges of them, as Spark plans them; the order in which records are learned."""
+"""Offsets of topics and ranges of them, as Spark plans them."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ Offsets = dict[str, dict[int, int]]  # topic, partition: next offset
 Ranges = dict[str, dict[int, tuple[int, int]]]  # topic, partition: [from, until)
 
 EARLIEST = -2  # Kafka's number for it, in startingOffsets
-ORDER = ("timestamp", "topic", "partition", "offset")  # in which records are learned, always
 
 
 def planned(checkpoint: Path, batch_id: int) -> Ranges:

@@ -2,7 +2,7 @@
 
 from streaming_nn.errors import TooManyRejectedError, TooManySkippedError
 from streaming_nn.settings import Train
-from streaming_nn.spark.train.runner import Learned
+from streaming_nn.spark.train.micro_batch import Learned
 
 MIN_RECORDS = 100  # over which a share is checked: one rejected record of one means nothing
 

@@ -9,10 +9,10 @@ from threadpoolctl import ThreadpoolController
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import merge_unseen
 from streaming_nn.spark.session import on_one_machine, rows_of, shared
-from streaming_nn.spark.sources.offsets import ORDER
+from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.sources.source import Plan
 from streaming_nn.spark.tasks import Learn, TaskResult, learn_records, result_from_row, split_tasks
-from streaming_nn.spark.train.runner import Learned, Work, combine_results
+from streaming_nn.spark.train.micro_batch import Learned, Work, combine_results
 
 DRIVER_RECORDS = 15_000  # the most that the driver learns on one machine: starting a worker takes longer
 DRIVER_VALUES = 1_000_000  # and their values

@@ -12,7 +12,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.batch_size import AUTO
-from streaming_nn.spark.train.infer_schema import record_options
+from streaming_nn.spark.train.initial_schema import record_options
 from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import AVERAGED, Version
 from streaming_nn.versions.version_log import VersionLog

@@ -26,11 +26,11 @@ from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, in
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
 from streaming_nn.spark.train.dead_letters import DeadLetters
 from streaming_nn.spark.train.executor import Executor, executor_for, learn_micro_batch
-from streaming_nn.spark.train.infer_schema import read_schema
 from streaming_nn.spark.train.initial import commit_initial
+from streaming_nn.spark.train.initial_schema import read_schema
+from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned, load_state
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
-from streaming_nn.spark.train.runner import Learned, Work, commit_learned, load_state
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version import AVERAGED, Version
 from streaming_nn.versions.version_log import VersionLog

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import filling
+import kafka_topics
 import pytest
-from filling import SCHEMA, fill, labeled, rows
+from kafka_topics import SCHEMA, fill, labeled, rows
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
@@ -23,7 +23,7 @@ VERSIONS, ROWS = 5, 10  # of `log`: learned versions, and the rows of each
 def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Return settings of a model of three partitions, with rejected records and two mini-batch sizes."""
     topic = broker.topic("past", 3)
-    settings = filling.settings_of(
+    settings = kafka_topics.settings_of(
         broker.options,
         tmp_path_factory.mktemp("past") / "model",
         topic,
@@ -31,15 +31,15 @@ def model(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFac
         train={"max_offsets_per_trigger": 300},
     )
     fill(broker.options, topic, [*labeled(900), b"{", b"nothing"])
-    filling.learn(spark, settings)
+    kafka_topics.learn(spark, settings)
     fill(broker.options, topic, labeled(900, seed=1))
-    filling.learn(spark, settings.model_copy(update={"learner": MLP | {"mini_batch": 7}}))
+    kafka_topics.learn(spark, settings.model_copy(update={"learner": MLP | {"mini_batch": 7}}))
     return settings
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> VersionLog:
-    """Return the log of a model that has learned `filling.rows`, a version per minute of 2026-01-01."""
+    """Return the log of a model that has learned `kafka_topics.rows`, a version per minute of 2026-01-01."""
     log, learner = VersionLog(tmp_path / "model"), learner_from(MLP | {"inputs": 3, "classes": [0, 1]})
     x, y = rows(VERSIONS * ROWS)
     state, midnight = initial(learner), datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,12 +4,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import filling
+import kafka_topics
 import numpy as np
 import pytest
-from filling import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless
 from kafka import KafkaAdminClient, TopicPartition
-from numbered import expected, numbered
+from kafka_topics import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless
+from numbered_records import expected, numbered
 from oracles import Chain
 from pyspark.sql import SparkSession
 
@@ -48,7 +48,7 @@ START = 1_700_000_000_000  # milliseconds since 1970
 
 def settings_of(kafka: dict[str, str], model: Path, topic: str, **sections: Any) -> Settings:
     """Return settings for one network, whose options these trials change."""
-    return filling.settings_of(kafka, model, topic, **{"learner": MLP, **sections})
+    return kafka_topics.settings_of(kafka, model, topic, **{"learner": MLP, **sections})
 
 
 def run(

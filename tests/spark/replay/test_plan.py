@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, settings_of
+from kafka_topics import fill, labeled, settings_of
 from pyspark.sql import Row, SparkSession
 
 from streaming_nn.spark.replay.plan import ReplayPlan, _cut_manifests, parse_time, plan_topic, plan_versions

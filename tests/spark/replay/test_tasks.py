@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import safetensors.numpy
-from filling import SCHEMA, labeled, rows
+from kafka_topics import SCHEMA, labeled, rows
 from numpy.testing import assert_array_equal
 
 from streaming_nn.nn.factory import learner_from
@@ -16,7 +16,7 @@ from streaming_nn.nn.learner import Batch, Counts, State, initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.replay.tasks import REPLAYED, Replay
 from streaming_nn.spark.tasks import pack
-from streaming_nn.spark.train.runner import learn_tasks
+from streaming_nn.spark.train.micro_batch import learn_tasks
 from streaming_nn.versions.version import state_digest
 
 pytestmark = pytest.mark.commit

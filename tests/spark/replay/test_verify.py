@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import rows, rows_of
+from kafka_topics import rows, rows_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
@@ -17,7 +17,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.replay import verify as module
 from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.verify import verify
-from streaming_nn.spark.train.runner import learn_tasks
+from streaming_nn.spark.train.micro_batch import learn_tasks
 from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Manifest, Tensors, state_digest

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
-from streaming_nn.spark.sources import dataframe_json, kafka_frames, offsets
+from streaming_nn.spark.sources import dataframe_json, kafka_frames, order
 
 pytestmark = pytest.mark.nightly
 
@@ -42,7 +42,7 @@ def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path
     ).write.parquet(str(tmp_path / "in"))
     names = ["f", "i", "a", "v", "s._1", "b", "f4", "d"]
     found = read(spark, Records(features=names), format="parquet", path=str(tmp_path / "in"))
-    assert found.columns == [*offsets.ORDER, "key", "value", "headers"]
+    assert found.columns == [*order.ORDER, "key", "value", "headers"]
     assert [json.loads(value) for value in values(found)] == [
         {"f": 0.1, "i": 3, "a": [0.5, None], "v": [1.5, 2.5], "s": {"_1": "Ulm", "_2": 7}, "b": None}
         | {"f4": 0.1, "d": 1.5, "label": "yes"},

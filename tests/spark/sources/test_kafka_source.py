@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from filling import SCHEMA
+from kafka_topics import SCHEMA
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, labeled, learn, records_of, rows, rows_of, settings_of
+from kafka_topics import fill, labeled, learn, records_of, rows, rows_of, settings_of
 from paths import ROOT
 from pyspark.sql import SparkSession
 

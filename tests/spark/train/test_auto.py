@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, records_of, settings_of
+from kafka_topics import fill, labeled, learn, records_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.spark.replay.verify import verify

@@ -8,7 +8,7 @@ from streaming_nn.errors import TooManyRejectedError, TooManySkippedError
 from streaming_nn.nn.learner import Counts
 from streaming_nn.settings import Train
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
-from streaming_nn.spark.train.runner import Learned
+from streaming_nn.spark.train.micro_batch import Learned
 
 pytestmark = pytest.mark.commit
 

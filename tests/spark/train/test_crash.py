@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, learn, learned_ranges, read, records_of, rows_of, seamless, settings_of
+from kafka_topics import fill, learn, learned_ranges, read, records_of, rows_of, seamless, settings_of
 from oracles import Counting, counting_from
 from paths import ROOT
 from pyspark.sql import SparkSession

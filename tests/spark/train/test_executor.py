@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from filling import SCHEMA, labeled
+from kafka_topics import SCHEMA, labeled
 
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Counts, initial
@@ -23,7 +23,7 @@ from streaming_nn.spark.train.executor import (
     executor_for,
     learn_micro_batch,
 )
-from streaming_nn.spark.train.runner import Work
+from streaming_nn.spark.train.micro_batch import Work
 from streaming_nn.versions.version import state_digest
 
 pytestmark = pytest.mark.commit

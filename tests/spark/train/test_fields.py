@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, learn, read, records_of, rows_of
+from kafka_topics import fill, learn, read, records_of, rows_of
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, read, records_of, rows, rows_of, settings_of, unlabeled
+from kafka_topics import fill, labeled, learn, read, records_of, rows, rows_of, settings_of, unlabeled
 from pyspark.sql import SparkSession
 from registries import Registry
 

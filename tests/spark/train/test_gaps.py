@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, read, records_of, rows_of, settings_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka_topics import fill, labeled, learn, read, records_of, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import admin

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, learn, records_of, rows_of, settings_of
+from kafka_topics import fill, learn, records_of, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.records.decode import encode_named

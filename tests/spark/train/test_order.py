@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, learn, rows_of, settings_of
-from numbered import expected, numbered
+from kafka_topics import fill, learn, rows_of, settings_of
+from numbered_records import expected, numbered
 from oracles import Chain, chained
 from pyspark.sql import SparkSession
 

@@ -10,7 +10,7 @@ from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.settings import Settings
-from streaming_nn.spark.train.infer_schema import read_schema
+from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.resume import check_learner, resume_learner, resume_schema
 from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog

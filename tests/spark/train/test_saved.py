@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, records_of, rows, settings_of
+from kafka_topics import fill, labeled, learn, records_of, rows, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.estimators import river

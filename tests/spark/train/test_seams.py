@@ -44,5 +44,5 @@ def test_such_a_key_would_be_found(tmp_path: Path) -> None:
 
 
 def test_one_function_commits_version_0_and_one_the_others() -> None:
-    assert [path.stem for path in TRAIN if "log.commit(" in path.read_text()] == ["initial", "runner"]
+    assert [path.stem for path in TRAIN if "log.commit(" in path.read_text()] == ["initial", "micro_batch"]
     assert not any("log.append(" in path.read_text() for path in TRAIN)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import labeled, settings_of, unlabeled
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka_topics import labeled, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
 from streaming_nn import doctor

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, rows_of, settings_of
+from kafka_topics import fill, rows_of, settings_of
 from oracles import Stuck
 from pyspark.sql import SparkSession
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import (
+from kafka import KafkaAdminClient, TopicPartition
+from kafka_topics import (
     SCHEMA,
     fill,
     labeled,
@@ -24,7 +25,6 @@ from filling import (
     seamless,
     settings_of,
 )
-from kafka import KafkaAdminClient, TopicPartition
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError, TooManyRejectedError

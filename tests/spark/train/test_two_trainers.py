@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filling import fill, labeled, learn, learned_ranges, records_of, rows_of, seamless, settings_of
+from kafka_topics import fill, labeled, learn, learned_ranges, records_of, rows_of, seamless, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import VersionConflictError

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, labeled, learn, learned_ranges, rows, rows_of, seamless, settings_of
+from kafka_topics import fill, labeled, learn, learned_ranges, rows, rows_of, seamless, settings_of
 from oracles import Counting
 from pyspark.sql import SparkSession
 

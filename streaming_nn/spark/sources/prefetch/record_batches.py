@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.spark.sources.offsets import ORDER
+from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.tasks import TaskFunction
 
 SCHEMA = pa.schema(
@@ -90,7 +90,7 @@ def _strings(lengths: NDArray[np.int32], data: pa.Buffer) -> pa.Array:
 
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield all records sorted by `offsets.ORDER`, in new record batches.
+    """Yield all records sorted by `order.ORDER`, in new record batches.
 
     Each batch has records of one partition, in the order of their offsets: so they are sorted except by time,
     and a stable sort, which merges what is ascending already, has little to do.

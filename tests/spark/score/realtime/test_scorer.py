@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import fill, labeled, learn, read, rows, settings_of, unlabeled
+from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from

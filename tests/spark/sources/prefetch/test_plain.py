@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from filling import SCHEMA, fill, labeled, learn, records_of, rows, settings_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kafka_topics import SCHEMA, fill, labeled, learn, records_of, rows, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka.admin import KafkaAdmin

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from filling import Headers, fill
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka_topics import Headers, fill
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 

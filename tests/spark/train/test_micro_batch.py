@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filling import SCHEMA, rows
+from kafka_topics import SCHEMA, rows
 from numpy.testing import assert_array_equal
 
 from streaming_nn.errors import VersionConflictError
@@ -15,7 +15,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.rejected import DeadLetter
 from streaming_nn.spark.tasks import TaskResult
-from streaming_nn.spark.train.runner import (
+from streaming_nn.spark.train.micro_batch import (
     Work,
     add_counts,
     combine_results,

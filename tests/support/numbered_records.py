@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from filling import read, records_of
+from kafka_topics import read, records_of
 from oracles import chained
 
 from streaming_nn.records.decode import encode

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.kafka import admin
-from streaming_nn.spark.replay.runner import JOB_ROWS, check_available, join_ranges, learn_chunk, split_chunks
+from streaming_nn.spark.replay.recorded import (
+    JOB_ROWS,
+    check_available,
+    join_ranges,
+    learn_chunk,
+    split_chunks,
+)
 from streaming_nn.versions.version import Manifest, no_counts
 
 pytestmark = pytest.mark.commit

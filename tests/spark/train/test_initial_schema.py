@@ -3,11 +3,11 @@
 import logging
 
 import pytest
-from filling import labeled
+from kafka_topics import labeled
 
 from streaming_nn.settings import Settings
-from streaming_nn.spark.train import infer_schema
-from streaming_nn.spark.train.infer_schema import read_schema
+from streaming_nn.spark.train import initial_schema
+from streaming_nn.spark.train.initial_schema import read_schema
 
 pytestmark = pytest.mark.commit
 
@@ -47,11 +47,11 @@ def test_width_and_classes_are_inferred_and_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_a_run_waits_for_records(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(infer_schema, "pause", lambda seconds: None)
+    monkeypatch.setattr(initial_schema, "pause", lambda seconds: None)
     caplog.set_level(logging.INFO)
     source = Source(0, more=30)
     assert read_schema(source, Settings()).inputs == 3
-    assert source.looks == infer_schema.PATIENCE + 1, "after that, fewer records are enough"
+    assert source.looks == initial_schema.PATIENCE + 1, "after that, fewer records are enough"
     assert sum("waiting for records" in message for message in caplog.messages) == 1
 
 
