@@ -49,6 +49,15 @@ class DamagedVersionError(StreamingNNError, ValueError):
     exit_code = 6
 
 
+class DeadLetterError(StreamingNNError, RuntimeError):
+    """A rejected record could not be recorded: the dead-letter topic takes nothing of it.
+
+    The message names the limit or the right that is missing; no version holds the micro-batch.
+    """
+
+    exit_code = 7
+
+
 def exit_code(error: BaseException) -> int:
     """Return the exit code of a command that ends with this error."""
     if isinstance(error, StreamingNNError):

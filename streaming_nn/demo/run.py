@@ -233,7 +233,7 @@ class DemoRun:
         rows = {name: sum(m.counts[name] for m in manifests) for name in manifests[0].counts}
         labeled, unlabeled = self.produced(), self.produced("-unlabeled")
         scored, dead_letters = self._count_scored(), self._count_dead_letters()
-        learned = labeled == rows["trained"] + rows["skipped"] + rows["rejected"]
+        learned = labeled == rows["trained"] + rows["skipped"] + rows["rejected"] + rows["filtered"]
         return {
             "produced_labeled": labeled,
             "trained": rows["trained"],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streaming_nn.nn import averaging, metrics
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.metrics import Metrics
+from streaming_nn.nn.preprocessing import ColumnGrowth
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
 DRIFT_ROWS = 32  # rows, or more, in a mean loss that a drift detector reads
@@ -35,12 +36,13 @@ class Step(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What became of a micro-batch's records: received = trained + skipped + rejected, always."""
+    """What became of a micro-batch's records: received = trained + skipped + rejected + filtered, always."""
 
     received: int = 0
     trained: int = 0
     skipped: int = 0
     rejected: int = 0
+    filtered: int = 0  # passed over by rule: tombstones, and what `records.where` leaves out
 
 
 class Learner(ABC, Generic[S]):
@@ -109,6 +111,13 @@ class Learner(ABC, Generic[S]):
         Errors: ValueError where the model cannot grow, which is the default.
         """
         raise ValueError(f"cannot add classes to learner {_name(self)!r}; train a new model")
+
+    def grow_inputs(self, state: S, growth: ColumnGrowth) -> S:
+        """Return the model with the learner's inputs; `growth` describes the columns that `state` lacks.
+
+        Errors: ValueError where the model cannot grow, which is the default.
+        """
+        raise ValueError(f"cannot add inputs to learner {_name(self)!r}; train a new model")
 
     def members(self, state: S) -> list[dict[str, Any]]:
         """Describe each member of an ensemble, ready for JSON: name, weight, restarts; by default, none."""
@@ -257,6 +266,14 @@ def grow(learner: Learner[S], state: State[S]) -> State[S]:
         return state
     model = learner.grow(state.model, before)
     return state._replace(model=model, metrics=metrics.grow(state.metrics, len(learner.classes)))
+
+
+def grow_inputs(learner: Learner[S], state: State[S], growth: ColumnGrowth) -> State[S]:
+    """Return a state of fewer inputs with all of the learner's; metrics and drift detector are unchanged.
+
+    Errors: ValueError where the learner cannot grow.
+    """
+    return state._replace(model=learner.grow_inputs(state.model, growth))
 
 
 def report(learner: Learner[S], state: State[S]) -> dict[str, Any]:

@@ -27,8 +27,9 @@ def metrics_event(manifest: Manifest) -> dict[str, Any]:
       event's `learned_again` are learned again), "damaged"
     - `restored_from`: the version that a rolled-back or repaired version restored, else null
     - `written_at` (ISO 8601, UTC), `run`: when it was committed, and by which run
-    - `counts`: {"received", "trained", "skipped", "rejected"} of this batch; received is their sum
-    - `rejected_by_reason`: {reason: records} of this batch
+    - `counts`: {"received", "trained", "skipped", "rejected", "filtered"} of this batch; received is the
+      sum of the others
+    - `rejected_by_reason`: {reason: records} of this batch; with the field: {"not a number: price": 3}
     - `ranges`: {topic: {partition: [from, until)}} of this batch
     - `offsets`: {topic: {partition: next}} after it
     - `mini_batch`: rows per step, which matter when accuracies are compared; null if unknown

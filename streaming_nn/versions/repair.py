@@ -76,7 +76,7 @@ def _check_file(log: VersionLog, number: int) -> Manifest | ValueError:
 def _check_links(log: VersionLog, manifest: Manifest, parent: Manifest) -> Iterator[str]:
     n, rows = manifest.number, manifest.counts
     if not add_up(rows):
-        yield f"counts of version {n}: received must be trained + skipped + rejected; got {rows}"
+        yield f"counts of version {n}: received must be trained + skipped + rejected + filtered; got {rows}"
     if manifest.kind == "damaged":
         return
     parent_unknown = parent.kind == "damaged" and not parent.original_sha256 and manifest.kind != "repaired"

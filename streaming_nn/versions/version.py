@@ -57,13 +57,13 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def no_counts() -> dict[str, int]:
-    """Return the counts of a batch without records; received = trained + skipped + rejected, always."""
-    return {"received": 0, "trained": 0, "skipped": 0, "rejected": 0}
+    """Return the counts of a batch without records; received is the sum of the others, always."""
+    return {"received": 0, "trained": 0, "skipped": 0, "rejected": 0, "filtered": 0}
 
 
 def add_up(rows: dict[str, int]) -> bool:
-    """Return whether received = trained + skipped + rejected."""
-    return rows.get("received") == sum(rows.get(key, 0) for key in ("trained", "skipped", "rejected"))
+    """Return whether received = trained + skipped + rejected + filtered."""
+    return rows.get("received") == sum(n for name, n in rows.items() if name != "received")
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ class Manifest:
         if "number" not in values:
             raise ValueError(f"manifest must have the key 'number'; got {sorted(values)}")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        known["counts"] = no_counts() | known.get("counts", {})  # older versions have none filtered
         known["offsets"] = _keys(known.get("offsets", {}), int)
         known["ranges"] = _keys(known.get("ranges", {}), int, tuple)
         return cls(**known)
@@ -167,7 +168,7 @@ def encode(version: Version) -> bytes:
     values = version.manifest.to_json()
     if version.manifest.kept:
         values["digest"] = state_digest(tensors)
-    return _encode(values, tensors)
+    return encode_file(values, tensors)
 
 
 def stub(data: bytes) -> bytes:
@@ -175,11 +176,12 @@ def stub(data: bytes) -> bytes:
 
     Works on the keys in the file, so that keys of a newer release are kept.
     """
-    values = _values(_header(data, "version"), "version")
-    return _encode(values | {"original_sha256": values.get("original_sha256") or sha256(data)}, {})
+    values = read_values(data, "version")
+    return encode_file(values | {"original_sha256": values.get("original_sha256") or sha256(data)}, {})
 
 
-def _encode(values: dict[str, Any], tensors: Tensors) -> bytes:
+def encode_file(values: dict[str, Any], tensors: Tensors) -> bytes:
+    """Return the bytes of a safetensors file with sealed `values` (JSON-able) in its header."""
     text = to_text({key: value for key, value in values.items() if key != "seal"})
     text = f"{text[:-1]}{_SEAL}{sha256(text.encode())}" + '"}'
     return bytes(safetensors.numpy.save(tensors, {"manifest": text}))
@@ -233,8 +235,7 @@ def decode(data: bytes, number: int | None = None, name: str = "version") -> Ver
 
 def decode_manifest(head: bytes, number: int | None = None, name: str = "version") -> Manifest:
     """Return the manifest in the first bytes of a version's file, `header_size` of them; reads no tensor."""
-    values = _values(_header(head, name), name)
-    manifest = Manifest.from_json(values)
+    manifest = Manifest.from_json(read_values(head, name))
     if number is not None and manifest.number != number:
         raise DamagedVersionError(
             f"{name} is damaged: it holds version {manifest.number}, so another file has taken its name"
@@ -250,6 +251,11 @@ def header_size(head: bytes, name: str = "version") -> int:
     if len(head) < 8 or not 2 <= size <= HEADER_LIMIT:
         raise DamagedVersionError(f"{name} is damaged: it does not begin like a safetensors file")
     return 8 + size
+
+
+def read_values(head: bytes, name: str) -> dict[str, Any]:
+    """Return the sealed values in the header of a file by `encode_file`. DamagedVersionError: it is damaged."""
+    return _values(_header(head, name), name)
 
 
 def _header(head: bytes, name: str) -> dict[str, Any]:

@@ -1,11 +1,18 @@
-"""The model directory is a log of versions: commit is compare-and-swap, everything else reads in order."""
+"""The model directory is a log of versions: commit is compare-and-swap, everything else reads in order.
 
+A version is a file of its own while it has its tensors. The manifests of older ones are also in archives, from
+which those of pruned versions, whose files were deleted, are read: `versions.retention`, `versions.archive`.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
+from streaming_nn.versions.archive import Archives, Point, add, is_complete
 from streaming_nn.versions.environment import describe, now, writer
 from streaming_nn.versions.version import (
     Manifest,
@@ -44,6 +51,7 @@ class VersionLog:
         self.directory = Path(directory)
         self.run = run or uuid4().hex[:12]
         self.versions = self.directory / "versions"
+        self.archives = Archives(self.versions / "archive")
         self._low = -1  # a number that existed: numbers are never freed, so the head is not below it
         self._last: tuple[int, tuple[int, ...], str] | None = None  # number, signature, sha256 of the parent
         self._gaps_checked = False
@@ -53,12 +61,18 @@ class VersionLog:
         return self.versions / f"{number:012d}{SUFFIX}"
 
     def has(self, number: int) -> bool:
-        """Return whether the number is taken."""
-        return atomic_files.exists(self.path(number))
+        """Return whether the number is taken: it has a file, or is in an archive."""
+        if 0 <= number < self.archives.until or atomic_files.exists(self.path(number)):
+            return True
+        return self._archived_now(number)  # by another process, since the last look
+
+    def _archived_now(self, number: int) -> bool:
+        return 0 <= number < self.archives.look()
 
     def head_number(self) -> int | None:
         """Return the newest number, None if there is none; searches in doubling steps, then bisects."""
-        low = self._low if self._low >= 0 and self.has(self._low) else -1
+        archived = self.archives.look() - 1
+        low = max(archived, self._low if self._low >= 0 and self.has(self._low) else -1)
         step = 1
         while self.has(low + step):
             low += step
@@ -100,7 +114,7 @@ class VersionLog:
             self.head()
 
     def _describe_last_good(self, number: int) -> str:
-        for n in range(number - 1, -1, -1):
+        for n in reversed([n for n in self._files() if n < number]):
             try:
                 self.read(n)
             except (DamagedVersionError, LookupError, OSError):
@@ -113,31 +127,79 @@ class VersionLog:
 
         LookupError: there is none, or it is pruned; DamagedVersionError: it is damaged.
         """
-        data = self._bytes(number)
+        try:
+            data = self._bytes(number)
+        except LookupError:
+            if self._archived_now(number):
+                raise self._pruned(number) from None
+            raise
         version = decode(data, number, str(self.path(number)))
         if version.manifest.kind == "damaged":
             raise DamagedVersionError(
                 f"{self.path(number)}: version {number} was lost to damage; only its manifest is kept"
             )
         if not version.manifest.kept:
-            raise LookupError(f"version {number} was pruned; only its manifest is kept")
+            raise self._pruned(number)
+        self._check_archived(version, sha256(data))
         return version._replace(sha256=sha256(data))
 
+    def _check_archived(self, version: Version, actual: str) -> None:
+        """Raise DamagedVersionError if an archive has another version of this number."""
+        recorded = actual
+        if self._archived_now(version.number):
+            with suppress(DamagedVersionError):  # of the archive: the version's file is complete without it
+                recorded = self.archives.manifest(version.number).original_sha256
+        if recorded != actual:
+            path = self.path(version.number)
+            raise DamagedVersionError(f"{path} is damaged: it is not the version that was committed")
+
+    def _pruned(self, number: int) -> LookupError:
+        kept = next(self._kept_before(number), None)
+        near = "" if kept is None else f"; the nearest one before it with its tensors is {kept}"
+        return LookupError(f"version {number} was pruned, only its manifest is kept{near}")
+
+    def _unknown(self, number: int) -> LookupError:
+        return LookupError(f"there is no version {number} in {self.versions}")
+
     def manifest(self, number: int) -> Manifest:
-        """Return a version's manifest; only the header is read. Raise like `read`, except if pruned."""
+        """Return a version's manifest; only the header is read. Raise like `read`, except if pruned.
+
+        That of a pruned version has no metrics; `history` has those of every hundredth.
+        """
+        if 0 <= number < self.archives.until:
+            return self._archived(number)
+        try:
+            return self._header(number)
+        except LookupError:
+            if self._archived_now(number):
+                return self._archived(number)
+            raise
+
+    def _archived(self, number: int) -> Manifest:
+        """Return an archived version's manifest: that of its file, while it has one, with the metrics."""
+        recorded = self.archives.manifest(number)
+        try:
+            found = self._header(number)
+        except (LookupError, DamagedVersionError):
+            return recorded
+        return found if found.nonce == recorded.nonce else recorded
+
+    def _header(self, number: int) -> Manifest:
         path = self.path(number)
         try:
             head = atomic_files.read_start(path)
             if header_size(head, str(path)) > len(head) == atomic_files.HEAD_BYTES:
                 head = atomic_files.read_start(path, header_size(head, str(path)))
         except FileNotFoundError:
-            raise LookupError(f"there is no version {number} in {self.versions}") from None
+            raise self._unknown(number) from None
         except IsADirectoryError:
             raise DamagedVersionError(f"{path} is damaged: it is a directory") from None
         return decode_manifest(head, number, str(path))
 
     def sha256(self, number: int) -> str:
         """Return the sha256 of a version's file as committed, pruned or not, by which its child names it."""
+        if self._archived_now(number):
+            return self.archives.manifest(number).original_sha256
         data = self._bytes(number)
         return decode_manifest(data, number, str(self.path(number))).original_sha256 or sha256(data)
 
@@ -145,7 +207,7 @@ class VersionLog:
         try:
             return atomic_files.read(self.path(number))
         except FileNotFoundError:
-            raise LookupError(f"there is no version {number} in {self.versions}") from None
+            raise self._unknown(number) from None
         except IsADirectoryError:
             raise DamagedVersionError(f"{self.path(number)} is damaged: it is a directory") from None
 
@@ -168,6 +230,8 @@ class VersionLog:
         1. Its number must be free, or hold this very version (a retried append recognizes its nonce).
         2. The number before must be taken, by the version whose sha256 is `parent_sha256`.
         3. Create the file under its number, exclusively; fsync it and its directory.
+        4. No archive may have another version of its number: then this process slept while the number was
+           taken, archived, and its file deleted. Delete the file that was created.
 
         Errors: as `commit`; ValueError also for a number that is not the head's plus one. The cost does not
         grow with the log, except for listing the directory before an object's first append.
@@ -186,6 +250,9 @@ class VersionLog:
             return self._resolve(version, data)
         except FileNotFoundError:  # this process slept so long that another one cleaned its temporary file
             return self.append(version)
+        if self._archived_now(number) and self.sha256(number) != sha256(data):
+            self.path(number).unlink(missing_ok=True)
+            return self._resolve(version, data)
         self._low = max(self._low, number)
         self._last = (number, atomic_files.signature(self.path(number)), sha256(data))
         return _committed(version, data)
@@ -211,16 +278,17 @@ class VersionLog:
         """List the directory, once: a gap would end the search for the head below versions that exist."""
         if self._gaps_checked:
             return
-        names = [name for name in atomic_files.names(self.versions) if name.endswith(SUFFIX)]
-        if names and max(names) != self.path(len(names) - 1).name:
+        until = self.archives.look()
+        files = [number for number in self._files() if number >= until]
+        if files and files[-1] != until + len(files) - 1:
             self.check_gaps()
         self._gaps_checked = True
 
     def check_gaps(self) -> None:
         """List the directory. DamagedVersionError: a number is missing below one that exists."""
-        taken = set(self.numbers())
+        taken = set(self._files())
         last = max(taken, default=-1)
-        for number in range(last):
+        for number in range(self.archives.look(), last):
             # a listing may show 43 but not 42 if both were appended meanwhile
             if number not in taken and not self.has(number):
                 gap = f"version {number} of {self.directory} is missing, and version {last} exists"
@@ -228,6 +296,11 @@ class VersionLog:
 
     def numbers(self) -> list[int]:
         """Return all numbers that are taken, in order, by listing the directory."""
+        until = self.archives.look()
+        return [*range(until), *(number for number in self._files() if number >= until)]
+
+    def _files(self) -> list[int]:
+        """Return the numbers that have a file, in order, by listing the directory."""
         stems = (n.removesuffix(SUFFIX) for n in atomic_files.names(self.versions) if n.endswith(SUFFIX))
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
@@ -253,17 +326,43 @@ class VersionLog:
 
     def _parent_sha256(self, number: int) -> str:
         """Return the parent's sha256; read the file only if it has changed: large ones are slow."""
-        signature = atomic_files.signature(self.path(number))
+        try:
+            signature = atomic_files.signature(self.path(number))
+        except FileNotFoundError:  # pruned since its number was looked up
+            return self.sha256(number)
         if self._last is None or self._last[:2] != (number, signature):
             self._last = (number, signature, self.sha256(number))
         return self._last[2]
 
     def nearest_kept(self, number: int) -> int:
         """Return the newest number up to `number` with its tensors. LookupError: there is none."""
-        for n in range(number, -1, -1):
-            if self.manifest(n).kept:
-                return n
+        for kept in self._kept_before(number + 1):
+            return kept
         raise LookupError(f"no version up to {number} has its tensors")
+
+    def _kept_before(self, number: int) -> Iterator[int]:
+        files = reversed(self._files())
+        return (n for n in files if n < number and self.manifest(n).kept)
+
+    def history(self) -> Iterator[Point]:
+        """Yield the log's counts, metrics and events, one point for each 100 versions, from the oldest on.
+
+        1,000,000 versions are 10,000 points. The points of pruned versions are those that they had before.
+        """
+        self.archives.look()
+        point = None
+        for point in self.archives.history():
+            if is_complete(point):
+                yield point
+        point = None if point is None or is_complete(point) else point
+        for number in range(point.last + 1 if point else self.archives.until, (self.head_number() or 0) + 1):
+            with suppress(DamagedVersionError, LookupError):
+                point = add(point, self.manifest(number))
+                if is_complete(point):
+                    yield point
+                    point = None
+        if point:
+            yield point
 
 
 def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
@@ -286,7 +385,8 @@ def _check(manifest: Manifest) -> None:
     rows = manifest.counts
     if not add_up(rows):
         raise ValueError(
-            f"counts of version {manifest.number}: received must be trained + skipped + rejected; got {rows}"
+            f"counts of version {manifest.number}: received must be trained + skipped + rejected + filtered; "
+            f"got {rows}"
         )
 
 

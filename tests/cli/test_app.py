@@ -169,6 +169,7 @@ def test_misspelled_commands_and_options(
         (errors.TooManyRejectedError("too many"), 5),
         (errors.TooManySkippedError("no finite step"), 5),
         (errors.DamagedVersionError("the last good version is 3"), 6),
+        (errors.DeadLetterError("cannot send"), 7),
         (ConnectionError("no broker answers"), 1),
         (RuntimeError("Java 17 or newer is required"), 1),
         (LookupError("no such topic"), 1),

@@ -68,7 +68,7 @@ def test_the_settings_name_the_metrics_sinks() -> None:
 
 
 def manifest(**metrics: Any) -> Manifest:
-    counts = {"received": 1203, "trained": 1200, "skipped": 0, "rejected": 3}
+    counts = {"received": 1203, "trained": 1200, "skipped": 0, "rejected": 3, "filtered": 0}
     return Manifest(7, counts=counts, metrics=metrics)
 
 

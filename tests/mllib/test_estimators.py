@@ -266,7 +266,13 @@ def test_a_batch_that_spark_repeats_after_a_crash_counts_once(spark: SparkSessio
             query.awaitTermination(120)
     log = VersionLog(tmp_path / "model")
     assert log.head_number() == 1
-    assert log.manifest(1).counts == {"received": 150, "trained": 150, "skipped": 0, "rejected": 0}
+    assert log.manifest(1).counts == {
+        "received": 150,
+        "trained": 150,
+        "skipped": 0,
+        "rejected": 0,
+        "filtered": 0,
+    }
 
 
 def test_a_task_per_partition_learns_an_averaged_batch(spark: SparkSession, tmp_path: Path) -> None:

@@ -126,7 +126,10 @@ def records_of(model: Path) -> list[Manifest]:
 def rows_of(model: Path) -> dict[str, int]:
     """Return the sum of all versions' counts."""
     counts = [record.counts for record in records_of(model)]
-    return {name: sum(c[name] for c in counts) for name in ("received", "trained", "skipped", "rejected")}
+    return {
+        name: sum(c[name] for c in counts)
+        for name in ("received", "trained", "skipped", "rejected", "filtered")
+    }
 
 
 def learned_ranges(model: Path) -> dict[tuple[str, int], list[tuple[int, int]]]:

@@ -22,7 +22,7 @@ def learn(log: VersionLog, **changes: Any) -> Version:
     batch: dict[str, Any] = {
         "offsets": {"t": {0: start + 10}},
         "ranges": {"t": {0: (start, start + 10)}},
-        "counts": {"received": 10, "trained": 10, "skipped": 0, "rejected": 0},
+        "counts": {"received": 10, "trained": 10, "skipped": 0, "rejected": 0, "filtered": 0},
         "metrics": {"rows": start + 10, "accuracy": number / 10},
     }
     return log.commit(parent, tensors(number + 1), **(batch | changes))

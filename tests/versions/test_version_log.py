@@ -107,7 +107,7 @@ def test_only_what_describes_the_stream_is_inherited(tmp_path: Path) -> None:
     }
     batch = {
         "kind": "saved",
-        "counts": {"received": 7, "trained": 7, "skipped": 0, "rejected": 0},
+        "counts": {"received": 7, "trained": 7, "skipped": 0, "rejected": 0, "filtered": 0},
         "ranges": {"t": {0: (0, 7)}},
         "events": [{"event": "drift", "detected": 1}],
         "seconds": {"learn": 0.1},

@@ -60,7 +60,7 @@ def log(tmp_path: Path) -> VersionLog:
             flatten(state),
             offsets={"t": {0: end}},
             ranges={"t": {0: (begin, end)}},
-            counts={"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0},
+            counts={"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0, "filtered": 0},
             metrics=report(learner, state),
             written_at=(midnight + timedelta(minutes=number)).isoformat(),
         )

@@ -387,7 +387,7 @@ def test_a_topic_is_learned_with_the_settings_and_each_trial(
     assert (base.name, base.directory) == ("settings", tmp_path / "x" / "settings")
     assert faster.directory == tmp_path / "x"
     for outcome in (base, faster):
-        assert outcome.counts == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0}
+        assert outcome.counts == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0, "filtered": 0}
         assert verify(spark, settings.kafka, VersionLog(outcome.directory)).identical
     assert VersionLog(base.directory).manifest(1).learner["learning_rate"] != 0.1
     assert not settings.model.exists()

@@ -99,7 +99,13 @@ def test_a_csv_is_learned_in_its_order_in_micro_batches_of_that_size(
     for outcome in outcomes:
         options = {**MLP, **outcome.changes, "inputs": 3, "classes": ["no", "yes"]}
         assert outcome.metrics == learn_in_numpy(learner_from(options), x, index, 200)
-        assert outcome.counts == {"received": ROWS, "trained": ROWS, "skipped": 0, "rejected": 0}
+        assert outcome.counts == {
+            "received": ROWS,
+            "trained": ROWS,
+            "skipped": 0,
+            "rejected": 0,
+            "filtered": 0,
+        }
         log = VersionLog(outcome.directory)
         assert [log.manifest(n).counts["received"] for n in log.numbers()[1:]] == [200] * 3 + [130]
         assert check(log) == []

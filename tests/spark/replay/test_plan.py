@@ -29,7 +29,7 @@ def test_by_default_all_versions_are_learned_beside_the_recorded_metrics(log: Ve
     assert (plan.parent.number, plan.shift, plan.start) == (0, 0, None)
     assert plan.recorded is not None
     assert plan.recorded.metrics == log.manifest(5).metrics
-    assert plan.recorded.counts == {"received": 50, "trained": 50, "skipped": 0, "rejected": 0}
+    assert plan.recorded.counts == {"received": 50, "trained": 50, "skipped": 0, "rejected": 0, "filtered": 0}
     assert plan.identity == {"model": log.sha256(0), "first": 1, "begins": 0}
 
 

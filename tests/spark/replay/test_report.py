@@ -15,7 +15,7 @@ from streaming_nn.spark.replay.trials import Outcome
 pytestmark = pytest.mark.commit
 
 WINDOW = 30  # of 40 rows
-COUNTS = {"received": 40, "trained": 40, "skipped": 0, "rejected": 0}
+COUNTS = {"received": 40, "trained": 40, "skipped": 0, "rejected": 0, "filtered": 0}
 
 
 def classification(right: float) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_a_version_whose_records_are_missing_differs(log: VersionLog, missing: s
 def test_a_difference_names_what_differs_about_the_machine(log: VersionLog) -> None:
     head = log.head()
     assert head is not None
-    counts = {"received": 1, "trained": 1, "skipped": 0, "rejected": 0}
+    counts = {"received": 1, "trained": 1, "skipped": 0, "rejected": 0, "filtered": 0}
     batch = {"ranges": {"t": {0: (50, 51)}}, "counts": counts}
     log.commit(head, head.tensors, environment={"numpy": "1.0"}, **batch)
     result = verify(NO_SPARK, {}, log)

@@ -92,7 +92,13 @@ def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     assert batches(model) == list(range(FILES // 2))
     assert len({record.source["query_id"] for record in records_of(model)[1:]}) == 1
     good = FILES * ROWS
-    assert rows_of(model) == {"received": good + FILES, "trained": good, "skipped": 0, "rejected": FILES}
+    assert rows_of(model) == {
+        "received": good + FILES,
+        "trained": good,
+        "skipped": 0,
+        "rejected": FILES,
+        "filtered": 0,
+    }
     assert records_of(model)[-1].rejected_by_reason == {"not JSON": 2}
     learn(spark, of_files(folder, tmp_path / "whole"))
     digests = [[record.digest for record in records_of(each)] for each in (model, tmp_path / "whole")]
@@ -184,9 +190,12 @@ def test_files_and_topics_can_take_turns(spark: SparkSession, broker: Any, tmp_p
     found = records_of(model)
     assert [record.kind for record in found] == ["initial", "saved", "saved", "learned", "saved", "learned"]
     assert sum(found[-1].offsets[topic].values()) == 500
-    assert rows_of(model) == {"received": 4 * ROWS + 501, "trained": 4 * ROWS + 500, "skipped": 0} | {
-        "rejected": 1
-    }
+    assert rows_of(model) == {
+        "received": 4 * ROWS + 501,
+        "trained": 4 * ROWS + 500,
+        "skipped": 0,
+        "filtered": 0,
+    } | {"rejected": 1}
     result = verify(spark, broker.options, VersionLog(model))
     assert (result.identical, result.rows) == (True, 500)
     assert prune(VersionLog(model), keep_last=1) == [1, 3], "2 and 4 are where learned ones begin"

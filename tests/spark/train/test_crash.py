@@ -122,7 +122,13 @@ def check_counts(broker: Any, topic: str, model: Path, count: int, bad: Collecti
     wanted[sorted(bad)] = 0
     np.testing.assert_array_equal(counts_of(model), wanted)
     good = count - len(bad)
-    assert rows_of(model) == {"received": count, "trained": good, "skipped": 0, "rejected": len(bad)}
+    assert rows_of(model) == {
+        "received": count,
+        "trained": good,
+        "skipped": 0,
+        "rejected": len(bad),
+        "filtered": 0,
+    }
     assert records_of(model)[-1].metrics["rows"] == good
     found = learned_ranges(model)
     assert {p: (r[0][0], r[-1][1]) for (_, p), r in found.items()} == dict.fromkeys(

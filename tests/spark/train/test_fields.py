@@ -145,7 +145,13 @@ def test_nested_fields_and_a_regression_target_are_learned_as_sent(
     fill(broker.options, settings.train.topics[0], encoded(sent))
     learn(spark, settings)
 
-    counted = {"received": len(sent), "trained": len(learnable), "skipped": 0, "rejected": len(rejected)}
+    counted = {
+        "received": len(sent),
+        "trained": len(learnable),
+        "skipped": 0,
+        "rejected": len(rejected),
+        "filtered": 0,
+    }
     assert rows_of(settings.model) == counted
     records = records_of(settings.model)
     assert len(records) >= 3, "one micro-batch would prove little"

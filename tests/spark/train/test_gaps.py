@@ -100,7 +100,13 @@ def test_only_committed_records_of_transactions_are_learned(
     writer.begin_transaction()
     send(60, 6)  # open: no consumer may see it yet
     learn(spark, settings)
-    assert rows_of(settings.model) == {"received": 300, "trained": 300, "skipped": 0, "rejected": 0}
+    assert rows_of(settings.model) == {
+        "received": 300,
+        "trained": 300,
+        "skipped": 0,
+        "rejected": 0,
+        "filtered": 0,
+    }
     assert VersionLog(settings.model).manifest(len(records_of(settings.model)) - 1).offsets == {topic: ends}
     assert any(r.counts["received"] == 0 for r in records_of(settings.model)[1:]), "no batch was only aborted"
 

@@ -39,7 +39,7 @@ def test_unseen_labels_and_categories_become_classes_and_columns(
     (vocabulary,) = trainer.work.schema.vocabulary.values()
     assert set(vocabulary[:2]) == {"Bern", "Biel"}
     assert len(vocabulary) == 3
-    assert rows_of(model) == {"received": 801, "trained": 800, "skipped": 0, "rejected": 1}
+    assert rows_of(model) == {"received": 801, "trained": 800, "skipped": 0, "rejected": 1, "filtered": 0}
     head = records_of(model)[-1]
     assert head.learner["classes"] == list(trainer.work.schema.classes) == head.schema["classes"]
     assert verify(spark, broker.options, trainer.log).identical

@@ -74,7 +74,13 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
     fill(broker.options, topic, [v for v, _ in MALFORMED], None, keys, [HEADERS, [], HEADERS])
     learn(spark, settings)
 
-    assert rows_of(settings.model) == {"received": 2505, "trained": 2500, "skipped": 0, "rejected": 5}
+    assert rows_of(settings.model) == {
+        "received": 2505,
+        "trained": 2500,
+        "skipped": 0,
+        "rejected": 5,
+        "filtered": 0,
+    }
     records = records_of(settings.model)
     assert len(records) > 3, "one micro-batch would prove little"
     assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(
@@ -410,7 +416,7 @@ def test_empty_and_small_micro_batches_are_learned_in_the_driver(
         trainer.drain()
     finally:
         trainer.stop()
-    assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0}
+    assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0, "filtered": 0}
 
 
 @pytest.mark.parametrize(("update", "few"), [("sequential", True), ("averaged", False)])
@@ -449,4 +455,10 @@ def test_the_driver_learns_the_same_bits_as_tasks(
             [(record.digest, record.counts, record.rejected_by_reason, record.ranges) for record in found]
         )
     assert seen[0] == seen[1]
-    assert rows_of(tmp_path / "driver") == {"received": 200, "trained": 199, "skipped": 0, "rejected": 1}
+    assert rows_of(tmp_path / "driver") == {
+        "received": 200,
+        "trained": 199,
+        "skipped": 0,
+        "rejected": 1,
+        "filtered": 0,
+    }

@@ -157,7 +157,13 @@ def test_a_trainer_that_was_suspended_while_another_trained_and_pruned_stops(
     assert "Traceback" not in stderr.read_text()
 
     assert log.head_number() == 6, "the loser has committed nothing"
-    assert rows_of(log.directory) == {"received": 1600, "trained": 1600, "skipped": 0, "rejected": 0}
+    assert rows_of(log.directory) == {
+        "received": 1600,
+        "trained": 1600,
+        "skipped": 0,
+        "rejected": 0,
+        "filtered": 0,
+    }
     found = learned_ranges(log.directory)
     assert {partition: (r[0][0], r[-1][1]) for partition, r in found.items()} == {
         (topic, p): (0, 800) for p in range(2)

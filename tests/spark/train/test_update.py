@@ -31,7 +31,13 @@ def test_averaged_tasks_are_verified_by_one_task(spark: SparkSession, broker: An
     head = log.head()
     assert head is not None
     assert head.manifest.update == "averaged"
-    assert rows_of(settings.model) == {"received": 2400, "trained": 2399, "skipped": 0, "rejected": 1}
+    assert rows_of(settings.model) == {
+        "received": 2400,
+        "trained": 2399,
+        "skipped": 0,
+        "rejected": 1,
+        "filtered": 0,
+    }
     assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
     assert head.manifest.metrics["rows"] == 2399
 
