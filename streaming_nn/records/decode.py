@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.records import avro, csv, json, packed
 from streaming_nn.records.labels import Label
-from streaming_nn.records.reasons import LABEL_NOT_FINITE, NO_VALUE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES
+from streaming_nn.records.reasons import LABEL_NOT_FINITE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
 from streaming_nn.records.types import Blobs, DecodedRows
 
@@ -20,7 +20,7 @@ FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "a
 
 
 class Decoded(NamedTuple):
-    """The rows of a batch of records; each position is in one of kept, rejected and waiting."""
+    """The rows of a batch of records; each position is in one of kept, rejected, waiting and filtered."""
 
     x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite; NaN for a missing value, if that is allowed
     y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not required
@@ -28,16 +28,18 @@ class Decoded(NamedTuple):
     rejected: list[tuple[int, str]]  # position and reason (of few, so they can be counted), ascending
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
     unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label for classes
+    filtered: NDArray[np.int64] = np.empty(0, np.int64)  # positions of tombstones, ascending
 
 
 def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     """Decode records (bytes; None is a tombstone) into rows; `labeled` requires labels too.
 
-    A record never raises, whatever its bytes: a bad one is rejected. `unseen` has the values that the schema
-    may grow by, each field's in the order of their first appearance: `schema.grow_schema` adds them, and the
-    same records, decoded again, have nothing unseen. Until then an unseen category is all zeros, and a row
-    whose label is unseen is left out. Raise ValueError only if labels are required and the schema has none,
-    and ConnectionError if its registry cannot be reached.
+    A tombstone is filtered. A record never raises, whatever its bytes: a bad one is rejected.
+
+    `unseen` has the values that the schema may grow by, each field's in the order of their first appearance:
+    `schema.grow_schema` adds them, and the same records, decoded again, have nothing unseen. Until then an
+    unseen category is all zeros, and a row whose label is unseen is left out. Raise ValueError only if labels
+    are required and the schema has none, and ConnectionError if its registry cannot be reached.
     """
     if labeled and schema.label is None:
         raise ValueError("labels are required, but the schema's label is None")
@@ -46,9 +48,9 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     absent, large = blobs.absent, (sizes > schema.max_bytes) & ~blobs.absent
     positions = np.flatnonzero(~(absent | large))
     rows: DecodedRows = FORMATS[schema.format].decode_rows(schema, blobs, positions, labeled)
-    rejected = [(int(i), NO_VALUE) for i in np.flatnonzero(absent)]
-    rejected += [(int(i), TOO_LARGE) for i in np.flatnonzero(large)]
+    rejected = [(int(i), TOO_LARGE) for i in np.flatnonzero(large)]
     decoded = _reject_not_finite(schema, rows, labeled, rejected)
+    decoded = decoded._replace(filtered=np.flatnonzero(absent))
     return _separate_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
 
 
@@ -75,7 +77,7 @@ def _merge(a: Decoded, b: Decoded, positions: NDArray[np.int64]) -> Decoded:
     x = np.concatenate([a.x, b.x])[order]
     y = None if a.y is None or b.y is None else np.concatenate([a.y, b.y])[order]
     rejected = [(int(positions[i]), reason) for i, reason in b.rejected]
-    return Decoded(x, y, kept[order], rejected)
+    return Decoded(x, y, kept[order], rejected, filtered=positions[b.filtered])
 
 
 def encode(
@@ -190,5 +192,7 @@ def _separate_waiting(
     indices = list(dict.fromkeys(y[new].tolist()))[: MAX_CLASSES - known]
     waiting = new & np.isin(y, indices)
     over = [(int(i), TOO_MANY_CLASSES) for i in kept[new & ~waiting]]
-    rest = Decoded(x[~new], y[~new], kept[~new], sorted(rejected + over), kept[waiting])
+    rest = decoded._replace(
+        x=x[~new], y=y[~new], kept=kept[~new], rejected=sorted(rejected + over), waiting=kept[waiting]
+    )
     return rest, tuple(rows.labels[index] for index in indices)

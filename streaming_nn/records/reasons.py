@@ -1,6 +1,5 @@
 """The reasons why a record is rejected."""
 
-NO_VALUE = "no value"
 TOO_LARGE = "too large"
 NOT_JSON = "not JSON"
 NOT_CSV = "not CSV"

@@ -76,7 +76,6 @@ def test_encoded_rows_are_decoded_to_the_same_bits(classes):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (None, "no value"),
         (b"", "wrong number of fields"),
         (b"1,2", "wrong number of fields"),
         (b"1,2,1,", "wrong number of fields"),

@@ -68,7 +68,6 @@ def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (None, "no value"),
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b'{"features":[1,2,3],"label":1}x', "not JSON"),
@@ -170,10 +169,10 @@ def test_every_reason_in_packed():
     (good,) = encode(PACKED, x, np.array([1]))
     nan = good[:-4] + np.float32(np.nan).tobytes()
     outside = [np.int32(k).tobytes() + good[4:] for k in (-1, 3, 1 << 30)]
-    values = [good, None, b"", good[:-1], good + b"1234", good[4:], nan, *outside, b"x" * (2 << 20), good]
+    values = [good, b"1", b"", good[:-1], good + b"1234", good[4:], nan, *outside, b"x" * (2 << 20), good]
     decoded = decode(PACKED, values, labeled=True)
     assert decoded.rejected == [
-        (1, "no value"),
+        (1, "wrong width"),
         (2, "wrong width"),
         (3, "wrong width"),
         (4, "wrong width"),
@@ -219,10 +218,21 @@ def test_slices_and_chunks_of_arrow_arrays(schema, kind):
         decoded = decode(schema, part, labeled=True)
         np.testing.assert_array_equal(decoded.x, x[rows] if rows is not None else np.delete(x, 4, axis=0))
     np.testing.assert_array_equal(decode(schema, array[3:7], labeled=True).kept, [0, 2, 3])
-    assert decode(schema, pa.nulls(3, kind), True).rejected == [(i, "no value") for i in range(3)]
+    assert decode(schema, pa.nulls(3, kind), True).filtered.tolist() == [0, 1, 2]
     assert decode(schema, [], True).x.shape == (0, 3)
     with pytest.raises(ValueError, match="values must be an Arrow array of binary; got int64"):
         decode(schema, pa.array([1]), True)
+
+
+@pytest.mark.parametrize("schema", [DIGITS, PACKED, replace(DIGITS, format="csv")])
+def test_tombstones_are_filtered(schema):  # debezium#45, hudi#2149: a delete, then a record without a value
+    values = encode(schema, np.ones((2, 3), np.float32), np.array([0, 1]))
+    decoded = decode(schema, [None, values[0], b"?", None, values[1]], labeled=True)
+    assert decoded.filtered.tolist() == [0, 3]
+    assert (decoded.kept.tolist(), [i for i, *_ in decoded.rejected]) == ([1, 4], [2])
+    packed = pa.array([*encode(PACKED, np.ones((1, 3), np.float32), np.array([1])), None, None])
+    mixed = decode_mixed(DIGITS, pa.array([None, None, b"?"], pa.binary()), packed, labeled=True)
+    assert (mixed.kept.tolist(), mixed.filtered.tolist()) == ([0], [1])
 
 
 def test_chunks_are_concatenated_in_order():

@@ -47,7 +47,10 @@ def _header_value(header: Mapping[str, str]) -> bytes | None:
 
 @dataclass(frozen=True)
 class Predict:
-    """Predict unlabeled records with the version that was broadcast; yield a row (PREDICTED) per record."""
+    """Predict unlabeled records with the version that was broadcast; yield a row (PREDICTED) for each.
+
+    Records that are filtered have none.
+    """
 
     learner: Learner[Any]
     schema: Schema
@@ -69,7 +72,10 @@ class Predict:
                 [self._predictions(self._outputs(model, rows.x)), _errors(rows.rejected)]
             )
             positions = np.concatenate([rows.kept, np.array([i for i, _ in rows.rejected], np.int64)])
-            values = self._complete(texts.take(pa.array(positions.argsort())), batch)
+            order = positions.argsort()
+            if len(rows.filtered):  # nothing is predicted for them
+                batch = batch.take(pa.array(positions[order]))
+            values = self._complete(texts.take(pa.array(order)), batch)
             yield pa.record_batch(
                 {
                     "key": batch.column("key"),
