@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from streaming_nn.nn import averaging, drift, moments, network, replay_buffer, validation
 from streaming_nn.nn.learner import Batch, Learner, Step
-from streaming_nn.nn.mlp import TARGET_CLIP
+from streaming_nn.nn.mlp import TARGET_CLIP, draw_inputs
 from streaming_nn.nn.moments import Moments
 from streaming_nn.nn.network import Network
 from streaming_nn.nn.optimizers import SGD, Adam
-from streaming_nn.nn.preprocessing import Inputs
+from streaming_nn.nn.preprocessing import ColumnGrowth, Inputs
 from streaming_nn.nn.replay_buffer import ReplayBuffer
 
 Array = NDArray[Any]
@@ -388,6 +388,27 @@ class Ensemble(Learner[EnsembleState]):
         return state._replace(
             sgd_members=self._add_outputs(state.sgd_members, classes),
             replay_members=self._add_outputs(state.replay_members, classes),
+        )
+
+    def grow_inputs(self, state: EnsembleState, growth: ColumnGrowth) -> EnsembleState:
+        """Add columns to each member: their weights are drawn, those of their indicators 0."""
+        (before, origin, _), split = self._inputs.prepared_growth(growth), len(self.sgd_rates)
+        change = partial(network.add_inputs, self._network, origin=origin, before=before)
+        sgd, replay = _each(change, state.sgd_members), _each(change, state.replay_members)
+        theta = np.concatenate([sgd.theta, replay.theta])
+        draw_inputs(self._network, theta, growth, self.seed)
+        rows = ColumnGrowth(  # of the replay buffer: the columns, then y and weight
+            growth.before + 2,
+            np.append(growth.origin, [growth.before, growth.before + 1]),
+            np.append(growth.fill, np.zeros(2, np.float32)),
+        )
+        return state._replace(
+            sgd_members=sgd._replace(theta=theta[:split]),
+            replay_members=replay._replace(theta=theta[split:]),
+            feature_moments=self._inputs.grow(state.feature_moments, growth),
+            replay_buffer=replay_buffer.rearrange(
+                state.replay_buffer, self.capacity, self.inputs + 2, lambda x: rows.move(x, rows.fill)
+            ),
         )
 
     def _add_outputs(self, members: Members, classes: int) -> Members:

@@ -1,8 +1,8 @@
 """The plain learner: one multilayer perceptron, standardised inputs, one optimizer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from streaming_nn.nn.losses import LOSSES, Loss
 from streaming_nn.nn.moments import Moments
 from streaming_nn.nn.network import Network
 from streaming_nn.nn.optimizers import OPTIMIZERS, Optimizer
-from streaming_nn.nn.preprocessing import Inputs
+from streaming_nn.nn.preprocessing import ColumnGrowth, Inputs
 from streaming_nn.nn.schedules import SCHEDULES, Schedule, WarmUp
 
 Array = NDArray[Any]
@@ -298,17 +298,33 @@ class MLP(Learner[MLPState]):
         theta = network.add_outputs(self._network, state.theta, classes)
         _, bias = network.views(self._network, theta)[-1]
         bias[:, :, classes:] = bias[:, :, :classes].min(axis=2, keepdims=True)
-        new = network.add_outputs(self._network, np.ones_like(state.theta), classes) == 0
-        memory = [
-            np.where(new, first, network.add_outputs(self._network, part, classes))
-            if part.shape == state.theta.shape
-            else part
-            for part, first in zip(state.optimizer, self._steps.init(theta), strict=True)
-        ]
         counts = state.class_counts
         if counts is not None:
             counts = np.append(counts, np.zeros(self._network.layers[-1] - classes))
-        return state._replace(theta=theta, optimizer=type(state.optimizer)(*memory), class_counts=counts)
+        change = partial(network.add_outputs, self._network, outputs=classes)
+        memory = self._grow_optimizer(state, theta, change)
+        return state._replace(theta=theta, optimizer=memory, class_counts=counts)
+
+    def grow_inputs(self, state: MLPState, growth: ColumnGrowth) -> MLPState:
+        """Add columns: their weights are drawn, those of their indicators 0."""
+        before, origin, _ = self._inputs.prepared_growth(growth)
+        change = partial(network.add_inputs, self._network, origin=origin, before=before)
+        theta = change(state.theta)
+        draw_inputs(self._network, theta, growth, self.seed)
+        return state._replace(
+            theta=theta,
+            optimizer=self._grow_optimizer(state, theta, change),
+            feature_moments=self._inputs.grow(state.feature_moments, growth),
+        )
+
+    def _grow_optimizer(self, state: MLPState, theta: Array, change: Callable[[Array], Array]) -> Any:
+        """Return the optimizer's state for a theta with more parameters; the new ones have taken no step."""
+        new = change(np.ones_like(state.theta)) == 0
+        memory = [
+            np.where(new, first, change(part)) if part.shape == state.theta.shape else part
+            for part, first in zip(state.optimizer, self._steps.init(theta), strict=True)
+        ]
+        return type(state.optimizer)(*memory)
 
     def _gradient(self, state: MLPState, z: Array, y: Array, weight: Array | None) -> tuple[Any, Any, Any]:
         """Return predictions, losses and gradient; with dropout, the predictions are the full network's."""
@@ -390,6 +406,13 @@ class MLP(Learner[MLPState]):
 def _summed(start: Any, parts: Sequence[Any]) -> Any:
     """Sum what each part has counted since the start; None where nothing is counted."""
     return None if start is None else np.asarray(sum((part - start for part in parts), start))
+
+
+def draw_inputs(shape: Network, theta: Array, growth: ColumnGrowth, seed: int) -> None:
+    """Draw the first layer's weights of new columns, in place: the k-th after n columns is number n + k."""
+    W = network.first_weights(shape, theta)
+    for k, column in enumerate(np.flatnonzero(growth.origin < 0)):
+        W[:, column] = network.draw_input(shape, growth.before + k, seed, len(theta))
 
 
 def mean_of_counts(targets: Moments) -> NDArray[np.float32]:

@@ -254,9 +254,39 @@ def add_outputs(network: Network, theta: Array, outputs: int) -> Array:
     return wide
 
 
+def add_inputs(network: Network, theta: Array, origin: NDArray[np.intp], before: int) -> Array:
+    """Return theta of a network with `before` inputs in the layout of this one; new parameters are 0.
+
+    `origin` (inputs,) has each input's index before, -1 for a new one.
+    """
+    old = origin >= 0
+    wide = np.zeros((len(theta), size(network)), theta.dtype)
+    W, skip, rest = _by_input(network, wide)
+    from_W, from_skip, rest[:] = _by_input(with_inputs(network, before), theta)
+    W[:, old] = from_W[:, origin[old]]
+    if network.skip:
+        skip[:, old] = from_skip[:, origin[old]]
+    return wide
+
+
+def draw_input(network: Network, index: int, seed: int, members: int) -> Array:
+    """Draw the first layer's weights (members, units) of an input that was added as number `index`.
+
+    The draw depends on seed and index alone: the order in which inputs come decides, not how many at once.
+    """
+    units = network.layers[1]
+    rng = np.random.default_rng([seed, index])
+    return initializers.draw(_initializer(network, 0), rng, (members, 1, units), (index + 1, units))[:, 0]
+
+
+def first_weights(network: Network, theta: Array) -> Array:
+    """View the first layer's weights (members, inputs, units)."""
+    return _by_input(network, theta)[0]
+
+
 @lru_cache(64)
 def with_inputs(network: Network, inputs: int) -> Network:
-    """Return the shape of this network with fewer inputs."""
+    """Return the shape of this network with another number of inputs."""
     return replace(network, layers=(inputs, *network.layers[1:]))
 
 

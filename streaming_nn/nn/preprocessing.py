@@ -28,6 +28,18 @@ class Unscaled(NamedTuple):
     """The statistics of "none" where no value is missing: none."""
 
 
+class ColumnGrowth(NamedTuple):
+    """How the columns of rows are rearranged where new ones are added."""
+
+    before: int  # columns before
+    origin: NDArray[np.intp]  # (columns,) each column's index before; -1: it is new
+    fill: NDArray[np.float32]  # (columns,) the value of a new one in all rows so far: 0, or NaN, missing
+
+    def move(self, values: NDArray[Any], new: Any) -> NDArray[Any]:
+        """Return values (…, before) in their new order (…, columns), with `new` for the new columns."""
+        return np.where(self.origin < 0, np.asarray(new, values.dtype), values[..., self.origin])
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Options of the scaling; the statistics are a state that goes in and comes out, mergeable across tasks.
@@ -77,6 +89,31 @@ class Inputs:
             nothing = np.full(self.columns, np.inf, np.float32)
             return Spans(nothing, -nothing, stats)
         return stats if self.scale == "standard" or self._gaps else Unscaled()
+
+    def grow(self, state: Any, growth: ColumnGrowth) -> Any:
+        """Return the statistics with new columns, as if their values had been `growth.fill` in all rows."""
+        stats = _moments(state)
+        if stats is None:
+            return state
+        most = float(np.max(stats.rows, initial=0))  # a column without gaps has had a value in every row
+        rows = (
+            growth.move(stats.rows, np.where(np.isnan(growth.fill), 0.0, most)) if self._gaps else stats.rows
+        )
+        stats = Moments(rows, growth.move(stats.mean, 0.0), growth.move(stats.m2, 0.0))
+        if not isinstance(state, Spans):
+            return stats
+        nothing = np.where(np.isnan(growth.fill) | (most == 0), np.float32(np.inf), np.float32(0))
+        return Spans(growth.move(state.low, nothing), growth.move(state.high, -nothing), stats)
+
+    def prepared_growth(self, growth: ColumnGrowth) -> ColumnGrowth:
+        """Return the growth of prepared rows (rows, width): of the values, then of the indicators."""
+        if self.missing != "indicate":
+            return growth
+        indicators = np.where(growth.origin < 0, -1, growth.origin + growth.before)
+        fill = np.isnan(growth.fill).astype(np.float32)
+        return ColumnGrowth(
+            2 * growth.before, np.append(growth.origin, indicators), np.append(np.zeros_like(fill), fill)
+        )
 
     def update(self, state: Any, x: NDArray[np.float32]) -> Any:
         """Add rows (rows, columns). Pure: the state that came in is not changed."""

@@ -4,7 +4,7 @@ Appending must not change the buffer that came in. A copy of the whole ring for 
 much as learning it, so new rows are first kept in `fresh`, and the ring is copied once for many of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -50,6 +50,16 @@ def append(buffer: ReplayBuffer, block: Array, owned: bool = False) -> ReplayBuf
     latest = np.concatenate([buffer.fresh[:waiting], block])[-capacity:]
     ring[np.arange(total - len(latest), total) % capacity] = latest
     return buffer._replace(ring=ring, moved=np.asarray(total), rows=np.asarray(total))
+
+
+def rearrange(
+    buffer: ReplayBuffer, capacity: int, columns: int, change: Callable[[Array], Array]
+) -> ReplayBuffer:
+    """Return the buffer with its rows changed to (rows, columns), and the last `capacity` of them kept."""
+    rows = latest(buffer, capacity)
+    empty, total = init(capacity, columns), int(buffer.rows)
+    empty.ring[np.arange(total - len(rows), total) % capacity] = change(rows)
+    return empty._replace(moved=buffer.rows, rows=buffer.rows, draws=buffer.draws)
 
 
 def latest(buffer: ReplayBuffer, count: int) -> Array:

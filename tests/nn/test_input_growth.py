@@ -1,0 +1,148 @@
+"""Columns that are added to a model: as if they had been constant, or missing, until then."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming_nn.nn import learner as loop
+from streaming_nn.nn import network, replay_buffer
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Learner, State, initial, test_then_train
+from streaming_nn.nn.preprocessing import ColumnGrowth
+from streaming_nn.nn.state_dict import flatten
+
+pytestmark = pytest.mark.commit
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(160, 3)).astype(np.float32)
+Y = (X[:, 0] > X[:, 1]).astype(np.int32)
+CHOICES: list[dict[str, Any]] = [
+    {"learner": "ensemble", "missing": "impute"},
+    {"learner": "ensemble", "missing": "indicate", "scale": "minmax"},
+    {"learner": "ensemble", "missing": "refuse", "buffer_bytes": 1600},
+    {"learner": "mlp", "optimizer": "adam", "learning_rate": 0.01, "missing": "impute"},
+    {"learner": "mlp", "optimizer": "ftrl", "learning_rate": 0.1, "missing": "refuse"},
+    {
+        "learner": "mlp",
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
+        "missing": "indicate",
+        "hidden": (8, 4),
+    },
+    {"learner": "mlp", "optimizer": "sgd", "learning_rate": 0.1, "missing": "refuse", "scale": "none"},
+    {"learner": "mlp", "optimizer": "adagrad", "learning_rate": 0.1, "missing": "impute", "hidden": ()},
+]
+
+
+def trained(options: dict[str, Any], x: Any = X, y: Any = Y) -> tuple[Learner[Any], State[Any]]:
+    small = {"hidden": (8,), "mini_batch": 4, "classes": (0, 1), "seed": 5}
+    learner: Any = learner_from({**small, **options, "inputs": x.shape[1]})
+    state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
+    return learner, state
+
+
+def grown(learner: Learner[Any], state: State[Any], origin: list[int], fill: float) -> Any:
+    wide = learner_from({**learner.options(), "inputs": len(origin)})
+    new = ColumnGrowth(learner.inputs, np.array(origin, np.intp), np.full(len(origin), fill, np.float32))
+    return wide, loop.grow_inputs(wide, state, new)
+
+
+def bits(state: Any) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in flatten(state).items()}
+
+
+def fill_of(options: dict[str, Any]) -> float:
+    return 0.0 if options["missing"] == "refuse" else np.nan
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_predictions_of_rows_without_the_new_columns_stay(options: dict[str, Any]) -> None:
+    learner, state = trained(options)
+    fill = fill_of(options)
+    wide, after = grown(learner, state, [-1, 2, 0, 1, -1], fill)
+    x = np.full((len(X), 5), fill, np.float32)
+    x[:, [2, 3, 1]] = X
+    if options["missing"] != "indicate":  # a new indicator is 1 where its column is missing, its weight 0
+        x[::2, 0] = 0.0
+    np.testing.assert_allclose(
+        wide.predict(after.model, x), learner.predict(state.model, X), rtol=2e-4, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_columns_added_at_once_or_one_by_one_are_the_same(options: dict[str, Any]) -> None:
+    learner, state = trained(options)
+    once, at_once = grown(learner, state, [0, 1, 2, -1, -1], fill_of(options))
+    one, step = grown(learner, state, [0, 1, 2, -1], fill_of(options))
+    two, twice = grown(one, step, [0, 1, 2, 3, -1], fill_of(options))
+    assert once == two
+    assert bits(at_once) == bits(twice)
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_a_new_column_is_learned(options: dict[str, Any]) -> None:
+    learner, state = trained(options)
+    wide, after = grown(learner, state, [0, 1, 2, -1], fill_of(options))
+    theta = {name: part.copy() for name, part in flatten(after.model).items() if "theta" in name}
+    x = RNG.normal(size=(600, 4)).astype(np.float32)
+    y = (x[:, 3] > 0).astype(np.int32)
+    later, counts = test_then_train(wide, after, [Batch(x, y)])
+    assert counts.trained == 600
+    right = wide.predict(later.model, x).argmax(axis=1) == y
+    assert right.mean() > 0.8
+    for name, part in theta.items():  # the state that came in is not changed
+        assert np.array_equal(flatten(after.model)[name], part)
+
+
+def test_a_column_of_zeros_has_the_statistics_and_replayed_rows_of_one_that_was_always_there() -> None:
+    options = {"learner": "ensemble", "missing": "impute", "buffer_rows": 100}
+    wide_x = np.concatenate([X, np.zeros((len(X), 2), np.float32)], axis=1)
+    _, always = trained(options, wide_x)
+    learner, state = trained(options)
+    _, after = grown(learner, state, [0, 1, 2, -1, -1], 0.0)
+    expected, found = always.model, after.model
+    assert bits(found.feature_moments) == bits(expected.feature_moments)
+    assert found.replay_buffer.draws == expected.replay_buffer.draws
+    rows = [replay_buffer.latest(each.replay_buffer, 100) for each in (found, expected)]
+    assert np.array_equal(*rows)
+    drawn = [replay_buffer.draw(each.replay_buffer, 64)[0] for each in (found, expected)]
+    assert np.array_equal(*drawn)
+
+
+def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
+    options = {"learner": "ensemble", "missing": "impute", "buffer_bytes": 4 * 5 * 100}
+    learner, state = trained(options)
+    wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
+    assert wide.capacity == 71
+    kept = replay_buffer.latest(after.model.replay_buffer, 100)
+    assert kept.shape == (71, 7)
+    assert np.array_equal(kept[:, :3], X[-71:])
+    assert np.isnan(kept[:, 3:5]).all()
+    assert np.array_equal(kept[:, 5], Y[-71:])
+
+
+def test_two_new_columns_have_different_weights() -> None:
+    learner, state = trained({"learner": "mlp", "missing": "impute"})
+    wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
+    W = network.first_weights(wide.shape, after.model.theta)[0]
+    assert not np.allclose(W[3], W[4])
+    assert 0.1 < W[3:].std() < 2
+
+
+def test_a_learner_without_growth_names_itself() -> None:
+    class Fixed(Learner[Any]):
+        def options(self) -> dict[str, Any]:
+            return {"learner": "fixed"}
+
+        def init(self) -> Any:
+            return ()
+
+        def predict(self, state: Any, x: Any) -> Any:
+            return x
+
+        def step(self, state: Any, batch: Any) -> Any:
+            return state, None
+
+    with pytest.raises(ValueError, match="cannot add inputs to learner 'fixed'; train a new model"):
+        Fixed().grow_inputs((), ColumnGrowth(1, np.array([0, -1]), np.zeros(2, np.float32)))
