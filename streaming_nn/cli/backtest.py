@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.settings import Settings
 
 if TYPE_CHECKING:
+    from streaming_nn.settings import Settings
     from streaming_nn.spark.replay.trials import Outcome
 
 PAST: Any = {"rich_help_panel": "What is learned: versions, or a topic"}
@@ -104,7 +104,7 @@ def _check_past(columns: dict[str, Any], into: Path | None) -> None:
         raise ValueError("--into DIR is required: the trials' versions are written there")
 
 
-def _learn_past(settings: Settings, past: dict[str, Any], into: Path, trials: list[str]) -> "list[Outcome]":
+def _learn_past(settings: "Settings", past: dict[str, Any], into: Path, trials: list[str]) -> "list[Outcome]":
     if not past["topic"]:
         options.require_topics(settings.model)
     options.require_kafka(settings)
@@ -115,7 +115,7 @@ def _learn_past(settings: Settings, past: dict[str, Any], into: Path, trials: li
 
 
 def _learn_file(
-    settings: Settings,
+    settings: "Settings",
     path: Path,
     columns: dict[str, Any],
     into: Path | None,

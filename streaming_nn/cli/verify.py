@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.settings import Settings
 
 if TYPE_CHECKING:
+    from streaming_nn.settings import Settings
     from streaming_nn.spark.replay.verify import Verified
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _run(settings: Settings, first: int | None, last: int | None) -> "Verified":
+def _run(settings: "Settings", first: int | None, last: int | None) -> "Verified":
     from streaming_nn.spark.replay.verify import verify as run
     from streaming_nn.spark.session import running
     from streaming_nn.versions.version_log import VersionLog
