@@ -72,6 +72,7 @@ class Records(Section):
     max_bytes: int = 1 << 20
     numbers_as_strings: bool = False
     missing: bool = False  # true: a null, a NaN or an absent field is a missing value
+    sparse: list[str] = []  # number fields that are 0 in a record that lacks them
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}
     csv_columns: list[str] = []  # the fields of a line; empty: the features, then the label
     avro_schema: str | None = None  # a file; versions contain its text, so only the first run reads it

@@ -238,11 +238,12 @@ def _read_row(record: Record, schema: Schema) -> Any:
     """Return the features, whatever their number and types; the slow path, for any schema."""
     names = schema.features
     if not isinstance(names, str):
-        row = [_require_field(record, name, schema.missing) for name in names]
-        if schema.missing and all(value is ABSENT for value in row):
+        sparse = frozenset(schema.sparse)
+        row = [_require_field(record, name, schema.missing or name in sparse) for name in names]
+        if all(value is ABSENT for value in row):
             # otherwise records of another kind would be learned as rows of missing values
             raise BadRecord(reasons.NO_FIELD)
-        return row
+        return _zeros_for_absent(row, names, sparse) if sparse else row
     if schema.categories:
         counts = _require_field(record, names, schema.missing)
         if schema.missing and (counts is None or counts is ABSENT):
@@ -254,6 +255,11 @@ def _read_row(record: Record, schema: Schema) -> Any:
     if type(row) is not list:
         raise BadRecord(f"{reasons.NOT_AN_ARRAY}: {names}")
     return row
+
+
+def _zeros_for_absent(row: list[Any], names: Sequence[str], sparse: frozenset[str]) -> list[Any]:
+    pairs = zip(names, row, strict=True)
+    return [0.0 if value is ABSENT and name in sparse else value for name, value in pairs]
 
 
 def _require_field(record: Record, name: str, missing: bool = False) -> Any:

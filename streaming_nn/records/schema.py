@@ -30,6 +30,7 @@ class Schema:
 
     With `missing`, a value that is null, NaN or absent is NaN in the row. With `grow`, a label that is not in
     `classes`, which may be empty at first, is to be added; so is a value to a vocabulary: see `grow_schema`.
+    A field in `sparse` is 0 where it is absent, as a word is that a text does not have.
 
     `csv_columns` names the fields of a line of CSV; without it they are the features, then the label.
     An Avro record is written by `avro_schema`, a schema in JSON; or, if `registry` is the URL of a schema
@@ -44,6 +45,7 @@ class Schema:
     max_bytes: int = MAX_BYTES  # a larger record is rejected
     numbers_as_strings: bool = False  # True: "1.5" is a number
     missing: bool = False
+    sparse: tuple[str, ...] = ()  # number fields that are 0 in a record that lacks them
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
     vocabulary: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, hash=False)
     grow: bool = False
@@ -64,6 +66,7 @@ class Schema:
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}")
         object.__setattr__(self, "categories", _check_categories(self))
         object.__setattr__(self, "vocabulary", _check_vocabulary(self))
+        object.__setattr__(self, "sparse", _check_sparse(self))
         self._check_width()
         object.__setattr__(self, "csv_columns", _check_csv_columns(self))
         _check_avro(self)
@@ -186,6 +189,20 @@ def _check_categories(schema: Schema) -> dict[str, dict[str, int]]:
     if found and schema.format == "csv" and isinstance(schema.features, str):
         raise ValueError(f"CSV cannot hold the tokens of {schema.features!r}; use JSON or Avro")
     return found
+
+
+def _check_sparse(schema: Schema) -> tuple[str, ...]:
+    if not isinstance(schema.sparse, (list, tuple)):
+        raise ValueError(f"sparse must be a list of features; got {schema.sparse!r}")
+    names = () if isinstance(schema.features, str) else schema.features
+    numbers = set(names) - set(schema.categories)
+    if other := [name for name in schema.sparse if name not in numbers]:
+        raise ValueError(f"sparse must be among the features that are numbers; got {other[0]!r}")
+    if schema.sparse and schema.format not in ("json", "avro"):
+        raise ValueError(
+            f"sparse needs format 'json' or 'avro', whose fields can be absent; got {schema.format!r}"
+        )
+    return tuple(schema.sparse)
 
 
 def check_encoding(name: str, encoding: Any) -> dict[str, int]:

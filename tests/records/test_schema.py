@@ -16,6 +16,7 @@ FULL = Schema(
     max_bytes=99,
     numbers_as_strings=True,
     missing=True,
+    sparse=("x",),
     categories={"y.z": {"one_hot": 4}},
     vocabulary={"y.z": ("a", 1, True, "1")},
     grow=True,
@@ -51,10 +52,17 @@ def test_options_can_be_stored_as_json(schema):
         (
             {"inputs": 1, "lable": "y"},
             "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
-            "'max_bytes', 'numbers_as_strings', 'missing', 'categories', 'vocabulary', 'grow', "
+            "'max_bytes', 'numbers_as_strings', 'missing', 'sparse', 'categories', 'vocabulary', 'grow', "
             "'csv_columns', 'avro_schema', 'registry'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
+        ({**ENCODED, "sparse": "a"}, "sparse must be a list of features; got 'a'"),
+        ({**ENCODED, "sparse": ["b"]}, "sparse must be among the features that are numbers; got 'b'"),
+        ({"inputs": 1, "sparse": ["a"]}, "sparse must be among the features that are numbers; got 'a'"),
+        (
+            {"inputs": 1, "features": ["a"], "sparse": ["a"], "format": "csv"},
+            "sparse needs format 'json' or 'avro', whose fields can be absent; got 'csv'",
+        ),
         ({"inputs": 1, "grow": "yes"}, "grow must be true or false; got 'yes'"),
         ({**ENCODED, "inputs": 2}, "inputs must be 3, the columns of all features; got 2"),
         ({**ENCODED, "categories": 3}, "categories must be fields and their encodings; got 3"),

@@ -74,6 +74,7 @@ def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any])
         regression=records.regression,
         numbers_as_strings=records.numbers_as_strings,
         missing=records.missing,
+        sparse=records.sparse,
         categories=records.categories,
         grow=records.classes == "grow",
         csv_columns=records.csv_columns,
