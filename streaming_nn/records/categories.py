@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
-from streaming_nn.records.reasons import NOT_A_CATEGORY, NOT_A_NUMBER
+from streaming_nn.records.reasons import ABSENT, NOT_A_CATEGORY, NOT_A_NUMBER, BadRecord
 from streaming_nn.records.schema import Schema
 
-ABSENT = object()  # the value of a field that is absent
 CACHED = 1 << 16  # values whose hashes are cached
 
 
 class EncodedColumn(NamedTuple):
     """Result of encoding a column of values."""
 
-    bad: dict[int, str]  # row: why its value is not a category
+    bad: dict[int, BadRecord]  # row: why its value is not a category
     unseen: list[tuple[int, Label]]  # row and value that the vocabulary may be extended by
 
 
@@ -75,12 +74,13 @@ def _unseen(keys: Sequence[Any], rows: NDArray[np.int64]) -> list[tuple[int, Lab
 
 def hash_tokens(
     schema: Schema, rows: Sequence[Mapping[str, Any]]
-) -> tuple[NDArray[np.float64], dict[int, str]]:
+) -> tuple[NDArray[np.float64], dict[int, BadRecord]]:
     """Hash objects of tokens and their counts, one a row: add each count to its token's column."""
-    table, bad = np.zeros((len(rows), schema.inputs)), dict[int, str]()
+    table, bad = np.zeros((len(rows), schema.inputs)), dict[int, BadRecord]()
     for j, row in enumerate(rows):
         if not set(map(type, row.values())) <= {int, float}:
-            bad[j] = NOT_A_NUMBER
+            token = next(token for token, count in row.items() if type(count) not in (int, float))
+            bad[j] = BadRecord(NOT_A_NUMBER, f"{schema.features}[{token!r:.60}]", row[token])
             continue
         for token, count in row.items():
             column, sign = hash_column(token, schema.inputs)
@@ -91,14 +91,14 @@ def hash_tokens(
     return table, bad
 
 
-def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, str]]:
+def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, BadRecord]]:
     """Return the values' keys, None for a missing value and for one that is not a category."""
     if set(map(type, values)) <= {str, int}:
         return values, {}
-    keys, bad = [_key(value) for value in values], dict[int, str]()
+    keys, bad = [_key(value) for value in values], dict[int, BadRecord]()
     for j, key in enumerate(keys):
         if key is None and not (schema.missing and (values[j] is None or values[j] is ABSENT)):
-            bad[j] = f"{NOT_A_CATEGORY}: {name}"
+            bad[j] = BadRecord(NOT_A_CATEGORY, name, values[j])
     return keys, bad
 
 

@@ -28,13 +28,14 @@ from streaming_nn.records.field_records import (
     count_label,
     encode_categories,
     label_encoder,
+    number_paths,
     to_rows,
 )
 from streaming_nn.records.json import shortest
 from streaming_nn.records.labels import Label, label_to_csv
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.types import Blobs, DecodedRows
+from streaming_nn.records.types import Blobs, DecodedRows, Rejection
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d+)?", re.ASCII)  # pandas may write 1 as 1.0
@@ -82,7 +83,7 @@ def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[t
             fields = _split_line(blob)
             label = layout.pop_label(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
-                _parse_number(fields[index], schema.missing)
+                _parse_number(fields[index], schema.missing, "")
         except BadRecord:
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
@@ -108,7 +109,7 @@ class _Layout:
     def pop_label(self, fields: list[str]) -> str:
         """Return the label of a line of any width, and remove it from fields that have no names."""
         if len(fields) != self.width if self.named else self.label is not None and len(fields) < 2:
-            raise BadRecord(reasons.WRONG_FIELDS)
+            raise BadRecord(reasons.WRONG_FIELDS, value=len(fields))
         if self.label is None:
             return ""
         return fields[self.label] if self.named else fields.pop()
@@ -138,6 +139,7 @@ class _LineDecoder:
     def __init__(self, schema: Schema, labeled: bool):
         self.schema, self.labeled = schema, labeled
         self.layout = _Layout(schema)
+        self.paths = number_paths(schema, schema.inputs)
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.encode_label = label_encoder(schema, self.labels)
         self.by_string: dict[str, Label] = {label_to_csv(label): label for label in self.labels}
@@ -145,17 +147,17 @@ class _LineDecoder:
 
     def decode_chunk(self, values: list[bytes], positions: NDArray[np.int64]) -> DecodedRows:
         """Decode consecutive lines."""
-        kept, rejected = positions.tolist(), list[tuple[int, str]]()
+        kept, rejected = positions.tolist(), list[Rejection]()
         cells, width = self._split_plain(values)
         if cells is None:
             cells, kept, rejected = self._split_quoted(values, kept)
             width = self.layout.width
-        bad = dict[int, str]()
+        bad = dict[int, BadRecord]()
         y = self._encode_labels(cells, len(kept), bad) if self.labeled else None
         table = self._table(cells, width, len(kept), bad)
         return to_rows(self.schema, table, y, self.labels, kept, rejected)
 
-    def _table(self, cells: Any, width: int, rows: int, bad: dict[int, str]) -> Table:
+    def _table(self, cells: Any, width: int, rows: int, bad: dict[int, BadRecord]) -> Table:
         numbers = self._parse_numbers(cells, width, rows, bad)
         if not self.schema.categories:
             return Table(numbers, bad)
@@ -178,7 +180,7 @@ class _LineDecoder:
 
     def _split_quoted(
         self, values: list[bytes], positions: list[int]
-    ) -> tuple[Any, list[int], list[tuple[int, str]]]:
+    ) -> tuple[Any, list[int], list[Rejection]]:
         """Split lines one by one; those of too many or too few fields are rejected."""
         lines, kept, rejected = [], [], []
         for i, value in zip(positions, values, strict=True):
@@ -187,11 +189,11 @@ class _LineDecoder:
                 if len(fields) == self.least_width < self.layout.width:
                     fields.insert(self.layout.label or 0, "")
                 if len(fields) != self.layout.width:
-                    raise BadRecord(reasons.WRONG_FIELDS)
+                    raise BadRecord(reasons.WRONG_FIELDS, value=len(fields))
                 lines.append(fields)
                 kept.append(i)
             except BadRecord as error:
-                rejected.append((i, str(error)))
+                rejected.append(error.at(i))
         return pa.array(list(chain.from_iterable(lines)), pa.large_string()), kept, rejected
 
     def _cells(self, indices: NDArray[np.int64], width: int, rows: int) -> NDArray[np.int64]:
@@ -205,7 +207,7 @@ class _LineDecoder:
         column: list[str] = cells.take(self._cells(np.array([index]), width, rows)).to_pylist()
         return column
 
-    def _encode_labels(self, cells: Any, rows: int, bad: dict[int, str]) -> list[Any]:
+    def _encode_labels(self, cells: Any, rows: int, bad: dict[int, BadRecord]) -> list[Any]:
         """Return the index, or the target, of each row's label; rows without one are bad."""
         assert self.layout.label is not None  # checked by decode()
         found: list[Any] = []
@@ -214,7 +216,7 @@ class _LineDecoder:
                 found.append(self.encode_label(self._label_value(text)))
             except BadRecord as error:
                 found.append(0)
-                bad[j] = str(error)
+                bad[j] = error
         return found
 
     def _label_value(self, text: str) -> Any:
@@ -223,11 +225,13 @@ class _LineDecoder:
         if not text.strip(_BLANKS):
             return None
         try:
-            return _parse_number(text, False)
+            return _parse_number(text, False, "")
         except BadRecord:
             return text  # not a target
 
-    def _parse_numbers(self, cells: Any, width: int, rows: int, bad: dict[int, str]) -> NDArray[np.float64]:
+    def _parse_numbers(
+        self, cells: Any, width: int, rows: int, bad: dict[int, BadRecord]
+    ) -> NDArray[np.float64]:
         """Return the number fields as numbers; rows with any other value are bad."""
         texts = cells.take(self._cells(self.layout.numbers, width, rows))
         present = pc.if_else(pc.not_equal(texts, ""), texts, None) if self.schema.missing else texts
@@ -239,9 +243,9 @@ class _LineDecoder:
             unclear = np.arange(len(texts))
         for cell, text in zip(unclear.tolist(), texts.take(unclear).to_pylist(), strict=True):
             try:
-                flat[cell] = _parse_number(text, self.schema.missing)
+                flat[cell] = _parse_number(text, self.schema.missing, self.paths[cell % len(self.paths)])
             except BadRecord as error:
-                bad.setdefault(cell // max(len(self.layout.numbers), 1), str(error))
+                bad.setdefault(cell // len(self.paths), error)
                 flat[cell] = 0.0
         return flat.reshape(rows, len(self.layout.numbers))
 
@@ -279,13 +283,13 @@ def _split_line(value: bytes) -> list[str]:
         raise BadRecord(reasons.NOT_CSV) from None
 
 
-def _parse_number(text: str, missing: bool) -> float:
-    text = text.strip(_BLANKS)
+def _parse_number(value: str, missing: bool, path: str) -> float:
+    text = value.strip(_BLANKS)
     if NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
         return float(text)
     if missing and not text:
         return nan
-    raise BadRecord(reasons.NOT_A_NUMBER)
+    raise BadRecord(reasons.NOT_A_NUMBER, path, value)
 
 
 def _parse_category(text: str) -> Any:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from streaming_nn.records import avro, csv, json, packed
 from streaming_nn.records.labels import Label
-from streaming_nn.records.reasons import LABEL_NOT_FINITE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES
+from streaming_nn.records.reasons import LABEL_NOT_FINITE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES, show
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
-from streaming_nn.records.types import Blobs, DecodedRows
+from streaming_nn.records.types import Blobs, DecodedRows, Rejection
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
@@ -25,7 +25,7 @@ class Decoded(NamedTuple):
     x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite; NaN for a missing value, if that is allowed
     y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not required
     kept: NDArray[np.int64]  # (rows,) the rows' positions among the given records, ascending
-    rejected: list[tuple[int, str]]  # position and reason (of few, so they can be counted), ascending
+    rejected: list[Rejection]  # their positions ascend
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
     unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label for classes
     filtered: NDArray[np.int64] = np.empty(0, np.int64)  # positions of tombstones, ascending
@@ -48,7 +48,7 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     absent, large = blobs.absent, (sizes > schema.max_bytes) & ~blobs.absent
     positions = np.flatnonzero(~(absent | large))
     rows: DecodedRows = FORMATS[schema.format].decode_rows(schema, blobs, positions, labeled)
-    rejected = [(int(i), TOO_LARGE) for i in np.flatnonzero(large)]
+    rejected = [Rejection(int(i), TOO_LARGE, value=f"{sizes[i]} bytes") for i in np.flatnonzero(large)]
     decoded = _reject_not_finite(schema, rows, labeled, rejected)
     decoded = decoded._replace(filtered=np.flatnonzero(absent))
     return _separate_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
@@ -76,7 +76,7 @@ def _merge(a: Decoded, b: Decoded, positions: NDArray[np.int64]) -> Decoded:
     order = kept.argsort()
     x = np.concatenate([a.x, b.x])[order]
     y = None if a.y is None or b.y is None else np.concatenate([a.y, b.y])[order]
-    rejected = [(int(positions[i]), reason) for i, reason in b.rejected]
+    rejected = [reject._replace(position=int(positions[reject.position])) for reject in b.rejected]
     return Decoded(x, y, kept[order], rejected, filtered=positions[b.filtered])
 
 
@@ -145,23 +145,33 @@ def blobs_of(values: Values) -> Blobs:
 
 
 def _reject_not_finite(
-    schema: Schema, rows: DecodedRows, labeled: bool, rejected: list[tuple[int, str]]
+    schema: Schema, rows: DecodedRows, labeled: bool, rejected: list[Rejection]
 ) -> Decoded:
     """Reject the rows with infinity, or NaN, all at once, and sort the rejected."""
     x = np.ascontiguousarray(rows.x)
     bad = np.isinf(x) if schema.missing else ~np.isfinite(x)
     good = ~bad.any(axis=1) if bad.any() else np.ones(len(x), bool)  # by rows it takes six times as long
     rejected = rejected + rows.rejected
-    rejected += [(int(i), NOT_FINITE) for i in rows.kept[~good]]
+    rejected += [_not_finite(schema, int(rows.kept[j]), x[j], bad[j]) for j in np.flatnonzero(~good)]
     y = rows.y if labeled else None
     if y is not None and y.dtype == np.float32:
         finite = np.isfinite(y)
-        rejected += [(int(i), LABEL_NOT_FINITE) for i in rows.kept[good & ~finite]]
+        rejected += [
+            Rejection(int(rows.kept[j]), LABEL_NOT_FINITE, schema.label or "", str(y[j]))
+            for j in np.flatnonzero(good & ~finite)
+        ]
         good &= finite
     if not good.all():
         x, rows = x[good], rows._replace(kept=rows.kept[good])
         y = None if y is None else y[good]
     return Decoded(x, y, rows.kept, sorted(rejected))
+
+
+def _not_finite(schema: Schema, position: int, row: NDArray[np.float32], bad: NDArray[np.bool_]) -> Rejection:
+    column = int(bad.argmax())
+    tokens = isinstance(schema.features, str) and schema.features in schema.categories
+    field = str(schema.features) if tokens else schema.columns[column]
+    return Rejection(position, NOT_FINITE, field, str(row[column]))
 
 
 def _separate_unseen(schema: Schema, rows: DecodedRows, decoded: Decoded) -> Decoded:
@@ -191,7 +201,10 @@ def _separate_waiting(
         return decoded, ()
     indices = list(dict.fromkeys(y[new].tolist()))[: MAX_CLASSES - known]
     waiting = new & np.isin(y, indices)
-    over = [(int(i), TOO_MANY_CLASSES) for i in kept[new & ~waiting]]
+    over = [
+        Rejection(int(kept[j]), TOO_MANY_CLASSES, schema.label or "", show(rows.labels[y[j]]))
+        for j in np.flatnonzero(new & ~waiting)
+    ]
     rest = decoded._replace(
         x=x[~new], y=y[~new], kept=kept[~new], rejected=sorted(rejected + over), waiting=kept[waiting]
     )

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.records import categories, reasons
-from streaming_nn.records.categories import ABSENT
 from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key
-from streaming_nn.records.reasons import BadRecord
+from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
-from streaming_nn.records.types import Blobs, DecodedRows, label_array
+from streaming_nn.records.types import Blobs, DecodedRows, Rejection, label_array
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
@@ -31,7 +30,7 @@ class Table(NamedTuple):
     """A chunk's rows as numbers."""
 
     table: NDArray[np.float64]  # (rows, inputs) zeros where a row is bad
-    bad: dict[int, str]  # row: why it is rejected
+    bad: dict[int, BadRecord]  # row: why it is rejected
     unseen: Sequence[tuple[int, str, Label]] = ()  # row, field, value
 
 
@@ -72,7 +71,7 @@ class RecordDecoder:
                 features.append(row)
                 kept.append(i)
             except BadRecord as error:
-                rejected.append((i, str(error)))
+                rejected.append(error.at(i))
         y = labels if self.labeled else None
         return to_rows(self.schema, _to_table(features, self.schema), y, self.labels, kept, rejected)
 
@@ -91,12 +90,12 @@ def to_rows(
     y: list[Any] | None,
     labels: Sequence[Label],
     kept: list[int],
-    rejected: list[tuple[int, str]],
+    rejected: list[Rejection],
 ) -> DecodedRows:
     """Return the rows of a table; bad ones are added to the rejected. `y` are the rows' encoded labels."""
     new = [(kept[j], name, value) for j, name, value in table.unseen]
     for j in sorted(table.bad, reverse=True):
-        rejected.append((kept[j], table.bad[j]))
+        rejected.append(table.bad[j].at(kept[j]))
         del kept[j]
         if y is not None:
             del y[j]
@@ -178,7 +177,7 @@ def _width(row: Any, schema: Schema) -> int:
         return len(_parse_numbers(row, schema))
     bad = _to_table([row], schema).bad
     if bad:
-        raise BadRecord(bad[0])
+        raise bad[0]
     return schema.inputs
 
 
@@ -192,13 +191,13 @@ def _feature_reader(schema: Schema) -> Callable[[Record], Any]:
         row = record.get(name)
         if type(row) is list and len(row) == inputs:
             return row
-        raise BadRecord(_row_error(record, schema))
+        raise _row_error(record, schema)
 
     def nested(record: Record) -> Any:
         row = _read_row(record, schema)
         if len(row) == inputs:
             return row
-        raise BadRecord(reasons.WRONG_WIDTH)
+        raise BadRecord(reasons.WRONG_WIDTH, name, row)
 
     def objects(record: Record) -> Any:
         return _read_row(record, schema)
@@ -249,11 +248,11 @@ def _read_row(record: Record, schema: Schema) -> Any:
         if schema.missing and (counts is None or counts is ABSENT):
             return {}
         if type(counts) is not dict:
-            raise BadRecord(f"{reasons.NOT_AN_OBJECT}: {names}")
+            raise BadRecord(reasons.NOT_AN_OBJECT, names, counts)
         return counts
     row = _require_field(record, names)
     if type(row) is not list:
-        raise BadRecord(f"{reasons.NOT_AN_ARRAY}: {names}")
+        raise BadRecord(reasons.NOT_AN_ARRAY, names, row)
     return row
 
 
@@ -265,16 +264,16 @@ def _zeros_for_absent(row: list[Any], names: Sequence[str], sparse: frozenset[st
 def _require_field(record: Record, name: str, missing: bool = False) -> Any:
     value = _get_field(record, name.split("."))
     if value is ABSENT and not missing:
-        raise BadRecord(f"{reasons.FIELD_MISSING}: {name}")
+        raise BadRecord(reasons.FIELD_MISSING, name)
     return value
 
 
-def _row_error(record: Record, schema: Schema) -> str:
+def _row_error(record: Record, schema: Schema) -> BadRecord:
     try:
-        _read_row(record, schema)
+        row = _read_row(record, schema)
     except BadRecord as error:
-        return str(error)
-    return reasons.WRONG_WIDTH
+        return error
+    return BadRecord(reasons.WRONG_WIDTH, str(schema.features), row)
 
 
 def return_none(_: object) -> None:
@@ -299,7 +298,8 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
                 labels.append(new)
                 return len(labels) - 1
         missing = value is None or value is ABSENT
-        raise BadRecord(reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES)
+        reason = reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES
+        raise BadRecord(reason, schema.label or "", value)
 
     return encode_label
 
@@ -310,12 +310,13 @@ def _new_label(value: Any) -> Label | None:
 
 
 def _parse_target(value: Any, schema: Schema) -> float:
+    path = schema.label or ""
     if value is None or value is ABSENT:
-        raise BadRecord(reasons.LABEL_MISSING)
+        raise BadRecord(reasons.LABEL_MISSING, path, value)
     try:
-        return _parse_number(value, schema)
+        return _parse_number(value, schema, path)
     except BadRecord as error:
-        raise BadRecord(f"label {error}") from None
+        raise BadRecord(f"label {error.reason}", path, value) from None
 
 
 def _get_field(record: Record, path: Sequence[str]) -> Any:
@@ -328,7 +329,7 @@ def _get_field(record: Record, path: Sequence[str]) -> Any:
     return value
 
 
-def _float32(table: NDArray[np.float64], bad: Mapping[int, str]) -> NDArray[np.float32]:
+def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArray[np.float32]:
     """Return the table without its bad rows."""
     table = np.delete(table, list(bad), axis=0) if bad else table
     with np.errstate(over="ignore"):  # too large for float32: becomes infinite, and is rejected as such
@@ -371,7 +372,10 @@ def _encode_named(features: list[Sequence[Any]], schema: Schema) -> Table:
 
 
 def encode_categories(
-    schema: Schema, numbers: NDArray[np.float64], bad: dict[int, str], columns: Mapping[str, Sequence[Any]]
+    schema: Schema,
+    numbers: NDArray[np.float64],
+    bad: dict[int, BadRecord],
+    columns: Mapping[str, Sequence[Any]],
 ) -> Table:
     """Return one table of the numbers and of the categories' encoded values, in the fields' order."""
     whole, unseen = np.zeros((len(numbers), schema.inputs)), list[tuple[int, str, Label]]()
@@ -395,9 +399,9 @@ def _column_starts(schema: Schema) -> list[int]:
 
 def _float64(
     features: list[Sequence[Any]], width: int, schema: Schema
-) -> tuple[NDArray[np.float64], dict[int, str]]:
+) -> tuple[NDArray[np.float64], dict[int, BadRecord]]:
     """Return rows as one array, and a reason for each bad row, whose numbers are zeros."""
-    bad: dict[int, str] = {}
+    bad: dict[int, BadRecord] = {}
     plain = {int, float, type(None)} if schema.missing else {int, float}  # NumPy converts None to NaN
     if not set(map(type, chain.from_iterable(features))) <= plain:
         bad = _replace_rows(features, schema, plain)
@@ -409,23 +413,31 @@ def _float64(
     return table.reshape(len(features), width), bad
 
 
-def _replace_rows(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, str]:
+def _replace_rows(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, BadRecord]:
     """Replace rows of anything but plain numbers: by numbers, or by zeros and a reason."""
-    bad: dict[int, str] = {}
+    bad: dict[int, BadRecord] = {}
     for j, row in enumerate(features):
         if not set(map(type, row)) <= plain:
             try:
                 features[j] = _parse_numbers(row, schema)
             except BadRecord as error:
-                features[j], bad[j] = [0.0] * len(row), str(error)
+                features[j], bad[j] = [0.0] * len(row), error
     return bad
 
 
 def _parse_numbers(row: Sequence[Any], schema: Schema) -> list[float]:
-    return [_parse_number(value, schema) for value in row]
+    paths = number_paths(schema, len(row))
+    return [_parse_number(value, schema, path) for value, path in zip(row, paths, strict=True)]
 
 
-def _parse_number(value: Any, schema: Schema) -> float:
+def number_paths(schema: Schema, width: int) -> Sequence[str]:
+    """Return the paths of a record's numbers: those of an array of this width, or of the number fields."""
+    if isinstance(schema.features, str):
+        return [f"{schema.features}[{i}]" for i in range(width)]
+    return [name for name in schema.features if name not in schema.categories]
+
+
+def _parse_number(value: Any, schema: Schema, path: str) -> float:
     """Return a number as float64; infinity is accepted here, and rejected with the whole batch."""
     if type(value) is float:
         return value
@@ -433,14 +445,14 @@ def _parse_number(value: Any, schema: Schema) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise BadRecord(reasons.NOT_FINITE) from None
+            raise BadRecord(reasons.NOT_FINITE, path, value) from None
     if schema.numbers_as_strings and type(value) is str and NUMBER.fullmatch(value):
         return float(value)
     if type(value) is Decimal:  # of Avro
         return float(value)
     if schema.missing and (value is None or value is ABSENT):
         return nan
-    raise BadRecord(reasons.NOT_A_NUMBER)
+    raise BadRecord(reasons.NOT_A_NUMBER, path, value)
 
 
 def _set_field(record: Record, path: Sequence[str], value: Any) -> None:

@@ -24,7 +24,7 @@ from streaming_nn.records.reasons import (
     WRONG_WIDTH,
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema
-from streaming_nn.records.types import Blobs, DecodedRows
+from streaming_nn.records.types import Blobs, DecodedRows, Rejection
 
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
@@ -33,7 +33,9 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
     bare, full = 4 * schema.inputs, 4 * schema.inputs + 4
     allowed = (sizes == full) if labeled else (sizes == full) | (sizes == bare)
     rejected = [
-        (int(i), LABEL_MISSING if labeled and size == bare else WRONG_WIDTH)
+        Rejection(int(i), LABEL_MISSING)
+        if labeled and size == bare
+        else Rejection(int(i), WRONG_WIDTH, value=f"{size} bytes")
         for i, size in zip(positions[~allowed], sizes[~allowed], strict=True)
     ]
     kept, sizes = positions[allowed], sizes[allowed]
@@ -47,7 +49,8 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
     limit = MAX_CLASSES if schema.grow else len(schema.classes)
     known = (y >= 0) & (y < limit)
     for i, index in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
-        rejected.append((i, TOO_MANY_CLASSES if schema.grow and index > 0 else LABEL_NOT_IN_CLASSES))
+        reason = TOO_MANY_CLASSES if schema.grow and index > 0 else LABEL_NOT_IN_CLASSES
+        rejected.append(Rejection(i, reason, schema.label or "", str(index)))
     x = x[known] if not known.all() else x
     return DecodedRows(x, y[known], kept[known], rejected, range(limit))
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from streaming_nn.records.labels import Label
 
+LONGEST_VALUE = 60  # characters of a rejected value that are reported
+
 
 class Blobs(NamedTuple):
     """Records as one buffer of bytes."""
@@ -27,13 +29,22 @@ class Blobs(NamedTuple):
         return [run[start:end] for start, end in zip(*edges, strict=True)]
 
 
+class Rejection(NamedTuple):
+    """Why and where a record is rejected."""
+
+    position: int  # among the records that were given
+    reason: str  # one of reasons.py
+    field: str = ""  # its path: "payload.amount", "features[3]"; "": the record as a whole
+    value: str = ""  # what was in the field: its repr, cut
+
+
 class DecodedRows(NamedTuple):
     """Result of a format's decoder: rows that may still have NaN or infinity."""
 
     x: NDArray[np.float32]  # (rows, inputs)
     y: NDArray[Any] | None  # (rows,) int32 index into labels, or float32 target
     kept: NDArray[np.int64]  # (rows,) positions of the rows' records
-    rejected: list[tuple[int, str]]  # position and reason
+    rejected: list[Rejection]
     labels: Sequence[Label] = ()  # the classes, then the new ones of growing classes
     unseen: Sequence[tuple[int, str, Label]] = ()  # position, field, value that is not in its vocabulary
 

@@ -68,7 +68,7 @@ def test_records_are_corrupted_in_several_ways(make, format):
     decoded = decode(schema, [corrupt(value, schema, rng) for value in values], labeled=True)
     assert len(decoded.kept) == 0
     label = {"label not in classes", "label not a number", "label not finite"}
-    found = {reason for _, reason in decoded.rejected}
+    found = {reason for _, reason, *_ in decoded.rejected}
     of_format = {
         "json": {"not JSON", "wrong width"},
         "packed": {"wrong width"},

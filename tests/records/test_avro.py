@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from record_values import keys_of
 
 from streaming_nn.records import avsc
 from streaming_nn.records.avro import add_schema_id
@@ -93,7 +94,7 @@ def test_encoded_rows_are_decoded_to_the_same_bits(classes, features):
     np.testing.assert_array_equal(decoded.x, x)
     np.testing.assert_array_equal(decoded.y, y)
     bare = decode(schema, encode(schema, x), labeled=True)
-    assert {reason for _, reason in bare.rejected} == {"label missing"}
+    assert {reason for _, reason, *_ in bare.rejected} == {"label missing"}
     np.testing.assert_array_equal(decode(schema, encode(schema, x), labeled=False).x, x)
 
 
@@ -133,7 +134,9 @@ def test_decimals_maps_and_bytes():
     (value,) = write(schema, {"d": Decimal("12.25"), "b": b"1", "m": {"x": 2, "y": 1}, "label": 0.5})
     as_ = {"format": "avro", "avro_schema": json.dumps(schema)}
     np.testing.assert_array_equal(decode(Schema(1, None, features=("d",), **as_), [value], True).x, [[12.25]])
-    assert decode(Schema(1, None, features=("b",), **as_), [value], True).rejected == [(0, "not a number")]
+    assert keys_of(decode(Schema(1, None, features=("b",), **as_), [value], True).rejected) == [
+        (0, "not a number: b")
+    ]
     tokens = Schema(64, None, features="m", categories={"m": {"hash": 64}}, **as_)
     assert np.abs(decode(tokens, [value], True).x).sum() == 3
 
@@ -145,31 +148,31 @@ def test_decimals_maps_and_bytes():
         (lambda value: value[:-1], "not Avro"),
         (lambda value: value + b"\0", "not Avro"),
         (lambda value: b"\x06" + value[1:], "not Avro"),
-        (lambda value: encode(ARRAY, np.full((1, 2), np.nan), np.array([1]))[0], "not finite"),
-        (lambda value: encode(ARRAY, np.ones((1, 2)))[0], "label missing"),
-        (lambda value: value[:-3] + b"\x02\x04\0", "label not in classes"),
-        (lambda value: b"\x02" + value[1:5] + b"\0\0\0", "wrong width"),
+        (lambda value: encode(ARRAY, np.full((1, 2), np.nan), np.array([1]))[0], "not finite: features"),
+        (lambda value: encode(ARRAY, np.ones((1, 2)))[0], "label missing: label"),
+        (lambda value: value[:-3] + b"\x02\x04\0", "label not in classes: 2"),
+        (lambda value: b"\x02" + value[1:5] + b"\0\0\0", "wrong width: features"),
         (lambda value: b"\0" * (2 << 20), "too large"),
     ],
 )
 def test_every_reason_at_any_position(change, reason):
     (good,) = encode(ARRAY, np.array([[1, 2]]), np.array([1]))
     decoded = decode(ARRAY, [good, change(good), good], labeled=True)
-    assert decoded.rejected == [(1, reason)]
+    assert keys_of(decoded.rejected) == [(1, reason)]
     np.testing.assert_array_equal(decoded.x, [[1, 2]] * 2)
 
 
 def test_a_field_that_is_not_in_the_schema_is_missing():
     missing = Schema(1, (0, 1), features=("price",), format="avro", avro_schema=ARRAY.avro_schema)
     values = encode(ARRAY, np.array([[1, 2]]), np.array([1]))
-    assert decode(missing, values, labeled=True).rejected == [(0, "field missing: price")]
+    assert keys_of(decode(missing, values, labeled=True).rejected) == [(0, "field missing: price")]
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from([ARRAY, SALE]))
 def test_any_bytes_are_kept_or_rejected(values, schema):
     decoded = decode(schema, values, labeled=True)
-    ends = [*decoded.kept, *decoded.waiting, *(i for i, _ in decoded.rejected)]
+    ends = [*decoded.kept, *decoded.waiting, *(i for i, *_ in decoded.rejected)]
     assert sorted(ends) == list(range(len(values)))
 
 
@@ -235,7 +238,7 @@ def test_avro_schema_resolves_records_of_a_registry(registry):
     values = [*add_schema_id(1, write(wrote, {"old": 3, "y": 1})), *add_schema_id(2, [b"\x02a"])]
     decoded = decode(schema, values, labeled=True)
     np.testing.assert_array_equal(decoded.x, [[3, 9]])
-    assert decoded.rejected == [(1, "incompatible schema")]
+    assert keys_of(decoded.rejected) == [(1, "incompatible schema")]
 
 
 def test_an_unknown_schema_id_is_rejected_and_an_unreachable_registry_stops_the_batch(registry):
@@ -247,7 +250,7 @@ def test_an_unknown_schema_id_is_rejected_and_an_unreachable_registry_stops_the_
     values = [datum, b"\0\0\0", b"\1\0\0\0\1" + datum, *(add_schema_id(n, [datum])[0] for n in (1, 2, 3, 4))]
     decoded = decode(schema, values, labeled=True)
     np.testing.assert_array_equal(decoded.kept, [3])
-    assert decoded.rejected == [
+    assert keys_of(decoded.rejected) == [
         (0, "no schema id"),
         (1, "no schema id"),
         (2, "no schema id"),

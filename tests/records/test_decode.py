@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
-from record_values import SMALL, blobs, texts
+from record_values import SMALL, blobs, keys_of, texts
 
 from streaming_nn.records import avsc
 from streaming_nn.records.avro import add_schema_id
 from streaming_nn.records.decode import decode, decode_mixed, encode, encode_named
+from streaming_nn.records.reasons import show
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema
 
 pytestmark = pytest.mark.commit
@@ -27,8 +28,8 @@ PACKED = Schema(3, (0, 1, 2), format="packed")
 
 def reasons(schema, *values, labeled=True):
     decoded = decode(schema, list(values), labeled)
-    assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
-    return [reason for _, reason in decoded.rejected]
+    assert sorted([*decoded.kept, *(i for i, *_ in decoded.rejected)]) == list(range(len(values)))
+    return [reason for _, reason in keys_of(decoded.rejected)]
 
 
 def test_golden_json():
@@ -80,25 +81,25 @@ def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
         (b"{}", "field missing: features"),
         (b'{"features":3,"label":1}', "not an array: features"),
         (b'{"features":null,"label":1}', "not an array: features"),
-        (b'{"features":[1,2],"label":1}', "wrong width"),
-        (b'{"features":[],"label":1}', "wrong width"),
-        (b'{"features":[1,2,true],"label":1}', "not a number"),
-        (b'{"features":[1,2,null],"label":1}', "not a number"),
-        (b'{"features":[1,2,"3"],"label":1}', "not a number"),
-        (b'{"features":[1,[2],3],"label":1}', "not a number"),
-        (b'{"features":[1,NaN,3],"label":1}', "not finite"),
-        (b'{"features":[1,-Infinity,3],"label":1}', "not finite"),
-        (b'{"features":[1,1e39,3],"label":1}', "not finite"),
-        (b'{"features":[1,1e999,3],"label":1}', "not finite"),
-        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 60), "not finite"),
-        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 400), "not finite"),
-        (b'{"features":[1,2,3]}', "label missing"),
-        (b'{"features":[1,2,3],"label":null}', "label missing"),
-        (b'{"features":[1,2,3],"label":3}', "label not in classes"),
-        (b'{"features":[1,2,3],"label":true}', "label not in classes"),
-        (b'{"features":[1,2,3],"label":"1"}', "label not in classes"),
-        (b'{"features":[1,2,3],"label":[1]}', "label not in classes"),
-        (b'{"features":[1,2,3],"label":{"1":1}}', "label not in classes"),
+        (b'{"features":[1,2],"label":1}', "wrong width: features"),
+        (b'{"features":[],"label":1}', "wrong width: features"),
+        (b'{"features":[1,2,true],"label":1}', "not a number: features"),
+        (b'{"features":[1,2,null],"label":1}', "not a number: features"),
+        (b'{"features":[1,2,"3"],"label":1}', "not a number: features"),
+        (b'{"features":[1,[2],3],"label":1}', "not a number: features"),
+        (b'{"features":[1,NaN,3],"label":1}', "not finite: features"),
+        (b'{"features":[1,-Infinity,3],"label":1}', "not finite: features"),
+        (b'{"features":[1,1e39,3],"label":1}', "not finite: features"),
+        (b'{"features":[1,1e999,3],"label":1}', "not finite: features"),
+        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 60), "not finite: features"),
+        (b'{"features":[1,%s,3],"label":1}' % (b"9" * 400), "not finite: features"),
+        (b'{"features":[1,2,3]}', "label missing: label"),
+        (b'{"features":[1,2,3],"label":null}', "label missing: label"),
+        (b'{"features":[1,2,3],"label":3}', "label not in classes: 3"),
+        (b'{"features":[1,2,3],"label":true}', "label not in classes: True"),
+        (b'{"features":[1,2,3],"label":"1"}', "label not in classes: '1'"),
+        (b'{"features":[1,2,3],"label":[1]}', "label not in classes: an array of 1 elements"),
+        (b'{"features":[1,2,3],"label":{"1":1}}', "label not in classes: an object of 1 fields"),
         (b'{"features":[1,2,3],"label":1,"pad":"' + b"x" * (1 << 20) + b'"}', "too large"),
     ],
 )
@@ -106,7 +107,7 @@ def test_every_reason_in_json_at_any_position(record, reason):
     good = b'{"features":[1,2,3],"label":1}'
     assert reasons(DIGITS, record) == [reason]
     decoded = decode(DIGITS, [good, good, record, good], labeled=True)
-    assert decoded.rejected == [(2, reason)]
+    assert keys_of(decoded.rejected) == [(2, reason)]
     np.testing.assert_array_equal(decoded.kept, [0, 1, 3])
     np.testing.assert_array_equal(decoded.x, [[1, 2, 3]] * 3)
     np.testing.assert_array_equal(decoded.y, [1, 1, 1])
@@ -115,17 +116,17 @@ def test_every_reason_in_json_at_any_position(record, reason):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (b'{"features":[1,2],"label":"1"}', "label not a number"),
-        (b'{"features":[1,2],"label":true}', "label not a number"),
-        (b'{"features":[1,2],"label":NaN}', "label not finite"),
-        (b'{"features":[1,2],"label":1e39}', "label not finite"),
-        (b'{"features":[1,2],"label":%s}' % (b"9" * 400), "label not finite"),
-        (b'{"features":[1,2]}', "label missing"),
+        (b'{"features":[1,2],"label":"1"}', "label not a number: label"),
+        (b'{"features":[1,2],"label":true}', "label not a number: label"),
+        (b'{"features":[1,2],"label":NaN}', "label not finite: label"),
+        (b'{"features":[1,2],"label":1e39}', "label not finite: label"),
+        (b'{"features":[1,2],"label":%s}' % (b"9" * 400), "label not finite: label"),
+        (b'{"features":[1,2]}', "label missing: label"),
     ],
 )
 def test_every_reason_for_a_target(record, reason):
     good = b'{"features":[1,2],"label":0.5}'
-    assert decode(TARGET, [good, record, good], labeled=True).rejected == [(1, reason)]
+    assert keys_of(decode(TARGET, [good, record, good], labeled=True).rejected) == [(1, reason)]
 
 
 def test_named_and_nested_fields_and_labels_by_type():
@@ -139,7 +140,7 @@ def test_named_and_nested_fields_and_labels_by_type():
     plain = Schema(2, (0, 1), features=("a", "b"))
     assert reasons(plain, b'{"a":1,"label":0}', b'{"a":1,"b":"2","label":0}') == [
         "field missing: b",
-        "not a number",
+        "not a number: b",
     ]
 
 
@@ -160,8 +161,8 @@ def test_numbers_as_strings_must_be_json_numbers():
         b'{"features":["%s"],"label":1}' % text
         for text in (b"", b" 1", b"1_0", b"nan", b"inf", b"0x1", b"1,5")
     ]
-    assert reasons(schema, *bad) == ["not a number"] * len(bad)
-    assert reasons(schema, b'{"features":["1e999"],"label":1}') == ["not finite"]
+    assert reasons(schema, *bad) == ["not a number: features"] * len(bad)
+    assert reasons(schema, b'{"features":["1e999"],"label":1}') == ["not finite: features"]
 
 
 def test_every_reason_in_packed():
@@ -171,23 +172,23 @@ def test_every_reason_in_packed():
     outside = [np.int32(k).tobytes() + good[4:] for k in (-1, 3, 1 << 30)]
     values = [good, b"1", b"", good[:-1], good + b"1234", good[4:], nan, *outside, b"x" * (2 << 20), good]
     decoded = decode(PACKED, values, labeled=True)
-    assert decoded.rejected == [
+    assert keys_of(decoded.rejected) == [
         (1, "wrong width"),
         (2, "wrong width"),
         (3, "wrong width"),
         (4, "wrong width"),
         (5, "label missing"),
-        (6, "not finite"),
-        (7, "label not in classes"),
-        (8, "label not in classes"),
-        (9, "label not in classes"),
+        (6, "not finite: features"),
+        (7, "label not in classes: -1"),
+        (8, "label not in classes: 3"),
+        (9, f"label not in classes: {1 << 30}"),
         (10, "too large"),
     ]
     np.testing.assert_array_equal(decoded.kept, [0, 11])
     np.testing.assert_array_equal(decoded.x, np.ones((2, 3)))
     target = Schema(3, None, format="packed")
     assert reasons(target, np.float32(np.inf).tobytes() + good[4:], good[4:]) == [
-        "label not finite",
+        "label not finite: label",
         "label missing",
     ]
 
@@ -243,7 +244,7 @@ def test_chunks_are_concatenated_in_order():
     for i in bad:
         values[i] = b'{"features":[1,"x",3],"label":1}'
     decoded = decode(DIGITS, values, labeled=True)
-    assert decoded.rejected == [(i, "not a number") for i in bad]
+    assert keys_of(decoded.rejected) == [(i, "not a number: features") for i in bad]
     np.testing.assert_array_equal(decoded.x, np.delete(x, bad, axis=0))
     np.testing.assert_array_equal(decoded.y, np.delete(y, bad))
 
@@ -262,31 +263,31 @@ def oracle(schema, record):
     if not isinstance(row, list):
         return f"not an array: {schema.features}"
     if len(row) != schema.inputs:
-        return "wrong width"
+        return f"wrong width: {schema.features}"
     label = value.get(schema.label)
     if label is None:
-        return "label missing"
+        return f"label missing: {schema.label}"
     index = [
         i
         for i, c in enumerate(schema.classes)
         if c == label and isinstance(c, bool) == isinstance(label, bool)
     ]
     if not index:
-        return "label not in classes"
+        return f"label not in classes: {show(label)}"
     if any(type(v) not in (int, float) for v in row):
-        return "not a number"
+        return f"not a number: {schema.features}"
     try:
         with np.errstate(over="ignore"):
             row = [float(np.float32(float(v))) for v in row]
     except OverflowError:
-        return "not finite"
-    return (row, index[0]) if all(map(math.isfinite, row)) else "not finite"
+        return f"not finite: {schema.features}"
+    return (row, index[0]) if all(map(math.isfinite, row)) else f"not finite: {schema.features}"
 
 
 def check_against_oracle(schema, values):
     decoded = decode(schema, values, labeled=True)
     expected = [oracle(schema, value) for value in values]
-    assert dict(decoded.rejected) == {i: e for i, e in enumerate(expected) if isinstance(e, str)}
+    assert dict(keys_of(decoded.rejected)) == {i: e for i, e in enumerate(expected) if isinstance(e, str)}
     good = [e for e in expected if not isinstance(e, str)]
     np.testing.assert_array_equal(decoded.x, np.array([row for row, _ in good], np.float32).reshape(-1, 2))
     np.testing.assert_array_equal(decoded.y, [index for _, index in good])
@@ -302,11 +303,11 @@ def test_json_is_decoded_as_by_the_standard_library(values):
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
     decoded = decode(SMALL, values, labeled=True)
-    assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
+    assert sorted([*decoded.kept, *(i for i, *_ in decoded.rejected)]) == list(range(len(values)))
     assert np.isfinite(decoded.x).all()
     for i, value in enumerate(values):
         alone = decode(SMALL, [value], labeled=True)
-        assert [reason for _, reason in alone.rejected] == [r for at, r in decoded.rejected if at == i]
+        assert [reason for _, reason, *_ in alone.rejected] == [r for at, r, *_ in decoded.rejected if at == i]
         np.testing.assert_array_equal(alone.x, decoded.x[decoded.kept == i])
 
 
@@ -315,7 +316,8 @@ def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
 def test_any_bytes_as_packed_are_kept_or_rejected(values, labeled):
     for classes in ((0, 1), None):
         decoded = decode(Schema(2, classes, format="packed"), values, labeled)
-        assert sorted([*decoded.kept, *(i for i, _ in decoded.rejected)]) == list(range(len(values)))
+        rejected = [i for i, *_ in decoded.rejected]
+        assert sorted([*decoded.kept, *rejected, *decoded.filtered]) == list(range(len(values)))
         assert np.isfinite(decoded.x).all()
 
 
@@ -343,13 +345,13 @@ def test_missing_values_are_nan_if_allowed():
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (b'{"features":[1,Infinity,null],"label":1}', "not finite"),
-        (b'{"features":[null,%s,1],"label":1}' % (b"9" * 400), "not finite"),
-        (b'{"features":[1,true,null],"label":1}', "not a number"),
-        (b'{"features":[1,null],"label":1}', "wrong width"),
+        (b'{"features":[1,Infinity,null],"label":1}', "not finite: features"),
+        (b'{"features":[null,%s,1],"label":1}' % (b"9" * 400), "not finite: features"),
+        (b'{"features":[1,true,null],"label":1}', "not a number: features"),
+        (b'{"features":[1,null],"label":1}', "wrong width: features"),
         (b'{"features":null,"label":1}', "not an array: features"),
         (b'{"label":1}', "field missing: features"),
-        (b'{"features":[1,2,null],"label":null}', "label missing"),
+        (b'{"features":[1,2,null],"label":null}', "label missing: label"),
     ],
 )
 def test_invalid_values_are_rejected_where_missing_ones_are_allowed(record, reason):
@@ -363,7 +365,7 @@ def test_a_record_without_any_feature_field_is_rejected():
 
 
 def test_a_target_is_never_missing():
-    assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite"]
+    assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite: label"]
 
 
 @pytest.mark.parametrize("labeled", [True, False])
@@ -398,10 +400,12 @@ def test_a_row_with_an_unseen_label_waits_until_the_classes_have_grown():
     assert decoded.unseen == {"label": ("b", 1, True, "1")}
     assert decoded.kept.tolist() == [1]
     assert decoded.waiting.tolist() == [0, 2, 3, 4, 5, 6]
-    assert [reason for _, reason in decoded.rejected] == [
-        "label missing",
-        *["label not in classes"] * 3,
-        "not a number",
+    assert [reason for _, reason in keys_of(decoded.rejected)] == [
+        "label missing: label",
+        "label not in classes: 1.5",
+        f"label not in classes: '{'x' * 56}...",
+        f"label not in classes: {1 << 70}",
+        "not a number: features",
     ]
     again = decode(grow_schema(schema, decoded.unseen), values, labeled=True)
     assert (again.unseen, again.waiting.tolist(), again.rejected) == ({}, [], decoded.rejected)
@@ -416,7 +420,7 @@ def test_a_packed_row_with_an_unseen_label_waits_too():
     decoded = decode(schema, values, labeled=True)
     assert decoded.unseen == {"label": (3, 1)}
     assert decoded.waiting.tolist() == [0, 1, 4]
-    assert decoded.rejected == [(2, "too many classes"), (3, "label not in classes")]
+    assert keys_of(decoded.rejected) == [(2, "too many classes: label"), (3, "label not in classes: -1")]
     again = decode(grow_schema(schema, decoded.unseen), values, labeled=True)
     assert again.y.tolist() == [3, 1, 1]
     assert again.rejected == decoded.rejected
@@ -427,7 +431,7 @@ def test_labels_beyond_the_limit_of_classes_are_rejected():
     values = encode_named(schema, [{"features": [0]}] * 2000, range(2000))
     decoded = decode(schema, values, labeled=True)
     assert decoded.unseen["label"] == tuple(range(MAX_CLASSES - 10))
-    assert decoded.rejected == [(i, "too many classes") for i in range(990, 2000)]
+    assert keys_of(decoded.rejected) == [(i, "too many classes: label") for i in range(990, 2000)]
     full = grow_schema(schema, decoded.unseen)
     again = decode(full, values, labeled=True)
     assert (again.rejected, again.unseen) == (decoded.rejected, {})

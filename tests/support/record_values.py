@@ -1,10 +1,13 @@
 """Strategies for values of records: JSON, unusual JSON, and bytes that are not JSON."""
 
 import json
+from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from streaming_nn.records import reasons
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.types import Rejection
 
 numbers = st.one_of(
     st.integers(),
@@ -51,3 +54,8 @@ flipped = st.builds(
 )
 blobs = st.one_of(texts, doubled, flipped, st.binary(max_size=60))
 SMALL = Schema(2, (0, 1, "x", True))
+
+
+def keys_of(rejected: Iterable[Rejection]) -> list[tuple[int, str]]:
+    """Return the position of each rejected record, and what it is counted by."""
+    return [(rejection.position, reasons.key(rejection)) for rejection in rejected]

@@ -15,8 +15,10 @@ from pydantic_core import to_json
 from pyspark.accumulators import AccumulatorParam
 
 from streaming_nn.nn.learner import Learner
+from streaming_nn.records import reasons
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.types import Rejection
 from streaming_nn.spark.tasks import decode_batch, freeze_imports, unpack
 
 PREDICT_ROWS = 1024  # rows that are predicted at once: many more would need much memory
@@ -71,7 +73,8 @@ class Predict:
             texts = pa.concat_arrays(
                 [self._predictions(self._outputs(model, rows.x)), _errors(rows.rejected)]
             )
-            positions = np.concatenate([rows.kept, np.array([i for i, _ in rows.rejected], np.int64)])
+            bad = np.array([each.position for each in rows.rejected], np.int64)
+            positions = np.concatenate([rows.kept, bad])
             order = positions.argsort()
             if len(rows.filtered):  # nothing is predicted for them
                 batch = batch.take(pa.array(positions[order]))
@@ -179,13 +182,13 @@ def _numbers(values: NDArray[Any]) -> pa.Array:
     return pa.array([to_json(value).decode() for value in wide.tolist()])
 
 
-def _errors(rejected: list[tuple[int, str]]) -> pa.Array:
-    texts = ['{"prediction":null,"error":' + to_json(reason).decode() for _, reason in rejected]
+def _errors(rejected: list[Rejection]) -> pa.Array:
+    texts = ['{"prediction":null,"error":' + to_json(reasons.key(each)).decode() for each in rejected]
     return pa.array(texts, pa.string())
 
 
-def _count_outcomes(predicted: int, rejected: list[tuple[int, str]]) -> Counter[str]:
-    counts = Counter(reason for _, reason in rejected)
+def _count_outcomes(predicted: int, rejected: list[Rejection]) -> Counter[str]:
+    counts = Counter(map(reasons.key, rejected))
     if predicted:
         counts[PREDICTED_RECORD] = predicted
     return counts
