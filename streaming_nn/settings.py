@@ -49,6 +49,13 @@ def _interval(value: Any) -> Any:
 
 
 Interval = Annotated[str, BeforeValidator(_interval)]
+UNITS = {"millisecond": 0.001, "second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+
+def seconds(interval: Interval) -> float:
+    """Return the length of an interval."""
+    parts = re.findall(rf"([\d.]+)\s+({'|'.join(UNITS)})", interval, re.ASCII | re.IGNORECASE)
+    return sum(float(number) * UNITS[unit.lower()] for number, unit in parts)
 
 
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]  # Kafka's own error would not name it
@@ -146,6 +153,7 @@ class Train(Section):
     """The training job."""
 
     topics: list[Topic] = ["labeled"]
+    topics_pattern: str = ""  # a regular expression for whole names, in place of topics; docs/records.md
     dead_letters: Topic = "dead-letters"
     starting_offsets: Literal["earliest", "latest"] = "earliest"  # of a new model
     trigger: Interval = "1 second"
@@ -163,6 +171,27 @@ class Train(Section):
     @classmethod
     def _to_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("topics_pattern")
+    @classmethod
+    def _check_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            message = "must be a regular expression: {why}"
+            raise PydanticCustomError("topics_pattern", message, {"why": str(error)}) from None
+        if named := re.search(r"\(\?P|\(\?\(|\(\?#|&&", value):  # Java reads these differently, or not at all
+            message = "must be an expression that Java and Python read alike, without {part}"
+            raise PydanticCustomError("topics_pattern", message, {"part": named.group()})
+        return value
+
+    @model_validator(mode="after")
+    def _check_topics(self) -> "Train":
+        if self.topics_pattern and "topics" in self.model_fields_set:
+            raise PydanticCustomError("topics", "topics and topics_pattern cannot be combined")
+        if not self.topics_pattern and self.dead_letters in self.topics:
+            raise PydanticCustomError("topics", "dead_letters must not be one of topics")
+        return self
 
 
 class Score(Section):
@@ -186,6 +215,12 @@ class Score(Section):
         if value and info.data.get("engine") == "realtime":
             raise PydanticCustomError("engine", "applies to engine 'batch' only: realtime has no triggers")
         return value
+
+    @model_validator(mode="after")
+    def _check_topics(self) -> "Score":
+        if self.topic == self.predictions:
+            raise PydanticCustomError("topic", "topic and predictions must be different topics")
+        return self
 
 
 class Metrics(Section):
@@ -273,7 +308,7 @@ def _read(file: str | Path | None) -> dict[str, Any]:
     if file is None and not path.exists():
         return {}
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))  # Windows editors write a BOM
     except FileNotFoundError:
         raise ValueError(f"settings file {path}: there is no such file") from None
     except OSError as error:
@@ -314,8 +349,21 @@ def _assignment(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ValueError(f"--set must be section.key=value; got {text!r}")
     if section in ("kafka", "spark") and dot:
-        return {section: {rest: value.strip()}}
-    return _nested(key.strip().split("."), toml_value(value.strip()))
+        return {section: {rest.strip("\"'"): value.strip()}}
+    return _nested(_split_key(key), toml_value(value.strip()))
+
+
+def _split_key(key: str) -> list[str]:
+    """Return the parts of a key in TOML's notation: `records.categories."a.b"` has three."""
+    try:
+        table: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ValueError(f"--set must be section.key=value, with TOML's keys; got {key!r}") from None
+    parts = []
+    while isinstance(table, dict):
+        ((part, table),) = table.items()
+        parts.append(part)
+    return parts
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:

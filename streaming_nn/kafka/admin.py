@@ -86,6 +86,11 @@ class KafkaAdmin:
         with self._plain_errors():
             self._client().wait_for_topics([topic], timeout_ms=int(self._patience * 1000))
 
+    def topics(self) -> list[str]:
+        """Return the names of all topics that this client may DESCRIBE, except Kafka's internal ones."""
+        described = self._retry(lambda: self._client().describe_topics())
+        return [topic["name"] for topic in described if not topic["is_internal"]]
+
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return each topic's id, 22 characters as Kafka writes it; a recreated topic has another."""
         described = self._describe(topics)

@@ -13,6 +13,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.codec import has_gzip, has_lz4, has_snappy, has_zstd
 
+ADDRESS = re.compile(r"(\[[^\s\[\]/]+\]|[^\s:/\[\]]+):(\d{1,5})", re.ASCII)
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MODULES = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
@@ -94,6 +95,12 @@ def check(options: Mapping[str, str]) -> None:
     """Raise ValueError for invalid or contradictory options; its message never contains a secret."""
     if not options.get("bootstrap.servers"):
         raise ValueError("kafka options must have bootstrap.servers, such as 'localhost:9092'; got none")
+    for server in options["bootstrap.servers"].split(","):
+        address = ADDRESS.fullmatch(server.strip())
+        if address is None or not 1 <= int(address[2]) <= 65_535:  # Python's client takes 9092, Java's none
+            raise ValueError(
+                f"bootstrap.servers must be host:port, with commas between several; got {server.strip()!r}"
+            )
     if prefixed := [name for name in options if name.startswith("kafka.")]:
         raise ValueError(f"names of kafka options must be without the prefix 'kafka.'; got {prefixed[0]!r}")
     protocol = options.get("security.protocol", "PLAINTEXT")

@@ -136,15 +136,17 @@ def plan_topic(
     reads the topic once. `bounds` are those of an earlier run, which this one resumes. Raise ValueError if
     there is no record.
     """
-    train = settings.train.model_copy(update={"topics": [topic], "once": True})
+    train = settings.train.model_copy(update={"topics": [topic], "topics_pattern": "", "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
+    source = KafkaSource(spark, settings)
     with KafkaAdmin({"isolation.level": "read_committed", **settings.kafka}) as admin:
-        ids = admin.ids([topic])
+        source.open(admin)
+        ids = source.ids
         begins, ends = _find_bounds(admin, topic, since, until, bounds)
     ranges = {topic: {p: (o, max(o, ends[p])) for p, o in begins.items()}}
     if all(a == b for a, b in ranges[topic].values()):
         raise ValueError(f"topic {topic!r} has no records {_format_interval(since, until)}".rstrip())
-    schema = read_schema(KafkaSource(spark, settings), settings)
+    schema = read_schema(source, settings)
     if schema.grow or schema.vocabulary:
         raise ValueError(
             f"cannot backtest topic {topic!r} with classes or categories that grow: train a model on it, and "

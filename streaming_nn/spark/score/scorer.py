@@ -98,7 +98,7 @@ class Scorer(Job):
         """Start the query where its checkpoint ended, or at the topic's beginning."""
         score = self.settings.score
         frame = kafka_frames.stream(
-            self.spark, self.settings.kafka, [score.topic], "earliest", score.max_offsets_per_trigger
+            self.spark, self.settings.kafka, {"subscribe": score.topic}, score.max_offsets_per_trigger
         )
         return self._launch(frame, self.checkpoint, score.trigger, score.once)
 

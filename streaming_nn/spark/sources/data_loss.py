@@ -1,6 +1,6 @@
-"""Whether topics still hold what follows a version: expired records, and topics that were recreated."""
+"""Whether topics still hold what follows a version: expired records, topics deleted or created again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streaming_nn.errors import DataLossError
@@ -23,27 +23,39 @@ def expired_ranges(beginnings: Offsets, following: Offsets) -> Ranges:
     return expired
 
 
-def data_loss_events(expired: Ranges, recreated: list[str]) -> list[dict[str, Any]]:
+def data_loss_events(
+    expired: Ranges, recreated: list[str], deleted: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return the losses as events of a version's manifest."""
     lost = {t: {str(p): list(r) for p, r in ps.items()} for t, ps in expired.items()}
     events: list[dict[str, Any]] = [{"event": "data loss accepted", "lost": lost}] if lost else []
-    return [*events, *({"event": "topic recreated", "topic": topic} for topic in recreated)]
+    events += [{"event": "topic recreated", "topic": topic} for topic in recreated]
+    return [*events, *({"event": "topic deleted", "topic": topic} for topic in deleted)]
 
 
-def data_loss_error(head: Manifest, expired: Ranges, recreated: list[str]) -> DataLossError:
+def data_loss_error(
+    head: Manifest, expired: Ranges, recreated: list[str], deleted: Sequence[str] = ()
+) -> DataLossError:
     """Return the error for losses after the head, with what to do."""
+    losses = "; ".join(describe_losses(head, expired, recreated, deleted))
     return DataLossError(
-        f"{'; '.join(describe_losses(head, expired, recreated))}. Version {head.number} is safe. To continue "
+        f"{losses}. Version {head.number} is safe. To continue "
         "with what the topic has now, use --accept-data-loss (the next version's manifest records the loss); "
         "to start from scratch, use another model directory"
     )
 
 
-def describe_losses(head: Manifest, expired: Ranges, recreated: list[str]) -> list[str]:
+def describe_losses(
+    head: Manifest, expired: Ranges, recreated: list[str], deleted: Sequence[str] = ()
+) -> list[str]:
     """Return a sentence for each loss after the head."""
     sentences = [
         f"topic {t!r} was recreated: its records from {_positions(head.offsets.get(t, {}))} on are lost"
         for t in recreated
+    ]
+    sentences += [
+        f"topic {t!r} was deleted: any records from {_positions(head.offsets.get(t, {}))} on are lost"
+        for t in deleted
     ]
     return sentences + [
         f"offsets {begin:,} to {end - 1:,} of {t!r} partition {p} expired before they were learned"

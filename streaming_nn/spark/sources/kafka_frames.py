@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row, SparkSession, Window
+from pyspark.sql import DataFrame, DataFrameReader, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
+from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.spark.sources.offsets import Offsets, Ranges, to_json
+from streaming_nn.spark.session import SPARK_ERRORS
+from streaming_nn.spark.sources.offsets import Ranges, to_json
 from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.tasks import LEARNED, TaskFunction
 
@@ -21,6 +23,10 @@ COLUMNS = (
     "CASE WHEN size(headers) > 0 THEN to_json(headers) END AS headers",
 )
 
+WITHOUT_CONNECTOR = (  # what Spark raises without the connector, and with one of another version
+    *("Failed to find data source: kafka", "ClassNotFoundException", "NoClassDefFoundError"),
+    *("NoSuchMethodError", "AbstractMethodError", "ServiceConfigurationError"),
+)
 CONSUMER = {  # a user's options take precedence
     "isolation.level": "read_committed",  # records of an aborted transaction must not be learned
     # Kafka's defaults of 500 records and 1 MB a fetch read at two thirds of the rate
@@ -31,30 +37,26 @@ CONSUMER = {  # a user's options take precedence
 
 
 def stream(
-    spark: SparkSession, kafka: Mapping[str, str], topics: Iterable[str], starting: Offsets | str, limit: int
+    spark: SparkSession, kafka: Mapping[str, str], subscription: Mapping[str, str], limit: int
 ) -> DataFrame:
-    """Read topics as a stream, at most `limit` offsets a micro-batch, from offsets or "earliest"."""
-    begin = starting if isinstance(starting, str) else to_json(starting)
-    return (
+    """Read topics as a stream, at most `limit` offsets per micro-batch, from the beginning.
+
+    `subscription` is Spark's option that selects the topics. A checkpoint overrides where the query begins.
+    """
+    reader = (
         spark.readStream.format("kafka")
         .options(**_options(kafka))
-        .option("subscribe", ",".join(topics))
-        .option("startingOffsets", begin)
+        .options(**subscription)
+        .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", limit)
-        .load()
-        .selectExpr(*COLUMNS)
     )
+    return _load(spark, reader).selectExpr(*COLUMNS)
 
 
 def live(spark: SparkSession, kafka: Mapping[str, str], topic: str) -> DataFrame:
     """Read a topic from its beginning in real-time mode, with Spark's columns and no limit per batch."""
-    return (
-        spark.readStream.format("kafka")
-        .options(**_options(kafka))
-        .option("subscribe", topic)
-        .option("startingOffsets", "earliest")
-        .load()
-    )
+    reader = spark.readStream.format("kafka").options(**_options(kafka)).option("subscribe", topic)
+    return _load(spark, reader.option("startingOffsets", "earliest"))
 
 
 def batch(spark: SparkSession, kafka: Mapping[str, str], ranges: Ranges) -> DataFrame:
@@ -62,23 +64,22 @@ def batch(spark: SparkSession, kafka: Mapping[str, str], ranges: Ranges) -> Data
     ranges = {t: {p: r for p, r in ps.items() if r[0] < r[1]} for t, ps in ranges.items()}
     ranges = {t: ps for t, ps in ranges.items() if ps}
     # `subscribe` throws for offsets that are older than a partition that was added later; `assign` doesn't
-    return (
+    reader = (
         spark.read.format("kafka")
         .options(**_options(kafka))
         .option("assign", json.dumps({t: sorted(ps) for t, ps in ranges.items()}))
         .option("startingOffsets", to_json({t: {p: r[0] for p, r in ps.items()} for t, ps in ranges.items()}))
         .option("endingOffsets", to_json({t: {p: r[1] for p, r in ps.items()} for t, ps in ranges.items()}))
-        .load()
-        .selectExpr(*COLUMNS)
     )
+    return _load(spark, reader).selectExpr(*COLUMNS)
 
 
 def first_values(
     spark: SparkSession, kafka: Mapping[str, str], topics: Iterable[str], rows: int
 ) -> list[bytes | None]:
     """Return the values of the first records that the topics still hold."""
-    frame = spark.read.format("kafka").options(**_options(kafka)).option("subscribe", ",".join(topics)).load()
-    values = [row.value for row in frame.select("value").limit(rows).collect()]
+    reader = spark.read.format("kafka").options(**_options(kafka)).option("subscribe", ",".join(topics))
+    values = [row.value for row in _load(spark, reader).select("value").limit(rows).collect()]
     return [None if value is None else bytes(value) for value in values]
 
 
@@ -129,6 +130,20 @@ def cut(frame: DataFrame, rows: int) -> list[Row]:
         .orderBy("version", "topic", "partition")
         .collect()
     )
+
+
+def _load(spark: SparkSession, reader: DataFrameReader | DataStreamReader) -> DataFrame:
+    """Return the frame of a reader. RuntimeError: the session lacks the connector, or has another one."""
+    try:
+        return reader.load()
+    except SPARK_ERRORS as error:
+        if not any(words in str(error) for words in WITHOUT_CONNECTOR):
+            raise
+        package = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}"
+        raise RuntimeError(
+            "this Spark session lacks the Kafka connector of its version: start it with "
+            f"streaming_nn.session(), or with spark.jars.packages = {package}"
+        ) from None
 
 
 def _options(kafka: Mapping[str, str]) -> dict[str, str]:

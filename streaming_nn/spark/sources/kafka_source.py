@@ -1,11 +1,13 @@
 """Topics as a source of training: the head's offsets are the position, Spark's checkpoint lasts one run."""
 
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -14,12 +16,16 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.session import on_one_machine
-from streaming_nn.spark.sources import data_loss, kafka_frames, offsets
-from streaming_nn.spark.sources.offsets import EARLIEST, Offsets, Ranges
+from streaming_nn.spark.sources import data_loss, kafka_frames, offsets, topics
+from streaming_nn.spark.sources.offsets import Offsets, Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
 from streaming_nn.spark.tasks import LEARNED, TaskFunction
 from streaming_nn.versions.version import Manifest
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class KafkaPlan:
         ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in self.ranges.items()}
         return {
             "ranges": self.ranges,
-            "offsets": {**self.source.head.offsets, **ends},
-            "topic_ids": {**self.source.head.topic_ids, **self.source.ids},
+            "offsets": self.source.without_deleted(self.source.head.offsets) | ends,
+            "topic_ids": self.source.without_deleted(self.source.head.topic_ids) | self.source.ids,
         }
 
     @property
@@ -66,60 +72,61 @@ class KafkaSource:
 
     checkpoint: Path
     admin: KafkaAdmin
-    ids: dict[str, str]  # of the topics, as they were when the run began
+    ids: dict[str, str]  # of the topics, as they were when the run began, or when they joined
     head: Manifest  # that the run resumed from
     starting: Offsets
+    deleted: Sequence[str] = ()  # topics of the head whose loss was accepted
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
-        self.name = f"topic {', '.join(settings.train.topics)}"
+        pattern = settings.train.topics_pattern
+        self.name = f"topics {pattern!r}" if pattern else f"topic {', '.join(settings.train.topics)}"
         self._stack = ExitStack()
 
     def open(self, admin: KafkaAdmin | None) -> None:
         """Check that the topics exist."""
         assert admin is not None, "topics need a connection to Kafka"
         self.admin = admin  # used in every micro-batch
-        self.ids = admin.ids(self.settings.train.topics)
+        self.ids = admin.ids(topics.find(self.settings, admin))
 
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records that the topics still have."""
-        return kafka_frames.first_values(self.spark, self.settings.kafka, self.settings.train.topics, rows)
+        return kafka_frames.first_values(self.spark, self.settings.kafka, self.ids, rows)
 
     def initial_position(self) -> dict[str, Any]:
         """Return the topics' beginnings, or their ends."""
-        train = self.settings.train
-        find = self.admin.beginnings if train.starting_offsets == "earliest" else self.admin.ends
-        return {"offsets": find(train.topics), "topic_ids": self.ids}
+        earliest = self.settings.train.starting_offsets == "earliest"
+        find = self.admin.beginnings if earliest else self.admin.ends
+        return {"offsets": find(self.ids), "topic_ids": dict(self.ids)}
 
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Find the offsets to read from, for every partition; return the losses that were accepted."""
-        names = self.settings.train.topics
+        names = topics.find(self.settings, self.admin)
         self.head, self.ids = head, self.admin.ids(names)
+        self.deleted = topics.deleted(self.settings, head.offsets, self.ids)
         beginnings, ends = self.admin.beginnings(names), self.admin.ends(names)
         recreated = data_loss.recreated_topics(self.ids, head.topic_ids)
         following = {t: {} if t in recreated else head.offsets.get(t, {}) for t in names}
         expired = data_loss.expired_ranges(beginnings, following)
-        if (expired or recreated) and not self.settings.train.accept_data_loss:
-            raise data_loss.data_loss_error(head, expired, recreated)
+        if (expired or recreated or self.deleted) and not self.settings.train.accept_data_loss:
+            raise data_loss.data_loss_error(head, expired, recreated, self.deleted)
         self.starting = {
             topic: {
-                p: expired[topic][p][1] if p in expired.get(topic, {}) else following[topic].get(p, EARLIEST)
-                for p in sorted(ends[topic])
+                p: max(begin, following[topic].get(p, 0)) for p, begin in sorted(beginnings[topic].items())
             }
             for topic in names
         }
         self.schema = schema_from(head.schema)
-        self._backlog = _count_between(self.starting, beginnings, ends)
-        return data_loss.data_loss_events(expired, recreated)
+        self._backlog = _count_between(self.starting, ends)
+        return data_loss.data_loss_events(expired, recreated, self.deleted)
 
     def read_stream(self) -> DataFrame:
         """Read from the head's offsets."""
         directory = TemporaryDirectory(prefix="streaming-nn-train-", ignore_cleanup_errors=True)
         self.checkpoint = Path(self._stack.enter_context(directory))
-        train = self.settings.train
-        return kafka_frames.stream(
-            self.spark, self.settings.kafka, train.topics, self.starting, train.max_offsets_per_trigger
-        )
+        offsets.write_start(self.checkpoint, self.starting)
+        subscription, limit = topics.subscription(self.settings), self.settings.train.max_offsets_per_trigger
+        return kafka_frames.stream(self.spark, self.settings.kafka, subscription, limit)
 
     def backlog(self) -> int:
         """Return how many offsets followed the head when the run began."""
@@ -127,7 +134,25 @@ class KafkaSource:
 
     def plan(self, frame: DataFrame, batch_id: int) -> KafkaPlan:
         """Return the ranges of Spark's own plan."""
-        return KafkaPlan(self, frame, offsets.planned(self.checkpoint, batch_id))
+        ranges = offsets.planned(self.checkpoint, batch_id)
+        if joined := [topic for topic in ranges if topic not in self.ids]:
+            self._join(joined)
+        return KafkaPlan(self, frame, ranges)
+
+    def _join(self, joined: list[str]) -> None:
+        """Add topics that were created since the run began. ValueError: the pattern does not match them."""
+        for topic in joined:
+            if not topics.matches(self.settings, topic):
+                raise ValueError(
+                    f"train.topics_pattern = {self.settings.train.topics_pattern!r} matches topic {topic!r} "
+                    "in Java, and not in Python; use an expression that both read alike"
+                )
+        self.ids.update(self.admin.ids(joined))  # in the dict that the reader has, too
+        logger.info("learning %s too: new, and matched by train.topics_pattern", ", ".join(joined))
+
+    def without_deleted(self, values: Mapping[str, T]) -> dict[str, T]:
+        """Return the values of the topics whose deletion was not accepted."""
+        return {topic: value for topic, value in values.items() if topic not in self.deleted}
 
     @cached_property
     def reader(self) -> Reader:
@@ -139,7 +164,7 @@ class KafkaSource:
 
         Spark raises nothing if a topic was recreated and filled past our offsets.
         """
-        ids = self.admin.ids(self.settings.train.topics)
+        ids = self.admin.ids(self.ids)
         if recreated := data_loss.recreated_topics(ids, self.ids):
             raise data_loss.data_loss_error(head, {}, recreated)
 
@@ -148,9 +173,9 @@ class KafkaSource:
         self._stack.close()
 
 
-def _count_between(starting: Offsets, beginnings: Offsets, ends: Offsets) -> int:
+def _count_between(starting: Offsets, ends: Offsets) -> int:
     return sum(
-        max(ends[topic][p] - max(offset, beginnings[topic].get(p, 0)), 0)
+        max(ends[topic].get(p, 0) - offset, 0)
         for topic, partitions in starting.items()
         for p, offset in partitions.items()
     )

@@ -8,8 +8,6 @@ from typing import Any
 Offsets = dict[str, dict[int, int]]  # topic, partition: next offset
 Ranges = dict[str, dict[int, tuple[int, int]]]  # topic, partition: [from, until)
 
-EARLIEST = -2  # Kafka's number for it, in startingOffsets
-
 
 def planned(checkpoint: Path, batch_id: int) -> Ranges:
     """Return what micro-batch `batch_id` holds, by Spark's own write-ahead plan in a local checkpoint.
@@ -22,6 +20,17 @@ def planned(checkpoint: Path, batch_id: int) -> Ranges:
         topic: {p: (before.get(topic, {}).get(p, 0), end) for p, end in sorted(ends.items())}
         for topic, ends in sorted(_read_ends(checkpoint, batch_id).items())
     }
+
+
+def write_start(checkpoint: Path, starting: Offsets) -> None:
+    """Let the query with this new, local checkpoint begin at `starting`, whatever is added to its topics.
+
+    Spark takes a query's beginning from this file if there is one. Its option startingOffsets must name all
+    partitions of the first micro-batch, so a partition or topic that is added until then would end the run.
+    """
+    file = checkpoint / "sources" / "0" / "0"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"\0v1\n{to_json(starting)}")  # Spark skips the first byte
 
 
 def _read_ends(checkpoint: Path, batch_id: int) -> Offsets:

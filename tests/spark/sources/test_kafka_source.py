@@ -1,5 +1,8 @@
 """Where a run resumes in its topics, and what it does about losses; without Spark or Kafka."""
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +10,9 @@ from kafka_topics import SCHEMA
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.settings import Settings
+from streaming_nn.spark.sources import offsets
 from streaming_nn.spark.sources.kafka_source import KafkaPlan, KafkaSource
-from streaming_nn.spark.sources.offsets import EARLIEST, Offsets
+from streaming_nn.spark.sources.offsets import Offsets
 from streaming_nn.versions.version import Manifest
 
 pytestmark = pytest.mark.commit
@@ -28,8 +32,12 @@ class Admin:
 
     def __init__(self, beginnings: Offsets, ends: Offsets, id: str = "id") -> None:
         self._beginnings, self._ends, self.id = beginnings, ends, id
+        self.existing = [*beginnings]
 
-    def ids(self, topics: list[str]) -> dict[str, str]:
+    def topics(self) -> list[str]:
+        return self.existing
+
+    def ids(self, topics: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(topics, self.id)
 
     def beginnings(self, topics: list[str]) -> Offsets:
@@ -55,7 +63,7 @@ def test_a_new_model_begins_at_the_beginnings_or_the_ends() -> None:
 def test_a_run_resumes_at_the_heads_offsets_and_at_the_beginning_of_new_partitions() -> None:
     source = opened(Admin({"t": {0: 0, 1: 0, 2: 5}}, {"t": {0: 120, 1: 50, 2: 9}}))
     assert source.resume(HEAD) == []
-    assert source.starting == {"t": {0: 100, 1: 50, 2: EARLIEST}}
+    assert source.starting == {"t": {0: 100, 1: 50, 2: 5}}
     assert source.backlog() == 20 + 0 + 4
 
 
@@ -75,7 +83,7 @@ def test_a_recreated_topic_stops_a_run_unless_accepted() -> None:
         opened(admin).resume(HEAD)
     source = opened(admin, accept_data_loss=True)
     assert source.resume(HEAD) == [{"event": "topic recreated", "topic": "t"}]
-    assert source.starting == {"t": {0: EARLIEST, 1: EARLIEST}}, "all that it has now"
+    assert source.starting == {"t": {0: 0, 1: 0}}, "all that it has now"
     plan = KafkaPlan(source, SPARK, {"t": {0: (0, 300), 1: (0, 10)}})
     assert plan.position["topic_ids"] == {"t": "new", "other": "x"}
 
@@ -100,3 +108,53 @@ def test_a_position_has_the_offsets_of_other_topics_too() -> None:
         "offsets": {"t": {0: 115, 1: 50}, "other": {0: 7}},
         "topic_ids": {"t": "id", "other": "x"},
     }
+
+
+def matching(admin: Any, pattern: str = "t.*", **train: Any) -> KafkaSource:
+    source = KafkaSource(SPARK, Settings(train={"topics_pattern": pattern, **train}))
+    source.open(admin)
+    return source
+
+
+def test_a_pattern_learns_the_topics_that_match_it() -> None:
+    admin = Admin({"t": {0: 0}, "t2": {0: 3}, "u": {0: 0}}, {"t": {0: 120}, "t2": {0: 9}, "u": {0: 4}})
+    source = matching(admin)
+    assert source.name == "topics 't.*'"
+    assert set(source.initial_position()["topic_ids"]) == {"t", "t2"}
+    assert source.resume(HEAD) == []
+    assert source.starting == {"t": {0: 100}, "t2": {0: 3}}
+    assert source.backlog() == 20 + 6
+
+
+def test_a_topic_joins_when_spark_first_plans_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = matching(Admin({"t": {0: 0, 1: 0}}, {"t": {0: 120, 1: 50}}))
+    source.resume(HEAD)
+    source.checkpoint = tmp_path
+    reader_ids = source.ids
+    offsets.write_start(tmp_path, source.starting)
+    (tmp_path / "offsets").mkdir()
+    planned = {"t": {"0": 120, "1": 50}, "t-new": {"0": 7}}
+    (tmp_path / "offsets" / "0").write_text(f"v1\n{{}}\n{json.dumps(planned)}")
+    with caplog.at_level("INFO", "streaming_nn"):
+        plan = source.plan(SPARK, 0)
+    assert plan.ranges == {"t": {0: (100, 120), 1: (50, 50)}, "t-new": {0: (0, 7)}}
+    assert plan.position["topic_ids"] == {"t": "id", "t-new": "id", "other": "x"}
+    assert reader_ids["t-new"] == "id", "the reader has the same dict"
+    assert caplog.messages == ["learning t-new too: new, and matched by train.topics_pattern"]
+
+
+def test_a_topic_that_only_java_matches_ends_the_run(tmp_path: Path) -> None:
+    source = matching(Admin({"t": {0: 0}}, {"t": {0: 120}}))
+    with pytest.raises(ValueError, match=r"^train.topics_pattern = 't.\*' matches topic 'x' in Java"):
+        source._join(["x"])
+
+
+def test_a_deleted_topic_of_a_pattern_stops_the_run_unless_accepted() -> None:
+    admin = Admin({"t2": {0: 0}}, {"t2": {0: 9}})
+    with pytest.raises(DataLossError, match=r"^topic 't' was deleted: any records from partition 0 off"):
+        matching(admin).resume(HEAD)
+    source = matching(admin, accept_data_loss=True)
+    assert source.resume(HEAD) == [{"event": "topic deleted", "topic": "t"}]
+    plan = KafkaPlan(source, SPARK, {"t2": {0: (0, 9)}})
+    assert plan.position["offsets"] == {"other": {0: 7}, "t2": {0: 9}}, "it is accepted once"
+    assert plan.position["topic_ids"] == {"other": "x", "t2": "id"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_nn.spark.sources.offsets import count, offsets_from, planned, to_json
+from streaming_nn.spark.sources.offsets import count, offsets_from, planned, to_json, write_start
 
 pytestmark = pytest.mark.commit
 
@@ -37,3 +37,10 @@ def test_a_later_one_begins_where_the_one_before_ended_and_new_partitions_at_0(c
 def test_offsets_survive_sparks_json() -> None:
     offsets = {"t": {0: 5, 10: 2**40}, "u": {0: -2}}
     assert offsets_from(json.loads(to_json(offsets))) == offsets
+
+
+def test_a_query_begins_where_we_write_that_it_does(tmp_path: Path) -> None:
+    write_start(tmp_path, {"t": {0: 5, 1: 2}})
+    (tmp_path / "offsets").mkdir()
+    (tmp_path / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":9,"1":2,"2":4}}')
+    assert planned(tmp_path, 0) == {"t": {0: (5, 9), 1: (2, 2), 2: (0, 4)}}, "partition 2 was added since"

@@ -1,4 +1,4 @@
-"""Topics and partitions that appear at any moment, on a real broker: learned, each record once, and replayed."""
+"""Topics and partitions that appear at any moment, on a real broker: learned once each, and replayed."""
 
 from pathlib import Path
 from typing import Any
