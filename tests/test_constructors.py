@@ -74,7 +74,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "sinks.kafka_topic.KafkaTopicSink": lambda kind: kind(KAFKA, "metrics", MODEL),
     "sinks.sink.Sinks": lambda kind: kind(LOG, []),
     "spark.query.Job": lambda kind: kind(),
-    "spark.rejected.Rejected": lambda kind: kind(None),
+    "spark.rejected.NotLearned": lambda kind: kind(None),
     "spark.replay.backtest.Selection": lambda kind: kind(),
     "spark.replay.backtest.TrialRun": lambda kind: kind(SPARK, LOG, HEAD),
     "spark.score.scorer.Scorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),

@@ -25,16 +25,15 @@ from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.spark.rejected import (
     DeadLetter,
-    Overflow,
-    Rejected,
-    add_rejected,
+    NotLearned,
+    add_not_learned,
     pack_dead_letters,
     unpack_dead_letters,
 )
 
 LEARNED = (
-    "topic string, partition int, part binary, counts string, rejected string, dead_letters binary, "
-    "overflow boolean, seconds double, unseen string"
+    "topic string, partition int, part binary, counts string, rejected string, filtered long, "
+    "dead_letters binary, seconds double, unseen string"
 )
 TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 NO_VALUES: Mapping[str, Sequence[Label]] = MappingProxyType({})
@@ -45,17 +44,18 @@ class TaskResult(NamedTuple):
 
     topic: str  # of its first record
     partition: int
-    part: Part[Any] | None  # None: nothing is learned, because of overflow or unseen values
-    rejected: Mapping[str, int]  # by reason; not in the counts of the part
+    part: Part[Any] | None  # None: nothing is learned, because of unseen values
+    rejected: Mapping[str, int]  # by reason and field; not in the counts of the part
+    filtered: int  # records that were passed over by rule; not in the counts of the part
     dead_letters: Sequence[DeadLetter]
-    overflow: bool  # the rejected records have more bytes than may be sent to the driver
     seconds: float  # of work, without waiting for records
     unseen: Mapping[str, Sequence[Label]] = NO_VALUES  # by field; the schema must grow by them first
 
     @property
     def counts(self) -> Counts:
         """How the task's records ended."""
-        return add_rejected(Counts() if self.part is None else self.part.counts, self.rejected)
+        learned = Counts() if self.part is None else self.part.counts
+        return add_not_learned(learned, self.rejected, self.filtered)
 
 
 class Unseen(Exception):  # noqa: N818 (the batch is learned again, by a schema that has grown)
@@ -105,7 +105,9 @@ def decode_batch(batch: pa.RecordBatch, schema: Schema, labeled: bool) -> Decode
     return decode(schema, values, labeled)
 
 
-def decode_batches(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: Rejected) -> Iterator[Batch]:
+def decode_batches(
+    batches: Iterable[pa.RecordBatch], schema: Schema, not_learned: NotLearned
+) -> Iterator[Batch]:
     """Decode a task's records. If any value is unseen, yield no more rows, and raise Unseen at the end."""
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for batch in batches:
@@ -114,8 +116,7 @@ def decode_batches(batches: Iterable[pa.RecordBatch], schema: Schema, rejected: 
             unseen.append(rows.unseen)
         if unseen:
             continue
-        if rows.rejected:
-            rejected.add(batch, rows.rejected)
+        not_learned.add(batch, rows)
         assert rows.y is not None  # the records are labeled
         yield Batch(rows.x, rows.y)
     if unseen:
@@ -161,17 +162,19 @@ def learn_records(
     Rejected records are kept up to `limit` bytes; None: they are counted only. If the schema has to grow
     first, the result holds the unseen values, and nothing is learned.
     """
-    rejected, timed = Rejected(limit), _Timed(batches)
-    part, letters, overflow, unseen = None, list[DeadLetter](), False, NO_VALUES
+    not_learned, timed, part, unseen = NotLearned(limit), _Timed(batches), None, NO_VALUES
     try:
-        part = learn_part(learner, state, decode_batches(timed, schema, rejected))
-        letters = rejected.dead_letters
-    except Overflow:
-        overflow = True
+        part = learn_part(learner, state, decode_batches(timed, schema, not_learned))
     except Unseen as found:
-        rejected, unseen = Rejected(limit), found.values
+        not_learned, unseen = NotLearned(limit), found.values
     return TaskResult(
-        *timed.topic_partition, part, dict(rejected.counts), letters, overflow, timed.seconds(), unseen
+        *timed.topic_partition,
+        part,
+        dict(not_learned.rejected),
+        not_learned.filtered,
+        not_learned.dead_letters,
+        timed.seconds(),
+        unseen,
     )
 
 
@@ -201,8 +204,8 @@ def result_to_row(result: TaskResult) -> pa.RecordBatch:
             "part": pa.array([None if part is None else pack_part(part)], pa.binary()),
             "counts": [json.dumps(Counts() if part is None else part.counts)],
             "rejected": [json.dumps(result.rejected)],
+            "filtered": pa.array([result.filtered], pa.int64()),
             "dead_letters": pa.array([pack_dead_letters(result.dead_letters)], pa.binary()),
-            "overflow": [result.overflow],
             "seconds": [result.seconds],
             "unseen": [json.dumps(dict(result.unseen))],
         }
@@ -217,8 +220,8 @@ def result_from_row(learner: Learner[Any], row: Any) -> TaskResult:
         row["partition"],
         None if data is None else unpack_part(learner, bytes(data), counts),
         json.loads(row["rejected"]),
+        row["filtered"],
         unpack_dead_letters(bytes(row["dead_letters"])),
-        row["overflow"],
         row["seconds"],
         json.loads(row["unseen"]),
     )

@@ -38,7 +38,7 @@ def batches(values: list[bytes], cut: int) -> list[pa.RecordBatch]:
     names = ["topic", "partition", "offset", "key", "value", "headers"]
     whole = pa.RecordBatch.from_pylist(
         [dict(zip(names, ("t", 3, i, None, value, None), strict=True)) for i, value in enumerate(values)],
-        pa.schema(list(DEAD_LETTERS)[1:]),
+        pa.schema([DEAD_LETTERS.field(name) for name in names]),
     )
     return [whole.slice(0, cut), whole.slice(cut)]
 
@@ -86,19 +86,22 @@ def test_unseen_values_are_returned_until_the_schema_has_them() -> None:
     assert len({digest(result) for result in results}) == 1, "the cut does not matter"
 
 
-def test_rejected_records_past_the_limit_end_the_task() -> None:
+def test_past_the_limit_the_place_and_the_reason_of_a_rejected_record_remain() -> None:
     schema = grow_schema(SHOP, KNOWN)
-    values = [*encode_named(SHOP, ROWS, LABELS), b"x" * 500, b"y" * 500]
-    result = learn(schema, values, 3, limit=600)
-    assert result.overflow
-    assert (result.part, result.dead_letters) == (None, [])
-    assert result.counts == Counts(received=2, rejected=2)
+    values = [*encode_named(SHOP, ROWS, LABELS), b"x" * 500, b"y" * 500, b"z"]
+    result = learn(schema, values, 3, limit=700)
+    assert result.counts == Counts(received=11, trained=8, rejected=3)
+    assert [(letter.offset, letter.value, letter.cut) for letter in result.dead_letters] == [
+        (8, b"x" * 500, ""),
+        (9, b"y" * 72, "value"),
+        (10, b"", "value"),
+    ]
 
 
 def test_without_a_limit_rejected_records_are_counted_only() -> None:
     schema = grow_schema(SHOP, KNOWN)
     result = learn(schema, [*encode_named(SHOP, ROWS, LABELS), b"x" * 500], 3, limit=None)
-    assert (result.overflow, result.dead_letters) == (False, [])
+    assert result.dead_letters == []
     assert result.counts == Counts(received=9, trained=8, rejected=1)
 
 

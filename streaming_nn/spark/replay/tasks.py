@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from streaming_nn.nn.learner import Counts, Learner, State
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
-from streaming_nn.spark.rejected import Rejected, add_rejected
+from streaming_nn.spark.rejected import NotLearned
 from streaming_nn.spark.session import rows_of
 from streaming_nn.spark.tasks import decode_batches, find_runs, freeze_imports, pack, split_tasks, unpack
 from streaming_nn.spark.train.micro_batch import learn_tasks
@@ -29,7 +29,7 @@ class Replayed(NamedTuple):
     learner: int  # its index among those side by side
     digest: str  # of the state; "" if no digests are compared
     counts: Counts
-    rejected: dict[str, int]  # by reason
+    rejected: dict[str, int]  # by reason and field
     tensors: Tensors | None  # of the state; None: an earlier version of a comparison that found no difference
 
 
@@ -56,26 +56,27 @@ class Replay:
         freeze_imports()
         states: list[State[Any]] = []
         for version, pieces in groupby(_by_version(batches), key=lambda piece: piece[0]):
-            learners, rejected = self.learners[version], Rejected(None)
+            learners, not_learned = self.learners[version], NotLearned(None)
             if not states:
                 pairs = zip(learners, self.states, strict=True)
                 states = [unpack(learner, state.value) for learner, state in pairs]
             records = (batch for _, batch in pieces)
             tasks = split_tasks(records, self.averaged)
-            batches_of = (decode_batches(task, self.schema, rejected) for task in tasks)
+            batches_of = (decode_batches(task, self.schema, not_learned) for task in tasks)
             decoded = [list(each) for each in batches_of] if len(learners) > 1 else batches_of
             for index, learner in enumerate(learners):
                 states[index], counts = learn_tasks(learner, states[index], decoded)
                 digest = "" if self.digests is None else state_digest(flatten(states[index]))
                 ends = self.digests is None or digest != self.digests[version] or version == max(self.digests)
                 state = pack(states[index]) if ends else None
-                yield _row(version, index, digest, add_rejected(counts, rejected.counts), rejected, state)
+                rejected = not_learned.rejected
+                yield _row(version, index, digest, not_learned.add_to(counts), rejected, state)
                 if self.digests is not None and digest != self.digests[version]:
                     return
 
 
 def _row(
-    version: int, learner: int, digest: str, counts: Counts, rejected: Rejected, state: bytes | None
+    version: int, learner: int, digest: str, counts: Counts, rejected: Mapping[str, int], state: bytes | None
 ) -> pa.RecordBatch:
     return pa.record_batch(
         {
@@ -83,7 +84,7 @@ def _row(
             "learner": pa.array([learner], pa.int32()),
             "digest": [digest],
             "counts": [json.dumps(counts)],
-            "rejected": [json.dumps(rejected.counts)],
+            "rejected": [json.dumps(rejected)],
             "state": pa.array([state], pa.binary()),
         }
     )

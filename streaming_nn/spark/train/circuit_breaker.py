@@ -12,7 +12,7 @@ class CircuitBreaker:
 
     def __init__(self, limits: Train) -> None:
         self._limits = limits
-        self._received = self._rejected = 0  # since the share was last checked
+        self._received = self._rejected = 0  # since the share was last checked; without filtered records
         self._skipped = 0  # consecutive micro-batches without a finite step
 
     def check(self, learned: Learned, head: int) -> None:
@@ -23,12 +23,7 @@ class CircuitBreaker:
 
     def _check_rejected(self, learned: Learned, safe: str) -> None:
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in learned.rejected.items())
-        if learned.overflow:
-            raise TooManyRejectedError(
-                f"rejected records of one batch exceed train.max_rejected_bytes = "
-                f"{self._limits.max_rejected_bytes:,} ({reasons}). {safe}"
-            )
-        received = self._received + learned.counts.received
+        received = self._received + learned.counts.received - learned.counts.filtered
         rejected = self._rejected + learned.counts.rejected
         if received >= MIN_RECORDS and rejected > self._limits.max_rejected * received:
             raise TooManyRejectedError(

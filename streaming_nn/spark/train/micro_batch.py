@@ -3,7 +3,6 @@
 The trainer and Spark ML's streaming estimators use all of them; replays load states and learn tasks by them.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from streaming_nn.nn.learner import (
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, grow_schema
-from streaming_nn.spark.rejected import DeadLetter
+from streaming_nn.spark.rejected import DeadLetter, sum_reasons
 from streaming_nn.spark.tasks import TaskResult
 from streaming_nn.versions.version import Tensors, Version
 from streaming_nn.versions.version_log import VersionLog
@@ -59,9 +58,8 @@ class Learned(NamedTuple):
 
     state: State[Any]  # after it
     counts: Counts
-    rejected: dict[str, int]  # by reason
+    rejected: dict[str, int]  # by reason and field
     dead_letters: list[DeadLetter]
-    overflow: bool  # the rejected records have more bytes than are kept; nothing is learned
     seconds: float  # of learning; the slowest task's
 
 
@@ -72,14 +70,11 @@ def load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
     """Combine what tasks learned, in the order of (topic, partition), to the next state."""
-    overflow = any(result.overflow for result in results)
-    parts = [] if overflow else [result.part for result in results if result.part is not None]
     return Learned(
-        combine(work.learner, work.start, parts),
+        combine(work.learner, work.start, [result.part for result in results if result.part is not None]),
         add_counts(result.counts for result in results),
-        dict(sum((Counter(result.rejected) for result in results), Counter[str]())),
-        [] if overflow else [letter for result in results for letter in result.dead_letters],
-        overflow,
+        sum_reasons(result.rejected for result in results),
+        [letter for result in results for letter in result.dead_letters],
         max((result.seconds for result in results), default=0.0),  # an empty batch may have no task
     )
 

@@ -13,10 +13,10 @@ from streaming_nn.spark.train.micro_batch import Learned
 pytestmark = pytest.mark.commit
 
 
-def learned(received: int, rejected: int = 0, skipped: int = 0, overflow: bool = False) -> Learned:
-    counts = Counts(received, received - rejected - skipped, skipped, rejected)
+def learned(received: int, rejected: int = 0, skipped: int = 0, filtered: int = 0) -> Learned:
+    counts = Counts(received, received - rejected - skipped - filtered, skipped, rejected, filtered)
     state: Any = None
-    return Learned(state, counts, {"not JSON": rejected} if rejected else {}, [], overflow, 0.1)
+    return Learned(state, counts, {"not JSON": rejected} if rejected else {}, [], 0.1)
 
 
 def test_a_share_is_checked_over_a_hundred_records() -> None:
@@ -39,11 +39,11 @@ def test_a_checked_share_is_forgotten() -> None:
         breaker.check(learned(100, rejected=51), 7)
 
 
-def test_overflow_stops_the_run() -> None:
-    with pytest.raises(
-        TooManyRejectedError, match=r"exceed train.max_rejected_bytes = 8,388,608 \(not JSON: 9\)"
-    ):
-        CircuitBreaker(Train()).check(learned(9, rejected=9, overflow=True), 7)
+def test_the_share_is_of_the_records_that_are_not_filtered() -> None:
+    breaker = CircuitBreaker(Train(max_rejected=0.5))
+    breaker.check(learned(1000, rejected=50, filtered=900), 7)
+    with pytest.raises(TooManyRejectedError, match=r"^51 of 100 records"):
+        breaker.check(learned(1000, rejected=51, filtered=900), 7)
 
 
 def test_consecutive_micro_batches_without_a_finite_step_stop_the_run() -> None:

@@ -38,12 +38,24 @@ from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.merge
 
-MALFORMED: list[tuple[bytes | None, str]] = [
-    (b"{not json", "not JSON"),
-    (b'{"features": [1, 2], "label": 1}', "wrong width"),
-    (b'{"label": 1}', "field missing: features"),
-    (b'{"features": [1, 2, 3], "label": 7}', "label not in classes"),
-    (None, "no value"),
+MALFORMED: list[tuple[bytes, str, dict[str, str]]] = [  # value, counted by, the headers of its dead letter
+    (b"{not json", "not JSON", {"reason": "not JSON", "value": "b'{not json'"}),
+    (
+        b'{"features": [1, 2], "label": 1}',
+        "wrong width: features",
+        {"reason": "wrong width", "field": "features", "value": "an array of 2 elements"},
+    ),
+    (b'{"label": 1}', "field missing: features", {"reason": "field missing", "field": "features"}),
+    (
+        b'{"features": [1, 2, 3], "label": 7}',
+        "label not in classes: 7",
+        {"reason": "label not in classes", "field": "label", "value": "7"},
+    ),
+    (
+        b'{"features": [1, 2, "x"], "label": 0}',
+        "not a number: features",
+        {"reason": "not a number", "field": "features[2]", "value": "'x'"},
+    ),
 ]
 HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b"")]
 
@@ -71,42 +83,47 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(2500))
     keys = [b"key-0", b"", None, b"\xff", b"key-4"]
-    fill(broker.options, topic, [v for v, _ in MALFORMED], None, keys, [HEADERS, [], HEADERS])
+    fill(
+        broker.options,
+        topic,
+        [v for v, _, _ in MALFORMED] + [None],
+        None,
+        [*keys, b"d"],
+        [HEADERS, [], HEADERS],
+    )
     learn(spark, settings)
 
     assert rows_of(settings.model) == {
-        "received": 2505,
+        "received": 2506,
         "trained": 2500,
         "skipped": 0,
         "rejected": 5,
-        "filtered": 0,
+        "filtered": 1,
     }
     records = records_of(settings.model)
     assert len(records) > 3, "one micro-batch would prove little"
-    assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(
-        w for _, w in MALFORMED
-    )
+    counted = sum((Counter(r.rejected_by_reason) for r in records), Counter())
+    assert counted == Counter(reason for _, reason, _ in MALFORMED)
     assert [r.metrics["prequential"]["cumulative"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
     assert records[-1].metrics["rows"] == 2500
 
     sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
     dead_letters = read(broker.options, settings.train.dead_letters)
-    reasons = dict(MALFORMED)
-    assert Counter(x.value for x in dead_letters) == Counter(list(reasons))
+    described = {value: headers for value, _, headers in MALFORMED}
+    assert Counter(x.value for x in dead_letters) == Counter(list(described))
     for letter in dead_letters:
         headers = {k: v.decode() for k, v in letter.headers if k.startswith("streaming_nn.")}
         assert headers.pop("streaming_nn.topic") == topic
-        assert headers.pop("streaming_nn.reason") == reasons[letter.value]
         position = int(headers.pop("streaming_nn.partition")), int(headers.pop("streaming_nn.offset"))
-        assert not headers
+        assert {name.removeprefix("streaming_nn."): value for name, value in headers.items()} == described[
+            letter.value
+        ]
         source = sources[position]
         assert (letter.key, letter.value) == (source.key, source.value)
-        assert list(letter.headers[:-4]) == list(source.headers)
+        assert [h for h in letter.headers if not h[0].startswith("streaming_nn.")] == list(source.headers)
 
 
-def test_a_record_without_key_and_value_becomes_a_dead_letter(
-    spark: SparkSession, broker: Any, tmp_path: Path
-) -> None:
+def test_a_record_without_key_and_value_is_filtered(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     """kafka-python cannot send such a record; other clients (Spark's here) can."""
     topic = broker.topic("nothing")
     settings = settings_of({**broker.options, "acks": "1"}, tmp_path / "model", topic)
@@ -114,8 +131,8 @@ def test_a_record_without_key_and_value_becomes_a_dead_letter(
     sink = {"kafka.bootstrap.servers": broker.bootstrap, "topic": topic}
     nothing.write.format("kafka").options(**sink).save()
     learn(spark, settings)
-    assert rows_of(settings.model)["rejected"] == 1
-    assert [(x.key, x.value) for x in read(broker.options, settings.train.dead_letters)] == [(None, None)]
+    assert rows_of(settings.model)["filtered"] == 1
+    assert read(broker.options, settings.train.dead_letters) == []
 
 
 @pytest.mark.smoke
@@ -160,15 +177,19 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     assert read(broker.options, settings.train.dead_letters) == []
 
 
-def test_too_many_rejected_bytes_stop_the_run(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_rejected_bytes_past_the_limit_are_cut_and_the_run_goes_on(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
     topic = broker.topic("heavy", 2)
-    bounds = {"max_rejected": 1.0, "max_rejected_bytes": 20_000}
-    settings = settings_of(broker.options, tmp_path / "model", topic, train=bounds)
+    settings = settings_of(broker.options, tmp_path / "model", topic, train={"max_rejected_bytes": 20_000})
     fill(broker.options, topic, labeled(200) + [b"x" * 5000] * 10)
-    with pytest.raises(TooManyRejectedError, match=r"exceed train.max_rejected_bytes = 20,000"):
-        learn(spark, settings)
-    assert VersionLog(settings.model).head_number() == 0
-    assert read(broker.options, settings.train.dead_letters) == []
+    learn(spark, settings)
+    assert rows_of(settings.model)["rejected"] == 10
+    letters = read(broker.options, settings.train.dead_letters)
+    assert len({tuple(x.headers) for x in letters}) == len(letters) == 10
+    whole = [x for x in letters if x.value == b"x" * 5000]
+    assert len(whole) == 3
+    assert all(("streaming_nn.cut", b"value") in x.headers for x in letters if x not in whole)
 
 
 @pytest.mark.nightly
