@@ -1,6 +1,9 @@
 """`streaming-nn train`: learn topics, or another Spark source, into a model directory."""
 
 import logging
+import os
+import sys
+from collections.abc import Container, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Any = {"rich_help_panel": "A source other than Kafka"}
+NEW, END = "\033[1;33m", "\033[0m"  # bold yellow, for a reason that was not logged before
+REASONS = 3  # why records were rejected that a line names
+GROW_HINT = (
+    '  a label that is not in records.classes: with records.classes = "grow", in a new model directory, new '
+    "labels become classes"
+)
 DRAIN = 10  # seconds that the sinks get at the end to write the last versions
 
 
@@ -163,6 +172,7 @@ class LogSink:
 
     def __init__(self, last: int) -> None:
         self._last = last
+        self._known: set[str] = set()  # reasons of rejected records that were logged
 
     def position(self) -> int:
         """Return the last version that was logged."""
@@ -170,24 +180,63 @@ class LogSink:
 
     def write(self, manifest: "Manifest") -> None:
         """Log what the version has learned and how well it predicts."""
-        logger.info("%s", summarize(manifest))
+        new = manifest.rejected_by_reason.keys() - self._known
+        logger.info("%s", summarize(manifest, new if _colored() else ()))
+        if _is_first_label(new, self._known):
+            logger.info("%s", GROW_HINT)
+        self._known |= new
         self._last = manifest.number
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
 
 
-def summarize(manifest: "Manifest") -> str:
-    """Return one line about a version: its counts, and its metrics over the last rows."""
+def _colored() -> bool:
+    """Return whether stderr is a terminal that may show colours (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _is_first_label(new: Iterable[str], known: Iterable[str]) -> bool:
+    """Return whether the first records are rejected because of a label that is not in the classes."""
+    return any(_is_label(reason) for reason in new) and not any(map(_is_label, known))
+
+
+def _is_label(reason: str) -> bool:
+    from streaming_nn.records.reasons import LABEL_NOT_IN_CLASSES  # imports NumPy
+
+    return reason.startswith(LABEL_NOT_IN_CLASSES)
+
+
+def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:
+    """Return one line about a version: its counts, and its metrics over the last rows.
+
+    `marked` reasons of rejected records are in colour.
+    """
     window = manifest.metrics.get("prequential", {}).get("window", {})
     as_served = manifest.metrics.get("as_served", {}).get("window", {})
     names = ("accuracy", "f1_macro", "log_loss") if "accuracy" in window else ("mae", "rmse", "r2")
     parts = [
         f"version {manifest.number}",
         f"{manifest.counts['trained']:,} rows",
-        f"{manifest.counts['rejected']:,} rejected",
+        _rejected(manifest, marked),
+        *([f"{filtered:,} filtered"] if (filtered := manifest.counts["filtered"]) else []),
         *(f"{name} {window[name]:.3f}" for name in names if window.get(name) is not None),
     ]
     if as_served.get(names[0]) is not None:
         parts.append(f"as served {as_served[names[0]]:.3f}")
     return "  ".join(parts)
+
+
+def _rejected(manifest: "Manifest", marked: Container[str]) -> str:
+    """Return how many records were rejected, and why: the most frequent reasons."""
+    counts = sorted(manifest.rejected_by_reason.items(), key=lambda item: -item[1])
+    text = f"{manifest.counts['rejected']:,} rejected"
+    if not counts:
+        return text
+    reasons = [reason if len(counts) == 1 else f"{n:,} {reason}" for reason, n in counts]
+    shown = [
+        f"{NEW}{reason}{END}" if key in marked else reason
+        for reason, (key, _) in zip(reasons, counts, strict=True)
+    ]
+    more = [f"{len(counts) - REASONS:,} more reasons"] if len(counts) > REASONS else []
+    return f"{text} ({', '.join(shown[:REASONS] + more)})"

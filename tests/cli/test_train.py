@@ -72,6 +72,12 @@ def manifest(**metrics: Any) -> Manifest:
     return Manifest(7, counts=counts, metrics=metrics)
 
 
+def rejecting(reasons: dict[str, int], filtered: int = 0) -> Manifest:
+    n = sum(reasons.values())
+    counts = {"received": 9 + n + filtered, "trained": 9, "skipped": 0, "rejected": n, "filtered": filtered}
+    return Manifest(7, counts=counts, rejected_by_reason=reasons)
+
+
 @pytest.mark.parametrize(
     ("metrics", "line"),
     [
@@ -101,3 +107,56 @@ def test_a_version_is_logged_in_one_line(
     sink.close()
     assert caplog.messages == [line]
     assert sink.position() == 7
+
+
+@pytest.mark.parametrize(
+    ("manifest", "line"),
+    [
+        # Practical_RL#226, river#354, streamDM#95
+        (
+            rejecting({"label not in classes: 2": 400}),
+            "version 7  9 rows  400 rejected (label not in classes: 2)",
+        ),
+        (
+            rejecting({"not JSON": 1, "not a number: price": 1200}, filtered=4000),
+            "version 7  9 rows  1,201 rejected (1,200 not a number: price, 1 not JSON)  4,000 filtered",
+        ),
+        (
+            rejecting({f"label not in classes: {i}": 10 - i for i in range(5)}),
+            "version 7  9 rows  40 rejected (10 label not in classes: 0, 9 label not in classes: 1, "
+            "8 label not in classes: 2, 2 more reasons)",
+        ),
+    ],
+)
+def test_the_line_names_why_records_were_rejected(manifest: Manifest, line: str) -> None:
+    assert train.summarize(manifest) == line
+
+
+@pytest.mark.parametrize(("terminal", "no_color"), [(True, None), (True, ""), (True, "1"), (False, None)])
+def test_a_new_reason_is_in_colour_on_a_terminal(
+    terminal: bool, no_color: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    sink = train.LogSink(6)
+    with caplog.at_level(logging.INFO, "streaming_nn"):
+        sink.write(rejecting({"not JSON": 1}))
+        sink.write(rejecting({"not JSON": 1, "not an object": 2}))
+        sink.write(rejecting({"not an object": 2}))
+    colored = terminal and not no_color
+    first, end = ("\033[1;33m", "\033[0m") if colored else ("", "")
+    assert caplog.messages == [
+        f"version 7  9 rows  1 rejected ({first}not JSON{end})",
+        f"version 7  9 rows  3 rejected ({first}2 not an object{end}, 1 not JSON)",
+        "version 7  9 rows  2 rejected (not an object)",
+    ]
+
+
+def test_a_label_that_is_in_no_class_comes_with_a_hint_once(caplog: pytest.LogCaptureFixture) -> None:
+    sink = train.LogSink(6)
+    with caplog.at_level(logging.INFO, "streaming_nn"):
+        for reasons in ({"not JSON": 1}, {"label not in classes: 2": 1}, {"label not in classes: 3": 1}):
+            sink.write(rejecting(reasons))
+    assert [i for i, message in enumerate(caplog.messages) if 'records.classes = "grow"' in message] == [2]
