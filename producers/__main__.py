@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from producers import known
+from producers.hint import train_command
 from producers.messages import Message, Plan, messages, schema_of, topics_of
 from producers.send import NOTHING, Sent, producer, send
 from producers.streams import Stream, limited
@@ -33,13 +34,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NOT_LIVE = ("label_delay",)
 OF_GENERATED = ("drift_at", "option")
 OF_FILES = ("file", "label", "features", "regression", "loop", "time", "speed")
+OF_CSV = ("delimiter", "decimal", "thousands", "encoding", "quote", "na_values", "header")
 
 
 @app.command(no_args_is_help=True)
 def produce(
     ctx: typer.Context,
     stream: Annotated[str, typer.Argument(help=f"One of {', '.join(known.STREAMS)}.")],
-    file: Annotated[Path | None, typer.Argument(help="The file to read (csv, npz, parquet).")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file to read (csv, npz, parquet, jsonl).")] = None,
     topic: Annotated[str, typer.Option(help="Topic for labeled records.")] = "labeled",
     unlabeled_topic: Annotated[str | None, typer.Option(help="Topic for unlabeled records.")] = None,
     unlabeled: Annotated[
@@ -79,6 +81,23 @@ def produce(
         str | None, typer.Option(help="Column of recorded times: send rows at their recorded pace.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Multiple of the recorded pace.")] = 1.0,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Delimiter of a CSV file: a character, or tab (default: detected).")
+    ] = None,
+    decimal: Annotated[str | None, typer.Option(help="Its decimal mark (default: detected).")] = None,
+    thousands: Annotated[
+        str | None, typer.Option(help="Its mark of thousands, or none (default: detected).")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Its encoding (default: detected).")] = None,
+    quote: Annotated[
+        str | None, typer.Option(help="What its fields are quoted with, or none (default: detected).")
+    ] = None,
+    na_values: Annotated[
+        str | None, typer.Option(help="Words for a missing value: ?,NA,-200 (default: detected).")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option(help="Whether its first line names the columns (default: detected).")
+    ] = None,
     timestamp: Annotated[
         str | None,
         typer.Option(
@@ -128,26 +147,27 @@ def produce(
         )
         drifts = tuple(_parse_rows("drift-at", text, rate) for text in drift_at or ())
         if stream in known.FILES:
-            columns = tuple(name.strip() for name in features.split(",")) if features else ()
-            given = {
-                "label": label,
-                "features": columns,
-                "time": time,
-                "regression": regression,
-                "loop": loop,
-            }
+            given: dict[str, Any] = {"label": label, "features": _split(features), "time": time}
+            given |= {"regression": regression, "loop": loop}
+            if stream == "csv":
+                given["dialect"] = _dialect({name: ctx.params[name] for name in OF_CSV})
             rows = _open_file(stream, file, given)
         elif stream in known.LIVE:
             rows = known.LIVE[stream](**({} if rate is None else {"rate": rate}))
         else:
             rows = known.generator(stream, seed, drifts, _parse_pairs("--set", option or []))
         schema = schema_of(rows, plan)  # an error before anything is sent
+        if rows.note:
+            print(rows.note, file=sys.stderr)
         if avro_schema is not None:
             _write_avro_schema(schema, avro_schema)
         if describe:
             print(_to_json(NOTHING, stream, schema))
             return
         options = kafka_options(config, _parse_pairs("--kafka", kafka or []))
+        if rows.note:
+            learn = train_command(schema, topic, options["bootstrap.servers"], avro_schema)
+            print(f"learn it with: {learn}", file=sys.stderr)
         client = producer(python_options(options), compression)
         if create:
             create_topics(options, topics_of(rows, plan), partitions)
@@ -186,7 +206,11 @@ def _parse_rows(what: str, text: str, rate: float | None) -> int:
 
 def _check_options(ctx: typer.Context, stream: str) -> None:
     """Raise ValueError for an option that this stream does not have: it would have no effect."""
-    owners = [(OF_GENERATED, known.GENERATORS), (OF_FILES, known.FILES)]
+    owners = [
+        (OF_GENERATED, known.GENERATORS),
+        (OF_FILES, known.FILES),
+        (OF_CSV, {"csv": known.FILES["csv"]}),
+    ]
     owners += [(NOT_LIVE, {**known.GENERATORS, **known.FILES})]
     flags = {param.name: param.opts[0] if "-" in param.opts[0] else "FILE" for param in ctx.command.params}
     for options, streams in owners:
@@ -236,6 +260,20 @@ def _open_file(name: str, path: Path | None, given: dict[str, Any]) -> Stream:
     if path is None:
         raise ValueError(f"{name} needs a file: python -m producers {name} FILE")
     return known.file(name, path, **given)
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def _dialect(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return what the flags set of a CSV file's dialect."""
+    words = {"tab": "\t", "\\t": "\t", "space": " ", "none": ""}
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in ("delimiter", "thousands", "quote"):
+        if name in given:
+            given[name] = words.get(given[name], given[name])
+    return given | ({"na_values": _split(given["na_values"])} if "na_values" in given else {})
 
 
 def _parse_pairs(what: str, texts: list[str]) -> dict[str, str]:
@@ -290,6 +328,7 @@ def _to_json(sent: Sent, stream: str, schema: Schema) -> str:
         | counts
         | {"failed": sent.failed, "seconds": round(sent.seconds, 3), "error": sent.error}
         | {name: getattr(schema, name) for name in ("format", "inputs", "classes", "features", "label")}
+        | {name: getattr(schema, name) for name in ("missing", "categories", "csv_columns")}
     )
 
 

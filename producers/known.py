@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from producers import digits, generators, machine, tables
+from producers import digits, files, generators, machine
 from producers.streams import Stream
 
 GENERATORS: dict[str, Callable[..., Stream]] = {
@@ -18,7 +18,12 @@ GENERATORS: dict[str, Callable[..., Stream]] = {
     "random_rbf": generators.random_rbf,
     "friedman": generators.friedman,
 }
-FILES: dict[str, Callable[..., Stream]] = {"csv": tables.csv, "npz": tables.npz, "parquet": tables.parquet}
+FILES: dict[str, Callable[..., Stream]] = {
+    "csv": files.csv,
+    "npz": files.npz,
+    "parquet": files.parquet,
+    "jsonl": files.jsonl,
+}
 LIVE: dict[str, Callable[..., Stream]] = {"machine": machine.machine}
 STREAMS = (*GENERATORS, *FILES, *LIVE)
 

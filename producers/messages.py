@@ -1,7 +1,7 @@
 """Messages of a stream's rows: labeled, unlabeled, malformed on purpose, and with delayed labels."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
+from producers.columns import HASHED
 from producers.streams import Block, Stream
 from producers.validation import check_not_negative, check_share
-from streaming_nn.records import avro, avsc
+from streaming_nn.records import avro, avsc, csv
 from streaming_nn.records.decode import encode
+from streaming_nn.records.field_records import named_rows_to_records
 from streaming_nn.records.schema import Schema
 
+TYPED = ("json", "csv")  # formats of any values, not only of numbers
 LABELED, UNLABELED, MALFORMED = KINDS = ("labeled", "unlabeled", "malformed")
 
 
@@ -72,15 +75,49 @@ def schema_of(stream: Stream, plan: Plan) -> Schema:
         raise ValueError("named fields need JSON, CSV or Avro; got packed")
     if plan.named and stream.names is None:
         raise ValueError("named fields need a stream whose features have names; this stream has none")
-    named = plan.named or (stream.named and plan.format != "packed")
-    features = _fields(stream.names, stream.label) if named and stream.names else "features"
-    text = avsc.write_schema(features, stream.classes, stream.label) if plan.format == "avro" else None
-    return Schema(stream.inputs, stream.classes, features, stream.label, plan.format, avro_schema=text)
+    if stream.others and plan.format not in TYPED:
+        raise ValueError(
+            f"{plan.format} records have numbers only; {stream.others[0]!r} has other values: use json or "
+            "csv, or choose with --features"
+        )
+    if stream.names is None or not (plan.named or (stream.named and plan.format != "packed")):
+        return Schema(
+            stream.inputs,
+            stream.classes,
+            stream.features,
+            stream.label,
+            plan.format,
+            missing=stream.missing,
+            avro_schema=avsc.write_schema(stream.features, stream.classes, stream.label)
+            if plan.format == "avro"
+            else None,
+        )
+    return _named_schema(stream, plan, stream.names, stream.column or stream.label)
+
+
+def _named_schema(stream: Stream, plan: Plan, names: tuple[str, ...], label: str) -> Schema:
+    fields = _fields(names, label)
+    learned = tuple(name for name in fields if name not in stream.left_out)
+    if not learned:
+        raise ValueError(f"no column can be learned: {', '.join(names)} are dates, names or nested")
+    categories = {name: {"hash": HASHED} for name in stream.categories}
+    text = avsc.write_schema(fields, stream.classes, label) if plan.format == "avro" else None
+    return Schema(
+        len(learned) + len(categories) * (HASHED - 1),
+        stream.classes,
+        learned,
+        label,
+        plan.format,
+        missing=stream.missing,
+        categories=categories,
+        csv_columns=(*fields, label) if plan.format == "csv" and learned != fields else (),
+        avro_schema=text,
+    )
 
 
 def _fields(names: tuple[str, ...], label: str) -> tuple[str, ...]:
     """Return the names; raise ValueError if two fields of a record have the same path."""
-    reserved = {label, "id"}
+    reserved = {label} if _has_own_id(names, label) else {label, "id"}
     for name in names:
         parts = name.split(".")
         paths = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
@@ -92,6 +129,11 @@ def _fields(names: tuple[str, ...], label: str) -> tuple[str, ...]:
     return names
 
 
+def _has_own_id(names: tuple[str, ...] | None, label: str | None) -> bool:
+    """Return whether the rows have a field `id` already, which is not replaced by the rows' numbers."""
+    return "id" in (*(names or ()), label)
+
+
 def messages(stream: Stream, plan: Plan) -> Iterator[Message]:
     """Yield the stream's messages in the order of sending; the same plan gives the same bytes."""
     schema = schema_of(stream, plan)
@@ -100,7 +142,7 @@ def messages(stream: Stream, plan: Plan) -> Iterator[Message]:
         if plan.label_delay is not None:
             raise ValueError("label_delay must not be set: this stream's labels are late by themselves")
         return _late_messages(stream.blocks, schema, plan, rng)
-    return _planned_messages(stream.blocks, schema, plan, rng)
+    return _planned_messages(stream, schema, plan, rng)
 
 
 def _late_messages(
@@ -121,12 +163,12 @@ def _late_messages(
 
 
 def _planned_messages(
-    blocks: Iterator[Block], schema: Schema, plan: Plan, rng: np.random.Generator
+    stream: Stream, schema: Schema, plan: Plan, rng: np.random.Generator
 ) -> Iterator[Message]:
     late: deque[Message] = deque()
     row, at = 0, 0.0
-    for block in blocks:
-        for message, labeled in _block(block, row, schema, plan, rng):
+    for block in stream.blocks:
+        for message, labeled in _block(block, row, schema, plan, rng, stream.names):
             at = message.at
             while late and late[0].row <= message.row:
                 yield late.popleft()._replace(at=at)
@@ -140,14 +182,23 @@ def _planned_messages(
 
 
 def _block(
-    block: Block, row: int, schema: Schema, plan: Plan, rng: np.random.Generator
+    block: Block,
+    row: int,
+    schema: Schema,
+    plan: Plan,
+    rng: np.random.Generator,
+    names: tuple[str, ...] | None = None,
 ) -> Iterator[tuple[Message, bytes]]:
-    """Yield a message for each row, and the row's labeled value; `row` is the block's first."""
+    """Yield a message for each row, and the row's labeled value; `row` is the block's first.
+
+    `names` are those of all fields, also of those that the schema does not learn.
+    """
     bare, corrupted = _draw_kinds(len(block.x), plan, rng)
     at = _moments(block, row, plan)
     ids = range(plan.first_id + row, plan.first_id + row + len(block.x))
-    labeled = encode(schema, block.x, block.y, ids)
-    unlabeled = iter(encode(schema, block.x[bare], None, [ids[i] for i in np.flatnonzero(bare)]))
+    labeled = _encode(schema, block.x, block.y, ids, names)
+    bare_ids = [ids[i] for i in np.flatnonzero(bare)]
+    unlabeled = iter(_encode(schema, block.x[bare], None, bare_ids, names))
     for i, value in enumerate(labeled):
         key = b"%d" % ids[i]
         if bare[i]:
@@ -156,6 +207,57 @@ def _block(
             yield Message(row + i, at[i], plan.topic, key, corrupt(value, schema, rng), MALFORMED), value
         else:
             yield Message(row + i, at[i], plan.topic, key, value, LABELED), value
+
+
+def _encode(
+    schema: Schema,
+    x: NDArray[Any],
+    y: NDArray[Any] | None,
+    ids: Sequence[int],
+    names: tuple[str, ...] | None,
+) -> list[bytes]:
+    """Encode rows of numbers, or with values as they are; a row's number is its id, unless it has its own."""
+    own = not isinstance(schema.features, str) and _has_own_id(names, schema.label)
+    numbers = None if own else ids
+    if x.dtype != object:
+        return encode(schema, x, y, numbers)
+    if schema.format not in TYPED:
+        return encode(schema, *_to_numbers(schema, x, y), numbers)
+    fields = names if names is not None and not isinstance(schema.features, str) else schema.columns
+    rows: list[dict[str, Any]]
+    if isinstance(schema.features, str) and schema.format == "json":
+        rows = [{schema.features: row} for row in x.tolist()]
+    else:
+        fields = schema.columns if isinstance(schema.features, str) or names is None else names
+        rows = [dict(zip(fields, row, strict=True)) for row in x.tolist()]
+    labels = None if y is None else y.tolist()
+    if schema.format == "csv":
+        flat = [{name: _to_field(value) for name, value in row.items()} for row in rows]
+        return csv.encode_named(schema, flat, labels, numbers)
+    # infinity as a constant: null would be a missing value
+    records = named_rows_to_records(schema, rows, labels, numbers)
+    return [to_json(record, inf_nan_mode="constants") for record in records]
+
+
+def _to_field(value: Any) -> Any:
+    return to_json(value).decode() if isinstance(value, dict | list) else value
+
+
+def _to_numbers(
+    schema: Schema, x: NDArray[Any], y: NDArray[Any] | None
+) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+    """Return rows as numbers, with the labels' indices, or targets; ValueError for any other value."""
+    for row in x.tolist():
+        for name, value in zip(schema.columns, row, strict=True):
+            if not (value is None or isinstance(value, int | float)):
+                message = f"{schema.format} records have numbers only; got {value!r} in {name!r}: use json"
+                raise ValueError(message)
+    with np.errstate(over="ignore"):
+        table = np.array(x.tolist(), np.float64).astype(np.float32).reshape(len(x), schema.inputs)
+        if y is None or schema.classes is None:
+            return table, None if y is None else np.array(y.tolist(), np.float64).astype(np.float32)
+    index = {label: i for i, label in enumerate(schema.classes)}
+    return table, np.array([index.get(label, -1) for label in y.tolist()], np.int32)
 
 
 def _moments(block: Block, row: int, plan: Plan) -> list[float]:
@@ -168,6 +270,8 @@ def _moments(block: Block, row: int, plan: Plan) -> list[float]:
 def corrupt(value: bytes, schema: Schema, rng: np.random.Generator) -> bytes:
     """Return the record corrupted in one of the usual ways; no decoder of the schema accepts it."""
     ways = _WAYS[schema.format]
+    if schema.missing or schema.categories:  # a gap, or another string, is none of the corruptions then
+        ways = tuple(way for way in ways if way not in _OF_NUMBERS)
     return ways[rng.integers(len(ways))](value, schema)
 
 
@@ -201,7 +305,10 @@ def _short_row(value: bytes, schema: Schema) -> bytes:
 
 
 def _unknown_label(value: bytes, schema: Schema) -> bytes:
-    return to_json(from_json(value) | {str(schema.label): "unheard of"})
+    record = from_json(value)
+    parent, name = _parent(record, str(schema.label))
+    parent[name] = "unheard of"
+    return to_json(record)
 
 
 def _nan_feature(value: bytes, schema: Schema) -> bytes:
@@ -216,7 +323,8 @@ def _nan_feature(value: bytes, schema: Schema) -> bytes:
 
 def _no_label(value: bytes, schema: Schema) -> bytes:
     record = from_json(value)
-    del record[schema.label]
+    parent, name = _parent(record, str(schema.label))
+    del parent[name]
     return to_json(record)
 
 
@@ -291,4 +399,5 @@ _JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _unknown_label, _nan_feature, 
 _PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_unknown, _packed_nan, _packed_bare)
 _CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_unknown, _csv_nan, _csv_no_label)
 _AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_nan, _avro_unknown, _avro_no_label)
+_OF_NUMBERS = {_short_row, _nan_feature, _packed_nan, _csv_nan, _avro_nan}
 _WAYS = {"json": _JSON_WAYS, "packed": _PACKED_WAYS, "csv": _CSV_WAYS, "avro": _AVRO_WAYS}

@@ -10,10 +10,10 @@ BLOCK = 256  # rows drawn and encoded at a time: enough for NumPy, and a quarter
 
 
 class Block(NamedTuple):
-    """Consecutive rows of a stream."""
+    """Consecutive rows of a stream: numbers, or values as they are in a file."""
 
-    x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not yet known
+    x: NDArray[Any]  # (rows, inputs) float32; or (rows,) objects: lists of JSON values, None for a gap
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target, or objects; None: not yet known
     at: NDArray[np.float64] | None = None  # (rows,) seconds since the stream's first row, if recorded
 
 
@@ -27,6 +27,13 @@ class Stream(NamedTuple):
     label: str = "label"  # the label's name
     named: bool = False  # a record always has a field for each feature, unless packed
     late: bool = False  # rows come without their labels in real time, and again once those are known
+    column: str | None = None  # the label's name in a record of named fields; None: as `label`
+    features: str = "features"  # the array's name in a record that has one
+    missing: bool = False  # some features have gaps
+    categories: tuple[str, ...] = ()  # features that are strings
+    others: tuple[str, ...] = ()  # features that are not numbers or booleans
+    left_out: tuple[str, ...] = ()  # features that are sent, but not to be learned: dates, names
+    note: str = ""  # one line about the file
 
 
 def concepts(start: int, rows: int, drift_at: tuple[int, ...]) -> NDArray[np.int64]:

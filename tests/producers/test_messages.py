@@ -135,7 +135,7 @@ def test_an_invalid_plan_raises_one_line(options, error):
 @pytest.mark.parametrize(
     ("names", "clash"),
     [
-        (("a", "id"), "'id' and 'id'"),
+        (("a", "id.x"), "'id.x' and 'id'"),
         (("label", "b"), "'label' and 'label'"),
         (("a", "label.x"), "'label.x' and 'label'"),
         (("a", "a.b"), "'a.b' and 'a'"),

@@ -111,8 +111,8 @@ def test_a_signal_stops_the_run_after_a_flush(broker, topics, number):
         (["sea", "--seed", "-1"], "seed must be 0 or more; got -1"),
         (["sea", "--records", "0"], "--records must be 1 or more; got 0"),
         (["sea", "--seconds", "-1"], "--seconds must be more than 0; got -1"),
-        (["sea", "t.csv"], "FILE applies to csv, npz, parquet only; got stream sea"),
-        (["sea", "--loop"], "--loop applies to csv, npz, parquet only; got stream sea"),
+        (["sea", "t.csv"], "FILE applies to csv, npz, parquet, jsonl only; got stream sea"),
+        (["sea", "--loop"], "--loop applies to csv, npz, parquet, jsonl only; got stream sea"),
         (["csv", "t.csv", "--drift-at", "5"], "--drift-at applies to digits, sea,"),
         (["csv", "t.csv", "--set", "noise=1"], "--set applies to digits, sea,"),
         (
@@ -264,6 +264,7 @@ def table(tmp_path):
 
 
 SCHEMA = {"format": "json", "inputs": 2, "classes": ["no", "yes"], "features": "features", "label": "label"}
+SCHEMA |= {"missing": False, "categories": {}, "csv_columns": []}
 NOTHING = {
     "records": 0,
     "labeled": 0,

@@ -1,11 +1,12 @@
 """Files as streams: the same rows from CSV, Parquet and NPZ, once or looped, with recorded times."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from record_values import keys_of
 
 from producers import known
 from producers.messages import Plan, messages, schema_of
@@ -67,13 +68,14 @@ def test_named_columns_and_a_regression_target(folder):
     np.testing.assert_array_equal(decoded.y, X[:1, 1])
 
 
-def test_a_row_with_a_missing_number_is_sent_as_it_is_and_rejected(tmp_path):
+def test_a_missing_number_is_sent_as_null(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,label\n1,2,0\n,2,1\n3,4,1\n")
     stream = known.file("csv", tmp_path / "t.csv")
     values = [m.value for m in messages(stream, Plan("t"))]
+    assert json.loads(values[1])["features"] == [None, 2]
+    assert schema_of(stream, Plan("t")).missing
     decoded = decode(schema_of(stream, Plan("t")), values, labeled=True)
-    assert keys_of(decoded.rejected) == [(1, "not a number: features")]
-    np.testing.assert_array_equal(decoded.y, [0, 1])
+    np.testing.assert_array_equal(decoded.x, [[1, 2], [np.nan, 2], [3, 4]])
 
 
 def write(folder, kind, a, label):
@@ -89,46 +91,67 @@ BAD = 300  # the bad row: neither the first of a block, nor in the first block
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("format", ["json", "csv", "packed", "avro"])
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
 @pytest.mark.parametrize(
-    ("a", "label", "error"),
+    ("a", "label", "reason"),
     [
-        (np.inf, 0.5, "must have a finite float32 in '{a}'; got inf"),
-        (-1e308, 0.5, "must have a finite float32 in '{a}'; got -1e+308"),
-        (1.0, 1e39, "must have a finite float32 in '{label}'; got 1e+39"),
-        (1.0, np.nan, "must have a label in '{label}'; got none"),
-        (1.0, "", "must have a label in '{label}'; got none"),
+        (np.inf, 0.5, "not finite"),
+        (-1e308, 0.5, "not finite"),
+        (1.0, 1e39, "label not finite"),
+        (1.0, np.nan, "label missing"),
+        (1.0, "", "label missing"),
     ],
 )
-def test_a_row_that_cannot_be_sent_ends_the_file_after_the_rows_before_it(tmp_path, kind, a, label, error):
+def test_a_row_that_cannot_be_learned_is_sent_and_rejected(tmp_path, kind, a, label, reason, format):
+    """The file does not end there: the trainer rejects one row by its reason."""
     numbers, labels = [1.0] * ROWS, ["no", "yes"] * (ROWS // 2) if label == "" else [0.5] * ROWS
     numbers[BAD], labels[BAD] = a, label
     write(tmp_path, kind, numbers, labels)
     stream = known.file(kind, tmp_path / f"t.{kind}", regression=label != "")
     assert stream.classes == (("no", "yes") if label == "" else None)
-    sent, names = [], {"a": "x[0]", "label": "y"} if kind == "npz" else {"a": "a", "label": "label"}
-    with pytest.raises(ValueError) as raised:
-        sent.extend(len(block.x) for block in stream.blocks)
-    assert sum(sent) == BAD
-    assert str(raised.value) == f"row {BAD + 1} of t.{kind} {error.format(**names)}"
+    plan = Plan("t", format=format)
+    decoded = decode(schema_of(stream, plan), [m.value for m in messages(stream, plan)], labeled=True)
+    assert len(decoded.kept) == ROWS - 1
+    if reason == "label missing" and format == "packed":  # it has a code for a class that is none
+        reason = "label not in classes" if label == "" else "label not finite"
+    elif label == "" and format == "json" and kind != "csv":  # as it is: an empty string
+        reason = "label not in classes"
+    elif label != label and format == "avro":
+        reason = "label not finite"
+    assert [(r.position, r.reason) for r in decoded.rejected] == [(BAD, reason)]
 
 
-def test_a_null_label_is_rejected(tmp_path):
-    (tmp_path / "t.csv").write_text("a,label\n1,0\n1,\n1,1\n")
-    with pytest.raises(ValueError, match=r"row 2 of t.csv must have a label in 'label'; got none"):
-        list(known.file("csv", tmp_path / "t.csv").blocks)
+def test_an_integer_that_float64_has_not_is_sent_as_it_is(tmp_path):
+    pa.parquet.write_table(pa.table({"a": [1, 2**53 + 1], "label": [0, 1]}), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text(f"a,label\n1,0\n{2**53 + 1},1\n")
+    for kind in ("csv", "parquet"):
+        values = [m.value for m in messages(known.file(kind, tmp_path / f"t.{kind}"), Plan("t"))]
+        assert json.loads(values[1])["features"] == [2**53 + 1]
 
 
-@pytest.mark.parametrize("regression", [True, False])
-def test_an_integer_beyond_float64_names_its_column(tmp_path, regression):
-    column = "label" if regression else "a"
-    rows = pa.table({"a": [1, 2], "label": [0, 1]} | {column: [1, 2**53 + 1]})
-    pa.parquet.write_table(rows, tmp_path / "t.parquet")
-    with pytest.raises(ValueError) as raised:
-        list(known.file("parquet", tmp_path / "t.parquet", regression=regression).blocks)
-    assert str(raised.value).startswith(
-        f"cannot convert column {column!r} of t.parquet to float: Integer value"
-    )
+@pytest.mark.parametrize("format", ["packed", "avro"])
+def test_a_string_among_numbers_needs_json_or_csv(tmp_path, format):
+    rows = "".join(f"{i},{i % 2}\n" for i in range(200))
+    (tmp_path / "t.csv").write_text(f"a,label\n{rows}what?,1\n")
+    stream = known.file("csv", tmp_path / "t.csv")
+    with pytest.raises(ValueError, match=f"{format} records have numbers only; got 'what\\?' in 'features"):
+        list(messages(stream, Plan("t", format=format)))
+    (tmp_path / "t.csv").write_text("a,label\nx,1\ny,0\n")
+    with pytest.raises(ValueError, match=f"{format} records have numbers only; 'a' has other values: use"):
+        schema_of(known.file("csv", tmp_path / "t.csv"), Plan("t", format=format))
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_a_later_string_in_a_column_of_numbers_is_sent_and_rejected(tmp_path, format):
+    rows = "".join(f"{i},{i % 2}\n" for i in range(1_000))
+    (tmp_path / "t.csv").write_text(f"a,label\n{rows}what?,1\n5,1\n")
+    stream, plan = known.file("csv", tmp_path / "t.csv"), Plan("t", format=format)
+    values = [m.value for m in messages(stream, plan)]
+    decoded = decode(schema_of(stream, plan), values, labeled=True)
+    assert b"what?" in values[1000]
+    assert [(r.position, r.reason) for r in decoded.rejected] == [(1000, "not a number")]
+    assert len(decoded.kept) == 1001
 
 
 @pytest.mark.parametrize(
@@ -146,11 +169,9 @@ def test_an_integer_beyond_float64_names_its_column(tmp_path, regression):
             {"features": ("x", "label")},
             "column 'label' must be one feature or the label; got it twice",
         ),
-        ("x,étiquette\n1,0\n3,1\n", {}, "t.csv must be UTF-8; cannot decode its header: "),
-        ("x,label\n1,é\n3,e\n", {}, "t.csv must be UTF-8; its label 'label' is binary"),
     ],
 )
-def test_ambiguous_or_undecodable_columns(tmp_path, text, options, error):
+def test_ambiguous_columns(tmp_path, text, options, error):
     (tmp_path / "t.csv").write_text(text, "latin-1")
     with pytest.raises(ValueError) as raised:
         known.file("csv", tmp_path / "t.csv", **options)
@@ -176,11 +197,7 @@ def test_a_file_without_rows(tmp_path, kind):
     ("options", "error"),
     [
         ({"label": "d"}, "column must be one of a, b, when, c, label; got 'd'"),
-        (
-            {"features": ("a", "label"), "label": "b"},
-            "column 'label' must contain numbers; got string: leave it out (--features)",
-        ),
-        ({"label": "b", "features": ("a",)}, "label 'b' has 700 values, such as "),
+        ({"label": "b", "features": ("a",)}, "label 'b' has numbers such as "),
         ({"regression": True}, "label 'label' must contain numbers with --regression; got string"),
         (
             {"label": "b", "features": ("a",), "regression": True, "time": "label"},
@@ -206,11 +223,14 @@ def test_a_missing_or_invalid_file(tmp_path, kind):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "cannot read t.csv as CSV: Empty CSV file"),
+        ("", "t.csv: it has no lines"),
         ("a,b,label\n", "t.csv has no rows below its header a, b, label"),
         ("label\n0\n1\n", "t.csv must have a column of features; got only label"),
-        ("1.5,2,0\n3,4,1\n5,6,0\n", "t.csv must begin with a header of column names; got 1.5, 2, 0"),
-        ("a,label\n1,0\n2\n", "cannot read t.csv as CSV: CSV parse error: Expected 2 columns, got 1: 2"),
+        (
+            "a,label\n1,0\n2\n",
+            "t.csv: cannot detect the delimiter: at best, most rows have 2 fields and row 3 has 1; "
+            "set delimiter and quote",
+        ),
     ],
 )
 def test_an_invalid_csv_file(tmp_path, text, error):
