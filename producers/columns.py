@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from streaming_nn.records.dialect import BOOLEAN, DATE, EMPTY, FEW, NUMBER, STRING, Dialect
 
 ARRAY, NESTED, BYTES = "array", "nested", "bytes"  # kinds besides those of CSV; an array is of numbers
-HASHED = (
-    32  # columns that a string's hash goes into; a column of more, mostly distinct, strings is no category
-)
+HASHED = 32  # columns that a string's hash goes into; more strings, mostly distinct, are left out
 
 
 class Column(NamedTuple):
