@@ -110,7 +110,7 @@ class _Case:
             (IMAGES, IMAGE, self.deep, self.images),
             (NUMBERS, topics.SCHEMAS["packed"], FLAT, self.numbers),
         ):
-            how = {"update": "averaged", "max_offsets_per_trigger": size, "keep_versions": 1}
+            how = {"update": "averaged", "max_offsets_per_trigger": size, "keep_bytes": 10**9}
             settings = topics.settings_of(kafka, topic, schema, learner, **how)
             rates[topic, executors].append(rate(run_ours(spark, settings)[0]))
         plain = run_plain(spark, kafka, NUMBERS, self.numbers, noop)

@@ -58,6 +58,25 @@ def seconds(interval: Interval) -> float:
     return sum(float(number) * UNITS[unit.lower()] for number, unit in parts)
 
 
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B", re.ASCII | re.IGNORECASE)
+FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def _size(value: Any) -> Any:
+    """Return the bytes of a size; None for "all"."""
+    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found:
+        return int(float(found[1]) * FACTORS[found[2].lower()])
+    if value == "all":
+        return None
+    if type(value) is not int or value < 1:
+        raise PydanticCustomError("size", "must be a size such as '10 GB' or '500 MB', or 'all'")
+    return value
+
+
+Size = Annotated[int | None, BeforeValidator(_size)]
+
+
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]  # Kafka's own error would not name it
 
 
@@ -164,7 +183,7 @@ class Train(Section):
     max_skipped_batches: int = Field(default=10, ge=1)  # consecutive micro-batches without a finite step
     update: Literal["sequential", "averaged"] = "sequential"  # one task; or one per partition, averaged
     mini_batch_cap: int = Field(default=32, ge=1)  # the largest for learner.mini_batch = "auto"
-    keep_versions: int = Field(default=0, ge=0)  # older untagged versions are pruned; 0: keep all
+    keep_bytes: Size = 10 * 10**9  # of all versions; older ones are pruned; "all": none is; docs/versions.md
     accept_data_loss: bool = False  # continue despite expired records or a recreated topic
 
     @field_validator("topics", mode="before")

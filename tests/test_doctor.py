@@ -318,5 +318,5 @@ def test_a_full_disk(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
     finding = failed(doctor._disk, healthy, "disk")
     assert "0.5 GiB free" in finding.detail
-    assert "keep_versions" in finding.fix
+    assert "keep_bytes" in finding.fix
     assert "TMPDIR" in failed(doctor._disk, healthy, "temporary files").fix

@@ -56,6 +56,33 @@ def test_variables_override_the_file_and_flags_override_both(monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *[("'10 GB'", 10**10), ("'1.5gb'", 1_500_000_000), ("'500 MB'", 5 * 10**8), ("'1 B'", 1)],
+        *[("5000", 5000), ("'all'", None)],
+    ],
+)
+def test_a_size_has_a_unit_or_is_in_bytes(value: str, expected: int | None) -> None:
+    assert read(f"[train]\nkeep_bytes = {value}").train.keep_bytes == expected
+    assert load(None, {}).train.keep_bytes == 10**10
+
+
+@pytest.mark.parametrize("value", ["'10'", "'10 GiB'", "'many'", "0", "-1", "1.5", "true", "'-1 GB'"])
+def test_another_size_is_an_error(value: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"train.keep_bytes: must be a size such as '10 GB' .*, or 'all'; got"
+    ):
+        read(f"[train]\nkeep_bytes = {value}")
+
+
+def test_the_setting_before_is_an_unknown_one_near_the_new_one() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown setting train.keep_versions; did you mean train.keep_bytes\?"
+    ):
+        read("[train]\nkeep_versions = 5")
+
+
 def test_a_flag_that_is_not_set_changes_nothing() -> None:
     text = '[learner]\nhidden = [2]\noptimizer = "sgd"'
     assert read(text, {"learner": {"hidden": None, "optimizer": None}}).learner == {

@@ -30,7 +30,7 @@ def export(
     except ImportError as error:
         raise RuntimeError(error) from None
     log = VersionLog(settings.model)
-    if not log.numbers():
+    if log.last() < 0:
         raise LookupError(f"model {settings.model}: there is no version to export yet")
     number = find(log, version)
     learned, schema = load(settings.model, number)

@@ -40,7 +40,7 @@ SHOWN = re.compile(
 def _log(config: Path | None, model: Path | None) -> VersionLog:
     directory = load(config, {"model": model}).model
     log = VersionLog(directory, run=RUN)
-    if not log.numbers():  # head_number() is None if version 0 is missing, which `repair` fixes
+    if log.last() < 0:  # head_number() is None if version 0 is missing, which `repair` fixes
         raise LookupError(f"model {directory}: there is no version yet")
     return log
 
@@ -54,7 +54,7 @@ def list_(
 ) -> None:
     """List the newest versions."""
     log = _log(config, model)
-    head = max(log.numbers())  # not head_number(): what is behind a gap must be listed
+    head = log.last()  # not head_number(): what is behind a gap must be listed
     tags_of: dict[int, list[str]] = {}
     for name, number in tags(log).items():
         tags_of.setdefault(number, []).append(name)
@@ -223,13 +223,17 @@ def rollback_(name: Name, config: Config = None, model: Model = None, as_json: J
 
 @app.command("prune")
 def prune_(
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest keep their tensors.")],
+    keep: Annotated[
+        str | None, typer.Option(help="Size of what stays, such as '2 GB'; default: train.keep_bytes.")
+    ] = None,
     config: Config = None,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Delete the tensors of older versions; their manifests stay."""
-    pruned = prune(_log(config, model), keep)
+    """Delete older versions as a trainer does; their manifests stay, and tagged versions."""
+    log = _log(config, model)
+    keep_bytes = load(config, {"train": {"keep_bytes": keep}}).train.keep_bytes
+    pruned = [] if keep_bytes is None else prune(log, keep_bytes)
     print(json.dumps({"pruned": pruned}) if as_json else f"pruned {_versions(pruned)}")
 
 
@@ -254,7 +258,7 @@ def _report_check(log: VersionLog, findings: list[Finding]) -> Iterator[str]:
             else f"version {finding.number}: {finding.what}"
         )
     if not findings:
-        noted = [number for number in log.numbers() if log.manifest(number).kind == "damaged"]
+        noted = [number for number in range(log.last() + 1) if log.manifest(number).kind == "damaged"]
         yield "no version is damaged" + (f"; lost earlier: {_versions(noted)}" if noted else "")
     elif any(finding.lost for finding in findings):
         try:

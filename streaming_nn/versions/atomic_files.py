@@ -93,6 +93,13 @@ def read_start(path: Path, size: int = HEAD_BYTES) -> bytes:
         return file.read(size)
 
 
+def read_part(path: Path, begin: int, size: int) -> bytes:
+    """Return `size` bytes of a file from byte `begin` on, fewer if it ends before."""
+    with open(path, "rb") as file:
+        file.seek(begin)
+        return file.read(size)
+
+
 def exists(path: Path) -> bool:
     """Return whether the name is taken."""
     return os.path.lexists(path)

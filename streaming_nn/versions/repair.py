@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions import atomic_files
+from streaming_nn.versions.archive import BLOCK, CHUNK, Archive, Archives, chunk_parts, names
+from streaming_nn.versions.archive import encode as encode_archive
 from streaming_nn.versions.tags import tags
 from streaming_nn.versions.version import (
     Manifest,
@@ -46,11 +48,15 @@ def check(log: VersionLog, since: int = 0) -> list[Finding]:
     add up; and tags must name versions that have their tensors.
     """
     findings: list[Finding] = []
+    reported: set[str] = set()
     before = _check_file(log, since - 1)
-    for number in range(since, max(log.numbers(), default=-1) + 1):
+    for number in range(since, log.last() + 1):
         manifest = _check_file(log, number)
         if isinstance(manifest, ValueError):
-            findings.append(Finding(number, str(manifest), lost=isinstance(manifest, DamagedVersionError)))
+            if str(manifest) not in reported:  # a damaged archive is one finding, not one for each version
+                reported.add(str(manifest))
+                lost = isinstance(manifest, DamagedVersionError)
+                findings.append(Finding(number, str(manifest), lost))
         elif not isinstance(before, ValueError):
             findings += [Finding(number, what, lost=False) for what in _check_links(log, manifest, before)]
         before = manifest
@@ -61,14 +67,24 @@ def check(log: VersionLog, since: int = 0) -> list[Finding]:
 
 
 def _check_file(log: VersionLog, number: int) -> Manifest | ValueError:
-    """Return the manifest after checking all of the file, or the error."""
+    """Return the manifest after checking all of the file, or of the archive of a pruned one; or the error."""
     path = log.path(number)
     try:
-        return decode(atomic_files.read(path), number, str(path)).manifest
+        data = atomic_files.read(path)
+        return log.check(decode(data, number, str(path)), sha256(data)).manifest
     except FileNotFoundError:
-        return DamagedVersionError(f"version {number} of {log.directory} is missing")
+        return _check_archived(log, number)
     except IsADirectoryError:
         return DamagedVersionError(f"{path} is damaged: it is a directory; move it away")
+    except ValueError as e:
+        return e
+
+
+def _check_archived(log: VersionLog, number: int) -> Manifest | ValueError:
+    try:
+        return log.manifest(number)
+    except LookupError:
+        return DamagedVersionError(f"version {number} of {log.directory} is missing")
     except ValueError as e:
         return e
 
@@ -110,7 +126,8 @@ def _check_tags(log: VersionLog) -> Iterator[Finding]:
 def repair(log: VersionLog) -> Repair:
     """Repair a damaged log, only on request; return what was done. Stop the trainer first.
 
-    1. Copy what is damaged into `damaged/`.
+    1. Copy what is damaged into `damaged/`. Of a damaged archive, replace the manifests that cannot be read
+       by those of the versions' files, or by manifests of kind "damaged".
     2. Restore files that have another version's name, if the chain of sha256 proves which version they are;
        also a file that you copy into `damaged/` from a backup.
     3. Replace the others by a stub of kind "damaged", so that the number stays taken: a trainer that slept
@@ -123,22 +140,24 @@ def repair(log: VersionLog) -> Repair:
     It can be interrupted anywhere and run again. ValueError: no version is good, or one is of another
     release. Kafka must still have the records from the good version's offsets on; the trainer checks that.
     """
+    forgotten = _repair_archives(log)
     lost = _lost(log)
-    _save(log, lost)
+    for number in lost:
+        _save(log, log.path(number))
     put_back = _restore(log, lost)
     lost = _lost(log)
-    head = max(log.numbers(), default=-1)
+    head = log.last()
     good = _last_good(log, head)
     for number, what in lost.items():
         _write_stub(log, number, what)
     if good == head:
-        return Repair(put_back, list(lost), None, head)
+        return Repair(put_back, [*forgotten, *lost], None, head)
     _commit(log, good, head)
-    return Repair(put_back, list(lost), good, head + 1)
+    return Repair(put_back, [*forgotten, *lost], good, head + 1)
 
 
 def _lost(log: VersionLog) -> dict[int, str]:
-    checked = {number: _check_file(log, number) for number in range(max(log.numbers(), default=-1) + 1)}
+    checked = {number: _check_file(log, number) for number in range(log.last() + 1)}
     for error in checked.values():
         if isinstance(error, ValueError) and not isinstance(error, DamagedVersionError):
             raise error
@@ -154,13 +173,59 @@ def _last_good(log: VersionLog, head: int) -> int:
     raise ValueError(f"cannot repair {log.directory}: no version is good; use a new model directory")
 
 
-def _save(log: VersionLog, lost: dict[int, str]) -> None:
-    for number in lost:
-        with contextlib.suppress(FileNotFoundError, FileExistsError):  # missing, or already saved
-            data = atomic_files.read(log.path(number))
-            atomic_files.create(
-                log.directory / "damaged" / f"{number:012d}-{sha256(data)[:12]}{SUFFIX}", data
-            )
+def _save(log: VersionLog, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, FileExistsError):  # missing, or already saved
+        data = atomic_files.read(path)
+        name = f"{path.name.removesuffix(SUFFIX)}-{sha256(data)[:12]}{SUFFIX}"
+        atomic_files.create(log.directory / "damaged" / name, data)
+
+
+def _repair_archives(log: VersionLog) -> list[int]:
+    """Replace what cannot be read in archives; return the versions whose manifests are lost."""
+    until = log.archives.look()
+    blocks = [(first, min(first + BLOCK, until)) for first in range(0, until, BLOCK)]
+    return [number for block in blocks for number in _repair_archive(log, *block)]
+
+
+def _repair_archive(log: VersionLog, first: int, until: int) -> list[int]:
+    path = log.archives.path(first, until)
+    parts, needed = _readable_parts(path, [number for number in log.files() if first <= number < until])
+    bad = [chunk for chunk in range(first, until, CHUNK) if not parts.keys() >= set(names(chunk))]
+    if not bad:
+        return []
+    _save(log, path)
+    lost = []
+    for chunk in bad:
+        manifests = [_rebuilt(log, number) for number in range(chunk, min(chunk + CHUNK, until))]
+        lost += [manifest.number for manifest in manifests if manifest.kind == "damaged"]
+        parts |= chunk_parts(chunk, None, manifests)
+    atomic_files.put(path, encode_archive(first, until, needed, parts))
+    log.archives = Archives(log.archives.directory)  # which has not read the damaged one
+    log.archives.look()
+    return lost
+
+
+def _readable_parts(path: Path, files: list[int]) -> tuple[dict[str, bytes], Collection[int]]:
+    """Return an archive's good tensors, and the versions whose tensors a replay reads; else all `files`."""
+    parts = {}
+    try:
+        archive = Archive(path)
+    except (DamagedVersionError, OSError):
+        return {}, files
+    for name in archive.names():
+        with contextlib.suppress(DamagedVersionError):
+            parts[name] = archive.raw(name)
+    return parts, archive.needed
+
+
+def _rebuilt(log: VersionLog, number: int) -> Manifest:
+    """Return the manifest in a version's own file; of kind "damaged" if it was pruned."""
+    try:
+        data = atomic_files.read(log.path(number))
+        return replace(decode(data, number).manifest, original_sha256=sha256(data))
+    except (OSError, ValueError):
+        what = "its manifest was in an archive that was damaged"
+        return Manifest(number, kind="damaged", events=[{"event": "damaged", "was": "", "what": what}])
 
 
 def _restore(log: VersionLog, lost: Collection[int]) -> list[int]:
@@ -193,12 +258,18 @@ def _belongs(log: VersionLog, number: int, path: Path) -> bool:
 
 
 def _put(log: VersionLog, number: int, data: bytes) -> None:
-    write = atomic_files.replace if log.has(number) else atomic_files.create
+    write = atomic_files.replace if atomic_files.exists(log.path(number)) else atomic_files.create
     write(log.path(number), data)
 
 
 def _write_stub(log: VersionLog, number: int, what: str) -> None:
-    """Keep what is known of a lost version: its manifest if readable, and the sha256 that its child names."""
+    """Keep what is known of a lost version: its manifest if readable, and the sha256 that its child names.
+
+    An archived one needs no stub.
+    """
+    if number < log.archives.until:
+        log.path(number).unlink(missing_ok=True)
+        return
     manifest, after = _readable(log, number) or Manifest(number), _readable(log, number + 1)
     stub = replace(
         manifest,

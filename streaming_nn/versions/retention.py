@@ -1,56 +1,204 @@
-"""Retention: pruning deletes old versions' tensors and keeps their manifests, so no number is freed."""
+"""Retention: a bound in bytes. Old versions' files are deleted; their manifests stay, in archives.
+
+1. `archive` copies the manifests of all versions before the head into archives (versions/archive.py),
+   durably. From then on their numbers are taken without their files.
+2. `prune` deletes files of archived versions until the others are below the bound: the oldest first, except
+   the first of each minute of the last hour, of each hour of the last day, and of each day; then those too.
+
+The head, tagged versions and those from which a replay starts are never deleted. A crash at any step leaves
+every number taken and every manifest readable, and whoever prunes next continues.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions import atomic_files
+from streaming_nn.versions.archive import BLOCK, CHUNK, extended
 from streaming_nn.versions.tags import tags
-from streaming_nn.versions.version import Manifest, decode, stub
+from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
+FILES = 10_000  # versions with a file, at most, unless they must be kept: a larger directory is slow to list
+STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that much below the bound
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
-def prune(
-    log: VersionLog, keep_last: int, keep_tagged: bool = True, every: int | None = None, since: int = 1
-) -> list[int]:
-    """Delete the tensors of old versions; return their numbers. Their manifests and numbers stay.
+logger = logging.getLogger(__name__)
 
-    Kept are the last `keep_last` (at least 1: never the head), each `every`-th number, tagged ones, and each
-    version from which a replay starts: the initial, rolled-back and repaired ones, and of those that were
-    learned from no topic (kind saved) the last one in a row. A trainer that calls this after every commit
-    passes as `since` the head minus a little more than `keep_last`, so that the cost does not grow with the
-    log.
 
-    DamagedVersionError: a file is damaged or missing. It is left as it is for `repair`; the others are
-    pruned. If it is the head, nothing is pruned: the other versions may be all that training can resume from.
+def archive(log: VersionLog) -> int:
+    """Archive the manifests of all versions before the head; return the number before which all are archived.
+
+    Several processes may do so at once: one creates the archive of a range, the others take it as it is. A
+    version that is damaged or missing is archived as kind "damaged"; its file stays, for `repair`.
     """
-    if keep_last < 1 or (every is not None and every < 1):
-        raise ValueError(f"keep_last and every must be >= 1; got {keep_last} and {every}")
-    head = log.head_number()
-    log.check_head()
-    kept = set(tags(log).values()) if keep_tagged else set()
-    pruned, damaged = [], []
-    for number in range(max(since, 1), (head if head is not None else 0) - keep_last + 1):
-        if number in kept or (every and number % every == 0):
-            continue
+    log.archives.remove_shorter()  # which a crash has left
+    until, head = log.archives.until, log.head_number() or 0
+    while until < head:
         try:
-            if _prune(log, number):
-                pruned.append(number)
-        except (DamagedVersionError, LookupError) as e:  # LookupError: it is missing
-            damaged.append(str(e))
-    if damaged:
-        raise DamagedVersionError("; ".join(damaged))
-    return pruned
+            _extend(log, until, min(head, until // BLOCK * BLOCK + BLOCK))
+        except FileNotFoundError:
+            if log.archives.look() == until:  # else another process has replaced the archive
+                raise
+        until = log.archives.until
+    return until
 
 
-def _is_needless(log: VersionLog, manifest: Manifest) -> bool:
-    """Return whether a replay does not read its tensors: it learns them, or reads those of the next one."""
-    followed = manifest.kind == "saved" and log.manifest(manifest.number + 1).kind == "saved"
-    return manifest.kind == "learned" or followed
+def _extend(log: VersionLog, first: int, until: int) -> None:
+    """Archive versions `first` until before `until`, which exists; delete what older releases pruned."""
+    pruned: list[int] = []
+
+    def versions() -> Iterator[tuple[Manifest, bool]]:
+        found = (_manifest(log, number) for number in range(first, until + 1))
+        for manifest, child in pairwise(found):
+            is_needed = _is_needed(manifest, child)
+            if not manifest.kept and not is_needed:
+                pruned.append(manifest.number)
+            yield _with_sha256(log, manifest, child), is_needed
+
+    data = extended(log.archives.newest(), versions())
+    with suppress(FileExistsError):  # another process archived the same versions
+        atomic_files.create(log.archives.path(first // BLOCK * BLOCK, until), data)
+    log.archives.remove_shorter()
+    _delete(log, pruned)
 
 
-def _prune(log: VersionLog, number: int) -> bool:
-    manifest = log.manifest(number)
-    if not manifest.kept or not _is_needless(log, manifest):
-        return False
-    data = atomic_files.read(log.path(number))
-    decode(data, number, str(log.path(number)))  # a stub asserts that its original was whole
-    atomic_files.replace(log.path(number), stub(data))
-    return True
+def _manifest(log: VersionLog, number: int) -> Manifest:
+    try:
+        return log.manifest(number)
+    except (DamagedVersionError, LookupError) as error:  # LookupError: it is missing
+        logger.warning("%s; it is archived without its manifest", error)
+        return Manifest(number, kind="damaged", events=[{"event": "damaged", "was": "", "what": str(error)}])
+
+
+def _is_needed(manifest: Manifest, child: Manifest) -> bool:
+    """Return whether the file must stay: a replay starts from it, and learns the others; or it is damaged."""
+    followed = manifest.kind == "saved" and child.kind == "saved"  # then the replay reads the child's tensors
+    return manifest.kind != "learned" and not followed
+
+
+def _with_sha256(log: VersionLog, manifest: Manifest, child: Manifest) -> Manifest:
+    """Return the manifest with the sha256 of its file: the child has it, so the file need not be read."""
+    named = child.parent_sha256
+    if not named and manifest.kind != "damaged":
+        named = log.sha256(manifest.number)
+    return replace(manifest, original_sha256=named or manifest.original_sha256)
+
+
+def prune(log: VersionLog, keep_bytes: int) -> list[int]:
+    """Delete the files of old versions until all files take at most `keep_bytes`; return their numbers.
+
+    Ages are relative to the head, by the files' times: a model that waits for records loses nothing.
+    DamagedVersionError: the head is damaged, so the others may be all that training can resume from; nothing
+    is pruned. OSError: a file cannot be written or deleted; the next call continues.
+    """
+    log.check_head()
+    archive(log)
+    files = _files(log)
+    protected = _protected(log)
+    numbers = _surplus(files, protected, keep_bytes - log.archives.size())
+    _delete(log, numbers)
+    return sorted(numbers)
+
+
+class _File(NamedTuple):
+    number: int
+    size: int  # bytes
+    time: float  # seconds since 1970
+
+
+def _files(log: VersionLog) -> list[_File]:
+    """Return the versions' files, in order."""
+    found = []
+    for number in log.files():
+        with suppress(FileNotFoundError):  # another process pruned it just now
+            stat = log.path(number).stat()
+            found.append(_File(number, stat.st_size, stat.st_mtime))
+    return found
+
+
+def _protected(log: VersionLog) -> set[int]:
+    """Return the versions whose files are not deleted: the head is the one that is not archived."""
+    unarchived = {number for number in log.files() if number >= log.archives.until}
+    return {0, *unarchived, *log.archives.needed(), *tags(log).values()}
+
+
+def _surplus(files: list[_File], protected: Collection[int], keep_bytes: int) -> list[int]:
+    """Return the numbers of the files to delete."""
+    size, count = sum(file.size for file in files), len(files)
+    spaced = _spaced(files)
+    surplus = []
+    for file in sorted(files, key=lambda file: (file.number in spaced, file.number)):
+        if size <= keep_bytes and count <= FILES:
+            break
+        if file.number not in protected:
+            surplus.append(file.number)
+            size, count = size - file.size, count - 1
+    return surplus
+
+
+def _spaced(files: list[_File]) -> set[int]:
+    """Return the first version of each minute of the last hour, each hour of the last day, and each day."""
+    first: dict[tuple[int, int], int] = {}
+    for file in files:
+        age = files[-1].time - file.time
+        unit = MINUTE if age < HOUR else HOUR if age < DAY else DAY
+        first.setdefault((unit, int(file.time // unit)), file.number)
+    return set(first.values())
+
+
+def _delete(log: VersionLog, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        log.path(number).unlink(missing_ok=True)
+
+
+class Retention:
+    """Prunes a log while it grows, at its first commit and then now and then: call `committed` after each.
+
+    `keep_bytes` None: nothing is pruned. A damaged version is left as it is.
+    """
+
+    def __init__(self, log: VersionLog, keep_bytes: int | None) -> None:
+        self._log, self._keep_bytes = log, keep_bytes
+        self._bytes = self._versions = 0  # committed since the log was pruned
+        self._due, self._warned = True, False
+
+    def committed(self, number: int) -> None:
+        """Count a version; prune once enough have been committed, 1/20 of the bound or 1,000 versions."""
+        if self._keep_bytes is None:
+            return
+        step = self._keep_bytes // STEP
+        self._bytes += self._log.path(number).stat().st_size
+        self._versions += 1
+        if self._due or self._bytes >= step or self._versions >= CHUNK:
+            with suppress(DamagedVersionError):
+                prune(self._log, self._keep_bytes - step)
+            self._bytes, self._versions, self._due = 0, 0, False
+            self._warn_once(self._keep_bytes)
+
+    def _warn_once(self, keep_bytes: int) -> None:
+        if not self._warned and (taken := size(self._log)) > keep_bytes:
+            logger.warning(
+                "%s: its versions take %s MB, more than train.keep_bytes: tagged versions and those from "
+                "which a replay starts are not pruned",
+                self._log.directory,
+                f"{taken / 1e6:,.0f}",
+            )
+            self._warned = True
+
+
+def describe(keep_bytes: int | None) -> str:
+    """Return in one line what is kept."""
+    if keep_bytes is None:
+        return "all versions are kept (train.keep_bytes = 'all')"
+    amount = f"{keep_bytes / 1e9:g} GB" if keep_bytes >= 1e9 else f"{keep_bytes / 1e6:g} MB"
+    return f"versions are kept up to {amount} (train.keep_bytes): older ones are pruned, tagged ones never"
+
+
+def size(log: VersionLog) -> int:
+    """Return the bytes of all versions and archives."""
+    return sum(file.size for file in _files(log)) + log.archives.size()

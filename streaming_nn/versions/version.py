@@ -70,7 +70,7 @@ def add_up(rows: dict[str, int]) -> bool:
 class Manifest:
     """How a version was created, JSON-able; the keys of partitions are integers here and strings in JSON.
 
-    A version's file never changes, except that pruning deletes its tensors and keeps its manifest.
+    A version's file never changes. Pruning deletes it; its manifest is then in an archive.
     """
 
     number: int  # 0 is the initial version; each next one is one more
@@ -171,15 +171,6 @@ def encode(version: Version) -> bytes:
     return encode_file(values, tensors)
 
 
-def stub(data: bytes) -> bytes:
-    """Return the file of a pruned version: the manifest with the original's sha256, without tensors.
-
-    Works on the keys in the file, so that keys of a newer release are kept.
-    """
-    values = read_values(data, "version")
-    return encode_file(values | {"original_sha256": values.get("original_sha256") or sha256(data)}, {})
-
-
 def encode_file(values: dict[str, Any], tensors: Tensors) -> bytes:
     """Return the bytes of a safetensors file with sealed `values` (JSON-able) in its header."""
     text = to_text({key: value for key, value in values.items() if key != "seal"})
@@ -254,7 +245,7 @@ def header_size(head: bytes, name: str = "version") -> int:
 
 
 def read_values(head: bytes, name: str) -> dict[str, Any]:
-    """Return the sealed values in the header of a file by `encode_file`. DamagedVersionError: it is damaged."""
+    """Return the sealed values in a header by `encode_file`. DamagedVersionError: it is damaged."""
     return _values(_header(head, name), name)
 
 

@@ -1,7 +1,7 @@
 """The model directory is a log of versions: commit is compare-and-swap, everything else reads in order.
 
-A version is a file of its own while it has its tensors. The manifests of older ones are also in archives, from
-which those of pruned versions, whose files were deleted, are read: `versions.retention`, `versions.archive`.
+A version is a file of its own while it has its tensors. The manifests of older ones are also in archives,
+from which those of pruned versions are read, whose files were deleted: `versions.retention`.
 """
 
 from collections.abc import Iterator
@@ -114,7 +114,7 @@ class VersionLog:
             self.head()
 
     def _describe_last_good(self, number: int) -> str:
-        for n in reversed([n for n in self._files() if n < number]):
+        for n in reversed([n for n in self.files() if n < number]):
             try:
                 self.read(n)
             except (DamagedVersionError, LookupError, OSError):
@@ -140,18 +140,18 @@ class VersionLog:
             )
         if not version.manifest.kept:
             raise self._pruned(number)
-        self._check_archived(version, sha256(data))
-        return version._replace(sha256=sha256(data))
+        return self.check(version, sha256(data))
 
-    def _check_archived(self, version: Version, actual: str) -> None:
-        """Raise DamagedVersionError if an archive has another version of this number."""
+    def check(self, version: Version, actual: str) -> Version:
+        """Return the version with its file's sha256. DamagedVersionError: an archive has another one."""
         recorded = actual
-        if self._archived_now(version.number):
+        if version.manifest.kept and self._archived_now(version.number):
             with suppress(DamagedVersionError):  # of the archive: the version's file is complete without it
                 recorded = self.archives.manifest(version.number).original_sha256
         if recorded != actual:
             path = self.path(version.number)
             raise DamagedVersionError(f"{path} is damaged: it is not the version that was committed")
+        return version._replace(sha256=actual)
 
     def _pruned(self, number: int) -> LookupError:
         kept = next(self._kept_before(number), None)
@@ -242,6 +242,7 @@ class VersionLog:
             return self._resolve(version, data)
         if not self._gaps_checked:
             atomic_files.clean(self.versions)
+            atomic_files.clean(self.archives.directory)
         self._check_gaps_once()
         self._check_parent(version.manifest)
         try:
@@ -254,7 +255,8 @@ class VersionLog:
             self.path(number).unlink(missing_ok=True)
             return self._resolve(version, data)
         self._low = max(self._low, number)
-        self._last = (number, atomic_files.signature(self.path(number)), sha256(data))
+        with suppress(FileNotFoundError):  # others committed on top of it, and pruned it
+            self._last = (number, atomic_files.signature(self.path(number)), sha256(data))
         return _committed(version, data)
 
     def _resolve(self, version: Version, data: bytes) -> Version:
@@ -279,14 +281,14 @@ class VersionLog:
         if self._gaps_checked:
             return
         until = self.archives.look()
-        files = [number for number in self._files() if number >= until]
+        files = [number for number in self.files() if number >= until]
         if files and files[-1] != until + len(files) - 1:
             self.check_gaps()
         self._gaps_checked = True
 
     def check_gaps(self) -> None:
         """List the directory. DamagedVersionError: a number is missing below one that exists."""
-        taken = set(self._files())
+        taken = set(self.files())
         last = max(taken, default=-1)
         for number in range(self.archives.look(), last):
             # a listing may show 43 but not 42 if both were appended meanwhile
@@ -294,12 +296,16 @@ class VersionLog:
                 gap = f"version {number} of {self.directory} is missing, and version {last} exists"
                 raise DamagedVersionError(f"{gap}; `streaming-nn versions repair` repairs the log")
 
+    def last(self) -> int:
+        """Return the largest number that is taken, also behind a gap, by listing the directory; -1: none."""
+        return max([self.archives.look() - 1, *self.files()])
+
     def numbers(self) -> list[int]:
         """Return all numbers that are taken, in order, by listing the directory."""
         until = self.archives.look()
-        return [*range(until), *(number for number in self._files() if number >= until)]
+        return [*range(until), *(number for number in self.files() if number >= until)]
 
-    def _files(self) -> list[int]:
+    def files(self) -> list[int]:
         """Return the numbers that have a file, in order, by listing the directory."""
         stems = (n.removesuffix(SUFFIX) for n in atomic_files.names(self.versions) if n.endswith(SUFFIX))
         return sorted(int(stem) for stem in stems if stem.isdigit())
@@ -341,7 +347,7 @@ class VersionLog:
         raise LookupError(f"no version up to {number} has its tensors")
 
     def _kept_before(self, number: int) -> Iterator[int]:
-        files = reversed(self._files())
+        files = reversed(self.files())
         return (n for n in files if n < number and self.manifest(n).kept)
 
     def history(self) -> Iterator[Point]:

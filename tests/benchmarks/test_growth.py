@@ -4,19 +4,36 @@ import pytest
 from running import short_line
 
 from benchmarks import growth
+from streaming_nn.versions import retention
+from streaming_nn.versions.repair import check
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
 
 
-def test_a_long_log_is_a_valid_one(tmp_path: Path) -> None:
-    found = growth.long_log(tmp_path, 300)
-    assert found.keys() >= {"head_ms_100k", "commit_ratio_100k", "sink_start_s", "memory_mb"}
-    assert 0 < found["head_ms_100k"] < 1000
+def test_the_long_log_is_a_valid_one(tmp_path: Path) -> None:
+    found = growth.month(tmp_path, 2_300)
     log = VersionLog(tmp_path / "long")
-    assert log.head_number() == 299 + growth.COMMITS
-    assert not log.manifest(298).kept  # pruned
-    assert log.manifest(299).kept
+    assert log.head_number() == 2_299 + growth.COMMITS
+    assert log.archives.look() > 2_000
+    assert found["history_points"] == 24
+    assert found.keys() >= {"head_ms_hour", "head_ms", "commit_ratio", "sink_start_s"}
+
+
+@pytest.mark.nightly
+def test_half_a_day_of_versions_takes_what_the_first_hour_took(tmp_path: Path) -> None:
+    found = growth.month(tmp_path, 50_000)
+    log = VersionLog(tmp_path / "long")
+    assert log.head_number() == 49_999 + growth.COMMITS
+    assert check(log, since=49_000) == []
+    assert found["files"] <= retention.FILES + retention.CHUNK + 3
+    assert found["archive_bytes_per_version"] < 400
+    assert found["open_files"] <= found["open_files_hour"] + 2
+    assert found["memory_mb"] < found["memory_mb_hour"] + 30
+    assert found["head_ms"] < max(3 * found["head_ms_hour"], 2)
+    assert found["commit_ratio"] < 1.5
+    counts = [point.counts["received"] for point in log.history()]
+    assert sum(counts) == 49_999 * 99
 
 
 @pytest.mark.nightly

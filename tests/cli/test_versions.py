@@ -97,7 +97,7 @@ def test_show_prints_a_table(model: Path) -> None:
     assert "learning_rate 0.003" in table
     assert f"prequential.window.accuracy {manifest.metrics['prequential']['window']['accuracy']:.3f}" in table
     assert manifest.digest in table
-    run(model, "prune", "--keep", "1")
+    run(model, "prune", "--keep", "1 B")
     assert "1, learned, pruned" in run(model, "show", "1")
     run(model, "rollback", "best")
     assert "restored from version 2" in " ".join(run(model, "show").split())
@@ -120,7 +120,7 @@ def test_diff_prints_a_table(model: Path) -> None:
     apart = difference["tensors"]["model.theta"]
     assert f"model.theta {apart['distance']:.3g} {apart['relative']:.3g} {apart['largest']:.3g}" in lines
     assert "versions 3 and 3: identical" in run(model, "diff", "3", "3")
-    run(model, "prune", "--keep", "2")
+    run(model, "prune", "--keep", "1 B")
     assert "versions 1, 2 have no tensors, so their weights cannot be compared" in run(
         model, "diff", "1", "2"
     )
@@ -131,17 +131,17 @@ def test_a_tagged_version_is_found_and_never_pruned(model: Path) -> None:
     assert json.loads(run(model, "show", "best", "--json"))["number"] == 1
     assert run(model, "tag") == "best: version 1\n"
     assert json.loads(run(model, "tag", "newest", "--json")) == {"best": 1, "newest": VERSIONS}
-    assert run(model, "prune", "--keep", "2") == "pruned version 2\n"
+    assert run(model, "prune", "--keep", "1 B") == "pruned versions 2, 3\n"
     assert [VersionLog(model).manifest(n).kept for n in range(VERSIONS + 1)] == [
         True,
         True,
         False,
-        True,
+        False,
         True,
     ]
     run(model, "tag", "best", "--delete")
-    assert json.loads(run(model, "prune", "--keep", "2", "--json")) == {"pruned": [1]}
-    assert run(model, "prune", "--keep", "2") == "pruned no version\n"
+    assert json.loads(run(model, "prune", "--keep", "1 B", "--json")) == {"pruned": [1]}
+    assert run(model, "prune") == "pruned no version\n"
 
 
 def test_rollback_commits_the_old_model(model: Path) -> None:

@@ -1,10 +1,14 @@
 """Small logs for the tests of what is done with versions."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from streaming_nn.versions.version import Version
+from streaming_nn.versions.retention import prune
+from streaming_nn.versions.tags import tag, untag
+from streaming_nn.versions.version import Version, decode_manifest, encode, sha256
 from streaming_nn.versions.version_log import VersionLog, next_manifest
 
 
@@ -45,3 +49,20 @@ def following(log: VersionLog, **changes: Any) -> Version:
     assert number is not None
     manifest = next_manifest(parent_of(log, number), log.run, **changes)
     return Version(manifest, tensors(manifest.number))
+
+
+def prune_all_but(log: VersionLog, kept: Iterable[int] = ()) -> list[int]:
+    """Prune all versions but these and those that are never pruned; return the pruned ones."""
+    names = {f"kept-{number}": number for number in kept}
+    for name, number in names.items():
+        tag(log, name, number)
+    pruned = prune(log, keep_bytes=0)
+    for name in names:
+        untag(log, name)
+    return pruned
+
+
+def stub(data: bytes) -> bytes:
+    """Return what an older release replaced a pruned version's file by: its manifest without the tensors."""
+    manifest = decode_manifest(data)
+    return encode(Version(replace(manifest, original_sha256=manifest.original_sha256 or sha256(data)), {}))

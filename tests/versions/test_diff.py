@@ -3,10 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import filled, learn
+from logs import filled, learn, prune_all_but
 
 from streaming_nn.versions.diff import diff
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
@@ -75,10 +74,11 @@ def test_tensors_with_other_shapes_names_or_non_finite_numbers(tmp_path: Path) -
 
 def test_pruned_versions_are_compared_by_their_manifests(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)
-    prune(log, keep_last=1)
+    prune_all_but(log)
     result = diff(log, 1, 3)
     assert result["pruned"] == [1]
     assert result["tensors"] == {}
-    assert result["metrics"]["rows"] == [10, 30]
+    assert result["metrics"]["rows"] == ["(absent)", 30], "the history has them"
+    assert result["offsets"] == {"t": {"0": [10, 30]}}
     with pytest.raises(LookupError, match="no version 9"):
         diff(log, 1, 9)

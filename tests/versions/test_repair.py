@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import filled, learn, tensors
+from logs import filled, learn, prune_all_but, tensors
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.repair import Repair, check, repair
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.tags import tag
 from streaming_nn.versions.version import Version, encode
 from streaming_nn.versions.version_log import VersionLog, next_manifest
@@ -51,11 +50,11 @@ def swap(log: VersionLog, a: int, b: int) -> None:
 
 def test_a_good_log_has_no_findings_and_is_not_changed(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
-    prune(log, keep_last=2, every=3)
-    before = [log.path(n).read_bytes() for n in log.numbers()]
+    prune_all_but(log, [3, 4])
+    before = [log.path(n).read_bytes() for n in log.files()]
     assert check(log) == check(log, since=4) == []
     assert repair(log) == Repair([], [], None, 5)
-    assert [log.path(n).read_bytes() for n in log.numbers()] == before
+    assert [log.path(n).read_bytes() for n in log.files()] == before
     assert check(VersionLog(tmp_path / "empty")) == []
 
 
@@ -121,14 +120,14 @@ def test_several_versions_lost_at_the_end(tmp_path: Path) -> None:
 
 def test_versions_deleted_down_to_a_pruned_one(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 6)
-    prune(log, keep_last=2, every=3)
+    prune_all_but(log, [3, 4])
     log.path(5).unlink()
     log.path(4).unlink()
     log.path(3).unlink()
-    with pytest.raises(DamagedVersionError, match=r"version 2 is the newest .* the last good version is 0"):
+    with pytest.raises(DamagedVersionError, match=r"version 4 is the newest .* the last good version is 0"):
         VersionLog(tmp_path).head()
-    assert [(f.number, f.lost) for f in check(log)] == [(2, True)]
-    assert repair(VersionLog(tmp_path)) == Repair([], [], 0, 3)
+    assert [(f.number, f.lost) for f in check(log)] == [(4, True)]
+    assert repair(VersionLog(tmp_path)) == Repair([], [], 0, 5)
     assert check(log) == []
 
 
@@ -181,7 +180,8 @@ def test_offsets_that_go_back_and_tags_without_a_version_are_found(tmp_path: Pat
     log = filled(VersionLog(tmp_path), 4)
     learn(log, offsets={"t": {0: 5}})
     tag(log, "best", 2)
-    prune(log, keep_last=1, keep_tagged=False)
+    prune_all_but(log)
+    log.path(2).unlink()
     assert [f.what for f in check(log)] == [
         "version 4: the offset of t, partition 0 goes back from 30 to 5",
         "tag 'best' names version 2, whose tensors are missing",

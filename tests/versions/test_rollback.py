@@ -3,12 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import filled, learn, tensors
+from logs import filled, learn, prune_all_but, tensors
 
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.environment import writer
 from streaming_nn.versions.repair import check
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import combine_tensors, rollback
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
@@ -62,7 +61,7 @@ def test_no_tensor_of_the_new_model_stays(tmp_path: Path) -> None:
 
 def test_versions_that_cannot_be_rolled_back_to(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
-    prune(log, keep_last=2)
+    prune_all_but(log, [3])
     with pytest.raises(ValueError, match="cannot roll back to version 4: it is the head"):
         rollback(log, 4)
     with pytest.raises(LookupError, match="version 2 was pruned"):

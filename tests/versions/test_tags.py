@@ -1,9 +1,8 @@
 from pathlib import Path
 
 import pytest
-from logs import filled
+from logs import filled, prune_all_but
 
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.tags import find, tag, tags, untag
 from streaming_nn.versions.version_log import VersionLog
 
@@ -34,7 +33,7 @@ def test_an_ambiguous_name_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_only_a_version_with_tensors_can_be_tagged(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 4)
-    prune(log, keep_last=1)
+    prune_all_but(log)
     with pytest.raises(LookupError, match=r"cannot tag version 2"):
         tag(log, "best", 2)
     with pytest.raises(LookupError, match="no version 9"):

@@ -18,9 +18,7 @@ from streaming_nn.versions.version import (
     decode_manifest,
     encode,
     header_size,
-    sha256,
     state_digest,
-    stub,
 )
 from streaming_nn.versions.version_log import VersionLog
 
@@ -214,22 +212,3 @@ def test_every_truncation_is_noticed() -> None:
 def test_damage_is_described(data: bytes, message: str) -> None:
     with pytest.raises(DamagedVersionError, match=rf"^42\.safetensors is damaged: .*{message}"):
         decode(data, 3, "42.safetensors")
-
-
-def test_a_stub_keeps_the_manifest_and_the_sha256() -> None:
-    data = encode(version())
-    pruned = decode(stub(data), 3)
-    assert pruned.tensors == {}
-    assert not pruned.manifest.kept
-    assert pruned.manifest.original_sha256 == sha256(data)
-    assert Manifest(**(vars(pruned.manifest) | {"original_sha256": ""})) == decode(data).manifest
-    assert decode(stub(stub(data))).manifest.original_sha256 == sha256(data)
-
-
-def test_a_stub_keeps_keys_of_a_newer_release() -> None:
-    data = encode(version())
-    newer = json.loads(json.loads(data[8 : header_size(data)])["__metadata__"]["manifest"])
-    from streaming_nn.versions.version import _encode  # writes a manifest that this release cannot
-
-    pruned = stub(_encode(newer | {"mood": "good"}, TENSORS))
-    assert json.loads(json.loads(pruned[8:])["__metadata__"]["manifest"])["mood"] == "good"

@@ -29,6 +29,7 @@ from streaming_nn.spark.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 KINDS = ("csv", "npz", "parquet")
+FILE_BYTES = 256 * 10**6  # of the versions of a trial that is not kept
 MISUSED = 2  # exit code of the producers for a wrong option or file
 
 
@@ -156,7 +157,7 @@ def _with_file(
             "starting_offsets": "earliest",
             "once": True,
             "max_offsets_per_trigger": batch,
-            "keep_versions": settings.train.keep_versions if kept else 2,
+            "keep_bytes": settings.train.keep_bytes if kept else FILE_BYTES,
         }
     )
     return settings.model_copy(update={"kafka": kafka, "records": records, "train": train})

@@ -8,11 +8,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.errors import DamagedVersionError, DataLossError
+from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner
@@ -21,6 +20,7 @@ from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, shortened
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, in_one_line
 from streaming_nn.spark.signals import uninterrupted
+from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.source import Plan, Source, source_of
 from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, initial_size
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
@@ -31,7 +31,7 @@ from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned, load_state
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
-from streaming_nn.versions.retention import prune
+from streaming_nn.versions.retention import Retention, describe
 from streaming_nn.versions.version import AVERAGED, Version
 from streaming_nn.versions.version_log import VersionLog
 
@@ -72,6 +72,7 @@ class Trainer(Job):
         self.dead_letters = dead_letters
         self.batch_size = self._batch_size_controller()
         self.circuit_breaker = CircuitBreaker(settings.train)
+        self.retention = Retention(self.log, settings.train.keep_bytes)
         self.progress: Progress | None = None
         self.stopping = threading.Event()
         self.busy = threading.Lock()
@@ -125,7 +126,7 @@ class Trainer(Job):
     def _close(self) -> None:
         self._resources.close()
 
-    def _find_cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: BaseException) -> BaseException:
         return self.failure or self._explain(error)
 
     def _explain(self, error: BaseException) -> BaseException:
@@ -137,7 +138,7 @@ class Trainer(Job):
                 self.source.resume(self.head.manifest)
             except (DataLossError, ConnectionError, ValueError, LookupError) as found:
                 return found
-        return RuntimeError(f"the run ended: {in_one_line(error)}")
+        return kafka_frames.unreadable(error) or RuntimeError(f"the run ended: {in_one_line(error)}")
 
     def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
@@ -219,10 +220,7 @@ class Trainer(Job):
         self.work = replace(work, state=learned.state)
         if self.progress:
             self.progress.add(plan.count or 0)
-        keep = self.settings.train.keep_versions
-        if keep:
-            with suppress(DamagedVersionError):  # it is left as it is
-                prune(self.log, keep, since=max(self.head.number - keep - 10, 1))
+        self.retention.committed(version.number)
 
     def _adopt_rollback(self) -> None:
         """Resume from a rollback's version, which keeps the position: the same batch is the next one."""
@@ -278,6 +276,7 @@ def _begin(
     head = found or _commit_first(settings, log, source, given)
     limit = settings.train.max_rejected_bytes if keep_rejected else None
     work = _resume_work(settings, head, given, limit)
+    logger.info("%s: %s", settings.model, describe(settings.train.keep_bytes))
     events = source.resume(head.manifest)
     for event in events:
         logger.warning("continuing despite %s", event)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka_topics import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless
+from logs import prune_all_but
 from numbered_records import expected, numbered
 from oracles import Chain
 from pyspark.sql import SparkSession
@@ -34,7 +35,6 @@ from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.versions.diff import diff
 from streaming_nn.versions.repair import check
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
@@ -166,7 +166,7 @@ def test_if_the_version_before_is_pruned_trials_start_with_the_nearest_kept_one(
     learn(spark, settings)
     log = VersionLog(settings.model)
     kept = log.read(2)
-    assert prune(log, 1, every=2) == [1, 3, 5]
+    assert prune_all_but(log, [2, 4]) == [1, 3, 5]
     (outcome, _) = run(spark, settings, plan_versions(log, 4, 5), ["seed=3"], tmp_path / "x")
     assert outcome.remarks == ["starts with the model of version 2, the nearest one that is kept"]
     first = VersionLog(tmp_path / "x" / "original").read(0)

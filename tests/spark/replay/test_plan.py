@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from kafka_topics import fill, labeled, settings_of
+from logs import prune_all_but
 from pyspark.sql import Row, SparkSession
 
 from streaming_nn.spark.replay.plan import ReplayPlan, _cut_manifests, parse_time, plan_topic, plan_versions
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -43,7 +43,7 @@ def test_a_later_range_starts_with_the_version_before_it(log: VersionLog) -> Non
 
 
 def test_if_the_version_before_is_pruned_the_nearest_kept_one_is_the_start(log: VersionLog) -> None:
-    assert prune(log, 1, every=2) == [1, 3]
+    assert prune_all_but(log, [2, 4]) == [1, 3]
     plan = plan_versions(log, 4)
     assert plan.start is not None
     assert (plan.start.number, plan.parent.number, plan.identity["begins"]) == (2, 3, 2)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kafka_topics import rows, rows_of
+from logs import prune_all_but
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
@@ -18,7 +19,6 @@ from streaming_nn.spark.replay import verify as module
 from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.micro_batch import learn_tasks
-from streaming_nn.versions.retention import prune
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Manifest, Tensors, state_digest
 from streaming_nn.versions.version_log import VersionLog
@@ -75,7 +75,7 @@ def test_by_default_all_versions_are_verified(log: VersionLog) -> None:
 def test_a_range_starts_from_the_nearest_kept_version(log: VersionLog) -> None:
     result = verify(NO_SPARK, {}, log, 4, 5)
     assert (result.identical, result.first, result.last, result.rows) == (True, 4, 5, 20)
-    assert prune(log, 1, every=2) == [1, 3]
+    assert prune_all_but(log, [2, 4]) == [1, 3]
     result = verify(NO_SPARK, {}, log, 4, 5)
     assert (result.identical, result.first, result.last, result.rows) == (True, 3, 5, 30)
 
@@ -106,7 +106,7 @@ def test_a_difference_is_reported_with_its_version_and_tensor(log: VersionLog) -
     assert result.reason.startswith("its tensors differ: ")
     assert "by up to" in result.reason
     assert result.machine == []
-    prune(log, 1, every=5)
+    prune_all_but(log)
     assert verify(NO_SPARK, {}, log, 1, 2, factory=factory).reason == "its tensors differ"
 
 

@@ -198,7 +198,7 @@ def test_files_and_topics_can_take_turns(spark: SparkSession, broker: Any, tmp_p
     } | {"rejected": 1}
     result = verify(spark, broker.options, VersionLog(model))
     assert (result.identical, result.rows) == (True, 500)
-    assert prune(VersionLog(model), keep_last=1) == [1, 3], "2 and 4 are where learned ones begin"
+    assert prune(VersionLog(model), keep_bytes=0) == [1, 3], "2 and 4 are where learned ones begin"
     assert verify(spark, broker.options, VersionLog(model)).identical
 
 
@@ -206,7 +206,7 @@ def test_versions_without_a_topic_cannot_be_replayed(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    keeping = of_files(write(tmp_path / "in", range(6)), model, train={"keep_versions": 1})
+    keeping = of_files(write(tmp_path / "in", range(6)), model, train={"keep_bytes": 1})
     learn(spark, keeping)
     assert [record.kept for record in records_of(model)] == [True, False, False, True]
     assert commands.run(["verify", "--model", str(model)]) == 2
