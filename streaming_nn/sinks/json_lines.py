@@ -11,18 +11,21 @@ from streaming_nn.versions.version import Manifest
 
 PREFIX = b'{"counts":'  # of every line, whose keys are sorted: nothing else is ever truncated
 BLOCK = 65_536  # bytes that are read first to find the last line
+FILE_BYTES = 250_000_000  # of a file: a day at one version per second
 NOT_OURS = "{} must be a metrics file, which ends in a line with a version; got {!r}; choose another path"
 
 
 class JsonLinesSink:
     """Appends `metrics_event(manifest)` of every version to a file; the last whole line has its position.
 
-    A line that a crash has cut is truncated and written again. The file is only a copy of what the log holds:
-    delete it, and the next run writes it from scratch.
+    A line that a crash has cut is truncated and written again. A file of 250 MB gets the suffix `.1`, in
+    place of an earlier one, and the next line begins a new file: so both take at most 500 MB. They are only a
+    copy of what the log holds: delete them, and the next run writes them from scratch.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.older = self.path.with_name(f"{self.path.name}.1")
         self.name = f"metrics file {self.path.name}"
         self._position: int | None = None
 
@@ -30,6 +33,8 @@ class JsonLinesSink:
         """Return the number in the last whole line; -1: there is none. ValueError: not a metrics file."""
         if self._position is None:
             self._position = _last_number(self.path)
+            if self._position < 0:  # a crash came between the renaming and the next line
+                self._position = _last_number(self.older)
         return self._position
 
     def write(self, manifest: Manifest) -> None:
@@ -40,7 +45,11 @@ class JsonLinesSink:
         make_directory(self.path.parent)
         with open(self.path, "ab") as file:
             file.write(encode_event(manifest) + b"\n")
+            size = file.tell()
         self._position = manifest.number
+        if size >= FILE_BYTES:
+            _last_number(self.older)  # raises if it is another file, which is not replaced
+            os.replace(self.path, self.older)
 
     def close(self) -> None:
         """Do nothing: no file is open between two versions."""

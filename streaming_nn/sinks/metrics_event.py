@@ -1,10 +1,13 @@
 """The metrics event of a version: one JSON object, the same in a file and on a topic."""
 
+import math
 from typing import Any
 
 from streaming_nn.versions.version import Manifest, to_text
 
+EVERY = 100  # versions: one event has the figures of each class, which are 10 kB of 14 for 10 classes
 CONFUSION_CLASSES = 32  # six matrices of so many classes are 50 kB of JSON; a Kafka record holds 1 MB
+DIGITS = 6  # of a figure: the manifest has all of them
 FIELDS = [
     "number",
     "kind",
@@ -34,7 +37,8 @@ def metrics_event(manifest: Manifest) -> dict[str, Any]:
     - `offsets`: {topic: {partition: next}} after it
     - `mini_batch`: rows per step, which matter when accuracies are compared; null if unknown
     - `metrics`: {"prequential", "as_served": {"window", "fading", "cumulative"}, "baselines", "rows", ...};
-      confusion matrices of more than 32 classes do not fit into a Kafka record and are only in the version
+      rounded to 6 digits. Every hundredth event also has `per_class`, and `confusion` up to 32 classes: more
+      do not fit into a Kafka record. The version's manifest has all; that of a pruned version has no metrics
     - `seconds`: {step of the micro-batch: its duration}, so counts["received"] / seconds["learn"] is the rate
     - `events`: what happened in it, such as a drift or a rollback; see `versions.version`
     - `digest`: of the weights and all other state; its first 12 characters are in the predictions
@@ -44,16 +48,27 @@ def metrics_event(manifest: Manifest) -> dict[str, Any]:
         "restored_from": manifest.restored_from if manifest.restored_from >= 0 else None,
         "run": manifest.written_by.get("run"),
         "mini_batch": manifest.learner.get("mini_batch"),
-        "metrics": _without_large_matrices(manifest.metrics),
+        "metrics": _shortened(manifest.metrics, manifest.number % EVERY == 0),
     }
 
 
-def _without_large_matrices(metrics: dict[str, Any]) -> dict[str, Any]:
+def _shortened(metrics: dict[str, Any], with_classes: bool) -> dict[str, Any]:
     return {
-        name: _without_large_matrices(value) if isinstance(value, dict) else value
+        name: _shortened(value, with_classes)
+        if isinstance(value, dict)
+        else _rounded(value, is_count=name == "confusion")
         for name, value in metrics.items()
-        if not (name == "confusion" and len(value) > CONFUSION_CLASSES)
+        if name not in ("per_class", "confusion") or (with_classes and len(value) <= CONFUSION_CLASSES)
     }
+
+
+def _rounded(value: Any, is_count: bool) -> Any:
+    """Return a value with fewer digits; counts as integers, which those that fade are not."""
+    if isinstance(value, list):
+        return [_rounded(each, is_count) for each in value]
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return int(value) if is_count and value.is_integer() else float(f"{value:.{DIGITS}g}")
 
 
 def encode_event(manifest: Manifest) -> bytes:

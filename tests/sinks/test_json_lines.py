@@ -86,6 +86,52 @@ def test_a_file_that_is_not_a_metrics_file_is_left_alone(tmp_path: Path, text: s
     assert path.read_text() == text
 
 
+def test_a_large_file_is_renamed_and_the_one_before_it_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, older = tmp_path / "metrics.jsonl", tmp_path / "metrics.jsonl.1"
+    JsonLinesSink(path).write(manifest(0))
+    monkeypatch.setattr(json_lines, "FILE_BYTES", 4 * path.stat().st_size)
+    for number in range(1, 10):
+        JsonLinesSink(path).write(manifest(number))
+        found = (
+            [*numbers(older), *(numbers(path) if path.exists() else [])] if older.exists() else numbers(path)
+        )
+        assert found == list(range(found[0], number + 1)), "the last lines, without a gap"
+        assert JsonLinesSink(path).position() == number
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics.jsonl", "metrics.jsonl.1"]
+    assert (numbers(older), numbers(path)) == ([4, 5, 6, 7], [8, 9])
+
+
+def test_a_crash_after_the_renaming_loses_no_position(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    JsonLinesSink(path).write(manifest(0))
+    path.rename(tmp_path / "metrics.jsonl.1")
+    sink = JsonLinesSink(path)
+    assert sink.position() == 0
+    sink.write(manifest(0))
+    sink.write(manifest(1))
+    assert numbers(path) == [1]
+
+
+def test_another_file_with_the_older_ones_name_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "metrics.jsonl", tmp_path / "metrics.jsonl.1"
+    other.write_text("a page of a manual\n")
+    for number in range(2):
+        with pytest.raises(ValueError, match=r"metrics.jsonl.1 must be a metrics file"):
+            JsonLinesSink(path).write(manifest(number))
+    other.unlink()
+    JsonLinesSink(path).write(manifest(0))
+    other.write_text("a page of a manual\n")
+    monkeypatch.setattr(json_lines, "FILE_BYTES", 1)
+    with pytest.raises(ValueError, match=r"metrics.jsonl.1 must be a metrics file"):
+        JsonLinesSink(path).write(manifest(1))
+    assert numbers(path) == [0, 1]
+    assert other.read_text() == "a page of a manual\n"
+
+
 def test_a_deleted_file_is_written_from_scratch(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     JsonLinesSink(path).write(manifest(0))
