@@ -119,6 +119,16 @@ def names(directory: Path) -> list[str]:
         return []
 
 
+def stats(directory: Path) -> dict[str, os.stat_result]:
+    """Return what is known of the files in a directory, by name; {} if it does not exist."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # deleted just now
+                found[entry.name] = entry.stat()
+    return found
+
+
 def clean(directory: Path, older_than: float = 3600.0) -> list[str]:
     """Delete temporary files that are older than `older_than` seconds; return their names."""
     old = []

@@ -21,7 +21,7 @@ from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import BLOCK, CHUNK, extended
 from streaming_nn.versions.tags import tags
 from streaming_nn.versions.version import Manifest
-from streaming_nn.versions.version_log import VersionLog
+from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
 FILES = 10_000  # versions with a file, at most, unless they must be kept: a larger directory is slow to list
 STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that much below the bound
@@ -99,8 +99,7 @@ def prune(log: VersionLog, keep_bytes: int) -> list[int]:
     log.check_head()
     archive(log)
     files = _files(log)
-    protected = _protected(log)
-    numbers = _surplus(files, protected, keep_bytes - log.archives.size())
+    numbers = _surplus(files, _protected(log, files), keep_bytes - log.archives.size())
     _delete(log, numbers)
     return sorted(numbers)
 
@@ -113,17 +112,17 @@ class _File(NamedTuple):
 
 def _files(log: VersionLog) -> list[_File]:
     """Return the versions' files, in order."""
-    found = []
-    for number in log.files():
-        with suppress(FileNotFoundError):  # another process pruned it just now
-            stat = log.path(number).stat()
-            found.append(_File(number, stat.st_size, stat.st_mtime))
-    return found
+    stats = atomic_files.stats(log.versions)
+    return sorted(
+        _File(int(name.removesuffix(SUFFIX)), stat.st_size, stat.st_mtime)
+        for name, stat in stats.items()
+        if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
+    )
 
 
-def _protected(log: VersionLog) -> set[int]:
+def _protected(log: VersionLog, files: list[_File]) -> set[int]:
     """Return the versions whose files are not deleted: the head is the one that is not archived."""
-    unarchived = {number for number in log.files() if number >= log.archives.until}
+    unarchived = {file.number for file in files if file.number >= log.archives.until}
     return {0, *unarchived, *log.archives.needed(), *tags(log).values()}
 
 

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.TextNode;
 import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.NoSuchFileException;
 import java.time.OffsetDateTime;
 import java.util.HashSet;
 import java.util.concurrent.ConcurrentHashMap;
@@ -181,10 +182,14 @@ public final class Predictor implements UDF4 {
       if (number < 0) throw new IOException(directory + " has no version here: in real-time mode the model "
           + "directory must be at this path on every executor; --engine batch needs it on the driver only");
       while (number != known) {
-        Version version = new Version(Version.file(directory, number));
-        if (!version.pruned()) {
-          model = new Model(version);
-          break;
+        try {
+          Version version = new Version(Version.file(directory, number));
+          if (!version.pruned()) {
+            model = new Model(version);
+            break;
+          }
+        } catch (NoSuchFileException error) {
+          if (Version.newest(directory, -1) == number) throw error;
         }
         number = Version.newest(directory, number);  // it was just pruned, so there is a newer one
       }

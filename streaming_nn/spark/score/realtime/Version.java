@@ -33,7 +33,7 @@ final class Version {
 
   /** Returns the newest number, or -1: by steps that double, then bisection, as versions/version_log.py. */
   static int newest(File directory, int known) {
-    int low = known >= 0 && file(directory, known).exists() ? known : -1;
+    int low = known >= 0 && file(directory, known).exists() ? known : archived(directory) - 1;
     int step = 1;
     while (file(directory, low + step).exists()) {
       low += step;
@@ -45,6 +45,18 @@ final class Version {
       if (file(directory, middle).exists()) low = middle; else high = middle;
     }
     return low;
+  }
+
+  /** Returns the number before which all versions are in archives, so that their files may have been deleted. */
+  private static int archived(File directory) {
+    int until = 0;
+    String[] names = new File(directory, "versions/archive").list();
+    for (int i = 0; names != null && i < names.length; i++) {
+      if (names[i].matches("\\d{12}-\\d{12}\\.safetensors")) {
+        until = Math.max(until, Integer.parseInt(names[i].substring(13, 25)));
+      }
+    }
+    return until;
   }
 
   Version(File file) throws Exception {

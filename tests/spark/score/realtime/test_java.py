@@ -24,6 +24,7 @@ from streaming_nn.spark.score.predictions import Predict
 from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.tasks import pack
+from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -299,6 +300,25 @@ def test_a_version_with_more_classes_is_used_with_its_labels(spark: SparkSession
             predict_in_java(spark, tmp_path, values),
             predict_in_python(learner, state, schema, manifest, values),
         )
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new reader", "reader of a pruned version"])
+def test_the_newest_version_is_found_after_older_ones_were_pruned(
+    spark: SparkSession, tmp_path: Path, known: bool
+) -> None:
+    log = VersionLog(tmp_path)
+    learner, state = trained(MLP | {"classes": [0, 1]}, 20)
+    schema = Schema(inputs=INPUTS, classes=(0, 1))
+    values = list[bytes | None](encode(replace(schema, label=None), rows(3)))
+    for _ in range(4):
+        commit(log, learner, state, schema)
+    if known:
+        assert predict_in_java(spark, tmp_path, values)[0]["version"] == 3
+    for _ in range(3):
+        commit(log, learner, state, schema)
+    assert prune(log, keep_bytes=0) == [1, 2, 3, 4, 5]
+    time.sleep(1.1 * known)
+    assert predict_in_java(spark, tmp_path, values)[0]["version"] == 6
 
 
 def damage(path: Path, at: int) -> None:
