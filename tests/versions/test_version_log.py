@@ -18,6 +18,7 @@ from paths import ROOT
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.environment import describe, writer
+from streaming_nn.versions.retention import prune
 from streaming_nn.versions.version import Manifest, Version, encode, sha256
 from streaming_nn.versions.version_log import VersionLog, next_manifest
 
@@ -394,7 +395,7 @@ import sys
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following, parent_of, stub
+from logs import following, parent_of
 log, run, goal = VersionLog({log!r}), sys.argv[1], int(sys.argv[2])
 print("up", flush=True)
 sys.stdin.readline()
@@ -464,7 +465,7 @@ import os, sys
 from streaming_nn.versions import atomic_files as files
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following, parent_of, stub
+from logs import following, parent_of
 log = VersionLog({log!r})
 v = following(log)
 at = {{"before link": "link", "after link": "sync_directory"}}[sys.argv[1]]
@@ -496,15 +497,24 @@ def test_a_process_killed_during_an_append_leaves_a_good_log(
 
 
 SLEEPER = """
-import sys
+import os, sys
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.versions.version_log import VersionLog
 sys.path.insert(0, {here!r})
-from logs import following, parent_of, stub
+from logs import following, parent_of
 log = VersionLog({log!r})
 v = following(log, written_by={{"run": "sleeper"}})
-print("up", flush=True)
-sys.stdin.readline()
+link = os.link
+
+def sleep(*args):
+    print("up", flush=True)
+    sys.stdin.readline()
+    link(*args) if args else None
+
+if sys.argv[1] == "before it looks":
+    sleep()
+else:
+    os.link = sleep
 try:
     log.append(v)
     print("won")
@@ -513,23 +523,25 @@ except VersionConflictError as e:
 """
 
 
+@pytest.mark.parametrize("moment", ["before it looks", "between its look and its link"])
 def test_a_trainer_that_slept_while_another_committed_and_pruned_gets_a_conflict(
-    tmp_path: Path, trainer: Start
+    tmp_path: Path, trainer: Start, moment: str
 ) -> None:
     log = VersionLog(tmp_path / "model")
     fill(log, 3)
-    process = trainer(SLEEPER)
+    process = trainer(SLEEPER, moment)
     process.send_signal(signal.SIGSTOP)
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
     for _ in range(6):
         log.append(following(log, written_by={"run": "other", "host": "h", "pid": 1}))
-    for number in range(1, 8):
-        atomic_files.replace(log.path(number), stub(log.path(number).read_bytes()))
-    before = {number: log.path(number).read_bytes() for number in log.numbers()}
+    assert prune(log, 0) == list(range(1, 8))
+    assert not log.path(3).exists(), "the name that it links is free, and its number is not"
+    before = {path: path.read_bytes() for path in log.versions.rglob("*.safetensors")}
     process.send_signal(signal.SIGCONT)
     out, _ = process.communicate(timeout=30)
     assert "version 3" in out
     assert "run other" in out
-    assert {number: log.path(number).read_bytes() for number in log.numbers()} == before
+    assert {path: path.read_bytes() for path in log.versions.rglob("*.safetensors")} == before
+    assert VersionLog(log.directory).head_number() == 8
