@@ -96,13 +96,13 @@ class CsvTable:
         wanted = {name: self.names.index(name) for name in names}
         rows = self.rows()
         while part := list(islice(rows, BLOCK)):
-            columns = list(zip(*part, strict=True))
-            yield {name: list(columns[i]) for name, i in wanted.items()}
+            yield {name: [row[i] for row in part] for name, i in wanted.items()}
 
     def values(self, cells: list[str], name: str) -> list[Any]:
         """Return fields by the kind of the column; one of another kind stays a string."""
-        value, kind = self.dialect.value, self.columns[name].kind
-        return [value(cell, kind) for cell in cells]
+        kind = self.columns[name].kind
+        values = {cell: self.dialect.value(cell, kind) for cell in set(cells)}  # many occur again
+        return [values[cell] for cell in cells]
 
     def floats(self, cells: list[str], name: str) -> NDArray[np.float64] | None:
         """Return fields as numbers; all at once if they are in the plain form that Arrow reads."""

@@ -58,7 +58,7 @@ def backtest(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Learn a .csv, .npz or .parquet through Kafka, with the settings and with each trial; "
+            help="Learn a .csv, .npz, .parquet or .jsonl through Kafka, with the settings and each trial; "
             "starts a broker if the settings name none.",
             **FILE,
         ),

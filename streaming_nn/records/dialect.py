@@ -461,6 +461,8 @@ def _with_gaps(dialect: Dialect, rows: list[list[str]], given: dict[str, Any]) -
         return dialect
     form, found = replace(dialect, na_values=tuple(GAPS)), set[str]()
     for column in zip(*rows, strict=True):
-        words = GAPS.intersection(field.strip() for field in column)
-        found |= words if form.kind(column) == NUMBER else words & {"?"}
+        words = GAPS.intersection(map(str.strip, set(column)))
+        if words - {"", "?"} and form.kind(column) != NUMBER:
+            words &= {"?"}
+        found |= words
     return replace(dialect, na_values=tuple(sorted(found - {""})))

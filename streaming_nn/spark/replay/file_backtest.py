@@ -28,23 +28,23 @@ from streaming_nn.spark.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("csv", "npz", "parquet")
+KINDS = {"csv": "csv", "tsv": "csv", "data": "csv", "npz": "npz", "parquet": "parquet", "jsonl": "jsonl"}
 FILE_BYTES = 256 * 10**6  # of the versions of a trial that is not kept
 MISUSED = 2  # exit code of the producers for a wrong option or file
 
 
 @dataclass(frozen=True)
 class StreamFile:
-    """A recorded stream in a file: rows of numbers, and a label. `python -m producers` reads it."""
+    """A recorded stream in a file: rows of features and a label. `python -m producers` reads it."""
 
     path: Path
     label: str | None = None  # None: the last column
     features: tuple[str, ...] = ()  # (): all others
     regression: bool = False
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, format: str = "json") -> dict[str, Any]:
         """Return {"inputs", "classes", …} of the file. Raise ValueError in one line if it cannot be read."""
-        return self._produce("--describe", f"--config={os.devnull}")
+        return self._produce("--describe", f"--config={os.devnull}", f"--format={format}")
 
     def send(self, kafka: dict[str, str], topic: str, format: str) -> int:
         """Send all rows to a topic, with one timestamp, so that offsets alone order them; return how many.
@@ -62,13 +62,13 @@ class StreamFile:
 
     def _produce(self, *flags: str) -> dict[str, Any]:
         """Run the command of the producers on the file, and return what it prints."""
-        kind = self.path.suffix.lower().removeprefix(".")
-        if kind not in KINDS:
+        ending = self.path.name.lower().removesuffix(".gz").rpartition(".")[2]
+        if ending not in KINDS:
             raise ValueError(f"--file must end in .{', .'.join(KINDS)}; got {str(self.path)!r}")
         columns = [f"--label={self.label}"] if self.label is not None else []
         columns += [f"--features={','.join(self.features)}"] if self.features else []
         columns += ["--regression"] if self.regression else []
-        command = [sys.executable, "-m", "producers", kind, str(self.path), *columns, *flags]
+        command = [sys.executable, "-m", "producers", KINDS[ending], str(self.path), *columns, *flags]
         # a process of its own: producers import this package, not the other way round
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         result = json.loads((ran.stdout.splitlines() or ["{}"])[-1])
@@ -88,7 +88,7 @@ def backtest_file(
     A micro-batch has `batch` records. A topic of one partition, which keeps the order, is created for it and
     deleted afterwards; so is a broker, if the settings name none. With `into` None no version is kept.
     """
-    parsed, described = parse_trials(trials), file.describe()
+    parsed, described = parse_trials(trials), file.describe(settings.records.format)
     directories = trial_directories(Trial({}, SETTINGS), False, parsed, into or Path())
     for trial, _ in directories:  # a mistake is raised before anything starts
         make_learner(_with_trial(settings, trial), {name: described[name] for name in ("inputs", "classes")})
@@ -146,9 +146,10 @@ def _with_file(
     classes = described["classes"]
     records = Records(
         format=settings.records.format,
-        inputs=described["inputs"],
         classes=classes,
         regression=classes is None,
+        **{name: described[name] for name in ("inputs", "features", "label", "missing", "categories")},
+        csv_columns=described["csv_columns"],
     )
     train = settings.train.model_copy(
         update={

@@ -115,6 +115,21 @@ def test_a_csv_is_learned_in_its_order_in_micro_batches_of_that_size(
         backtest_file(settings_of(broker.options), file, tmp_path / "x", [], 100)
 
 
+@pytest.mark.merge
+@pytest.mark.usefixtures("_one_session")
+def test_a_file_with_strings_gaps_and_a_decimal_comma_is_learned(broker: Any, tmp_path: Path) -> None:
+    lines = [
+        f"{i % 7},5;{'Ulm' if i % 2 else ''};{'' if i % 9 == 0 else i % 5};{'yn'[i % 2]}" for i in range(300)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["size;city;n;bought", *lines]) + "\n")
+    (outcome,) = backtest_file(
+        settings_of(broker.options), StreamFile(tmp_path / "t.csv"), tmp_path / "x", [], 100
+    )
+    assert (outcome.counts["trained"], outcome.counts["rejected"]) == (300, 0)
+    assert outcome.directory is not None
+    assert VersionLog(outcome.directory).manifest(1).schema["inputs"] == 34  # size, city hashed into 32, n
+
+
 @pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_without_kafka_a_broker_is_started_and_stopped(
@@ -179,10 +194,10 @@ def must_not_start(*arguments: Any) -> Any:
     ("name", "trials", "message"),
     [
         pytest.param("none.csv", [], "no such file", marks=pytest.mark.nightly),  # starts a process
-        ("stream.txt", [], r"--file must end in \.csv, \.npz, \.parquet; got"),
+        ("stream.txt", [], r"--file must end in \.csv, \.tsv, \.data, \.npz, \.parquet, \.jsonl; got"),
         ("stream.csv", ["learning_rat=1"], "did you mean 'learning_rate'"),
         ("stream.csv", ["nothing"], "a trial must be key=value"),
-        ("words.csv", [], "must contain numbers; got string"),
+        ("words.csv", [], "must have 2 or more classes; got 1"),
     ],
 )
 def test_a_mistake_is_an_error_before_anything_starts(
@@ -191,7 +206,7 @@ def test_a_mistake_is_an_error_before_anything_starts(
     monkeypatch.setattr(file_backtest, "running", must_not_start)
     monkeypatch.setattr(file_backtest, "_start_broker", must_not_start)
     pa.csv.write_csv(table(rows()[1] > 0), tmp_path / "stream.csv")
-    pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [0, 1]}), tmp_path / "words.csv")
+    pa.csv.write_csv(pa.table({"a": ["one", "two"], "y": [1, 1]}), tmp_path / "words.csv")
     (tmp_path / "stream.txt").touch()
     file = StreamFile(tmp_path / name, label=None if name == "words.csv" else "verdict")
     with pytest.raises(ValueError, match=message) as caught:
