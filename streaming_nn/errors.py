@@ -58,6 +58,12 @@ class DeadLetterError(StreamingNNError, RuntimeError):
     exit_code = 7
 
 
+class UnreadableRecordError(StreamingNNError, RuntimeError):
+    """A record cannot be read by Spark, so it can be neither learned nor predicted nor recorded."""
+
+    exit_code = 7
+
+
 def exit_code(error: BaseException) -> int:
     """Return the exit code of a command that ends with this error."""
     if isinstance(error, StreamingNNError):

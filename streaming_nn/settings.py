@@ -179,7 +179,7 @@ class Train(Section):
     once: bool = False  # train on the available records, then stop
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     max_rejected: float = Field(default=0.5, ge=0, le=1)  # a larger share of rejected records stops the run
-    max_rejected_bytes: int = Field(default=8 << 20, ge=0)  # of dead letters in a micro-batch
+    max_rejected_bytes: int = Field(default=8 << 20, ge=0)  # kept of a task's dead letters: more is cut
     max_skipped_batches: int = Field(default=10, ge=1)  # consecutive micro-batches without a finite step
     update: Literal["sequential", "averaged"] = "sequential"  # one task; or one per partition, averaged
     mini_batch_cap: int = Field(default=32, ge=1)  # the largest for learner.mini_batch = "auto"
@@ -224,7 +224,9 @@ class Score(Section):
     trigger: Interval = "0 seconds"
     once: bool = False
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
-    headers: list[str] = FORWARDED_HEADERS  # content-type only from JSON, as predictions are JSON
+    headers: list[str] = FORWARDED_HEADERS  # that are copied; a content-type becomes that of the prediction
+    cloudevents: bool = False  # predictions are CloudEvents in structured mode
+    accept_data_loss: bool = False  # continue despite expired records or a recreated topic
     max_age: float = Field(default=0, ge=0)  # seconds; older versions' predictions are stale; 0: never
     probabilities: Literal["object", "array", "none"] = "object"  # by label, in the order of classes, or none
 

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from streaming_nn import __version__
-from streaming_nn.cli import backtest, broker, demo, doctor, export, score, train, verify, versions
+from streaming_nn.cli import (
+    backtest,
+    broker,
+    dead_letters,
+    demo,
+    doctor,
+    export,
+    score,
+    train,
+    verify,
+    versions,
+)
 from streaming_nn.errors import exit_code
 
 # Any other error is a bug, or Spark's
@@ -35,6 +46,7 @@ for command in (
     app.command()(command)
 app.add_typer(broker.app, name="broker")
 app.add_typer(versions.app, name="versions")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 @app.callback(invoke_without_command=True)

@@ -27,6 +27,9 @@ def score(
         float | None, typer.Option(help="Seconds after which a version's predictions are marked stale.")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Where the scorer keeps its offsets.")] = None,
+    accept_data_loss: Annotated[
+        bool | None, typer.Option("--accept-data-loss", help="Continue despite expired records.")
+    ] = None,
     master: options.Master = None,
     set_: options.Sets = None,
 ) -> None:
@@ -39,6 +42,7 @@ def score(
         "once": once,
         "max_age": max_age,
         "checkpoint": checkpoint,
+        "accept_data_loss": accept_data_loss,
     }
     settings = options.require_kafka(
         options.load_settings(

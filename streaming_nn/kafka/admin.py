@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     AuthorizationError,
     KafkaError,
@@ -113,6 +114,14 @@ class KafkaAdmin:
         Without an authorizer it allows all.
         """
         return {name: set(topic["authorized_operations"]) for name, topic in self._describe(topics).items()}
+
+    def largest_message(self, topic: str) -> int | None:
+        """Return the bytes of the largest record batch that a topic takes; None: that may not be read."""
+        name = "max.message.bytes"
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
+        found = self._retry(lambda: self._client().describe_configs([resource], config_filter="all"))
+        value = found.get("topic", {}).get(topic, {}).get(name)
+        return None if value is None else int(value["value"])
 
     def beginnings(self, topics: Iterable[str]) -> Offsets:
         """Return the offset of each partition's oldest record that has not expired."""

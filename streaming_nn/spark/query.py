@@ -98,7 +98,7 @@ class Job:
     def _process(self, frame: DataFrame, batch_id: int) -> None:
         raise NotImplementedError
 
-    def _find_cause(self, error: PySparkException) -> BaseException:
+    def _find_cause(self, error: BaseException) -> BaseException:
         raise NotImplementedError
 
     def _close(self) -> None:

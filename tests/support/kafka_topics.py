@@ -77,8 +77,12 @@ def fill(
 
 
 def read(kafka: Mapping[str, str], topic: str) -> list[Any]:
-    """Return all records of a topic, in no order."""
-    consumer = KafkaConsumer(bootstrap_servers=kafka["bootstrap.servers"], auto_offset_reset="earliest")
+    """Return all records of a topic, in no order; with isolation.level read_committed, the committed ones."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=kafka["bootstrap.servers"],
+        auto_offset_reset="earliest",
+        isolation_level=kafka.get("isolation.level", "read_uncommitted"),
+    )
     try:
         ends = admin.ends(kafka, [topic])[topic]
         partitions = [TopicPartition(topic, p) for p in ends]

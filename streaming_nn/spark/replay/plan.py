@@ -17,6 +17,7 @@ from streaming_nn.spark.replay.trials import Outcome, Trial
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.kafka_source import KafkaSource
 from streaming_nn.spark.sources.offsets import Offsets
+from streaming_nn.spark.sources.prefetch import reader
 from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.versions.version import Manifest, Version, no_counts, state_digest
@@ -172,7 +173,7 @@ def plan_topic(
         "learner": parent.learner,
         "schema": parent.schema,
     }
-    cuts = kafka_frames.cut(kafka_frames.batch(spark, settings.kafka, ranges), size)
+    cuts = kafka_frames.cut(reader.read(spark, settings.kafka, ids, ranges), size)
     return ReplayPlan(
         _cut_manifests(parent, topic, cuts),
         parent,

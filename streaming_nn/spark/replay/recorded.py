@@ -17,6 +17,7 @@ from streaming_nn.spark.replay.tasks import Replay, Replayed, run_replay
 from streaming_nn.spark.session import SPARK_ERRORS, in_one_line, shared
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.offsets import Ranges
+from streaming_nn.spark.sources.prefetch import reader
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors
 
 JOB_ROWS = 200_000  # records that one Spark job learns: one task sorts them
@@ -58,7 +59,8 @@ def learn_chunk(
     if not spans:
         return []
     averaged = chunk[0].update == AVERAGED
-    frame = kafka_frames.by_version(kafka_frames.batch(spark, kafka, join_ranges(chunk)), spans, averaged)
+    records = reader.read(spark, kafka, chunk[0].topic_ids, join_ranges(chunk))
+    frame = kafka_frames.by_version(records, spans, averaged)
     with ExitStack() as stack:
         broadcasts = tuple(stack.enter_context(shared(spark, state)) for state in states)
         compared = None if digests is None else {number: digests[number] for number in spans}
@@ -89,7 +91,9 @@ def join_ranges(manifests: Sequence[Manifest]) -> Ranges:
 def check_available(kafka: Mapping[str, str], manifests: Sequence[Manifest]) -> None:
     """Raise DataLossError if a topic no longer has the versions' records: the metrics would not compare."""
     joined = join_ranges(manifests)
-    beginnings, ids = admin.beginnings(kafka, joined), admin.ids(kafka, joined)
+    with admin.KafkaAdmin(kafka) as connection:
+        beginnings, ends = connection.beginnings(joined), connection.ends(joined)
+        ids = connection.ids(joined)
     for manifest in manifests:
         for topic, known in manifest.topic_ids.items():
             if topic in ids and ids[topic] != known:
@@ -102,4 +106,9 @@ def check_available(kafka: Mapping[str, str], manifests: Sequence[Manifest]) -> 
                     raise DataLossError(
                         f"version {manifest.number} learned {topic!r} partition {p} from offset {a:,}, and "
                         f"the topic now begins at {beginnings[topic][p]:,}: start at a later version (--from)"
+                    )
+                if a < b and b > ends[topic].get(p, 0):
+                    raise DataLossError(
+                        f"version {manifest.number} learned {topic!r} partition {p} up to offset {b:,}, and "
+                        f"the topic now ends at {ends[topic].get(p, 0):,}: it is another topic of that name"
                     )

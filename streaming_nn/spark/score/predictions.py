@@ -16,9 +16,11 @@ from pyspark.accumulators import AccumulatorParam
 
 from streaming_nn.nn.learner import Learner
 from streaming_nn.records import reasons
+from streaming_nn.records.decode import Decoded
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
+from streaming_nn.spark.rejected import count_reason
 from streaming_nn.spark.tasks import decode_batch, freeze_imports, unpack
 
 PREDICT_ROWS = 1024  # rows that are predicted at once: many more would need much memory
@@ -27,6 +29,10 @@ PREDICTED = "key binary, value binary, headers array<struct<key: string, value: 
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 PREDICTED_RECORD = ""  # outcome of a record that was predicted; a bad record's outcome is the reason
+FILTERED_RECORD = "filtered"  # outcome of a record that has no prediction, by rule
+CONTENT_TYPE = "content-type"
+JSON_TYPE, EVENT_TYPE = "application/json", "application/cloudevents+json; charset=UTF-8"
+CUT = "streaming_nn.cut"  # header that names what was too long to be copied: key or headers
 OBJECT, ARRAY, NONE = ("object", "array", "none")  # how a prediction has its probabilities
 
 
@@ -43,8 +49,9 @@ class OutcomeParam(AccumulatorParam[Counter[str]]):
         return value1
 
 
-def _header_value(header: Mapping[str, str]) -> bytes | None:
-    return base64.b64decode(header["value"]) if "value" in header else None  # Spark's JSON has no null
+def _decoded(header: Mapping[str, str]) -> dict[str, Any]:
+    value = base64.b64decode(header["value"]) if "value" in header else None  # Spark's JSON has no null
+    return {"key": header["key"], "value": value}
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Predict:
     headers: frozenset[str] = frozenset()  # lower-case names of the headers that are copied
     probabilities: str = OBJECT  # or ARRAY, NONE
     outcomes: Any = None  # Accumulator[Counter[str]] of the records by outcome; None: they are not counted
+    cloudevents: bool = False  # each prediction is the data of an event
+    longest: int = 256 << 10  # bytes of a key, or of headers, that are copied: a quarter of a message
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Predict the task's record batches; a bad record's prediction is null, with an error."""
@@ -69,7 +78,7 @@ class Predict:
         for batch in batches:
             rows = decode_batch(batch, self.schema, labeled=False)
             if self.outcomes is not None:
-                self.outcomes.add(_count_outcomes(len(rows.kept), rows.rejected))
+                self.outcomes.add(_count_outcomes(rows))
             texts = pa.concat_arrays(
                 [self._predictions(self._outputs(model, rows.x)), _errors(rows.rejected)]
             )
@@ -79,23 +88,36 @@ class Predict:
             if len(rows.filtered):  # nothing is predicted for them
                 batch = batch.take(pa.array(positions[order]))
             values = self._complete(texts.take(pa.array(order)), batch)
-            yield pa.record_batch(
-                {
-                    "key": batch.column("key"),
-                    "value": values.cast(pa.binary()),
-                    "headers": self._headers(batch),
-                }
-            )
+            key, headers = self._copied(batch)
+            yield pa.record_batch({"key": key, "value": values.cast(pa.binary()), "headers": headers})
+
+    def _copied(self, batch: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+        """Return the predictions' keys and headers. A long key is left out: it might fit into no message."""
+        key, headers = batch.column("key"), self._headers(batch)
+        long = pc.fill_null(pc.greater(pc.binary_length(key), self.longest), False)
+        if not pc.any(long).as_py():
+            return key, headers
+        cut = {"key": CUT, "value": b"key"}
+        rows = zip(headers.to_pylist(), long.to_pylist(), strict=True)
+        headers = pa.array([[*(row or ()), cut] if too_long else row for row, too_long in rows], HEADERS)
+        return pc.if_else(long, pa.scalar(None, key.type), key), headers
 
     def _headers(self, batch: pa.RecordBatch) -> pa.Array:
-        texts = batch.column("headers") if self.headers else None
-        if texts is None or texts.null_count == len(texts):
+        texts = batch.column("headers") if self.headers else pa.nulls(batch.num_rows, pa.string())
+        if texts.null_count == len(texts) and not self.cloudevents:
             return pa.nulls(batch.num_rows, HEADERS)
-        return pa.array([text and self._forwarded(text) for text in texts.to_pylist()], HEADERS)
+        return pa.array([self._forwarded(text) for text in texts.to_pylist()], HEADERS)
 
-    def _forwarded(self, text: str) -> list[dict[str, Any]] | None:
-        forwarded = [h for h in json.loads(text) if h["key"].lower() in self.headers]
-        return [{"key": h["key"], "value": _header_value(h)} for h in forwarded] or None
+    def _forwarded(self, text: str | None) -> list[dict[str, Any]] | None:
+        """Return a prediction's headers: its own content type, and the others that are copied."""
+        copied = [_decoded(h) for h in json.loads(text or "[]") if h["key"].lower() in self.headers]
+        typed = [h for h in copied if h["key"].lower() == CONTENT_TYPE]
+        others = [h for h in copied if h not in typed]
+        if sum(len(h["key"]) + len(h["value"] or b"") for h in others) > self.longest:
+            others = [{"key": CUT, "value": b"headers"}]
+        if self.cloudevents:
+            return [{"key": CONTENT_TYPE, "value": EVENT_TYPE.encode()}, *others]
+        return [*({**h, "value": JSON_TYPE.encode()} for h in typed[:1]), *others] or None
 
     def _outputs(self, model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
         starts = range(0, max(len(x), 1), PREDICT_ROWS)
@@ -119,9 +141,17 @@ class Predict:
         version = "," + to_json(self.version_fields).decode()[1:-1]
         partition, offset = (batch.column(name).cast(pa.string()) for name in ("partition", "offset"))
         topic = batch.column("topic")
-        return _join(
+        values = _join(
             texts, version, ',"topic":"', topic, '","partition":', partition, ',"offset":', offset, "}"
         )
+        return _events(values, topic, partition, offset) if self.cloudevents else values
+
+
+def _events(values: pa.Array, topic: pa.Array, partition: pa.Array, offset: pa.Array) -> pa.Array:
+    """Return predictions as the data of CloudEvents; one that is sent twice has the same source and id."""
+    source = _join('{"specversion":"1.0","type":"streaming_nn.prediction","source":"streaming-nn:', topic)
+    identified = _join(source, '","id":"', partition, "-", offset)
+    return _join(identified, '","datacontenttype":"application/json","data":', values, "}")
 
 
 def _join(*parts: pa.Array | str) -> pa.Array:
@@ -187,8 +217,8 @@ def _errors(rejected: list[Rejection]) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _count_outcomes(predicted: int, rejected: list[Rejection]) -> Counter[str]:
-    counts = Counter(map(reasons.key, rejected))
-    if predicted:
-        counts[PREDICTED_RECORD] = predicted
-    return counts
+def _count_outcomes(rows: Decoded) -> Counter[str]:
+    counts = Counter({PREDICTED_RECORD: len(rows.kept), FILTERED_RECORD: len(rows.filtered)})
+    for rejection in rows.rejected:
+        count_reason(counts, reasons.key(rejection))
+    return +counts  # without zeros

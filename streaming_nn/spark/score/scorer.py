@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
@@ -20,10 +21,17 @@ from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, local, shortened
-from streaming_nn.spark.score.predictions import PREDICTED, PREDICTED_RECORD, OutcomeParam, Predict
-from streaming_nn.spark.session import SPARK_ERRORS, STOP_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.spark.score.predictions import (
+    FILTERED_RECORD,
+    PREDICTED,
+    PREDICTED_RECORD,
+    OutcomeParam,
+    Predict,
+)
+from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, in_one_line, on_one_machine, shared
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames, offsets
+from streaming_nn.spark.sources.data_loss import expired_ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
 from streaming_nn.versions.version import Version
@@ -31,7 +39,7 @@ from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
-FEW = 1000  # records of a micro-batch that Spark reads as quickly as our reader
+MESSAGE = 1 << 20  # bytes of a message, if neither the producer's options nor the topic have a limit
 DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
 
 
@@ -53,7 +61,7 @@ class Scorer(Job):
         self.version: Version | None = None
         self.reader: Reader | None = None
         self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
-        self.versions: tuple[int, int] | None = None  # first and last one that predicted a record
+        self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
         self._accumulator: Any = None
 
     @classmethod
@@ -88,6 +96,12 @@ class Scorer(Job):
             time.sleep(0.1)
         return True
 
+    @cached_property
+    def longest(self) -> int:
+        """The bytes of a key, or of headers, that a prediction copies: a quarter of what the topic takes."""
+        limit = int(self.settings.kafka.get("max.request.size", MESSAGE))
+        return min(limit, self.admin.largest_message(self.settings.score.predictions) or MESSAGE) // 4
+
     @property
     def checkpoint(self) -> str:
         """The directory with the scorer's offsets; both engines resume from it."""
@@ -95,12 +109,40 @@ class Scorer(Job):
         return score.checkpoint or str(Path(self.settings.model, "scorers", score.topic).absolute())
 
     def start(self) -> StreamingQuery:
-        """Start the query where its checkpoint ended, or at the topic's beginning."""
+        """Start the query where its checkpoint ended, or at the topic's beginning.
+
+        Raise DataLossError if the topic no longer has what follows.
+        """
+        self.check_losses()
         score = self.settings.score
         frame = kafka_frames.stream(
-            self.spark, self.settings.kafka, {"subscribe": score.topic}, score.max_offsets_per_trigger
+            self.spark,
+            self.settings.kafka,
+            {"subscribe": score.topic},
+            score.max_offsets_per_trigger,
+            score.accept_data_loss,
         )
         return self._launch(frame, self.checkpoint, score.trigger, score.once)
+
+    def check_losses(self) -> None:
+        """Raise DataLossError if the topic lacks records that follow a local checkpoint."""
+        score, checkpoint = self.settings.score, local(self.spark, self.checkpoint)
+        following = offsets.reached(checkpoint) if checkpoint else {}
+        begins, ends = self.admin.beginnings([score.topic]), self.admin.ends([score.topic])
+        other = "another score.checkpoint, which begins with what the topic has now"
+        for p, offset in following.get(score.topic, {}).items():
+            if offset > ends[score.topic].get(p, 0):
+                raise DataLossError(
+                    f"topic {score.topic!r} was recreated: its partition {p} ends before offset {offset:,}, "
+                    f"with which predicting continues. Use {other}"
+                )
+        if score.accept_data_loss:
+            return
+        for p, (begin, end) in expired_ranges(begins, following).get(score.topic, {}).items():
+            raise DataLossError(
+                f"offsets {begin:,} to {end - 1:,} of {score.topic!r} partition {p} expired before they were "
+                f"predicted. To continue with what the topic has now, use --accept-data-loss, or {other}"
+            )
 
     def finish(self) -> None:
         """End the query such that the next run repeats no predictions, if that takes a bounded time."""
@@ -119,24 +161,34 @@ class Scorer(Job):
             return f"no new records in {self.settings.score.topic}"
         first, last = self.versions
         by = f"version {first}" if first == last else f"versions {first} to {last}"
-        line = f"scored {self.outcomes[PREDICTED_RECORD]:,} records with {by}"
-        reasons = {reason: n for reason, n in self.outcomes.most_common() if reason != PREDICTED_RECORD}
-        if not reasons:
-            return line
-        counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
-        return f"{line}; {sum(reasons.values()):,} could not be read ({counts})"
+        parts = [f"scored {self.outcomes[PREDICTED_RECORD]:,} records with {by}"]
+        ends = (PREDICTED_RECORD, FILTERED_RECORD)
+        reasons = {reason: n for reason, n in self.outcomes.most_common() if reason not in ends}
+        if reasons:
+            counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
+            parts.append(f"{sum(reasons.values()):,} could not be read ({counts})")
+        if filtered := self.outcomes[FILTERED_RECORD]:
+            parts.append(f"{filtered:,} filtered")
+        return "; ".join(parts)
 
     def _close(self) -> None:
         self.admin.close()
 
-    def _find_cause(self, error: PySparkException) -> BaseException:
-        return self.failure or RuntimeError(f"the scorer ended: {in_one_line(error)}")
+    def _find_cause(self, error: BaseException) -> BaseException:
+        if self.failure is None and any(words in str(error) for words in LOST):
+            try:
+                self.check_losses()
+            except (DataLossError, ConnectionError, LookupError) as found:
+                return found
+        other = kafka_frames.unreadable(error) or RuntimeError(f"the scorer ended: {in_one_line(error)}")
+        return self.failure or other
 
     def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
             self.micro_batch(frame, batch_id)
         except BaseException as error:
             if isinstance(error, SPARK_ERRORS):
+                self.failure = self._find_cause(error)
                 raise shortened(error) from None
             self.failure = error
             raise
@@ -165,15 +217,17 @@ class Scorer(Job):
             schema,
             state,
             self._version_fields(version),
-            forwarded_headers(score.headers, schema.format),
+            forwarded_headers(score.headers),
             score.probabilities,
             self._accumulator,
+            score.cloudevents,
+            self.longest,
         )
 
     def _predict(self, frame: DataFrame, batch_id: int, work: Predict) -> DataFrame:
-        """Return the predictions; on one machine our reader reads the records if they are many."""
+        """Return the predictions; on one machine our reader reads the records: see `prefetch.reader`."""
         ranges = self._planned(batch_id)
-        if offsets.count(ranges) <= FEW:
+        if not ranges:
             return frame.mapInArrow(work, PREDICTED)
         if self.reader is None:
             plain = plain_of(work.schema, labeled=False)  # the same for all versions of a model
@@ -183,7 +237,14 @@ class Scorer(Job):
     def _planned(self, batch_id: int) -> offsets.Ranges:
         """Return the ranges of Spark's own plan; empty if only Spark can read the records, or its plan."""
         checkpoint = local(self.spark, self.checkpoint) if on_one_machine(self.spark) else None
-        return offsets.planned(checkpoint, batch_id) if checkpoint else {}
+        ranges = offsets.planned(checkpoint, batch_id) if checkpoint else {}
+        if not self.settings.score.accept_data_loss:
+            return ranges
+        begins = self.admin.beginnings(ranges)
+        return {
+            t: {p: (min(max(begin, begins[t].get(p, 0)), end), end) for p, (begin, end) in ps.items()}
+            for t, ps in ranges.items()
+        }
 
     def _count(self, number: int) -> None:
         """Count the records of a finished micro-batch, without another action on its frame.
@@ -222,10 +283,9 @@ class Scorer(Job):
         }
 
 
-def forwarded_headers(names: Iterable[str], format: str) -> frozenset[str]:
-    """Return the lower-case names of the headers to copy; content-type only if both sides are JSON."""
-    lower = frozenset(name.lower() for name in names)
-    return lower if format == "json" else lower - {"content-type"}
+def forwarded_headers(names: Iterable[str]) -> frozenset[str]:
+    """Return the lower-case names of the headers to copy."""
+    return frozenset(name.lower() for name in names)
 
 
 def score(spark: SparkSession, settings: Settings, kind: type[Scorer] = Scorer) -> None:

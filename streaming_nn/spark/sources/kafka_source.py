@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
+from streaming_nn.spark import temporary
 from streaming_nn.spark.session import on_one_machine
 from streaming_nn.spark.sources import data_loss, kafka_frames, offsets, topics
 from streaming_nn.spark.sources.offsets import Offsets, Ranges
@@ -91,7 +92,15 @@ class KafkaSource:
 
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records that the topics still have."""
-        return kafka_frames.first_values(self.spark, self.settings.kafka, self.ids, rows)
+        with KafkaAdmin(
+            {**kafka_frames.CONSUMER, **self.settings.kafka}
+        ) as admin:  # not of open transactions
+            begins, ends = admin.beginnings(self.ids), admin.ends(self.ids)
+        reader, values = Reader(self.spark, self.settings.kafka, self.ids), list[bytes | None]()
+        while len(values) < rows and (ranges := offsets.next_ranges(begins, ends, rows - len(values))):
+            values += reader.here(ranges).column("value").to_pylist()
+            begins |= {t: begins[t] | {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+        return values[:rows]
 
     def initial_position(self) -> dict[str, Any]:
         """Return the topics' beginnings, or their ends."""
@@ -122,8 +131,9 @@ class KafkaSource:
 
     def read_stream(self) -> DataFrame:
         """Read from the head's offsets."""
-        directory = TemporaryDirectory(prefix="streaming-nn-train-", ignore_cleanup_errors=True)
-        self.checkpoint = Path(self._stack.enter_context(directory))
+        where = temporary.directory()
+        checkpoint = TemporaryDirectory(prefix="train-", dir=where, ignore_cleanup_errors=True)
+        self.checkpoint = Path(self._stack.enter_context(checkpoint))
         offsets.write_start(self.checkpoint, self.starting)
         subscription, limit = topics.subscription(self.settings), self.settings.train.max_offsets_per_trigger
         return kafka_frames.stream(self.spark, self.settings.kafka, subscription, limit)

@@ -33,6 +33,12 @@ def write_start(checkpoint: Path, starting: Offsets) -> None:
     file.write_text(f"\0v1\n{to_json(starting)}")  # Spark skips the first byte
 
 
+def reached(checkpoint: Path) -> Offsets:
+    """Return the offsets after the last micro-batch that ended; none if the query is new."""
+    ended = [int(file.name) for file in (checkpoint / "commits").glob("[0-9]*")]
+    return _read_ends(checkpoint, max(ended)) if ended else {}
+
+
 def _read_ends(checkpoint: Path, batch_id: int) -> Offsets:
     lines = (checkpoint / "offsets" / str(batch_id)).read_text().splitlines()
     return offsets_from(json.loads(lines[2]))  # version, metadata, then a line per source
@@ -42,6 +48,16 @@ def _read_start(checkpoint: Path) -> Offsets:
     """Return where the query's first micro-batch begins: Spark writes the offsets that it resolved."""
     text = (checkpoint / "sources" / "0" / "0").read_text()
     return offsets_from(json.loads(text[text.index("{") :]))
+
+
+def next_ranges(begins: Offsets, ends: Offsets, count: int) -> Ranges:
+    """Return the next offsets of each partition from `begins` up to `ends`: about `count` of all together."""
+    left = {(t, p): end for t, ps in ends.items() for p, end in ps.items() if begins[t].get(p, 0) < end}
+    share, ranges = -(-count // max(len(left), 1)), Ranges()
+    for (topic, p), end in left.items():
+        begin = begins[topic].get(p, 0)
+        ranges.setdefault(topic, {})[p] = (begin, min(begin + share, end))
+    return ranges
 
 
 def count(ranges: Ranges) -> int:

@@ -9,8 +9,6 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import (
     AuthorizationError,
-    BrokerResponseError,
-    ClusterAuthorizationFailedError,
     InvalidRecordError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -20,10 +18,10 @@ from kafka.errors import (
 
 from streaming_nn.errors import DeadLetterError
 from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.kafka.dead_letters import PREFIX
 from streaming_nn.kafka.options import for_python
 from streaming_nn.spark.rejected import DeadLetter, cut, size
 
-PREFIX = "streaming_nn."  # of our headers
 PATIENCE = 60  # seconds after which records that the broker did not accept stop the run
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)  # by the producer's limit or the topic's
 
@@ -61,12 +59,12 @@ class DeadLetters:
         try:
             if self._producer is None:
                 self._producer = _connect(self.kafka)
-            sent = [(letter, self._begin(letter)) for letter in letters]
-            self._producer.flush(timeout=PATIENCE)
-            for letter, wait in sent:
+            for letter, wait in [(letter, self._begin(letter)) for letter in letters]:
                 try:
                     wait()
-                except BrokerResponseError:  # of this record, or of another one in its batch
+                except RetriableError:
+                    raise
+                except KafkaError:  # of this record, or of another one in its batch
                     self._send_alone(letter)
         except KafkaError as error:
             self.close()
@@ -88,10 +86,10 @@ class DeadLetters:
                 return
             except RetriableError:
                 raise
-            except BrokerResponseError as error:
+            except KafkaError as error:
                 letter = self._smaller(letter, error)
 
-    def _smaller(self, letter: DeadLetter, error: BrokerResponseError) -> DeadLetter:
+    def _smaller(self, letter: DeadLetter, error: KafkaError) -> DeadLetter:
         """Return what to send in place of a refused record. Raise DeadLetterError if there is nothing.
 
         A compacted topic takes no record without a key: its place becomes the key.
@@ -103,11 +101,9 @@ class DeadLetters:
             return letter._replace(key=place.encode(), cut=f"key, {letter.cut}".rstrip(", "))
         raise self._refused(letter, error)
 
-    def _refused(self, letter: DeadLetter, error: BrokerResponseError) -> DeadLetterError:
+    def _refused(self, letter: DeadLetter, error: KafkaError) -> DeadLetterError:
         place = f"offset {letter.offset} of {letter.topic!r} partition {letter.partition}"
-        if isinstance(error, ClusterAuthorizationFailedError):
-            why = "this client lacks the right IDEMPOTENT_WRITE on the cluster"
-        elif isinstance(error, AuthorizationError):
+        if isinstance(error, AuthorizationError):
             why = "this client lacks the right WRITE on the topic"
         elif isinstance(error, TOO_LARGE):
             why = (
@@ -133,8 +129,13 @@ def _raise(error: Exception) -> None:
 
 
 def _connect(kafka: Mapping[str, str]) -> Any:
-    """Return a producer of dead letters. It refuses a null key and value except from serializers."""
+    """Return a producer of dead letters. It refuses a null key and value except from serializers.
+
+    It is not idempotent: such a producer can send nothing more after one record was refused.
+    """
     ours = {
+        "enable_idempotence": False,
+        "transactional_id": None,
         "acks": "all",
         "retries": 10,
         "key_serializer": lambda letter: letter.key,

@@ -1,5 +1,7 @@
 """What verify and backtest share: chunks of versions, and whether a topic still has their records. No JVM."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,9 +91,13 @@ def test_versions_without_records_need_no_job() -> None:
 
 @pytest.fixture
 def _topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the broker have a topic "t" with the id "new", whose partition 0 begins at offset 150."""
-    monkeypatch.setattr(admin, "beginnings", lambda kafka, topics: {"t": {0: 150}})
-    monkeypatch.setattr(admin, "ids", lambda kafka, topics: {"t": "new"})
+    """Let the broker have a topic "t" with the id "new", whose partition 0 has offsets 150 to 299."""
+    connection = SimpleNamespace(
+        beginnings=lambda topics: {"t": {0: 150}},
+        ends=lambda topics: {"t": {0: 300, 1: 9}},
+        ids=lambda topics: {"t": "new"},
+    )
+    monkeypatch.setattr(admin, "KafkaAdmin", lambda kafka: nullcontext(connection))
 
 
 @pytest.mark.usefixtures("_topic")
@@ -103,6 +109,14 @@ def test_expired_records_are_a_data_loss() -> None:
     message = "version 1 learned 't' partition 0 from offset 100, and the topic now begins at 150.*--from"
     with pytest.raises(DataLossError, match=message):
         check_available({}, [expired, kept])
+
+
+@pytest.mark.usefixtures("_topic")
+def test_a_topic_that_ends_before_the_records_is_a_data_loss() -> None:
+    """A broker without ids of topics: only the offsets show that it is another topic."""
+    check_available({}, [manifest(2, ranges={"t": {0: (250, 300)}})])
+    with pytest.raises(DataLossError, match="up to offset 301, and the topic now ends at 300"):
+        check_available({}, [manifest(2, ranges={"t": {0: (250, 301)}})])
 
 
 @pytest.mark.usefixtures("_topic")

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
-from streaming_nn.errors import DamagedVersionError
+from streaming_nn.errors import DamagedVersionError, DataLossError, exit_code
+from streaming_nn.kafka import admin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import unflatten
@@ -66,11 +68,7 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
 
 @pytest.mark.smoke
 @pytest.mark.nightly
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.nightly, id="our reader"), 1000])
-def test_every_record_is_predicted_once(
-    spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
-) -> None:
-    monkeypatch.setattr("streaming_nn.spark.score.scorer.FEW", few)
+def test_every_record_is_predicted_once(spark: SparkSession, settings: Settings) -> None:
     kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)
     first = VersionLog(settings.model).head_number()
@@ -125,11 +123,7 @@ def test_every_record_is_predicted_once(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.nightly, id="our reader"), 1000])
-def test_a_second_scorer_resumes_where_the_first_ended(
-    spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int
-) -> None:
-    monkeypatch.setattr("streaming_nn.spark.score.scorer.FEW", few)
+def test_a_second_scorer_resumes_where_the_first_ended(spark: SparkSession, settings: Settings) -> None:
     learn(spark, settings)
     for seed in (0, 1):
         fill(settings.kafka, settings.score.topic, unlabeled(15, seed))
@@ -152,7 +146,7 @@ def test_the_command_logs_what_it_scored(
     spark: SparkSession, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     learn(spark, settings)
-    fill(settings.kafka, settings.score.topic, [*unlabeled(7), b"x", b"[]", b"y"])
+    fill(settings.kafka, settings.score.topic, [*unlabeled(7), b"x", b"[]", b"y", None], keys=[b"k"] * 11)
     once = settings.score.model_copy(update={"once": True, "probabilities": "none"})
     settings = settings.model_copy(update={"score": once})
     with caplog.at_level(logging.INFO, "streaming_nn.spark.score.scorer"):
@@ -161,11 +155,68 @@ def test_the_command_logs_what_it_scored(
     topics, number = f"{once.topic} into {once.predictions}", VersionLog(settings.model).head_number()
     assert caplog.messages == [
         f"scoring {topics} with {settings.model}",
-        f"scored 7 records with version {number}; 3 could not be read (not JSON: 2, not an object: 1)",
+        f"scored 7 records with version {number}; 3 could not be read (not JSON: 2, not an object: 1); "
+        "1 filtered",
         f"scoring {topics} with {settings.model}",
         f"no new records in {once.topic}",
     ]
     assert not any("probabilities" in prediction for _, prediction in predictions_of(settings).values())
+
+
+def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
+    spark: SparkSession, settings: Settings
+) -> None:
+    """Kafka's default limit of a message is 1 MB: the key alone would fill it, and no scorer go on."""
+    learn(spark, settings)
+    headers = [[("traceparent", b"t" * 300_000)], [("content-type", b"application/cloudevents+json")], []]
+    keys = [b"k" * 1_000_000, b"short", None]
+    fill(settings.kafka, settings.score.topic, unlabeled(3), keys=keys, headers=headers, partitions=[0])
+    run_once(spark, settings)
+    run_once(spark, settings, checkpoint=str(settings.model / "events"), cloudevents=True)
+    found = sorted(
+        read(settings.kafka, settings.score.predictions),
+        key=lambda r: (json.loads(r.value).get("id", ""), json.loads(r.value).get("offset", 0)),
+    )
+    assert [(r.key, dict(r.headers)) for r in found[:3]] == [
+        (None, {"streaming_nn.cut": b"key"}),
+        (b"short", {"content-type": b"application/json"}),
+        (None, {}),
+    ]
+    events = [json.loads(r.value) for r in found[3:]]
+    assert {(event["specversion"], event["type"], event["source"]) for event in events} == {
+        ("1.0", "streaming_nn.prediction", f"streaming-nn:{settings.score.topic}")
+    }
+    assert [event["id"] for event in events] == ["0-0", "0-1", "0-2"]
+    types = {dict(r.headers)["content-type"] for r in found[3:]}
+    assert types == {b"application/cloudevents+json; charset=UTF-8"}
+    assert [event["data"]["prediction"] for event in events] == [
+        json.loads(r.value)["prediction"] for r in found[:3]
+    ]
+
+
+def test_records_that_expired_after_the_checkpoint_end_the_run(
+    spark: SparkSession, settings: Settings
+) -> None:
+    learn(spark, settings)
+    topic = settings.score.topic
+    fill(settings.kafka, topic, unlabeled(20), partitions=[0])
+    run_once(spark, settings)
+    fill(settings.kafka, topic, unlabeled(30), partitions=[0])
+    client = KafkaAdminClient(bootstrap_servers=settings.kafka["bootstrap.servers"])
+    client.delete_records({TopicPartition(topic, 0): 35})
+    client.close()
+    message = (
+        f"offsets 20 to 34 of {topic!r} partition 0 expired before they were predicted.*--accept-data-loss"
+    )
+    with pytest.raises(DataLossError, match=message) as caught:
+        run_once(spark, settings)
+    assert exit_code(caught.value) == 4
+    run_once(spark, settings, accept_data_loss=True)
+    assert {offset for _, _, offset in predictions_of(settings)} == {*range(20), *range(35, 50)}
+    admin.delete(settings.kafka, topic)
+    admin.create(settings.kafka, topic, 2)
+    with pytest.raises(DataLossError, match=r"was recreated: .*another score.checkpoint"):
+        run_once(spark, settings, accept_data_loss=True)
 
 
 def test_it_waits_for_a_first_version(

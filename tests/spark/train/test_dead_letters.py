@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from kafka.errors import (
-    ClusterAuthorizationFailedError,
     InvalidRecordError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -35,33 +34,27 @@ class Topic:
         self.refuse, self.taken, self.waiting = refuse, list[DeadLetter](), list[Any]()
 
     def send(self, topic: str, key: DeadLetter, value: DeadLetter, headers: Any) -> Any:
-        future = Future(key)
-        self.waiting.append(future)
-        if len(self.waiting) == 1 and self.batching:
-            return future
-        if not self.batching:
-            self.flush()
-        return future
+        self.waiting.append(Future(self, key))
+        return self.waiting[-1]
 
-    batching = True
-
-    def flush(self, timeout: float = 0) -> None:
+    def flush(self) -> None:
         errors = [error for error in map(self.refuse, (f.letter for f in self.waiting)) if error is not None]
         for future in self.waiting:
             future.error = errors[0] if errors else None
             if future.error is None:
                 self.taken.append(future.letter)
-        self.waiting, self.batching = [], False
+        self.waiting = []
 
     def close(self, timeout: float = 0) -> None:
         """Nothing is open."""
 
 
 class Future:
-    def __init__(self, letter: DeadLetter) -> None:
-        self.letter, self.error = letter, None
+    def __init__(self, topic: Topic, letter: DeadLetter) -> None:
+        self.topic, self.letter, self.error = topic, letter, None
 
     def get(self, timeout: float) -> None:
+        self.topic.flush()
         if self.error is not None:
             raise self.error
 
@@ -108,7 +101,6 @@ def test_a_compacted_topic_gets_the_place_as_the_key(monkeypatch: pytest.MonkeyP
     [
         (MessageSizeTooLargeError(), "max.message.bytes of the topic, or max.request.size of [kafka]"),
         (TopicAuthorizationFailedError({"dead"}), "lacks the right WRITE on the topic"),
-        (ClusterAuthorizationFailedError(), "lacks the right IDEMPOTENT_WRITE on the cluster"),
         (PolicyViolationError("nothing on Sundays"), "nothing on Sundays"),
         (InvalidRecordError("no"), "no"),
     ],

@@ -19,15 +19,17 @@ public final class Predictor implements UDF4 {
   private String directory;
   private double maxAge;  // seconds after which a version's predictions are stale; 0: never
   private String probabilities;  // object, array or none
+  private boolean events;  // predictions are the data of CloudEvents
   private transient Newest newest;
   private transient Model model;
   private transient Network.Work work;  // each task has its own copy of this object
   private transient StringBuilder text;
 
-  public void configure(String directory, double maxAge, String probabilities) {
+  public void configure(String directory, double maxAge, String probabilities, boolean events) {
     this.directory = directory;
     this.maxAge = maxAge;
     this.probabilities = probabilities;
+    this.events = events;
   }
 
   public Object call(Object value, Object topic, Object partition, Object offset) throws Exception {
@@ -37,6 +39,7 @@ public final class Predictor implements UDF4 {
       model = current;
     }
     text.setLength(0);
+    if (events) beginEvent(topic, partition, offset);
     String reason = model.records.read((byte[]) value, work.x);
     if (reason == null) predict();
     else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));
@@ -45,8 +48,15 @@ public final class Predictor implements UDF4 {
     text.append(",\"age_seconds\":").append(age / 1000.0);
     text.append(",\"stale\":").append(maxAge > 0 && age > 1000 * maxAge);
     text.append(",\"topic\":\"").append(topic).append("\",\"partition\":").append(partition);
-    text.append(",\"offset\":").append(offset).append('}');
+    text.append(",\"offset\":").append(offset).append(events ? "}}" : "}");
     return text.toString().getBytes(StandardCharsets.UTF_8);
+  }
+
+  /** Begins an event as `_events` of score/predictions.py. */
+  private void beginEvent(Object topic, Object partition, Object offset) {
+    text.append("{\"specversion\":\"1.0\",\"type\":\"streaming_nn.prediction\",\"source\":\"streaming-nn:");
+    text.append(topic).append("\",\"id\":\"").append(partition).append('-').append(offset);
+    text.append("\",\"datacontenttype\":\"application/json\",\"data\":");
   }
 
   private Model newest() throws Exception {

@@ -17,9 +17,6 @@ import java.util.regex.Pattern;
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
   private static final String NOT_JSON = "not JSON";
-  private static final String NOT_A_NUMBER = "not a number";
-  private static final String NOT_FINITE = "not finite";
-  private static final String WRONG_WIDTH = "wrong width";
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
   private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts
 
@@ -28,6 +25,9 @@ final class Records {
   private final boolean missing;
   private final boolean strings;  // "1.5" is a number
   private final int maxBytes;
+  private final String notANumber;  // reasons with the field, as `reasons.key` returns them
+  private final String notFinite;
+  private final String wrongWidth;
   private final JsonFactory json;
 
   Records(JsonNode schema) throws IOException {
@@ -42,6 +42,9 @@ final class Records {
     this.missing = Version.at(schema, "missing").asBoolean();
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
     this.maxBytes = Version.at(schema, "max_bytes").asInt();
+    this.notANumber = "not a number: " + features;
+    this.notFinite = "not finite: " + features;
+    this.wrongWidth = packed ? "wrong width" : "wrong width: " + features;
     JsonFactoryBuilder builder = new JsonFactoryBuilder();
     builder.streamReadConstraints(
         StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH).maxNumberLength(MAX_DIGITS).build());
@@ -53,10 +56,9 @@ final class Records {
 
   /** Reads a record's features into x; returns null, or the reason if it is bad. */
   String read(byte[] value, float[] x) {
-    if (value == null) return "no value";
     if (value.length > maxBytes) return "too large";
     String reason = packed ? packed(value, x) : json(value, x);
-    return reason != null ? reason : finite(x) ? null : NOT_FINITE;
+    return reason != null ? reason : finite(x) ? null : notFinite;
   }
 
   private boolean finite(float[] x) {
@@ -67,9 +69,9 @@ final class Records {
   }
 
   /** Reads the last 4n bytes; four bytes before them would be a label. */
-  private static String packed(byte[] value, float[] x) {
+  private String packed(byte[] value, float[] x) {
     int size = 4 * x.length;
-    if (value.length != size && value.length != size + 4) return WRONG_WIDTH;
+    if (value.length != size && value.length != size + 4) return wrongWidth;
     ByteBuffer.wrap(value, value.length - size, size).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(x);
     return null;
   }
@@ -123,7 +125,7 @@ final class Records {
       width++;
       parser.skipChildren();
     }
-    return width == x.length ? reason : WRONG_WIDTH;
+    return width == x.length ? reason : wrongWidth;
   }
 
   private String number(JsonParser parser, JsonToken token, float[] x, int index) throws IOException {
@@ -131,14 +133,14 @@ final class Records {
       x[index] = (float) parser.getDoubleValue();
     } else if (token == JsonToken.VALUE_NUMBER_INT) {
       double value = parser.getDoubleValue();
-      if (Double.isInfinite(value)) return NOT_FINITE;
+      if (Double.isInfinite(value)) return notFinite;
       x[index] = (float) value;
     } else if (token == JsonToken.VALUE_NULL && missing) {
       x[index] = Float.NaN;
     } else if (token == JsonToken.VALUE_STRING && strings && NUMBER.matcher(parser.getText()).matches()) {
       x[index] = (float) Double.parseDouble(parser.getText());
     } else {
-      return NOT_A_NUMBER;
+      return notANumber;
     }
     return null;
   }

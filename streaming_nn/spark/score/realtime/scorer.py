@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.kafka.admin import partitions
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.settings import Settings
 from streaming_nn.spark import java_compiler
+from streaming_nn.spark.score.predictions import CONTENT_TYPE, CUT, EVENT_TYPE, JSON_TYPE
 from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
 from streaming_nn.spark.session import STOP_ERRORS
 from streaming_nn.spark.sources import kafka_frames
@@ -31,6 +32,7 @@ HERE = Path(__file__).parent
 SOURCES = ("Version", "Network", "Records", "Predictor")  # Java classes; each uses those before it
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
+HEADERS = "array<struct<key: string, value: binary>>"  # as Spark has them
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.01  # seconds between two checks whether a batch has ended: the next one begins 0.1 seconds later
 
@@ -44,12 +46,13 @@ class RealTimeScorer(Scorer):
 
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
+        self.check_losses()
         score, manifest = self.settings.score, self._newest().manifest
         check(manifest)
         check_slots(self.settings, len(partitions(self.settings.kafka, [score.topic])[score.topic]))
         trigger: dict[str, Any] = {"realTime": score.realtime_batch}  # missing in PySpark's types
         self.query = (
-            self._predictions(kafka_frames.live(self.spark, self.settings.kafka, score.topic), manifest)
+            self._predictions(self._records(), manifest)
             .writeStream.format("kafka")
             .options(**for_spark(self.settings.kafka))
             .option("topic", score.predictions)
@@ -60,17 +63,57 @@ class RealTimeScorer(Scorer):
         )
         return self.query
 
+    def _records(self) -> DataFrame:
+        score = self.settings.score
+        records = kafka_frames.live(self.spark, self.settings.kafka, score.topic, score.accept_data_loss)
+        return records.where("value IS NOT NULL")  # a tombstone is filtered
+
     def _predictions(self, frame: DataFrame, manifest: Manifest) -> DataFrame:
         score = self.settings.score
         predictor = java_compiler.instance(self.spark, HERE, SOURCES)
-        predictor.configure(str(self.settings.model.absolute()), float(score.max_age), score.probabilities)
+        directory = str(self.settings.model.absolute())
+        predictor.configure(directory, float(score.max_age), score.probabilities, score.cloudevents)
         java_compiler.register(self.spark, "streaming_nn_predict", predictor, "binary")
-        names = forwarded_headers(score.headers, manifest.schema["format"])
-        forwarded = F.filter("headers", lambda header: F.lower(header.key).isin(*names)).alias("headers")
         value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
-        return frame.select("key", value, forwarded)
+        key = F.when(F.octet_length("key") <= self.longest, F.col("key")).alias("key")
+        return frame.select(key, value, self._headers().alias("headers"))
 
-    def _find_cause(self, error: PySparkException) -> BaseException:
+    def _headers(self) -> Column:
+        """Return a prediction's headers, as `predictions.Predict` does."""
+        copied = F.filter(
+            "headers", lambda h: F.lower(h.key).isin(*forwarded_headers(self.settings.score.headers))
+        )
+        others = F.filter(copied, lambda h: F.lower(h.key) != CONTENT_TYPE)
+        typed = F.slice(F.filter(copied, lambda h: F.lower(h.key) == CONTENT_TYPE), 1, 1)
+        typed = F.transform(typed, lambda h: _header(h.key, JSON_TYPE))
+        if self.settings.score.cloudevents:
+            typed = F.array(_header(F.lit(CONTENT_TYPE), EVENT_TYPE))
+        size = F.aggregate(others, F.lit(0), lambda n, h: n + F.octet_length(h.key) + _size(h.value))
+        others = F.when(size > self.longest, _cut("headers")).otherwise(others)
+        long = F.when(F.octet_length("key") > self.longest, _cut("key"))
+        parts = (F.coalesce(part, F.array().cast(HEADERS)) for part in (typed, others, long))
+        return F.concat(*parts)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait as a job does. A record that Spark cannot read is predicted by the batch engine, which can."""
+        while True:
+            try:
+                return super().wait(seconds)
+            except UnreadableRecordError:
+                logger.warning("the batch engine predicts what the topic has: Spark cannot read one record")
+                self._predict_available()
+                self.start()
+
+    def _predict_available(self) -> None:
+        once = self.settings.score.model_copy(update={"once": True})
+        scorer = Scorer.open(self.spark, self.settings.model_copy(update={"score": once}))
+        try:
+            scorer.start()
+            scorer.wait()
+        finally:
+            scorer.stop()
+
+    def _find_cause(self, error: BaseException) -> BaseException:
         thrown = THROWN.search(str(error))
         return RuntimeError(f"the scorer ended: {thrown[1]}") if thrown else super()._find_cause(error)
 
@@ -94,6 +137,18 @@ class RealTimeScorer(Scorer):
         query: Any = self.query
         latest = query._jsq.streamingQuery().commitLog().getLatestBatchId()
         return int(latest.get()) if latest.isDefined() else -1
+
+
+def _header(name: Column, value: str) -> Column:
+    return F.struct(name.alias("key"), F.lit(value).cast("binary").alias("value"))
+
+
+def _cut(what: str) -> Column:
+    return F.array(_header(F.lit(CUT), what))
+
+
+def _size(value: Column) -> Column:
+    return F.coalesce(F.octet_length(value), F.lit(0))
 
 
 def _retry(call: Callable[[], T]) -> T:

@@ -1,7 +1,11 @@
-"""Planned ranges of topics, as a frame with many records per row, or in the driver; Feed.java reads ahead."""
+"""Ranges of topics, as a frame with many records per row, or in the driver; Feed.java reads ahead.
+
+On one machine it is the only reader, because Spark's fails at a record whose time is beyond the year 294,247,
+such as one in nanoseconds: it converts milliseconds to microseconds. Here they stay milliseconds.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +16,26 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_nn.kafka.options import for_java
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
+from streaming_nn.spark.session import on_one_machine
+from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.kafka_frames import CONSUMER
 from streaming_nn.spark.sources.offsets import Ranges
-from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, open_piece
+from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, FromPieces, open_piece
 
 HERE = Path(__file__).parent
 SOURCES = ("Plain", "Columns", "Feed", "Reader")  # Java classes; each uses those before it
 PIECES = "topic string, partition int, file string, begin int, until int, last boolean"
+RECORDS = "timestamp long, topic string, partition int, offset long, key binary, value binary, headers string"
 AHEAD = 256 << 20  # bytes that are read ahead of the tasks, for all partitions together
 
 
 class Reader:
     """Reads planned ranges of topics, as long as a run lasts.
 
-    Each partition's records are in the order of their offsets. `ids` are those of the topics: what was read
-    ahead of a topic is not used for a recreated one. `plain` is which values Plain.java packs, as `plain_of`
-    writes it. For an expired record the error contains Kafka's OffsetOutOfRangeException.
+    Each partition's records are in the order of their offsets. `ids` are those of the topics (older versions
+    have none): what was read ahead of a topic is not used for a recreated one. `plain` is which values
+    Plain.java packs, as `plain_of` writes it. For an expired record the error contains Kafka's
+    OffsetOutOfRangeException.
     """
 
     def __init__(
@@ -51,6 +59,10 @@ class Reader:
             self._frames[count, tasks] = DataFrame(rows, self.spark)
         return self._frames[count, tasks]
 
+    def records(self, ranges: Ranges) -> DataFrame:
+        """Return the frame of RECORDS, in one task and in no order; valid until the next call."""
+        return self.pieces(ranges, averaged=False).mapInArrow(FromPieces(_unpacked, False), RECORDS)
+
     def here(self, ranges: Ranges) -> pa.Table:
         """Return the records in the driver, without a job."""
         self._set(ranges)
@@ -68,7 +80,7 @@ class Reader:
         if self._java is None:
             self._java = java_compiler.instance(self.spark, HERE, SOURCES)
         wanted = [
-            {"topic": t, "id": self.ids[t], "partition": p, "begin": begin, "until": until}
+            {"topic": t, "id": self.ids.get(t, ""), "partition": p, "begin": begin, "until": until}
             for t, ps in sorted(ranges.items())
             for p, (begin, until) in sorted(ps.items())
             if begin < until
@@ -76,6 +88,18 @@ class Reader:
         limits = {"directory": context._temp_dir, "ahead": AHEAD // max(len(wanted), 1)}
         self._java.configure(json.dumps({**self._request, **limits, "ranges": wanted}))
         return len(wanted)
+
+
+def read(spark: SparkSession, kafka: Mapping[str, str], ids: Mapping[str, str], ranges: Ranges) -> DataFrame:
+    """Return just these ranges' records, in no order; `timestamp` can be sorted by, whoever reads."""
+    if on_one_machine(spark):
+        return Reader(spark, kafka, ids).records(ranges)
+    return kafka_frames.batch(spark, kafka, ranges)
+
+
+def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch.drop_columns(["packed"])
 
 
 def plain_of(schema: Schema, labeled: bool) -> str:

@@ -69,7 +69,7 @@ def predict_in_java(
     spark: SparkSession, model: Path, values: list[bytes | None], probabilities: str = "object"
 ) -> list[dict[str, Any]]:
     predictor = java_compiler.instance(spark, HERE, SOURCES)
-    predictor.configure(str(model), 0.0, probabilities)
+    predictor.configure(str(model), 0.0, probabilities, False)
     name = f"predict_{next(NAMES)}"
     java_compiler.register(spark, name, predictor, "binary")
     frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
@@ -220,7 +220,7 @@ def test_a_member_that_is_not_finite_has_weight_0(
 
 GOOD = b"[1,2,3,4,5]"
 UNUSUAL: list[bytes | None] = [
-    *(None, b"", b"what?", b"[]", b"1", b'"features"', b"null", b"[1,2", b'{"features":', b"{}", b"[1]x"),
+    *(b"", b"what?", b"[]", b"1", b'"features"', b"null", b"[1,2", b'{"features":', b"{}", b"[1]x"),
     *(b'{"features":%s}' % value for value in (GOOD, b"[]", b"[1,2,3,4]", b"[1,2,3,4,5,6]", b"1", b"null")),
     *(b'{"features":%s}' % value for value in (b"{}", b'{"a":[1,2,3,4,5]}', b"[[1,2,3,4,5]]", b'"x"')),
     *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"null", b"true", b'"1"', b"[5]", b"{}", b'"x"')),
@@ -281,7 +281,6 @@ def test_packed_records_of_other_lengths_are_read_alike(
         struct.pack("<i5f", 9, 1, 2, 3, 4, 5),
         struct.pack("<5f", 1, 2, np.nan, 4, 5),
         struct.pack("<5f", 1, 2, np.inf, 4, 5),
-        None,
     ]
     assert_equal(
         predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)

@@ -1,0 +1,92 @@
+"""`streaming-nn dead-letters`: look at rejected records, and send them back once their cause is gone."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streaming_nn.cli import options
+
+if TYPE_CHECKING:
+    from streaming_nn.kafka.dead_letters import Letter
+    from streaming_nn.settings import Settings
+
+app = typer.Typer(help="Look at rejected records, and send them back to their topic.", no_args_is_help=True)
+
+Topic = Annotated[str | None, typer.Option(help="Topic of the dead letters (default: train.dead_letters).")]
+
+
+@app.command()
+def show(
+    last: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    topic: Topic = None,
+    config: options.Config = None,
+    bootstrap: options.Bootstrap = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the latest dead letters, the newest one last: when, from where, and why."""
+    from streaming_nn.kafka.dead_letters import latest
+
+    settings = _settings(config, bootstrap, topic)
+    letters = latest(settings.kafka, settings.train.dead_letters, last)
+    if as_json:
+        print(json.dumps([letter.to_json() for letter in letters]))
+    elif letters:
+        _print_table(letters)
+    else:
+        print(f"no dead letters in {settings.train.dead_letters}")
+
+
+@app.command()
+def redrive(topic: Topic = None, config: options.Config = None, bootstrap: options.Bootstrap = None) -> None:
+    """Send the dead letters back to their topics, each once: after the schema or the producer is fixed.
+
+    One that was cut is not sent; exit code 1 if there are any.
+    """
+    from streaming_nn.kafka import dead_letters
+
+    settings = _settings(config, bootstrap, topic)
+    done = dead_letters.redrive(settings.kafka, settings.train.dead_letters)
+    for name, records in done.sent.items():
+        print(f"sent {records:,} records back to {name}")
+    if done.repeated:
+        print(f"{done.repeated:,} were there twice, and were sent once")
+    if done.foreign:
+        print(f"{done.foreign:,} records have no origin in their headers, and were left where they are")
+    if not any((done.sent, done.repeated, done.foreign, done.cut)):
+        print(f"no dead letters in {settings.train.dead_letters} that were not sent back before")
+    if done.cut:
+        raise RuntimeError(_describe_cut(done.cut))
+
+
+def _describe_cut(letters: "list[Letter]") -> str:
+    places = ", ".join(_place(letter) for letter in letters[:3])
+    more = ", …" if len(letters) > 3 else ""
+    return (
+        f"{len(letters):,} dead letters were cut, so they cannot be sent back; their records are at {places}"
+        f"{more}, as long as the topic has them"
+    )
+
+
+def _settings(config: Any, bootstrap: str | None, topic: str | None) -> "Settings":
+    return options.require_kafka(
+        options.load_settings(config, None, bootstrap, train={"dead_letters": topic})
+    )
+
+
+def _print_table(letters: "list[Letter]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for title in ("rejected", "record", "reason", "field", "value", "cut"):
+        table.add_column(title, overflow="fold")
+    for letter in letters:
+        time = letter.time.strftime("%m-%d %H:%M:%S")
+        table.add_row(time, _place(letter), letter.reason, letter.field, letter.value, letter.cut)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _place(letter: "Letter") -> str:
+    topic, partition, offset = letter.place or ("?", "?", "?")
+    return f"{topic}/{partition}/{offset}"

@@ -1,0 +1,196 @@
+"""Dead letters on their topic: look at the latest ones, and send them back to where they came from.
+
+A dead letter is sent back and remembered (as an offset that a consumer group has committed for the topic of
+dead letters) in one transaction, and a run reads committed records only: each is learned once, whatever is
+killed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import AuthorizationError, KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.kafka.options import for_python
+
+PREFIX = "streaming_nn."  # of our headers
+GROUP = "streaming-nn-redrive"  # and the topic: the consumer group, and the id of the transactions
+BATCH = 500  # dead letters of a transaction
+POLL = 500  # milliseconds
+Place = tuple[str, int, int]  # topic, partition, offset
+
+
+class Letter(NamedTuple):
+    """A dead letter as it is on its topic."""
+
+    time: datetime  # when it was rejected
+    place: Place | None  # where its record is from; None: not one of our dead letters
+    reason: str
+    field: str
+    value: str  # of the field: its repr, cut
+    cut: str  # which of key, headers and value are not whole
+    record: Any  # as the client returns it
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of it, ready for JSON, without the record itself."""
+        topic, partition, offset = self.place or (None, None, None)
+        place = {"topic": topic, "partition": partition, "offset": offset}
+        why = {"reason": self.reason, "field": self.field, "value": self.value}
+        return {"time": self.time.isoformat(), **place, **why, "cut": self.cut}
+
+
+class Redriven(NamedTuple):
+    """What became of the dead letters that had not been sent back before."""
+
+    sent: dict[str, int]  # by the topic that they went back to
+    cut: list[Letter]  # not sent: their records are no longer whole
+    foreign: int  # records of the topic that are none of our dead letters
+    repeated: int  # not sent: the same record is among the dead letters twice
+
+
+def latest(kafka: Mapping[str, str], topic: str, count: int) -> list[Letter]:
+    """Return the latest dead letters, the newest one last. Raise as `KafkaAdmin` does."""
+    begins, ends = _bounds(kafka, topic)
+    starts = {p: max(begin, ends[p] - count) for p, begin in begins.items()}
+    with _consumer(kafka, topic) as consumer:
+        letters = list(_read(consumer, topic, starts, ends))
+    return sorted(letters, key=lambda letter: letter.time)[-count:]
+
+
+def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
+    """Send the dead letters back to their topics: key, value and headers as they were.
+
+    Those that an earlier call has sent are not sent again, nor those that were cut. Raise as `KafkaAdmin`
+    does; PermissionError if a right is missing.
+    """
+    begins, ends = _bounds(kafka, topic)
+    with _consumer(kafka, topic) as consumer:
+        committed = {p: consumer.committed(TopicPartition(topic, p)) for p in begins}
+        reached = {p: max(begin, committed[p] or 0) for p, begin in begins.items()}
+        seen = {letter.place for letter in _read(consumer, topic, begins, reached)}
+        letters = list(_read(consumer, topic, reached, ends))
+    return _send_back(kafka, topic, letters, seen)
+
+
+def _send_back(
+    kafka: Mapping[str, str], topic: str, letters: list[Letter], seen: set[Place | None]
+) -> Redriven:
+    result, wanted = Redriven({}, [], sum(letter.place is None for letter in letters), 0), set[int]()
+    repeated = 0
+    for i, letter in enumerate(letters):
+        if letter.place is None:
+            continue
+        if letter.place in seen:
+            repeated += 1
+        elif letter.cut:
+            result.cut.append(letter)
+        else:
+            wanted.add(i)
+            result.sent[letter.place[0]] = result.sent.get(letter.place[0], 0) + 1
+        seen.add(letter.place)
+    if letters:
+        with _producer(kafka, f"{GROUP}-{topic}") as producer:
+            for start in range(0, len(letters), BATCH):
+                some = range(start, min(start + BATCH, len(letters)))
+                _transaction(producer, topic, [(letters[i], i in wanted) for i in some])
+    return result._replace(repeated=repeated)
+
+
+def _transaction(producer: Any, topic: str, letters: list[tuple[Letter, bool]]) -> None:
+    """Send some of the letters, and commit the offsets after all of them, both or neither."""
+    offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+    producer.begin_transaction()
+    try:
+        for letter, wanted in letters:
+            record = letter.record
+            offsets[TopicPartition(topic, record.partition)] = OffsetAndMetadata(record.offset + 1, "", -1)
+            if wanted and letter.place is not None:
+                producer.send(letter.place[0], key=record, value=record, headers=_original_headers(record))
+        producer.flush()
+        producer.send_offsets_to_transaction(offsets, f"{GROUP}-{topic}")
+        producer.commit_transaction()
+    except KafkaError:
+        producer.abort_transaction()
+        raise
+
+
+def _original_headers(record: Any) -> list[tuple[str, bytes]]:
+    return [(name, value or b"") for name, value in record.headers if not name.startswith(PREFIX)]
+
+
+def _bounds(kafka: Mapping[str, str], topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    with KafkaAdmin({**kafka, "isolation.level": "read_committed"}) as admin:
+        return admin.beginnings([topic])[topic], admin.ends([topic])[topic]
+
+
+def _read(consumer: Any, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Letter]:
+    """Yield the letters from `starts` on up to `ends`, partition by partition."""
+    for p, start in sorted(starts.items()):
+        if start >= ends[p]:
+            continue
+        partition = TopicPartition(topic, p)
+        consumer.assign([partition])
+        consumer.seek(partition, start)
+        while consumer.position(partition) < ends[p]:
+            for record in consumer.poll(timeout_ms=POLL).get(partition, ()):
+                if record.offset < ends[p]:
+                    yield _letter(record)
+
+
+def _letter(record: Any) -> Letter:
+    ours = {
+        name.removeprefix(PREFIX): (value or b"").decode("utf-8", "replace")
+        for name, value in record.headers
+        if name.startswith(PREFIX)
+    }
+    try:
+        place = ours["topic"], int(ours["partition"]), int(ours["offset"])
+    except (KeyError, ValueError):
+        place = None
+    time = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    reason, field, value, cut = (ours.get(name, "") for name in ("reason", "field", "value", "cut"))
+    return Letter(time, place, reason, field, value, cut, record)
+
+
+@contextmanager
+def _consumer(kafka: Mapping[str, str], topic: str) -> Iterator[Any]:
+    ours = {"group_id": f"{GROUP}-{topic}", "enable_auto_commit": False, "isolation_level": "read_committed"}
+    with _plain_errors(kafka):
+        consumer = KafkaConsumer(**{**for_python(kafka, KafkaConsumer), **ours})
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def _producer(kafka: Mapping[str, str], transactional_id: str) -> Iterator[Any]:
+    """Open a producer of transactions. It refuses a null key and value except from serializers."""
+    ours = {
+        "transactional_id": transactional_id,
+        "acks": "all",
+        "key_serializer": lambda record: record.key,
+        "value_serializer": lambda record: record.value,
+    }
+    with _plain_errors(kafka):
+        producer = KafkaProducer(**{**for_python(kafka, KafkaProducer), **ours})
+        try:
+            producer.init_transactions()
+            yield producer
+        finally:
+            producer.close(timeout=5)
+
+
+@contextmanager
+def _plain_errors(kafka: Mapping[str, str]) -> Iterator[None]:
+    servers = kafka.get("bootstrap.servers", "")
+    try:
+        yield
+    except AuthorizationError as error:
+        raise PermissionError(f"Kafka at {servers} refuses this client: {error}") from None
+    except KafkaError as error:
+        raise ConnectionError(f"Kafka at {servers}: {error}") from None
