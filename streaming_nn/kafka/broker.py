@@ -54,7 +54,9 @@ DEFAULTS = {
     "broker.session.timeout.ms": "3000",  # a killed broker waits as long at its next start
     "broker.heartbeat.interval.ms": "500",
     "log.cleaner.dedupe.buffer.size": "16777216",  # of a heap of 512 MB
-    "log.retention.ms": "-1",  # expired records cannot be replayed
+    "log.retention.ms": "-1",  # expired records cannot be replayed: they expire by size only
+    "log.retention.bytes": "4000000000",  # of a partition
+    "log.segment.bytes": "250000000",  # what expires at once
     "num.network.threads": "2",
     "num.io.threads": "4",
 }
@@ -77,8 +79,8 @@ class Address(NamedTuple):
 class Broker:
     """A running broker; a context manager, which stops it.
 
-    All its files are in `directory`: data/, server.properties, broker.log and broker.json. Records do not
-    expire unless a topic's `retention.ms` is set.
+    All its files are in `directory`: data/, server.properties, broker.log and broker.json. A partition keeps
+    its last 4 GB of records, unless its topic's `retention.bytes` or `retention.ms` sets another bound.
     """
 
     def __init__(self, directory: Path, address: Address):

@@ -16,6 +16,7 @@ from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.sources.spark_source import last_batch, query_id
 from streaming_nn.spark.train.micro_batch import commit_learned, load_state
+from streaming_nn.versions.retention import KEEP_BYTES, Retention
 from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Version
 from streaming_nn.versions.version_log import VersionLog
@@ -31,6 +32,8 @@ class StreamingLearner:
 
     Exactly once: a version names its query and batch, and a batch that is in the log is skipped. So what
     Spark repeats after a crash counts once, as long as the query keeps its checkpoint: it has the query's id.
+
+    Older versions are pruned where all take more than `keep_bytes`, 10 GB by default; None keeps all.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class StreamingLearner:
         estimator: StreamingEstimator,
         update: str = SEQUENTIAL,
         query_id: str | None = None,
+        keep_bytes: int | None = KEEP_BYTES,
     ) -> None:
         if not isinstance(estimator, StreamingEstimator):
             raise TypeError(
@@ -46,6 +50,7 @@ class StreamingLearner:
             )
         validation.one_of("update", update, UPDATES)
         self.log = VersionLog(model_dir)
+        self.retention = Retention(self.log, keep_bytes)
         self.estimator: Any = estimator.copy()
         self.mode, self.query_id = update, query_id
         self._head: Version | None = None
@@ -99,6 +104,8 @@ class StreamingLearner:
             update=self.mode,
             source=source,
         )
+        if self._head is not None:
+            self.retention.committed(self._head.number)
         return self._head is not None
 
     def _newest(self) -> Version | None:

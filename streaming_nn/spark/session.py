@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from streaming_nn.kafka import jars, java
 from streaming_nn.records import registry
+from streaming_nn.spark import temporary
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.versions.version import Tensors
 
@@ -55,7 +56,8 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(name)
-    for key, value in {**_ours(), **(options or {})}.items():
+    local = {"spark.local.dir": str(temporary.directory())} if master.startswith("local") else {}
+    for key, value in {**_ours(), **local, **(options or {})}.items():
         builder = builder.config(key, value)
     with uninterrupted(), ThreadPoolExecutor(1) as pool:
         # on the main thread Spark installs its own handler of Ctrl-C, which calls the JVM
@@ -100,10 +102,11 @@ def rows_of(frame: DataFrame) -> list[Row]:
 
 def _ours() -> dict[str, str]:
     log4j = Path(__file__).with_name("log4j2.properties").as_uri()
+    own = temporary.directory()
     return {
         "spark.master": "local[*]",
         "spark.jars": ",".join(str(jar) for jar in jars.connector()),
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j}",
+        "spark.driver.extraJavaOptions": f'-Dlog4j2.configurationFile={log4j} "-Djava.io.tmpdir={own}"',
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ui.retainedExecutions": "20",  # the default of 1000 fills the driver over days

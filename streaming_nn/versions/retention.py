@@ -23,6 +23,7 @@ from streaming_nn.versions.tags import tags
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
+KEEP_BYTES = 10 * 10**9  # the default bound
 FILES = 10_000  # versions with a file, at most, unless they must be kept: a larger directory is slow to list
 STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that much below the bound
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
@@ -182,8 +183,8 @@ class Retention:
     def _warn_once(self, keep_bytes: int) -> None:
         if not self._warned and (taken := size(self._log)) > keep_bytes:
             logger.warning(
-                "%s: its versions take %s MB, more than train.keep_bytes: tagged versions and those from "
-                "which a replay starts are not pruned",
+                "%s: its versions take %s MB, more than keep_bytes: tagged versions and those from which a "
+                "replay starts are not pruned",
                 self._log.directory,
                 f"{taken / 1e6:,.0f}",
             )

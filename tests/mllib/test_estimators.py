@@ -302,6 +302,17 @@ def test_a_rolled_back_model_resumes_and_knows_its_batches(iris: DataFrame, tmp_
     assert again["model.theta"] == second["model.theta"]
 
 
+def test_a_batch_that_is_repeated_after_its_version_was_pruned_counts_once(
+    iris: DataFrame, tmp_path: Path
+) -> None:
+    estimator = StreamingClassifier(**SMALL, classes=[0.0, 1.0, 2.0])
+    learner = StreamingLearner(tmp_path, estimator, query_id="q", keep_bytes=1)
+    for batch_id in (0, 1, 2, 1):
+        learner.update(iris, batch_id)
+    assert learner.log.head_number() == 3
+    assert learner.log.files() == [0, 3]
+
+
 def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> None:
     learner = StreamingLearner(tmp_path, StreamingRegressor(), query_id="q")
     learner.update(iris.limit(0), 0)

@@ -8,6 +8,7 @@ import pytest
 from logs import filled, learn, parent_of, prune_all_but, stub, tensors
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
+from streaming_nn.settings import Train
 from streaming_nn.versions import atomic_files, retention
 from streaming_nn.versions.repair import check, repair
 from streaming_nn.versions.retention import DAY, HOUR, MINUTE, Retention, describe, prune
@@ -457,10 +458,11 @@ def test_a_bound_that_what_must_stay_exceeds_is_logged_once(
     keeping = Retention(log, 100)
     for _ in range(3):
         keeping.committed(learn(log).number)
-    assert caplog.text.count("more than train.keep_bytes") == 1
+    assert caplog.text.count("more than keep_bytes") == 1
 
 
 def test_what_is_kept_is_described() -> None:
     assert describe(10**10).startswith("versions are kept up to 10 GB (train.keep_bytes)")
     assert "up to 500 MB" in describe(5 * 10**8)
     assert "all versions are kept" in describe(None)
+    assert Train().keep_bytes == retention.KEEP_BYTES

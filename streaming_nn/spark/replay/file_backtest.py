@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.settings import Records, Settings
+from streaming_nn.spark import temporary
 from streaming_nn.spark.replay.backtest import trial_directories
 from streaming_nn.spark.replay.plan import SETTINGS, sum_counts
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
@@ -95,7 +96,8 @@ def backtest_file(
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise ValueError(f"{into} must be a new or an empty directory; it is not")
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streaming-nn-backtest-")))
+        created = tempfile.TemporaryDirectory(prefix="backtest-", dir=temporary.directory())
+        home = Path(stack.enter_context(created))
         given = "bootstrap.servers" in settings.kafka
         kafka = settings.kafka if given else stack.enter_context(_start_broker(home / "broker"))
         topic = stack.enter_context(_create_topic(kafka))
