@@ -172,7 +172,8 @@ class Retention:
         if self._keep_bytes is None:
             return
         step = self._keep_bytes // STEP
-        self._bytes += self._log.path(number).stat().st_size
+        with suppress(FileNotFoundError):  # another process has just pruned it
+            self._bytes += self._log.path(number).stat().st_size
         self._versions += 1
         if self._due or self._bytes >= step or self._versions >= CHUNK:
             with suppress(DamagedVersionError):

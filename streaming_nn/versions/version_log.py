@@ -104,14 +104,12 @@ class VersionLog:
 
     def check_head(self) -> None:
         """Raise DamagedVersionError if `head` would; a head that this object committed is not read again."""
-        number = self.head_number()
-        if (
-            number is None
-            or self._last is None
-            or self._last[0] != number
-            or self._last[1] != atomic_files.signature(self.path(number))
-        ):
-            self.head()
+        number, last = self.head_number(), self._last
+        if number is not None and last is not None and last[0] == number:
+            with suppress(FileNotFoundError):  # another process has just committed and pruned
+                if atomic_files.signature(self.path(number)) == last[1]:
+                    return
+        self.head()
 
     def _describe_last_good(self, number: int) -> str:
         for n in reversed([n for n in self.files() if n < number]):

@@ -445,6 +445,30 @@ def test_pruning_has_a_constant_cost_per_commit(tmp_path: Path, monkeypatch: pyt
     assert log.files() == [0, 14]
 
 
+def test_a_version_that_another_process_pruned_just_now_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = filled(VersionLog(tmp_path), 5), VersionLog(tmp_path)
+    keeping = Retention(log, 1)
+    number = learn(log).number
+    learn(other)
+    prune(other, 0)
+    keeping.committed(number)
+    assert log.files() == [0, 6]
+    head_number = VersionLog.head_number
+
+    def then_another_commits(self: VersionLog) -> int | None:
+        number = head_number(self)
+        monkeypatch.setattr(VersionLog, "head_number", head_number)
+        learn(other)
+        prune(other, 0)
+        return number
+
+    learn(log)
+    monkeypatch.setattr(VersionLog, "head_number", then_another_commits)
+    log.check_head()
+
+
 def test_nothing_is_pruned_where_all_is_kept(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 5)
     Retention(log, None).committed(4)
