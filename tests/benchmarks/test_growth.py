@@ -11,7 +11,8 @@ from streaming_nn.versions.version_log import VersionLog
 pytestmark = pytest.mark.commit
 
 
-def test_the_long_log_is_a_valid_one(tmp_path: Path) -> None:
+def test_the_long_log_is_a_valid_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "COMMITS", 5)
     found = growth.month(tmp_path, 1_300)
     log = VersionLog(tmp_path / "long")
     assert log.head_number() == 1_299 + growth.COMMITS
