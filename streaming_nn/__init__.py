@@ -16,6 +16,8 @@ _PUBLIC = {
     "TooManyRejectedError": "errors:TooManyRejectedError",
     "TooManySkippedError": "errors:TooManySkippedError",
     "DamagedVersionError": "errors:DamagedVersionError",
+    "DeadLetterError": "errors:DeadLetterError",
+    "UnreadableRecordError": "errors:UnreadableRecordError",
     "learner_from": "nn.factory:learner_from",
     "Batch": "nn.learner:Batch",
     "Counts": "nn.learner:Counts",

@@ -3,9 +3,11 @@
 from streaming_nn.errors import (
     DamagedVersionError,
     DataLossError,
+    DeadLetterError,
     StreamingNNError,
     TooManyRejectedError,
     TooManySkippedError,
+    UnreadableRecordError,
     VersionConflictError,
 )
 from streaming_nn.estimators.model import load as load_model
@@ -39,6 +41,7 @@ __all__ = [
     "Counts",
     "DamagedVersionError",
     "DataLossError",
+    "DeadLetterError",
     "Learner",
     "Manifest",
     "OnlineClassifier",
@@ -59,6 +62,7 @@ __all__ = [
     "TooManyRejectedError",
     "TooManySkippedError",
     "Trainer",
+    "UnreadableRecordError",
     "Verified",
     "Version",
     "VersionConflictError",

@@ -1,4 +1,4 @@
-"""`streaming-nn dead-letters`: look at rejected records, and send them back once their cause is gone."""
+"""`streaming-nn dead-letters`: look at rejected records, and send them back once their cause is fixed."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,10 +60,10 @@ def redrive(topic: Topic = None, config: options.Config = None, bootstrap: optio
 
 
 def _describe_cut(letters: "list[Letter]") -> str:
-    places = ", ".join(_place(letter) for letter in letters[:3])
+    positions = ", ".join(_position(letter) for letter in letters[:3])
     more = ", …" if len(letters) > 3 else ""
     return (
-        f"{len(letters):,} dead letters were cut, so they cannot be sent back; their records are at {places}"
+        f"{len(letters):,} dead letters were cut, so they cannot be sent back; their records are at {positions}"
         f"{more}, as long as the topic has them"
     )
 
@@ -83,10 +83,10 @@ def _print_table(letters: "list[Letter]") -> None:
         table.add_column(title, overflow="fold")
     for letter in letters:
         time = letter.time.strftime("%m-%d %H:%M:%S")
-        table.add_row(time, _place(letter), letter.reason, letter.field, letter.value, letter.cut)
+        table.add_row(time, _position(letter), letter.reason, letter.field, letter.value, letter.cut)
     Console(markup=False, highlight=False).print(table)
 
 
-def _place(letter: "Letter") -> str:
-    topic, partition, offset = letter.place or ("?", "?", "?")
+def _position(letter: "Letter") -> str:
+    topic, partition, offset = letter.position or ("?", "?", "?")
     return f"{topic}/{partition}/{offset}"

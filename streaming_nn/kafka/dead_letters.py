@@ -21,14 +21,14 @@ PREFIX = "streaming_nn."  # of our headers
 GROUP = "streaming-nn-redrive"  # and the topic: the consumer group, and the id of the transactions
 BATCH = 500  # dead letters of a transaction
 POLL = 500  # milliseconds
-Place = tuple[str, int, int]  # topic, partition, offset
+Position = tuple[str, int, int]  # topic, partition, offset
 
 
 class Letter(NamedTuple):
     """A dead letter as it is on its topic."""
 
     time: datetime  # when it was rejected
-    place: Place | None  # where its record is from; None: not one of our dead letters
+    position: Position | None  # where its record is from; None: not one of our dead letters
     reason: str
     field: str
     value: str  # of the field: its repr, cut
@@ -37,10 +37,10 @@ class Letter(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of it, ready for JSON, without the record itself."""
-        topic, partition, offset = self.place or (None, None, None)
-        place = {"topic": topic, "partition": partition, "offset": offset}
+        topic, partition, offset = self.position or (None, None, None)
+        position = {"topic": topic, "partition": partition, "offset": offset}
         why = {"reason": self.reason, "field": self.field, "value": self.value}
-        return {"time": self.time.isoformat(), **place, **why, "cut": self.cut}
+        return {"time": self.time.isoformat(), **position, **why, "cut": self.cut}
 
 
 class Redriven(NamedTuple):
@@ -71,27 +71,27 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
     with _consumer(kafka, topic) as consumer:
         committed = {p: consumer.committed(TopicPartition(topic, p)) for p in begins}
         reached = {p: max(begin, committed[p] or 0) for p, begin in begins.items()}
-        seen = {letter.place for letter in _read(consumer, topic, begins, reached)}
+        seen = {letter.position for letter in _read(consumer, topic, begins, reached)}
         letters = list(_read(consumer, topic, reached, ends))
     return _send_back(kafka, topic, letters, seen)
 
 
 def _send_back(
-    kafka: Mapping[str, str], topic: str, letters: list[Letter], seen: set[Place | None]
+    kafka: Mapping[str, str], topic: str, letters: list[Letter], seen: set[Position | None]
 ) -> Redriven:
-    result, wanted = Redriven({}, [], sum(letter.place is None for letter in letters), 0), set[int]()
+    result, wanted = Redriven({}, [], sum(letter.position is None for letter in letters), 0), set[int]()
     repeated = 0
     for i, letter in enumerate(letters):
-        if letter.place is None:
+        if letter.position is None:
             continue
-        if letter.place in seen:
+        if letter.position in seen:
             repeated += 1
         elif letter.cut:
             result.cut.append(letter)
         else:
             wanted.add(i)
-            result.sent[letter.place[0]] = result.sent.get(letter.place[0], 0) + 1
-        seen.add(letter.place)
+            result.sent[letter.position[0]] = result.sent.get(letter.position[0], 0) + 1
+        seen.add(letter.position)
     if letters:
         with _producer(kafka, f"{GROUP}-{topic}") as producer:
             for start in range(0, len(letters), BATCH):
@@ -108,8 +108,8 @@ def _transaction(producer: Any, topic: str, letters: list[tuple[Letter, bool]]) 
         for letter, wanted in letters:
             record = letter.record
             offsets[TopicPartition(topic, record.partition)] = OffsetAndMetadata(record.offset + 1, "", -1)
-            if wanted and letter.place is not None:
-                producer.send(letter.place[0], key=record, value=record, headers=_original_headers(record))
+            if wanted and letter.position is not None:
+                producer.send(letter.position[0], key=record, value=record, headers=_original_headers(record))
         producer.flush()
         producer.send_offsets_to_transaction(offsets, f"{GROUP}-{topic}")
         producer.commit_transaction()
@@ -148,12 +148,12 @@ def _letter(record: Any) -> Letter:
         if name.startswith(PREFIX)
     }
     try:
-        place = ours["topic"], int(ours["partition"]), int(ours["offset"])
+        position = ours["topic"], int(ours["partition"]), int(ours["offset"])
     except (KeyError, ValueError):
-        place = None
+        position = None
     time = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     reason, field, value, cut = (ours.get(name, "") for name in ("reason", "field", "value", "cut"))
-    return Letter(time, place, reason, field, value, cut, record)
+    return Letter(time, position, reason, field, value, cut, record)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_each_dead_letter_is_sent_back_once(broker: Any, monkeypatch: pytest.Mon
         "value": "",
         "cut": "",
     }
-    assert (shown[0].cut, shown[1].place) == ("value", None)
+    assert (shown[0].cut, shown[1].position) == ("value", None)
 
     def killed(producer: Any) -> None:
         raise KeyboardInterrupt
@@ -63,7 +63,7 @@ def test_each_dead_letter_is_sent_back_once(broker: Any, monkeypatch: pytest.Mon
             redrive(broker.options, dead)
     done = redrive(broker.options, dead)
     assert (done.sent, done.repeated, done.foreign) == ({topic: 3}, 1, 1)
-    assert [letter.place for letter in done.cut] == [(topic, 0, 2)]
+    assert [letter.position for letter in done.cut] == [(topic, 0, 2)]
     committed = {**broker.options, "isolation.level": "read_committed"}
     expected = [(b"", b"b", []), (b"", b"c", []), (b"k", b"a", trace)]
     assert sorted((r.key or b"", r.value, r.headers) for r in read(committed, topic)) == expected

@@ -86,7 +86,7 @@ def test_unseen_values_are_returned_until_the_schema_has_them() -> None:
     assert len({digest(result) for result in results}) == 1, "the cut does not matter"
 
 
-def test_past_the_limit_the_place_and_the_reason_of_a_rejected_record_remain() -> None:
+def test_past_the_limit_the_position_and_the_reason_of_a_rejected_record_remain() -> None:
     schema = grow_schema(SHOP, KNOWN)
     values = [*encode_named(SHOP, ROWS, LABELS), b"x" * 500, b"y" * 500, b"z"]
     result = learn(schema, values, 3, limit=700)

@@ -149,7 +149,7 @@ class Predict:
 
 def _events(values: pa.Array, topic: pa.Array, partition: pa.Array, offset: pa.Array) -> pa.Array:
     """Return predictions as the data of CloudEvents; one that is sent twice has the same source and id."""
-    source = _join('{"specversion":"1.0","type":"streaming_nn.prediction","source":"streaming-nn:', topic)
+    source = _join('{"specversion":"1.0","type":"streaming-nn.prediction","source":"streaming-nn:', topic)
     identified = _join(source, '","id":"', partition, "-", offset)
     return _join(identified, '","datacontenttype":"application/json","data":', values, "}")
 

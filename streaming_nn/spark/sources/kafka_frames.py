@@ -1,6 +1,7 @@
 """Topics as DataFrames: a stream from given offsets, recorded ranges, and records cut into micro-batches."""
 
 import json
+import re
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -37,12 +38,12 @@ CONSUMER = {  # a user's options take precedence
 }
 
 
-OVERFLOW = "long overflow"  # what Spark raises for a record's time whose microseconds exceed 64 bits
+OVERFLOW = re.compile("long overflow|overflows when converting")  # of a record's time, in microseconds
 
 
 def unreadable(error: BaseException) -> UnreadableRecordError | None:
     """Return the error for a record that Spark cannot read; None: another one."""
-    if OVERFLOW not in str(error):
+    if not OVERFLOW.search(str(error)):
         return None
     return UnreadableRecordError(
         "a record's timestamp is beyond the year 294,247 (nanoseconds instead of milliseconds?), which Spark "

@@ -90,31 +90,31 @@ class DeadLetters:
                 letter = self._smaller(letter, error)
 
     def _smaller(self, letter: DeadLetter, error: KafkaError) -> DeadLetter:
-        """Return what to send in place of a refused record. Raise DeadLetterError if there is nothing.
+        """Return what to send in position of a refused record. Raise DeadLetterError if there is nothing.
 
-        A compacted topic takes no record without a key: its place becomes the key.
+        A compacted topic takes no record without a key: its position becomes the key.
         """
         if isinstance(error, TOO_LARGE) and size(letter):
             return cut(letter, size(letter) // 2)
         if isinstance(error, InvalidRecordError) and letter.key is None:
-            place = f"{letter.topic} {letter.partition} {letter.offset}"
-            return letter._replace(key=place.encode(), cut=f"key, {letter.cut}".rstrip(", "))
+            position = f"{letter.topic} {letter.partition} {letter.offset}"
+            return letter._replace(key=position.encode(), cut=f"key, {letter.cut}".rstrip(", "))
         raise self._refused(letter, error)
 
     def _refused(self, letter: DeadLetter, error: KafkaError) -> DeadLetterError:
-        place = f"offset {letter.offset} of {letter.topic!r} partition {letter.partition}"
+        position = f"offset {letter.offset} of {letter.topic!r} partition {letter.partition}"
         if isinstance(error, AuthorizationError):
             why = "this client lacks the right WRITE on the topic"
         elif isinstance(error, TOO_LARGE):
             why = (
-                "its reason and place alone are larger than max.message.bytes of the topic, or "
+                "its reason and position alone are larger than max.message.bytes of the topic, or "
                 "max.request.size of [kafka]"
             )
         else:
             why = str(error)
         return DeadLetterError(
             f"cannot send dead letters to train.dead_letters = {self.topic!r}: {why}. The first one is "
-            f"{place} ({letter.reason}). Nothing of this batch is learned or lost"
+            f"{position} ({letter.reason}). Nothing of this batch is learned or lost"
         )
 
     def close(self) -> None:

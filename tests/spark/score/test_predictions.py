@@ -1,5 +1,6 @@
 """Predictions as JSON, without Spark: the values of learner.predict, in each form of the probabilities."""
 
+import base64
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from streaming_nn.spark.tasks import pack
 pytestmark = pytest.mark.commit
 
 LABELS = ("a", 2, True, 'é"')
+CUT_HEADERS = ("streaming_nn.cut", b"headers")
 KEYS = ["a", "2", "true", 'é"']
 
 
@@ -35,14 +37,17 @@ def trained(classes: tuple[Any, ...] | None, rows: int = 100) -> tuple[Learner[A
 def predict(
     learner: Learner[Any],
     state: Any,
-    values: list[bytes],
+    values: list[Any],
     probabilities: str = "object",
     outcomes: Any = None,
+    **options: Any,
 ) -> list[str]:
     """Return the predictions of records, as texts."""
     schema = Schema(inputs=3, classes=learner.classes)
     broadcast = SimpleNamespace(value=pack(state))
-    work = Predict(learner, schema, broadcast, {"version": 7}, frozenset(), probabilities, outcomes)
+    work = Predict(
+        learner, schema, broadcast, {"version": 7}, frozenset(), probabilities, outcomes, **options
+    )
     batch = pa.record_batch(
         {
             "key": pa.nulls(len(values), pa.binary()),
@@ -144,7 +149,82 @@ def test_outcomes_are_counted_by_reason() -> None:
     learner, state = trained(LABELS)
     counts, param = Counter[str](), OutcomeParam()
     outcomes = SimpleNamespace(add=lambda more: param.addInPlace(counts, more))
-    values = [*encoded(rows(5)), b"x", b"y", b"[]"]
+    values = [*encoded(rows(5)), b"x", None, b"y", b"[]", None]
     texts = predict(learner, state, values, outcomes=outcomes)
-    assert counts == {"": 5, "not JSON": 2, "not an object": 1}
+    assert counts == {"": 5, "not JSON": 2, "not an object": 1, "filtered": 2}
     assert [json.loads(text).get("error") for text in texts[5:]] == ["not JSON", "not JSON", "not an object"]
+    assert [json.loads(text)["offset"] for text in texts] == [0, 1, 2, 3, 4, 5, 7, 8]
+
+
+def copied(
+    key: bytes | None, headers: list[tuple[str, bytes | None]], **options: Any
+) -> tuple[bytes | None, list[tuple[str, bytes | None]]]:
+    """Return key and headers of a prediction of a record that has these."""
+    learner, state = trained(LABELS)
+    names = frozenset(("content-type", "traceparent"))
+    work = Predict(learner, SCHEMA, SimpleNamespace(value=pack(state)), {}, names, longest=100, **options)
+    texts = [
+        {"key": name} | ({} if value is None else {"value": base64.b64encode(value).decode()})
+        for name, value in headers
+    ]
+    batch = pa.record_batch(
+        {
+            "key": pa.array([key], pa.binary()),
+            "value": pa.array(encoded(rows(1)), pa.binary()),
+            "headers": [json.dumps(texts) if texts else None],
+            "topic": ["unlabeled"],
+            "partition": pa.array([0], pa.int32()),
+            "offset": pa.array([7], pa.int64()),
+        }
+    )
+    (out,) = next(work(iter([batch]))).to_pylist()
+    return out["key"], [(header["key"], header["value"]) for header in out["headers"] or ()]
+
+
+SCHEMA = Schema(inputs=3, classes=LABELS)
+EVENT = ("content-type", b"application/cloudevents+json; charset=UTF-8")
+IN_CLOUDEVENTS = ("Content-Type", b"application/cloudevents+json")  # sdk-java#422, #401, spec#835
+
+
+@pytest.mark.parametrize(
+    ("headers", "found", "events"),
+    [
+        ([], [], [EVENT]),
+        ([("other", b"x"), ("traceparent", None)], [("traceparent", None)], [EVENT, ("traceparent", None)]),
+        ([IN_CLOUDEVENTS, ("ce_id", b"1")], [("Content-Type", b"application/json")], [EVENT]),
+        ([IN_CLOUDEVENTS] * 2, [("Content-Type", b"application/json")], [EVENT]),
+        (
+            [("content-type", b"x" * 101), ("traceparent", b"t" * 90)],
+            [("content-type", b"application/json"), CUT_HEADERS],
+            [EVENT, CUT_HEADERS],
+        ),
+    ],
+)
+def test_a_prediction_has_its_own_content_type_and_headers_that_fit(
+    headers: list[Any], found: list[Any], events: list[Any]
+) -> None:
+    assert copied(b"k" * 100, headers) == (b"k" * 100, found)
+    assert copied(None, headers, cloudevents=True) == (None, events)
+
+
+@pytest.mark.parametrize("headers", [[], [("traceparent", b"1")]])
+def test_a_key_that_is_too_long_is_left_out(headers: list[Any]) -> None:
+    assert copied(b"k" * 101, headers) == (None, [*headers, ("streaming_nn.cut", b"key")])
+
+
+def test_predictions_are_events_with_an_id_for_each_record() -> None:
+    learner, state = trained(LABELS)
+    values = [*encoded(rows(2)), b"x"]
+    plain = [json.loads(text) for text in predict(learner, state, values)]
+    events = [json.loads(text) for text in predict(learner, state, values, cloudevents=True)]
+    assert events == [
+        {
+            "specversion": "1.0",
+            "type": "streaming-nn.prediction",
+            "source": "streaming-nn:unlabeled",
+            "id": f"0-{offset}",
+            "datacontenttype": "application/json",
+            "data": prediction,
+        }
+        for offset, prediction in enumerate(plain)
+    ]

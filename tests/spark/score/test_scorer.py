@@ -168,7 +168,7 @@ def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
 ) -> None:
     """Kafka's default limit of a message is 1 MB: the key alone would fill it, and no scorer go on."""
     learn(spark, settings)
-    headers = [[("traceparent", b"t" * 300_000)], [("content-type", b"application/cloudevents+json")], []]
+    headers = [[], [("content-type", b"application/cloudevents+json")], [("traceparent", b"t" * 300_000)]]
     keys = [b"k" * 1_000_000, b"short", None]
     fill(settings.kafka, settings.score.topic, unlabeled(3), keys=keys, headers=headers, partitions=[0])
     run_once(spark, settings)
@@ -180,11 +180,11 @@ def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
     assert [(r.key, dict(r.headers)) for r in found[:3]] == [
         (None, {"streaming_nn.cut": b"key"}),
         (b"short", {"content-type": b"application/json"}),
-        (None, {}),
+        (None, {"streaming_nn.cut": b"headers"}),
     ]
     events = [json.loads(r.value) for r in found[3:]]
     assert {(event["specversion"], event["type"], event["source"]) for event in events} == {
-        ("1.0", "streaming_nn.prediction", f"streaming-nn:{settings.score.topic}")
+        ("1.0", "streaming-nn.prediction", f"streaming-nn:{settings.score.topic}")
     }
     assert [event["id"] for event in events] == ["0-0", "0-1", "0-2"]
     types = {dict(r.headers)["content-type"] for r in found[3:]}

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from streaming_nn.spark.sources.offsets import count, offsets_from, planned, to_json, write_start
+from streaming_nn.spark.sources.offsets import (
+    count,
+    next_ranges,
+    offsets_from,
+    planned,
+    reached,
+    to_json,
+    write_start,
+)
 
 pytestmark = pytest.mark.commit
 
@@ -44,3 +52,19 @@ def test_a_query_begins_where_we_write_that_it_does(tmp_path: Path) -> None:
     (tmp_path / "offsets").mkdir()
     (tmp_path / "offsets" / "0").write_text('v1\n{}\n{"t":{"0":9,"1":2,"2":4}}')
     assert planned(tmp_path, 0) == {"t": {0: (5, 9), 1: (2, 2), 2: (0, 4)}}, "partition 2 was added since"
+
+
+def test_the_next_offsets_are_of_all_partitions_that_have_more() -> None:
+    begins, ends = {"t": {0: 5, 1: 0}, "u": {0: 7}}, {"t": {0: 100, 1: 3, 2: 9}, "u": {0: 7}}
+    assert next_ranges(begins, ends, 10) == {"t": {0: (5, 9), 1: (0, 3), 2: (0, 4)}}
+    assert next_ranges({"t": {0: 100, 1: 3, 2: 9}, "u": {0: 7}}, ends, 10) == {}
+
+
+def test_a_query_has_reached_the_end_of_its_last_micro_batch_that_ended(checkpoint: Path) -> None:
+    assert reached(checkpoint) == {}, "none has ended"
+    (checkpoint / "commits").mkdir()
+    (checkpoint / "commits" / "0").touch()
+    (checkpoint / "commits" / ".1.crc").touch()
+    assert reached(checkpoint) == {"t": {0: 15, 1: 10}}
+    (checkpoint / "commits" / "1").touch()
+    assert reached(checkpoint)["a"] == {0: 3}

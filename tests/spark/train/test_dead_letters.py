@@ -83,7 +83,7 @@ def test_a_record_that_is_too_large_is_cut_until_it_fits(monkeypatch: pytest.Mon
 
 
 @pytest.mark.commit
-def test_a_compacted_topic_gets_the_place_as_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compacted_topic_gets_the_position_as_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     letters = [letter(0, b"k", b"a"), letter(1, None, b"b"), letter(2, None, None)]
     refuse = lambda letter: InvalidRecordError() if letter.key is None else None  # noqa: E731
     with sending(monkeypatch, refuse) as (sender, topic):

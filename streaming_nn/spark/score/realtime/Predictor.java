@@ -54,7 +54,7 @@ public final class Predictor implements UDF4 {
 
   /** Begins an event as `_events` of score/predictions.py. */
   private void beginEvent(Object topic, Object partition, Object offset) {
-    text.append("{\"specversion\":\"1.0\",\"type\":\"streaming_nn.prediction\",\"source\":\"streaming-nn:");
+    text.append("{\"specversion\":\"1.0\",\"type\":\"streaming-nn.prediction\",\"source\":\"streaming-nn:");
     text.append(topic).append("\",\"id\":\"").append(partition).append('-').append(offset);
     text.append("\",\"datacontenttype\":\"application/json\",\"data\":");
   }
@@ -141,8 +141,8 @@ public final class Predictor implements UDF4 {
   }
 
   /**
-   * The newest version of a directory. At most ten times per second, a prediction first checks whether the next
-   * number is taken; if so, that version is read in the background. After a second without a record, it waits for that.
+   * The newest version of a directory. At most ten times per second, a prediction first checks whether there is a
+   * newer one; if so, that is read in the background. After a second without a record, it waits for that.
    */
   private static final class Newest implements Runnable {
     private static final long CHECK_AFTER = 100000000L;  // nanoseconds
@@ -164,7 +164,8 @@ public final class Predictor implements UDF4 {
         read();
       } else if (now - checkedAt > CHECK_AFTER) {
         checkedAt = now;
-        if (Version.file(directory, model.number + 1).exists() && reading.compareAndSet(false, true)) {
+        int known = model.number;
+        if (Version.newest(directory, known) > known && reading.compareAndSet(false, true)) {
           Thread reader = new Thread(this, "streaming-nn-reload");
           reader.setDaemon(true);
           reader.start();
