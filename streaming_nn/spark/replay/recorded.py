@@ -3,8 +3,9 @@
 Consecutive versions that follow the same rules are one chunk, which one Spark job learns.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -19,13 +20,26 @@ from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.offsets import Ranges
 from streaming_nn.spark.sources.prefetch import reader
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors
+from streaming_nn.versions.version_log import VersionLog
 
 JOB_ROWS = 200_000  # records that one Spark job learns: one task sorts them
 JOB_VERSIONS = 200  # the join compares each record with each of them
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """The manifests of versions `first` to `last`, read again in each loop: a month has 2.6 million."""
+
+    log: VersionLog
+    first: int
+    last: int
+
+    def __iter__(self) -> Iterator[Manifest]:
+        return (self.log.manifest(number) for number in range(self.first, self.last + 1))
+
+
 def split_chunks(
-    manifests: Sequence[Manifest], rules: Callable[[Manifest], Any], most: int = JOB_VERSIONS
+    manifests: Iterable[Manifest], rules: Callable[[Manifest], Any], most: int = JOB_VERSIONS
 ) -> Iterator[list[Manifest]]:
     """Yield consecutive versions that one job can learn: equal `rules`, at most `most`, not too many rows."""
     chunk: list[Manifest] = []
@@ -77,7 +91,7 @@ def learn_chunk(
             raise RuntimeError(f"the replay failed: {in_one_line(error)}") from None
 
 
-def join_ranges(manifests: Sequence[Manifest]) -> Ranges:
+def join_ranges(manifests: Iterable[Manifest]) -> Ranges:
     """Return each partition's offsets, from the first to the last that one of the versions has."""
     joined: Ranges = {}
     for manifest in manifests:
@@ -88,7 +102,7 @@ def join_ranges(manifests: Sequence[Manifest]) -> Ranges:
     return joined
 
 
-def check_available(kafka: Mapping[str, str], manifests: Sequence[Manifest]) -> None:
+def check_available(kafka: Mapping[str, str], manifests: Iterable[Manifest]) -> None:
     """Raise DataLossError if a topic no longer has the versions' records: the metrics would not compare."""
     joined = join_ranges(manifests)
     with admin.KafkaAdmin(kafka) as connection:

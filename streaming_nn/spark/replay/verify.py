@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner
 from streaming_nn.spark.replay.plan import LearnerFactory
-from streaming_nn.spark.replay.recorded import check_available, learn_chunk, split_chunks
+from streaming_nn.spark.replay.recorded import Recorded, check_available, learn_chunk, split_chunks
 from streaming_nn.versions.environment import describe, differences
 from streaming_nn.versions.version import Manifest, Tensors, Version, state_digest
 from streaming_nn.versions.version_log import VersionLog
@@ -51,7 +51,7 @@ def verify(
     first, last = _check_range(log, first, last)
     start = log.read(log.nearest_kept(max(first - 1, 0)))
     tensors, rows = start.tensors, 0
-    manifests = [log.manifest(number) for number in range(start.number + 1, last + 1)]
+    manifests = Recorded(log, start.number + 1, last)
     check_available(kafka, manifests)
     for chunk in split_chunks(manifests, _rules):
         if chunk[0].kind == "damaged":  # lost; a later version that repaired the log has tensors
