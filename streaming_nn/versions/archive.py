@@ -223,6 +223,7 @@ class Archives:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.until = 0  # as of the last look
+        self._names: list[str] = []  # likewise: all that the directory had
         self._paths: dict[int, Path] = {}  # by first version
         self._opened: dict[Path, Archive] = {}
         self._chunk: tuple[Path, int, list[Manifest]] | None = None  # that was read last
@@ -232,23 +233,26 @@ class Archives:
         return self.directory / f"{first:012d}-{until:012d}{SUFFIX}"
 
     def look(self) -> int:
-        """List the directory and return `until`; 0 if there is no archive."""
+        """List the directory and return `until`; 0 if there is no archive. Each commit does so twice."""
+        names = atomic_files.names(self.directory)
+        if names == self._names:
+            return self.until
         paths: dict[int, Path] = {}
-        for path in self._files():  # in the order of their names: the longest is the last
+        for path in self._files(names):  # in the order of their names: the longest is the last
             paths[_range(path)[0]] = path
         self._paths = paths
         self._opened = {path: archive for path, archive in self._opened.items() if path in paths.values()}
         self.until = max((_range(path)[1] for path in paths.values()), default=0)
+        self._names = names
         return self.until
 
-    def _files(self) -> list[Path]:
-        names = sorted(name for name in atomic_files.names(self.directory) if NAME.fullmatch(name))
-        return [self.directory / name for name in names]
+    def _files(self, names: list[str]) -> list[Path]:
+        return [self.directory / name for name in sorted(names) if NAME.fullmatch(name)]
 
     def remove_shorter(self) -> None:
         """Delete archives that a longer one has replaced."""
         self.look()
-        for path in self._files():
+        for path in self._files(self._names):
             if path not in self._paths.values():
                 path.unlink(missing_ok=True)
 
