@@ -32,7 +32,7 @@ UNREADABLE = "unreadable"  # the kind of a version whose file is damaged or miss
 WIDTH = 160  # columns without a terminal: a name that is cut off is of no use in a file
 # The metrics that a table shows; --json has all of them
 SHOWN = re.compile(
-    r"(prequential|as_served)\.window\.(accuracy|f1_macro|log_loss|mae|rmse|r2)"
+    r"(prequential|as_served)\.window\.(accuracy|f1_macro|roc_auc|average_precision|mcc|log_loss|mae|rmse|r2)"
     r"|baselines\.\w+\.window\.(accuracy|mae)|rows"
 )
 

@@ -117,7 +117,7 @@ def load(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schem
     if version is None:
         raise LookupError(f"cannot load a model from {log.directory}: it has no versions")
     learner = learner_from(version.manifest.learner)
-    state = unflatten(initial(learner), version.tensors)
+    state = unflatten(initial(learner, version.tensors), version.tensors)
     options = version.manifest.schema
     schema = schema_from(options) if options else Schema(learner.inputs, learner.classes)
     return Model(learner, state, state, Counts(), _parent(log, version)), schema

@@ -224,7 +224,8 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             return
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **options})
-        if shapes(flatten(initial(learner))) != shapes(flatten(self.state_)):
+        tensors = flatten(self.state_)
+        if shapes(flatten(initial(learner, tensors))) != shapes(tensors):
             changes = difference(self.learner_.options(), learner.options())
             raise ValueError(f"cannot partial_fit with {changes}: call fit, which trains a new model")
         self._model, self._used_options = self._model._replace(learner=learner), options

@@ -60,7 +60,8 @@ class StreamingModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[typ
                 f"model {path} must be for {tasks[self.regression]}, as a {type(self).__name__} is; "
                 f"got {tasks[not self.regression]}"
             )
-        self._fitted_learner, self._state = learner, unflatten(initial(learner), version.tensors)
+        state = unflatten(initial(learner, version.tensors), version.tensors)
+        self._fitted_learner, self._state = learner, state
         return self
 
     @property

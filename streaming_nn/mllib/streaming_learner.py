@@ -137,7 +137,7 @@ class StreamingLearner:
         changes = self.estimator._options(only_set=True)
         with spark_names_in_errors():
             learner = learner_from({**recorded, **changes, "seed": recorded.get("seed", 0)})
-        if shapes(flatten(initial(learner))) != shapes(head.tensors):
+        if shapes(flatten(initial(learner, head.tensors))) != shapes(head.tensors):
             changed = ", ".join(
                 f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
                 for option, value in learner.options().items()

@@ -80,7 +80,8 @@ def pack(state: State[Any]) -> bytes:
 
 def unpack(learner: Learner[Any], data: bytes) -> State[Any]:
     """Return a state of this learner from `pack`'s bytes; one of fewer classes grows to the learner's."""
-    return grow(learner, unflatten(initial(learner), safetensors.numpy.load(data)))
+    tensors = safetensors.numpy.load(data)
+    return grow(learner, unflatten(initial(learner, tensors), tensors))
 
 
 def pack_part(part: Part[Any]) -> bytes:
@@ -93,7 +94,7 @@ def unpack_part(learner: Learner[Any], data: bytes, counts: Counts) -> Part[Any]
     """Return a part of this learner from the bytes of `pack_part`."""
     tensors = safetensors.numpy.load(data)
     losses = tensors.pop("losses")
-    state = unflatten(initial(learner)._replace(drift=()), tensors)
+    state = unflatten(initial(learner, tensors)._replace(drift=()), tensors)
     return Part(state.model, state.metrics, losses, counts)
 
 

@@ -49,6 +49,9 @@ def last(y: np.ndarray) -> np.ndarray:
 def rates(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray, reference: float) -> dict[str, float]:
     """Scikit-learn's figures for these predictions."""
     figures = {"accuracy": oracle.accuracy_score(y, prediction, sample_weight=weight)}
+    present = np.unique(y)
+    recalls = [np.average(prediction[y == c] == c, weights=weight[y == c]) for c in present]
+    figures["balanced_accuracy"] = np.mean(recalls)
     for average in ("macro", "weighted"):
         three = oracle.precision_recall_fscore_support(
             y, prediction, average=average, sample_weight=weight, zero_division=0
@@ -57,6 +60,9 @@ def rates(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray, reference: 
         figures |= dict(zip(names, three[:3], strict=True))
     if len(set(y) | set(prediction)) > 1:
         figures["kappa"] = oracle.cohen_kappa_score(y, prediction, sample_weight=weight)
+    figures["mcc"] = None
+    if len(present) > 1 and len(set(prediction)) > 1:
+        figures["mcc"] = oracle.matthews_corrcoef(y, prediction, sample_weight=weight)
     if reference < 1:
         figures["kappa_temporal"] = (figures["accuracy"] - reference) / (1 - reference)
     return figures
@@ -98,7 +104,8 @@ def test_classification_is_that_of_scikit_learn(classes: int, rows: int, seed: i
                 y[at], prediction, labels=range(classes), sample_weight=weight, zero_division=0
             )
             for figure, values in zip(("precision", "recall", "f1"), each[:3], strict=True):
-                np.testing.assert_allclose(got["per_class"][figure], values, atol=1e-9)
+                rates_of = [0 if rate is None else rate for rate in got["per_class"][figure]]
+                np.testing.assert_allclose(rates_of, values, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,14 +136,14 @@ def test_regression_is_that_of_scikit_learn(rows: int, seed: int, origin: float,
             assert got["rmse"] == pytest.approx(mse**0.5, rel=1e-6)
             if len(truth[at]) > 1:
                 r2 = oracle.r2_score(truth[at], prediction[at], sample_weight=weight)
-                assert got["r2"] == pytest.approx(r2, rel=1e-5, abs=1e-5)
+                assert got["r2"] == (pytest.approx(r2, rel=1e-5, abs=1e-5) if r2 > -1e6 else None)
 
 
 @given(st.integers(0, 100), st.integers(1, 7), st.integers(1, 12), st.integers(0, 50))
 def test_majority_before_each_row(seed: int, classes: int, rows: int, cut: int) -> None:
     y = np.random.default_rng(seed).integers(0, classes, 50).astype(np.int32)
     seen = np.bincount(y[:cut], minlength=classes).astype(np.float64)
-    with mock.patch.object(metrics, "MAJORITY_ROWS", rows):  # several parts, down to one row each
+    with mock.patch.object(metrics, "MAJORITY_CELLS", rows * classes):  # several parts, down to one row each
         got = metrics._majority(seen, y[cut:])
     assert got.tolist() == majority(y, classes)[cut:].tolist()
 
@@ -176,12 +183,177 @@ def test_a_report_is_strict_json(classes: int | None) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_where_a_rate_is_undefined_it_is_zero() -> None:
+def test_where_a_figure_is_undefined_it_is_null() -> None:
     sure = np.tile(np.array([[1, 0]], np.float32), (5, 1))
     total = metrics.report(counted(2, [], np.zeros(5, np.int32), sure, sure))["prequential"]["cumulative"]
-    assert (total["accuracy"], total["f1_macro"]) == (1, 1)
-    assert (total["kappa"], total["kappa_temporal"]) == (0, 0)
-    assert total["per_class"]["f1"] == [1, 0]
+    assert (total["accuracy"], total["balanced_accuracy"], total["f1_macro"]) == (1, 1, 1)
+    for undefined in ("kappa", "kappa_temporal", "mcc", "roc_auc", "average_precision"):
+        assert total[undefined] is None, undefined
+    assert total["per_class"] == {"precision": [1, None], "recall": [1, None], "f1": [1, None]}
+
+
+def ranked(y: np.ndarray, scores: np.ndarray) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Return the figures of class 1, and scikit-learn's of the worst order in each bin, this and the best."""
+    p = np.stack([1 - scores, scores], axis=1)
+    bins = metrics._bins(p[None], metrics.BINS_OF_TWO)[0, :, 1]
+    untied = bins + 1e-4 * np.arange(len(y)) / len(y)
+    orders = (untied - 0.25 * y, scores, untied + 0.25 * y)
+    found = metrics.report(counted(2, [len(y) // 3], y, p, p))["prequential"]["cumulative"]
+    exact = {
+        "roc_auc": [oracle.roc_auc_score(y, order) for order in orders],
+        "average_precision": [oracle.average_precision_score(y, order) for order in orders],
+    }
+    return {name: found[name] for name in exact}, exact
+
+
+def of_logits(logits: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(2, 300),
+    seed=st.integers(0, 1000),
+    spread=st.sampled_from([0.01, 0.3, 3.0, 30.0]),
+    middle=st.sampled_from([-9.0, 0.0, 4.0]),
+    values=st.sampled_from([0, 1, 2, 7]),
+)
+def test_ranking_lies_between_the_best_and_the_worst_order_in_each_bin(
+    rows: int, seed: int, spread: float, middle: float, values: int
+) -> None:
+    """`values` different scores, so that many tie as exactly equal; 0: all differ."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(rows) < rng.integers(1, rows)).astype(np.int32)
+    of = rng.integers(0, min(values, rows), rows) if values else np.arange(rows)
+    scores = of_logits(middle + spread * (rng.normal(size=rows)[of] + y * (not values)))
+    ours, exact = ranked(y, scores)
+    for name, (worst, exactly, best) in exact.items():
+        assert worst - 0.011 <= ours[name] <= best + 0.011, name  # a mean over ranks is taken as an integral
+        if name == "roc_auc":
+            assert abs(ours[name] - exactly) <= (best - worst) / 2 + 1e-9
+
+
+@pytest.mark.parametrize("distance", [0.5, 2.0])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("share", [0.5, 0.001])
+def test_ranking_is_that_of_scikit_learn(share: float, spread: float, distance: float) -> None:
+    # river#354: 1 positive in 1,000
+    rng = np.random.default_rng(0)
+    y = (rng.random(50_000) < share).astype(np.int32)
+    logits = np.log(share / (1 - share)) + spread * (rng.normal(size=len(y)) + distance * y)
+    ours, exact = ranked(y, of_logits(logits))
+    for name in exact:
+        assert ours[name] == pytest.approx(exact[name][1], abs=0.01), name
+
+
+def test_equal_scores_rank_like_chance() -> None:
+    y = np.array([0, 1] * 500, np.int32)
+    ours, _ = ranked(y, np.full(1000, 0.3, np.float32))
+    assert ours["roc_auc"] == 0.5
+    assert ours["average_precision"] == pytest.approx(0.5, abs=0.001)
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-30, 1e-7, 1.0, 1 + 2**-23])
+def test_probabilities_of_any_size_have_a_bin(p: float) -> None:
+    """The mean of members' probabilities can exceed 1 by its rounding."""
+    bins = metrics._bins(np.float32([[[p]]]), metrics.BINS_OF_TWO)
+    assert bins == (metrics.BINS_OF_TWO - 1 if p > 0.5 else 0)
+
+
+@given(rows=st.integers(1, 60), seed=st.integers(0, 100), classes=st.integers(3, 10))
+@settings(max_examples=15, deadline=None)
+def test_of_several_classes_each_is_ranked_against_the_rest(rows: int, seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, classes - 1, rows).astype(np.int32), probabilities(rng, rows, classes)
+    bins = metrics._bins(p[None], metrics.BINS_OF_MORE)[0]
+    state = counted(classes, [rows // 2], y, p, p)
+    report = metrics.report(state)["as_served"]
+    for span, at, _ in spans(rows):
+        if span != "fading":
+            present = [c for c in set(y[at]) if len(set(y[at])) > 1]
+            exact = [oracle.roc_auc_score(y[at] == c, bins[at, c]) for c in present]
+            expected = pytest.approx(np.mean(exact)) if exact else None
+            assert report[span]["roc_auc"] == expected
+    assert state.scores[1].sum() == 2 * rows
+    assert state.scores[0].sum() == 2 * rows * classes
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 11, 100])
+def test_scores_take_few_bytes_and_end_with_many_classes(classes: int) -> None:
+    state = metrics.init(classes)
+    size = state.scores.nbytes + state.window.scores.nbytes
+    assert size <= (61_000 if classes <= metrics.SCORED_CLASSES else 0) + 20_000 * (classes == 2) or not size
+    p = probabilities(np.random.default_rng(0), 50, classes)
+    report = metrics.report(metrics.update(state, np.arange(50) % classes, p, p))
+    assert (report["prequential"]["window"]["roc_auc"] is None) == (classes > metrics.SCORED_CLASSES)
+
+
+def test_a_model_from_before_scores_were_counted_stays_without() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, 50).astype(np.int32), probabilities(rng, 50, 2)
+    old = metrics.without_scores(metrics.init(2, WINDOW, FADING))
+    new = metrics.update(old, y, p, p)
+    assert new.scores == new.window.scores == ()
+    assert metrics.merge(old, [new, old]).scores == metrics.grow(new, 3).scores == ()
+    assert metrics.report(new)["prequential"]["window"]["roc_auc"] is None
+
+
+DEGENERATE = {  # targets and predictions of a regression; classes and probabilities
+    "no rows": (np.zeros(0), np.zeros(0), np.zeros(0, int), np.zeros((0, 2))),
+    "one row": (np.ones(1), np.zeros(1), np.zeros(1, int), np.array([[0.3, 0.7]])),
+    # scikit-learn operon#15: r2 = -1.8e29
+    "constant": (np.full(4000, 7), np.full(4000, 6.9), np.ones(4000, int), np.full((4000, 2), 0.5)),
+    "constant, huge": (np.full(4000, 1e30), np.ones(4000), np.ones(4000, int), np.ones((4000, 2))),
+    "zeros": (np.zeros(4000), np.full(4000, 1e-9), np.zeros(4000, int), np.zeros((4000, 2))),
+    "constant at last": (
+        np.r_[np.arange(500) % 9, np.full(40_000, 7.1)],
+        np.full(40_500, 7),
+        np.r_[np.arange(500) % 2, np.ones(40_000, int)],
+        np.full((40_500, 2), 0.5),
+    ),
+    "zeros at last": (
+        np.r_[np.arange(500) % 9, np.zeros(40_000)],
+        np.full(40_500, 0.01),
+        np.r_[np.arange(500) % 2, np.zeros(40_000, int)],
+        np.full((40_500, 2), 0.5),
+    ),
+    "not finite": (np.full(100, np.nan), np.ones(100), np.zeros(100, int), np.full((100, 2), np.nan)),
+    "sure and wrong": (np.arange(99), np.full(99, np.inf), np.arange(99) % 2, np.tile([[1, 0]], (99, 1))),
+}
+
+
+def figures(report: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(report, dict):
+        for name, value in report.items():
+            yield from figures(value, f"{path}.{name}")
+    elif isinstance(report, list):
+        for value in report:
+            yield from figures(value, path)
+    else:
+        yield path, report
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("classes", [2, None])
+def test_figures_are_of_sensible_size_or_null(name: str, classes: int | None) -> None:
+    targets, predictions, indices, p = DEGENERATE[name]
+    p, size = p.astype(np.float32), len(targets)
+    y, output = (indices, p) if classes else (targets.astype(np.float32), np.float32(predictions)[:, None])
+    start = metrics.init(classes, WINDOW, 0.999)
+    with np.errstate(invalid="ignore"):
+        whole = metrics.update(start, y, output, output)
+        parts = [metrics.update(start, y[i::2], output[i::2], output[i::2]) for i in (0, 1)]
+    for state in (whole, metrics.merge(start, parts)):
+        report = metrics.report(state)
+        json.dumps(report, allow_nan=False)
+        for path, value in figures(report):
+            kind = path.split(".")[-1]
+            if value is not None and kind not in ("rows", "confusion", "mae", "rmse"):
+                assert -1e6 <= value <= 16, (path, value)
+            if kind == "r2" and name.startswith(("no rows", "one row", "constant, huge", "zeros", "not")):
+                assert value is None or size > 4000, path
+            if kind in ("kappa", "mcc", "roc_auc") and name in ("one row", "constant", "zeros"):
+                assert value is None or kind == "kappa", path
 
 
 def test_probabilities_that_are_not_finite_count_as_wrong_and_poison_nothing() -> None:
@@ -246,6 +418,8 @@ def test_several_tasks_count_what_one_would(classes: int | None, rows: list[int]
         np.testing.assert_allclose(ours, one, rtol=1e-7, atol=1e-7, err_msg=name)
     np.testing.assert_array_equal(merged.window.y, whole.window.y)
     np.testing.assert_array_equal(merged.window.predictions[:2], whole.window.predictions[:2])
+    np.testing.assert_array_equal(merged.window.scores, whole.window.scores)
+    np.testing.assert_array_equal(merged.scores, whole.scores)
     weigh = [m.fading.weight if classes is None else m.fading.actual.sum() for m in (merged, whole)]
     np.testing.assert_allclose(*weigh, rtol=1e-9, atol=1e-9)
 
@@ -257,13 +431,16 @@ def test_one_averaged_task_fades_like_a_sequential_one() -> None:
     np.testing.assert_allclose(merged.fading.actual, part.fading.actual, rtol=1e-9)
 
 
-def test_new_classes_have_no_counts_and_old_ones_keep_theirs() -> None:
-    start = metrics.init(3, WINDOW, FADING)
-    (part,), columns = parts_of(start, 3, [33])
-    wider = metrics.grow(part, 5)
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (1, 3), (3, 5), (2, 3), (2, 10), (10, 11), (11, 12)])
+def test_new_classes_have_no_counts_and_old_ones_keep_theirs(before: int, after: int) -> None:
+    start = metrics.init(before, WINDOW, FADING)
+    (part,), columns = parts_of(start, before, [33])
+    wider = metrics.grow(part, after)
     y, output, _ = columns[0]
-    padded = [np.pad(output, [(0, 0), (0, 2)])] * 2
-    direct = metrics.update(metrics.init(5, WINDOW, FADING), y, *padded)
+    padded = [np.pad(output, [(0, 0), (0, after - before)])] * 2
+    direct = metrics.update(metrics.init(after, WINDOW, FADING), y, *padded)
     for ours, fresh in zip(wider.cumulative, direct.cumulative, strict=True):
         np.testing.assert_allclose(ours, fresh)
-    assert json.dumps(metrics.report(wider)["prequential"]["cumulative"]["confusion"])
+    np.testing.assert_array_equal(wider.scores, direct.scores)
+    np.testing.assert_array_equal(wider.window.scores, direct.window.scores)
+    assert metrics.report(wider)["prequential"] == metrics.report(direct)["prequential"]

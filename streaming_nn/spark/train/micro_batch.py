@@ -65,7 +65,7 @@ class Learned(NamedTuple):
 
 def load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
     """Return the state of a version's tensors; one of fewer classes grows to the learner's."""
-    return grow(learner, unflatten(initial(learner), tensors))
+    return grow(learner, unflatten(initial(learner, tensors), tensors))
 
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
