@@ -33,7 +33,7 @@ final class Version {
 
   /** Returns the newest number, or -1: by steps that double, then bisection, as versions/version_log.py. */
   static int newest(File directory, int known) {
-    int low = known >= 0 && file(directory, known).exists() ? known : archived(directory) - 1;
+    int low = Math.max(archived(directory) - 1, known >= 0 && file(directory, known).exists() ? known : -1);
     int step = 1;
     while (file(directory, low + step).exists()) {
       low += step;

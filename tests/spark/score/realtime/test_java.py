@@ -25,6 +25,7 @@ from streaming_nn.spark.score.realtime.scorer import HERE, SOURCES
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.retention import prune
+from streaming_nn.versions.tags import tag
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.merge
 
 INPUTS = 5
 LABELS = ["a", 2, True, 'é"']
+LONGEST = 5000  # bytes of fields
 NAMES = itertools.count()
 
 
@@ -66,10 +68,15 @@ def commit(log: VersionLog, learner: Learner[Any], state: Any, schema: Schema) -
 
 
 def predict_in_java(
-    spark: SparkSession, model: Path, values: list[bytes | None], probabilities: str = "object"
+    spark: SparkSession,
+    model: Path,
+    values: list[bytes | None],
+    probabilities: str = "object",
+    fields: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     predictor = java_compiler.instance(spark, HERE, SOURCES)
-    predictor.configure(str(model), 0.0, probabilities, False)
+    paths = json.dumps({name: name.split(".") for name in fields}) if fields else ""
+    predictor.configure(str(model), 0.0, probabilities, False, paths, LONGEST)
     name = f"predict_{next(NAMES)}"
     java_compiler.register(spark, name, predictor, "binary")
     frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
@@ -84,10 +91,12 @@ def predict_in_python(
     manifest: Manifest,
     values: list[bytes | None],
     probabilities: str = "object",
+    fields: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     version_fields = {"version": manifest.number, "digest": manifest.digest[:12]}
     broadcast = SimpleNamespace(value=pack(state))
-    work = Predict(learner, schema, broadcast, version_fields, probabilities=probabilities)
+    options: dict[str, Any] = {"probabilities": probabilities, "fields": fields, "longest": LONGEST}
+    work = Predict(learner, schema, broadcast, version_fields, **options)
     batch = pa.record_batch(
         {
             "key": pa.nulls(len(values), pa.binary()),
@@ -249,6 +258,44 @@ UNUSUAL: list[bytes | None] = [
     b'{"deep":%s,"features":%s}' % (b"[" * 150 + b"]" * 150, GOOD),
     b'{"deep":%s,"features":%s}' % (b"[" * 250 + b"]" * 250, GOOD),
     b'{"features":%s,"pad":"%s"}' % (GOOD, b"x" * 1000),
+    *(
+        b'{"x":%s,"features":%s}' % (value, GOOD)
+        for value in (
+            *(
+                rb'"\ud800"',
+                rb'"\udc00"',
+                rb'"\ud83d\ude00"',
+                rb'"\uDe00\uD83d"',
+                rb'"\ud800a"',
+                rb'"\ud800\u0041"',
+            ),
+            *(
+                rb'"\\ud800"',
+                rb'"\\\ud800"',
+                rb'"\u0000"',
+                b'"\x01"',
+                rb'"\/"',
+                rb'"\q"',
+                b'"\xed\xa0\x80"',
+                b'"\xc0\x80"',
+                b'"\xf4\x90\x80\x80"',
+            ),
+            *(b"-NaN", b"nan", b"+Infinity", b"INF", b"-INF", b"+INF", b"-Infinity", b"+1", b"-01"),
+        )
+    ),
+    b'{"\\ud800":1,"features":%s}' % GOOD,
+]
+LONG = [
+    *(
+        b'{"x":%s,"features":%s}' % (value, GOOD)
+        for value in (
+            *(b"9" * 4300, b"9" * 4301, b"-" + b"9" * 4300, b"-" + b"9" * 4301, b"0." + b"9" * 9000),
+            *(b"9" * 4301 + b".5", b"9" * 4300 + b"e5", b"1e" + b"9" * 9000, b'[{"y":%s}]' % (b"9" * 4301)),
+            *(b"[" * depth + b"]" * depth for depth in (198, 199, 202)),
+        )
+    ),
+    *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"9" * 4301, b"0." + b"9" * 9000, b"0" * 4301)),
+    b'{"%s":1,"features":%s}' % (b"k" * 60_000, GOOD),
 ]
 SCHEMAS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -266,6 +313,40 @@ def test_unusual_and_bad_records_are_read_alike(spark: SparkSession, tmp_path: P
     python = predict_in_python(learner, state, of, manifest, UNUSUAL)
     assert 20 < sum("error" in prediction for prediction in python) < len(UNUSUAL) - 10
     assert_equal(predict_in_java(spark, tmp_path, UNUSUAL), python)
+
+
+def test_chosen_fields_are_copied_alike(spark: SparkSession, tmp_path: Path) -> None:
+    learner, state = trained(MLP | {"classes": LABELS})
+    of = Schema(inputs=INPUTS, classes=learner.classes)
+    manifest = commit(VersionLog(tmp_path), learner, state, of)
+    ids = (
+        *(
+            b"7",
+            b"-0.5",
+            b"1e22",
+            b"12345678901234567890",
+            b'"a\\u00e4\\"\\n"',
+            b"true",
+            b"null",
+            b"NaN",
+            b"1e400",
+        ),
+        *(b'{"b":{"c":[1,null,NaN,{}]}}', b"[]", b'"%s"' % (b"x" * LONGEST)),
+    )
+    values = [*(b'{"id":%s,"features":%s,"a":{"b":1}}' % (each, GOOD) for each in ids), *UNUSUAL]
+    names = ("id", "a.b", "id.b", 'q"')
+    python = predict_in_python(learner, state, of, manifest, values, fields=names)
+    assert python[0]["fields"] == {"id": 7, "a.b": 1, "id.b": None, 'q"': None}
+    assert python[len(ids) - 1]["fields"] is None, "they are too long"
+    assert_equal(predict_in_java(spark, tmp_path, values, fields=names), python)
+
+
+def test_long_records_are_read_alike(spark: SparkSession, tmp_path: Path) -> None:
+    learner, state = trained(MLP | {"classes": LABELS})
+    of = Schema(inputs=INPUTS, classes=learner.classes)
+    manifest = commit(VersionLog(tmp_path), learner, state, of)
+    python = predict_in_python(learner, state, of, manifest, LONG)
+    assert_equal(predict_in_java(spark, tmp_path, LONG), python)
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -315,7 +396,8 @@ def test_the_newest_version_is_found_after_older_ones_were_pruned(
         assert predict_in_java(spark, tmp_path, values)[0]["version"] == 3
     for _ in range(3):
         commit(log, learner, state, schema)
-    assert prune(log, keep_bytes=0) == [1, 2, 3, 4, 5]
+    tag(log, "best", 3)  # the reader's stays, and the next ones do not
+    assert prune(log, keep_bytes=0) == [1, 2, 4, 5]
     time.sleep(1.1 * known)
     assert predict_in_java(spark, tmp_path, values)[0]["version"] == 6
 
