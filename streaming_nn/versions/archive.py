@@ -92,8 +92,17 @@ class Archive:
         self.first, self.until = values["first"], values["until"]
         self.needed = frozenset(values["needed"])  # versions whose tensors a replay reads
         self._sha256: dict[str, str] = values["sha256"]
-        tensors = json.loads(head[8:size])
-        self._spans = {name: [size + at for at in tensors[name]["data_offsets"]] for name in self._sha256}
+        self._spans = self._find(json.loads(head[8:size]), size)
+
+    def _find(self, tensors: dict[str, Any], size: int) -> dict[str, tuple[int, int]]:
+        """Return where each tensor's bytes are in the file. This part of the header has no seal."""
+        try:
+            spans = {name: tensors[name]["data_offsets"] for name in self._sha256}
+            return {name: (size + int(begin), size + int(end)) for name, (begin, end) in spans.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedVersionError(
+                f"{self.path} is damaged: its header lacks a tensor ({error})"
+            ) from None
 
     def chunks(self) -> range:
         """Return the first numbers of its chunks."""
