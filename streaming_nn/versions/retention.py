@@ -26,6 +26,7 @@ from streaming_nn.versions.version_log import SUFFIX, VersionLog
 KEEP_BYTES = 10 * 10**9  # the default bound
 FILES = 10_000  # versions with a file, at most, unless they must be kept: a larger directory is slow to list
 STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that much below the bound
+MANY = 20_000  # versions whose archiving takes seconds: of a log that an older release wrote
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def archive(log: VersionLog) -> int:
     """
     log.archives.remove_shorter()  # which a crash has left
     until, head = log.archives.until, log.head_number() or 0
+    if head - until > MANY:
+        logger.info("%s: archiving the manifests of %s versions", log.directory, f"{head - until:,}")
     while until < head:
         try:
             _extend(log, until, min(head, until // BLOCK * BLOCK + BLOCK))
@@ -196,7 +199,8 @@ def describe(keep_bytes: int | None) -> str:
     """Return in one line what is kept."""
     if keep_bytes is None:
         return "all versions are kept (train.keep_bytes = 'all')"
-    amount = f"{keep_bytes / 1e9:g} GB" if keep_bytes >= 1e9 else f"{keep_bytes / 1e6:g} MB"
+    units = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
+    amount = next(f"{keep_bytes / size:g} {unit}" for unit, size in units if keep_bytes >= size or size == 1)
     return f"versions are kept up to {amount} (train.keep_bytes): older ones are pruned, tagged ones never"
 
 

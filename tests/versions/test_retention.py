@@ -488,5 +488,7 @@ def test_a_bound_that_what_must_stay_exceeds_is_logged_once(
 def test_what_is_kept_is_described() -> None:
     assert describe(10**10).startswith("versions are kept up to 10 GB (train.keep_bytes)")
     assert "up to 500 MB" in describe(5 * 10**8)
+    assert "up to 1.5 kB" in describe(1500)
+    assert "up to 0 B" in describe(0)
     assert "all versions are kept" in describe(None)
     assert Train().keep_bytes == retention.KEEP_BYTES

@@ -1,5 +1,6 @@
 """Several writers of a model directory: another trainer, or a rollback."""
 
+import logging
 import os
 import re
 import signal
@@ -62,7 +63,10 @@ def test_a_running_trainer_adopts_a_rollback_and_learns_its_batch_again(
     assert verify(spark, broker.options, log).identical
 
 
-def test_pruned_versions_are_passed_by_verify(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
+def test_pruned_versions_are_passed_by_verify(
+    spark: SparkSession, broker: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streaming_nn")
     topic = broker.topic("pruned", 2)
     settings = settings_of(
         broker.options, tmp_path / "model", topic, train={"keep_bytes": 1, "max_offsets_per_trigger": 300}
@@ -71,6 +75,7 @@ def test_pruned_versions_are_passed_by_verify(spark: SparkSession, broker: Any, 
     trainer = learn(spark, settings)
     kept = [r.number for r in records_of(settings.model) if r.kept]
     assert kept == [0, trainer.head.number]
+    assert "versions are kept up to 1 B (train.keep_bytes)" in caplog.text
     assert verify(spark, broker.options, trainer.log, trainer.head.number - 2).identical
 
 
