@@ -115,6 +115,10 @@ def _ours() -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",  # re-plans a one-stage job without benefit, and may reorder it
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.streaming.minBatchesToRetain": "2",
+        # A file source's log is rewritten every so many batches, and each copy has every file ever read. By
+        # default there are 60 copies at a batch per second: 10 minutes of one every 10 batches.
+        "spark.sql.streaming.fileSource.log.compactInterval": "100",
+        "spark.sql.streaming.fileSource.log.cleanupDelay": "10s",
         "spark.sql.streaming.schemaInference": "true",  # of existing files; see sources/dataframe_json.py
         "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
         "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),  # a row of prefetch/ has many records

@@ -21,6 +21,7 @@ from streaming_nn.estimators.sklearn import OnlineClassifier
 from streaming_nn.mllib.models import StreamingClassificationModel
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
+from streaming_nn.spark.query import quick_checkpoint
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.retention import prune
@@ -289,3 +290,20 @@ def test_the_rate_source_is_learned_as_it_arrives(spark: SparkSession, tmp_path:
     assert all(record.counts["rejected"] == 0 for record in found)
     assert found[-1].metrics["rows"] == rows_of(tmp_path / "model")["trained"] > 500
     assert found[-1].mini_batch_cap == 32
+
+
+@pytest.mark.nightly
+def test_the_log_of_a_file_source_is_kept_once_or_twice(spark: SparkSession, tmp_path: Path) -> None:
+    """By default Spark keeps each copy for 10 minutes: 21 here, and every copy has every file ever read."""
+    folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
+    folder.mkdir()
+    for number in range(210):
+        (folder / f"{number}").write_text("x\n")
+    lines = spark.readStream.format("text").option("maxFilesPerTrigger", 1).load(str(folder))
+    stream = lines.writeStream.foreachBatch(lambda frame, batch_id: None)
+    with quick_checkpoint(spark, checkpoint.as_uri()):
+        query = stream.option("checkpointLocation", checkpoint.as_uri()).trigger(availableNow=True).start()
+    query.awaitTermination()
+    names = [path.name for path in (checkpoint / "sources" / "0").iterdir() if path.suffix != ".crc"]
+    assert 1 <= len([name for name in names if name.endswith(".compact")]) <= 2
+    assert len(names) < 150
