@@ -22,6 +22,7 @@ def test_the_long_log_is_a_valid_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1200)  # on a loaded machine
 def test_half_a_day_of_versions_takes_what_the_first_hour_took(tmp_path: Path) -> None:
     found = growth.month(tmp_path, 50_000)
     log = VersionLog(tmp_path / "long")

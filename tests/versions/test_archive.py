@@ -181,6 +181,7 @@ def test_other_files_in_the_directory_are_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1200)  # on a loaded machine
 def test_a_million_versions_have_a_history_of_ten_thousand_points(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     log.versions.mkdir()
