@@ -225,6 +225,7 @@ class Score(Section):
     once: bool = False
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     headers: list[str] = FORWARDED_HEADERS  # that are copied; a content-type becomes that of the prediction
+    fields: list[str] = []  # of the record, that are in its prediction: ["id", "customer.name"]
     cloudevents: bool = False  # predictions are CloudEvents in structured mode
     accept_data_loss: bool = False  # continue despite expired records or a recreated topic
     max_age: float = Field(default=0, ge=0)  # seconds; older versions' predictions are stale; 0: never

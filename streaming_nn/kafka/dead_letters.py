@@ -5,6 +5,7 @@ dead letters) in one transaction, and a run reads committed records only: each i
 killed.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,8 +20,10 @@ from streaming_nn.kafka.options import for_python
 
 PREFIX = "streaming_nn."  # of our headers
 GROUP = "streaming-nn-redrive"  # and the topic: the consumer group, and the id of the transactions
+TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 BATCH = 500  # dead letters of a transaction
 POLL = 500  # milliseconds
+LATEST = 253_402_300_799_000  # milliseconds since 1970 at the end of the year 9999, Python's last
 Position = tuple[str, int, int]  # topic, partition, offset
 
 
@@ -65,7 +68,7 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
     """Send the dead letters back to their topics: key, value and headers as they were.
 
     Those that an earlier call has sent are not sent again, nor those that were cut. Raise as `KafkaAdmin`
-    does; PermissionError if a right is missing.
+    does: PermissionError if a right is missing, LookupError if one of the topics does not exist.
     """
     begins, ends = _bounds(kafka, topic)
     with _consumer(kafka, topic) as consumer:
@@ -73,6 +76,8 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
         reached = {p: max(begin, committed[p] or 0) for p, begin in begins.items()}
         seen = {letter.position for letter in _read(consumer, topic, begins, reached)}
         letters = list(_read(consumer, topic, reached, ends))
+    with KafkaAdmin(kafka) as admin:
+        admin.ids({letter.position[0] for letter in letters if letter.position})  # they must exist
     return _send_back(kafka, topic, letters, seen)
 
 
@@ -151,7 +156,9 @@ def _letter(record: Any) -> Letter:
         position = ours["topic"], int(ours["partition"]), int(ours["offset"])
     except (KeyError, ValueError):
         position = None
-    time = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    if position is not None and not TOPIC.fullmatch(position[0]):  # the file of another source
+        position = None
+    time = datetime.fromtimestamp(min(max(record.timestamp, 0), LATEST) // 1000, UTC)
     reason, field, value, cut = (ours.get(name, "") for name in ("reason", "field", "value", "cut"))
     return Letter(time, position, reason, field, value, cut, record)
 

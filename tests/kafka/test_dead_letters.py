@@ -23,7 +23,8 @@ def back(broker: Any, topic: str) -> list[tuple[bytes | None, bytes, Headers]]:
 
 
 def test_each_dead_letter_is_sent_back_once(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    topic, dead = broker.topic("origin", 2), broker.topic("dead", 2)
+    topic = broker.topic("origin", 2)
+    dead = broker.topic("dead", 2, {"message.timestamp.after.max.ms": str((1 << 63) - 1)})
     trace: Headers = [("trace", b"1"), ("trace", b"\xff")]
     fill(
         broker.options,
@@ -39,6 +40,7 @@ def test_each_dead_letter_is_sent_back_once(broker: Any, monkeypatch: pytest.Mon
             trace,
             ours(topic, 3),
         ],
+        timestamps=[1, 2, 3, 4, 5, (1 << 63) - 1],
     )
     shown = latest(broker.options, dead, 3)
     assert [letter.record.value for letter in shown] == [b"cut", b"foreign", b"c"]
@@ -72,6 +74,16 @@ def test_each_dead_letter_is_sent_back_once(broker: Any, monkeypatch: pytest.Mon
     fill(broker.options, dead, [b"a", b"d"], partitions=[1], headers=[ours(topic, 0), ours(topic, 9)])
     again = redrive(broker.options, dead)
     assert (again.sent, again.repeated) == ({topic: 1}, 1), "the first one was sent back before"
+
+
+def test_a_topic_that_was_deleted_is_named(broker: Any) -> None:
+    dead = broker.topic("dead")
+    fill(broker.options, dead, [b"a"], headers=[ours("deleted", 0)])
+    with pytest.raises(LookupError, match="topic 'deleted' does not exist"):
+        redrive(broker.options, dead)
+    files = broker.topic("files")
+    fill(broker.options, files, [b"a"], headers=[ours("file:///in/a.csv", 0)])
+    assert redrive(broker.options, files) == dead_letters.Redriven({}, [], 1, 0)
 
 
 def test_there_may_be_none(broker: Any) -> None:

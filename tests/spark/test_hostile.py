@@ -20,7 +20,7 @@ from streaming_nn.spark.score.scorer import FILTERED_RECORD, Scorer
 from streaming_nn.versions.version import add_up
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.merge
+pytestmark = pytest.mark.nightly
 
 GOOD = 300
 ANY_TIME = {"message.timestamp.after.max.ms": str((1 << 63) - 1)}
@@ -101,7 +101,6 @@ def test_each_record_is_learned_rejected_or_filtered_by_every_job(
     assert errors[True] <= counts["rejected"], "labels are not read"
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_real_time_predictions_are_those_of_the_batch_engine(spark: SparkSession, settings: Settings) -> None:
     learn(spark, settings)

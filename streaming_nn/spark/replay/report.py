@@ -13,6 +13,7 @@ PREDICTIONS = {"prequential": "prequential", "as_served": "as served"}
 SPANS = ("window", "cumulative")
 CLASSIFICATION = {"accuracy": max, "f1_macro": max, "log_loss": min}  # metrics, and which value is the best
 SHORT = {"f1_macro": "F1", "log_loss": "log loss"}
+NOT_LEARNED = ("skipped", "rejected", "filtered")  # counts that are named if there are any
 REGRESSION = {"mae": min, "rmse": min, "r2": max}
 
 
@@ -127,7 +128,9 @@ def show(outcomes: list[Outcome], wanted_json: bool) -> None:
     for table in tables(outcomes):
         console.print(table)
     for o in outcomes:
-        lost = [f"{n:,} rows {why}" for why, n in o.counts.items() if why in ("skipped", "rejected") and n]
+        lost = [
+            f"{n:,} rows {why}" for why, n in o.counts.items() if why not in ("received", "trained") and n
+        ]
         directory = [str(o.directory)] if o.directory else []
         if remarks := "; ".join([*directory, *o.remarks, *lost]):
             console.print(f"{o.name}: {remarks}", markup=False, highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyspark.accumulators import AccumulatorParam
 
 from streaming_nn.nn.learner import Learner
 from streaming_nn.records import reasons
+from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import Decoded
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema
@@ -69,12 +70,14 @@ class Predict:
     probabilities: str = OBJECT  # or ARRAY, NONE
     outcomes: Any = None  # Accumulator[Counter[str]] of the records by outcome; None: they are not counted
     cloudevents: bool = False  # each prediction is the data of an event
-    longest: int = 256 << 10  # bytes of a key, or of headers, that are copied: a quarter of a message
+    longest: int = 256 << 10  # bytes of a key, headers or fields that are copied: a quarter of a message
+    fields: tuple[str, ...] = ()  # of the record, that are in its prediction
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Predict the task's record batches; a bad record's prediction is null, with an error."""
         freeze_imports()
         model = unpack(self.learner, self.state.value).model
+        read_fields = field_reader(self.schema, self.fields) if self.fields else None
         for batch in batches:
             rows = decode_batch(batch, self.schema, labeled=False)
             if self.outcomes is not None:
@@ -87,7 +90,10 @@ class Predict:
             order = positions.argsort()
             if len(rows.filtered):  # nothing is predicted for them
                 batch = batch.take(pa.array(positions[order]))
-            values = self._complete(texts.take(pa.array(order)), batch)
+            texts = texts.take(pa.array(order))
+            if read_fields is not None:
+                texts = _join(texts, ',"fields":', self._fields(batch, read_fields))
+            values = self._complete(texts, batch)
             key, headers = self._copied(batch)
             yield pa.record_batch({"key": key, "value": values.cast(pa.binary()), "headers": headers})
 
@@ -101,6 +107,10 @@ class Predict:
         rows = zip(headers.to_pylist(), long.to_pylist(), strict=True)
         headers = pa.array([[*(row or ()), cut] if too_long else row for row, too_long in rows], HEADERS)
         return pc.if_else(long, pa.scalar(None, key.type), key), headers
+
+    def _fields(self, batch: pa.RecordBatch, read: Callable[[bytes], str]) -> pa.Array:
+        texts = map(read, batch.column("value").to_pylist())
+        return pa.array([text if len(text) <= self.longest else "null" for text in texts], pa.string())
 
     def _headers(self, batch: pa.RecordBatch) -> pa.Array:
         texts = batch.column("headers") if self.headers else pa.nulls(batch.num_rows, pa.string())

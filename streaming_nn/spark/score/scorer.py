@@ -17,6 +17,7 @@ from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
+from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
@@ -115,6 +116,8 @@ class Scorer(Job):
         """
         self.check_losses()
         score = self.settings.score
+        if score.fields:
+            field_reader(schema_from(self._newest().manifest.schema), score.fields)  # raises ValueError
         frame = kafka_frames.stream(
             self.spark,
             self.settings.kafka,
@@ -222,6 +225,7 @@ class Scorer(Job):
             self._accumulator,
             score.cloudevents,
             self.longest,
+            tuple(score.fields),
         )
 
     def _predict(self, frame: DataFrame, batch_id: int, work: Predict) -> DataFrame:
@@ -230,7 +234,8 @@ class Scorer(Job):
         if not ranges:
             return frame.mapInArrow(work, PREDICTED)
         if self.reader is None:
-            plain = plain_of(work.schema, labeled=False)  # the same for all versions of a model
+            # packed values have no fields; the schema is the same for all versions of a model
+            plain = "" if work.fields else plain_of(work.schema, labeled=False)
             self.reader = Reader(self.spark, self.settings.kafka, self.topic_ids, plain)
         return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), PREDICTED)
 

@@ -228,3 +228,19 @@ def test_predictions_are_events_with_an_id_for_each_record() -> None:
         }
         for offset, prediction in enumerate(plain)
     ]
+
+
+def test_predictions_have_chosen_fields_of_their_records() -> None:
+    learner, state = trained(LABELS)
+    values = [
+        b'{"id":7,"features":[1,2,3]}',
+        None,
+        b'{"id":[%s],"features":[1,2,3]}' % (b"1," * 60 + b"1"),
+        b"x",
+    ]
+    texts = predict(learner, state, values, fields=("id", "features"), longest=100)
+    assert [json.loads(text)["fields"] for text in texts] == [
+        {"id": 7, "features": [1, 2, 3]},
+        None,
+        {"id": None, "features": None},
+    ]

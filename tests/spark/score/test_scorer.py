@@ -172,7 +172,9 @@ def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
     keys = [b"k" * 1_000_000, b"short", None]
     fill(settings.kafka, settings.score.topic, unlabeled(3), keys=keys, headers=headers, partitions=[0])
     run_once(spark, settings)
-    run_once(spark, settings, checkpoint=str(settings.model / "events"), cloudevents=True)
+    run_once(
+        spark, settings, checkpoint=str(settings.model / "events"), cloudevents=True, fields=["features", "x"]
+    )
     found = sorted(
         read(settings.kafka, settings.score.predictions),
         key=lambda r: (json.loads(r.value).get("id", ""), json.loads(r.value).get("offset", 0)),
@@ -187,6 +189,9 @@ def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
         ("1.0", "streaming-nn.prediction", f"streaming-nn:{settings.score.topic}")
     }
     assert [event["id"] for event in events] == ["0-0", "0-1", "0-2"]
+    assert [event["data"]["fields"] for event in events] == [
+        {"features": json.loads(value)["features"], "x": None} for value in unlabeled(3)
+    ]
     types = {dict(r.headers)["content-type"] for r in found[3:]}
     assert types == {b"application/cloudevents+json; charset=UTF-8"}
     assert [event["data"]["prediction"] for event in events] == [

@@ -27,7 +27,7 @@ from kafka_topics import (
 )
 from pyspark.sql import SparkSession
 
-from streaming_nn.errors import DataLossError, TooManyRejectedError
+from streaming_nn.errors import DataLossError, DeadLetterError, TooManyRejectedError, exit_code
 from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.verify import verify
@@ -175,6 +175,18 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     assert "\n" not in str(caught.value)
     assert VersionLog(settings.model).head_number() == 0
     assert read(broker.options, settings.train.dead_letters) == []
+
+
+def test_a_record_that_can_be_neither_learned_nor_recorded_stops_the_run(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic, dead_letters = broker.topic("full"), broker.topic("dead", config={"max.message.bytes": "100"})
+    settings = settings_of(broker.options, tmp_path / "model", topic, train={"dead_letters": dead_letters})
+    fill(broker.options, topic, [*labeled(50), b"x"])
+    with pytest.raises(DeadLetterError, match=r"max\.message\.bytes of the topic.* offset 50 of") as caught:
+        learn(spark, settings)
+    assert exit_code(caught.value) == 7
+    assert VersionLog(settings.model).head_number() == 0
 
 
 def test_rejected_bytes_past_the_limit_are_cut_and_the_run_goes_on(

@@ -20,16 +20,22 @@ public final class Predictor implements UDF4 {
   private double maxAge;  // seconds after which a version's predictions are stale; 0: never
   private String probabilities;  // object, array or none
   private boolean events;  // predictions are the data of CloudEvents
+  private String paths;  // of the fields that predictions have: a JSON object; "": none
+  private int longest;  // bytes of them
   private transient Newest newest;
   private transient Model model;
   private transient Network.Work work;  // each task has its own copy of this object
   private transient StringBuilder text;
+  private transient Fields fields;  // null: none
 
-  public void configure(String directory, double maxAge, String probabilities, boolean events) {
+  public void configure(String directory, double maxAge, String probabilities, boolean events,
+      String paths, int longest) {
     this.directory = directory;
     this.maxAge = maxAge;
     this.probabilities = probabilities;
     this.events = events;
+    this.paths = paths;
+    this.longest = longest;
   }
 
   public Object call(Object value, Object topic, Object partition, Object offset) throws Exception {
@@ -43,6 +49,10 @@ public final class Predictor implements UDF4 {
     String reason = model.records.read((byte[]) value, work.x);
     if (reason == null) predict();
     else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));
+    if (fields != null) {
+      text.append(",\"fields\":");
+      fields.append((byte[]) value, Records.isJson(reason), text);
+    }
     text.append(model.versionFields);
     long age = Math.max(0, System.currentTimeMillis() - model.writtenAt);
     text.append(",\"age_seconds\":").append(age / 1000.0);
@@ -64,6 +74,7 @@ public final class Predictor implements UDF4 {
       NEWEST.putIfAbsent(directory, new Newest(new File(directory)));
       newest = (Newest) NEWEST.get(directory);
       text = new StringBuilder();
+      if (!paths.isEmpty()) fields = new Fields(paths, longest, Records.factory());
     }
     return newest.model();
   }

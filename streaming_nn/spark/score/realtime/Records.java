@@ -11,14 +11,17 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.util.regex.Pattern;
 
 /** Decodes unlabeled records, packed or JSON with an array of features, as records/ does, with the same reasons. */
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
+  private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final String NOT_JSON = "not JSON";
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
-  private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts
+  private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts, before the point
 
   private final boolean packed;
   private final String features;
@@ -45,13 +48,23 @@ final class Records {
     this.notANumber = "not a number: " + features;
     this.notFinite = "not finite: " + features;
     this.wrongWidth = packed ? "wrong width" : "wrong width: " + features;
+    this.json = factory();
+  }
+
+  /** Returns what reads JSON as Python's parser does, as far as that can be set. */
+  static JsonFactory factory() {
     JsonFactoryBuilder builder = new JsonFactoryBuilder();
-    builder.streamReadConstraints(
-        StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH).maxNumberLength(MAX_DIGITS).build());
+    builder.streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH)
+        .maxNumberLength(Integer.MAX_VALUE).maxNameLength(Integer.MAX_VALUE).build());
     builder.disable(JsonFactory.Feature.INTERN_FIELD_NAMES);  // their senders choose the names, and interned ones stay
     builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
     builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
-    this.json = builder.build();
+    return builder.build();
+  }
+
+  /** Returns whether a record with this reason, or null, is JSON: whether Fields can read it. */
+  static boolean isJson(String reason) {
+    return !NOT_JSON.equals(reason);
   }
 
   /** Reads a record's features into x; returns null, or the reason if it is bad. */
@@ -77,14 +90,14 @@ final class Records {
   }
 
   private String json(byte[] value, float[] x) {
-    if (!utf8(value)) return NOT_JSON;
+    if (!utf8(value) || !paired(value)) return NOT_JSON;
     try {
       JsonParser parser = json.createParser(value);
       try {
         JsonToken first = parser.nextToken();
         if (first == null) return NOT_JSON;
         String reason = first == JsonToken.START_OBJECT ? object(parser, x) : "not an object";
-        if (first != JsonToken.START_OBJECT) parser.skipChildren();
+        if (first != JsonToken.START_OBJECT) skip(parser);
         return parser.nextToken() == null ? reason : NOT_JSON;
       } finally {
         parser.close();
@@ -94,12 +107,67 @@ final class Records {
     }
   }
 
-  /** Returns false for UTF-16 and for a byte order mark, which this parser would accept. */
+  /** Returns whether a record is UTF-8; false for UTF-16 and a byte order mark, which this parser would accept. */
   private static boolean utf8(byte[] value) {
     for (int i = 0; i < Math.min(4, value.length); i++) {
       if (value[i] == 0 || (i == 0 && value[i] < 0)) return false;
     }
+    return ascii(value) || valid(value);
+  }
+
+  private static boolean ascii(byte[] value) {
+    int any = 0;
+    for (int i = 0; i < value.length; i++) any |= value[i];
+    return any >= 0;
+  }
+
+  /** Returns whether this is UTF-8 without surrogates and overlong forms, which this parser would accept. */
+  private static boolean valid(byte[] value) {
+    try {
+      StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(value));  // it reports what is malformed
+      return true;
+    } catch (CharacterCodingException malformed) {
+      return false;
+    }
+  }
+
+  /** Returns whether each escaped half of a surrogate pair has its other half, which this parser does not require. */
+  private static boolean paired(byte[] value) {
+    for (int i = 0; i + 1 < value.length; i++) {
+      if (value[i] != '\\') continue;
+      int half = half(value, i);
+      if (half == 2 || (half == 1 && half(value, i + 6) != 2)) return false;
+      i += half == 1 ? 11 : 1;
+    }
     return true;
+  }
+
+  /** Returns 1 for the escape of a first half of a pair, 2 for that of a second half, 0 for anything else. */
+  private static int half(byte[] value, int at) {
+    if (at + 5 >= value.length || value[at] != '\\' || value[at + 1] != 'u' || (value[at + 2] | 32) != 'd') return 0;
+    int digit = Character.digit(value[at + 3], 16);
+    return digit < 8 ? 0 : digit < 12 ? 1 : 2;
+  }
+
+  /** Goes to the end of a value; throws an IOException if Python's parser would not accept a number in it. */
+  private static void skip(JsonParser parser) throws IOException {
+    int depth = 0;
+    for (JsonToken token = parser.currentToken(); true; token = parser.nextToken()) {
+      if (token.isStructStart()) depth++;
+      if (token.isStructEnd()) depth--;
+      if (token.isNumeric()) check(parser, token);
+      if (depth == 0) return;
+    }
+  }
+
+  private static void check(JsonParser parser, JsonToken number) throws IOException {
+    if (parser.isNaN() && !CONSTANT.matcher(parser.getText()).matches()) throw new IOException(NOT_JSON);
+    if (parser.getTextLength() <= MAX_DIGITS) return;
+    String text = parser.getText();
+    int end = text.startsWith("-") ? 1 : 0;
+    int start = end;
+    while (end < text.length() && Character.isDigit(text.charAt(end))) end++;
+    if (end - start > MAX_DIGITS) throw new IOException(NOT_JSON);
   }
 
   /** Reads to the object's end; of duplicate keys the last one counts. */
@@ -109,7 +177,7 @@ final class Records {
       boolean wanted = parser.currentName().equals(features);
       JsonToken value = parser.nextToken();
       if (wanted) reason = value == JsonToken.START_ARRAY ? array(parser, x) : "not an array: " + features;
-      if (!wanted || value != JsonToken.START_ARRAY) parser.skipChildren();
+      if (!wanted || value != JsonToken.START_ARRAY) skip(parser);
     }
     return reason;
   }
@@ -123,7 +191,7 @@ final class Records {
         if (reason == null) reason = bad;
       }
       width++;
-      parser.skipChildren();
+      skip(parser);
     }
     return width == x.length ? reason : wrongWidth;
   }

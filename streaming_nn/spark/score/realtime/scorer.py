@@ -1,5 +1,6 @@
 """The scorer in real-time mode: a Java class in Spark's own query predicts each record as it arrives."""
 
+import json
 import logging
 import os
 import re
@@ -29,9 +30,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
-SOURCES = ("Version", "Network", "Records", "Predictor")  # Java classes; each uses those before it
+SOURCES = ("Version", "Network", "Records", "Fields", "Predictor")  # Java classes; each uses those before it
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
+UNSUPPORTED = {"where": None, "framing": "none", "encoding": "utf-8"}  # of records, unless they have these
 HEADERS = "array<struct<key: string, value: binary>>"  # as Spark has them
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.01  # seconds between two checks whether a batch has ended: the next one begins 0.1 seconds later
@@ -72,7 +74,9 @@ class RealTimeScorer(Scorer):
         score = self.settings.score
         predictor = java_compiler.instance(self.spark, HERE, SOURCES)
         directory = str(self.settings.model.absolute())
-        predictor.configure(directory, float(score.max_age), score.probabilities, score.cloudevents)
+        paths = json.dumps({name: name.split(".") for name in score.fields}) if score.fields else ""
+        form = score.probabilities, score.cloudevents, paths, self.longest
+        predictor.configure(directory, float(score.max_age), *form)
         java_compiler.register(self.spark, "streaming_nn_predict", predictor, "binary")
         value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
         key = F.when(F.octet_length("key") <= self.longest, F.col("key")).alias("key")
@@ -169,6 +173,8 @@ def check(manifest: Manifest) -> None:
         wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
     elif schema["format"] == "json" and (not isinstance(features, str) or "." in features):
         wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
+    elif changed := [name for name, only in UNSUPPORTED.items() if schema.get(name, only) != only]:
+        wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
     elif learner["activation"] not in ACTIVATIONS:
         wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
     elif learner.get("loss") not in (None, *LOSSES):

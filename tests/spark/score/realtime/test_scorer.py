@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def manifest(learner: dict[str, Any] | None = None, schema: dict[str, Any] | Non
     return Manifest(1, learner=learner_from(options).options(), schema=Schema(**fields).options())
 
 
+def filtering() -> Manifest:
+    supported = manifest()
+    return replace(supported, schema={**supported.schema, "where": "op = 'c'"})
+
+
 @pytest.mark.commit
 @pytest.mark.parametrize(
     ("unsupported", "message"),
@@ -51,6 +57,7 @@ def manifest(learner: dict[str, Any] | None = None, schema: dict[str, Any] | Non
         (manifest(schema={"features": "a.b"}), "in one array, not in another object; got 'a.b'"),
         (manifest(schema={"features": "a", "categories": {"a": {"hash": 3}}}), "no categories; got a"),
         (manifest(schema={"format": "csv", "features": ("a", "b", "c")}), "json or packed; got csv"),
+        (filtering(), r"records.where must not be set; got \"op = 'c'\""),
         (manifest({"activation": "gelu"}), "activation must be one of relu, tanh, sigmoid; got gelu"),
         (manifest({"learner": "mlp", "classes": None, "loss": "poisson"}), "huber; got poisson"),
     ],
