@@ -103,6 +103,7 @@ class Records(Section):
     csv_columns: list[str] = []  # the fields of a line; empty: the features, then the label
     avro_schema: str | None = None  # a file; versions contain its text, so only the first run reads it
     registry: str | None = None  # a schema registry's URL; its user and password are variables
+    weight: str | None = None  # the field of a record's weight in learning, a number >= 0
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.records import avro, csv, json, packed
+from streaming_nn.records import avro, csv, json, packed, weights
 from streaming_nn.records.labels import Label
 from streaming_nn.records.reasons import LABEL_NOT_FINITE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES, show
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
@@ -29,6 +29,7 @@ class Decoded(NamedTuple):
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
     unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label for classes
     filtered: NDArray[np.int64] = np.empty(0, np.int64)  # positions of tombstones, ascending
+    w: NDArray[np.float32] | None = None  # (rows,) weights; None: each weighs 1, or labels are not required
 
 
 def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
@@ -47,9 +48,12 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     sizes = blobs.ends - blobs.starts
     absent, large = blobs.absent, (sizes > schema.max_bytes) & ~blobs.absent
     positions = np.flatnonzero(~(absent | large))
-    rows: DecodedRows = FORMATS[schema.format].decode_rows(schema, blobs, positions, labeled)
+    weighted = labeled and schema.weight is not None
+    columns = weights.widen(schema) if weighted else schema
+    rows: DecodedRows = FORMATS[schema.format].decode_rows(columns, blobs, positions, labeled)
     rejected = [Rejection(int(i), TOO_LARGE, value=f"{sizes[i]} bytes") for i in np.flatnonzero(large)]
-    decoded = _reject_not_finite(schema, rows, labeled, rejected)
+    decoded = _reject_not_finite(columns, rows, labeled, rejected)
+    decoded = _split_weight(schema, decoded) if weighted else decoded
     decoded = decoded._replace(filtered=np.flatnonzero(absent))
     return _separate_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
 
@@ -174,6 +178,17 @@ def _not_finite(schema: Schema, position: int, row: NDArray[np.float32], bad: ND
     return Rejection(position, NOT_FINITE, field, str(row[column]))
 
 
+def _split_weight(schema: Schema, decoded: Decoded) -> Decoded:
+    """Separate the last column, the weight; rows with a negative one, or none, are rejected."""
+    x, w, bad = weights.split(schema, decoded.x, decoded.kept)
+    y, kept = decoded.y, decoded.kept
+    if bad:
+        good = w >= 0
+        x, w, y, kept = x[good], w[good], None if y is None else y[good], kept[good]
+    rejected = sorted([*weights.name_field(schema, decoded.rejected), *bad])
+    return decoded._replace(x=x, y=y, kept=kept, rejected=rejected, w=w)
+
+
 def _separate_unseen(schema: Schema, rows: DecodedRows, decoded: Decoded) -> Decoded:
     """Separate the rows whose label is unseen, and collect the unseen values of all rows."""
     decoded, labels = _separate_waiting(schema, rows, decoded)
@@ -206,6 +221,11 @@ def _separate_waiting(
         for j in np.flatnonzero(new & ~waiting)
     ]
     rest = decoded._replace(
-        x=x[~new], y=y[~new], kept=kept[~new], rejected=sorted(rejected + over), waiting=kept[waiting]
+        x=x[~new],
+        y=y[~new],
+        kept=kept[~new],
+        rejected=sorted(rejected + over),
+        waiting=kept[waiting],
+        w=None if decoded.w is None else decoded.w[~new],
     )
     return rest, tuple(rows.labels[index] for index in indices)

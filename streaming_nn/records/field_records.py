@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import accumulate, chain, groupby
 from math import nan
@@ -50,7 +51,7 @@ class RecordDecoder:
     def __init__(self, schema: Schema, labeled: bool, parse: Callable[[bytes], Record]):
         self.schema, self.labeled, self.parse = schema, labeled, parse
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
-        self.read_features = _feature_reader(schema)
+        self.read_features = (_weighted_reader if labeled and schema.weight else _feature_reader)(schema)
         self.encode_label = label_encoder(schema, self.labels) if labeled else return_none
         self.path = schema.label.split(".") if schema.label else ()
         self.fast_parse: Callable[[bytes], ParsedFields | None] = return_none  # None: a record that it leaves
@@ -205,6 +206,13 @@ def _feature_reader(schema: Schema) -> Callable[[Record], Any]:
     if not isinstance(names, str):
         return _named_reader(schema)
     return objects if schema.categories else nested if "." in names else array
+
+
+def _weighted_reader(schema: Schema) -> Callable[[Record], Any]:
+    """Return a function that returns a record's array of features, and after it the weight."""
+    assert schema.weight is not None
+    read, path = _feature_reader(replace(schema, inputs=schema.inputs - 1)), schema.weight.split(".")
+    return lambda record: [*read(record), _get_field(record, path)]
 
 
 def _named_reader(schema: Schema) -> Callable[[Record], Any]:

@@ -30,7 +30,7 @@ class _JsonDecoder(field_records.RecordDecoder):
         super().__init__(*options)
         names = self.schema.features
         fields = (names,) if isinstance(names, str) else names
-        plain = not self.schema.categories
+        plain = not self.schema.categories and not (self.labeled and self.schema.weight)
         plain = plain and not any("." in name for name in (*fields, self.schema.label or ""))
         self.changes_left = MAX_CHANGES if plain and simd.installed() else 0
         self.keys: list[str] = []

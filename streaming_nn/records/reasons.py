@@ -29,6 +29,8 @@ LABEL_NOT_IN_CLASSES = "label not in classes"
 LABEL_NOT_A_NUMBER = "label not a number"
 LABEL_NOT_FINITE = "label not finite"
 TOO_MANY_CLASSES = "too many classes"
+WEIGHT_MISSING = "weight missing"
+WEIGHT_NEGATIVE = "weight negative"
 
 
 class BadRecord(ValueError):  # noqa: N818 (not an error of the program: a record that is rejected)

@@ -35,6 +35,8 @@ class Schema:
     `csv_columns` names the fields of a line of CSV; without it they are the features, then the label.
     An Avro record is written by `avro_schema`, a schema in JSON; or, if `registry` is the URL of a schema
     registry, by the schema whose ID it begins with, and read by `avro_schema`, if that is set.
+
+    `weight` is the field of a labeled record's weight, a number >= 0; None: each weighs 1.
     """
 
     inputs: int
@@ -52,6 +54,7 @@ class Schema:
     csv_columns: tuple[str, ...] = ()
     avro_schema: str | None = None
     registry: str | None = None
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _check_features(self.features))
@@ -70,6 +73,7 @@ class Schema:
         self._check_width()
         object.__setattr__(self, "csv_columns", _check_csv_columns(self))
         _check_avro(self)
+        _check_weight(self)
         if self.grow and self.classes is None:
             object.__setattr__(self, "classes", ())
         if self.classes is not None:
@@ -256,6 +260,19 @@ def _check_csv_columns(schema: Schema) -> tuple[str, ...]:
         if name not in names:
             raise ValueError(f"csv_columns must include the features and the label; {name!r} is missing")
     return tuple(names)
+
+
+def _check_weight(schema: Schema) -> None:
+    if schema.weight is None:
+        return
+    _check_field_path("weight", schema.weight)
+    names = (schema.features,) if isinstance(schema.features, str) else schema.features
+    if schema.weight in (*names, schema.label):
+        raise ValueError(f"weight must be neither a feature nor the label; got {schema.weight!r}")
+    if schema.format == "packed" or schema.features in schema.categories:
+        raise ValueError("weight needs a field beside the features; packed records and tokens have none")
+    if schema.format == "csv" and schema.weight not in schema.csv_columns:
+        raise ValueError(f"csv_columns must include the weight; {schema.weight!r} is missing")
 
 
 def _check_avro(schema: Schema) -> None:

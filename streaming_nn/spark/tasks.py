@@ -119,7 +119,7 @@ def decode_batches(
             continue
         not_learned.add(batch, rows)
         assert rows.y is not None  # the records are labeled
-        yield Batch(rows.x, rows.y)
+        yield Batch(rows.x, rows.y, rows.w)
     if unseen:
         raise Unseen(merge_unseen(unseen))
 

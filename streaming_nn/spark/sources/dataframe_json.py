@@ -109,12 +109,12 @@ def _value(frame: DataFrame, shape: Records | Schema) -> Column:
             f"the source has {list(types)}: choose with source.select"
         )
     names = [shape.features] if isinstance(shape.features, str) else shape.features
-    fields = dict.fromkeys(name.split(".")[0] for name in [*names, shape.label or ""] if name)
+    fields = dict.fromkeys(name.split(".")[0] for name in [*names, shape.label, shape.weight] if name)
     for name in fields:
         if name not in types:
             raise ValueError(
-                f"records.features and records.label must be among the source's columns, {list(types)}; "
-                f"got {name!r}"
+                f"records.features, records.label and records.weight must be among the source's columns, "
+                f"{list(types)}; got {name!r}"
             )
     return F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), {"ignoreNullFields": "false"})
 

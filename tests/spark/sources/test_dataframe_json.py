@@ -31,6 +31,18 @@ def values(frame: DataFrame) -> list[bytes]:
     return [bytes(row.value) for row in kafka_frames.in_order(frame).collect()]
 
 
+def test_the_weight_s_column_becomes_a_field(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.createDataFrame([(0.5, 1, 2.5), (1.5, 0, float("nan"))], ["a", "label", "w"])
+    frame.coalesce(1).write.parquet(str(tmp_path / "in"))
+    given = values(
+        read(spark, Records(features=["a"], weight="w"), format="parquet", path=str(tmp_path / "in"))
+    )
+    decoded = decode(Schema(1, (0, 1), ("a",), weight="w"), given, labeled=True)
+    assert decoded.w is not None
+    assert decoded.w.tolist() == [2.5]
+    assert [(each.reason, each.field) for each in decoded.rejected] == [("not a number", "w")]
+
+
 def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path) -> None:
     rows = [
         (0.1, 3, [0.5, float("nan")], Vectors.dense(1.5, 2.5), ("Ulm", 7), None, "yes"),

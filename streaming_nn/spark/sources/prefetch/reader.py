@@ -110,7 +110,7 @@ def plain_of(schema: Schema, labeled: bool) -> str:
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
     keys = [*names, schema.label or ""] if labeled else names
     unsupported = schema.categories or schema.grow or len(set(keys)) < len(keys) or "." in "".join(keys)
-    if schema.format != "json" or unsupported or (labeled and schema.label is None):
+    if schema.format != "json" or unsupported or (labeled and (schema.label is None or schema.weight)):
         return ""
     fields = {
         "keys": [to_json(key).decode() for key in keys],
