@@ -120,7 +120,7 @@ def _taken(log: VersionLog) -> dict[str, float]:
 
 def _commit_times(short: VersionLog, log: VersionLog, head: Version) -> dict[str, float]:
     """Return the median of synced commits to a log, beside those to a short one."""
-    heads = {"short": short.commit(None, TENSORS), "long": head}
+    heads = {"short": short.commit(None, TENSORS, **_micro_batch(0)), "long": head}
     for _ in range(10):
         heads["short"], _ = _commit(short, heads["short"])
     times: dict[str, list[float]] = {"short": [], "long": []}

@@ -23,7 +23,7 @@ from streaming_nn.versions import atomic_files
 from streaming_nn.versions.version import Manifest, encode_file, header_size, read_values, sha256, to_text
 
 BLOCK = 100_000  # versions in one archive
-CHUNK = 1_000  # versions that are compressed together: one is read in 15 ms, the next ones at once
+CHUNK = 1_000  # versions that are compressed together: one is read in 30 ms, the next ones in 50 us each
 POINT = 100  # versions in one point of the history
 SUFFIX = ".safetensors"
 NAME = re.compile(r"(\d{12})-(\d{12})\.safetensors")
