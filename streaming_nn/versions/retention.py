@@ -162,13 +162,14 @@ def _delete(log: VersionLog, numbers: Iterable[int]) -> None:
 class Retention:
     """Prunes a log while it grows, at its first commit and then now and then: call `committed` after each.
 
-    `keep_bytes` None: nothing is pruned. A damaged version is left as it is.
+    `keep_bytes` None: nothing is pruned. What prevents pruning ends no run: it is logged, once per cause.
     """
 
     def __init__(self, log: VersionLog, keep_bytes: int | None) -> None:
         self._log, self._keep_bytes = log, keep_bytes
         self._bytes = self._versions = 0  # committed since the log was pruned
-        self._due, self._warned = True, False
+        self._due = True
+        self._logged: set[str] = set()
 
     def committed(self, number: int) -> None:
         """Count a version; prune once enough have been committed, 1/20 of the bound or 1,000 versions."""
@@ -179,20 +180,22 @@ class Retention:
             self._bytes += self._log.path(number).stat().st_size
         self._versions += 1
         if self._due or self._bytes >= step or self._versions >= CHUNK:
-            with suppress(DamagedVersionError):
-                prune(self._log, self._keep_bytes - step)
+            self._prune(self._keep_bytes, step)
             self._bytes, self._versions, self._due = 0, 0, False
-            self._warn_once(self._keep_bytes)
 
-    def _warn_once(self, keep_bytes: int) -> None:
-        if not self._warned and (taken := size(self._log)) > keep_bytes:
-            logger.warning(
-                "%s: its versions take %s MB, more than keep_bytes: tagged versions and those from which a "
-                "replay starts are not pruned",
-                self._log.directory,
-                f"{taken / 1e6:,.0f}",
-            )
-            self._warned = True
+    def _prune(self, keep_bytes: int, step: int) -> None:
+        try:
+            prune(self._log, keep_bytes - step)
+        except (ValueError, OSError) as error:  # a damaged version or archive, a tag's file, the disk
+            self._warn(f"no version is pruned: {error}")
+        else:
+            if size(self._log) > keep_bytes:
+                self._warn("tagged versions, and those from which a replay starts, exceed keep_bytes")
+
+    def _warn(self, what: str) -> None:
+        if what not in self._logged:
+            logger.warning("%s: %s", self._log.directory, what)
+            self._logged.add(what)
 
 
 def describe(keep_bytes: int | None) -> str:

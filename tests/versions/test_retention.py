@@ -482,7 +482,31 @@ def test_a_bound_that_what_must_stay_exceeds_is_logged_once(
     keeping = Retention(log, 100)
     for _ in range(3):
         keeping.committed(learn(log).number)
-    assert caplog.text.count("more than keep_bytes") == 1
+    assert caplog.text.count("exceed keep_bytes") == 1
+
+
+@pytest.mark.parametrize("cause", ["a tag's file", "an archive", "the disk"])
+def test_what_prevents_pruning_ends_no_run_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    log = filled(VersionLog(tmp_path), 5)
+    prune(log, 0)
+    if cause == "a tag's file":
+        (tmp_path / "tags").mkdir()
+        (tmp_path / "tags" / "notes.txt").write_text("the best one is 3")
+    elif cause == "an archive":
+        (path,) = log.archives.directory.iterdir()
+        path.write_bytes(path.read_bytes()[:100])
+        log = VersionLog(tmp_path)
+    keeping = Retention(log, 1)
+    for _ in range(3):
+        number = learn(log).number
+        with monkeypatch.context() as patched:
+            if cause == "the disk":
+                patched.setattr(atomic_files, "create", lambda *_: os.stat("/proc/no space"))
+            keeping.committed(number)
+    assert caplog.text.count("no version is pruned: ") == 1
+    assert log.head_number() == 7
 
 
 def test_what_is_kept_is_described() -> None:
