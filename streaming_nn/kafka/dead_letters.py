@@ -71,21 +71,19 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
     does: PermissionError if a right is missing, LookupError if one of the topics does not exist.
     """
     begins, ends = _bounds(kafka, topic)
-    with _consumer(kafka, topic) as consumer:
+    # it ends the transaction of a call that was killed: the offsets would be unknown for a minute
+    with _producer(kafka, f"{GROUP}-{topic}") as producer, _consumer(kafka, topic) as consumer:
         committed = {p: consumer.committed(TopicPartition(topic, p)) for p in begins}
         reached = {p: max(begin, committed[p] or 0) for p, begin in begins.items()}
         seen = {letter.position for letter in _read(consumer, topic, begins, reached)}
         letters = list(_read(consumer, topic, reached, ends))
-    with KafkaAdmin(kafka) as admin:
-        admin.ids({letter.position[0] for letter in letters if letter.position})  # they must exist
-    return _send_back(kafka, topic, letters, seen)
+        with KafkaAdmin(kafka) as admin:
+            admin.ids({letter.position[0] for letter in letters if letter.position})  # they must exist
+        return _send_back(producer, topic, letters, seen)
 
 
-def _send_back(
-    kafka: Mapping[str, str], topic: str, letters: list[Letter], seen: set[Position | None]
-) -> Redriven:
-    result, wanted = Redriven({}, [], sum(letter.position is None for letter in letters), 0), set[int]()
-    repeated = 0
+def _send_back(producer: Any, topic: str, letters: list[Letter], seen: set[Position | None]) -> Redriven:
+    result, wanted, repeated = Redriven({}, [], sum(not x.position for x in letters), 0), set[int](), 0
     for i, letter in enumerate(letters):
         if letter.position is None:
             continue
@@ -97,11 +95,9 @@ def _send_back(
             wanted.add(i)
             result.sent[letter.position[0]] = result.sent.get(letter.position[0], 0) + 1
         seen.add(letter.position)
-    if letters:
-        with _producer(kafka, f"{GROUP}-{topic}") as producer:
-            for start in range(0, len(letters), BATCH):
-                some = range(start, min(start + BATCH, len(letters)))
-                _transaction(producer, topic, [(letters[i], i in wanted) for i in some])
+    for start in range(0, len(letters), BATCH):
+        some = range(start, min(start + BATCH, len(letters)))
+        _transaction(producer, topic, [(letters[i], i in wanted) for i in some])
     return result._replace(repeated=repeated)
 
 
