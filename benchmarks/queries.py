@@ -100,7 +100,7 @@ def run_plain(
         body(frame, batch_id)
         ends[batch_id] = time.time()
 
-    frame = kafka_frames.stream(spark, kafka, [topic], "earliest", limit)
+    frame = kafka_frames.stream(spark, kafka, {"subscribe": topic}, limit)
     with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder:
         checkpoint = Path(folder).as_uri()
         writer = frame.writeStream.foreachBatch(timed).option("checkpointLocation", checkpoint)
