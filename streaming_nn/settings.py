@@ -96,7 +96,10 @@ class Records(Section):
     classes: list[str | int | bool] | Literal["grow"] | None = None  # "grow": new labels become classes
     regression: bool = False
     max_bytes: int = 1 << 20
-    numbers_as_strings: bool = False
+    numbers_as_strings: bool = False  # true: " 1.5 " is a number; in CSV it always is
+    na_values: list[str] = []  # words for a gap, such as ["NA", "?"]
+    decimal: str = "."  # or ",": the mark of numbers that are strings
+    thousands: str = ""  # the mark between their groups of three digits
     missing: bool = False  # true: a null, a NaN or an absent field is a missing value
     sparse: list[str] = []  # number fields that are 0 in a record that lacks them
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
-from streaming_nn.records.reasons import ABSENT, NOT_A_CATEGORY, NOT_A_NUMBER, BadRecord
+from streaming_nn.records.reasons import NOT_A_CATEGORY, BadRecord
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.values import Rules, is_gap, to_number
 
 CACHED = 1 << 16  # values whose hashes are cached
 
@@ -78,10 +79,12 @@ def hash_tokens(
     """Hash objects of tokens and their counts, one a row: add each count to its token's column."""
     table, bad = np.zeros((len(rows), schema.inputs)), dict[int, BadRecord]()
     for j, row in enumerate(rows):
-        if not set(map(type, row.values())) <= {int, float}:
-            token = next(token for token, count in row.items() if type(count) not in (int, float))
-            bad[j] = BadRecord(NOT_A_NUMBER, f"{schema.features}[{token!r:.60}]", row[token])
-            continue
+        if not set(map(type, row.values())) <= {int, float, bool}:
+            try:
+                row = _counts(schema, row)
+            except BadRecord as error:
+                bad[j] = error
+                continue
         for token, count in row.items():
             column, sign = hash_column(token, schema.inputs)
             try:
@@ -91,13 +94,23 @@ def hash_tokens(
     return table, bad
 
 
+def _counts(schema: Schema, row: Mapping[str, Any]) -> dict[str, float]:
+    rules = schema.rules._replace(missing=False)
+    return {
+        token: to_number(count, rules, f"{schema.features}[{token!r:.60}]") for token, count in row.items()
+    }
+
+
 def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, BadRecord]]:
     """Return the values' keys, None for a missing value and for one that is not a category."""
-    if set(map(type, values)) <= {str, int}:
+    if set(map(type, values)) <= {str, int} and not schema.na_values:
         return values, {}
-    keys, bad = [_key(value) for value in values], dict[int, BadRecord]()
+    words = Rules(na_values=frozenset(schema.na_values))  # an empty string is a category
+    gaps = [is_gap(value, words) for value in values]
+    keys = [None if gap else _key(value) for value, gap in zip(values, gaps, strict=True)]
+    bad = dict[int, BadRecord]()
     for j, key in enumerate(keys):
-        if key is None and not (schema.missing and (values[j] is None or values[j] is ABSENT)):
+        if key is None and not (schema.missing and gaps[j]):
             bad[j] = BadRecord(NOT_A_CATEGORY, name, values[j])
     return keys, bad
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from math import isnan, nan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from streaming_nn.records import reasons
 from streaming_nn.records.field_records import (
     CHUNK,
-    NUMBER,
     Table,
     concatenate,
     count_label,
@@ -36,12 +35,10 @@ from streaming_nn.records.labels import Label, label_to_csv
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Rejection
+from streaming_nn.records.values import BOOLEANS, to_number
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d+)?", re.ASCII)  # pandas may write 1 as 1.0
-_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-_BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False", "TRUE", "FALSE")}
-_BLANKS = " \t"  # allowed around a number
 COMMA = ord(",")
 
 
@@ -83,7 +80,7 @@ def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[t
             fields = _split_line(blob)
             label = layout.pop_label(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
-                _parse_number(fields[index], schema.missing, "")
+                to_number(fields[index], schema.rules)
         except BadRecord:
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
@@ -139,6 +136,7 @@ class _LineDecoder:
     def __init__(self, schema: Schema, labeled: bool):
         self.schema, self.labeled = schema, labeled
         self.layout = _Layout(schema)
+        self.rules = schema.rules
         self.paths = number_paths(schema, schema.inputs)
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.encode_label = label_encoder(schema, self.labels)
@@ -222,32 +220,36 @@ class _LineDecoder:
     def _label_value(self, text: str) -> Any:
         if self.schema.classes is not None:
             return self.by_string[text] if text in self.by_string else _parse_label(text)
-        if not text.strip(_BLANKS):
-            return None
-        try:
-            return _parse_number(text, False, "")
-        except BadRecord:
-            return text  # not a target
+        return text
 
     def _parse_numbers(
         self, cells: Any, width: int, rows: int, bad: dict[int, BadRecord]
     ) -> NDArray[np.float64]:
         """Return the number fields as numbers; rows with any other value are bad."""
         texts = cells.take(self._cells(self.layout.numbers, width, rows))
-        present = pc.if_else(pc.not_equal(texts, ""), texts, None) if self.schema.missing else texts
-        try:
-            flat = np.array(pc.cast(present, pa.float64()).to_numpy(zero_copy_only=False))
+        flat = self._cast(texts)
+        if flat is None:
+            flat, unclear = np.zeros(len(texts)), np.arange(len(texts))
+        else:
             unclear = np.flatnonzero(~np.isfinite(flat))  # Arrow reads nan(1) as a number too
-        except pa.ArrowInvalid:
-            flat = np.zeros(len(texts))
-            unclear = np.arange(len(texts))
         for cell, text in zip(unclear.tolist(), texts.take(unclear).to_pylist(), strict=True):
             try:
-                flat[cell] = _parse_number(text, self.schema.missing, self.paths[cell % len(self.paths)])
+                flat[cell] = to_number(text, self.rules, self.paths[cell % len(self.paths)])
             except BadRecord as error:
                 bad.setdefault(cell // len(self.paths), error)
                 flat[cell] = 0.0
         return flat.reshape(rows, len(self.layout.numbers))
+
+    def _cast(self, texts: Any) -> NDArray[np.float64] | None:
+        """Return strings as numbers, NaN for a gap, at once; None if Arrow cannot read them all."""
+        if self.rules.decimal != ".":
+            return None
+        gaps = list(self.rules.na_values) + [""] * self.rules.missing
+        present = pc.if_else(pc.is_in(texts, pa.array(gaps, texts.type)), None, texts) if gaps else texts
+        try:
+            return np.array(pc.cast(present, pa.float64()).to_numpy(zero_copy_only=False))
+        except pa.ArrowInvalid:
+            return None
 
 
 def _split_at_commas(data: bytes) -> Any:
@@ -283,19 +285,10 @@ def _split_line(value: bytes) -> list[str]:
         raise BadRecord(reasons.NOT_CSV) from None
 
 
-def _parse_number(value: str, missing: bool, path: str) -> float:
-    text = value.strip(_BLANKS)
-    if NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        return float(text)
-    if missing and not text:
-        return nan
-    raise BadRecord(reasons.NOT_A_NUMBER, path, value)
-
-
 def _parse_category(text: str) -> Any:
     if not text:
         return None
-    return int(text) if _INTEGER.fullmatch(text) else _BOOLEANS.get(text, text)
+    return int(text) if _INTEGER.fullmatch(text) else BOOLEANS.get(text, text)
 
 
 def _parse_label(text: str) -> Any:

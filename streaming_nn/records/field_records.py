@@ -1,12 +1,9 @@
 """Records that are objects of fields, whatever their bytes: to rows of numbers and labels, and back."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from itertools import accumulate, chain, groupby
-from math import nan
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -19,8 +16,8 @@ from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Rejection, label_array
+from streaming_nn.records.values import Rules, is_gap, to_number
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
 _LABEL_TYPES = frozenset((str, int, float, bool))
 
@@ -292,7 +289,8 @@ def return_none(_: object) -> None:
 def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
     """Return a function that returns a label's index among the labels, which it may extend, or its target."""
     if schema.classes is None:
-        return lambda value: _parse_target(value, schema)
+        rules, path = schema.rules, schema.label or ""
+        return lambda value: _parse_target(value, rules, path)
     index = {label_key(label): i for i, label in enumerate(labels)}
 
     def encode_label(value: Any) -> int:
@@ -305,7 +303,7 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
                 index[label_key(new)] = len(labels)
                 labels.append(new)
                 return len(labels) - 1
-        missing = value is None or value is ABSENT
+        missing = is_gap(value, schema.rules)
         reason = reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES
         raise BadRecord(reason, schema.label or "", value)
 
@@ -317,12 +315,11 @@ def _new_label(value: Any) -> Label | None:
     return value if is_valid_label(value) else None
 
 
-def _parse_target(value: Any, schema: Schema) -> float:
-    path = schema.label or ""
-    if value is None or value is ABSENT:
+def _parse_target(value: Any, rules: Rules, path: str) -> float:
+    if is_gap(value, rules):
         raise BadRecord(reasons.LABEL_MISSING, path, value)
     try:
-        return _parse_number(value, schema, path)
+        return to_number(value, rules, path)
     except BadRecord as error:
         raise BadRecord(f"label {error.reason}", path, value) from None
 
@@ -410,7 +407,7 @@ def _float64(
 ) -> tuple[NDArray[np.float64], dict[int, BadRecord]]:
     """Return rows as one array, and a reason for each bad row, whose numbers are zeros."""
     bad: dict[int, BadRecord] = {}
-    plain = {int, float, type(None)} if schema.missing else {int, float}  # NumPy converts None to NaN
+    plain = {int, float, bool, type(None)} if schema.missing else {int, float, bool}  # None is NaN in NumPy
     if not set(map(type, chain.from_iterable(features))) <= plain:
         bad = _replace_rows(features, schema, plain)
     try:
@@ -435,7 +432,7 @@ def _replace_rows(features: list[Sequence[Any]], schema: Schema, plain: set[type
 
 def _parse_numbers(row: Sequence[Any], schema: Schema) -> list[float]:
     paths = number_paths(schema, len(row))
-    return [_parse_number(value, schema, path) for value, path in zip(row, paths, strict=True)]
+    return [to_number(value, schema.rules, path) for value, path in zip(row, paths, strict=True)]
 
 
 def number_paths(schema: Schema, width: int) -> Sequence[str]:
@@ -443,24 +440,6 @@ def number_paths(schema: Schema, width: int) -> Sequence[str]:
     if isinstance(schema.features, str):
         return [f"{schema.features}[{i}]" for i in range(width)]
     return [name for name in schema.features if name not in schema.categories]
-
-
-def _parse_number(value: Any, schema: Schema, path: str) -> float:
-    """Return a number as float64; infinity is accepted here, and rejected with the whole batch."""
-    if type(value) is float:
-        return value
-    if type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            raise BadRecord(reasons.NOT_FINITE, path, value) from None
-    if schema.numbers_as_strings and type(value) is str and NUMBER.fullmatch(value):
-        return float(value)
-    if type(value) is Decimal:  # of Avro
-        return float(value)
-    if schema.missing and (value is None or value is ABSENT):
-        return nan
-    raise BadRecord(reasons.NOT_A_NUMBER, path, value)
 
 
 def _set_field(record: Record, path: Sequence[str], value: Any) -> None:

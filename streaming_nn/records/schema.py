@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 from streaming_nn.records import avsc
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
+from streaming_nn.records.values import Rules
 
 FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's default limit of a message
 MAX_CLASSES = 1000  # limit of growing classes
 ENCODINGS = ("hash", "one_hot")
+THOUSANDS = ("", ",", ".", "'", "_", " ", "\u00a0", "\u202f")  # the last two: blanks without a line break
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Schema:
     format: str = "json"
     max_bytes: int = MAX_BYTES  # a larger record is rejected
     numbers_as_strings: bool = False  # True: "1.5" is a number
+    na_values: tuple[str, ...] = ()  # words for a gap, as "NA"
+    decimal: str = "."  # mark of a number that is a string
+    thousands: str = ""  # mark between its groups of three digits
     missing: bool = False
     sparse: tuple[str, ...] = ()  # number fields that are 0 in a record that lacks them
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
@@ -67,6 +72,8 @@ class Schema:
         for name in ("numbers_as_strings", "missing", "grow"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}")
+        object.__setattr__(self, "na_values", _check_na_values(self.na_values))
+        _check_marks(self)
         object.__setattr__(self, "categories", _check_categories(self))
         object.__setattr__(self, "vocabulary", _check_vocabulary(self))
         object.__setattr__(self, "sparse", _check_sparse(self))
@@ -97,6 +104,12 @@ class Schema:
                 f"growing classes of packed records must be 0, 1, 2 and so on, the indices in the records; "
                 f"got {list(self.classes)!r}"
             )
+
+    @property
+    def rules(self) -> Rules:
+        """How values become numbers."""
+        strings = self.numbers_as_strings or self.format == "csv"  # CSV has nothing but strings
+        return Rules(self.missing, strings, frozenset(self.na_values), self.decimal, self.thousands)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -193,6 +206,22 @@ def _check_categories(schema: Schema) -> dict[str, dict[str, int]]:
     if found and schema.format == "csv" and isinstance(schema.features, str):
         raise ValueError(f"CSV cannot hold the tokens of {schema.features!r}; use JSON or Avro")
     return found
+
+
+def _check_na_values(words: Any) -> tuple[str, ...]:
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"na_values must be a list of strings; got {words!r}")
+    return tuple(words)
+
+
+def _check_marks(schema: Schema) -> None:
+    if schema.decimal not in (".", ","):
+        raise ValueError(f"decimal must be '.' or ','; got {schema.decimal!r}")
+    if schema.thousands not in THOUSANDS or schema.thousands == schema.decimal:
+        raise ValueError(
+            f"thousands must be one of {_join_names(THOUSANDS)}, and not the decimal mark; "
+            f"got {schema.thousands!r}"
+        )
 
 
 def _check_sparse(schema: Schema) -> tuple[str, ...]:

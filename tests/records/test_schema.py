@@ -52,7 +52,8 @@ def test_options_can_be_stored_as_json(schema):
         (
             {"inputs": 1, "lable": "y"},
             "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
-            "'max_bytes', 'numbers_as_strings', 'missing', 'sparse', 'categories', 'vocabulary', 'grow', "
+            "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'missing', 'sparse', "
+            "'categories', 'vocabulary', 'grow', "
             "'csv_columns', 'avro_schema', 'registry', 'weight'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),

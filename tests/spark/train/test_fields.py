@@ -71,7 +71,7 @@ BROKEN: list[tuple[Any, str]] = [
     ({"price": 1, "demand": [2], "measured": {"load": 3}}, "field missing: demand.now"),
     ({"price": 1, "demand.now": 2, "measured": {"load": 3}}, "field missing: demand.now"),
     ({"price": 1, "demand": {"now": None}, "measured": {"load": 3}}, "not a number"),
-    ({"price": True, "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
+    ({"price": {}, "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
     ({"price": "dear", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
     ({"price": [1], "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
     ({"price": 1e39, "demand": {"now": 2}, "measured": {"load": 3}}, "not finite"),
@@ -79,7 +79,7 @@ BROKEN: list[tuple[Any, str]] = [
     ({"price": 1, "demand": {"now": 2}, "measured": {}}, "label missing"),
     ({"price": 1, "demand": {"now": 2}, "measured": {"load": None}}, "label missing"),
     ({"price": 1, "demand": {"now": 2}, "measured": {"load": "much"}}, "label not a number"),
-    ({"price": 1, "demand": {"now": 2}, "measured": {"load": False}}, "label not a number"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": [False]}}, "label not a number"),
 ]
 
 

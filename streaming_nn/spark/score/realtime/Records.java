@@ -18,6 +18,9 @@ import java.util.regex.Pattern;
 /** Decodes unlabeled records, packed or JSON with an array of features, as records/ does, with the same reasons. */
 final class Records {
   private static final Pattern NUMBER = Pattern.compile("[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?");
+  private static final Pattern BLANKS = Pattern.compile("^[ \\t\\r\\n]+|[ \\t\\r\\n]+$");
+  private static final Pattern WORD = Pattern.compile("[+-]?(nan|inf|infinity)", Pattern.CASE_INSENSITIVE);
+  private static final Pattern BOOLEAN = Pattern.compile("true|True|TRUE|false|False|FALSE");
   private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final String NOT_JSON = "not JSON";
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
@@ -40,6 +43,10 @@ final class Records {
     if (!packed && !(format.equals("json") && array)) {
       throw new IOException("in real-time mode records must be packed, or JSON with an array of features; "
           + "use --engine batch");
+    }
+    if (!Version.at(schema, "na_values").isEmpty() || !Version.at(schema, "thousands").asText().isEmpty()
+        || Version.at(schema, "decimal").asText().equals(",")) {
+      throw new IOException("real-time mode reads no na_values, decimal or thousands; use --engine batch");
     }
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();
@@ -205,8 +212,26 @@ final class Records {
       x[index] = (float) value;
     } else if (token == JsonToken.VALUE_NULL && missing) {
       x[index] = Float.NaN;
-    } else if (token == JsonToken.VALUE_STRING && strings && NUMBER.matcher(parser.getText()).matches()) {
-      x[index] = (float) Double.parseDouble(parser.getText());
+    } else if (token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE) {
+      x[index] = token == JsonToken.VALUE_TRUE ? 1 : 0;
+    } else if (token == JsonToken.VALUE_STRING && strings) {
+      return string(BLANKS.matcher(parser.getText()).replaceAll(""), x, index);
+    } else {
+      return notANumber;
+    }
+    return null;
+  }
+
+  /** Reads a number that is a string, as records/values.py does. */
+  private String string(String text, float[] x, int index) {
+    if (NUMBER.matcher(text).matches()) {
+      x[index] = (float) Double.parseDouble(text);
+    } else if (WORD.matcher(text).matches()) {
+      x[index] = text.toLowerCase().endsWith("nan") ? Float.NaN : Float.POSITIVE_INFINITY;
+    } else if (BOOLEAN.matcher(text).matches()) {
+      x[index] = text.charAt(0) == 't' || text.charAt(0) == 'T' ? 1 : 0;
+    } else if (text.isEmpty() && missing) {
+      x[index] = Float.NaN;
     } else {
       return notANumber;
     }

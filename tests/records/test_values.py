@@ -1,0 +1,228 @@
+"""One rule for values: each kind, in each format and face, is the same number, gap or rejection.
+
+The table in docs/records.md is generated from what the decoders do: run this file to print it.
+"""
+
+import json
+import math
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paths import ROOT
+
+from streaming_nn.records import avro, reasons
+from streaming_nn.records.decode import decode
+from streaming_nn.records.reasons import BadRecord
+from streaming_nn.records.schema import Schema
+from streaming_nn.records.values import Rules, to_number
+
+pytestmark = pytest.mark.commit
+
+STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?"]}
+KINDS = {
+    "`1`, `1.5`, `-2e3`": [1, 1.5, -2e3],
+    "`true`, `false`": [True, False],
+    "null": [None],
+    "NaN": [math.nan],
+    "infinity, `1e39`": [math.inf, 1e39],
+    'string `"1.5"`, `" 12 "`': ["1.5", " 12 "],
+    'string `"true"`, `"False"`': ["true", "False"],
+    'string `""`, `" "`': ["", " "],
+    'string `"NaN"`': ["NaN", "nan"],
+    'string `"NA"`, `"?"` in `na_values`': ["NA", "?"],
+    'string `"1,234.56"`, `"0x1"`, `"n/a"`': ["1,234.56", "0x1", "n/a"],
+}
+TYPES = ["null", "boolean", "double", "string"]
+AVRO = {
+    "type": "record",
+    "name": "R",
+    "fields": [{"name": "v", "type": TYPES}, {"name": "w", "type": "double"}],
+}
+
+
+def to_json(value):
+    return json.dumps({"v": value, "w": 1}).encode()
+
+
+def to_avro(value):
+    (datum,) = avro.write(FORMATS["Avro"][0], [{"v": value, "w": 1.0}])
+    return datum
+
+
+def to_csv(value):
+    text = "" if value is None else str(value)
+    return b'"%s",1' % text.encode()
+
+
+FORMATS = {
+    "JSON": (Schema(2, features=("v", "w"), label=None), to_json),
+    "Avro": (
+        Schema(2, features=("v", "w"), label=None, format="avro", avro_schema=json.dumps(AVRO)),
+        to_avro,
+    ),
+    "CSV": (Schema(2, features=("v", "w"), label=None, format="csv"), to_csv),
+}
+COLUMNS = {"": {}, "`missing`": {"missing": True}, "all three": STRINGS}
+
+
+def outcome(schema, record):
+    decoded = decode(schema, [record], labeled=False)
+    if decoded.rejected:
+        return reasons.key(decoded.rejected[0]).removesuffix(": v")
+    number = decoded.x[0, 0]
+    return "missing value" if np.isnan(number) else "number"
+
+
+def outcomes(name, options, kind):
+    """Return how the values of a kind end in a format: once, if all end alike."""
+    schema, encode = FORMATS[name]
+    schema = Schema(**{**schema.options(), **options})
+    found = {outcome(schema, encode(value)) for value in KINDS[kind]}
+    assert len(found) == 1, (name, options, kind, found)
+    return found.pop()
+
+
+def table():
+    """Return the table of docs/records.md."""
+    heads = [f"{name}{': ' if with_ else ''}{with_}" for name in ("JSON, Avro", "CSV") for with_ in COLUMNS]
+    lines = ["| value | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for kind in KINDS:
+        cells = [outcomes(name, options, kind) for name in ("JSON", "CSV") for options in COLUMNS.values()]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_table_in_the_documentation_is_what_the_decoders_do():
+    assert table() in (ROOT / "docs/records.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_avro_and_json_decide_alike(kind):
+    for options in COLUMNS.values():
+        assert outcomes("Avro", options, kind) == outcomes("JSON", options, kind)
+
+
+@pytest.mark.parametrize("value", [v for values in KINDS.values() for v in values])
+def test_faces_decide_as_json_does(value):
+    rules = Rules(missing=True, numbers_as_strings=True, na_values=frozenset(("NA", "?")))
+    schema = Schema(2, features=("v", "w"), label=None, **STRINGS)
+    decoded = decode(schema, [to_json(value)], labeled=False)
+    try:
+        with np.errstate(over="ignore"):
+            number = np.float32(to_number(value, rules))
+    except BadRecord:
+        number = np.float32(np.inf)
+    expected = decoded.x[0, 0] if len(decoded.kept) else np.float32(np.inf)
+    np.testing.assert_array_equal(number, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (True, 1),
+        (np.True_, 1),
+        (np.float32(1.5), 1.5),
+        (np.int64(3), 3),
+        (Decimal("12.25"), 12.25),
+        (Decimal("NaN"), math.nan),
+        (Decimal("sNaN"), math.nan),
+        (Fraction(1, 4), 0.25),
+        (pd.NA, math.nan),
+        (pd.NaT, math.nan),
+        (pa.scalar(2.5), 2.5),
+        (pa.scalar(None, pa.float64()), math.nan),
+        ({"$numberInt": "3"}, 3),  # Mongo's extended JSON
+        ({"$numberLong": "4"}, 4),
+        ({"$numberDouble": "NaN"}, math.nan),
+        ({"$numberDecimal": "1.50"}, 1.5),
+    ],
+)
+def test_numbers_of_other_libraries(value, number):
+    np.testing.assert_array_equal(to_number(value, Rules(missing=True)), number)
+
+
+@pytest.mark.parametrize(
+    "value", [b"1", [1], {}, {"$oid": "3"}, {"$numberInt": "x"}, "1", np.datetime64("2024")]
+)
+def test_what_is_no_number(value):
+    with pytest.raises(BadRecord) as raised:
+        to_number(value, Rules(missing=True), "a.b")
+    assert (raised.value.reason, raised.value.field) == ("not a number", "a.b")
+
+
+@pytest.mark.parametrize(
+    ("decimal", "thousands", "text", "number"),
+    [
+        (".", ",", "1,234.56", 1234.56),
+        (".", ",", "1,234,567", 1234567),
+        (".", ",", "1,5", None),  # not 15
+        (".", ",", "1234,567", None),
+        (",", "", "2107,40", 2107.4),  # opendcs#829
+        (",", ".", "1.234,5", 1234.5),
+        (",", ".", "1.5", None),
+        (",", "", "1.5", None),
+        (",", "\u00a0", "1\u00a0234,5", 1234.5),
+        (".", "'", "-1'000e2", -100000),
+    ],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_decimal_and_thousands_marks(name, decimal, thousands, text, number):
+    schema, encode = FORMATS[name]
+    marks = {"decimal": decimal, "thousands": thousands, "numbers_as_strings": True}
+    decoded = decode(Schema(**{**schema.options(), **marks}), [encode(text), encode("7")], labeled=False)
+    found = decoded.x[:, 0].tolist()
+    assert found == ([7] if number is None else [np.float32(number), 7])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_word_for_a_gap_is_one_for_targets_and_categories_too(name):
+    schema, encode = FORMATS[name]
+    words = {"na_values": ["?"], "missing": True}
+    target = {**schema.options(), "inputs": 1, "features": ["w"], "label": "v", **words}
+    if name == "CSV":
+        target["csv_columns"] = ["v", "w"]
+    decoded = decode(Schema(**target), [encode("?")], labeled=True)
+    assert [reasons.key(each) for each in decoded.rejected] == ["label missing: v"]
+    hashed = {**schema.options(), "inputs": 5, "categories": {"v": {"hash": 4}}, **words}
+    np.testing.assert_array_equal(decode(Schema(**hashed), [encode("?")], False).x, [[0, 0, 0, 0, 1]])
+
+
+values_ = st.one_of(
+    st.sampled_from([None, True, False, math.nan, "NA"]),
+    st.floats(allow_nan=False),
+    st.floats(width=32).map(str),
+)
+
+
+@given(st.lists(values_, min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_one_row_is_the_same_in_all_formats_bit_for_bit(column):
+    found = []
+    for schema, encode in FORMATS.values():
+        schema = Schema(**{**schema.options(), **STRINGS})
+        decoded = decode(schema, [encode(value) for value in column], labeled=False)
+        found.append((decoded.x.tobytes(), decoded.kept.tolist(), [each[:3] for each in decoded.rejected]))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"na_values": "NA"}, "na_values must be a list of strings; got 'NA'"),
+        ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
+        ({"thousands": "."}, "thousands must be one of .*, and not the decimal mark; got '.'"),
+    ],
+)
+def test_invalid_options_raise_one_line(option, error):
+    with pytest.raises(ValueError, match=error):
+        Schema(1, **option)
+
+
+if __name__ == "__main__":
+    print(table())
