@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.records import categories, reasons
 from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key
+from streaming_nn.records.paths import get_field, is_plain, parse_path
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
@@ -50,7 +51,7 @@ class RecordDecoder:
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.read_features = (_weighted_reader if labeled and schema.weight else _feature_reader)(schema)
         self.encode_label = label_encoder(schema, self.labels) if labeled else return_none
-        self.path = schema.label.split(".") if schema.label else ()
+        self.path = parse_path(schema.label) if schema.label else ()
         self.fast_parse: Callable[[bytes], ParsedFields | None] = return_none  # None: a record that it leaves
 
     def decode_rows(self, blobs: Blobs, positions: NDArray[np.int64]) -> DecodedRows:
@@ -79,7 +80,7 @@ class RecordDecoder:
 
     def extract(self, record: Record) -> ParsedFields:
         """Return the features and the label of an object."""
-        return self.read_features(record), _get_field(record, self.path)
+        return self.read_features(record), get_field(record, self.path)
 
 
 def to_rows(
@@ -107,7 +108,7 @@ def rows_to_records(
 ) -> list[Record]:
     """Return an object for each row; `x` and a target `y` are written as they are, class -1 not at all."""
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
-    paths = [name.split(".") for name in names]
+    paths = [parse_path(name) for name in names]
     is_array = isinstance(schema.features, str)
     out = []
     for i, row in enumerate(x.tolist()):
@@ -116,9 +117,9 @@ def rows_to_records(
             _set_field(record, path, number)
         if y is not None and schema.label is not None:
             if schema.classes is None:
-                _set_field(record, schema.label.split("."), float(y[i]))
+                _set_field(record, parse_path(schema.label), float(y[i]))
             elif y[i] >= 0:
-                _set_field(record, schema.label.split("."), schema.classes[y[i]])
+                _set_field(record, parse_path(schema.label), schema.classes[y[i]])
         if ids is not None:
             record["id"] = ids[i]
         out.append(record)
@@ -136,9 +137,9 @@ def named_rows_to_records(
     for i, row in enumerate(rows):
         record: Record = {}
         for name, value in row.items():
-            _set_field(record, name.split("."), value)
+            _set_field(record, parse_path(name), value)
         if labels is not None and schema.label is not None:
-            _set_field(record, schema.label.split("."), labels[i])
+            _set_field(record, parse_path(schema.label), labels[i])
         if ids is not None:
             record["id"] = ids[i]
         out.append(record)
@@ -150,7 +151,7 @@ def inspect(
 ) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
     widths, labels = Counter[int](), Counter[tuple[type, Any]]()
-    label_path = schema.label.split(".") if schema.label else None
+    label_path = parse_path(schema.label) if schema.label else None
     for blob in blobs.at(np.flatnonzero(~blobs.absent)):
         try:
             record = parse(blob)
@@ -158,7 +159,7 @@ def inspect(
         except BadRecord:
             continue
         widths[width] += 1
-        count_label(labels, _get_field(record, label_path) if label_path else None)
+        count_label(labels, get_field(record, label_path) if label_path else None)
     return widths, labels
 
 
@@ -202,21 +203,21 @@ def _feature_reader(schema: Schema) -> Callable[[Record], Any]:
 
     if not isinstance(names, str):
         return _named_reader(schema)
-    return objects if schema.categories else nested if "." in names else array
+    return objects if schema.categories else array if is_plain(names) else nested
 
 
 def _weighted_reader(schema: Schema) -> Callable[[Record], Any]:
     """Return a function that returns a record's array of features, and after it the weight."""
     assert schema.weight is not None
-    read, path = _feature_reader(replace(schema, inputs=schema.inputs - 1)), schema.weight.split(".")
-    return lambda record: [*read(record), _get_field(record, path)]
+    read, path = _feature_reader(replace(schema, inputs=schema.inputs - 1)), parse_path(schema.weight)
+    return lambda record: [*read(record), get_field(record, path)]
 
 
 def _named_reader(schema: Schema) -> Callable[[Record], Any]:
     """Return a function that reads named fields; adjacent ones of the same object are read at once."""
     groups = []
-    paths = [name.split(".") for name in schema.features]
-    for parent, members in groupby(paths, key=lambda path: path[:-1]):
+    paths = [parse_path(name) for name in schema.features]
+    for parent, members in groupby(paths, key=itemgetter(slice(-1))):
         leaves = [path[-1] for path in members]
         groups.append((parent, itemgetter(*leaves), len(leaves) == 1))
 
@@ -267,7 +268,7 @@ def _zeros_for_absent(row: list[Any], names: Sequence[str], sparse: frozenset[st
 
 
 def _require_field(record: Record, name: str, missing: bool = False) -> Any:
-    value = _get_field(record, name.split("."))
+    value = get_field(record, parse_path(name))
     if value is ABSENT and not missing:
         raise BadRecord(reasons.FIELD_MISSING, name)
     return value
@@ -322,16 +323,6 @@ def _parse_target(value: Any, rules: Rules, path: str) -> float:
         return to_number(value, rules, path)
     except BadRecord as error:
         raise BadRecord(f"label {error.reason}", path, value) from None
-
-
-def _get_field(record: Record, path: Sequence[str]) -> Any:
-    """Return the field at a path, or ABSENT."""
-    value: Any = record
-    for name in path:
-        if type(value) is not dict or name not in value:
-            return ABSENT
-        value = value[name]
-    return value
 
 
 def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArray[np.float32]:

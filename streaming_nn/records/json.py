@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 
 from streaming_nn.records import field_records, reasons, simd
 from streaming_nn.records.field_records import Record
+from streaming_nn.records.paths import is_plain
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
@@ -31,7 +32,7 @@ class _JsonDecoder(field_records.RecordDecoder):
         names = self.schema.features
         fields = (names,) if isinstance(names, str) else names
         plain = not self.schema.categories and not (self.labeled and self.schema.weight)
-        plain = plain and not any("." in name for name in (*fields, self.schema.label or ""))
+        plain = plain and all(map(is_plain, (*fields, self.schema.label or "")))
         self.changes_left = MAX_CHANGES if plain and simd.installed() else 0
         self.keys: list[str] = []
 

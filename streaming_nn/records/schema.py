@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from streaming_nn.records import avsc
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
+from streaming_nn.records.paths import parse_path
 from streaming_nn.records.values import Rules
 
 FORMATS = ("json", "packed", "csv", "avro")
@@ -32,7 +33,7 @@ class Schema:
 
     With `missing`, a value that is null, NaN or absent is NaN in the row. With `grow`, a label that is not in
     `classes`, which may be empty at first, is to be added; so is a value to a vocabulary: see `grow_schema`.
-    A field in `sparse` is 0 where it is absent, as a word is that a text does not have.
+    A field in `sparse` is 0 where it is absent, as a word is that a message does not have.
 
     `csv_columns` names the fields of a line of CSV; without it they are the features, then the label.
     An Avro record is written by `avro_schema`, a schema in JSON; or, if `registry` is the URL of a schema
@@ -341,8 +342,10 @@ def _check_classes(classes: Any, grow: bool) -> tuple[Label, ...]:
 
 
 def _check_field_path(what: str, path: Any) -> None:
-    if not isinstance(path, str) or not all(path.split(".")):
-        raise ValueError(f"{what} must be a field's name, or names joined by dots; got {path!r}")
+    try:
+        parse_path(path if isinstance(path, str) else "")
+    except ValueError:
+        raise ValueError(f"{what} must be a field's name, or names joined by dots; got {path!r}") from None
 
 
 def _check_positive(what: str, number: Any) -> None:

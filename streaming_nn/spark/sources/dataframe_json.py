@@ -19,6 +19,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from streaming_nn.records.paths import parse_path
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.session import SPARK_ERRORS, in_one_line
@@ -109,7 +110,7 @@ def _value(frame: DataFrame, shape: Records | Schema) -> Column:
             f"the source has {list(types)}: choose with source.select"
         )
     names = [shape.features] if isinstance(shape.features, str) else shape.features
-    fields = dict.fromkeys(name.split(".")[0] for name in [*names, shape.label, shape.weight] if name)
+    fields = dict.fromkeys(parse_path(name)[0] for name in [*names, shape.label, shape.weight] if name)
     for name in fields:
         if name not in types:
             raise ValueError(

@@ -58,9 +58,9 @@ once = true
 """
 GOOD = 1200
 STRINGS: list[tuple[Any, str]] = [  # numbers in quotes: rejected with this reason, unless they are allowed
-    ({"price": "1.5", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
-    ({"price": 1.5, "demand": {"now": "-2e0"}, "measured": {"load": 3}}, "not a number"),
-    ({"price": 1.5, "demand": {"now": 2}, "measured": {"load": "3.25"}}, "label not a number"),
+    ({"price": "1.5", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number: price"),
+    ({"price": 1.5, "demand": {"now": "-2e0"}, "measured": {"load": 3}}, "not a number: demand.now"),
+    ({"price": 1.5, "demand": {"now": 2}, "measured": {"load": "3.25"}}, "label not a number: measured.load"),
 ]
 BROKEN: list[tuple[Any, str]] = [
     ({"demand": {"now": 2}, "measured": {"load": 3}}, "field missing: price"),
@@ -70,16 +70,16 @@ BROKEN: list[tuple[Any, str]] = [
     ({"price": 1, "demand": 2, "measured": {"load": 3}}, "field missing: demand.now"),
     ({"price": 1, "demand": [2], "measured": {"load": 3}}, "field missing: demand.now"),
     ({"price": 1, "demand.now": 2, "measured": {"load": 3}}, "field missing: demand.now"),
-    ({"price": 1, "demand": {"now": None}, "measured": {"load": 3}}, "not a number"),
-    ({"price": {}, "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
-    ({"price": "dear", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
-    ({"price": [1], "demand": {"now": 2}, "measured": {"load": 3}}, "not a number"),
-    ({"price": 1e39, "demand": {"now": 2}, "measured": {"load": 3}}, "not finite"),
-    ({"price": 1, "demand": {"now": 2}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "measured": {}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "measured": {"load": None}}, "label missing"),
-    ({"price": 1, "demand": {"now": 2}, "measured": {"load": "much"}}, "label not a number"),
-    ({"price": 1, "demand": {"now": 2}, "measured": {"load": [False]}}, "label not a number"),
+    ({"price": 1, "demand": {"now": None}, "measured": {"load": 3}}, "not a number: demand.now"),
+    ({"price": {}, "demand": {"now": 2}, "measured": {"load": 3}}, "not a number: price"),
+    ({"price": "dear", "demand": {"now": 2}, "measured": {"load": 3}}, "not a number: price"),
+    ({"price": [1], "demand": {"now": 2}, "measured": {"load": 3}}, "not a number: price"),
+    ({"price": 1e39, "demand": {"now": 2}, "measured": {"load": 3}}, "not finite: price"),
+    ({"price": 1, "demand": {"now": 2}}, "label missing: measured.load"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {}}, "label missing: measured.load"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": None}}, "label missing: measured.load"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": "much"}}, "label not a number: measured.load"),
+    ({"price": 1, "demand": {"now": 2}, "measured": {"load": [False]}}, "label not a number: measured.load"),
 ]
 
 
@@ -158,7 +158,8 @@ def test_nested_fields_and_a_regression_target_are_learned_as_sent(
     assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(reasons)
     dead_letters = read(broker.options, settings.train.dead_letters)
     found = {x.value: dict(x.headers)["streaming_nn.reason"].decode() for x in dead_letters}
-    assert found == dict(zip(encoded(rejected), reasons, strict=True))
+    alone = [reason.partition(":")[0] for reason in reasons]
+    assert found == dict(zip(encoded(rejected), alone, strict=True))
 
     head = VersionLog(settings.model).head()
     assert head is not None

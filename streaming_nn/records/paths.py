@@ -1,0 +1,41 @@
+"""Paths of fields: `a.b.0` is element 0 of array b of object a; `"a.b"` is one name with a dot."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from streaming_nn.records.reasons import ABSENT
+
+_NAME = re.compile(r'"((?:[^"]|"")+)"|([^".][^.]*)')  # in quotes, "" is a quote
+
+
+@lru_cache(4096)
+def parse_path(text: str) -> tuple[str, ...]:
+    """Return the names of a path, outermost first; raise ValueError if it is not one."""
+    names, at = list[str](), 0
+    while found := _NAME.match(text, at):
+        names.append(found[1].replace('""', '"') if found[1] else found[2])
+        at = found.end()
+        if at == len(text):
+            return tuple(names)
+        if text[at] != ".":
+            break
+        at += 1
+    raise ValueError(f"a path must be names joined by dots, one with a dot in double quotes; got {text!r}")
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a path is one name as it is written."""
+    return "." not in text and '"' not in text
+
+
+def get_field(record: Any, path: tuple[str, ...]) -> Any:
+    """Return the field at a path of an object, or ABSENT."""
+    for name in path:
+        if type(record) is list and name.isdecimal() and int(name) < len(record):
+            record = record[int(name)]
+        elif type(record) is dict and name in record:
+            record = record[name]
+        else:
+            return ABSENT
+    return record
