@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +15,10 @@ from streaming_nn.nn import validation
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction
 from streaming_nn.records import categories, schema
-from streaming_nn.records.labels import MAX_LENGTH, Label, is_valid_label, label_key
+from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
+from streaming_nn.records.reasons import NOT_FINITE, BadRecord
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen, width
+from streaming_nn.records.values import Rules, to_number
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -39,6 +40,8 @@ Columns = Mapping[str, Any]  # a feature's values, one a row: a Series or a list
 STRING_COLUMNS = 16  # one-hot columns of a string feature that `categories` does not name
 EXTRA = ("refuse", "ignore")
 OPTIONS = {"learner"} | {field.name for learner in LEARNERS.values() for field in fields(learner)}
+
+RULES = Rules(missing=True)  # of values: a gap is NaN, a string is a category
 
 
 class _Table(NamedTuple):
@@ -566,14 +569,12 @@ def _numbers(what: str, values: Any) -> Array:
 def _number(what: str, value: Any) -> float:
     if type(value) is float:
         return value
-    if type(value) is not bool and isinstance(value, Real):
-        try:
-            return float(value)
-        except OverflowError:  # an integer that does not fit into float64
+    try:
+        return to_number(value, RULES)
+    except BadRecord as error:
+        if error.reason == NOT_FINITE:  # an integer that does not fit into float64
             return np.inf
-    if _missing(value):
-        return np.nan
-    raise ValueError(f"{what} must be a number; got {_shown(value)}")
+        raise ValueError(f"{what} must be a number; got {_shown(value)}") from None
 
 
 def _missing(value: Any) -> bool:
@@ -588,9 +589,7 @@ def _to_label_type(value: Any) -> Any:
 
 def _label(value: Any, what: str = "y") -> Label:
     """Return a label in Python's own types, 1 for 1.0: a record's labels are not floats."""
-    value = _to_label_type(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    value = integral_to_int(_to_label_type(value))
     if isinstance(value, str | int):  # booleans are integers here
         return value
     raise ValueError(f"{what} must be a string, an integer or a boolean; got {_shown(value)}")

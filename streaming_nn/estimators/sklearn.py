@@ -14,6 +14,7 @@ from streaming_nn.nn import metrics, network
 from streaming_nn.nn.factory import difference, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction
 from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.labels import integral_to_int
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.rollback import shapes
 
@@ -352,7 +353,7 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
 
     def _labels(self, y: Array, classes: Any) -> list[Any]:
         check_classification_targets(y)
-        labels = [_as_integer(label) for label in np.unique(y if classes is None else classes).tolist()]
+        labels = [integral_to_int(label) for label in np.unique(y if classes is None else classes).tolist()]
         if len(labels) < 2:
             raise ValueError(f"classes must be two or more; got {len(labels)} class: {labels}")
         return labels
@@ -445,11 +446,6 @@ def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
-def _as_integer(label: Any) -> Any:
-    """Return 1 for 1.0: scikit-learn's labels may be floats, a record's are not."""
-    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def _array_of(labels: tuple[Any, ...]) -> Array:

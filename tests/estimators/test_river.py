@@ -1,6 +1,8 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -335,7 +337,7 @@ GOOD = dicts(TABLE)[0]
         (lambda m: m.predict_many(NUMBERS), "X must have all columns of the model; got none named 'colour'"),
         (lambda m: m.learn_many(TABLE.assign(size=1), KIND), "got 'size' too"),
         (lambda m: m.learn_one({**GOOD, "age": "old"}, "a"), "feature 'age' must be a number; got 'old'"),
-        (lambda m: m.learn_one({**GOOD, "age": True}, "a"), "feature 'age' must be a number; got True"),
+        (lambda m: m.learn_one({**GOOD, "age": [1]}, "a"), r"feature 'age' must be a number; got \[1\]"),
         (lambda m: m.learn_one({**GOOD, "age": 1e300}, "a"), r"feature 'age' must be finite; got 1e\+300"),
         (lambda m: m.learn_one({**GOOD, "age": 10**400}, "a"), "feature 'age' must be finite; got inf"),
         (lambda m: m.learn_one({**GOOD, "colour": 0.5}, "a"), "'colour' must be a string, .* got 0.5"),
@@ -363,6 +365,14 @@ def test_bad_input_is_one_line_and_changes_nothing(act: Callable[[Any], Any], wo
     assert "\n" not in str(caught.value)
     assert digest(model) == before
     assert model._schema is schema
+
+
+@pytest.mark.parametrize("value", [True, np.True_, Decimal(1), Fraction(1)])
+def test_a_number_of_another_type_is_learned_as_that_number(value: Any) -> None:
+    model, expected = learned(), learned()
+    model.learn_one({**GOOD, "age": value}, "a")
+    expected.learn_one({**GOOD, "age": 1}, "a")
+    assert digest(model) == digest(expected)
 
 
 @pytest.mark.parametrize("y", [np.nan, np.inf, 1e300, None])
