@@ -69,6 +69,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "mllib.persistence.ModelReader": lambda kind: kind(None),
     "mllib.persistence.ModelWriter": lambda kind: kind(SimpleNamespace(_learner=LEARNER, _state=STATE)),
     "records.field_records.RecordDecoder": lambda kind: kind(SCHEMA, True, dict),
+    "records.reasons.BadRecord": lambda kind: kind("not JSON"),
     "records.schema.Schema": lambda kind: kind(2),
     "sinks.json_lines.JsonLinesSink": lambda kind: kind(MODEL / "metrics.jsonl"),
     "sinks.kafka_topic.KafkaTopicSink": lambda kind: kind(KAFKA, "metrics", MODEL),
