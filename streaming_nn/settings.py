@@ -106,6 +106,9 @@ class Records(Section):
     csv_columns: list[str] = []  # the fields of a line; empty: the features, then the label
     avro_schema: str | None = None  # a file; versions contain its text, so only the first run reads it
     registry: str | None = None  # a schema registry's URL; its user and password are variables
+    framing: Literal["none", "confluent", "gzip", "json_string"] = "none"  # what is around each record
+    encoding: str = "utf-8"  # of the text of JSON and CSV, by a name that Python knows
+    where: str | None = None  # a filter such as "payload.op in ('c', 'r', 'u')"; docs/records.md
     weight: str | None = None  # the field of a record's weight in learning, a number >= 0
 
     @field_validator("classes", mode="before")
@@ -116,6 +119,27 @@ class Records(Section):
             raise PydanticCustomError("classes", "must be strings, integers or booleans, or 'grow'")
         if labels and len(value) < 2:
             raise PydanticCustomError("classes", "must be at least two, or 'grow'")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        from streaming_nn.records.framing import is_encoding
+
+        if not is_encoding(value):
+            raise PydanticCustomError("encoding", "must be an encoding that Python knows, such as 'utf-16'")
+        return value
+
+    @field_validator("where")
+    @classmethod
+    def _check_where(cls, value: str | None) -> str | None:
+        from streaming_nn.records.where import parse  # imports NumPy, so only if needed
+
+        try:
+            if value is not None:
+                parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("where", "{why}", {"why": str(error)}) from None
         return value
 
     @field_validator("categories", mode="before")

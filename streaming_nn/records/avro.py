@@ -10,7 +10,6 @@ Without a registry a record is the datum alone. The process that decodes sends t
 """
 
 import io
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from streaming_nn.records import avsc, field_records, reasons, registry
 from streaming_nn.records.field_records import Record
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.types import Blobs, DecodedRows
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected
 
 HEADER = 5  # bytes before the datum
 
@@ -31,7 +30,7 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
     return field_records.RecordDecoder(schema, labeled, record_parser(schema)).decode_rows(blobs, positions)
 
 
-def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
     return field_records.inspect(schema, blobs, record_parser(schema))
 

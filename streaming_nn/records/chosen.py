@@ -1,11 +1,14 @@
 """Chosen fields of records, for their predictions."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from streaming_nn.records import avro
+from streaming_nn.records.framing import unwrapper
+from streaming_nn.records.paths import parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 
@@ -20,18 +23,23 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
     """
     if schema.format not in FORMATS:
         raise ValueError(f"score.fields must be empty unless records are JSON or Avro; got {schema.format!r}")
-    parse: Callable[[bytes], Any] = from_json if schema.format == "json" else avro.record_parser(schema)
-    paths = {name: name.split(".") for name in names}
+    parse: Callable[[bytes], Any] = _parse_json if schema.format == "json" else avro.record_parser(schema)
+    unwrap = unwrapper(schema.framing, schema.encoding, schema.max_bytes)
+    paths = {name: parse_path(name) for name in names}
 
     def read(value: bytes) -> str:
         try:
-            record = parse(value)
+            record = parse(value if unwrap is None else unwrap(value))
         except (BadRecord, ValueError):
             record = None
         fields = {name: _field(record, path) for name, path in paths.items()}
         return to_json(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
 
     return read
+
+
+def _parse_json(value: bytes) -> Any:
+    return from_json(value.removeprefix(BOM_UTF8))
 
 
 def _field(record: Any, path: Sequence[str]) -> Any:

@@ -8,6 +8,7 @@ field is missing.
 
 import csv
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streaming_nn.records import reasons
+from streaming_nn.records import reasons, where
 from streaming_nn.records.field_records import (
     CHUNK,
     Table,
@@ -32,9 +33,10 @@ from streaming_nn.records.field_records import (
 )
 from streaming_nn.records.json import shortest
 from streaming_nn.records.labels import Label, label_to_csv
+from streaming_nn.records.paths import column_name
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.types import Blobs, DecodedRows, Rejection
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 from streaming_nn.records.values import BOOLEANS, to_number
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
@@ -45,8 +47,12 @@ COMMA = ord(",")
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
     """Decode the records at these positions, a chunk at a time."""
     decoder = _LineDecoder(schema, labeled)
+    excluded = _excluded(schema, blobs, positions)
+    positions = np.setdiff1d(positions, excluded) if excluded else positions
     chunks = np.split(positions, range(CHUNK, len(positions), CHUNK))
-    return concatenate([decoder.decode_chunk(blobs.at(chunk), chunk) for chunk in chunks], labeled)
+    rows = concatenate([decoder.decode_chunk(blobs.at(chunk), chunk) for chunk in chunks], labeled)
+    rows.rejected.extend(Rejection(i, reasons.FILTERED) for i in excluded)
+    return rows
 
 
 def encode(
@@ -71,21 +77,32 @@ def encode_named(
     return layout.write(fields, None if labels is None else [_to_string(label) for label in labels], ids)
 
 
-def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the lines that can be decoded."""
-    widths, labels = Counter[int](), Counter[tuple[type, Any]]()
-    layout = _Layout(schema)
-    for blob in blobs.at(np.flatnonzero(~blobs.absent)):
+    widths, labels, rejected = Counter[int](), Counter[tuple[type, Any]](), list[Rejection]()
+    layout, positions = _Layout(schema), np.flatnonzero(~blobs.absent)
+    positions = np.setdiff1d(positions, _excluded(schema, blobs, positions))
+    for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             fields = _split_line(blob)
             label = layout.pop_label(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
-                to_number(fields[index], schema.rules)
-        except BadRecord:
+                to_number(fields[index], schema.rules, layout.path(index))
+        except BadRecord as error:
+            rejected.append(error.at(i))
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
         count_label(labels, _parse_label(label))
-    return widths, labels
+    return Inspected(widths, labels, rejected)
+
+
+def _excluded(schema: Schema, blobs: Blobs, positions: NDArray[np.int64]) -> list[int]:
+    """Return those of the positions whose line the schema's `where` excludes."""
+    if schema.where is None:
+        return []
+    keeps, layout = where.parse(schema.where).keeps, _Layout(schema)
+    lines = zip(positions.tolist(), map(layout.record, blobs.at(positions)), strict=True)
+    return [i for i, record in lines if record is not None and not keeps(record)]
 
 
 class _Layout:
@@ -95,7 +112,7 @@ class _Layout:
         features = schema.columns if isinstance(schema.features, str) else schema.features
         label = [schema.label] if schema.label else []
         names = schema.csv_columns or (*features, *label)
-        self.named, self.width = not isinstance(schema.features, str), len(names)
+        self.named, self.width, self.names = not isinstance(schema.features, str), len(names), names
         backwards = reversed([*enumerate(names)])  # of two with the same name ("label[0]"), the first
         self.index = {name: index for index, name in backwards}
         self.label = None if not label else names.index(label[0]) if schema.csv_columns else len(names) - 1
@@ -110,6 +127,24 @@ class _Layout:
         if self.label is None:
             return ""
         return fields[self.label] if self.named else fields.pop()
+
+    def path(self, index: int) -> str:
+        """Return the path of a field in a line of any width."""
+        return self.names[index] if index < self.width else f"[{index}]"
+
+    def record(self, line: bytes) -> dict[str, Any] | None:
+        """Return a line's fields by the columns' names; None if it has other fields, and is rejected."""
+        try:
+            fields = _split_line(line)
+        except BadRecord:
+            return None
+        if self.label is not None and len(fields) == self.width - 1:
+            fields.insert(self.label, "")
+        if len(fields) != self.width:
+            return None
+        return {
+            column_name(name): _parse_label(field) for name, field in zip(self.names, fields, strict=True)
+        }
 
     def write(
         self,
@@ -171,7 +206,7 @@ class _LineDecoder:
         width = widths.pop() if len(widths) == 1 else 0
         data = b",".join(values)
         if width not in (self.least_width, self.layout.width) or any(
-            sign in data for sign in (b'"', b"\n", b"\r")
+            sign in data for sign in (b'"', b"\n", b"\r", BOM_UTF8)
         ):
             return None, 0
         return (_split_at_commas(data), width) if data.isascii() or _is_utf8(data) else (None, 0)
@@ -273,7 +308,7 @@ def _is_utf8(data: bytes) -> bool:
 def _split_line(value: bytes) -> list[str]:
     """Take a line apart; a line break at its end is none of it."""
     try:
-        text = value.decode()
+        text = value.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise BadRecord(reasons.NOT_CSV) from None
     text = text.removesuffix("\n").removesuffix("\r")

@@ -8,11 +8,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.records import avro, csv, json, packed, weights
+from streaming_nn.records import avro, csv, framing, json, packed, weights
 from streaming_nn.records.labels import Label
-from streaming_nn.records.reasons import LABEL_NOT_FINITE, NOT_FINITE, TOO_LARGE, TOO_MANY_CLASSES, show
+from streaming_nn.records.reasons import (
+    FILTERED,
+    LABEL_NOT_FINITE,
+    NOT_FINITE,
+    TOO_LARGE,
+    TOO_MANY_CLASSES,
+    BadRecord,
+    show,
+)
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
-from streaming_nn.records.types import Blobs, DecodedRows, Rejection
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
@@ -28,14 +36,15 @@ class Decoded(NamedTuple):
     rejected: list[Rejection]  # their positions ascend
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
     unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label for classes
-    filtered: NDArray[np.int64] = np.empty(0, np.int64)  # positions of tombstones, ascending
+    filtered: NDArray[np.int64] = np.empty(0, np.int64)  # of tombstones and what `where` excludes, ascending
     w: NDArray[np.float32] | None = None  # (rows,) weights; None: each weighs 1, or labels are not required
 
 
 def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     """Decode records (bytes; None is a tombstone) into rows; `labeled` requires labels too.
 
-    A tombstone is filtered. A record never raises, whatever its bytes: a bad one is rejected.
+    A tombstone is filtered, and so is a record for which the schema's `where` is not true. A record never
+    raises, whatever its bytes: a bad one is rejected.
 
     `unseen` has the values that the schema may grow by, each field's in the order of their first appearance:
     `schema.grow_schema` adds them, and the same records, decoded again, have nothing unseen. Until then an
@@ -44,18 +53,48 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     """
     if labeled and schema.label is None:
         raise ValueError("labels are required, but the schema's label is None")
-    blobs = blobs_of(values)
-    sizes = blobs.ends - blobs.starts
-    absent, large = blobs.absent, (sizes > schema.max_bytes) & ~blobs.absent
-    positions = np.flatnonzero(~(absent | large))
+    blobs, tombstones, rejected = _unwrap(schema, values)
+    positions = np.flatnonzero(~blobs.absent)
     weighted = labeled and schema.weight is not None
     columns = weights.widen(schema) if weighted else schema
     rows: DecodedRows = FORMATS[schema.format].decode_rows(columns, blobs, positions, labeled)
-    rejected = [Rejection(int(i), TOO_LARGE, value=f"{sizes[i]} bytes") for i in np.flatnonzero(large)]
     decoded = _reject_not_finite(columns, rows, labeled, rejected)
-    decoded = _split_weight(schema, decoded) if weighted else decoded
-    decoded = decoded._replace(filtered=np.flatnonzero(absent))
+    decoded = _separate_filtered(_split_weight(schema, decoded) if weighted else decoded, tombstones)
     return _separate_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
+
+
+def inspect(schema: Schema, values: Values) -> Inspected:
+    """Count the widths, and the labels with their types, of the records that can be decoded.
+
+    A width or a label is not compared with the schema's. Raise ConnectionError as `decode` does.
+    """
+    blobs, _, rejected = _unwrap(schema, values)
+    found: Inspected = FORMATS[schema.format].inspect(schema, blobs)
+    rejected += [each for each in found.rejected if each.reason != FILTERED]
+    return found._replace(rejected=sorted(rejected))
+
+
+def _unwrap(schema: Schema, values: Values) -> tuple[Blobs, NDArray[np.int64], list[Rejection]]:
+    """Return the records without their framing, the positions of tombstones, and those that are rejected.
+
+    The last two are absent among the first.
+    """
+    blobs = blobs_of(values)
+    tombstones, sizes = np.flatnonzero(blobs.absent), blobs.ends - blobs.starts
+    large = (sizes > schema.max_bytes) & ~blobs.absent
+    rejected = [Rejection(int(i), TOO_LARGE, value=f"{sizes[i]} bytes") for i in np.flatnonzero(large)]
+    blobs = blobs._replace(absent=blobs.absent | large)
+    unwrap = framing.unwrapper(schema.framing, schema.encoding, schema.max_bytes)
+    if unwrap is None:
+        return blobs, tombstones, rejected
+    positions = np.flatnonzero(~blobs.absent)
+    own: list[bytes | None] = [None] * len(blobs.absent)
+    for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
+        try:
+            own[i] = unwrap(blob)
+        except BadRecord as error:
+            rejected.append(error.at(i))
+    return blobs_of(own), tombstones, rejected
 
 
 def decode_mixed(schema: Schema, values: pa.Array, read: pa.Array, labeled: bool) -> Decoded:
@@ -187,6 +226,15 @@ def _split_weight(schema: Schema, decoded: Decoded) -> Decoded:
         x, w, y, kept = x[good], w[good], None if y is None else y[good], kept[good]
     rejected = sorted([*weights.name_field(schema, decoded.rejected), *bad])
     return decoded._replace(x=x, y=y, kept=kept, rejected=rejected, w=w)
+
+
+def _separate_filtered(decoded: Decoded, tombstones: NDArray[np.int64]) -> Decoded:
+    """Separate what `where` excludes from the rejected, and add the tombstones."""
+    excluded = [each.position for each in decoded.rejected if each.reason == FILTERED]
+    if not excluded:
+        return decoded._replace(filtered=tombstones)
+    rejected = [each for each in decoded.rejected if each.reason != FILTERED]
+    return decoded._replace(rejected=rejected, filtered=np.sort(np.append(tombstones, excluded)))
 
 
 def _separate_unseen(schema: Schema, rows: DecodedRows, decoded: Decoded) -> Decoded:

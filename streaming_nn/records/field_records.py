@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records import categories, reasons
+from streaming_nn.records import categories, reasons, where
 from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key
 from streaming_nn.records.paths import get_field, is_plain, parse_path
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
-from streaming_nn.records.types import Blobs, DecodedRows, Rejection, label_array
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection, label_array
 from streaming_nn.records.values import Rules, is_gap, to_number
 
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
@@ -47,7 +47,7 @@ class RecordDecoder:
     """Decodes chunks; `parse` returns an object of a record's bytes, or raises BadRecord."""
 
     def __init__(self, schema: Schema, labeled: bool, parse: Callable[[bytes], Record]):
-        self.schema, self.labeled, self.parse = schema, labeled, parse
+        self.schema, self.labeled, self.parse = schema, labeled, _filtering(schema, parse)
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.read_features = (_weighted_reader if labeled and schema.weight else _feature_reader)(schema)
         self.encode_label = label_encoder(schema, self.labels) if labeled else return_none
@@ -81,6 +81,21 @@ class RecordDecoder:
     def extract(self, record: Record) -> ParsedFields:
         """Return the features and the label of an object."""
         return self.read_features(record), get_field(record, self.path)
+
+
+def _filtering(schema: Schema, parse: Callable[[bytes], Record]) -> Callable[[bytes], Record]:
+    """Return a function that parses a record, and raises BadRecord too if `where` excludes it."""
+    if schema.where is None:
+        return parse
+    keeps = where.parse(schema.where).keeps
+
+    def parse_kept(blob: bytes) -> Record:
+        record = parse(blob)
+        if not keeps(record):
+            raise BadRecord(reasons.FILTERED)
+        return record
+
+    return parse_kept
 
 
 def to_rows(
@@ -146,21 +161,21 @@ def named_rows_to_records(
     return out
 
 
-def inspect(
-    schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]
-) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> Inspected:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
-    widths, labels = Counter[int](), Counter[tuple[type, Any]]()
+    widths, labels, rejected = Counter[int](), Counter[tuple[type, Any]](), list[Rejection]()
+    positions, parse = np.flatnonzero(~blobs.absent), _filtering(schema, parse)
     label_path = parse_path(schema.label) if schema.label else None
-    for blob in blobs.at(np.flatnonzero(~blobs.absent)):
+    for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             record = parse(blob)
             width = _width(_read_row(record, schema), schema)
-        except BadRecord:
+        except BadRecord as error:
+            rejected.append(error.at(i))
             continue
         widths[width] += 1
         count_label(labels, get_field(record, label_path) if label_path else None)
-    return widths, labels
+    return Inspected(widths, labels, rejected)
 
 
 def count_label(labels: Counter[tuple[type, Any]], label: Any) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streaming_nn.records.decode import FORMATS, Values, blobs_of
+from streaming_nn.records.decode import Values, inspect
 from streaming_nn.records.labels import Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
 
@@ -36,6 +36,9 @@ def infer_schema(
     csv_columns: Sequence[str] = (),
     avro_schema: str | None = None,
     registry: str | None = None,
+    framing: str = "none",
+    encoding: str = "utf-8",
+    where: str | None = None,
 ) -> InferredSchema:
     """Infer the number of columns and the classes from the first records of a topic, by majority.
 
@@ -58,8 +61,11 @@ def infer_schema(
         csv_columns=tuple(csv_columns),
         avro_schema=avro_schema,
         registry=registry,
+        framing=framing,
+        encoding=encoding,
+        where=where,
     )
-    widths, labels = FORMATS[format].inspect(schema, blobs_of(values))
+    widths, labels, _ = inspect(schema, values)
     if not widths:
         raise ValueError(
             f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} "

@@ -1,6 +1,6 @@
 """JSON records: an object with an array of features, or a number field for each, and a label."""
 
-from collections import Counter
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ from streaming_nn.records.paths import is_plain
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
-from streaming_nn.records.types import Blobs, DecodedRows
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected
 
 MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all records are left to the decoder
 
@@ -31,7 +31,8 @@ class _JsonDecoder(field_records.RecordDecoder):
         super().__init__(*options)
         names = self.schema.features
         fields = (names,) if isinstance(names, str) else names
-        plain = not self.schema.categories and not (self.labeled and self.schema.weight)
+        plain = not self.schema.categories and self.schema.where is None
+        plain = plain and not (self.labeled and self.schema.weight)
         plain = plain and all(map(is_plain, (*fields, self.schema.label or "")))
         self.changes_left = MAX_CHANGES if plain and simd.installed() else 0
         self.keys: list[str] = []
@@ -68,14 +69,14 @@ def encode_named(
     return _write(field_records.named_rows_to_records(schema, rows, labels, ids))
 
 
-def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
     return field_records.inspect(schema, blobs, _parse_object)
 
 
 def _parse_object(blob: bytes) -> Record:
     try:
-        record = from_json(blob)
+        record = from_json(blob.removeprefix(BOM_UTF8))
     except ValueError:
         raise BadRecord(reasons.NOT_JSON) from None
     if type(record) is not dict:

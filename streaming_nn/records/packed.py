@@ -24,7 +24,7 @@ from streaming_nn.records.reasons import (
     WRONG_WIDTH,
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema
-from streaming_nn.records.types import Blobs, DecodedRows, Rejection
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
@@ -68,21 +68,22 @@ def encode(
     return [raw[start : start + size] for start in range(0, len(raw), size)]
 
 
-def inspect(schema: Schema, blobs: Blobs) -> tuple[Counter[int], Counter[tuple[type, Any]]]:
+def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count widths and labels; the classes are 0 to the largest index."""
     extra = 0 if schema.label is None else 1
-    sizes = (blobs.ends - blobs.starts)[~blobs.absent]
-    widths = Counter[int]()
-    for size, n in Counter(sizes[sizes % 4 == 0].tolist()).items():
-        if size // 4 - extra > 0:
-            widths[size // 4 - extra] += n
+    sizes = blobs.ends - blobs.starts
+    whole = (sizes % 4 == 0) & (sizes // 4 > extra)
+    wrong = np.flatnonzero(~whole & ~blobs.absent)
+    rejected = [Rejection(int(i), WRONG_WIDTH, value=f"{sizes[i]} bytes") for i in wrong]
+    widths = Counter((sizes[whole & ~blobs.absent] // 4 - extra).tolist())
     if not widths or not extra:
-        return widths, Counter()
+        return Inspected(widths, Counter(), rejected)
     full = 4 * widths.most_common(1)[0][0] + 4
-    kept = np.flatnonzero((blobs.ends - blobs.starts == full) & ~blobs.absent)
+    kept = np.flatnonzero((sizes == full) & ~blobs.absent)
     indices = [int.from_bytes(blob[:4], "little", signed=True) for blob in blobs.at(kept)]
     seen = [index for index in indices if 0 <= index < len(indices)]
-    return widths, Counter((int, index) for index in range(max(seen, default=-1) + 1))
+    labels = Counter[tuple[type, Any]]((int, index) for index in range(max(seen, default=-1) + 1))
+    return Inspected(widths, labels, rejected)
 
 
 def _read_words(

@@ -29,6 +29,15 @@ def is_plain(text: str) -> bool:
     return "." not in text and '"' not in text
 
 
+def column_name(text: str) -> str:
+    """Return the name of a column of a table or a line: a path that is one name, without its quotes."""
+    try:
+        names = parse_path(text)
+    except ValueError:
+        return text
+    return names[0] if len(names) == 1 else text
+
+
 def get_field(record: Any, path: tuple[str, ...]) -> Any:
     """Return the field at a path of an object, or ABSENT."""
     for name in path:

@@ -8,6 +8,9 @@ ABSENT = object()  # the value of a field that is absent
 MAX_BITS = 256  # of an integer that is reported with its digits
 
 TOO_LARGE = "too large"
+NOT_GZIP = "not gzip"
+NOT_A_JSON_STRING = "not a JSON string"
+WRONG_ENCODING = "wrong encoding"
 NOT_JSON = "not JSON"
 NOT_CSV = "not CSV"
 WRONG_FIELDS = "wrong number of fields"
@@ -31,6 +34,7 @@ LABEL_NOT_FINITE = "label not finite"
 TOO_MANY_CLASSES = "too many classes"
 WEIGHT_MISSING = "weight missing"
 WEIGHT_NEGATIVE = "weight negative"
+FILTERED = "filtered"  # by `where`: no reason to reject a record, but it goes the same way inside a decoder
 
 
 class BadRecord(ValueError):  # noqa: N818 (not an error of the program: a record that is rejected)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from streaming_nn.records import avsc
+from streaming_nn.records import avsc, framing, where
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
-from streaming_nn.records.paths import parse_path
+from streaming_nn.records.paths import column_name, parse_path
 from streaming_nn.records.values import Rules
 
 FORMATS = ("json", "packed", "csv", "avro")
@@ -39,6 +39,9 @@ class Schema:
     An Avro record is written by `avro_schema`, a schema in JSON; or, if `registry` is the URL of a schema
     registry, by the schema whose ID it begins with, and read by `avro_schema`, if that is set.
 
+    `framing` is what is around a record, one of `framing.FRAMINGS`, and `encoding` is that of its text, by a
+    name that Python knows. A record for which `where` (`where.parse`) is not true is filtered.
+
     `weight` is the field of a labeled record's weight, a number >= 0; None: each weighs 1.
     """
 
@@ -60,12 +63,16 @@ class Schema:
     csv_columns: tuple[str, ...] = ()
     avro_schema: str | None = None
     registry: str | None = None
+    framing: str = framing.NONE
+    encoding: str = "utf-8"  # framing.UTF8: the field above hides the module
+    where: str | None = None
     weight: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _check_features(self.features))
         if self.format not in FORMATS:
-            raise ValueError(f"format must be one of {_join_names(FORMATS)}; got {self.format!r}")
+            hint = ": Protobuf is not read, send JSON, Avro or packed" if self.format == "protobuf" else ""
+            raise ValueError(f"format must be one of {_join_names(FORMATS)}; got {self.format!r}{hint}")
         _check_positive("inputs", self.inputs)
         _check_positive("max_bytes", self.max_bytes)
         if self.label is not None:
@@ -81,6 +88,8 @@ class Schema:
         self._check_width()
         object.__setattr__(self, "csv_columns", _check_csv_columns(self))
         _check_avro(self)
+        _check_framing(self)
+        _check_where(self)
         _check_weight(self)
         if self.grow and self.classes is None:
             object.__setattr__(self, "classes", ())
@@ -292,6 +301,31 @@ def _check_csv_columns(schema: Schema) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _check_avro(schema: Schema) -> None:
+    if schema.format != "avro":
+        if schema.avro_schema is not None or schema.registry is not None:
+            raise ValueError(f"avro_schema and registry need format 'avro'; got {schema.format!r}")
+        return
+    if schema.avro_schema is None and schema.registry is None:
+        raise ValueError("format 'avro' needs avro_schema or registry; got neither")
+    if schema.avro_schema is not None:
+        avsc.parse_schema(schema.avro_schema)
+    if schema.registry is not None:
+        _check_registry(schema.registry)
+    avsc.fastavro()  # raises if it is not installed, also where only a registry is set
+
+
+def _check_framing(schema: Schema) -> None:
+    if schema.framing not in framing.FRAMINGS:
+        raise ValueError(f"framing must be one of {_join_names(framing.FRAMINGS)}; got {schema.framing!r}")
+    if not framing.is_encoding(schema.encoding):
+        raise ValueError(f"encoding must be one that Python knows; got {schema.encoding!r}")
+    if schema.registry is not None and schema.framing == "confluent":
+        raise ValueError("framing must be 'none' with a registry, which implies it; got 'confluent'")
+    if schema.format not in ("json", "csv") and schema.encoding != framing.UTF8:
+        raise ValueError(f"encoding needs format 'json' or 'csv', which are text; got {schema.format!r}")
+
+
 def _check_weight(schema: Schema) -> None:
     if schema.weight is None:
         return
@@ -305,18 +339,22 @@ def _check_weight(schema: Schema) -> None:
         raise ValueError(f"csv_columns must include the weight; {schema.weight!r} is missing")
 
 
-def _check_avro(schema: Schema) -> None:
-    if schema.format != "avro":
-        if schema.avro_schema is not None or schema.registry is not None:
-            raise ValueError(f"avro_schema and registry need format 'avro'; got {schema.format!r}")
+def _check_where(schema: Schema) -> None:
+    if schema.where is None:
         return
-    if schema.avro_schema is None and schema.registry is None:
-        raise ValueError("format 'avro' needs avro_schema or registry; got neither")
-    if schema.avro_schema is not None:
-        avsc.parse_schema(schema.avro_schema)
-    if schema.registry is not None:
-        _check_registry(schema.registry)
-    avsc.fastavro()  # raises if it is not installed, also where only a registry is set
+    if not isinstance(schema.where, str):
+        raise ValueError(f"where must be a filter, as a string; got {schema.where!r}")
+    try:
+        parsed = where.parse(schema.where)
+    except ValueError as error:
+        raise ValueError(f"where {error}; got {schema.where!r}") from None
+    if schema.format == "packed" or (schema.format == "csv" and isinstance(schema.features, str)):
+        raise ValueError(f"where needs records with named fields; got format {schema.format!r}")
+    columns = schema.csv_columns or (*schema.features, *([schema.label] if schema.label else []))
+    names = [column_name(name) for name in columns]
+    for name in parsed.fields if schema.format == "csv" else ():
+        if column_name(name) not in names or len(parse_path(name)) > 1:
+            raise ValueError(f"where must name columns of a line, {_join_names(columns)}; got {name!r}")
 
 
 def _check_registry(url: Any) -> None:

@@ -1,5 +1,6 @@
 """The arguments and results of every format's decoder."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,6 +48,14 @@ class DecodedRows(NamedTuple):
     rejected: list[Rejection]
     labels: Sequence[Label] = ()  # the classes, then the new ones of growing classes
     unseen: Sequence[tuple[int, str, Label]] = ()  # position, field, value that is not in its vocabulary
+
+
+class Inspected(NamedTuple):
+    """What records show of their schema, whatever its width and classes are."""
+
+    widths: Counter[int]  # columns: how many records have them
+    labels: Counter[tuple[type, Any]]  # type and label: how many of these records have it
+    rejected: list[Rejection]
 
 
 def label_array(labels: list[Any], classes: object) -> NDArray[Any]:

@@ -72,7 +72,7 @@ def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b'{"features":[1,2,3],"label":1}x', "not JSON"),
-        (b'\xef\xbb\xbf{"features":[1,2,3],"label":1}', "not JSON"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"features":[1,2,3],"label":1}', "not JSON"),
         (b'{"features":[1,2,3],"label":"\xff"}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "not JSON"),

@@ -54,7 +54,7 @@ def test_options_can_be_stored_as_json(schema):
             "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
             "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'missing', 'sparse', "
             "'categories', 'vocabulary', 'grow', "
-            "'csv_columns', 'avro_schema', 'registry', 'weight'; got 'lable'",
+            "'csv_columns', 'avro_schema', 'registry', 'framing', 'encoding', 'where', 'weight'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
         ({**ENCODED, "sparse": "a"}, "sparse must be a list of features; got 'a'"),

@@ -83,6 +83,9 @@ def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any])
         csv_columns=records.csv_columns,
         avro_schema=options["avro_schema"],
         registry=records.registry,
+        framing=records.framing,
+        encoding=records.encoding,
+        where=records.where,
     )
     kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
     logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)

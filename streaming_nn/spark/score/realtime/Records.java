@@ -114,10 +114,11 @@ final class Records {
     }
   }
 
-  /** Returns whether a record is UTF-8; false for UTF-16 and a byte order mark, which this parser would accept. */
+  /** Returns whether a record is UTF-8, after one byte order mark at most; this parser would accept UTF-16 too. */
   private static boolean utf8(byte[] value) {
-    for (int i = 0; i < Math.min(4, value.length); i++) {
-      if (value[i] == 0 || (i == 0 && value[i] < 0)) return false;
+    int first = value.length >= 3 && value[0] == -17 && value[1] == -69 && value[2] == -65 ? 3 : 0;
+    for (int i = first; i < Math.min(first + 4, value.length); i++) {
+      if (value[i] == 0 || (i == first && value[i] < 0)) return false;
     }
     return ascii(value) || valid(value);
   }

@@ -18,6 +18,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.kafka.admin import partitions
 from streaming_nn.kafka.options import for_spark
+from streaming_nn.records.paths import parse_path
 from streaming_nn.settings import Settings
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.predictions import CONTENT_TYPE, CUT, EVENT_TYPE, JSON_TYPE
@@ -74,7 +75,7 @@ class RealTimeScorer(Scorer):
         score = self.settings.score
         predictor = java_compiler.instance(self.spark, HERE, SOURCES)
         directory = str(self.settings.model.absolute())
-        paths = json.dumps({name: name.split(".") for name in score.fields}) if score.fields else ""
+        paths = json.dumps({name: parse_path(name) for name in score.fields}) if score.fields else ""
         form = score.probabilities, score.cloudevents, paths, self.longest
         predictor.configure(directory, float(score.max_age), *form)
         java_compiler.register(self.spark, "streaming_nn_predict", predictor, "binary")

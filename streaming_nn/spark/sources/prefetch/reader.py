@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming_nn.kafka.options import for_java
+from streaming_nn.records.framing import NONE, UTF8
 from streaming_nn.records.paths import is_plain
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
@@ -111,7 +112,8 @@ def plain_of(schema: Schema, labeled: bool) -> str:
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
     keys = [*names, schema.label or ""] if labeled else names
     unsupported = schema.categories or schema.grow or len(set(keys)) < len(keys)
-    unsupported = unsupported or not all(map(is_plain, keys))
+    unsupported = unsupported or not all(map(is_plain, keys)) or schema.where is not None
+    unsupported = unsupported or (schema.framing, schema.encoding) != (NONE, UTF8)
     if schema.format != "json" or unsupported or (labeled and (schema.label is None or schema.weight)):
         return ""
     fields = {
