@@ -335,9 +335,7 @@ def _nearest(path: Path) -> Path:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    keep = (
-        "free some space, set train.keep_bytes (older versions are pruned), or set --model to another disk"
-    )
+    keep = "free some space, set train.keep_bytes (older versions are pruned), or set --model to another disk"
     yield _free("disk", _nearest(settings.model), keep)
     temporary = "free some space, or set TMPDIR to a directory on another disk: Spark spills there"
     yield _free("temporary files", Path(tempfile.gettempdir()), temporary)

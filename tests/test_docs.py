@@ -54,7 +54,7 @@ OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Ka
     *("--add", "--allow-principal", "--operation"),
 }
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
-STATE = {("metrics", key) for key in ("cumulative", "window", "fading", "scores")}  # fields of a state, not settings
+STATE = {("metrics", key) for key in ("cumulative", "window", "fading", "scores")}  # of a state, not settings
 BEFORE = ("CHANGELOG.md", "| `")  # the table of names before and after
 
 

@@ -63,7 +63,7 @@ def _describe_cut(letters: "list[Letter]") -> str:
     positions = ", ".join(_position(letter) for letter in letters[:3])
     more = ", …" if len(letters) > 3 else ""
     return (
-        f"{len(letters):,} dead letters were cut, so they cannot be sent back; their records are at {positions}"
+        f"{len(letters):,} dead letters were cut, and cannot be sent back; their records are at {positions}"
         f"{more}, as long as the topic has them"
     )
 

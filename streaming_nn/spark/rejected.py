@@ -51,7 +51,7 @@ RECORD = ("topic", "partition", "offset", "key", "value", "headers")
 class NotLearned:
     """The records of one task that are not learned, counted; rejected ones are kept too, up to a limit.
 
-    `limit` is in bytes; None: they are counted only. What does not fit is cut: its position and reason remain.
+    `limit` is in bytes; None: they are counted only. What does not fit is cut to its position and reason.
     """
 
     def __init__(self, limit: int | None) -> None:

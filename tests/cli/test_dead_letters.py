@@ -75,7 +75,7 @@ def test_the_latest_as_json(found: dict[str, Any], capsys: pytest.CaptureFixture
             1,
             [],
             [
-                "streaming-nn: 4 dead letters were cut, so they cannot be sent back; their records are at "
+                "streaming-nn: 4 dead letters were cut, and cannot be sent back; their records are at "
                 "t/0/0, t/0/1, t/0/2, …, as long as the topic has them"
             ],
         ),
