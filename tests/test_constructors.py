@@ -89,6 +89,11 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.train.executor.TaskExecutor": lambda kind: kind(SPARK),
     "spark.train.progress.Progress": lambda kind: kind(10),
     "spark.train.trainer.Trainer": _trainer,
+    "versions.archive.Archive": lambda kind: kind(
+        MODEL, {"first": 0, "until": 1, "needed": [], "sha256": {}}, {}
+    ),
+    "versions.archive.Archives": lambda kind: kind(MODEL),
+    "versions.retention.Retention": lambda kind: kind(LOG, None),
     "versions.version.Manifest": lambda kind: kind(0),
     "versions.version_log.VersionLog": lambda kind: kind(MODEL),
 }

@@ -39,6 +39,7 @@ def infer_schema(
     framing: str = "none",
     encoding: str = "utf-8",
     where: str | None = None,
+    weight: str | None = None,
 ) -> InferredSchema:
     """Infer the number of columns and the classes from the first records of a topic, by majority.
 
@@ -64,6 +65,7 @@ def infer_schema(
         framing=framing,
         encoding=encoding,
         where=where,
+        weight=weight,
     )
     widths, labels, _ = inspect(schema, values)
     if not widths:

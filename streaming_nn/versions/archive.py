@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -81,28 +81,25 @@ def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
 class Archive:
     """One file, of the versions from `first` until before `until`; its header is read at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, name = path, str(path)
+    def __init__(self, path: Path, values: dict[str, Any], spans: dict[str, tuple[int, int]]) -> None:
+        """Store what `open` has read: the header's values, and where each tensor's bytes are."""
+        self.path = path
+        self.first, self.until = values["first"], values["until"]
+        self.needed = frozenset(values["needed"])  # versions whose tensors a replay reads
+        self._sha256: dict[str, str] = values["sha256"]
+        self._spans = spans
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the header of an archive; raise DamagedVersionError if it is damaged."""
+        name = str(path)
         head = atomic_files.read_start(path)
         if (size := header_size(head, name)) > len(head) == atomic_files.HEAD_BYTES:
             head = atomic_files.read_start(path, size)
         values = read_values(head, name)
         if (values["first"], values["until"]) != _range(path):
             raise DamagedVersionError(f"{path} is damaged: another archive has taken its name")
-        self.first, self.until = values["first"], values["until"]
-        self.needed = frozenset(values["needed"])  # versions whose tensors a replay reads
-        self._sha256: dict[str, str] = values["sha256"]
-        self._spans = self._find(json.loads(head[8:size]), size)
-
-    def _find(self, tensors: dict[str, Any], size: int) -> dict[str, tuple[int, int]]:
-        """Return where each tensor's bytes are in the file. This part of the header has no seal."""
-        try:
-            spans = {name: tensors[name]["data_offsets"] for name in self._sha256}
-            return {name: (size + int(begin), size + int(end)) for name, (begin, end) in spans.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedVersionError(
-                f"{self.path} is damaged: its header lacks a tensor ({error})"
-            ) from None
+        return cls(path, values, _find(path, values["sha256"], json.loads(head[8:size]), size))
 
     def chunks(self) -> range:
         """Return the first numbers of its chunks."""
@@ -221,6 +218,15 @@ def _range(path: Path) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (-1, -1)
 
 
+def _find(path: Path, names: Iterable[str], tensors: dict[str, Any], size: int) -> dict[str, tuple[int, int]]:
+    """Return where each tensor's bytes are in the file. This part of the header has no seal."""
+    try:
+        spans = {name: tensors[name]["data_offsets"] for name in names}
+        return {name: (size + int(begin), size + int(end)) for name, (begin, end) in spans.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedVersionError(f"{path} is damaged: its header lacks a tensor ({error})") from None
+
+
 class Archives:
     """The archives in a directory, whose names are their ranges: all versions before `until` are in them.
 
@@ -281,7 +287,7 @@ class Archives:
                 f"the archive of versions {first} to {first + BLOCK - 1} in {self.directory} is missing"
             )
         path = self._paths[first]
-        opened = self._opened.get(path) or Archive(path)
+        opened = self._opened.get(path) or Archive.open(path)
         self._opened[path] = opened
         return opened
 

@@ -209,7 +209,7 @@ def _readable_parts(path: Path, files: list[int]) -> tuple[dict[str, bytes], Col
     """Return an archive's good tensors, and the versions whose tensors a replay reads; else all `files`."""
     parts = {}
     try:
-        archive = Archive(path)
+        archive = Archive.open(path)
     except (DamagedVersionError, OSError):
         return {}, files
     for name in archive.names():

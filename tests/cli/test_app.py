@@ -87,7 +87,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([*BACKTEST, "--to", "2", "--topic", "t"], 2, "--from and --to"),
         (["backtest", "--label", "y"], 2, "--label, --features and --regression apply to --file only"),
         (["backtest", "--file", "no.csv"], 2, "no such file: 'no.csv'"),
-        (["backtest", "--file", "no.txt"], 2, "--file must end in .csv, .npz, .parquet"),
+        (["backtest", "--file", "no.txt"], 2, "--file must end in .csv"),
         (
             ["backtest", "--file", "no.csv", "--from", "1"],
             2,

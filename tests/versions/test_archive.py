@@ -21,7 +21,7 @@ pytestmark = pytest.mark.commit
 def write(path: Path, data: bytes) -> Archive:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
-    return Archive(path)
+    return Archive.open(path)
 
 
 def manifests(first: int, until: int, **changes: Any) -> Iterator[tuple[Manifest, bool]]:

@@ -86,6 +86,7 @@ def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any])
         framing=records.framing,
         encoding=records.encoding,
         where=records.where,
+        weight=records.weight,
     )
     kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
     logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)
