@@ -75,7 +75,7 @@ def _texts() -> list[bytes]:
         text.encode("utf-16"),
         text.encode("utf-16-be"),
         text.encode("utf-32"),
-        gzip.compress(GOOD),
+        gzip.compress(GOOD, mtime=0),
         base64.b64encode(GOOD),
         b"\0\0\0\0\x02" + GOOD,  # Confluent's framing
         b"data: " + GOOD,
