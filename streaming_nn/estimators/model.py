@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial
-from streaming_nn.nn.state_dict import flatten, unflatten
+from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.versions.version import SEQUENTIAL, Version
 from streaming_nn.versions.version_log import VersionLog
@@ -117,7 +117,7 @@ def load(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schem
     if version is None:
         raise LookupError(f"cannot load a model from {log.directory}: it has no versions")
     learner = learner_from(version.manifest.learner)
-    state = unflatten(initial(learner, version.tensors), version.tensors)
+    state = load_state(learner, version.tensors)
     options = version.manifest.schema
     schema = schema_from(options) if options else Schema(learner.inputs, learner.classes)
     return Model(learner, state, state, Counts(), _parent(log, version)), schema

@@ -21,8 +21,7 @@ from streaming_nn.mllib.params import LearnerParams
 from streaming_nn.mllib.persistence import ModelReader, ModelWriter
 from streaming_nn.mllib.summary import ClassificationSummary, RegressionSummary, TrainingSummary
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import initial, report
-from streaming_nn.nn.state_dict import unflatten
+from streaming_nn.nn.learner import load_state, report
 from streaming_nn.spark.tasks import pack
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
@@ -60,8 +59,7 @@ class StreamingModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[typ
                 f"model {path} must be for {tasks[self.regression]}, as a {type(self).__name__} is; "
                 f"got {tasks[not self.regression]}"
             )
-        state = unflatten(initial(learner, version.tensors), version.tensors)
-        self._fitted_learner, self._state = learner, state
+        self._fitted_learner, self._state = learner, load_state(learner, version.tensors)
         return self
 
     @property

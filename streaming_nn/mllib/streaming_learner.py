@@ -12,10 +12,10 @@ from streaming_nn.mllib.params import NAMES, spark_names_in_errors
 from streaming_nn.mllib.persistence import describe_schema
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.nn.learner import Learner, initial, load_state
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.sources.spark_source import last_batch, query_id
-from streaming_nn.spark.train.micro_batch import commit_learned, load_state
+from streaming_nn.spark.train.micro_batch import commit_learned
 from streaming_nn.versions.retention import KEEP_BYTES, Retention
 from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Version

@@ -1,7 +1,7 @@
 """The base class of a learner, and the one loop that changes a model: predict, measure, learn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from streaming_nn.nn import averaging, metrics
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.metrics import Metrics
 from streaming_nn.nn.preprocessing import ColumnGrowth
+from streaming_nn.nn.state_dict import unflatten
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
 DRIFT_ROWS = 32  # rows, or more, in a mean loss that a drift detector reads
@@ -161,6 +162,14 @@ def initial(learner: Learner[S], tensors: Container[str] | None = None) -> State
     if tensors is not None and "metrics.scores" not in tensors:
         counts = metrics.without_scores(counts)
     return State(learner.init(), counts, _init_drift(learner))
+
+
+def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> State[S]:
+    """Return the state of a version's tensors; one of fewer classes grows to the learner's.
+
+    Errors: ValueError if they do not fit the learner.
+    """
+    return grow(learner, unflatten(initial(learner, tensors), tensors))
 
 
 OnPredictions = Callable[[NDArray[np.float32]], object]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import safetensors.numpy
 from pyspark import TaskContext
 
-from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, grow, initial, learn_part
+from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, initial, learn_part, load_state
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.decode import Decoded, decode, decode_mixed
 from streaming_nn.records.labels import Label
@@ -80,8 +80,7 @@ def pack(state: State[Any]) -> bytes:
 
 def unpack(learner: Learner[Any], data: bytes) -> State[Any]:
     """Return a state of this learner from `pack`'s bytes; one of fewer classes grows to the learner's."""
-    tensors = safetensors.numpy.load(data)
-    return grow(learner, unflatten(initial(learner, tensors), tensors))
+    return load_state(learner, safetensors.numpy.load(data))
 
 
 def pack_part(part: Part[Any]) -> bytes:

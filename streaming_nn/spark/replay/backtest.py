@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, State, events, initial, report, require_averaging
+from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.plan import (
@@ -33,7 +33,6 @@ from streaming_nn.spark.replay.recorded import JOB_VERSIONS, check_available, le
 from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.session import running
-from streaming_nn.spark.train.micro_batch import load_state
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts

@@ -17,16 +17,15 @@ from streaming_nn.nn.learner import (
     combine,
     events,
     grow,
-    initial,
     learn_part,
     report,
 )
-from streaming_nn.nn.state_dict import flatten, unflatten
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DeadLetter, sum_reasons
 from streaming_nn.spark.tasks import TaskResult
-from streaming_nn.versions.version import Tensors, Version
+from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -61,11 +60,6 @@ class Learned(NamedTuple):
     rejected: dict[str, int]  # by reason and field
     dead_letters: list[DeadLetter]
     seconds: float  # of learning; the slowest task's
-
-
-def load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
-    """Return the state of a version's tensors; one of fewer classes grows to the learner's."""
-    return grow(learner, unflatten(initial(learner, tensors), tensors))
 
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:

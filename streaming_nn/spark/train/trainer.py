@@ -14,7 +14,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner
+from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.query import Job, shortened
@@ -28,7 +28,7 @@ from streaming_nn.spark.train.dead_letters import DeadLetters
 from streaming_nn.spark.train.executor import Executor, executor_for, learn_micro_batch
 from streaming_nn.spark.train.initial import commit_initial
 from streaming_nn.spark.train.initial_schema import read_schema
-from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned, load_state
+from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.versions.retention import Retention, describe

@@ -10,7 +10,16 @@ from numpy.testing import assert_array_equal
 
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Counts, State, combine, initial, learn_part, test_then_train
+from streaming_nn.nn.learner import (
+    Batch,
+    Counts,
+    State,
+    combine,
+    initial,
+    learn_part,
+    load_state,
+    test_then_train,
+)
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.rejected import DeadLetter
@@ -21,7 +30,6 @@ from streaming_nn.spark.train.micro_batch import (
     combine_results,
     commit_learned,
     learn_tasks,
-    load_state,
 )
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Version, state_digest
