@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 RECORDS = 1000  # from which width and classes are inferred
 MIN_RECORDS = 100  # from fewer they never are
+NOT_GIVEN = ("inputs", "classes", "max_bytes")  # options of a schema that inference finds, or needs not
 PATIENCE = 10  # seconds of waiting for RECORDS, after which MIN_RECORDS are enough
 
 
@@ -66,27 +67,12 @@ def _read_avro_schema(file: str) -> str:
 
 def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any]) -> InferredSchema:
     records = settings.records
+    given = {name: value for name, value in options.items() if name not in NOT_GIVEN}
     inferred = infer_schema(
         _wait_for_values(source, settings),
-        format=records.format,
-        features=records.features,
-        label=records.label,
         regression=records.regression,
-        numbers_as_strings=records.numbers_as_strings,
-        na_values=records.na_values,
-        decimal=records.decimal,
-        thousands=records.thousands,
-        missing=records.missing,
-        sparse=records.sparse,
-        categories=records.categories,
         grow=records.classes == "grow",
-        csv_columns=records.csv_columns,
-        avro_schema=options["avro_schema"],
-        registry=records.registry,
-        framing=records.framing,
-        encoding=records.encoding,
-        where=records.where,
-        weight=records.weight,
+        **given,
     )
     kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
     logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)
