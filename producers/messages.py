@@ -223,7 +223,6 @@ def _encode(
         return encode(schema, x, y, numbers)
     if schema.format not in TYPED:
         return encode(schema, *_to_numbers(schema, x, y), numbers)
-    fields = names if names is not None and not isinstance(schema.features, str) else schema.columns
     rows: list[dict[str, Any]]
     if isinstance(schema.features, str) and schema.format == "json":
         rows = [{schema.features: row} for row in x.tolist()]

@@ -71,9 +71,7 @@ class CsvTable:
         if not sample.rows:
             raise ValueError(f"{path.name} has no rows below its header {', '.join(sample.names)}")
         self.dialect, self.names = sample.dialect, sample.names
-        for name in self.names:
-            if (n := self.names.count(name)) > 1:
-                raise ValueError(f"{path.name} must have one column {name!r}; got {n}")
+        _check_names(path, self.names)
         self.columns = {name: csv_column(self.dialect, sample.column(i)) for i, name in enumerate(self.names)}
 
     def rows(self) -> Iterator[list[str]]:
@@ -131,9 +129,7 @@ class ParquetTable:
             self.schema, rows = pa_parquet.read_schema(path), pa_parquet.read_metadata(path).num_rows
         if rows == 0:
             raise ValueError(f"{path.name} has no rows")
-        for name in self.schema.names:
-            if (n := self.schema.names.count(name)) > 1:
-                raise ValueError(f"{path.name} must have one column {name!r}; got {n}")
+        _check_names(path, self.schema.names)
         first = next(self._batches(None))
         self.columns = {name: arrow_column(first[name]) for name in first.schema.names}
 
@@ -208,6 +204,12 @@ class JsonLinesTable:
     def seconds(self, cells: list[Any], name: str) -> NDArray[np.float64]:
         """Return timestamps in ISO's form, or numbers of seconds, as seconds."""
         return _seconds(pa.array(cells), self.path, name)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (n := names.count(name)) > 1:
+            raise ValueError(f"{path.name} must have one column {name!r}; got {n}")
 
 
 def _seconds(moments: pa.Array, path: Path, name: str) -> NDArray[np.float64]:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from streaming_nn.records import avsc, field_records, reasons, registry
 from streaming_nn.records.field_records import Record
+from streaming_nn.records.framing import HEADER
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
-
-HEADER = 5  # bytes before the datum
 
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:

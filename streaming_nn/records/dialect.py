@@ -16,6 +16,8 @@ from functools import cached_property, lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from streaming_nn.records.values import BOOLEANS
+
 SAMPLE = 1 << 20  # bytes from which a dialect is detected
 TRIED = 1000  # rows by which delimiters are compared: all rows of the sample type the columns
 FEW = 0.01  # share of other values in a column of numbers
@@ -37,7 +39,6 @@ GAPS = frozenset(
     )
 )
 NUMBER, BOOLEAN, DATE, STRING, EMPTY = KINDS = ("number", "boolean", "date", "string", "empty")
-BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False", "TRUE", "FALSE")}
 
 _DIGITS = str.maketrans("23456789", "11111111")  # the shape of a number: 1,234 and 5,678 have the same
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)

@@ -34,9 +34,9 @@ def is_encoding(name: object) -> bool:
 
 def unwrapper(framing: str, encoding: str, max_bytes: int) -> Unwrap | None:
     """Return a function that returns a record's own bytes, its text in UTF-8; None: they need nothing."""
-    if encoding == UTF8:
-        return _unwrapper(framing, max_bytes)
     unwrap = _unwrapper(framing, max_bytes)
+    if encoding == UTF8:
+        return unwrap
     return lambda blob: _to_utf8(blob if unwrap is None else unwrap(blob), encoding)
 
 

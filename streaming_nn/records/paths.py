@@ -38,13 +38,13 @@ def column_name(text: str) -> str:
     return names[0] if len(names) == 1 else text
 
 
-def get_field(record: Any, path: tuple[str, ...]) -> Any:
-    """Return the field at a path of an object, or ABSENT."""
+def get_field(record: Any, path: tuple[str, ...], default: Any = ABSENT) -> Any:
+    """Return the field at a path of an object, or the default."""
     for name in path:
         if type(record) is list and name.isdecimal() and int(name) < len(record):
             record = record[int(name)]
         elif type(record) is dict and name in record:
             record = record[name]
         else:
-            return ABSENT
+            return default
     return record

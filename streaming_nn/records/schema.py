@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -115,7 +116,7 @@ class Schema:
                 f"got {list(self.classes)!r}"
             )
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """How values become numbers."""
         strings = self.numbers_as_strings or self.format == "csv"  # CSV has nothing but strings

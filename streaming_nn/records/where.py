@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from streaming_nn.records.paths import get_field, parse_path
-from streaming_nn.records.reasons import ABSENT
 
 Test = Callable[[Mapping[str, Any]], bool | None]  # None: unknown
 
@@ -155,7 +154,7 @@ class _Parser:
             raise self.error("a field's path") from None
         self.fields.append(path)
         self.token = self._next()
-        return lambda record: _read(record, names)
+        return lambda record: get_field(record, names, None)
 
     def values(self) -> list[Any]:
         self.require("(")
@@ -236,9 +235,3 @@ def _kind(value: Any) -> str:
     return (
         "string" if isinstance(value, str) else "number" if isinstance(value, int | float | Decimal) else ""
     )
-
-
-def _read(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """Return the field at a path; None if it is absent."""
-    value = get_field(record, path)
-    return None if value is ABSENT else value
