@@ -128,9 +128,7 @@ def show(outcomes: list[Outcome], wanted_json: bool) -> None:
     for table in tables(outcomes):
         console.print(table)
     for o in outcomes:
-        lost = [
-            f"{n:,} rows {why}" for why, n in o.counts.items() if why not in ("received", "trained") and n
-        ]
+        lost = [f"{n:,} rows {why}" for why, n in o.counts.items() if why in NOT_LEARNED and n]
         directory = [str(o.directory)] if o.directory else []
         if remarks := "; ".join([*directory, *o.remarks, *lost]):
             console.print(f"{o.name}: {remarks}", markup=False, highlight=False, soft_wrap=True)

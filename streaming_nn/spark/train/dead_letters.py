@@ -90,7 +90,7 @@ class DeadLetters:
                 letter = self._smaller(letter, error)
 
     def _smaller(self, letter: DeadLetter, error: KafkaError) -> DeadLetter:
-        """Return what to send in position of a refused record. Raise DeadLetterError if there is nothing.
+        """Return what to send instead of a refused record. Raise DeadLetterError if there is nothing.
 
         A compacted topic takes no record without a key: its position becomes the key.
         """

@@ -18,7 +18,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.kafka.admin import partitions
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.records.paths import parse_path
+from streaming_nn.records.paths import is_plain, parse_path
 from streaming_nn.settings import Settings
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.predictions import CONTENT_TYPE, CUT, EVENT_TYPE, JSON_TYPE
@@ -172,7 +172,7 @@ def check(manifest: Manifest) -> None:
         wrong = f"records must be json or packed; got {schema['format']}"
     elif schema["categories"]:
         wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
-    elif schema["format"] == "json" and (not isinstance(features, str) or "." in features):
+    elif schema["format"] == "json" and (not isinstance(features, str) or not is_plain(features)):
         wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
     elif changed := [name for name, only in UNSUPPORTED.items() if schema.get(name, only) != only]:
         wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
