@@ -4,22 +4,19 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from streaming_nn.cli.options import Config, Json, Model
+from streaming_nn.cli.options import Config, Json, Model, load_settings
 from streaming_nn.errors import DamagedVersionError
-from streaming_nn.settings import load
-from streaming_nn.versions.diff import diff, flat
-from streaming_nn.versions.repair import Finding, Repair, check, repair
-from streaming_nn.versions.retention import prune
-from streaming_nn.versions.rollback import rollback
-from streaming_nn.versions.tags import find, tag, tags, untag
-from streaming_nn.versions.version import Manifest
-from streaming_nn.versions.version_log import VersionLog
+
+if TYPE_CHECKING:  # imported where they are needed, as in options.py
+    from rich.table import Table
+
+    from streaming_nn.versions.repair import Finding, Repair
+    from streaming_nn.versions.version import Manifest
+    from streaming_nn.versions.version_log import VersionLog
 
 app = typer.Typer(
     help="List, compare, tag, roll back, prune, check and repair versions.", no_args_is_help=True
@@ -37,8 +34,10 @@ SHOWN = re.compile(
 )
 
 
-def _log(config: Path | None, model: Path | None) -> VersionLog:
-    directory = load(config, {"model": model}).model
+def _log(config: Path | None, model: Path | None) -> "VersionLog":
+    from streaming_nn.versions.version_log import VersionLog
+
+    directory = load_settings(config, None, model=model).model
     log = VersionLog(directory, run=RUN)
     if log.last() < 0:  # head_number() is None if version 0 is missing, which `repair` fixes
         raise LookupError(f"model {directory}: there is no version yet")
@@ -53,6 +52,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the newest versions."""
+    from streaming_nn.versions.tags import tags
+
     log = _log(config, model)
     head = log.last()  # not head_number(): what is behind a gap must be listed
     tags_of: dict[int, list[str]] = {}
@@ -70,7 +71,7 @@ def list_(
         )
 
 
-def _row(log: VersionLog, number: int, tag_names: list[str]) -> dict[str, Any]:
+def _row(log: "VersionLog", number: int, tag_names: list[str]) -> dict[str, Any]:
     try:
         manifest = log.manifest(number)
     except (DamagedVersionError, LookupError):
@@ -94,6 +95,8 @@ def _row(log: VersionLog, number: int, tag_names: list[str]) -> dict[str, Any]:
 @app.command()
 def show(name: Name = "head", config: Config = None, model: Model = None, as_json: Json = False) -> None:
     """Show a version: what it learned, from where, and how well it predicts."""
+    from streaming_nn.versions.tags import find
+
     log = _log(config, model)
     manifest = log.manifest(find(log, name))
     if as_json:
@@ -102,7 +105,10 @@ def show(name: Name = "head", config: Config = None, model: Model = None, as_jso
     _print(_table(("", f"version {manifest.number}"), list(_describe(manifest, log)), title=False))
 
 
-def _describe(manifest: Manifest, log: VersionLog) -> Iterator[tuple[str, str]]:
+def _describe(manifest: "Manifest", log: "VersionLog") -> Iterator[tuple[str, str]]:
+    from streaming_nn.versions.diff import flat
+    from streaming_nn.versions.tags import tags
+
     tag_names = [tag for tag, number in tags(log).items() if number == manifest.number]
     by, ranges = manifest.written_by, manifest.ranges
     yield "version", f"{manifest.number}, {manifest.kind}" + ("" if manifest.kept else ", pruned")
@@ -142,6 +148,9 @@ def _pairs(values: Mapping[Any, Any]) -> str:
 @app.command("diff")
 def diff_(a: Name, b: Name, config: Config = None, model: Model = None, as_json: Json = False) -> None:
     """Compare two versions: their options, metrics and weights."""
+    from streaming_nn.versions.diff import diff
+    from streaming_nn.versions.tags import find
+
     log = _log(config, model)
     difference = diff(log, find(log, a), find(log, b))
     if as_json:
@@ -196,6 +205,8 @@ def tag_(
     as_json: Json = False,
 ) -> None:
     """Tag a version, or list the tags; a tagged version is never pruned."""
+    from streaming_nn.versions.tags import find, tag, tags, untag
+
     log = _log(config, model)
     if tag_name is not None and delete:
         untag(log, tag_name)
@@ -213,6 +224,9 @@ def tag_(
 @app.command("rollback")
 def rollback_(name: Name, config: Config = None, model: Model = None, as_json: Json = False) -> None:
     """Commit a version with an older one's model and the head's offsets; a running trainer adopts it."""
+    from streaming_nn.versions.rollback import rollback
+    from streaming_nn.versions.tags import find
+
     log = _log(config, model)
     manifest = rollback(log, find(log, name)).manifest
     if as_json:
@@ -231,8 +245,10 @@ def prune_(
     as_json: Json = False,
 ) -> None:
     """Delete older versions as a trainer does; their manifests stay, and tagged versions."""
+    from streaming_nn.versions.retention import prune
+
     log = _log(config, model)
-    keep_bytes = load(config, {"train": {"keep_bytes": keep}}).train.keep_bytes
+    keep_bytes = load_settings(config, None, train={"keep_bytes": keep}).train.keep_bytes
     pruned = [] if keep_bytes is None else prune(log, keep_bytes)
     print(json.dumps({"pruned": pruned}) if as_json else f"pruned {_versions(pruned)}")
 
@@ -240,6 +256,8 @@ def prune_(
 @app.command("check")
 def check_(config: Config = None, model: Model = None, as_json: Json = False) -> None:
     """Read every version and report the damaged ones; exit code 1 if there are any."""
+    from streaming_nn.versions.repair import check
+
     log = _log(config, model)
     findings = check(log)
     if as_json:
@@ -250,7 +268,7 @@ def check_(config: Config = None, model: Model = None, as_json: Json = False) ->
     raise typer.Exit(1 if findings else 0)
 
 
-def _report_check(log: VersionLog, findings: list[Finding]) -> Iterator[str]:
+def _report_check(log: "VersionLog", findings: "list[Finding]") -> Iterator[str]:
     for finding in findings:
         yield (
             finding.what
@@ -272,6 +290,8 @@ def _report_check(log: VersionLog, findings: list[Finding]) -> Iterator[str]:
 @app.command("repair")
 def repair_(config: Config = None, model: Model = None, as_json: Json = False) -> None:
     """Repair a damaged log so that training can resume; damaged files are moved to damaged/."""
+    from streaming_nn.versions.repair import repair
+
     log = _log(config, model)
     result = repair(log)
     if as_json:
@@ -281,7 +301,7 @@ def repair_(config: Config = None, model: Model = None, as_json: Json = False) -
         print(line)
 
 
-def _report_repair(result: Repair) -> Iterator[str]:
+def _report_repair(result: "Repair") -> Iterator[str]:
     if result.put_back:
         yield f"restored to their names: {_versions(result.put_back)}"
     if result.lost:
@@ -310,8 +330,10 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
 
 
-def _table(titles: Any, rows: list[Any], title: bool = True) -> Table:
+def _table(titles: Any, rows: list[Any], title: bool = True) -> "Table":
     """Return a table whose columns of numbers are right-aligned."""
+    from rich.table import Table
+
     table = Table(box=None, show_header=title, pad_edge=False, padding=(0, 2, 0, 0))
     for position, name in enumerate(titles):
         numbers = all(row[position].lstrip("+-")[:1] in "0123456789–" for row in rows if row[position])
@@ -321,6 +343,8 @@ def _table(titles: Any, rows: list[Any], title: bool = True) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
     console = Console()
     Console(width=None if console.is_terminal else WIDTH).print(table)
