@@ -1,6 +1,6 @@
 """A model in memory, behind every API: trained, used for predictions, and saved as a version of a log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +46,7 @@ def new_model(learner: Learner[Any]) -> Model:
 def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch: int | None = None) -> Model:
     """Learn rows; give `on_predictions` each block's predictions (rows, outputs) from before it was learned.
 
+    The rows may be a matrix of scipy.sparse in CSR form: it becomes an array block by block.
     ValueError: an invalid target for the loss. A stream counts its mini-batch as skipped.
     """
     learner: Any = model.learner
@@ -54,16 +55,30 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
         raise ValueError(f"y must not be negative with loss 'poisson'; got {batch.y[row]:g} in row {row}")
     if mini_batch is not None:
         learner = replace(learner, mini_batch=mini_batch)
-    state, counts = loop.test_then_train(learner, model.state, [batch], on_predictions)
+    state, counts = loop.test_then_train(learner, model.state, _dense_batches(learner, batch), on_predictions)
     total = Counts(*(a + b for a, b in zip(model.counts, counts, strict=True)))
     return model._replace(state=state, counts=total)
 
 
-def predict(model: Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the predictions (rows, outputs) for rows (rows, inputs)."""
-    starts = range(0, max(1, len(x)), PREDICT_ROWS)
-    parts = [model.learner.predict(model.state.model, x[start : start + PREDICT_ROWS]) for start in starts]
+def predict(model: Model, x: Any) -> NDArray[np.float32]:
+    """Return the predictions (rows, outputs) for rows (rows, inputs), an array or a sparse matrix."""
+    rows = PREDICT_ROWS if isinstance(x, np.ndarray) else min(PREDICT_ROWS, loop.piece_rows(model.learner))
+    starts = range(0, max(1, x.shape[0]), rows)
+    parts = [model.learner.predict(model.state.model, _dense(x[start : start + rows])) for start in starts]
     return np.concatenate(parts)
+
+
+def _dense(x: Any) -> NDArray[np.float32]:
+    return x if isinstance(x, np.ndarray) else x.toarray()
+
+
+def _dense_batches(learner: Learner[Any], batch: Batch) -> Iterator[Batch]:
+    rows: Any = batch.x
+    size = len(batch.y) if isinstance(rows, np.ndarray) else loop.piece_rows(learner)
+    for start in range(0, len(batch.y), max(1, size)):
+        part = slice(start, start + size)
+        weight = None if batch.weight is None else batch.weight[part]
+        yield Batch(_dense(rows[part]), batch.y[part], weight)
 
 
 def grow(model: Model, classes: Sequence[Any]) -> Model:

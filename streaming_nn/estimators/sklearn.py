@@ -104,6 +104,7 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._missing_allowed()
+        tags.input_tags.sparse = True
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -247,7 +248,7 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def _validation(self) -> dict[str, Any]:
         """Return the options of scikit-learn's validate_data."""
         finite = "allow-nan" if self._missing_allowed() else True
-        return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite}
+        return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite, "accept_sparse": "csr"}
 
     def _missing_allowed(self) -> bool:
         return self.missing not in (None, "refuse")
@@ -288,8 +289,8 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
     or the network where an `optimizer` is named. The other parameters are their options; one that is None
     has the learner's default. `mini_batch` rows are predicted and learned at a time. With an integer
     `random_state` the same rows give the same model, to the bit, as in a stream with that `seed`. `member`
-    chooses whose weights `coefs_` and `intercepts_` show. Invalid input is a ValueError, and the model is
-    unchanged.
+    chooses whose weights `coefs_` and `intercepts_` show. X may be a matrix of scipy.sparse: it is learned as
+    the same array is, and made dense piece by piece. Invalid input is a ValueError; the model is unchanged.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineClassifier":

@@ -14,6 +14,7 @@ from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import unflatten
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
+PIECE_BYTES = 256 << 20  # of rows that are learned at once: 4,096 rows of up to 16,384 columns
 DRIFT_ROWS = 32  # rows, or more, in a mean loss that a drift detector reads
 MIN_PROBABILITY = 1e-4  # below it a row's log loss stops growing for the detector: no row alone is a drift
 MAX_ERROR = 10.0  # deviations of the target at which a row's error stops growing for the detector
@@ -207,20 +208,41 @@ def learn_part(
     on_predictions: OnPredictions = _ignore,
 ) -> Part[S]:
     """Do one task's work on a micro-batch; `combine` makes the next state of all tasks' parts."""
-    model, measured, counts = state.model, state.metrics, Counts()
-    watched, losses = bool(state.drift), []
-    for block in _regroup(learner, batches):
+    part = Part(state.model, state.metrics, np.empty((2, 0)), Counts())
+    waiting = list[_Predicted]()
+    for piece in _regroup(learner, batches, piece_rows(learner)):
         with np.errstate(all="ignore"):  # `step` checks for what is not finite
-            model, output, trained = learn(learner, model, block)
+            model, output, trained = learn(learner, part.model, piece)
             on_predictions(output)
-            output = point_prediction(learner, output)
-            as_served = point_prediction(learner, learner.predict(state.model, block.x))
-            if watched:
-                losses.append(_losses(measured, block.y, output, learner.mini_batch))
-        measured = metrics.update(measured, block.y, output, as_served)
-        rows = len(block.y)
-        counts = Counts(counts.received + rows, counts.trained + trained, counts.skipped + rows - trained)
-    return Part(model, measured, np.concatenate([np.empty((2, 0)), *losses], axis=1), counts)
+            as_served = point_prediction(learner, learner.predict(state.model, piece.x))
+        waiting.append(_Predicted(piece.y, point_prediction(learner, output), as_served))
+        part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
+        if part.counts.received % _block_rows(learner) == 0:
+            part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
+    return _measure(learner, part, waiting, bool(state.drift)) if waiting else part
+
+
+class _Predicted(NamedTuple):
+    """Rows of a block that are still to be measured."""
+
+    y: NDArray[Any]  # (rows,)
+    output: NDArray[np.float32]  # (rows, outputs) before they were learned
+    as_served: NDArray[np.float32]
+
+
+def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watched: bool) -> Part[S]:
+    """Count a block's predictions, and keep its losses where a drift detector reads them."""
+    block = waiting[0] if len(waiting) == 1 else _Predicted(*map(np.concatenate, zip(*waiting, strict=True)))
+    losses = part.losses
+    if watched:
+        with np.errstate(all="ignore"):
+            new = _losses(part.metrics, block.y, block.output, learner.mini_batch)
+        losses = np.concatenate([losses, new], axis=1)
+    return part._replace(metrics=metrics.update(part.metrics, *block), losses=losses)
+
+
+def _count(counts: Counts, rows: int, trained: int) -> Counts:
+    return Counts(counts.received + rows, counts.trained + trained, counts.skipped + rows - trained)
 
 
 def point_prediction(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -379,9 +401,20 @@ def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.fl
     return model, np.concatenate([step.output for step in steps]), trained
 
 
-def _regroup(learner: Learner[S], batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Group rows into blocks: whole mini-batches, at least MEASURE_ROWS; only the last block is shorter."""
-    size = -(-MEASURE_ROWS // learner.mini_batch) * learner.mini_batch
+def _block_rows(learner: Learner[Any]) -> int:
+    """Return the rows that are measured at once: whole mini-batches, at least MEASURE_ROWS."""
+    return -(-MEASURE_ROWS // learner.mini_batch) * learner.mini_batch
+
+
+def piece_rows(learner: Learner[Any]) -> int:
+    """Return the rows that are learned at once: a block, or of very wide rows a part of one."""
+    steps = _block_rows(learner) // learner.mini_batch
+    most = max(1, PIECE_BYTES // (4 * learner.inputs * learner.mini_batch))
+    return learner.mini_batch * next(some for some in range(min(steps, most), 0, -1) if steps % some == 0)
+
+
+def _regroup(learner: Learner[S], batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Group rows into batches of `size`; only the last is shorter."""
     waiting: list[Batch] = []
     lacking = size
     for batch in batches:

@@ -31,11 +31,13 @@ OF_MLP = "class_weight is an option of the plain network alone; for the ensemble
 EXPECTED = {
     "ensemble": {
         "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+        "check_sample_weight_equivalence_on_sparse_data": WEIGHTS,
         "check_class_weight_classifiers": OF_MLP,
     },
     "mlp": {
         "check_class_weight_classifiers": ONE_PASS,
         "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+        "check_sample_weight_equivalence_on_sparse_data": WEIGHTS,
         "check_classifiers_train": ONE_PASS,
         "check_regressors_train": ONE_PASS,
     },

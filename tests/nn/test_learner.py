@@ -52,6 +52,38 @@ def test_any_cut_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
+@pytest.mark.parametrize("piece_bytes", [1, 12 * 16, 12 * 50, 12 * 10_000])
+def test_very_wide_rows_are_learned_in_pieces_of_a_block(learner: MLP, piece_bytes: int) -> None:
+    y = Y if learner.classes else Y.astype(np.float32)
+    whole, counted = test_then_train(learner, initial(learner), [Batch(X, y, WEIGHT)])
+    heard: list[Any] = []
+    with mock.patch.object(loop, "PIECE_BYTES", piece_bytes):
+        pieces, again = test_then_train(learner, initial(learner), [Batch(X, y, WEIGHT)], heard.append)
+    assert max(map(len, heard)) == {1: 8, 12 * 16: 16, 12 * 50: 32}.get(piece_bytes, 200)
+    assert counted == again == Counts(200, 200)
+    expected, found = bits(whole), bits(pieces)  # as-served predictions are products of fewer rows at once
+    for name in expected:
+        if name.startswith("model."):
+            assert found[name] == expected[name], name
+    assert loop.report(learner, pieces) == approximately(loop.report(learner, whole))
+
+
+def approximately(figures: Any) -> Any:
+    if isinstance(figures, dict):
+        return {name: approximately(each) for name, each in figures.items()}
+    return pytest.approx(figures) if isinstance(figures, float) else figures
+
+
+def test_pieces_are_whole_mini_batches_that_divide_a_block() -> None:
+    for inputs, mini_batch, rows in (
+        *((3, 32, 4096), (16_384, 32, 4096), (16_385, 32, 2048), (1 << 20, 32, 64)),
+        *((1 << 30, 32, 32), (1 << 20, 1, 64), (1 << 20, 100, 100), (3, 5000, 5000)),
+    ):
+        learner = MLP(inputs=inputs, hidden=(1,), mini_batch=mini_batch)
+        assert loop.piece_rows(learner) == rows
+
+
+@pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
 @pytest.mark.parametrize("measure", [16, 4096])
 def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int) -> None:
     y = Y if learner.classes else Y.astype(np.float32)
