@@ -18,6 +18,7 @@ INITS = [path for path in FILES if path.name == "__init__.py"]
 
 # each room: which other rooms it may import (README has the same table), besides the version in __init__.py
 ROOMS: dict[str, set[str]] = {
+    "core": set(),
     "nn": set(),
     "versions": {"errors"},
     "records": set(),
@@ -34,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 # what else a room may import; every other one may use all that pyproject.toml names but Spark
-PACKAGES = {"nn": {"numpy"}, "versions": {"numpy", "safetensors"}}
+PACKAGES = {"core": {"numpy", "setuptools"}, "nn": {"numpy"}, "versions": {"numpy", "safetensors"}}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 

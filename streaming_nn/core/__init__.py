@@ -1,0 +1,1 @@
+"""The compiled core: the arithmetic of docs/arithmetic.md in C, and what builds and loads it."""

@@ -1,0 +1,60 @@
+"""The compiled library: loaded by ctypes, which releases the GIL while one of its functions runs."""
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streaming_nn.core import build_backend
+
+ARITHMETIC = 1  # the number of docs/arithmetic.md that the library must have
+BUILD = "pip install -e ."  # in a checkout
+
+
+@lru_cache
+def load(variant: str | None = None, folder: Path = build_backend.FOLDER) -> ctypes.CDLL:
+    """Return the library of a variant; by default of the fastest that this CPU can run.
+
+    Errors: ImportError, one line, if it was not built, or from other sources than these.
+    """
+    if variant is None:
+        variant = next(name for name in build_backend.variants() if _runs(name, folder))
+    return _open(build_backend.library(variant, folder))
+
+
+def _runs(variant: str, folder: Path) -> bool:
+    return variant == "baseline" or bool(load("baseline", folder).core_has_avx2())
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    try:
+        core = ctypes.CDLL(str(path))
+    except OSError as error:
+        why = f"{path} does not exist" if not path.exists() else str(error)
+        raise ImportError(
+            f"cannot load the compiled core: {why}; run `pip install -e .` in a checkout"
+        ) from None
+    found = core.core_arithmetic()
+    if found != ARITHMETIC:
+        raise ImportError(
+            f"the compiled core must have arithmetic {ARITHMETIC}; got {found} from {path}; run `{BUILD}`"
+        )
+    return core
+
+
+def address(
+    array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...], written: bool = False
+) -> ctypes.c_void_p:
+    """Return an array's address. Errors: ValueError unless dtype, shape and C order are as required."""
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        order = "" if array.flags.c_contiguous else ", not in C order"
+        raise ValueError(
+            f"an array must be {np.dtype(dtype)} of shape {shape} in C order; "
+            f"got {array.dtype} of shape {array.shape}{order}"
+        )
+    if written and not array.flags.writeable:
+        raise ValueError("an array that the core writes must be writeable; got a read-only one")
+    return ctypes.c_void_p(array.ctypes.data)

@@ -1,0 +1,99 @@
+/* Matrix products: each element is one chain of products and sums over an ascending index, which starts at +0.
+
+   Which elements are computed side by side changes the speed, never a chain. A tile of R rows and V vectors stays in
+   registers; of many rows, the columns are first copied into panels, so that a tile reads them one after the other. */
+#include "core.h"
+
+#define PANEL (2 * LANES) /* columns */
+#define MANY_ROWS 12      /* rows from which panels pay */
+#define MANY_WEIGHTS 8192 /* floats up to which the weights stay in the first cache without panels */
+
+INLINE void tile(const int R, const int V, const float *x, long x_row, long x_step, const float *w, long w_row,
+                 float *z, long z_row, long n) {
+    vector sums[6][8];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sums[r][v] = SPREAD(0.0f);
+    for (long i = 0; i < n; i++) {
+        vector weights[8];
+        for (int v = 0; v < V; v++) weights[v] = *(const vector *)(w + i * w_row + v * LANES);
+        for (int r = 0; r < R; r++) {
+            vector a = SPREAD(x[r * x_row + i * x_step]);
+            for (int v = 0; v < V; v++) sums[r][v] += a * weights[v];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) *(vector *)(z + r * z_row + v * LANES) = sums[r][v];
+}
+
+/* All rows of V vectors of columns; R rows at a time, as many as there are. */
+#define ROWS(R, V) \
+    for (; r + R <= rows; r += R) tile(R, V, x + r * x_row, x_row, x_step, w, w_row, z + r * z_row, z_row, n)
+
+static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
+                      long rows, long n) {
+    long r = 0;
+    ROWS(6, 1);
+    ROWS(3, 1);
+    ROWS(1, 1);
+}
+
+static void columns_2(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
+                      long rows, long n) {
+    long r = 0;
+    ROWS(6, 2);
+    ROWS(3, 2);
+    ROWS(1, 2);
+}
+
+static void columns_4(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
+                      long rows, long n) {
+    long r = 0;
+    ROWS(3, 4);
+    ROWS(2, 4);
+    ROWS(1, 4);
+}
+
+static void columns_8(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
+                      long rows, long n) {
+    long r = 0;
+    ROWS(1, 8);
+}
+
+/* Floats of memory for the panels of n x m weights. */
+long panel_floats(long n, long m) {
+    (void)m;
+    return n * PANEL;
+}
+
+static const float *panel_of(const float *w, long w_row, long n, float *panel) {
+    for (long i = 0; i < n; i++)
+        for (int v = 0; v < PANEL; v += LANES) *(vector *)(panel + i * PANEL + v) = *(const vector *)(w + i * w_row + v);
+    return panel;
+}
+
+/* z (rows, m) = x (rows, n) times w (n, m); m is a multiple of PADDING. x's element (r, i) is x[r x_row + i x_step]. */
+void product(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row, long rows,
+             long n, long m, float *panels) {
+    long j = 0;
+    int pack = rows >= MANY_ROWS && n * w_row > MANY_WEIGHTS;
+    if (rows == 1)
+        for (; j + 8 * LANES <= m; j += 8 * LANES) columns_8(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+    if (rows < 6)
+        for (; j + 4 * LANES <= m; j += 4 * LANES) columns_4(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+    for (; j + 2 * LANES <= m; j += 2 * LANES) {
+        const float *panel = pack ? panel_of(w + j, w_row, n, panels) : w + j;
+        columns_2(x, x_row, x_step, panel, pack ? PANEL : w_row, z + j, z_row, rows, n);
+    }
+    for (; j < m; j += LANES) columns_1(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+}
+
+EXPORTED void core_product(const float *x, const float *w, float *z, long rows, long n, long m, float *work) {
+    product(x, n, 1, w, m, z, m, rows, n, m, work);
+}
+
+/* z (n, m) = the transpose of x (rows, n) times d (rows, m). */
+EXPORTED void core_product_transposed(const float *x, const float *d, float *z, long rows, long n, long m, float *work) {
+    product(x, 1, n, d, m, z, m, n, rows, m, work);
+}
+
+EXPORTED long core_product_work(long n, long m) { return panel_floats(n, m); }

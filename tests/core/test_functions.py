@@ -1,0 +1,128 @@
+"""The elementary functions: equal to the reference's bits, and within a bound of the exact values."""
+
+import ctypes
+from decimal import Decimal, localcontext
+from typing import Any
+
+import core_reference as reference
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from streaming_nn.core import build_backend, library
+
+pytestmark = pytest.mark.commit
+
+NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "cospi")
+RANGES: dict[str, tuple[float, float]] = {
+    "exp": (-708.0, 709.0),
+    "expm1": (-30.0, 30.0),
+    "log": (1e-300, 1e300),
+    "log1p": (-0.99, 1e6),
+    "tanh": (-25.0, 25.0),
+    "sigmoid": (-700.0, 700.0),
+    "softplus": (-700.0, 700.0),
+    "cospi": (0.0, 2.0),
+}
+BOUND = 2.0**-50  # relative error
+
+
+def computed(name: str, x: NDArray[np.float64], variant: str | None = None) -> NDArray[np.float64]:
+    y = np.empty_like(x)
+    x_at, y_at = library.address(x, "f8", x.shape), library.address(y, "f8", x.shape)
+    assert library.load(variant).core_function(NAMES.index(name), x_at, y_at, ctypes.c_long(x.size)) == 0
+    return y
+
+
+def exact(name: str, x: float) -> Decimal:
+    with localcontext() as context:
+        context.prec = 60
+        v, one = Decimal(x), Decimal(1)
+        if name == "exp":
+            return v.exp()
+        if name == "expm1":
+            return v.exp() - 1
+        if name == "log":
+            return v.ln()
+        if name == "log1p":
+            return (1 + v).ln()
+        if name == "tanh":
+            e = (2 * v).exp()
+            return (e - 1) / (e + 1)
+        if name == "sigmoid":
+            return one / (1 + (-v).exp())
+        if name == "softplus":
+            return (1 + v.exp()).ln() if v > -50 else v.exp() - (2 * v).exp() / 2
+        angle = v * Decimal("3.14159265358979323846264338327950288419716939937510582")
+        total = term = one
+        for n in range(1, 40):
+            term *= -angle * angle / ((2 * n - 1) * (2 * n))
+            total += term
+        return total
+
+
+def samples(name: str) -> NDArray[np.float64]:
+    rng, (low, high) = np.random.default_rng(0), RANGES[name]
+    if low == 1e-300:
+        spread = np.exp(rng.uniform(np.log(low), np.log(high), 100))
+        return np.concatenate([spread, 1 + rng.uniform(-0.4, 0.6, 100), [1.0, low, high, 2**-0.5, 2**0.5]])
+    small = rng.uniform(-1, 1, 60) * 10.0 ** rng.uniform(-12, 0, 60)
+    some = np.concatenate([rng.uniform(low, high, 100), small, [low, high, 0.25, 0.5, 1e-20]])
+    return some[(some >= low) & (some <= high)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_is_within_the_bound(name: str) -> None:
+    x = samples(name)
+    for value, result in zip(x.tolist(), computed(name, x).tolist(), strict=True):
+        truth = exact(name, value)
+        # a cosine near its zero is exact to the same bound beside 1, as its argument's error is
+        least = Decimal(1) if name == "cospi" else Decimal(10) ** -300
+        assert abs(Decimal(result) - truth) <= Decimal(BOUND) * max(abs(truth), least), (value, result)
+
+
+@pytest.mark.parametrize("variant", build_backend.variants())
+@given(data=st.data())
+def test_the_bits_are_those_of_the_reference(variant: str, data: st.DataObject) -> None:
+    which = data.draw(st.integers(0, len(NAMES) - 1))
+    low, high = RANGES[NAMES[which]]
+    x = data.draw(arrays(np.float64, st.integers(1, 9), elements=st.floats(low, high)))
+    with np.errstate(all="ignore"):
+        assert computed(NAMES[which], x, variant).tobytes() == reference.FUNCTIONS[which](x).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("exp", 0.0, 1.0),
+        ("exp", -np.inf, float(np.exp(-708.0))),
+        ("exp", np.inf, float(np.exp(709.0))),
+        ("expm1", -0.0, 0.0),
+        ("log", 1.0, 0.0),
+        ("log", 2.0**-1000, -1000 * float(np.log(2))),
+        ("tanh", np.inf, 1.0),
+        ("tanh", -np.inf, -1.0),
+        ("sigmoid", 0.0, 0.5),
+        ("sigmoid", np.inf, 1.0),
+        ("softplus", np.inf, np.inf),
+        ("cospi", 0.5, 0.0),
+        ("cospi", 1.0, -1.0),
+        ("cospi", 2.0, 1.0),
+    ],
+)
+def test_ends_and_special_values(name: str, x: float, y: float) -> None:
+    assert computed(name, np.array([x]))[0] == pytest.approx(y, rel=1e-15, abs=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_not_a_number_stays_one(name: str) -> None:
+    assert np.isnan(computed(name, np.array([np.nan]))).all()
+
+
+def test_an_unknown_function_is_refused() -> None:
+    x: NDArray[Any] = np.zeros(1)
+    at = library.address(x, "f8", (1,))
+    assert library.load().core_function(len(NAMES), at, at, ctypes.c_long(1)) == 1

@@ -1,0 +1,60 @@
+"""Loading the core, and the checks before an address is passed to it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streaming_nn.core import build_backend, library
+
+pytestmark = pytest.mark.commit
+
+
+def test_the_fastest_variant_that_runs_is_loaded() -> None:
+    core = library.load()
+    assert core is library.load()
+    assert core.core_arithmetic() == library.ARITHMETIC
+    assert Path(core._name).stem.removeprefix("core_") in build_backend.variants()
+
+
+def test_a_missing_library_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ImportError, match=r"cannot load the compiled core: .* does not exist; run `pip"):
+        library.load(None, tmp_path)
+
+
+def test_a_file_that_is_not_a_library_is_one_line(tmp_path: Path) -> None:
+    build_backend.library("baseline", tmp_path).write_bytes(b"ELF, or not")
+    with pytest.raises(ImportError, match="cannot load the compiled core: ") as caught:
+        library.load("baseline", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_library_of_another_arithmetic_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = build_backend.library("baseline", tmp_path)
+    path.write_bytes(build_backend.library("baseline").read_bytes())
+    monkeypatch.setattr(library, "ARITHMETIC", 0)
+    with pytest.raises(ImportError, match="must have arithmetic 0; got 1"):
+        library.load("baseline", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3)), "must be float32 .* got float64"),
+        (np.zeros((3, 2), np.float32), r"got float32 of shape \(3, 2\)"),
+        (np.zeros((3, 2), np.float32).T, "not in C order"),
+        (np.zeros((4, 3), np.float32)[::2], "not in C order"),
+        (np.zeros((2, 3), ">f4"), "got >f4"),
+    ],
+)
+def test_an_array_that_the_library_must_not_see_is_refused(array: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        library.address(array, "f4", (2, 3))
+
+
+def test_a_read_only_array_is_not_written() -> None:
+    array = np.zeros(3, np.float32)
+    array.flags.writeable = False
+    assert library.address(array, "f4", (3,))
+    with pytest.raises(ValueError, match="must be writeable"):
+        library.address(array, "f4", (3,), written=True)
