@@ -20,6 +20,7 @@ from rich.table import Table
 from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
+from streaming_nn.spark import installation
 from streaming_nn.versions import atomic_files
 
 # Package -> (oldest, first too new version), as in pyproject.toml, which pip checks only when it installs
@@ -57,6 +58,7 @@ def diagnose(settings: Settings, jobs: Collection[str] = JOBS) -> list[Finding]:
     """
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _java,
+        _spark,
         _python,
         _versions,
         _jars,
@@ -102,6 +104,15 @@ def _java(settings: Settings) -> Iterator[Finding]:
         yield Finding("java", False, str(error).removesuffix(f": {java.INSTALL}"), java.INSTALL)
         return
     yield Finding("java", True, f"Java {java.version(program)}, {program}")
+
+
+def _spark(settings: Settings) -> Iterator[Finding]:
+    """Check that the variables of the environment lead to the Spark that is started."""
+    found = list(installation.problems(settings.spark))
+    for problem in found:
+        yield Finding("spark", False, *problem)
+    if not found:
+        yield Finding("spark", True, f"Spark {installation.required()}, {installation.home()}")
 
 
 def _python(settings: Settings) -> Iterator[Finding]:

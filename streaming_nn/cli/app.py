@@ -113,7 +113,7 @@ def _one_line(error: Exception) -> str:
         return str(error)
     if not type(error).__module__.startswith(("pyspark.", "py4j.")):
         raise error
-    from streaming_nn.spark.session import in_one_line
+    from streaming_nn.spark.jvm import in_one_line
 
     return f"Spark: {in_one_line(error)}"
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 OLDEST = 17  # Spark 4 and Kafka 4 need it
+OPTIONS = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")  # variables that each JVM reads
 INSTALL = (
     "install it with `sudo apt install openjdk-17-jre-headless` on Debian and Ubuntu "
     "(openjdk-21-jre-headless where 17 is not offered), `brew install --cask temurin@17` on macOS"
@@ -25,7 +26,9 @@ def find() -> Path:
         raise RuntimeError(f"Java {OLDEST} or newer is needed and none is on PATH: {INSTALL}")
     major = version(Path(program))
     if major is None:
-        raise RuntimeError(f"Java {OLDEST} or newer is needed; {origin}, which does not run: {INSTALL}")
+        options = [name for name in OPTIONS if os.environ.get(name)]  # a wrong one ends every JVM
+        by = f" with {' and '.join(options)}" if options else ""
+        raise RuntimeError(f"Java {OLDEST} or newer is needed; {origin}, which does not run{by}: {INSTALL}")
     if major < OLDEST:
         raise RuntimeError(f"Java {OLDEST} or newer is needed; {origin}, which is Java {major}: {INSTALL}")
     return Path(program)

@@ -10,7 +10,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.spark.session import in_one_line, on_one_machine
+from streaming_nn.spark.jvm import in_one_line
+from streaming_nn.spark.session import on_one_machine
 
 MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 QUICK_MANAGER = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from streaming_nn.kafka import jars, java
 from streaming_nn.records import registry
-from streaming_nn.spark import temporary
+from streaming_nn.spark import installation, jvm, temporary
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.versions.version import Tensors
 
@@ -27,7 +27,6 @@ SPARK_ERRORS = (PySparkException, Py4JError)  # the second for errors that Spark
 STOP_ERRORS = (*SPARK_ERRORS, OSError)  # what stopping raises if the JVM was stopped too
 _REGISTRY = (registry.USER, registry.PASSWORD)  # variables of the schema registry, which the workers read
 NOISE = ("KeyboardInterrupt while sending command.", "Exception while sending command.")
-MASTERS = ("local", "spark://", "k8s://", "yarn")  # what spark-submit accepts; it prints a page for others
 LOST = (
     "KAFKA_DATA_LOSS",
     "may have been lost",
@@ -39,13 +38,13 @@ LOST = (
 def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
     """Start (or return) a session with the Kafka connector; `options` are Spark's, and override ours.
 
-    Raise RuntimeError in one line without Java 17, ConnectionError if the connector cannot be downloaded,
-    ValueError for an invalid master.
+    Raise RuntimeError in one line without Java 17, or if Spark does not start, ConnectionError if the
+    connector cannot be downloaded, ValueError for an invalid master, or for a variable of the environment
+    that leads to another Spark.
     """
-    master = (options or {}).get("spark.master", "local[*]")
-    if not master.startswith(MASTERS):
-        raise ValueError(f"spark.master must begin with one of {', '.join(MASTERS)}; got {master!r}")
+    installation.check(options or {})
     java.find()
+    master = (options or {}).get("spark.master", "local[*]")
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a page for a connection that Ctrl-C cut
     # these log a page for a missing column
     for logger in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
@@ -55,13 +54,18 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others get it from executorEnv
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    builder = SparkSession.builder.appName(name)
     local = {"spark.local.dir": str(temporary.directory())} if master.startswith("local") else {}
-    for key, value in {**_ours(), **local, **(options or {})}.items():
-        builder = builder.config(key, value)
     with uninterrupted(), ThreadPoolExecutor(1) as pool:
         # on the main thread Spark installs its own handler of Ctrl-C, which calls the JVM
-        return pool.submit(builder.getOrCreate).result()
+        return pool.submit(_start, {**_ours(), **local, **(options or {})}, name).result()
+
+
+def _start(options: Mapping[str, str], name: str) -> SparkSession:
+    builder = SparkSession.builder.appName(name)
+    for key, value in options.items():
+        builder = builder.config(key, value)
+    with jvm.started(options):
+        return builder.getOrCreate()
 
 
 @contextmanager
@@ -129,13 +133,3 @@ def _ours() -> dict[str, str]:
         **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
         **{f"spark.executorEnv.{name}": os.environ[name] for name in _REGISTRY if name in os.environ},
     }
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return what happened in one line: Spark's errors have pages of JVM frames."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = next((x for x in reversed(lines) if "Error: " in x and not x.startswith("at ")), lines[0])
-    # py4j's first line has no information
-    if ours.startswith("An error occurred while calling") and len(lines) > 1:
-        ours = lines[1].removeprefix(": ")
-    return ours[:500]

@@ -68,3 +68,6 @@ def test_the_stub_of_macos_is_not_java(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(stub.parent))
     with pytest.raises(RuntimeError, match="does not run: install it"):
         java.find()
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xbogus")
+    with pytest.raises(RuntimeError, match="does not run with JDK_JAVA_OPTIONS: install it"):
+        java.find()

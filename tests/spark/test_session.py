@@ -18,6 +18,7 @@ from py4j.java_gateway import GatewayClient
 from pyspark.sql import SparkSession
 
 from streaming_nn.records import registry
+from streaming_nn.spark import jvm
 from streaming_nn.spark.session import _ours, running, session
 
 pytestmark = pytest.mark.commit
@@ -76,6 +77,14 @@ def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> No
 
 
 @pytest.mark.nightly
+def test_a_start_and_its_end_print_nothing() -> None:
+    """Not even the JVM's warning of incubator modules."""
+    code = "from streaming_nn.spark.session import session; session({'spark.master': 'local[1]'}).stop()"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("job", "under_way"), [("train", "version 1 "), ("score", "scoring ")])
 def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     job: str, under_way: str, spark: SparkSession, broker: Any, tmp_path: Path
@@ -117,6 +126,7 @@ def test_ctrl_c_logs_no_traceback_of_py4j(caplog: pytest.LogCaptureFixture) -> N
 def test_spark_does_not_start_on_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """There it installs its own handler of Ctrl-C, before it runs."""
     monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: threading.current_thread())
+    monkeypatch.setattr(jvm, "_hold", lambda options: None)
     assert session() not in (threading.main_thread(), None)
 
 
@@ -132,6 +142,7 @@ def test_a_session_whose_jvm_has_ended_stops_without_an_error(monkeypatch: pytes
             raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: Gone())
+    monkeypatch.setattr(jvm, "_hold", lambda options: None)
     with running() as spark:
         pass
     with pytest.raises(ConnectionRefusedError):

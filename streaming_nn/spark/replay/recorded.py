@@ -14,8 +14,9 @@ from streaming_nn.errors import DataLossError
 from streaming_nn.kafka import admin
 from streaming_nn.nn.learner import Learner
 from streaming_nn.records.schema import schema_from
+from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.replay.tasks import Replay, Replayed, run_replay
-from streaming_nn.spark.session import SPARK_ERRORS, in_one_line, shared
+from streaming_nn.spark.session import SPARK_ERRORS, shared
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.offsets import Ranges
 from streaming_nn.spark.sources.prefetch import reader

@@ -21,6 +21,7 @@ from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
+from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.query import Job, local, shortened
 from streaming_nn.spark.score.predictions import (
     FILTERED_RECORD,
@@ -29,7 +30,7 @@ from streaming_nn.spark.score.predictions import (
     OutcomeParam,
     Predict,
 )
-from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, in_one_line, on_one_machine, shared
+from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, on_one_machine, shared
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.spark.sources.data_loss import expired_ranges

@@ -22,7 +22,8 @@ from pyspark.sql.types import (
 from streaming_nn.records.paths import parse_path
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
-from streaming_nn.spark.session import SPARK_ERRORS, in_one_line
+from streaming_nn.spark.jvm import in_one_line
+from streaming_nn.spark.session import SPARK_ERRORS
 
 VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by which rows are learned
 FILE_TIME, FILE_PATH = "_streaming_nn_time", "_streaming_nn_path"

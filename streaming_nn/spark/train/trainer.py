@@ -17,8 +17,9 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
+from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.query import Job, shortened
-from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, in_one_line
+from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.source import Plan, Source, source_of
