@@ -1,11 +1,10 @@
 """The command that learns what was sent."""
 
-import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streaming_nn.records.explain import to_toml
 from streaming_nn.records.schema import Schema
 
 
@@ -33,16 +32,3 @@ def records_settings(schema: Schema, avro_schema: Path | None = None) -> dict[st
     }
     usual = Schema(1)
     return {name: value for name, value in found.items() if value != getattr(usual, name)}
-
-
-def to_toml(value: Any) -> str:
-    """Return a setting as TOML has it: strings, booleans, integers, lists and tables of them."""
-    if isinstance(value, Mapping):
-        return (
-            "{"
-            + ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {to_toml(v)}" for k, v in value.items())
-            + "}"
-        )
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(to_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)  # TOML's strings have JSON's escapes

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streaming_nn.records.decode import Values, inspect
+from streaming_nn.records.explain import as_inferred, count_reasons, describe_reasons, explain
 from streaming_nn.records.labels import Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
+
+KINDS = {str: "a string", int: "an integer", float: "a number with a fraction", bool: "a boolean"}
 
 
 class InferredSchema(NamedTuple):
@@ -57,6 +60,7 @@ def infer_schema(
         decimal=decimal,
         thousands=thousands,
         missing=missing,
+        grow=label is not None and not regression,  # any class is read
         sparse=tuple(sparse),
         categories=categories or {},
         csv_columns=tuple(csv_columns),
@@ -67,16 +71,25 @@ def infer_schema(
         where=where,
         weight=weight,
     )
-    widths, labels, _ = inspect(schema, values)
+    widths, labels, rejected = inspect(schema, values)
+    reasons = describe_reasons(count_reasons(rejected))
     if not widths:
-        raise ValueError(
-            f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} "
-            f"with features {features!r}"
+        message = (
+            f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} with "
+            f"features {features!r}" + (f": {reasons}" if reasons else "")
         )
+        raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
     (inputs, _), *others = widths.most_common()
     remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
+    if rejected:
+        remarks.append(f"{len(rejected):,} of {len(values):,} records cannot be decoded: {reasons}")
+    if len(rejected) > widths.total():
+        remarks += explain(schema, values, as_inferred)
     if regression or label is None:
         return InferredSchema(inputs, None, widths.total(), tuple(remarks))
+    if not labels and not grow:
+        message = f"no record has a label in {label!r}; set the label's field, or none"
+        raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
     classes, remark = _infer_classes(labels, label, grow)
     return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
 
@@ -88,10 +101,8 @@ def _infer_classes(
     kinds = Counter[type]()
     for (kind, _), n in labels.items():
         kinds[kind] += n
-    if grow and not kinds:
-        return (), []
     if not kinds:
-        raise ValueError(f"no record has a label in {label!r}; set the label's field, or none")
+        return (), []
     kind = kinds.most_common(1)[0][0]
     if kind is float:
         example = next(value for kind, value in labels if kind is float)
@@ -105,4 +116,4 @@ def _infer_classes(
         )
     others = [(type_, n) for type_, n in kinds.items() if type_ is not kind]
     others = [(type_, n) for type_, n in others if type_ is float or not grow]  # the rest may become classes
-    return tuple(found), [f"label is a {t.__name__} in {n:,} records: not a class" for t, n in others]
+    return tuple(found), [f"label is {KINDS[kind]} in {n:,} records: not a class" for kind, n in others]

@@ -21,7 +21,7 @@ MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all re
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
     """Decode the records at these positions."""
-    return _JsonDecoder(schema, labeled, _parse_object).decode_rows(blobs, positions)
+    return _JsonDecoder(schema, labeled, parse_object).decode_rows(blobs, positions)
 
 
 class _JsonDecoder(field_records.RecordDecoder):
@@ -71,10 +71,11 @@ def encode_named(
 
 def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
-    return field_records.inspect(schema, blobs, _parse_object)
+    return field_records.inspect(schema, blobs, parse_object)
 
 
-def _parse_object(blob: bytes) -> Record:
+def parse_object(blob: bytes) -> Record:
+    """Return the object that a record is; raise BadRecord if it is not one."""
     try:
         record = from_json(blob.removeprefix(BOM_UTF8))
     except ValueError:

@@ -1,6 +1,7 @@
 """Paths of fields: `a.b.0` is element 0 of array b of object a; `"a.b"` is one name with a dot."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,15 @@ def parse_path(text: str) -> tuple[str, ...]:
             break
         at += 1
     raise ValueError(f"a path must be names joined by dots, one with a dot in double quotes; got {text!r}")
+
+
+def format_path(names: Iterable[str]) -> str:
+    """Return the path of these names; `parse_path` is the inverse."""
+    return ".".join(_quote(name) for name in names)
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if not name or "." in name or '"' in name else name
 
 
 def is_plain(text: str) -> bool:

@@ -40,7 +40,11 @@ def test_infer_schema_takes_the_majority():
     ]
     inferred = infer_schema(values)
     assert (inferred.inputs, inferred.classes, inferred.records) == (3, (0, 1, 2), 102)
-    assert inferred.remarks == ("2 columns in 1 of 102 records", "label is a str in 1 records: not a class")
+    assert inferred.remarks == (
+        "2 columns in 1 of 102 records",
+        "1 of 103 records cannot be decoded: 1 not JSON",
+        "label is a string in 1 records: not a class",
+    )
     assert infer_schema(values, regression=True).classes is None
     assert infer_schema(encode(PACKED, x, y), format="packed")[:2] == (3, (0, 1, 2))
     named = Schema(2, ("n", "y"), features=("a", "b.c"), label="b.l")
@@ -53,7 +57,10 @@ def test_infer_schema_remarks_only_labels_that_never_become_a_growing_class():
     labels = ["a", "a", "a", 1, True, 1.5]
     values = [b'{"features":[1],"label":%s}' % json.dumps(label).encode() for label in labels]
     inferred = infer_schema(values, grow=True)
-    assert (inferred.classes, inferred.remarks) == (("a",), ("label is a float in 1 records: not a class",))
+    assert (inferred.classes, inferred.remarks) == (
+        ("a",),
+        ("label is a number with a fraction in 1 records: not a class",),
+    )
     decoded = decode(Schema(1, inferred.classes, grow=True), values, labeled=True)
     assert decoded.unseen == {"label": (1, True)}
     assert keys_of(decoded.rejected) == [(5, "label not in classes: 1.5")]
@@ -64,16 +71,17 @@ def test_infer_schema_remarks_only_labels_that_never_become_a_growing_class():
     [
         (
             [b"no", b"{}"],
-            "cannot infer the schema: none of 2 records could be decoded as json with features 'features'",
+            f"{NONE.format(2)}: 1 not JSON, 1 field missing: features\n  the first: b'no'",
         ),
-        ([], "cannot infer the schema: none of 0 records could be decoded as json with features 'features'"),
+        ([], NONE.format(0)),
         (
             [b'{"features":[1],"label":1.5}'] * 2,
             "label 'label' has numbers such as 1.5: set regression, or the classes",
         ),
         (
             [b'{"features":[1]}'],
-            "no record has a label in 'label'; set the label's field, or none",
+            "no record has a label in 'label'; set the label's field, or none\n"
+            "  the first: b'{\"features\":[1]}'\n  its fields are features",
         ),
         ([b'{"features":[1],"label":1}'], "label 'label' has 1 distinct values in 1 records: set classes"),
     ],

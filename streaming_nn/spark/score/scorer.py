@@ -18,7 +18,8 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.records.chosen import field_reader
-from streaming_nn.records.schema import schema_from
+from streaming_nn.records.explain import as_scored, explain
+from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.jvm import in_one_line
@@ -42,6 +43,8 @@ from streaming_nn.versions.version_log import VersionLog
 logger = logging.getLogger(__name__)
 
 MESSAGE = 1 << 20  # bytes of a message, if neither the producer's options nor the topic have a limit
+SAMPLE = 200  # records from which a wrong form is found
+FIXED = "a model's schema is fixed: send records to be scored as its labeled ones are, or train another model"
 DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
 
 
@@ -65,6 +68,7 @@ class Scorer(Job):
         self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
         self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
         self._accumulator: Any = None
+        self._explained = False  # whether the first records were looked at
 
     @classmethod
     def open(cls, spark: SparkSession, settings: Settings) -> Self:
@@ -210,6 +214,7 @@ class Scorer(Job):
             )
         self._count(version.number)
         failpoints.reach(failpoints.PREDICTIONS_SENT)
+        self._explain_first(schema_from(version.manifest.schema), batch_id)
 
     def _work(self, version: Version, state: Any) -> Predict:
         schema, score = schema_from(version.manifest.schema), self.settings.score
@@ -262,6 +267,21 @@ class Scorer(Job):
         if outcomes:
             self.outcomes.update(outcomes)
             self.versions = (number if self.versions is None else self.versions[0], number)
+
+    def _explain_first(self, schema: Schema, batch_id: int) -> None:
+        """Log why the first records cannot be read, if none of them can."""
+        bad = self.outcomes.keys() - {PREDICTED_RECORD, FILTERED_RECORD}
+        if self._explained or not self.outcomes:
+            return
+        self._explained = True
+        ranges = {} if self.outcomes[PREDICTED_RECORD] or not bad else self._planned(batch_id)
+        if not ranges or self.reader is None:  # on a cluster Spark alone can read
+            return
+        begins = {t: {p: begin for p, (begin, _) in ps.items()} for t, ps in ranges.items()}
+        ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+        values = self.reader.here(offsets.next_ranges(begins, ends, SAMPLE)).column("value").to_pylist()
+        lines = explain(schema, values, as_scored, where=" in the model's schema")
+        logger.warning("none of the first records can be read\n  %s", "\n  ".join([*lines, FIXED]))
 
     def _newest(self) -> Version:
         number = self.log.head_number()

@@ -38,6 +38,8 @@ from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
+SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
+
 
 class Start(NamedTuple):
     """What a run begins with."""
@@ -180,7 +182,7 @@ class Trainer(Job):
             failpoints.reach("learned")
             if not (self.events or learned.counts.received or plan.count):
                 return  # a query's first batch may be empty: there is nothing to commit
-            self.circuit_breaker.check(learned, self.head.number)  # 3
+            self.circuit_breaker.check(learned, work.schema, self.head.manifest)  # 3
             with clock.time("dead_letters"):
                 self._send(learned)  # 4
             failpoints.reach("dead-letters-sent")
@@ -275,7 +277,7 @@ def _begin(
     """Read the head, or commit version 0; prepare the source to read what follows it."""
     found = log.head()
     head = found or _commit_first(settings, log, source, given)
-    limit = settings.train.max_rejected_bytes if keep_rejected else None
+    limit = settings.train.max_rejected_bytes if keep_rejected else SAMPLE_BYTES
     work = _resume_work(settings, head, given, limit)
     logger.info("%s: %s", settings.model, describe(settings.train.keep_bytes))
     events = source.resume(head.manifest)

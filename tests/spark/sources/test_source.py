@@ -220,7 +220,7 @@ def test_too_many_bad_rows_stop_the_run(spark: SparkSession, tmp_path: Path) -> 
     os.utime(folder / "bad", (1_000_002, 1_000_002))
     settings = of_files(folder, tmp_path / "model")
     with pytest.raises(
-        TooManyRejectedError, match=r"1,000 of 1,000 records cannot be learned \(not JSON: 1,000\)"
+        TooManyRejectedError, match=r"1,000 of 1,000 records cannot be learned, .*: 1,000 not JSON\. "
     ):
         learn(spark, settings)
     assert VersionLog(tmp_path / "model").head_number() == 1

@@ -1,0 +1,251 @@
+"""Why records cannot be read: the first of them, and the settings that would read them."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from streaming_nn.records import framing, reasons, recognize
+from streaming_nn.records.decode import Values, decode, inspect
+from streaming_nn.records.paths import get_field, parse_path
+from streaming_nn.records.reasons import BadRecord
+from streaming_nn.records.recognize import is_text
+from streaming_nn.records.remedies import Sample, Settings, apply, guesses, has_ambiguous_marks
+from streaming_nn.records.schema import Schema
+from streaming_nn.records.types import Rejection
+
+CHECKED = 1000  # records that are read with the suggested settings
+TRIED = 50  # records that are read with each guess
+FEW = 0.1  # share of those that need not be read: settings for a few odd records would spoil the others
+STEPS = 4  # guesses that are combined: a framing, a field, its values, the labels
+LONGEST_SAMPLE = 120  # characters of a record that are shown
+REASONS = 3  # that a line names
+AROUND = frozenset(("framing", "encoding", "format"))  # settings that help also where more is needed
+FIELDS = 12  # of a record, and of a setting, that are named
+
+Read = Callable[[Schema, Values], Sequence[Rejection]]
+
+# How far a record came that was rejected for a reason; for any other one its values are wrong
+_STAGES = {
+    **dict.fromkeys((reasons.TOO_LARGE, reasons.NOT_GZIP, reasons.NOT_A_JSON_STRING), 0),
+    **dict.fromkeys((reasons.WRONG_ENCODING, reasons.NO_SCHEMA_ID, reasons.UNKNOWN_SCHEMA), 0),
+    **dict.fromkeys((reasons.UNUSABLE_SCHEMA, reasons.INCOMPATIBLE_SCHEMA), 0),
+    **dict.fromkeys((reasons.NOT_JSON, reasons.NOT_CSV, reasons.NOT_AVRO), 1),
+    **dict.fromkeys((reasons.NOT_AN_OBJECT, reasons.FIELD_MISSING, reasons.NO_FIELD), 2),
+    **dict.fromkeys((reasons.NOT_AN_ARRAY, reasons.WRONG_WIDTH, reasons.WRONG_FIELDS), 2),
+    **dict.fromkeys((reasons.LABEL_MISSING, reasons.LABEL_NOT_IN_CLASSES), 3),
+    **dict.fromkeys((reasons.TOO_MANY_CLASSES, reasons.LABEL_NOT_A_NUMBER), 3),
+}
+_VALUES, _READ = 4, 5
+_BARE = re.compile("[A-Za-z0-9_-]+")  # a key that TOML has without quotes
+
+
+def as_learned(schema: Schema, values: Values) -> Sequence[Rejection]:
+    """Return the rejections of records to be learned."""
+    return decode(schema, values, labeled=True).rejected
+
+
+def as_scored(schema: Schema, values: Values) -> Sequence[Rejection]:
+    """Return the rejections of records to be scored."""
+    return decode(schema, values, labeled=False).rejected
+
+
+def as_inferred(schema: Schema, values: Values) -> Sequence[Rejection]:
+    """Return the rejections of records to be learned whose width and classes are inferred from them."""
+    found = inspect(schema, values)
+    if not found.widths:
+        return found.rejected
+    ((inputs, _),) = found.widths.most_common(1)
+    settings: Settings = {"inputs": max(inputs, 1)}
+    if schema.label is not None and schema.classes is not None:
+        settings["classes"] = "grow"
+    return decode(apply(schema, settings), values, labeled=schema.label is not None).rejected
+
+
+def explain(schema: Schema, values: Values, read: Read = as_learned, where: str = "") -> list[str]:
+    """Return lines about records that `read` rejects: the first one, and the settings that would read them.
+
+    Suggested settings are applied to the records before they are suggested; `where` is added to them, such as
+    " in a new model directory". Without any, a line names what the records look like. No lines: all are read.
+    """
+    records = [bytes(value) for value in _as_list(values) if value is not None][:CHECKED]
+    rejected = read(schema, records)
+    if not rejected:
+        return []
+    first = _most_frequent(rejected)
+    lines = [f"the first: {_show(records[first.position])}{_show_value(first)}"]
+    settings = _search(schema, [records[each.position] for each in _spread(rejected)], read)
+    return lines + _advise(schema, records, rejected, settings, read, where)
+
+
+def describe_reasons(counts: Mapping[str, int]) -> str:
+    """Return how many records were rejected for the most frequent reasons: "300 not JSON, 2 too large"."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{n:,} {reason}" for reason, n in ordered[:REASONS]]
+    if len(ordered) > REASONS:
+        shown.append(f"{sum(n for _, n in ordered[REASONS:]):,} for {len(ordered) - REASONS:,} more reasons")
+    return ", ".join(shown)
+
+
+def count_reasons(rejected: Sequence[Rejection]) -> Counter[str]:
+    """Count rejected records by reason and field."""
+    return Counter(map(reasons.key, rejected))
+
+
+def to_toml(value: Any) -> str:
+    """Return a setting as TOML has it: strings, booleans, integers, lists and tables of them."""
+    if isinstance(value, Mapping):
+        pairs = (f"{k if _BARE.fullmatch(k) else to_toml(k)} = {to_toml(v)}" for k, v in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # TOML's strings have JSON's escapes
+
+
+def _as_list(values: Values) -> Sequence[bytes | None]:
+    return values.to_pylist() if hasattr(values, "to_pylist") else values
+
+
+def _most_frequent(rejected: Sequence[Rejection]) -> Rejection:
+    """Return the first rejection for the most frequent reason."""
+    ((reason, _),) = count_reasons(rejected).most_common(1)
+    return next(each for each in rejected if reasons.key(each) == reason)
+
+
+def _show(blob: bytes) -> str:
+    """Return a record's first bytes, escaped."""
+    shown = blob[:LONGEST_SAMPLE]
+    while len(repr(shown)) > LONGEST_SAMPLE:
+        shown = shown[: len(shown) * 3 // 4]
+    return repr(shown) + ("..." if len(blob) > len(shown) else "")
+
+
+def _show_value(rejection: Rejection) -> str:
+    return f", whose {rejection.field} is {rejection.value}" if rejection.field and rejection.value else ""
+
+
+def _spread(rejected: Sequence[Rejection]) -> Sequence[Rejection]:
+    """Return up to TRIED rejections: the first ones, and some of the others."""
+    half = TRIED // 2
+    return [*rejected[:half], *rejected[half :: max(len(rejected) // half, 1)]]
+
+
+def _search(schema: Schema, blobs: Sequence[bytes], read: Read) -> Settings:
+    """Return settings with which records come further, one guess after another, each the best one."""
+    found: Settings = {}
+    rejected = _try(schema, found, blobs, read)
+    for _ in range(STEPS):
+        if not rejected or len(rejected) <= FEW * len(blobs):
+            break
+        current = apply(schema, found)
+        left = [blobs[each.position] for each in rejected]
+        again = [each._replace(position=i) for i, each in enumerate(rejected)]
+        tried = [
+            (found | guess, _try(schema, found | guess, blobs, read))
+            for guess in guesses(Sample(current, left, again, read is not as_scored))
+        ]
+        best = max(tried, key=lambda pair: _progress(pair[1]), default=(found, rejected))
+        if _progress(best[1]) <= _progress(rejected):
+            break
+        found, rejected = best
+    return found
+
+
+def _try(
+    schema: Schema, settings: Settings, blobs: Sequence[bytes], read: Read
+) -> Sequence[Rejection] | None:
+    """Return the rejections with these settings; None if they do not fit each other, or need a registry."""
+    try:
+        return read(apply(schema, settings), blobs)
+    except (ValueError, ConnectionError, ImportError):
+        return None
+
+
+def _progress(rejected: Sequence[Rejection] | None) -> float:
+    """Return how far the records came: 0 if all are read, else less."""
+    if rejected is None:
+        return float("-inf")
+    return sum(_STAGES.get(each.reason, _VALUES) - _READ for each in rejected)
+
+
+def _advise(
+    schema: Schema,
+    records: Sequence[bytes],
+    rejected: Sequence[Rejection],
+    settings: Settings,
+    read: Read,
+    where: str,
+) -> list[str]:
+    left = _try(schema, settings, records, read) if settings else rejected
+    if left is None:
+        settings, left = {}, rejected
+    lines = []
+    if len(left) < len(rejected):
+        number = f"{len(records) - len(left):,} of {len(records):,}"
+        return [f"with {_show_settings(settings)}{where}, {number} would be read"]
+    before = {each.position for each in rejected}
+    if kept := len(before) - len(before.intersection(each.position for each in left)):
+        return [
+            f"with {_show_settings(settings)}{where}, {kept:,} of these would be read, and "
+            f"{len(left) - len(before) + kept:,} others would not: are there records of two kinds?"
+        ]
+    if settings.keys() & AROUND:
+        reason = describe_reasons(count_reasons(left))
+        lines = [f"with {_show_settings(settings)}{where}, they would still be rejected: {reason}"]
+    note = _note(apply(schema, settings), records[_most_frequent(left).position], _most_frequent(left))
+    return lines + ([note] if note else [])
+
+
+def _show_settings(settings: Settings) -> str:
+    shown = [
+        f"no records.{name}" if value is None else f"records.{name} = {_show_setting(value)}"
+        for name, value in settings.items()
+    ]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _show_setting(value: Any) -> str:
+    if isinstance(value, list) and len(value) > FIELDS:
+        return f"{to_toml(value[:FIELDS])[:-1]}, ... {len(value):,} in all]"
+    return to_toml(value)
+
+
+def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
+    """Return what a record that no setting reads is, or which fields it has."""
+    try:
+        unwrap = framing.unwrapper(schema.framing, schema.encoding, schema.max_bytes)
+        own = blob if unwrap is None else unwrap(blob)
+    except BadRecord:
+        own = blob
+    if schema.framing == "confluent" and not is_text(own):
+        own = blob  # Protobuf has more of a header
+    if name := recognize.recognize(own):
+        return f"it looks like {name}"
+    sample = Sample(schema, [blob], [rejection], labeled=False)
+    if sample.objects:
+        return _describe_fields(sample, rejection)
+    if schema.format == "json" and b"," in own and rejection.reason == reasons.NOT_JSON and is_text(own):
+        return 'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields'
+    return None
+
+
+def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
+    """Return what is where the field of a rejection should be, or which fields there are."""
+    schema, record = sample.schema, sample.objects[0]
+    name = rejection.field.partition("[")[0]
+    value = get_field(record, parse_path(name)) if name and schema.format != "csv" else None
+    if type(value) is list and value and all(type(row) is list for row in value):
+        rows = f"{len(value):,} rows of {len(value[0]):,}"
+        return f"{name} is a matrix, {rows}: flatten it, or {recognize.SPLIT}"
+    for path, text in sample.richest.items():
+        if type(text) is str and text[:1] in ("{", "[") and recognize.is_json(text.encode()):
+            return f"{path} is JSON in a string: send it as an object"
+    if has_ambiguous_marks(sample):
+        mark = f"is the comma in {rejection.value} a decimal mark?"
+        return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"
+    if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):
+        return None
+    names = [*sample.richest]
+    more = [f"{len(names) - FIELDS:,} more"] if len(names) > FIELDS else []
+    return f"its fields are {', '.join(names[:FIELDS] + more) or 'none'}"

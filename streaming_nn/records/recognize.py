@@ -1,0 +1,233 @@
+"""What a record is that no setting reads, by its bytes: the name of its format, and what to send instead."""
+
+import ast
+import base64
+import binascii
+import re
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from typing import Any
+
+from pydantic_core import from_json
+
+from streaming_nn.records.framing import HEADER
+
+SEND = "send JSON, Avro, CSV or packed records"
+COMPRESSED = "let Kafka compress (compression.type of the producer), or use gzip"
+SPLIT = "send each row as a record of its own"
+
+MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
+MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
+GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
+PROTOBUF = "Protobuf, which is not read"
+
+# First bytes: what they are, and what to do
+MAGIC = {
+    b"\x28\xb5\x2f\xfd": f"zstd: {COMPRESSED}",
+    b"\x04\x22\x4d\x18": f"LZ4: {COMPRESSED}",
+    b"\x82SNAPPY\0": f"Snappy: {COMPRESSED}",
+    b"\xff\x06\0\0sNaPpY": f"Snappy: {COMPRESSED}",
+    b"BZh": f"bzip2: {COMPRESSED}",
+    b"\xfd7zXZ\0": f"xz: {COMPRESSED}",
+    b"PK\x03\x04": f"a ZIP archive: {COMPRESSED}",
+    b"PAR1": f"a Parquet file: {SPLIT}, or read files with --source parquet",
+    b"Obj\x01": f"an Avro file: {SPLIT}, its datum",
+    b"ARROW1": f"an Arrow file: {SPLIT}",
+    b"\xac\xed\0\x05": f"a serialized Java object: {SEND}",
+    b"<": f"XML: {SEND}",
+    b"---": f"YAML: {SEND}",
+}
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}\s*")
+_CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
+_LINES = re.compile(rb"[}\]]\s*\n\s*[{\[]")
+
+
+def recognize(blob: bytes) -> str | None:
+    """Return what the bytes are and what to send instead, "zstd: …"; None if they are not recognized."""
+    if not blob.strip():
+        return "an empty record, which no format has"
+    for begin, name in MAGIC.items():
+        if blob.startswith(begin):
+            return name
+    if is_text(blob):
+        return _recognize_text(blob.removeprefix(BOM_UTF8).strip())
+    return _recognize_binary(blob)
+
+
+def is_text(blob: bytes) -> bool:
+    """Return whether the bytes are UTF-8 without control characters."""
+    try:
+        blob.decode()
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(blob)
+
+
+def _recognize_text(text: bytes) -> str | None:
+    try:
+        value = from_json(text)
+    except ValueError as error:
+        return _recognize_other_text(text, str(error))
+    if type(value) is list:
+        return _recognize_array(value)
+    return None if type(value) is dict else f"a single value: {SEND}"
+
+
+def _recognize_array(value: list[Any]) -> str:
+    if value and all(type(row) is dict for row in value):
+        return f"an array of {len(value):,} rows in one record: {SPLIT}"
+    if value and all(type(row) is list for row in value):
+        return f"an array of {len(value):,} arrays in one record: {SPLIT}, an object with an array"
+    return 'an array without a name: send an object, {"features": [...], "label": ...}, or CSV'
+
+
+def _recognize_other_text(text: bytes, error: str) -> str | None:
+    if _LINES.search(text) and is_json(text.splitlines()[0]):
+        return f"several rows in one record, one a line: {SPLIT}"
+    if type(_python_value(text)) in (dict, list, tuple):
+        return "Python's repr: send json.dumps(record), not str(record)"
+    if text[:1] in (b"{", b"[") and "EOF while parsing" in error:
+        return "JSON that ends too early: was it cut?"
+    decoded = _from_base64(text)
+    return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
+
+
+def is_json(text: bytes) -> bool:
+    """Return whether a string is an object or an array in JSON."""
+    try:
+        return type(from_json(text)) in (dict, list)
+    except ValueError:
+        return False
+
+
+def _python_value(text: bytes) -> object:
+    if len(text) > MAX_BYTES or text[:1] not in (b"{", b"[", b"("):
+        return None
+    try:
+        return ast.literal_eval(text.decode())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _from_base64(text: bytes) -> str | None:
+    """Return what is encoded in base64; None if nothing is that is known."""
+    if not _BASE64.fullmatch(text) or len(text) > MAX_BYTES:
+        return None
+    try:
+        decoded = base64.b64decode(text.translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+    except binascii.Error:
+        return None
+    if is_json(decoded):
+        return "JSON"
+    return (recognize(decoded) or "").partition(":")[0] or None if b"\0" in decoded else None
+
+
+def _recognize_binary(blob: bytes) -> str | None:
+    for test, name in _BINARY:
+        if test(blob):
+            return name
+    return None
+
+
+def _is_zlib(blob: bytes) -> bool:
+    if blob[0] != 0x78 or int.from_bytes(blob[:2], "big") % 31:
+        return False
+    try:
+        zlib.decompressobj().decompress(blob, 64)
+    except zlib.error:
+        return False
+    return True
+
+
+def _is_glue(blob: bytes) -> bool:
+    return blob[0] == 3 and blob[1:2] in (b"\0", b"\x05") and len(blob) > GLUE_HEADER
+
+
+def _is_pickle(blob: bytes) -> bool:
+    return blob[0] == 0x80 and blob[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and blob.endswith(b".")
+
+
+def _is_bson(blob: bytes) -> bool:
+    return len(blob) > 5 and int.from_bytes(blob[:4], "little") == len(blob) and blob[-1] == 0
+
+
+def _is_map(blob: bytes, first: range, key: range) -> bool:
+    """Return whether the first byte begins a map, and the second a short key in ASCII."""
+    length = blob[1] - key.start + 1 if len(blob) > 1 and blob[1] in key else 0
+    name = blob[2 : 2 + length]
+    return bool(length) and blob[0] in first and len(name) == length and name.decode("latin-1").isidentifier()
+
+
+def _is_message_pack(blob: bytes) -> bool:
+    return _is_map(blob, range(0x81, 0x90), range(0xA1, 0xC0))
+
+
+def _is_cbor(blob: bytes) -> bool:
+    return _is_map(blob, range(0xA1, 0xB8), range(0x61, 0x78))
+
+
+def _has_schema_id(blob: bytes) -> bool:
+    return blob[0] == 0 and len(blob) > HEADER and any(blob[1:HEADER])
+
+
+def _is_confluent_protobuf(blob: bytes) -> bool:
+    return _has_schema_id(blob) and is_protobuf(_without_indices(blob[HEADER:]))
+
+
+def _without_indices(message: bytes) -> bytes:
+    """Return a message without the list that names its type in the schema: 0, or a count and indices."""
+    count, at = _varint(message, 0)
+    for _ in range(min(count >> 1, 20)):  # zigzag
+        _, at = _varint(message, at)
+    return message[at:] if at > 0 else b""
+
+
+def is_protobuf(message: bytes) -> bool:
+    """Return whether the bytes are fields of Protobuf's wire format, to the last byte."""
+    at = 0 if 0 < len(message) <= MAX_BYTES else -1
+    while 0 <= at < len(message):
+        at = _after_field(message, at)
+    return at == len(message) > 0
+
+
+def _after_field(message: bytes, at: int) -> int:
+    """Return where the field that begins there ends; -1: it is not one."""
+    tag, at = _varint(message, at)
+    if at < 0 or not 0 < tag >> 3 <= MAX_FIELD:
+        return -1
+    kind = tag & 7
+    if kind == 0:
+        return _varint(message, at)[1]
+    if kind == 2:
+        length, at = _varint(message, at)
+        return at + length if 0 <= at <= len(message) - length else -1
+    size = {1: 8, 5: 4}.get(kind)
+    return at + size if size is not None and at + size <= len(message) else -1
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Return the integer that begins there and where it ends; -1: it does not end."""
+    value = 0
+    for shift, byte in enumerate(message[at : at + 10] if at >= 0 else b""):
+        value |= (byte & 127) << 7 * shift
+        if byte < 128:
+            return value, at + shift + 1
+    return value, -1
+
+
+_BINARY: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+    (_is_zlib, f"zlib: {COMPRESSED}"),
+    (_is_glue, "AWS Glue's header before the record: send it without, or with Confluent's serializers"),
+    (_is_pickle, f"Python's pickle: {SEND}"),
+    (_is_confluent_protobuf, f"{PROTOBUF}, in Confluent's framing: {SEND}"),
+    (
+        _has_schema_id,
+        "Avro after a schema's ID, as Confluent's serializers write it: set records.format = \"avro\" and "
+        "records.registry",
+    ),
+    (_is_bson, f"BSON: {SEND}"),
+    (_is_message_pack, f"MessagePack: {SEND}"),
+    (_is_cbor, f"CBOR: {SEND}"),
+    (is_protobuf, f"{PROTOBUF}: {SEND}"),
+)

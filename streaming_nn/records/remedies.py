@@ -1,0 +1,473 @@
+"""Settings of `[records]` that may read records that were rejected: guesses, which `explain` tries."""
+
+import codecs
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from math import isnan
+from typing import Any
+
+import numpy as np
+
+from streaming_nn.records import avro, framing, json, reasons
+from streaming_nn.records.dialect import GAPS, MARKS
+from streaming_nn.records.labels import label_key
+from streaming_nn.records.paths import format_path, get_field, parse_path
+from streaming_nn.records.reasons import ABSENT, BadRecord
+from streaming_nn.records.recognize import is_text
+from streaming_nn.records.schema import Schema, schema_from, width
+from streaming_nn.records.types import Rejection
+from streaming_nn.records.values import Rules, is_gap, to_number
+
+Settings = dict[str, Any]  # of [records], by their names
+
+GZIP = b"\x1f\x8b"
+OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
+MAX_DEPTH = 6  # of objects in which a field is looked for
+MAX_FIELDS = 1000  # of a record that are looked at
+MAX_WORDS = 5  # for a gap
+MAX_CLASSES = 20  # that are suggested
+SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures it
+LABELS = ("label", "target", "class", "y", "labels", "classes")  # usual names of a label
+COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
+UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records that a schema rejects, and why."""
+
+    schema: Schema
+    blobs: Sequence[bytes]
+    rejected: Sequence[Rejection]  # their positions are among the blobs
+    labeled: bool  # whether labels are required
+
+    @cached_property
+    def own(self) -> list[bytes]:
+        """The records without their framing, as far as they have it."""
+        unwrap = framing.unwrapper(self.schema.framing, self.schema.encoding, self.schema.max_bytes)
+        if unwrap is None:
+            return list(self.blobs)
+        return list(_each(unwrap, self.blobs))
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        """The records as objects, as far as they are."""
+        if self.schema.format == "packed":
+            return []
+        if self.schema.format == "csv":
+            return [record for record in map(self._parse_line, self.own) if record]
+        parse = json.parse_object if self.schema.format == "json" else avro.record_parser(self.schema)
+        return list(_each(parse, self.own))
+
+    def _parse_line(self, line: bytes) -> dict[str, Any]:
+        """Return the fields of a line of CSV by their names; none if it has more, or fewer."""
+        schema = self.schema
+        features = schema.columns if isinstance(schema.features, str) else schema.features
+        names = schema.csv_columns or (*features, *([schema.label] if schema.label else []))
+        fields = _split_line(line)
+        return dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
+
+    @cached_property
+    def richest(self) -> dict[str, Any]:
+        """The fields of the object that has the most of them, by their paths."""
+        return max(map(fields_of, self.objects), key=len, default={})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The paths of the features."""
+        return _as_tuple(self.schema.features)
+
+    def values(self, name: str) -> Iterator[Any]:
+        """Yield the values at a path; those of an array one by one."""
+        path = parse_path(name)
+        for record in self.objects:
+            value = get_field(record, path)
+            yield from value if type(value) is list else [value]
+
+    @cached_property
+    def numbers(self) -> list[Any]:
+        """The values of the features that should be numbers."""
+        schema = self.schema
+        names = schema.columns if schema.format == "csv" and isinstance(schema.features, str) else self.names
+        known = [name for name in names if name not in schema.categories]
+        if schema.format == "csv":
+            return [record.get(name, ABSENT) for record in self.objects for name in known]
+        return [value for name in known for value in self.values(name)]
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        """The labels that are there."""
+        if not self.labeled or self.schema.label is None:
+            return []
+        path = parse_path(self.schema.label)
+        found = [get_field(record, path) for record in self.objects]
+        return [label for label in found if not is_gap(label, self.schema.rules)]
+
+
+def guesses(sample: Sample) -> Iterator[Settings]:
+    """Yield settings to try, the likeliest first."""
+    for guess in (_framings, _formats, _sizes, _fields_elsewhere, _other_fields, _values, _labels):
+        yield from guess(sample)
+
+
+def apply(schema: Schema, settings: Settings) -> Schema:
+    """Return the schema with the settings changed. Raise ValueError if they do not fit it."""
+    options = schema.options() | settings
+    if options.pop("regression", False):
+        options |= {"classes": None, "grow": False}
+    elif options["classes"] == "grow":
+        options |= {"classes": (), "grow": True}
+    features, categories = options["features"], options["categories"]
+    if features != schema.options()["features"] or categories != schema.categories:
+        options |= {"vocabulary": {}, "inputs": width(features, categories) or options["inputs"]}
+    return schema_from(options)
+
+
+def _each(parse: Callable[[bytes], Any], blobs: Iterable[bytes]) -> Iterator[Any]:
+    for blob in blobs:
+        with suppress(BadRecord):
+            yield parse(blob)
+
+
+def _as_tuple(features: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (features,) if isinstance(features, str) else features
+
+
+# Bytes
+
+
+def _framings(sample: Sample) -> Iterator[Settings]:
+    schema = sample.schema
+    for begin, name in ((GZIP, "gzip"), (b"\0", "confluent"), (b'"', "json_string")):
+        if any(blob.startswith(begin) for blob in sample.blobs) and schema.framing != name:
+            yield {"framing": name}
+    if schema.framing != framing.NONE:
+        yield {"framing": framing.NONE}
+    for blob in sample.own[:1]:
+        for name in _encodings(blob):
+            yield {"encoding": name}
+    if schema.encoding != framing.UTF8:
+        yield {"encoding": framing.UTF8}
+
+
+def _encodings(blob: bytes) -> Iterator[str]:
+    if blob.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        yield "utf-32"
+    elif blob.startswith(tuple(UTF16)):
+        yield "utf-16"
+    elif b"\0" in blob:
+        yield "utf-16-le" if blob[1::2].count(0) > blob[::2].count(0) else "utf-16-be"
+    else:
+        try:
+            blob.decode()
+        except UnicodeDecodeError:
+            yield from ("cp1252", "latin-1")
+
+
+def _formats(sample: Sample) -> Iterator[Settings]:
+    """Yield another format; what only the present one has is reset."""
+    schema, own = sample.schema, sample.own
+    plain = Schema(1)
+    reset = {
+        name: getattr(plain, name)
+        for name in ("csv_columns", "avro_schema", "registry")
+        if getattr(schema, name) != getattr(plain, name)
+    }
+    begins = [blob.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] for blob in own]
+    if schema.format != "json" and any(begin in (b"{", b"[", b'"') for begin in begins):
+        yield {"format": "json"} | reset
+    if schema.format != "json" and any(b"{" in blob[framing.HEADER :][:1] for blob in sample.blobs):
+        yield {"format": "json", "framing": "confluent"} | reset
+    array = isinstance(schema.features, str) and not schema.categories
+    lines = any(b"," in blob and begin not in OBJECTS for blob, begin in zip(own, begins, strict=True))
+    if schema.format != "csv" and lines:
+        columns: list[Settings] = [{}] if array else []
+        yield from ({"format": "csv"} | reset | each for each in columns + _headers(sample))
+    if schema.format != "packed" and array and _are_packed(own):
+        yield {"format": "packed"} | reset
+
+
+def _headers(sample: Sample) -> list[Settings]:
+    """Return the names of a line's fields, if one of the first records has the names of the schema."""
+    schema = sample.schema
+    named = not isinstance(schema.features, str)
+    wanted = {schema.label} if schema.label else set()
+    wanted |= set(schema.features) if named else set()
+    for fields in map(_split_line, sample.own[:3]):
+        if wanted and wanted <= {*fields} and len({*fields}) == len(fields) and all(fields):
+            features = [name for name in fields if name not in (schema.label, schema.weight)]
+            return [{"csv_columns": fields} | ({} if named else {"features": features})]
+    return []
+
+
+def _split_line(line: bytes) -> list[str]:
+    text = line.decode("utf-8", "replace").strip("\ufeff\r\n")
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error:
+        return []
+
+
+def _are_packed(blobs: Sequence[bytes]) -> bool:
+    """Return whether the records have one length and plausible float32 values."""
+    sizes = {len(blob) for blob in blobs}
+    if len(sizes) != 1 or (size := sizes.pop()) % 4 or size < 8 or all(map(is_text, blobs)):
+        return False
+    values = np.abs(np.frombuffer(b"".join(blobs), "<f4").reshape(-1, size // 4)[:, 1:])
+    return bool(((values == 0) | ((values > 1e-20) & (values < 1e20))).mean() > 0.9)
+
+
+def _sizes(sample: Sample) -> Iterator[Settings]:
+    schema = sample.schema
+    if (longest := max(map(len, sample.blobs), default=0)) > schema.max_bytes:
+        yield {"max_bytes": 1 << (longest - 1).bit_length()}
+    found = Counter[int]()
+    for record in sample.objects if isinstance(schema.features, str) and schema.format != "csv" else ():
+        row = get_field(record, parse_path(schema.features))
+        found[len(row) if type(row) is list else 0] += 1
+    for each, _ in found.most_common(1):
+        if each and each != schema.inputs:
+            yield {"inputs": each}
+    counts = Counter(int(each.value) for each in sample.rejected if each.reason == reasons.WRONG_FIELDS)
+    if schema.format == "csv" and not schema.csv_columns:
+        yield from _headers(sample)
+    if schema.format == "csv" and isinstance(schema.features, str) and counts:
+        yield {"inputs": max(counts.most_common(1)[0][0] - (schema.label is not None), 1)}
+
+
+# Fields
+
+
+def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object's fields by their paths, those of nested objects too."""
+    return dict(_fields(record))
+
+
+def _fields(record: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, value in list(record.items())[:MAX_FIELDS]:
+        if type(value) is dict and len(names) < MAX_DEPTH:
+            yield from _fields(value, (*names, name))
+        elif type(name) is str and name:
+            yield format_path((*names, name)), value
+
+
+def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
+    """Yield the missing fields under another name, or in a nested object."""
+    schema, found = sample.schema, sample.richest
+    if not found or schema.format == "csv":
+        return
+    wanted = [*sample.names, *([schema.label] if sample.labeled and schema.label else [])]
+    renamed = {
+        name: other
+        for name in wanted
+        if name not in found and _is_missing(sample, name) and (other := _closest(name, found))
+    }
+    features = [renamed.get(name, name) for name in sample.names]
+    settings: Settings = {}
+    if features != list(sample.names) and len(set(features)) == len(features):
+        settings["features"] = features[0] if isinstance(schema.features, str) else features
+        if schema.categories:
+            settings["categories"] = {renamed.get(n, n): how for n, how in schema.categories.items()}
+    settings |= _renamed_label(sample)
+    if settings:
+        yield from _with_filter(sample, settings)
+
+
+def _with_filter(sample: Sample, settings: Settings) -> Iterator[Settings]:
+    """Yield the settings, and with a filter of Debezium's deletes if the features are in such changes."""
+    yield settings
+    feature, *_ = _as_tuple(settings.get("features", sample.schema.features))
+    if sample.schema.where is None and (where := _without_deletes(feature, sample.objects)):
+        yield settings | {"where": where}
+
+
+def _is_missing(sample: Sample, name: str) -> bool:
+    path = parse_path(name)
+    return all(get_field(record, path) is ABSENT for record in sample.objects)
+
+
+def _renamed_label(sample: Sample) -> Settings:
+    """Return where the label is, if it is not where it should be."""
+    label, found = sample.schema.label, sample.richest
+    if not sample.labeled or label is None or not _is_missing(sample, label):
+        return {}
+    for name in (label, *LABELS):
+        if (other := _closest(name, found, 1.0 if name != label else SIMILAR)) and type(found[other]) not in (
+            list,
+            float,
+        ):
+            return {"label": other}
+    return {}
+
+
+def _closest(name: str, found: Iterable[str], similar: float = SIMILAR) -> str | None:
+    """Return the path that a name may mean: in another case, in an object, or spelled nearly so."""
+    wanted = parse_path(name)[-1]
+    last = {path: parse_path(path)[-1] for path in found}
+    for same in (str, _plain):
+        if alike := [path for path, each in last.items() if same(each) == same(wanted)]:
+            return min(alike, key=_rank)
+    near = get_close_matches(_plain(wanted), map(_plain, last.values()), 1, similar) if similar < 1 else []
+    return min((path for path, each in last.items() if _plain(each) in near), key=_rank, default=None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _rank(path: str) -> tuple[bool, int]:
+    """Order paths: Debezium's row after a change before that before it, then the shortest."""
+    return "before" in parse_path(path), len(path)
+
+
+def _without_deletes(feature: str, objects: Sequence[Any]) -> str | None:
+    """Return the filter of Debezium's changes that leaves out deletes, whose row is null."""
+    *parents, _ = parse_path(feature)
+    if not parents or parents[-1] != "after":
+        return None
+    op = (*parents[:-1], "op")
+    if all(get_field(record, op) is ABSENT for record in objects):
+        return None
+    return f"{format_path(op)} in ('c', 'r', 'u')"
+
+
+def _other_fields(sample: Sample) -> Iterator[Settings]:
+    """Yield other features for a name that no record has: an array, or all fields that are numbers."""
+    schema, found = sample.schema, sample.richest
+    name = schema.features
+    if not isinstance(name, str) or schema.format == "csv" or schema.categories:
+        return
+    label = _renamed_label(sample)
+    arrays = [path for path, value in found.items() if type(value) is list and _are_numbers(value)]
+    for path in arrays[:3]:
+        if path != name:
+            yield {"features": path} | label
+    rows = [get_field(record, parse_path(name)) for record in sample.objects]
+    if rows and all(type(row) is list and len(row) == 1 and type(row[0]) is list for row in rows):
+        yield {"features": f"{name}.0"} | label
+    skip = {schema.label, schema.weight, *label.values()}
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for path, value in found.items():
+        *parents, last = parse_path(path)
+        if path not in skip and not _ID.fullmatch(last) and _are_numbers([value]):
+            groups.setdefault(tuple(parents), []).append(path)
+    if groups:
+        features = max(groups.values(), key=lambda group: (len(group), not _rank(group[0])[0]))
+        yield from _with_filter(sample, {"features": features} | label)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return bool(values) and all(_is_number(value, MARKS[0]) for value in values)
+
+
+def _is_number(value: Any, marks: tuple[str, str]) -> bool:
+    try:
+        to_number(value, Rules(True, True, frozenset(GAPS), *marks))
+    except BadRecord:
+        return False
+    return value is not ABSENT
+
+
+# Values
+
+
+def _values(sample: Sample) -> Iterator[Settings]:
+    """Yield settings for numbers that are strings, in several marks, for gaps, and for categories."""
+    schema, numbers = sample.schema, [value for value in sample.numbers if value is not ABSENT]
+    strings = [value for value in numbers if isinstance(value, str)]
+    bases: list[Settings] = [{}]
+    if strings:
+        plain = {} if schema.rules.numbers_as_strings else {"numbers_as_strings": True}
+        bases += [plain, plain | _marks(sample, strings)]
+    yield from filter(None, bases)
+    if any(is_gap(value, schema.rules) or _is_nan(value) for value in numbers) or _are_known(sample):
+        yield from (base | {"missing": True} for base in bases)
+    for base in bases:
+        if words := _words(strings, schema, base):
+            yield base | {"missing": True, "na_values": [*schema.na_values, *words]}
+    yield from _categories(sample)
+
+
+def _marks(sample: Sample, strings: Sequence[str]) -> Settings:
+    """Return the marks by which the most strings are numbers, if they are not the schema's."""
+    schema = sample.schema
+    present = schema.decimal, schema.thousands
+    if has_ambiguous_marks(sample):
+        return {}
+    best = max([present, *MARKS], key=lambda pair: sum(_is_number(text, pair) for text in strings))
+    named = {"decimal": best[0], "thousands": best[1]}
+    return {name: mark for name, mark in named.items() if mark != getattr(schema, name)}
+
+
+def has_ambiguous_marks(sample: Sample) -> bool:
+    """Return whether a comma in the strings may be a decimal or a thousands mark, as in "1,234"."""
+    marked = [value for value in sample.numbers if isinstance(value, str) and "," in value]
+    return bool(marked) and all(_is_number(value, pair) for value in marked for pair in (COMMA, GROUPS))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and isnan(value)
+
+
+def _are_known(sample: Sample) -> bool:
+    """Return whether each named field is in a record, and none in all."""
+    return len(sample.names) > 1 and not any(_is_missing(sample, name) for name in sample.names)
+
+
+def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
+    """Return the usual words for a gap among strings that are numbers otherwise."""
+    marks = base.get("decimal", schema.decimal), base.get("thousands", schema.thousands)
+    plain = Rules(True, True, frozenset(), *marks)
+    others: dict[str, None] = {}
+    for text in strings:
+        try:
+            to_number(text, plain)
+        except BadRecord:
+            others[text.strip()] = None
+    return [*others] if len(others) <= MAX_WORDS and others.keys() <= GAPS else []
+
+
+def _is_word(value: Any) -> bool:
+    """Return whether a value is a string that is not a number, whatever its marks."""
+    return isinstance(value, str) and not any(_is_number(value, pair) for pair in MARKS)
+
+
+def _categories(sample: Sample) -> Iterator[Settings]:
+    """Yield the named fields that hold strings as categories."""
+    schema = sample.schema
+    if isinstance(schema.features, str) or schema.format == "packed":
+        return
+    strings = [
+        name
+        for name in schema.features
+        if name not in schema.categories and any(map(_is_word, sample.values(name)))
+    ]
+    if strings:
+        found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
+        yield {"categories": dict(found)}
+
+
+# Labels
+
+
+def _labels(sample: Sample) -> Iterator[Settings]:
+    """Yield settings for labels that are not in the classes, or not numbers."""
+    schema, labels = sample.schema, sample.labels
+    if not labels:
+        return
+    if any(isinstance(label, str) for label in labels) and not schema.numbers_as_strings:
+        yield {"numbers_as_strings": True}
+    distinct = {label_key(label): label for label in labels if isinstance(label, str | int)}
+    if 2 <= len(distinct) <= MAX_CLASSES and not schema.grow:
+        yield {"classes": sorted(distinct.values(), key=lambda label: (str(type(label)), label))}
+    if not schema.grow:
+        yield {"classes": "grow"}
+    if schema.classes is not None and all(type(label) in (int, float) for label in labels):
+        yield {"regression": True}

@@ -1,0 +1,425 @@
+"""Records that cannot be read end in an explanation: the first one, and settings that do read them."""
+
+import gzip
+import json
+import struct
+
+import pytest
+from hostile import corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_values import blobs
+
+from streaming_nn.records.decode import decode
+from streaming_nn.records.explain import (
+    as_inferred,
+    as_learned,
+    as_scored,
+    count_reasons,
+    describe_reasons,
+    explain,
+    to_toml,
+)
+from streaming_nn.records.infer_schema import infer_schema
+from streaming_nn.records.remedies import apply
+from streaming_nn.records.schema import Schema
+
+pytestmark = pytest.mark.commit
+
+ARRAY = Schema(3, (0, 1))
+NAMED = Schema(2, (0, 1), ("price", "size"))
+LINES = Schema(2, (0, 1), ("price", "size"), format="csv")
+ROWS = [{"features": [i / 4, -1.25, i], "label": i % 2} for i in range(300)]
+SALES = [{"price": i / 4, "size": 2.5, "label": i % 2} for i in range(300)]
+STRINGS = [{name: str(value) for name, value in sale.items()} for sale in SALES]
+
+
+def in_json(rows):
+    return [json.dumps(row).encode() for row in rows]
+
+
+def changed(rows, **fields):
+    return in_json({**row, **fields} for row in rows)
+
+
+def renamed(**names):
+    return in_json({names.get(name, name): value for name, value in sale.items()} for sale in SALES)
+
+
+def confluent(blob):
+    return b"\0\0\0\0\x02" + blob
+
+
+def change(sale, op):
+    """Return a change as Debezium writes it."""
+    payload = {"before": sale, "after": None} if op == "d" else {"before": None, "after": sale}
+    return {"schema": {}, "payload": {**payload, "op": op, "ts_ms": 5, "source": {"lsn": 3, "txId": 4}}}
+
+
+AFTER = {
+    "features": ["payload.after.price", "payload.after.size"],
+    "label": "payload.after.label",
+}
+WHERE = {"where": "payload.op in ('c', 'r', 'u')"}
+
+# What is read with which settings. Public reports: rmoff.net 2020/07/03 (Confluent's framing of JSON Schema),
+# ultrajson#640 (JSON twice encoded, Python's repr), insights-host-inventory#406, openwhisk-package-kafka#132
+# (gzip, an array of rows), JsonDataObjects#84, gravity#266 and opendcs#829 (every value a string),
+# debezium#45, hudi#2149 and ksql#1100 (envelopes): cases 5, 15, 16 and 34
+READ = {
+    "Confluent's framing": (ARRAY, [*map(confluent, in_json(ROWS))], {"framing": "confluent"}),
+    "JSON twice encoded": (ARRAY, in_json(map(json.dumps, ROWS)), {"framing": "json_string"}),
+    "gzip": (ARRAY, [*map(gzip.compress, in_json(ROWS))], {"framing": "gzip"}),
+    "gzip by mistake": (Schema(3, (0, 1), framing="gzip"), in_json(ROWS), {"framing": "none"}),
+    "UTF-16": (ARRAY, [json.dumps(row).encode("utf-16") for row in ROWS], {"encoding": "utf-16"}),
+    "UTF-16 without a mark": (
+        ARRAY,
+        [json.dumps(row).encode("utf-16-be") for row in ROWS],
+        {"encoding": "utf-16-be"},
+    ),
+    "UTF-32": (ARRAY, [json.dumps(row).encode("utf-32") for row in ROWS], {"encoding": "utf-32"}),
+    "Latin-1": (
+        Schema(2, ("né", "pas"), ("price", "size")),
+        [b'{"price":1,"size":2,"label":"n\xe9"}'] * 9,
+        {"encoding": "cp1252"},
+    ),
+    "too large": (
+        Schema(3, (0, 1), max_bytes=40),
+        changed(ROWS, note="x" * 900),
+        {"max_bytes": 1024},
+    ),
+    "CSV": (ARRAY, [b"1.5,2,-3,1", b"1.5,2,-3,0"], {"format": "csv"}),
+    "JSON, not CSV": (Schema(3, (0, 1), format="csv"), in_json(ROWS), {"format": "json"}),
+    "named JSON, not CSV": (LINES, in_json(SALES), {"format": "json"}),
+    "packed": (ARRAY, [struct.pack("<i3f", i % 2, 1.5, i, -1) for i in range(9)], {"format": "packed"}),
+    "JSON, not packed": (Schema(3, (0, 1), format="packed"), in_json(ROWS), {"format": "json"}),
+    "a matrix of one row": (
+        ARRAY,
+        in_json({**row, "features": [row["features"]]} for row in ROWS),
+        {"features": "features.0"},
+    ),
+    "another width": (ARRAY, changed(ROWS, features=[1, 2, 3, 4]), {"inputs": 4}),
+    "another width of a line": (Schema(3, (0, 1), format="csv"), [b"1,2,3,4,0"] * 9, {"inputs": 4}),
+    "strings": (NAMED, changed(STRINGS, label=1), {"numbers_as_strings": True}),
+    "strings in an array": (ARRAY, changed(ROWS, features=["1", " 2 ", "3"]), {"numbers_as_strings": True}),
+    "decimal commas": (
+        NAMED,
+        changed(SALES, size="2107,40"),
+        {"numbers_as_strings": True, "decimal": ","},
+    ),
+    "thousands": (
+        NAMED,
+        changed(SALES, price="1,234.56", size="2"),
+        {"numbers_as_strings": True, "thousands": ","},
+    ),
+    "thousands of Switzerland": (
+        NAMED,
+        changed(SALES, price="1'234.56"),
+        {"numbers_as_strings": True, "thousands": "'"},
+    ),
+    "both marks": (
+        NAMED,
+        changed(SALES, price="1.234,56"),
+        {"numbers_as_strings": True, "decimal": ",", "thousands": "."},
+    ),
+    "words for a gap": (
+        NAMED,
+        [*changed(SALES, price="NA"), *changed(SALES, size="12")],
+        {"numbers_as_strings": True, "missing": True, "na_values": ["NA"]},
+    ),
+    "words for a gap among numbers": (
+        NAMED,
+        changed(SALES, price="n/a"),
+        {"missing": True, "na_values": ["n/a"]},
+    ),
+    "empty strings": (NAMED, changed(SALES, price=""), {"numbers_as_strings": True, "missing": True}),
+    "null": (NAMED, changed(SALES, price=None), {"missing": True}),
+    "NaN": (NAMED, changed(SALES, size=float("nan")), {"missing": True}),
+    "a field that comes and goes": (
+        NAMED,
+        in_json([{"price": 1, "label": 1}, {"size": 2, "label": 0}] * 9),
+        {"missing": True},
+    ),
+    "a gap in a line": (LINES, [b"1,,0"] * 9, {"missing": True}),
+    "a decimal comma in a line": (LINES, [b'"1,5",2,0'] * 9, {"decimal": ","}),
+    "strings that are none": (NAMED, changed(SALES, size="red"), {"categories": {"size": {"hash": 32}}}),
+    "another case": (
+        NAMED,
+        renamed(price="Price", size="SIZE", label="Label"),
+        {"features": ["Price", "SIZE"], "label": "Label"},
+    ),
+    "snake and camel": (
+        Schema(1, (0, 1), ("unit_price",)),
+        in_json([{"unitPrice": 2, "label": 0}]),
+        {"features": ["unitPrice"]},
+    ),
+    "a near name": (NAMED, renamed(price="prise"), {"features": ["prise", "size"]}),
+    "only the label's name": (NAMED, renamed(label="Label"), {"label": "Label"}),
+    "a usual name of the label": (NAMED, renamed(label="target"), {"label": "target"}),
+    "another array": (
+        ARRAY,
+        in_json({"x": row["features"], "y": row["label"]} for row in ROWS),
+        {"features": "x", "label": "y"},
+    ),
+    "named fields, not an array": (
+        ARRAY,
+        changed(SALES, id=17, customer_id=5),
+        {"features": ["price", "size"]},
+    ),
+    "an object, not an array": (
+        ARRAY,
+        in_json({"features": {"a": 1.5, "b": 2}, "label": 1} for _ in ROWS),
+        {"features": ["features.a", "features.b"]},
+    ),
+    "an envelope": (
+        NAMED,
+        in_json({"specversion": "1.0", "id": "1", "data": sale} for sale in SALES),
+        {"features": ["data.price", "data.size"], "label": "data.label"},
+    ),
+    "a name with a dot": (
+        NAMED,
+        in_json({"v.1": sale} for sale in SALES),
+        {"features": ['"v.1".price', '"v.1".size'], "label": '"v.1".label'},
+    ),
+    "changes": (NAMED, in_json(change(sale, "c") for sale in SALES), AFTER),
+    "changes with deletes": (
+        NAMED,
+        in_json(change(sale, "cdu"[i % 3]) for i, sale in enumerate(SALES)),
+        AFTER | WHERE,
+    ),
+    "changes, with the default features": (
+        ARRAY,
+        in_json(change(sale, "cdu"[i % 3]) for i, sale in enumerate(SALES)),
+        AFTER | WHERE,
+    ),
+    "changes in Confluent's framing, as strings": (
+        NAMED,
+        [confluent(blob) for blob in in_json(change({**s, "label": 1}, "c") for s in STRINGS)],
+        {"framing": "confluent", **AFTER, "numbers_as_strings": True},
+    ),
+    "a new label": (ARRAY, changed(ROWS, label=2), {"classes": "grow"}),
+    "boolean labels": (
+        ARRAY,
+        in_json({**row, "label": bool(row["label"])} for row in ROWS),
+        {"classes": [False, True]},
+    ),
+    "a regression": (
+        ARRAY,
+        in_json({**row, "label": 0.5 + i} for i, row in enumerate(ROWS)),
+        {"regression": True},
+    ),
+    "names in the first line": (
+        LINES,
+        [b"id,price,size,label", *[b"1,2,3,0", b"2,3,4,1"] * 9],
+        {"csv_columns": ["id", "price", "size", "label"]},
+    ),
+    "CSV with names in the first line": (
+        NAMED,
+        [b"id,price,size,label", *[b"1,2,3,0", b"2,3,4,1"] * 9],
+        {"format": "csv", "csv_columns": ["id", "price", "size", "label"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_the_settings_that_read_the_records_are_suggested(case):
+    schema, values, expected = READ[case]
+    assert decode(schema, values, True).rejected, "otherwise the test shows nothing"
+    shown = " and ".join(f"records.{name} = {to_toml(value)}" for name, value in expected.items())
+    *_, last = explain(schema, values)
+    for setting in shown.split(" and records."):
+        assert setting.removeprefix("records.") in last
+    assert last.count("records.") == len(expected)
+    left = decode(apply(schema, expected), values, True).rejected
+    assert last.endswith(f"{len(values) - len(left):,} of {len(values):,} would be read")
+    assert len(left) <= 1, "that of the columns' names"
+
+
+LOOKS = "it looks like "
+SPLIT = "send each row as a record of its own"
+
+# What no setting reads
+UNREADABLE = {
+    "Python's repr": (
+        ARRAY,
+        [str(row).encode() for row in ROWS],
+        f"{LOOKS}Python's repr: send json.dumps(record), not str(record)",
+    ),
+    "rows in an array": (
+        ARRAY,
+        in_json([ROWS[:3]] * 9),
+        f"{LOOKS}an array of 3 rows in one record: {SPLIT}",
+    ),
+    "arrays in an array": (
+        ARRAY,
+        in_json([[row["features"] for row in ROWS[:3]]] * 9),
+        f"{LOOKS}an array of 3 arrays in one record: {SPLIT}, an object with an array",
+    ),
+    "an array without a name": (
+        ARRAY,
+        [b"[1,2,3,0]"] * 9,
+        f'{LOOKS}an array without a name: send an object, {{"features": [...], "label": ...}}, or CSV',
+    ),
+    "rows one a line": (
+        ARRAY,
+        [b"\n".join(in_json(ROWS[:3]))] * 9,
+        f"{LOOKS}several rows in one record, one a line: {SPLIT}",
+    ),
+    "a matrix": (
+        ARRAY,
+        in_json({"features": [[1, 2, 3], [4, 5, 6]], "label": 0} for _ in ROWS),
+        f"features is a matrix, 2 rows of 3: flatten it, or {SPLIT}",
+    ),
+    "Protobuf": (
+        ARRAY,
+        [b"\x0a\x0c" + struct.pack("<3f", *row["features"]) + b"\x10\x01" for row in ROWS],
+        f"{LOOKS}Protobuf, which is not read: send JSON, Avro, CSV or packed records",
+    ),
+    "Protobuf in Confluent's framing": (
+        ARRAY,
+        [confluent(b"\0\x0a\x0c" + struct.pack("<3f", *row["features"])) for row in ROWS],
+        f"{LOOKS}Protobuf, which is not read, in Confluent's framing: send JSON, Avro, CSV or packed records",
+    ),
+    "Protobuf, with framing set": (
+        Schema(3, (0, 1), framing="confluent"),
+        [confluent(b"\0\x0a\x0c" + struct.pack("<3f", *row["features"])) for row in ROWS],
+        f"{LOOKS}Protobuf, which is not read, in Confluent's framing: send JSON, Avro, CSV or packed records",
+    ),
+    "Avro in Confluent's framing": (
+        ARRAY,
+        [confluent(b"\x06" + struct.pack("<3f", *row["features"]) + b"\0\2") for row in ROWS],
+        f"{LOOKS}Avro after a schema's ID, as Confluent's serializers write it: set records.format = "
+        '"avro" and records.registry',
+    ),
+    "JSON in a string": (
+        NAMED,
+        in_json({"payload": json.dumps(sale)} for sale in SALES),
+        "payload is JSON in a string: send it as an object",
+    ),
+    "other fields": (
+        NAMED,
+        in_json({"who": "a", "where": {"x": "b", "y": "c"}} for _ in SALES),
+        "its fields are who, where.x, where.y",
+    ),
+    "a comma with two meanings": (
+        NAMED,
+        changed(SALES, price="1,234"),
+        "is the comma in '1,234' a decimal mark? set records.numbers_as_strings, and records.decimal or "
+        "records.thousands to ','",
+    ),
+    "CSV of unknown columns": (
+        NAMED,
+        [b"1,2,3,4"] * 9,
+        'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields',
+    ),
+    "cut JSON": (
+        ARRAY,
+        [blob[:-5] for blob in in_json(ROWS)],
+        f"{LOOKS}JSON that ends too early: was it cut?",
+    ),
+}
+
+
+@pytest.mark.parametrize("read", [as_learned, as_inferred])
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_no_setting_reads_is_named(case, read):
+    schema, values, expected = UNREADABLE[case]
+    assert explain(schema, values, read)[1:] == [expected]
+
+
+def test_a_framing_is_suggested_also_if_more_is_wrong():
+    values = [confluent(blob) for blob in in_json({"who": "a"} for _ in range(7))]
+    assert explain(ARRAY, values)[1:] == [
+        'with records.framing = "confluent", they would still be rejected: 7 field missing: features',
+        "its fields are who",
+    ]
+
+
+def test_the_first_record_of_the_most_frequent_reason_is_shown_escaped_and_cut():
+    values = [b"\xff", *changed(ROWS, features=["\n1", 2, 3], note="x" * 200)[:2]]
+    (first, *_) = explain(ARRAY, values)
+    begin, _, end = first.partition("xxx")
+    assert begin == 'the first: b\'{"features": ["\\\\n1", 2, 3], "label": 0, "note": "'
+    assert end.lstrip("x") == "'..., whose features[0] is '\\n1'"
+    assert max(len(line) for line in explain(ARRAY, [b"\xff" * 10_000])) < 140
+
+
+def test_records_that_are_read_need_no_explanation():
+    assert explain(ARRAY, in_json(ROWS)) == []
+    assert explain(ARRAY, [None, None]) == []
+
+
+def test_a_suggestion_names_what_it_would_not_read():
+    values = in_json(ROWS[:6]) + [confluent(blob) for blob in in_json(ROWS[:4])]
+    assert explain(ARRAY, values)[1:] == [
+        'with records.framing = "confluent", 4 of these would be read, and 6 others would not: are there '
+        "records of two kinds?"
+    ]
+    assert explain(ARRAY, values[3:])[1:] == ['with records.framing = "confluent", 4 of 7 would be read']
+
+
+def test_a_missing_label_is_not_suggested_for_records_to_be_scored():
+    values = in_json({"Price": 1, "size": 2} for _ in range(9))
+    assert explain(NAMED, values, as_scored, " in the model's schema")[1:] == [
+        'with records.features = ["Price", "size"] in the model\'s schema, 9 of 9 would be read'
+    ]
+
+
+def test_long_settings_are_cut():
+    values = in_json([{**{f"V{i}": 1.5 for i in range(30)}, "label": 1}] * 9)
+    (_, last) = explain(ARRAY, values)
+    assert '"V10", "V11", ... 30 in all], 9 of 9 would be read' in last
+
+
+def test_a_field_that_is_in_no_record_is_not_taken_for_a_gap():
+    values = in_json([{"price": 1, "xyz": 2, "label": 1}] * 9)
+    assert explain(NAMED, values)[1:] == ["its fields are price, xyz, label"]
+
+
+def test_reasons_are_counted_and_cut():
+    counts = {"not JSON": 3, "a": 1_500, "b": 2, "c": 1, "d": 1}
+    assert describe_reasons(counts) == "1,500 a, 3 not JSON, 2 b, 2 for 2 more reasons"
+    rejected = decode(ARRAY, [b"?", b"?", b'{"features":[1,"x",3],"label":1}'], True).rejected
+    assert describe_reasons(count_reasons(rejected)) == "2 not JSON, 1 not a number: features"
+
+
+def test_inference_ends_in_an_explanation():
+    """Case 5: one line for all records that cannot be read did not help anybody."""
+    with pytest.raises(ValueError) as raised:
+        infer_schema([*map(confluent, in_json(ROWS))])
+    assert str(raised.value).splitlines() == [
+        "cannot infer the schema: none of 300 records could be decoded as json with features 'features': "
+        "300 not JSON",
+        '  the first: b\'\\x00\\x00\\x00\\x00\\x02{"features": [0.0, -1.25, 0], "label": 0}\'',
+        '  with records.framing = "confluent", 300 of 300 would be read',
+    ]
+    with pytest.raises(ValueError, match=r'set the label.*\n.*\n  with records.label = "Label", 300 of 300'):
+        infer_schema(renamed(label="Label"), features=["price", "size"])
+
+
+def test_inference_remarks_what_it_leaves_out():
+    inferred = infer_schema([*in_json(ROWS[:10]), *map(confluent, in_json(ROWS[:30]))])
+    assert inferred.remarks == (
+        "30 of 40 records cannot be decoded: 30 not JSON",
+        'the first: b\'\\x00\\x00\\x00\\x00\\x02{"features": [0.0, -1.25, 0], "label": 0}\'',
+        'with records.framing = "confluent", 30 of 40 would be read',
+    )
+
+
+@pytest.mark.parametrize("read", [as_learned, as_scored, as_inferred])
+@pytest.mark.parametrize("format", ["json", "csv", "packed"])
+def test_a_hostile_record_is_explained_too(format, read):
+    schemas = [Schema(3, (0, 1), format=format)]
+    if format != "packed":
+        schemas.append(Schema(2, ("a",), ("x", "y"), format=format, grow=True, numbers_as_strings=True))
+    for schema in schemas:
+        for record in corpus()[:: 2 if format == "json" else 6]:
+            explain(schema, [record.value], read)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(blobs, min_size=1, max_size=4), st.sampled_from([ARRAY, NAMED, LINES]))
+def test_any_record_is_explained(values, schema):
+    lines = explain(schema, values)
+    assert bool(lines) == bool(decode(schema, values, True).rejected)
+    assert all("\n" not in line for line in lines)

@@ -1,0 +1,113 @@
+"""Bytes that no setting reads are named, by what wrote them."""
+
+import base64
+import bz2
+import io
+import json
+import lzma
+import pickle
+import struct
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_nn.records.framing import HEADER
+from streaming_nn.records.recognize import COMPRESSED, SEND, SPLIT, is_protobuf, recognize
+
+pytestmark = pytest.mark.commit
+
+ROW = {"features": [1.5, 2.0], "label": 1}
+TEXT = json.dumps(ROW).encode()
+
+
+def zipped():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a", TEXT)
+    return file.getvalue()
+
+
+def bson(name, number):
+    content = b"\x10" + name.encode() + b"\0" + struct.pack("<i", number) + b"\0"
+    return struct.pack("<i", len(content) + 4) + content
+
+
+@pytest.mark.parametrize(
+    ("blob", "expected"),
+    [
+        (b"", "an empty record, which no format has"),
+        (b" \n", "an empty record, which no format has"),
+        (bytes.fromhex("28b52ffd2004210000010203 04"), f"zstd: {COMPRESSED}"),
+        (bytes.fromhex("04224d18604073"), f"LZ4: {COMPRESSED}"),
+        (b"\x82SNAPPY\0\0\0\0\1", f"Snappy: {COMPRESSED}"),
+        (bz2.compress(TEXT), f"bzip2: {COMPRESSED}"),
+        (lzma.compress(TEXT), f"xz: {COMPRESSED}"),
+        (zlib.compress(TEXT), f"zlib: {COMPRESSED}"),
+        (zipped(), f"a ZIP archive: {COMPRESSED}"),
+        (b"PAR1\x15\x04", f"a Parquet file: {SPLIT}, or read files with --source parquet"),
+        (b"Obj\x01\x04\x14avro", f"an Avro file: {SPLIT}, its datum"),
+        (b"\xac\xed\x00\x05sr\x00", f"a serialized Java object: {SEND}"),
+        (b"<row><a>1</a></row>", f"XML: {SEND}"),
+        (b"---\na: 1\n", f"YAML: {SEND}"),
+        (pickle.dumps(ROW), f"Python's pickle: {SEND}"),
+        (bson("a", 7), f"BSON: {SEND}"),
+        (b"\x82\xa8features\x92\xcb?\xf8\0\0\0\0\0\0\2\xa5label\1", f"MessagePack: {SEND}"),
+        (b"\xa2\x68features\x82\xf9\x3e\x00\2\x65label\1", f"CBOR: {SEND}"),
+        (
+            b"\x03\x00" + bytes(range(16)) + TEXT + b"\0",
+            "AWS Glue's header before the record: send it without, or with Confluent's serializers",
+        ),
+        (repr(ROW).encode(), "Python's repr: send json.dumps(record), not str(record)"),
+        (repr((1.5, "a")).encode(), "Python's repr: send json.dumps(record), not str(record)"),
+        (b'{"features":[1.5,2', "JSON that ends too early: was it cut?"),
+        (base64.b64encode(TEXT), "base64 of JSON: send the bytes as they are"),
+        (
+            base64.urlsafe_b64encode(json.dumps({"a": "??>>"}).encode()),
+            "base64 of JSON: send the bytes as they are",
+        ),
+        (b"3.5", f"a single value: {SEND}"),
+        (TEXT + b"\n" + TEXT, f"several rows in one record, one a line: {SPLIT}"),
+        (b"[" + TEXT + b"]", f"an array of 1 rows in one record: {SPLIT}"),
+        (TEXT, None),
+        (b"hello", None),
+        (b"1.5,2,0", None),
+        (b"{" * 5000, None),
+        (b"\xff\xfe\xfd", None),
+    ],
+)
+def test_bytes_are_named_by_what_wrote_them(blob, expected):
+    assert recognize(blob) == expected
+
+
+def message_of(numbers):
+    """Return Google's encoding of a message: a Struct of a list of numbers."""
+    struct_pb2 = pytest.importorskip("google.protobuf.struct_pb2")
+    message = struct_pb2.Struct()
+    message.update({"features": numbers, "label": "x"})
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize("indices", [b"\0", b"\x02\x04", b"\x04\0\x02"])
+def test_protobuf_is_recognized_alone_and_in_confluent_s_framing(indices):
+    message = message_of([1.5, -2.25, 3])
+    assert is_protobuf(message)
+    assert recognize(message) == f"Protobuf, which is not read: {SEND}"
+    framed = b"\0\0\0\x01\x02" + indices + message
+    assert recognize(framed) == f"Protobuf, which is not read, in Confluent's framing: {SEND}"
+    assert not is_protobuf(message[:-1])
+    assert not is_protobuf(b"")
+
+
+def test_avro_in_confluent_s_framing_is_not_protobuf():
+    datum = b"\x04" + struct.pack("<2f", 0.5, -1.25) + b"\0\2"
+    assert str(recognize(b"\0\0\0\1\2" + datum)).startswith("Avro after a schema's ID")
+    assert len(b"\0\0\0\1\2") == HEADER
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_named_or_not(blob):
+    name = recognize(blob)
+    assert name is None or (name and "\n" not in name)
