@@ -241,7 +241,7 @@ def test_the_command_prints_the_dialect_in_one_line_and_how_to_learn_it(tmp_path
     assert "delimiter '\\t', encoding latin-1, no header, quote \"'\"" in result.stderr
     assert result.stderr.splitlines()[1].endswith(
         '--regression --set \'records.features=["_c0", "_c1"]\' --set \'records.label="_c2"\' '
-        '--set \'records.categories={_c1 = {hash = 32}}\''
+        "--set 'records.categories={_c1 = {hash = 32}}'"
     )
     assert json.loads(sent[-1]) == {"_c0": 3, "_c1": "z", "_c2": 4, "id": 1}
 
