@@ -34,4 +34,103 @@ long panel_floats(long n, long m);
 void product(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row, long rows,
              long n, long m, float *panels);
 
+/* A network's shape and loss. Its parameters are one vector: for each layer its weights, a padded row per input, then
+   its biases, padded too; of the first layer with `skip`, a row goes on with the weights of the linear part. */
+typedef struct {
+    const int32_t *units; /* (layers + 1) from inputs to outputs */
+    int32_t layers;
+    int32_t activation;
+    int32_t skip;
+    int32_t loss;
+    double huber_delta;
+    double focal_gamma;
+    const double *quantiles; /* (outputs) of the quantile loss */
+} Network;
+
+enum { IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS };
+enum { SOFTMAX, LOGISTIC, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON };
+
+typedef struct {
+    long inputs, outputs; /* units */
+    long row;             /* floats of a row of weights, those of the linear part included */
+    long weights, biases; /* offsets in the vector of parameters */
+} Layer;
+
+/* The memory of one pass over some rows. */
+typedef struct {
+    const Network *network;
+    long rows;
+    double dropout;     /* probability that a hidden unit is left out */
+    uint64_t key;       /* of the draws that leave units out */
+    float *hidden;      /* for each layer: its sums, which become its units' values, (rows, row) */
+    float *saved;       /* for each layer but the last: what its derivative needs, where that is not the value */
+    float *kept;        /* for each layer but the last: the factors of dropout */
+    float *outputs;     /* (rows, outputs) predictions */
+    float *slopes;      /* (rows, padded outputs) gradient of the loss by the last sums */
+    float *deltas;      /* for each layer: gradient by its sums, (rows, row) */
+    float *transposed;  /* weights of one layer */
+    float *panels;      /* of a product */
+    float *gradient;    /* some rows of a layer's gradient */
+    float *block;       /* the same rows of a layer's input, transposed */
+    float *whole;       /* a whole gradient (parameters) */
+    double *exponentials; /* (outputs) */
+} Pass;
+
+enum { FIXED, INVERSE, STEPS, COSINE };
+
+/* A schedule's options: the rate's factor after a number of rows. */
+typedef struct {
+    int32_t kind;
+    int32_t reserved;
+    double warmup, rows, power, drop, growth, least;
+} Schedule;
+
+enum { GRADIENT, SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NADAM, FTRL };
+
+/* An optimizer's options; those that a kind does not have are not read. */
+typedef struct {
+    int32_t kind;
+    int32_t reserved;
+    double rate, weight_decay, momentum, beta2, epsilon, beta, l1, l2; /* momentum: beta1 of Adam; beta2: rho too */
+    double clip_value, clip_norm;                                      /* 0: not clipped */
+} Optimizer;
+
+/* One step of an optimizer: its constants in float32, and what it changes. */
+typedef struct {
+    int32_t kind;
+    int32_t penalized; /* whether gradients get l1, l2 and clip_value first */
+    float rate, decay, momentum, fresh1, beta2, fresh2, epsilon, alpha, later, beta, l1, l2, clip_value, scale;
+    float *theta, *first, *second; /* (parameters) weights; velocity, squares or moments */
+} Update;
+
+/* network.c */
+Layer layer_of(const Network *network, int32_t layer);
+long parameters(const Network *network);
+long pass_bytes(const Network *network, long rows, double dropout);
+Pass pass_in(const Network *network, long rows, double dropout, void *work);
+void forward(Pass *pass, const float *theta, const float *x, int with_dropout);
+void weigh_slopes(Pass *pass, const float *y, const float *weight, double *losses);
+void propagate(Pass *pass, const float *theta);
+double gradient_squares(Pass *pass, const float *x, double limit);
+void backward(Pass *pass, const float *x, Update *update);
+void backward_clipped(Pass *pass, const float *x, Update *update, double most);
+
+/* losses.c */
+void activate(int32_t kind, float *z, float *saved, long count);
+void differentiate(int32_t kind, float *delta, const float *saved, long count);
+void link_outputs(const Network *network, float *z, double *exponentials);
+double loss_and_slope(const Network *network, const float *output, const float *y, float *slope);
+long targets_of(const Network *network);
+
+/* optimizers.c */
+Update update_of(const Optimizer *optimizer, double factor, double *powers, float *theta, float *first, float *second);
+void apply(const Update *update, float *gradient, long offset, long count, int biases);
+double sum_of_squares(const float *x, long count);
+double schedule_factor(const Schedule *schedule, double rows);
+
+/* random.c */
+uint64_t draw_key(uint64_t seed, uint64_t a, uint64_t b);
+uint64_t draw_bits(uint64_t key, uint64_t index);
+void keep_units(uint64_t key, double dropout, long start, float *kept, long count);
+
 #endif

@@ -131,3 +131,424 @@ def product(x: Array, w: Array) -> Array:
     for i in range(x.shape[1]):
         z = z + x[:, i : i + 1] * w[i]
     return z
+
+
+# --- Random numbers
+
+GOLDEN = 0x9E3779B97F4A7C15
+M64 = 2**64 - 1
+
+
+def mixed(z: int) -> int:
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & M64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & M64
+    return z ^ (z >> 31)
+
+
+def draw_key(seed: int, a: int, b: int) -> int:
+    z = mixed((seed + GOLDEN) & M64)
+    z = mixed((z + a * GOLDEN) & M64)
+    return mixed((z + b * GOLDEN) & M64)
+
+
+def draw_bits(key: int, index: int) -> int:
+    return mixed((key + (index + 1) * GOLDEN) & M64)
+
+
+def keep_units(key: int, dropout: float, rows: int, units: int) -> Array:
+    bound, factor = int(dropout * 2.0**32), F4(1.0 / (1.0 - dropout))
+    kept = [factor if draw_bits(key, i) >> 32 >= bound else F4(0) for i in range(rows * units)]
+    return np.array(kept, F4).reshape(rows, units)
+
+
+def uniform(key: int, index: int) -> float:
+    return float(draw_bits(key, index) >> 11) * 2.0**-53
+
+
+def normal(key: int, index: int) -> float:
+    u = float((draw_bits(key, 2 * index) >> 11) + 1) * 2.0**-53
+    cosine = cosine_of_pi(np.array([2.0 * uniform(key, 2 * index + 1)]))
+    return float(np.sqrt(-2.0 * logarithm(np.array([u])))[0] * cosine[0])
+
+
+def orthonormalize(q: Array) -> Array:
+    """Gram and Schmidt, each column twice; all sums are chains over the rows."""
+
+    def chain(products: Array) -> float:
+        total = 0.0
+        for each in products.tolist():
+            total = total + each
+        return total
+
+    q = q.copy()
+    for c in range(q.shape[1]):
+        for _ in range(2):
+            for b in range(c):
+                q[:, c] = q[:, c] - chain(q[:, b] * q[:, c]) * q[:, b]
+        q[:, c] = q[:, c] / np.sqrt(chain(q[:, c] * q[:, c]))
+    return q
+
+
+def draw(kind: str, size: float, seed: int, a: int, b: int, start: int, shape: tuple[int, int]) -> Array:
+    key, (rows, columns) = draw_key(seed, a, b), shape
+    numbers = range(start, start + rows * columns)
+    if kind == "constant":
+        return np.full(shape, size, F4)
+    if kind == "uniform":
+        return np.array([(2.0 * uniform(key, i) - 1.0) * size for i in numbers]).reshape(shape).astype(F4)
+    values = np.array([normal(key, i) for i in numbers])
+    if kind == "normal":
+        return (values * size).reshape(shape).astype(F4)
+    q = orthonormalize(values.reshape(max(shape), min(shape)))
+    return (q if rows >= columns else q.T).astype(F4)
+
+
+# --- Activations: sums to values, and a gradient by the values to one by the sums; both in float32
+
+SLOPE = F4(0.01)
+GELU_SCALE = float.fromhex("0x1.9884533d43651p-1")
+GELU_CUBE = 0.044715
+
+
+def in_float64(function: Any) -> Any:
+    return lambda z: function(z.astype(np.float64)).astype(F4)
+
+
+def gelu_tangent(z: Array) -> Array:
+    return hyperbolic_tangent(GELU_SCALE * (z + GELU_CUBE * (z * z * z)))
+
+
+def gelu_slope(z: Array) -> Array:
+    t = gelu_tangent(z)
+    curve = GELU_SCALE * (1.0 + (3.0 * GELU_CUBE) * (z * z))
+    return 0.5 * (1.0 + t) + ((0.5 * z) * (1.0 - t * t)) * curve
+
+
+ACTIVATE: dict[str, Any] = {
+    "identity": lambda z: z,
+    "sigmoid": in_float64(sigmoid),
+    "tanh": in_float64(hyperbolic_tangent),
+    "relu": lambda z: np.where(z < 0, F4(0), z),
+    "leaky_relu": lambda z: np.where(z > 0, z, SLOPE * z),
+    "elu": lambda z: np.where(z > 0, z, in_float64(exponential_minus_1)(z)),
+    "gelu": in_float64(lambda z: (0.5 * z) * (1.0 + gelu_tangent(z))),
+    "softplus": in_float64(softplus),
+}
+
+ONE = F4(1)
+DIFFERENTIATE: dict[str, Any] = {  # of delta and the value, of gelu the sum
+    "identity": lambda d, h: d,
+    "sigmoid": lambda d, h: (d * h) * (ONE - h),
+    "tanh": lambda d, h: d * (ONE - h * h),
+    "relu": lambda d, h: np.where(h > 0, d, F4(0)),
+    "leaky_relu": lambda d, h: np.where(h > 0, d, d * SLOPE),
+    "elu": lambda d, h: np.where(h > 0, d, d * (h + ONE)),
+    "gelu": lambda d, z: (d.astype(np.float64) * gelu_slope(z.astype(np.float64))).astype(F4),
+    "softplus": lambda d, h: (d.astype(np.float64) * -exponential_minus_1(-h.astype(np.float64))).astype(F4),
+}
+
+
+# --- Losses: one row's last sums to predictions; predictions and y to the loss, in float64, and the slopes
+
+LEAST = 1e-37
+STEEP = 30.0
+
+
+def link(shape: Any, z: Array) -> Array:
+    wide = z.astype(np.float64)
+    if shape.loss == "softmax":
+        top = z[0]
+        for each in z[1:]:
+            top = each if each > top else top
+        e = exponential(wide - float(top))
+        total = 0.0
+        for each in e.tolist():
+            total = total + each
+        wide = e / total
+    elif shape.loss == "logistic":
+        wide = sigmoid(wide)
+    elif shape.loss == "poisson":
+        wide = np.where(wide < -STEEP, -STEEP, wide)
+        wide = exponential(np.where(wide > STEEP, STEEP, wide))
+    return wide.astype(F4)
+
+
+def one(function: Any, *values: float) -> float:
+    return float(function(*(np.array([value]) for value in values))[0])
+
+
+def log_loss(right: float) -> float:
+    return -one(logarithm, LEAST if right < LEAST else right)
+
+
+def focus(gamma: float, right: float) -> tuple[float, float]:
+    loss, wrong = log_loss(right), 1.0 - right
+    easy = one(power, wrong, gamma)
+    slope = one(power, LEAST if wrong < LEAST else wrong, gamma - 1.0)
+    return easy * loss, easy + ((gamma * right) * slope) * loss
+
+
+def error_loss(shape: Any, output: np.float32, y: np.float32, quantile: float) -> tuple[float, np.float32]:
+    error = output - y
+    if shape.loss == "squared":
+        return 0.5 * (float(error) * float(error)), error
+    if shape.loss == "absolute":
+        return abs(float(error)), F4(1) if error > 0 else F4(-1) if error < 0 else error
+    if shape.loss == "huber":
+        bound = F4(shape.options.get("huber_delta", 1.0))
+        slope = bound if error > bound else -bound if error < -bound else error
+        return float(slope) * (float(error) - 0.5 * float(slope)), slope
+    if shape.loss == "quantile":
+        slope = F4(1 if error > 0 else 0) - F4(quantile)
+        return float(slope) * float(error), slope
+    loss = float(output) - float(y) * one(logarithm, float(output))
+    return (float("nan") if y < 0 else loss), error
+
+
+def loss_and_slope(shape: Any, output: Array, y: Array) -> tuple[float, Array]:
+    gamma = shape.options.get("focal_gamma", 0.0)
+    slope = output.copy()
+    if shape.loss == "softmax":
+        truth = int(y[0])
+        slope[truth] = output[truth] - F4(1)
+        if not gamma:
+            return log_loss(float(output[truth])), slope
+        loss, factor = focus(gamma, float(output[truth]))
+        return loss, slope * F4(factor)
+    total = 0.0
+    for j in range(len(output)):
+        if shape.loss == "logistic":
+            right = float(output[j] if y[j] == 1 else F4(1) - output[j])
+            loss, slope[j] = log_loss(right), output[j] - y[j]
+            if gamma:
+                loss, factor = focus(gamma, right)
+                slope[j] = slope[j] * F4(factor)
+        else:
+            quantiles = shape.options.get("quantiles", ())
+            at = y[0] if shape.loss == "quantile" else y[j]
+            loss, slope[j] = error_loss(shape, output[j], at, quantiles[j] if quantiles else 0.0)
+        total = total + loss
+    return total, slope
+
+
+# --- Networks
+
+
+def forward(shape: Any, theta: Array, x: Array, kept: list[Array] | None = None) -> Any:
+    """Return outputs, each layer's inputs, and what each activation's derivative needs."""
+    inputs, saved = [x], []
+    *hidden, (W, b) = shape.views(theta)
+    for layer, (V, c) in enumerate(hidden):
+        z = product(inputs[-1], V) + c
+        h = ACTIVATE[shape.activation](z)
+        saved.append(z if shape.activation == "gelu" else h)
+        inputs.append(h if kept is None else h * kept[layer])
+    z = product(inputs[-1], W)
+    if shape.skip:
+        z = z + product(x, shape.linear_view(theta))
+    return np.stack([link(shape, row) for row in z + b]), inputs, saved
+
+
+def gradient(
+    shape: Any,
+    theta: Array,
+    x: Array,
+    y: Array,
+    weight: Array | None = None,
+    dropout: float = 0.0,
+    key: int = 0,
+) -> tuple[Array, Array, Array]:
+    rows = len(x)
+    kept = None
+    if dropout:
+        keys = [draw_key(key, layer, 0) for layer in range(len(shape.units) - 2)]
+        sizes = shape.units[1:-1]
+        kept = [keep_units(k, dropout, rows, units) for k, units in zip(keys, sizes, strict=True)]
+    outputs, inputs, saved = forward(shape, theta, x, kept)
+    weight = np.ones(rows, F4) if weight is None else weight
+    results = [loss_and_slope(shape, output, truth) for output, truth in zip(outputs, y, strict=True)]
+    part = F4(1.0 / rows)
+    slopes = np.stack([(slope * w) * part for (_, slope), w in zip(results, weight, strict=True)])
+    whole = np.zeros_like(theta)
+    views, delta = shape.views(theta), slopes
+    for layer in range(len(views) - 1, -1, -1):
+        W, b = shape.views(whole)[layer]
+        W[:] = product(inputs[layer].T, delta)
+        b[:] = product(np.ones((1, rows), F4), delta)[0]
+        if layer:
+            delta = product(delta, views[layer][0].T)
+            if kept is not None:
+                delta = delta * kept[layer - 1]
+            delta = DIFFERENTIATE[shape.activation](delta, saved[layer - 1])
+    if shape.skip:
+        shape.linear_view(whole)[:] = product(x.T, slopes)
+    return outputs, np.array([loss for loss, _ in results]), whole
+
+
+# --- Optimizers: one step; `state` is {"theta", "first", "second", "powers"}; each parameter by itself
+
+LIMIT = F4(2.0**64)
+MOST_SQUARES = F4(2.0**126)
+QUIET = F4(1e-30)
+
+
+def bounded(x: Array) -> Array:
+    x = np.where(x > LIMIT, LIMIT, x)
+    return np.where(x < -LIMIT, -LIMIT, x)
+
+
+def quiet(x: Array) -> Array:
+    return np.where((x < QUIET) & (x > -QUIET), F4(0), x)
+
+
+def at_most(squares: Array) -> Array:
+    return np.where(squares > MOST_SQUARES, MOST_SQUARES, squares)
+
+
+def adjusted(options: Any, gradient: Array, theta: Array, biases: bool) -> Array:
+    if options.kind != FTRL and not biases:
+        l1, l2 = F4(options.l1), F4(options.l2)
+        if l1 > 0:
+            gradient = gradient + np.where(theta > 0, l1, np.where(theta < 0, -l1, F4(0)))
+        if l2 > 0:
+            gradient = gradient + theta * l2
+    most = F4(options.clip_value)
+    if most > 0:
+        gradient = np.where(gradient > most, most, gradient)
+        gradient = np.where(gradient < -most, -most, gradient)
+    return gradient
+
+
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, NADAM, FTRL = range(1, 9)
+
+
+def begin_step(options: Any, factor: float, powers: Array) -> dict[str, Any]:
+    """Return a step's constants; Adam's powers are changed."""
+    rate = options.rate * factor
+    step: dict[str, Any] = {
+        "rate": F4(rate),
+        "decay": F4(rate * options.weight_decay),
+        "epsilon": F4(options.epsilon),
+    }
+    if options.kind in (ADAM, NADAM):
+        powers[0] = powers[0] * options.momentum
+        powers[1] = powers[1] * options.beta2
+        corrected = float(np.sqrt(1.0 - powers[1]))
+        step["epsilon"] = F4(options.epsilon * corrected)
+        step["alpha"] = F4(rate * corrected / (1.0 - powers[0]))
+        later = options.momentum * (1.0 - powers[0]) / (1.0 - powers[0] * options.momentum)
+        step["later"] = F4(later)
+    return step
+
+
+def take_step(
+    options: Any, step: dict[str, Any], state: dict[str, Array], at: slice, gradient: Array, biases: bool
+) -> None:
+    """Change a part of the parameters, and of the optimizer's state, by an adjusted gradient."""
+    theta, first, second = (state[name][at] for name in ("theta", "first", "second"))
+    rate, epsilon = step["rate"], step["epsilon"]
+    beta1, fresh1 = F4(options.momentum), F4(1.0 - options.momentum)
+    beta2, fresh2 = F4(options.beta2), F4(1.0 - options.beta2)
+    if options.kind == FTRL:
+        l1, l2 = (F4(0), F4(0)) if biases else (F4(options.l1), F4(options.l2))
+        n = at_most(second + gradient * gradient)
+        now = np.sqrt(n)
+        z = bounded((first + gradient) - ((now - np.sqrt(second)) / rate) * theta)
+        far = np.where(z < 0, -z, z) - l1
+        size = np.where(far > 0, far, F4(0)) / ((F4(options.beta) + now) / rate + l2)
+        first[:], second[:], theta[:] = z, n, bounded(np.where(z < 0, size, -size))
+        return
+    if options.kind == SGD:
+        move = rate * gradient
+    elif options.kind in (MOMENTUM, NESTEROV):
+        first[:] = quiet(bounded(beta1 * first - rate * gradient))
+        move = -first if options.kind == MOMENTUM else rate * gradient - beta1 * first
+    elif options.kind == ADAGRAD:
+        first[:] = at_most(first + gradient * gradient)
+        move = rate * (gradient / (np.sqrt(first) + epsilon))
+    elif options.kind == RMSPROP:
+        first[:] = quiet(beta2 * first + fresh2 * (gradient * gradient))
+        move = rate * (gradient / (np.sqrt(first) + epsilon))
+    else:
+        first[:] = quiet(beta1 * first + fresh1 * gradient)
+        second[:] = quiet(beta2 * second + fresh2 * (gradient * gradient))
+        ahead = step["later"] * first + fresh1 * gradient if options.kind == NADAM else first
+        move = step["alpha"] * (ahead / (np.sqrt(second) + epsilon))
+    if step["decay"] != 0 and not biases:
+        move = move + theta * step["decay"]
+    theta[:] = bounded(theta - move)
+
+
+def sum_of_squares(x: Array) -> float:
+    """Sum in eight chains over every eighth number, then the chains' sums in their order."""
+    wide = x.astype(np.float64)
+    lanes = np.zeros(8)
+    for start in range(0, len(wide), 8):
+        part = wide[start : start + 8]
+        lanes[: len(part)] = lanes[: len(part)] + part * part
+    total = 0.0
+    for each in lanes.tolist():
+        total = total + each
+    return total
+
+
+def update(shape: Any, options: Any, factor: float, state: dict[str, Array], gradient: Array) -> None:
+    """Take one step for all parameters of a network, whose gradient has their layout."""
+    step = begin_step(options, factor, state["powers"])
+    spans = [span for each in shape.layers for span in weights_and_biases(each)]
+    for at, biases in spans:
+        gradient[at] = adjusted(options, gradient[at], state["theta"][at], biases)
+    if options.clip_norm > 0:
+        length = float(np.sqrt(sum_of_squares(gradient)))
+        if length > options.clip_norm:
+            gradient = gradient * F4(options.clip_norm / length)
+    for at, biases in spans:
+        take_step(options, step, state, at, gradient[at], biases)
+
+
+def weights_and_biases(layer: Any) -> list[tuple[slice, bool]]:
+    end = layer.biases + -(-layer.outputs // 8) * 8
+    return [(slice(layer.weights, layer.biases), False), (slice(layer.biases, end), True)]
+
+
+# --- Schedules
+
+
+def integer_power(x: float, n: int) -> float:
+    result = 1.0
+    while n:
+        if n & 1:
+            result = result * x
+        x = x * x
+        n >>= 1
+    return result
+
+
+def schedule_factor(options: Any, rows: float) -> float:
+    warmed = (rows + 1.0) / options.warmup if rows < options.warmup else 1.0
+    after = 0.0 if rows < options.warmup else rows - options.warmup
+    units = after / options.rows
+    if options.kind == 1:
+        return warmed * one(power, 1.0 + units, -options.power)
+    if options.kind == 2:
+        return warmed * integer_power(options.drop, int(units))
+    if options.kind == 3:
+        cosine = one(cosine_of_pi, part_of_period(units, options.growth))
+        return warmed * (options.least + (1.0 - options.least) / 2.0 * (1.0 + cosine))
+    return warmed
+
+
+def part_of_period(periods: float, growth: float) -> float:
+    if growth == 1.0:
+        return periods - float(int(periods))
+
+    def start(full: int) -> float:
+        return (integer_power(growth, full) - 1.0) / (growth - 1.0)
+
+    more = growth - 1.0
+    full = int(one(logarithm_1_plus, periods * more) / one(logarithm_1_plus, more))
+    while start(full + 1) <= periods:
+        full += 1
+    while full and start(full) > periods:
+        full -= 1
+    return (periods - start(full)) / integer_power(growth, full)

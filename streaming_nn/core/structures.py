@@ -1,0 +1,90 @@
+"""The options that the compiled core reads: C structures, with the names that they have in Python."""
+
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_double, c_int32
+from typing import Any
+
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softplus")
+LOSSES = ("softmax", "logistic", "squared", "absolute", "huber", "quantile", "poisson")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "nadam", "ftrl")  # from 1 on
+SCHEDULES = ("constant", "inverse", "step", "cosine")
+
+
+class Network(Structure):
+    """A network's shape and loss."""
+
+    _fields_ = (
+        ("units", POINTER(c_int32)),
+        ("layers", c_int32),
+        ("activation", c_int32),
+        ("skip", c_int32),
+        ("loss", c_int32),
+        ("huber_delta", c_double),
+        ("focal_gamma", c_double),
+        ("quantiles", POINTER(c_double)),
+    )
+
+
+class Schedule(Structure):
+    """The factor of the rate after a number of rows."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("reserved", c_int32),
+        *((name, c_double) for name in ("warmup", "rows", "power", "drop", "growth", "least")),
+    )
+
+
+class Optimizer(Structure):
+    """An optimizer's options; `momentum` is also Adam's beta1, and `beta2` RMSProp's rho."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("reserved", c_int32),
+        *((name, c_double) for name in ("rate", "weight_decay", "momentum", "beta2", "epsilon")),
+        *((name, c_double) for name in ("beta", "l1", "l2", "clip_value", "clip_norm")),
+    )
+
+
+def network(
+    units: Sequence[int],
+    activation: str = "relu",
+    loss: str = "softmax",
+    skip: bool = False,
+    *,
+    huber_delta: float = 1.0,
+    focal_gamma: float = 0.0,
+    quantiles: Sequence[float] = (),
+) -> Network:
+    """Return a network's structure; `units` are from inputs to outputs. Errors: ValueError."""
+    if len(units) < 2 or min(units) < 1:
+        raise ValueError(f"units must be at least inputs and outputs, each >= 1; got {tuple(units)}")
+    if loss == "quantile" and len(quantiles) != units[-1]:
+        raise ValueError(f"quantiles must be one per output; got {len(quantiles)} for {units[-1]} outputs")
+    return Network(
+        (c_int32 * len(units))(*units),
+        len(units) - 1,
+        ACTIVATIONS.index(activation),
+        skip,
+        LOSSES.index(loss),
+        huber_delta,
+        focal_gamma,
+        (c_double * max(len(quantiles), 1))(*quantiles),
+    )
+
+
+def optimizer(name: str, rate: float, **options: float) -> Optimizer:
+    """Return an optimizer's structure; what is not given has the value of `streaming_nn.nn.optimizers`."""
+    kind = "adam" if name == "adamw" else name
+    defaults: dict[str, Any] = {"momentum": 0.9, "beta2": 0.999, "epsilon": 1e-8, "beta": 1.0}
+    if name == "rmsprop":
+        defaults["beta2"] = 0.9
+    if name == "adamw":
+        defaults["weight_decay"] = 0.01
+    return Optimizer(kind=1 + OPTIMIZERS.index(kind), rate=rate, **(defaults | options))
+
+
+def schedule(name: str = "constant", warmup: int = 0, **options: float) -> Schedule:
+    """Return a schedule's structure."""
+    defaults: dict[str, Any] = {"rows": 1.0, "power": 0.5, "drop": 0.5, "growth": 2.0, "least": 0.0}
+    return Schedule(kind=SCHEDULES.index(name), warmup=warmup, **(defaults | options))
