@@ -20,7 +20,16 @@ FOLDER = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
 ZIG = "ziglang>=0.13"
 FLAGS = (
-    *("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wno-psabi"),
+    *(
+        "-std=c11",
+        "-O3",
+        "-fPIC",
+        "-shared",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wno-psabi",
+        "-Werror=implicit-function-declaration",
+    ),
     "-ffp-contract=off",  # a product and a sum are rounded apart, on every machine: docs/arithmetic.md
     "-fno-math-errno",  # else a square root calls the C library
 )

@@ -133,4 +133,64 @@ uint64_t draw_key(uint64_t seed, uint64_t a, uint64_t b);
 uint64_t draw_bits(uint64_t key, uint64_t index);
 void keep_units(uint64_t key, double dropout, long start, float *kept, long count);
 
+enum { STANDARD, MINMAX, UNSCALED };
+enum { REFUSE, IMPUTE, INDICATE };
+enum { UNWEIGHTED, GIVEN, BALANCED, EFFECTIVE };
+
+/* An ensemble's options; a network alone is an ensemble of one member. */
+typedef struct {
+    Network network;
+    Schedule schedule;
+    int32_t columns;   /* of a row as it comes; with INDICATE the network has twice as many inputs */
+    int32_t scale, missing;
+    int32_t members;
+    int32_t replay_rows, capacity; /* rows drawn for a step, rows kept */
+    int32_t weighting; /* of classes */
+    int32_t point;     /* the output that is the point prediction of a regression */
+    double clip;       /* bound of z-scores */
+    double reach;      /* deviations to which a value may move the statistics; 0: any */
+    double eta, share; /* of the mixture: rate of its weights, part that is redistributed per row */
+    double dropout;
+    double class_beta; /* of EFFECTIVE */
+    const double *class_weights; /* (outputs) of GIVEN */
+    uint64_t seed;               /* of dropout */
+} Options;
+
+/* One network that learns. */
+typedef struct {
+    Optimizer optimizer;
+    double emphasis; /* rows drawn that a new one weighs; 0: learns new rows only */
+    float *theta, *first, *second; /* (parameters) */
+    float *initial;                /* (parameters) with which it restarts where no other member is good */
+    double *powers;                /* (2) of Adam */
+} Member;
+
+/* What changes besides the members; all is written in place. */
+typedef struct {
+    double *weights;   /* (members) of the mixture */
+    int64_t *restarts; /* (members) */
+    double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations of the inputs */
+    float *low, *high; /* (columns) of MINMAX */
+    double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
+    double *class_rows; /* (outputs) rows learned of each class, of BALANCED and EFFECTIVE */
+    int64_t *learned;  /* rows */
+    double *boost;     /* of the rate after a drift: 1 at the drift, then decaying */
+    float *ring;       /* (capacity, columns + targets + 1) rows as they came, targets, weight */
+    int64_t *appended; /* rows */
+    uint64_t *drawn;   /* rows */
+} State;
+
+/* The scaling of a row's columns. */
+typedef struct {
+    double *origins, *fills;
+    float *widths;
+} Scaling;
+
+/* prepare.c */
+void scaling_of(const Options *options, const State *state, Scaling scaling);
+void prepare_row(const Options *options, Scaling scaling, const float *x, float *z);
+void add_rows(const Options *options, const State *state, const float *x, long rows, double *work);
+void add_values(double *moments, const float *y, long step, long rows);
+double unit_of(const double *moments, int counts);
+
 #endif

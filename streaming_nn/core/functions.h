@@ -125,6 +125,16 @@ static inline double power(double x, double y) {
     return x > 0.0 ? p : 0.0;
 }
 
+/* x to the power of an integer, by squaring from the lowest bit on. */
+static inline double integer_power(double x, uint64_t n) {
+    double result = 1.0;
+    for (; n; n >>= 1) {
+        if (n & 1) result *= x;
+        x *= x;
+    }
+    return result;
+}
+
 /* cos(pi * t) for t in [0, 2]: Taylor's series of the nearest quarter, up to x^16 / 16! */
 static inline double cosine_of_pi(double t) {
     t = t > 1.0 ? 2.0 - t : t;

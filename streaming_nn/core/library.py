@@ -14,12 +14,16 @@ ARITHMETIC = 1  # the number of docs/arithmetic.md that the library must have
 BUILD = "pip install -e ."  # in a checkout
 
 
+FOLDER = build_backend.FOLDER  # of the libraries
+
+
 @lru_cache
-def load(variant: str | None = None, folder: Path = build_backend.FOLDER) -> ctypes.CDLL:
+def load(variant: str | None = None, folder: Path | None = None) -> ctypes.CDLL:
     """Return the library of a variant; by default of the fastest that this CPU can run.
 
     Errors: ImportError, one line, if it was not built, or from other sources than these.
     """
+    folder = folder or FOLDER
     if variant is None:
         variant = next(name for name in build_backend.variants() if _runs(name, folder))
     return _open(build_backend.library(variant, folder))

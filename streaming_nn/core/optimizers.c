@@ -134,16 +134,6 @@ double sum_of_squares(const float *x, long count) {
     return total;
 }
 
-/* x to the power of an integer, by squaring from the lowest bit on. */
-static double integer_power(double x, uint64_t n) {
-    double result = 1.0;
-    for (; n; n >>= 1) {
-        if (n & 1) result *= x;
-        x *= x;
-    }
-    return result;
-}
-
 static double period_start(double growth, uint64_t full) { return (integer_power(growth, full) - 1.0) / (growth - 1.0); }
 
 /* The part, in [0, 1], of the period of a cosine in which `periods` first periods end. */

@@ -1,13 +1,16 @@
 """The options that the compiled core reads: C structures, with the names that they have in Python."""
 
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_double, c_int32
+from ctypes import POINTER, Structure, c_double, c_int32, c_uint64, c_void_p
 from typing import Any
 
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softplus")
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber", "quantile", "poisson")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "nadam", "ftrl")  # from 1 on
 SCHEDULES = ("constant", "inverse", "step", "cosine")
+SCALES = ("standard", "minmax", "none")
+MISSING = ("refuse", "impute", "indicate")
+WEIGHTINGS = ("none", "given", "balanced", "effective")  # of classes
 
 
 class Network(Structure):
@@ -43,6 +46,42 @@ class Optimizer(Structure):
         ("reserved", c_int32),
         *((name, c_double) for name in ("rate", "weight_decay", "momentum", "beta2", "epsilon")),
         *((name, c_double) for name in ("beta", "l1", "l2", "clip_value", "clip_norm")),
+    )
+
+
+class Options(Structure):
+    """An ensemble's options."""
+
+    _fields_ = (
+        ("network", Network),
+        ("schedule", Schedule),
+        *((name, c_int32) for name in ("columns", "scale", "missing", "members", "replay_rows", "capacity")),
+        *((name, c_int32) for name in ("weighting", "point")),
+        *((name, c_double) for name in ("clip", "reach", "eta", "share", "dropout", "class_beta")),
+        ("class_weights", POINTER(c_double)),
+        ("seed", c_uint64),
+    )
+
+
+class Member(Structure):
+    """A member's optimizer, and the addresses of its vectors."""
+
+    _fields_ = (
+        ("optimizer", Optimizer),
+        ("emphasis", c_double),
+        *((name, c_void_p) for name in ("theta", "first", "second", "initial", "powers")),
+    )
+
+
+class State(Structure):
+    """The addresses of what changes besides the members; `ensemble.EnsembleState` has the shapes."""
+
+    _fields_ = tuple(
+        (name, c_void_p)
+        for name in (
+            *("weights", "restarts", "rows", "means", "squares", "low", "high", "targets", "class_rows"),
+            *("learned", "boost", "ring", "appended", "drawn"),
+        )
     )
 
 

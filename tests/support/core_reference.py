@@ -552,3 +552,298 @@ def part_of_period(periods: float, growth: float) -> float:
     while full and start(full) > periods:
         full -= 1
     return (periods - start(full)) / integer_power(growth, full)
+
+
+# --- Rows and their statistics
+
+INFINITE = F4(np.inf)
+
+
+def widths_of(options: Any, state: Any) -> Array:
+    if options.scale == "none":
+        return np.ones(options.columns, F4)
+    if options.scale == "minmax":
+        half = ((state.high.astype(np.float64) - state.low.astype(np.float64)) / 2.0).astype(F4)
+        half = np.where(half == 0, F4(1), half)
+        return np.where(state.low <= state.high, half, INFINITE)
+    width = deviation(state.rows, state.squares).astype(F4)
+    width = np.where(width == 0, F4(1), width)
+    return np.where(state.rows == 0, INFINITE, width)
+
+
+def deviation(rows: Array, squares: Array) -> Array:
+    return np.sqrt(squares / np.where(rows < 1.0, 1.0, rows))
+
+
+def origins_of(options: Any, state: Any) -> Array:
+    if options.scale == "standard":
+        return state.means
+    if options.scale == "none":
+        return np.zeros(options.columns)
+    middle = (state.low.astype(np.float64) + state.high.astype(np.float64)) / 2.0
+    return np.where(state.low <= state.high, middle, 0.0)
+
+
+def prepare(options: Any, state: Any, x: Array) -> Array:
+    missing = np.isnan(x) & (options.missing != "refuse")
+    value = np.where(missing, state.means, x.astype(np.float64))
+    z = (value - origins_of(options, state)).astype(F4) / widths_of(options, state)
+    most = {"standard": F4(options.clip), "minmax": F4(1), "none": INFINITE}[options.scale]
+    z = np.where(z > most, most, z)
+    z = np.where(z < -most, -most, z)
+    return np.concatenate([z, missing], axis=1, dtype=F4) if options.missing == "indicate" else z
+
+
+def add_rows(options: Any, state: Any, x: Array) -> None:
+    there = ~np.isnan(x)
+    first = np.array([next((v for v in column if v == v), 0.0) for column in x.T.astype(np.float64)])
+    origin = np.where(state.rows > 0, state.means, first)
+    far = np.full(options.columns, np.inf)
+    if options.reach > 0:
+        trusted = (state.rows >= 100) & (state.squares > 0)
+        far = np.where(trusted, options.reach * deviation(state.rows, state.squares), np.inf)
+    low, high = state.means - far, state.means + far
+    count, total, squares = (np.zeros(options.columns) for _ in range(3))
+    for row, valid in zip(x.astype(np.float64), there, strict=True):
+        value = np.where(row < low, low, row)
+        value = np.where(value > high, high, value)
+        delta = np.where(valid, value - origin, 0.0)
+        count, total, squares = count + valid, total + delta, squares + delta * delta
+    rows = state.rows + count
+    shift = total / np.where(rows < 1.0, 1.0, rows)
+    more = squares - total * shift
+    state.rows[:], state.means[:] = rows, origin + shift
+    state.squares[:] = np.where(more > 0, more, 0.0) + state.squares
+    if options.scale == "minmax":
+        for row in x:
+            state.low[:] = np.where(row < state.low, row, state.low)
+            state.high[:] = np.where(row > state.high, row, state.high)
+
+
+def add_values(moments: Array, y: Array) -> None:
+    origin = moments[1] if moments[0] > 0 else float(y[0])
+    total = squares = 0.0
+    for value in y.tolist():
+        delta = value - origin
+        total, squares = total + delta, squares + delta * delta
+    moments[0] = moments[0] + len(y)
+    shift = total / moments[0]
+    more = squares - total * shift
+    moments[1], moments[2] = origin + shift, max(more, 0.0) + moments[2]
+
+
+def unit_of(moments: Array, counts: bool) -> float:
+    unit = float(moments[1]) if counts else one(deviation, moments[0], moments[2])
+    return unit if unit > 0 else 1.0
+
+
+# --- The step of an ensemble
+
+TARGET_CLIP = F4(6)
+
+
+def is_classes(options: Any) -> bool:
+    return options.shape.loss in ("softmax", "logistic")
+
+
+def clipped(options: Any, p: Array) -> Array:
+    if is_classes(options) or options.shape.loss == "poisson":
+        return p
+    p = np.where(p > TARGET_CLIP, TARGET_CLIP, p)
+    return np.where(p < -TARGET_CLIP, -TARGET_CLIP, p)
+
+
+def mix(options: Any, state: Any, predictions: Array) -> Array:
+    """Return the mixture (rows, outputs) of predictions (members, rows, outputs)."""
+    counts, outputs = options.shape.loss == "poisson", predictions.shape[2]
+    mixed = np.zeros(predictions.shape[1:], F4)
+    for r in range(predictions.shape[1]):
+        finite = np.isfinite(predictions[:, r]).all(axis=1)
+        total, sums = 0.0, np.zeros(outputs)
+        for k in np.flatnonzero(finite):
+            total = total + float(state.weights[k])
+            sums = sums + float(state.weights[k]) * clipped(options, predictions[k, r]).astype(np.float64)
+        default = 1.0 / outputs if is_classes(options) else 0.0
+        value = sums / total if total > 0 else np.full(outputs, default)
+        if not is_classes(options):
+            moments = [state.targets[0 if len(state.targets) == 1 else j] for j in range(outputs)]
+            units = np.array([unit_of(each, counts) for each in moments])
+            value = value * units + np.array([0.0 if counts else each[1] for each in moments])
+        mixed[r] = value.astype(F4)
+    return np.sort(mixed, axis=1) if options.shape.loss == "quantile" else mixed
+
+
+def predict(options: Any, state: Any, x: Array) -> Array:
+    z = prepare(options, state, x)
+    return mix(options, state, np.stack([forward(options.shape, theta, z)[0] for theta in state.theta]))
+
+
+def valid_targets(options: Any, y: Array) -> bool:
+    if options.shape.loss == "softmax":
+        return bool(np.all((y >= 0) & (y < options.shape.units[-1])))
+    return bool(np.isfinite(y).all())
+
+
+def draws(options: Any, state: Any) -> list[int]:
+    kept = min(int(state.appended), options.capacity)
+    turns = [(int(state.drawn) + i) * GOLDEN & M64 for i in range(min(options.replay_rows, kept))]
+    return [((turn >> 32) * kept) >> 32 for turn in turns]
+
+
+def weigh_classes(options: Any, class_rows: Array) -> Array:
+    if isinstance(options.class_weight, tuple):
+        return np.array(options.class_weight).astype(F4)
+
+    def effective(rows: float) -> float:
+        exponent = rows * one(logarithm, options.class_beta)
+        return -1.0 / one(exponential_minus_1, exponent)
+
+    total = seen = inverse = 0.0
+    for rows in class_rows.tolist():
+        if rows:
+            total, seen = total + rows, seen + 1.0
+            inverse = inverse + effective(rows)
+    weights = []
+    for rows in class_rows.tolist():
+        if not rows:
+            weights.append(1.0)
+        elif options.class_weight == "balanced":
+            weights.append(total / (seen * rows))
+        else:
+            weights.append(effective(rows) * (seen / inverse))
+    return np.array(weights).astype(F4)
+
+
+def mixture_loss(options: Any, p: Array, y: Array) -> float:
+    loss, name = 0.0, options.shape.loss
+    if is_classes(options):
+        rights = [p[int(y[0])]] if name == "softmax" else np.where(y == 1, p, F4(1) - p)
+        for right in rights:
+            loss = loss - one(logarithm, 1e-4 if right < 1e-4 else float(right))
+        return loss
+    for t in range(len(y)):
+        error = abs(float(p[options.point if len(y) == 1 else t]) - float(y[t]))
+        loss = loss + (10.0 if error > 10.0 else error)
+    return loss / len(y)
+
+
+def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, initial: Array) -> Any:
+    """Take one step; return the predictions from before it, and whether it was taken."""
+    shape, rows = options.shape, len(x)
+    given = np.ones(rows, F4) if weight is None else weight
+    finite = np.isfinite(x) | (np.isnan(x) if options.missing != "refuse" else False)
+    slots = draws(options, state)
+    drawn = state.ring[slots]
+    targets, columns = shape.targets, options.columns
+    both_y = np.concatenate([y, drawn[:, columns:-1]]).astype(F4)
+    if not (finite.all() and np.isfinite(given).all() and valid_targets(options, both_y)):
+        return predict(options, state, x), False
+    z = prepare(options, state, np.concatenate([x, drawn[:, :columns]]))
+    w = np.concatenate([given, drawn[:, -1]])
+    moments = state.targets.copy()
+    if not is_classes(options):
+        counts = shape.loss == "poisson"
+        for t in range(targets):
+            add_values(moments[t], both_y[:rows, t].astype(np.float64))
+            origin = 0.0 if counts else moments[t, 1]
+            unit = unit_of(moments[t], counts)
+            both_y[:, t] = clipped(options, ((both_y[:, t].astype(np.float64) - origin) / unit).astype(F4))
+    class_rows = state.class_rows.copy()
+    if options.class_weight is not None:
+        for truth in both_y[:rows, 0] if isinstance(options.class_weight, str) else ():
+            class_rows[int(truth)] += 1.0
+        w = weigh_classes(options, class_rows)[both_y[:, 0].astype(int)] * w
+    predictions, member_losses, bad, steps = [], [], [], []
+    for k, member in enumerate(options.members):
+        count = len(z) if member.emphasis > 0 else rows
+        p = forward(shape, state.theta[k], z[:rows])[0]
+        loss = 0.0
+        for r in range(rows):
+            loss = loss + mixture_loss(options, p[r], both_y[r]) * float(w[r])
+        fresh = old = F4(1)
+        if count > rows:
+            mean = (member.emphasis * rows + (count - rows)) / count
+            fresh, old = F4(member.emphasis / mean), F4(1.0 / mean)
+        emphasis = np.array([fresh if r < rows else old for r in range(count)], F4)
+        key = draw_key(options.seed, int(state.learned), k)
+        _, row_losses, slope = gradient(
+            shape, state.theta[k], z[:count], both_y[:count], emphasis * w[:count], options.dropout, key
+        )
+        total = 0.0
+        for each in row_losses.tolist():
+            total = total + each
+        squares = sum_of_squares(slope)
+        predictions.append(p)
+        member_losses.append(loss)
+        bad.append(not (np.isfinite(loss + total) and squares < squares_limit(options, w)))
+        steps.append(slope)
+    output = mix(options, state, np.stack(predictions))
+    if any(bad) and len(bad) == 1:
+        return output, False
+    factor = 1.0 + 2.0 * float(state.boost) if state.boost > 0 else 1.0
+    factor = factor * schedule_factor(options.schedule, float(state.learned))
+    for k, slope in enumerate(steps):
+        if not bad[k]:
+            update(shape, options.members[k].structure, factor, vectors(options, state, k), slope)
+    if len(bad) > 1:
+        update_mixture(options, state, member_losses, bad, w[:rows])
+    restart(options, state, bad, initial)
+    add_rows(options, state, x)
+    state.targets[:], state.class_rows[:] = moments, class_rows
+    if options.capacity:
+        block = np.concatenate([x, y, given[:, None]], axis=1)
+        for r in range(rows):
+            state.ring[(int(state.appended) + r) % options.capacity] = block[r]
+        state.appended += rows
+        state.drawn += np.uint64(len(slots))
+    state.learned += rows
+    left = float(state.boost) * one(exponential, rows / 500.0 * one(logarithm, 0.5))
+    state.boost[...] = left if left > 1e-3 else 0.0
+    return output, True
+
+
+def squares_limit(options: Any, w: Array) -> float:
+    if len(options.members) == 1:
+        return 1e36
+    most = 1e4 * max(1.0, *w.astype(np.float64).tolist())
+    return min(most * most, 1e36)
+
+
+def vectors(options: Any, state: Any, k: int) -> dict[str, Array]:
+    none = np.zeros(options.shape.parameters, F4)
+    return {
+        "theta": state.theta[k],
+        "first": state.first[options._with_first.index(k)] if k in options._with_first else none,
+        "second": state.second[options._with_second.index(k)] if k in options._with_second else none.copy(),
+        "powers": state.powers[k],
+    }
+
+
+def update_mixture(options: Any, state: Any, losses: list[float], bad: list[bool], w: Array) -> None:
+    rows = 0.0
+    for each in w.tolist():
+        rows = rows + each
+    scaled = [
+        options.eta * (10.0 * rows if diverged else loss) for loss, diverged in zip(losses, bad, strict=True)
+    ]
+    least, total = min(scaled), 0.0
+    for k, loss in enumerate(scaled):
+        state.weights[k] = state.weights[k] * one(exponential, least - loss)
+        total = total + state.weights[k]
+    spread = 1.0 - integer_power(1.0 - options.share, len(w))
+    kept = (1.0 - spread) / total
+    state.weights[:] = state.weights * kept + spread / len(scaled)
+
+
+def restart(options: Any, state: Any, bad: list[bool], initial: Array) -> None:
+    good = [k for k in range(len(bad)) if not bad[k]]
+    best = max(good, key=lambda k: (state.weights[k], -k)) if good else None
+    for k in range(len(bad)):
+        if bad[k]:
+            state.theta[k] = initial[k] if best is None else state.theta[best]
+            part, o = vectors(options, state, k), options.members[k].structure
+            strength = F4(o.beta / o.rate)
+            part["first"][:] = -(state.theta[k] * strength) if o.kind == FTRL else 0
+            part["second"][:] = 0
+            state.powers[k] = 1.0
+            state.restarts[k] += 1

@@ -1,0 +1,273 @@
+"""An ensemble in the compiled core: its options, its state as named arrays, and its whole steps."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.core import library, structures
+from streaming_nn.core.library import address
+from streaming_nn.core.networks import Floats, Shape, aligned
+
+PREDICTED = 48  # rows predicted at once: their sums stay in the cache
+STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
+TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
+
+
+@dataclass(frozen=True)
+class MemberOptions:
+    """One network that learns: its optimizer, and how many drawn rows a new one weighs (0: new rows only)."""
+
+    optimizer: str = "sgd"
+    rate: float = 0.01
+    emphasis: float = 0.0
+    options: dict[str, float] = field(default_factory=dict)  # as `structures.optimizer` takes them
+
+    @cached_property
+    def structure(self) -> structures.Optimizer:
+        """The optimizer as the core reads it."""
+        return structures.optimizer(self.optimizer, self.rate, **self.options)
+
+
+@dataclass
+class EnsembleState:
+    """The model; the core writes all of it in place."""
+
+    theta: Floats  # (members, parameters)
+    first: Floats  # (members with an optimizer's state, parameters) velocities, squares or first moments
+    second: Floats  # (members with two vectors of state, parameters)
+    powers: NDArray[np.float64]  # (members, 2) Adam's betas to the number of steps
+    weights: NDArray[np.float64]  # (members,) of the mixture
+    restarts: NDArray[np.int64]  # (members,)
+    rows: NDArray[np.float64]  # (columns,) values of each input
+    means: NDArray[np.float64]  # (columns,)
+    squares: NDArray[np.float64]  # (columns,) sums of squared deviations
+    low: Floats  # (columns,) least values of "minmax"
+    high: Floats  # (columns,) largest values of "minmax"
+    targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
+    class_rows: NDArray[np.float64]  # (outputs,) rows learned of each class
+    learned: NDArray[np.int64]  # () rows learned
+    boost: NDArray[np.float64]  # () of the rates since a drift
+    ring: Floats  # (capacity, columns + targets + 1) the latest rows: inputs, targets, weight
+    appended: NDArray[np.int64]  # () rows appended to the ring
+    drawn: NDArray[np.uint64]  # () rows drawn from the ring
+
+    def copy(self) -> "EnsembleState":
+        """Return a copy that shares no memory."""
+        return EnsembleState(*(array.copy() for array in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks of one shape that learn side by side; a network alone is an ensemble of one member.
+
+    `columns` is the width of a row as it comes; with `missing` "indicate" the shape has twice as many inputs.
+    `class_weight` is a weight per class, "balanced" or "effective". Errors: ValueError, one line.
+    """
+
+    shape: Shape
+    members: tuple[MemberOptions, ...]
+    columns: int
+    scale: str = "standard"
+    missing: str = "refuse"
+    clip: float = 5.0
+    reach: float = 0.0
+    eta: float = 0.25
+    share: float = 0.003
+    replay_rows: int = 0
+    capacity: int = 0
+    schedule: structures.Schedule = field(default_factory=structures.schedule)
+    class_weight: str | tuple[float, ...] | None = None
+    class_beta: float = 0.999
+    dropout: float = 0.0
+    point: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        inputs = self.columns * (2 if self.missing == "indicate" else 1)
+        if self.shape.units[0] != inputs:
+            raise ValueError(f"the shape must have {inputs} inputs; got {self.shape.units[0]}")
+        if not self.members:
+            raise ValueError("members must be at least one; got none")
+        if self.class_weight is not None and self.shape.loss != "softmax":
+            raise ValueError(f"class_weight must be left out with loss {self.shape.loss!r}")
+        if isinstance(self.class_weight, tuple) and len(self.class_weight) != self.shape.units[-1]:
+            raise ValueError(f"class_weight must be one per class; got {len(self.class_weight)}")
+        if not 0 <= self.point < self.shape.units[-1]:
+            raise ValueError(f"point must be an output; got {self.point}")
+        if min(self.replay_rows, self.capacity) < 0:
+            raise ValueError("replay_rows and capacity must be >= 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
+        _ = self._structure
+
+    @cached_property
+    def _core(self) -> ctypes.CDLL:
+        core = library.load()
+        core.core_step_bytes.restype = ctypes.c_long
+        return core
+
+    @cached_property
+    def _structure(self) -> structures.Options:
+        given = self.class_weight if isinstance(self.class_weight, tuple) else ()
+        weighting = "given" if given else self.class_weight or "none"
+        return structures.Options(
+            network=self.shape.structure,
+            schedule=self.schedule,
+            columns=self.columns,
+            scale=structures.SCALES.index(self.scale),
+            missing=structures.MISSING.index(self.missing),
+            members=len(self.members),
+            replay_rows=self.replay_rows,
+            capacity=self.capacity,
+            weighting=structures.WEIGHTINGS.index(weighting),
+            point=self.point,
+            clip=self.clip,
+            reach=self.reach,
+            eta=self.eta,
+            share=self.share,
+            dropout=self.dropout,
+            class_beta=self.class_beta,
+            class_weights=(ctypes.c_double * max(len(given), 1))(*given),
+            seed=self.seed % 2**64,
+        )
+
+    def init(self, theta: Floats) -> EnsembleState:
+        """Return an untrained model with these weights (members, parameters)."""
+        members, outputs, columns = len(self.members), self.shape.units[-1], self.columns
+        targets = self.shape.targets
+        state = EnsembleState(
+            theta=theta.copy(),
+            first=np.zeros((len(self._with_first), self.shape.parameters), np.float32),
+            second=np.zeros((len(self._with_second), self.shape.parameters), np.float32),
+            powers=np.ones((members, 2)),
+            weights=np.full(members, 1 / members),
+            restarts=np.zeros(members, np.int64),
+            rows=np.zeros(columns),
+            means=np.zeros(columns),
+            squares=np.zeros(columns),
+            low=np.full(columns, np.inf, np.float32),
+            high=np.full(columns, -np.inf, np.float32),
+            targets=np.zeros((targets, 3)),
+            class_rows=np.zeros(outputs),
+            learned=np.zeros((), np.int64),
+            boost=np.zeros(()),
+            ring=np.zeros((self.capacity, columns + targets + 1), np.float32),
+            appended=np.zeros((), np.int64),
+            drawn=np.zeros((), np.uint64),
+        )
+        for row, k in enumerate(self._with_first):
+            member = self.members[k]
+            if member.optimizer == "ftrl":
+                strength = np.float32(member.structure.beta / member.rate)
+                state.first[row] = -(theta[k] * strength)
+        return state
+
+    @cached_property
+    def _with_first(self) -> list[int]:
+        return [k for k, member in enumerate(self.members) if member.optimizer not in STATELESS]
+
+    @cached_property
+    def _with_second(self) -> list[int]:
+        return [k for k, member in enumerate(self.members) if member.optimizer in TWO_VECTORS]
+
+    def predict(self, state: EnsembleState, x: Floats) -> Floats:
+        """Predict rows x (rows, columns); return (rows, outputs): probabilities, or targets in their unit."""
+        rows = len(x)
+        output, work = np.empty((rows, self.shape.units[-1]), np.float32), self._work(min(rows, PREDICTED))
+        members, fields = self._pointers(state, state.theta)
+        if rows:
+            self._core.core_predict(
+                ctypes.byref(self._structure),
+                members,
+                ctypes.byref(fields),
+                address(x, "f4", (rows, self.columns)),
+                ctypes.c_long(rows),
+                ctypes.c_long(min(rows, PREDICTED)),
+                address(output, "f4", output.shape, written=True),
+                address(work, "u1", work.shape, written=True),
+            )
+        return output
+
+    def learn(
+        self,
+        state: EnsembleState,
+        x: Floats,
+        y: NDArray[Any],
+        weight: Floats | None = None,
+        *,
+        mini_batch: int,
+        initial: Floats,
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Predict and learn rows, mini-batch by mini-batch; the state is changed in place.
+
+        x is (rows, columns), y (rows,) or (rows, targets): class indices, or targets; weight (rows,). If all
+        of several members diverge, they restart with `initial` (members, parameters). Return the predictions
+        from before each step (rows, outputs), and which steps were taken: one with a value that is not finite
+        is not. Errors: ValueError for arrays of another shape or dtype.
+        """
+        rows, core = len(x), self._core
+        if mini_batch < 1:
+            raise ValueError(f"mini_batch must be >= 1; got {mini_batch}")
+        truth = np.ascontiguousarray(y, np.float32).reshape(rows, self.shape.targets)
+        output = np.empty((rows, self.shape.units[-1]), np.float32)
+        trained = np.zeros(-(-rows // mini_batch), np.uint8)
+        most = max(min(mini_batch, rows), 1)
+        work = self._work(most)
+        members, fields = self._pointers(state, initial)
+        core.core_learn(
+            ctypes.byref(self._structure),
+            members,
+            ctypes.byref(fields),
+            address(x, "f4", (rows, self.columns)),
+            address(truth, "f4", truth.shape),
+            None if weight is None else address(weight, "f4", (rows,)),
+            ctypes.c_long(rows),
+            ctypes.c_long(most),
+            address(output, "f4", output.shape, written=True),
+            address(trained, "u1", trained.shape, written=True),
+            address(work, "u1", work.shape, written=True),
+        )
+        return output, trained.astype(np.bool_)
+
+    def _work(self, most: int) -> NDArray[np.uint8]:
+        size = self._core.core_step_bytes(ctypes.byref(self._structure), ctypes.c_long(max(most, 1)))
+        return aligned(int(size))
+
+    def _pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
+        """Return the addresses of a state's arrays, after checking each of them."""
+        shapes = vars(self._template)
+        for name, like in shapes.items():
+            address(getattr(state, name), like.dtype, like.shape, written=True)
+        if state.appended < 0:
+            raise ValueError(f"appended must be >= 0; got {state.appended}")
+        address(initial, "f4", state.theta.shape)
+        members = (structures.Member * len(self.members))(*self._member_structures(state, initial))
+        names = (each[0] for each in structures.State._fields_)
+        fields = {name: getattr(state, name).ctypes.data for name in names}
+        return members, structures.State(**fields)
+
+    def _member_structures(self, state: EnsembleState, initial: Floats) -> Sequence[structures.Member]:
+        def at(array: Floats, rows: list[int], k: int) -> int | None:
+            return array[rows.index(k)].ctypes.data if k in rows else None
+
+        return [
+            structures.Member(
+                optimizer=member.structure,
+                emphasis=member.emphasis,
+                theta=state.theta[k].ctypes.data,
+                first=at(state.first, self._with_first, k),
+                second=at(state.second, self._with_second, k),
+                initial=initial[k].ctypes.data,
+                powers=state.powers[k].ctypes.data,
+            )
+            for k, member in enumerate(self.members)
+        ]
+
+    @cached_property
+    def _template(self) -> EnsembleState:
+        return self.init(np.zeros((len(self.members), self.shape.parameters), np.float32))

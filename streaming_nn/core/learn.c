@@ -1,0 +1,426 @@
+/* One step of an ensemble: predict the new rows, learn them, and mix: docs/arithmetic.md, "Steps".
+
+   Nothing of the state is changed before the step is known to be finite; from then on, everything is written in place. */
+#include "core.h"
+#include "functions.h"
+
+static const double LEAST_MIXED = 1e-4;  /* below it a row's log loss in the mixture stops growing */
+static const double MOST_LOSS = 10.0;    /* of a row for a member that diverged; of an absolute error too */
+static const double MOST_GRADIENT = 1e4; /* norm above which a member of several has diverged, for weights up to 1 */
+static const double MOST_SQUARES = 1e36; /* of any gradient: its squares are finite in float32 */
+static const float TARGET_CLIP = 6.0f;   /* bound of targets and predictions, in units of the target */
+static const double RAISED = 2.0;        /* what a drift adds to the rate's factor */
+static const double RAISED_ROWS = 500.0; /* after which half of it is left */
+static const uint64_t GOLDEN = 0x9e3779b97f4a7c15ull;
+
+/* What a step works with: the new rows first, then those drawn from the ring. */
+typedef struct {
+    const Options *options;
+    Member *members;
+    const State *state;
+    long fresh, rows, inputs, outputs, targets; /* new rows, all rows; values per row */
+    Scaling scaling;
+    float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
+    float *predictions;             /* (members, fresh, outputs) */
+    double *losses;                 /* (rows) of one member */
+    double *member_losses;          /* (members) in the mixture */
+    double *moments;                /* (targets, 3) with the new rows */
+    double *class_rows;             /* (outputs) with the new rows */
+    float *class_weights;           /* (outputs) */
+    double *statistics;             /* memory of add_rows */
+    uint8_t *bad;                   /* (members) */
+    void *pass;
+} Step;
+
+static int is_classes(const Options *o) { return o->network.loss == SOFTMAX || o->network.loss == LOGISTIC; }
+
+static long row_floats(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
+
+static void *take(char **at, long bytes) {
+    char *start = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return start;
+}
+
+static char *divide(Step *s, long most, char *at) {
+    const Options *o = s->options;
+    const Network *network = &o->network;
+    s->inputs = network->units[0];
+    s->outputs = network->units[network->layers];
+    s->targets = targets_of(network);
+    long f = sizeof(float), d = sizeof(double), rows = most + o->replay_rows, members = o->members, n = o->columns;
+    s->scaling.origins = take(&at, n * d);
+    s->scaling.fills = take(&at, n * d);
+    s->scaling.widths = take(&at, n * f);
+    s->z = take(&at, rows * s->inputs * f);
+    s->y = take(&at, rows * s->targets * f);
+    s->weight = take(&at, rows * f);
+    s->scaled = take(&at, rows * f);
+    s->predictions = take(&at, members * most * s->outputs * f);
+    s->losses = take(&at, rows * d);
+    s->member_losses = take(&at, members * d);
+    s->moments = take(&at, s->targets * 3 * d);
+    s->class_rows = take(&at, s->outputs * d);
+    s->class_weights = take(&at, s->outputs * f);
+    s->statistics = take(&at, 6 * n * d);
+    s->bad = take(&at, members);
+    s->pass = take(&at, pass_bytes(network, rows, o->dropout));
+    return at;
+}
+
+/* --- Predictions */
+
+static int row_is_finite(const float *p, long m) {
+    float sum = 0.0f;
+    for (long j = 0; j < m; j++) sum += p[j] * 0.0f; /* NaN if one is not finite */
+    return sum == 0.0f;
+}
+
+static void sort(float *p, long m) {
+    for (long i = 1; i < m; i++)
+        for (long j = i; j > 0 && p[j - 1] > p[j]; j--) {
+            float larger = p[j - 1];
+            p[j - 1] = p[j];
+            p[j] = larger;
+        }
+}
+
+static double clipped(const Options *o, float p) {
+    if (is_classes(o) || o->network.loss == POISSON) return p;
+    p = p > TARGET_CLIP ? TARGET_CLIP : p;
+    return p < -TARGET_CLIP ? -TARGET_CLIP : p;
+}
+
+/* Mixes the members' predictions of one row; one that is not finite has weight 0. */
+static void mix(const Step *s, long r, float *output) {
+    const Options *o = s->options;
+    long m = s->outputs, all = s->fresh * m;
+    double total = 0.0;
+    for (long k = 0; k < o->members; k++)
+        if (row_is_finite(s->predictions + k * all + r * m, m)) total += s->state->weights[k];
+    for (long j = 0; j < m; j++) {
+        double sum = 0.0;
+        for (long k = 0; k < o->members; k++) {
+            const float *p = s->predictions + k * all + r * m;
+            if (row_is_finite(p, m)) sum += s->state->weights[k] * clipped(o, p[j]);
+        }
+        double value = total > 0.0 ? sum / total : is_classes(o) ? 1.0 / (double)m : 0.0;
+        if (!is_classes(o)) {
+            const double *moments = s->state->targets + 3 * (s->targets == 1 ? 0 : j);
+            int counts = o->network.loss == POISSON;
+            value = value * unit_of(moments, counts) + (counts ? 0.0 : moments[1]);
+        }
+        output[j] = (float)value;
+    }
+    if (o->network.loss == QUANTILE) sort(output, m);
+}
+
+static void predict_fresh(const Step *s, long k) {
+    Pass pass = pass_in(&s->options->network, s->fresh, s->options->dropout, s->pass);
+    forward(&pass, s->members[k].theta, s->z, 0);
+    copy_bytes(s->predictions + k * s->fresh * s->outputs, pass.outputs, s->fresh * s->outputs * sizeof(float));
+}
+
+static void prepare_fresh(const Step *s, const float *x) {
+    scaling_of(s->options, s->state, s->scaling);
+    for (long r = 0; r < s->fresh; r++)
+        prepare_row(s->options, s->scaling, x + r * s->options->columns, s->z + r * s->inputs);
+}
+
+static void write_output(const Step *s, float *output) {
+    for (long r = 0; r < s->fresh; r++) mix(s, r, output + r * s->outputs);
+}
+
+/* --- Rows */
+
+static int is_missing_allowed(const Options *o) { return o->missing != REFUSE; }
+
+static int targets_are_valid(const Step *s, const float *y) {
+    if (s->options->network.loss == SOFTMAX) return y[0] >= 0.0f && y[0] < (float)s->outputs;
+    return row_is_finite(y, s->targets);
+}
+
+static int is_learnable(const Step *s, const float *x, const float *y, const float *weight) {
+    const Options *o = s->options;
+    float sum = 0.0f;
+    for (long i = 0; i < s->fresh * o->columns; i++) sum += is_missing_allowed(o) && x[i] != x[i] ? 0.0f : x[i] * 0.0f;
+    for (long r = 0; r < s->fresh; r++) {
+        if (weight) sum += weight[r] * 0.0f;
+        if (!targets_are_valid(s, y + r * s->targets)) return 0;
+    }
+    return sum == 0.0f;
+}
+
+/* Appends rows drawn from the ring to the step's; returns whether all of them are valid. */
+static int draw_rows(Step *s) {
+    const Options *o = s->options;
+    long kept = smaller(*s->state->appended, o->capacity), count = larger(smaller(o->replay_rows, kept), 0);
+    for (long i = 0; i < count; i++) {
+        uint64_t turn = (*s->state->drawn + (uint64_t)i) * GOLDEN;
+        long slot = (long)(((turn >> 32) * (uint64_t)kept) >> 32), r = s->fresh + i;
+        const float *row = s->state->ring + slot * row_floats(o);
+        prepare_row(o, s->scaling, row, s->z + r * s->inputs);
+        copy_bytes(s->y + r * s->targets, row + o->columns, s->targets * sizeof(float));
+        s->weight[r] = row[o->columns + s->targets];
+        if (!targets_are_valid(s, s->y + r * s->targets)) return 0;
+    }
+    s->rows = s->fresh + count;
+    return 1;
+}
+
+static void append_rows(const Step *s, const float *x, const float *y, const float *weight) {
+    const Options *o = s->options;
+    if (o->capacity < 1) return;
+    for (long r = 0; r < s->fresh; r++) {
+        float *row = s->state->ring + (*s->state->appended + r) % o->capacity * row_floats(o);
+        copy_bytes(row, x + r * o->columns, o->columns * sizeof(float));
+        copy_bytes(row + o->columns, y + r * s->targets, s->targets * sizeof(float));
+        row[o->columns + s->targets] = weight ? weight[r] : 1.0f;
+    }
+    *s->state->appended += s->fresh;
+    *s->state->drawn += (uint64_t)(s->rows - s->fresh);
+}
+
+/* Targets in their units, by moments that include the new rows: so the first rows have a unit already. */
+static void standardize_targets(Step *s) {
+    const Options *o = s->options;
+    if (is_classes(o)) return;
+    int counts = o->network.loss == POISSON;
+    for (long t = 0; t < s->targets; t++) {
+        double *moments = s->moments + 3 * t;
+        copy_bytes(moments, s->state->targets + 3 * t, 3 * sizeof(double));
+        add_values(moments, s->y + t, s->targets, s->fresh);
+        double unit = unit_of(moments, counts), origin = counts ? 0.0 : moments[1];
+        for (long r = 0; r < s->rows; r++) {
+            float *y = s->y + r * s->targets + t;
+            *y = (float)(((double)*y - origin) / unit);
+            if (!counts) *y = (float)clipped(o, *y);
+        }
+    }
+}
+
+/* --- Weights of classes */
+
+static double effective_rows(double beta, double rows) { return -1.0 / exponential_minus_1(rows * logarithm(beta)); }
+
+static void weigh_classes(Step *s) {
+    const Options *o = s->options;
+    long m = s->outputs;
+    double all = 0.0, seen = 0.0, inverse = 0.0;
+    if (o->weighting == BALANCED || o->weighting == EFFECTIVE) {
+        copy_bytes(s->class_rows, s->state->class_rows, m * sizeof(double));
+        for (long r = 0; r < s->fresh; r++) s->class_rows[(long)s->y[r]] += 1.0;
+    }
+    if (o->weighting == BALANCED || o->weighting == EFFECTIVE)
+        for (long j = 0; j < m; j++) {
+            if (s->class_rows[j] == 0.0) continue;
+            all += s->class_rows[j];
+            seen += 1.0;
+            if (o->weighting == EFFECTIVE) inverse += effective_rows(o->class_beta, s->class_rows[j]);
+        }
+    for (long j = 0; j < m; j++) {
+        double weight = o->weighting == GIVEN ? o->class_weights[j] : 1.0;
+        int is_seen = (o->weighting == BALANCED || o->weighting == EFFECTIVE) && s->class_rows[j] > 0.0;
+        if (is_seen && o->weighting == BALANCED) weight = all / (seen * s->class_rows[j]);
+        if (is_seen && o->weighting == EFFECTIVE)
+            weight = effective_rows(o->class_beta, s->class_rows[j]) * (seen / inverse);
+        s->class_weights[j] = (float)weight;
+    }
+}
+
+static void weigh_rows(Step *s) {
+    if (s->options->weighting == UNWEIGHTED) return;
+    weigh_classes(s);
+    for (long r = 0; r < s->rows; r++) s->weight[r] = s->class_weights[(long)s->y[r]] * s->weight[r];
+}
+
+/* --- Members */
+
+static double mixture_loss(const Step *s, const float *p, const float *y) {
+    const Options *o = s->options;
+    double loss = 0.0;
+    if (is_classes(o)) {
+        for (long j = 0; j < (o->network.loss == SOFTMAX ? 1 : s->outputs); j++) {
+            double right = o->network.loss == SOFTMAX ? p[(long)y[0]] : y[j] == 1.0f ? p[j] : 1.0f - p[j];
+            loss += -logarithm(right < LEAST_MIXED ? LEAST_MIXED : right);
+        }
+        return loss;
+    }
+    for (long t = 0; t < s->targets; t++) {
+        double error = absolute((double)p[s->targets == 1 ? o->point : t] - (double)y[t]);
+        loss += error > MOST_LOSS ? MOST_LOSS : error;
+    }
+    return loss / (double)s->targets;
+}
+
+static double greatest_weight(const Step *s) {
+    double most = 1.0;
+    for (long r = 0; r < s->rows; r++) most = s->weight[r] > most ? s->weight[r] : most;
+    return most;
+}
+
+static double squares_limit(const Step *s) {
+    if (s->options->members == 1) return MOST_SQUARES;
+    double most = MOST_GRADIENT * greatest_weight(s);
+    return most * most < MOST_SQUARES ? most * most : MOST_SQUARES;
+}
+
+/* Weights of new and drawn rows for a member: in the mean 1, before the rows' own. */
+static void emphasize(const Step *s, const Member *member, long rows) {
+    long drawn = rows - s->fresh;
+    double mean = (member->emphasis * (double)s->fresh + (double)drawn) / (double)rows;
+    float fresh = drawn ? (float)(member->emphasis / mean) : 1.0f, old = drawn ? (float)(1.0 / mean) : 1.0f;
+    for (long r = 0; r < rows; r++) s->scaled[r] = (r < s->fresh ? fresh : old) * s->weight[r];
+}
+
+/* Predicts by one member, and learns unless it has diverged, or is alone and must refuse the step. */
+static void learn_member(Step *s, long k, double factor, double limit) {
+    const Options *o = s->options;
+    Member *member = s->members + k;
+    long rows = member->emphasis > 0.0 ? s->rows : s->fresh;
+    float *predictions = s->predictions + k * s->fresh * s->outputs;
+    if (o->dropout > 0.0) predict_fresh(s, k);
+    Pass pass = pass_in(&o->network, rows, o->dropout, s->pass);
+    pass.key = draw_key(o->seed, (uint64_t)*s->state->learned, (uint64_t)k);
+    forward(&pass, member->theta, s->z, 1);
+    if (o->dropout == 0.0) copy_bytes(predictions, pass.outputs, s->fresh * s->outputs * sizeof(float));
+    double loss = 0.0, all = 0.0;
+    for (long r = 0; r < s->fresh; r++)
+        loss += mixture_loss(s, predictions + r * s->outputs, s->y + r * s->targets) * (double)s->weight[r];
+    emphasize(s, member, rows);
+    weigh_slopes(&pass, s->y, s->scaled, s->losses);
+    for (long r = 0; r < rows; r++) all += s->losses[r];
+    propagate(&pass, member->theta);
+    s->member_losses[k] = loss;
+    s->bad[k] = !((loss + all) * 0.0 == 0.0) || !(gradient_squares(&pass, s->z, limit) < limit);
+    if (s->bad[k]) return;
+    Update update = update_of(&member->optimizer, factor, member->powers, member->theta, member->first, member->second);
+    if (member->optimizer.clip_norm > 0.0)
+        backward_clipped(&pass, s->z, &update, member->optimizer.clip_norm);
+    else
+        backward(&pass, s->z, &update);
+}
+
+static void update_mixture(const Step *s) {
+    const Options *o = s->options;
+    double *weights = s->state->weights, least = 0.0, sum = 0.0, rows = 0.0;
+    for (long r = 0; r < s->fresh; r++) rows += (double)s->weight[r];
+    for (long k = 0; k < o->members; k++) {
+        double loss = o->eta * (s->bad[k] ? MOST_LOSS * rows : s->member_losses[k]);
+        s->member_losses[k] = loss;
+        least = k == 0 || loss < least ? loss : least;
+    }
+    for (long k = 0; k < o->members; k++) {
+        weights[k] = weights[k] * exponential(least - s->member_losses[k]);
+        sum += weights[k];
+    }
+    double spread = 1.0 - integer_power(1.0 - o->share, (uint64_t)s->fresh), kept = (1.0 - spread) / sum;
+    for (long k = 0; k < o->members; k++) weights[k] = weights[k] * kept + spread / (double)o->members;
+}
+
+/* Starts an optimizer's state from the member's parameters. */
+static void reset_optimizer(Member *member, long count) {
+    const Optimizer *o = &member->optimizer;
+    float strength = (float)(o->beta / o->rate);
+    for (long i = 0; member->first && i < count; i++)
+        member->first[i] = o->kind == FTRL ? -(member->theta[i] * strength) : 0.0f;
+    for (long i = 0; member->second && i < count; i++) member->second[i] = 0.0f;
+    member->powers[0] = member->powers[1] = 1.0;
+}
+
+/* Members that diverged become copies of the best other one; if none is good, all start from scratch. */
+static void restart_members(const Step *s) {
+    const Options *o = s->options;
+    long best = -1, count = parameters(&o->network);
+    for (long k = 0; k < o->members; k++)
+        if (!s->bad[k] && (best < 0 || s->state->weights[k] > s->state->weights[best])) best = k;
+    for (long k = 0; k < o->members; k++) {
+        Member *member = s->members + k;
+        if (!s->bad[k]) continue;
+        const float *from = best < 0 ? member->initial : s->members[best].theta;
+        copy_bytes(member->theta, from, count * sizeof(float));
+        reset_optimizer(member, count);
+        s->state->restarts[k] += 1;
+    }
+}
+
+/* --- The step */
+
+static double rate_factor(const Step *s) {
+    double boost = *s->state->boost;
+    double factor = boost > 0.0 ? 1.0 + RAISED * boost : 1.0;
+    return factor * schedule_factor(&s->options->schedule, (double)*s->state->learned);
+}
+
+static void commit(const Step *s, const float *x, const float *y, const float *weight) {
+    const Options *o = s->options;
+    const State *state = s->state;
+    add_rows(o, state, x, s->fresh, s->statistics);
+    if (!is_classes(o)) copy_bytes(state->targets, s->moments, s->targets * 3 * sizeof(double));
+    if (o->weighting == BALANCED || o->weighting == EFFECTIVE)
+        copy_bytes(state->class_rows, s->class_rows, s->outputs * sizeof(double));
+    append_rows(s, x, y, weight);
+    *state->learned += s->fresh;
+    double left = *state->boost * exponential((double)s->fresh / RAISED_ROWS * logarithm(0.5));
+    *state->boost = left > 1e-3 ? left : 0.0;
+}
+
+/* Returns 1 if the step was taken; else only the predictions are written. */
+static int learn_fresh(Step *s, const float *x, const float *y, const float *weight, float *output) {
+    const Options *o = s->options;
+    int any_bad = 0;
+    prepare_fresh(s, x);
+    s->rows = s->fresh;
+    copy_bytes(s->y, y, s->fresh * s->targets * sizeof(float));
+    for (long r = 0; r < s->fresh; r++) s->weight[r] = weight ? weight[r] : 1.0f;
+    if (!is_learnable(s, x, y, weight) || !draw_rows(s)) {
+        for (long k = 0; k < o->members; k++) predict_fresh(s, k);
+        write_output(s, output);
+        return 0;
+    }
+    standardize_targets(s);
+    weigh_rows(s);
+    double factor = rate_factor(s), limit = squares_limit(s);
+    for (long k = 0; k < o->members; k++) {
+        learn_member(s, k, factor, limit);
+        any_bad |= s->bad[k];
+    }
+    write_output(s, output);
+    if (any_bad && o->members == 1) return 0;
+    if (o->members > 1) update_mixture(s);
+    if (any_bad) restart_members(s);
+    commit(s, x, y, weight);
+    return 1;
+}
+
+/* Learns rows, `most` at a time: x (rows, columns), y (rows, targets), weight (rows) or null. Writes the predictions from
+   before each step (rows, outputs), and for each step whether it was taken. */
+EXPORTED void core_learn(const Options *options, Member *members, const State *state, const float *x, const float *y,
+                         const float *weight, long rows, long most, float *output, uint8_t *trained, void *work) {
+    Step step = {.options = options, .members = members, .state = state};
+    divide(&step, most, work);
+    for (long start = 0; start < rows; start += most) {
+        step.fresh = smaller(most, rows - start);
+        *trained++ = (uint8_t)learn_fresh(&step, x + start * options->columns, y + start * step.targets,
+                                          weight ? weight + start : 0, output + start * step.outputs);
+    }
+}
+
+/* Predicts rows, `most` at a time. */
+EXPORTED void core_predict(const Options *options, Member *members, const State *state, const float *x, long rows,
+                           long most, float *output, void *work) {
+    Step step = {.options = options, .members = members, .state = state};
+    divide(&step, most, work);
+    for (long start = 0; start < rows; start += most) {
+        step.fresh = smaller(most, rows - start);
+        prepare_fresh(&step, x + start * options->columns);
+        for (long k = 0; k < options->members; k++) predict_fresh(&step, k);
+        write_output(&step, output + start * step.outputs);
+    }
+}
+
+EXPORTED long core_step_bytes(const Options *options, long most) {
+    Step step = {.options = options};
+    char start[1]; /* only distances are used */
+    return divide(&step, most, start) - start;
+}

@@ -1,0 +1,361 @@
+"""Steps of an ensemble: the reference's bits over shapes and options; nn's learners, and what must hold."""
+
+from typing import Any
+
+import core_reference as reference
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streaming_nn.core import networks, structures
+from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.networks import Shape
+from streaming_nn.nn.ensemble import Ensemble as NNEnsemble
+from streaming_nn.nn.learner import Batch
+from streaming_nn.nn.mlp import MLP
+
+pytestmark = pytest.mark.commit
+
+Array = NDArray[Any]
+
+MEMBERS = st.builds(
+    MemberOptions,
+    st.sampled_from([*structures.OPTIMIZERS, "adamw"]),
+    st.sampled_from([0.001, 0.1, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0, 8.0]),
+    st.dictionaries(
+        st.sampled_from(["weight_decay", "l1", "l2", "clip_value", "clip_norm"]),
+        st.sampled_from([0.01, 0.5]),
+        max_size=2,
+    ),
+)
+
+
+def draw_ensemble(data: st.DataObject) -> Ensemble:
+    loss = data.draw(st.sampled_from(structures.LOSSES))
+    columns, outputs = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
+    missing = data.draw(st.sampled_from(structures.MISSING))
+    hidden = data.draw(st.lists(st.integers(1, 9), max_size=2))
+    options: dict[str, Any] = {"skip": data.draw(st.booleans())}
+    if loss == "quantile":
+        options["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
+    units = (columns * (2 if missing == "indicate" else 1), *hidden, outputs)
+    shape = Shape(units, data.draw(st.sampled_from(structures.ACTIVATIONS)), loss, **options)
+    weights = [None, "balanced", "effective", tuple(0.5 * k for k in range(outputs))]
+    return Ensemble(
+        shape,
+        tuple(data.draw(st.lists(MEMBERS, min_size=1, max_size=3))),
+        columns,
+        scale=data.draw(st.sampled_from(structures.SCALES)),
+        missing=missing,
+        clip=3.0,
+        reach=data.draw(st.sampled_from([0.0, 2.0])),
+        replay_rows=data.draw(st.integers(0, 4)),
+        capacity=data.draw(st.integers(0, 6)),
+        schedule=structures.schedule(data.draw(st.sampled_from(structures.SCHEDULES)), 3, rows=5),
+        class_weight=data.draw(st.sampled_from(weights)) if loss == "softmax" else None,
+        dropout=data.draw(st.sampled_from([0.0, 0.4])),
+        point=data.draw(st.integers(0, outputs - 1)),
+        seed=data.draw(st.integers(0, 2**64 - 1)),
+    )
+
+
+def initial(ensemble: Ensemble, seed: int = 0) -> Array:
+    shape, thetas = ensemble.shape, []
+    for k in range(len(ensemble.members)):
+        theta = np.zeros(shape.parameters, np.float32)
+        for layer, (W, b) in enumerate(shape.views(theta)):
+            W[:] = networks.draw("normal", W.shape[0] ** -0.5, seed, k, layer, 0, W.shape)
+            b[:] = networks.draw("uniform", 0.1, seed, k, layer, W.size, (1, len(b)))[0]
+        thetas.append(theta)
+    return np.stack(thetas)
+
+
+def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> tuple[Array, Array, Array]:
+    shape = ensemble.shape
+    x = (rng.normal(size=(rows, ensemble.columns)) * 3 + 7).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = 0
+    if ensemble.missing != "refuse":
+        x[rng.random(x.shape) < 0.2] = np.nan
+    y: Array = rng.normal(size=(rows, shape.targets)) * 20 - 5
+    if shape.loss == "softmax":
+        y = rng.integers(0, shape.units[-1], (rows, 1))
+    if shape.loss in ("logistic", "poisson"):
+        y = rng.integers(0, 2, (rows, shape.targets))
+    return x, y.astype(np.float32), rng.random(rows).astype(np.float32) * 2
+
+
+def assert_same(ours: EnsembleState, theirs: EnsembleState) -> None:
+    for name, array in vars(ours).items():
+        np.testing.assert_array_equal(array, getattr(theirs, name), err_msg=name)
+        assert array.tobytes() == getattr(theirs, name).tobytes(), name
+
+
+def learn_both(
+    ensemble: Ensemble, steps: list[tuple[Array, Array, Array | None]], state: EnsembleState
+) -> EnsembleState:
+    """Learn steps by the core and by the reference, compare all bits; return the core's state."""
+    start, theirs = initial(ensemble, 1), state.copy()
+    with np.errstate(all="ignore"):
+        for x, y, weight in steps:
+            assert ensemble.predict(state, x).tobytes() == reference.predict(ensemble, theirs, x).tobytes()
+            output, trained = ensemble.learn(state, x, y, weight, mini_batch=len(x), initial=start)
+            expected, taken = reference.learn(ensemble, theirs, x, y, weight, start)
+            np.testing.assert_array_equal(output, expected)
+            assert output.tobytes() == expected.tobytes()
+            assert trained.tolist() == [taken]
+            assert_same(state, theirs)
+    return state
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 2**20), wild=st.sampled_from([0, 0, 0, 1e20, np.inf, 3e38]))
+def test_the_bits_are_those_of_the_reference(data: st.DataObject, seed: int, wild: float) -> None:
+    ensemble, rng, steps = draw_ensemble(data), np.random.default_rng(seed), []
+    for size in data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)):
+        x, y, weight = draw_rows(ensemble, rng, size)
+        if wild and rng.random() < 0.4:
+            x[0, 0] = wild
+        steps.append((x, y, weight if rng.random() < 0.5 else None))
+    state = ensemble.init(initial(ensemble))
+    state.boost[...] = data.draw(st.sampled_from([0.0, 1.0]))
+    learn_both(ensemble, steps, state)
+
+
+def default_ensemble(shape: Shape, columns: int, **options: Any) -> Ensemble:
+    members = [MemberOptions("sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 0.2)]
+    members += [
+        MemberOptions("adam", rate, new) for rate, new in ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
+    ]
+    given_options = {"reach": 10.0, "replay_rows": 32, "capacity": 5000} | options
+    return Ensemble(shape, tuple(members), columns, **given_options)
+
+
+def test_a_stretch_of_the_default_ensemble_has_the_bits_of_the_reference() -> None:
+    ensemble, rng = default_ensemble(Shape((5, 24, 3), skip=True), 5, capacity=30), np.random.default_rng(0)
+    steps = [draw_rows(ensemble, rng, size) for size in (1, 1, 2, 8, 3, 1, 16, 40, 60)]
+    learn_both(ensemble, [(x, y, None) for x, y, _ in steps], ensemble.init(initial(ensemble)))
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> None:
+    ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3, capacity=20), np.random.default_rng(1)
+    start, size = initial(ensemble), 4
+    x, y, weight = draw_rows(ensemble, rng, size * sum(sizes))
+    whole, parts, at = ensemble.init(start), ensemble.init(start), 0
+    output, _ = ensemble.learn(whole, x, y, weight, mini_batch=size, initial=start)
+    outputs = []
+    for count in sizes:
+        end = at + count * size
+        part = (np.ascontiguousarray(each[at:end]) for each in (x, y, weight))
+        outputs.append(ensemble.learn(parts, *part, mini_batch=size, initial=start)[0])
+        at = end
+    assert_same(whole, parts)
+    assert np.concatenate(outputs).tobytes() == output.tobytes()
+
+
+def test_a_step_predicts_what_predict_does() -> None:
+    ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3), np.random.default_rng(2)
+    start = initial(ensemble)
+    state = ensemble.init(start)
+    for _ in range(5):
+        x, y, weight = draw_rows(ensemble, rng, 70)
+        predicted = ensemble.predict(state, x)
+        output, _ = ensemble.learn(state, x, y, weight, mini_batch=70, initial=start)
+        assert output.tobytes() == predicted.tobytes()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize(
+    ("x", "y", "weight"),
+    [(np.nan, 0, 1), (np.inf, 0, 1), (-np.inf, 0, 1), (0, 2, 1), (0, -1, 1), (0, np.nan, 1), (0, 0, np.inf)],
+)
+def test_a_step_with_a_value_that_cannot_be_learned_changes_nothing(
+    members: int, x: float, y: float, weight: float
+) -> None:
+    ensemble = Ensemble(
+        Shape((2, 4, 2)), (MemberOptions("adam", 0.1, 1.0),) * members, 2, replay_rows=3, capacity=4
+    )
+    start = initial(ensemble)
+    state, rng = ensemble.init(start), np.random.default_rng(0)
+    ensemble.learn(state, *draw_rows(ensemble, rng, 12), mini_batch=4, initial=start)
+    before = state.copy()
+    rows, truth, weights = draw_rows(ensemble, rng, 3)
+    rows[1, 1] += np.float32(x)
+    truth[1] = y
+    weights[1] *= np.float32(weight)
+    output, trained = ensemble.learn(state, rows, truth, weights, mini_batch=3, initial=start)
+    assert not trained.any()
+    assert_same(state, before)
+    assert np.isfinite(output).all()
+
+
+def test_a_network_alone_refuses_a_step_that_is_too_large_and_others_restart_it() -> None:
+    x, y = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
+    weight = np.full(1, 3e38, np.float32)
+    for members in (1, 2):
+        ensemble = Ensemble(
+            Shape((1, 1), loss="poisson"), (MemberOptions("sgd", 0.1),) * members, 1, scale="none"
+        )
+        start = np.full((members, ensemble.shape.parameters), 0.5, np.float32)
+        start[-1] = 0.25 if members == 2 else 29  # a gradient of exp(29) times the weight
+        state = ensemble.init(start)
+        if members == 2:
+            state.theta[1] = 29
+        _, trained = ensemble.learn(
+            state, x, y, weight if members == 1 else None, mini_batch=1, initial=start
+        )
+        assert trained.tolist() == [members == 2]
+        assert state.restarts.tolist() == ([0] if members == 1 else [0, 1])
+    assert state.theta[1].tobytes() == state.theta[0].tobytes()
+
+
+def classes_stream(rows: int, columns: int = 6, classes: int = 3) -> tuple[Array, Array]:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(rows, columns)).astype(np.float32)
+    y = (x[:, :classes] + 0.3 * rng.normal(size=(rows, classes))).argmax(axis=1).astype(np.int32)
+    return x * 3 + 5, y
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_the_default_ensemble_learns_as_that_of_nn(size: int) -> None:
+    learner = NNEnsemble(6, (0, 1, 2), (16,), mini_batch=size, drift="none")
+    shape = Shape((6, 16, 3), skip=True)
+    ensemble, (x, y) = default_ensemble(shape, 6), classes_stream(480)
+    model = learner.init()
+    flat = np.concatenate([model.sgd_members.theta, model.replay_members.theta])
+    start = np.stack([shape.pack(each) for each in flat])
+    state = ensemble.init(start)
+    outputs, _ = ensemble.learn(state, x, y, mini_batch=size, initial=start)
+    with np.errstate(all="ignore"):
+        for at in range(0, 480, size):
+            model, step = learner.step(model, Batch(x[at : at + size], y[at : at + size]))
+            if at < 48:  # later on, chaos makes more of the last bits
+                np.testing.assert_allclose(outputs[at : at + size], step.output, rtol=1e-3, atol=1e-4)
+    assert (outputs.argmax(axis=1) == y)[-200:].mean() > 0.75
+    np.testing.assert_allclose(state.weights, model.weights, atol=0.1)
+
+
+MLPS: list[tuple[dict[str, Any], MemberOptions, dict[str, Any]]] = [
+    ({"optimizer": "sgd"}, MemberOptions("sgd", 0.02), {}),
+    ({"optimizer": "adam", "l2": 0.1}, MemberOptions("adam", 0.02, 0, {"l2": 0.1}), {}),
+    ({"optimizer": "adamw", "clip_norm": 0.1}, MemberOptions("adamw", 0.02, 0, {"clip_norm": 0.1}), {}),
+    (
+        {"optimizer": "momentum", "schedule": "inverse", "schedule_rows": 50, "warmup": 20},
+        MemberOptions("momentum", 0.02),
+        {"schedule": structures.schedule("inverse", 20, rows=50)},
+    ),
+    ({"optimizer": "ftrl", "l1": 0.01}, MemberOptions("ftrl", 0.02, 0, {"l1": 0.01}), {}),
+    ({"optimizer": "rmsprop", "scale": "minmax"}, MemberOptions("rmsprop", 0.02), {"scale": "minmax"}),
+    (
+        {"optimizer": "sgd", "class_weight": "balanced", "missing": "indicate"},
+        MemberOptions("sgd", 0.02),
+        {"class_weight": "balanced", "missing": "indicate"},
+    ),
+    (
+        {"optimizer": "nadam", "class_weight": "effective"},
+        MemberOptions("nadam", 0.02),
+        {"class_weight": "effective"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "member", "more"), MLPS, ids=lambda each: str(each)[:40])
+def test_one_member_learns_as_the_network_of_nn(
+    options: dict[str, Any], member: MemberOptions, more: dict[str, Any]
+) -> None:
+    learner = MLP(6, (0, 1, 2), (10,), learning_rate=0.02, mini_batch=5, **options)
+    x, y = classes_stream(100)
+    if more.get("missing"):
+        x[np.random.default_rng(0).random(x.shape) < 0.2] = np.nan
+    shape = Shape((12 if more.get("missing") else 6, 10, 3))
+    model = learner.init()
+    start = shape.pack(model.theta[0])[None]
+    ensemble = Ensemble(shape, (member,), 6, **more)
+    state = ensemble.init(start)
+    outputs, trained = ensemble.learn(state, x, y, mini_batch=5, initial=start)
+    assert trained.all()
+    for at in range(0, 100, 5):
+        model, step = learner.step(model, Batch(x[at : at + 5], y[at : at + 5]))
+        np.testing.assert_allclose(outputs[at : at + 5], step.output, rtol=5e-3, atol=5e-4)
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber", "absolute", "quantile", "poisson"])
+def test_a_regression_learns_as_the_network_of_nn(loss: str) -> None:
+    learner = MLP(4, None, (8,), loss=loss, optimizer="adam", learning_rate=0.01, mini_batch=4)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(120, 4)).astype(np.float32)
+    y = (x @ [3, -2, 1, 0] * 10 + 50 + rng.normal(size=120)).astype(np.float32)
+    y = np.maximum(np.round(y), 0) if loss == "poisson" else y
+    quantiles = (0.05, 0.5, 0.95) if loss == "quantile" else ()
+    shape = Shape((4, 8, len(quantiles) or 1), loss=loss, quantiles=quantiles)
+    model, point = learner.init(), learner.point
+    start = shape.pack(model.theta[0])[None]
+    ensemble = Ensemble(shape, (MemberOptions("adam", 0.01),), 4, point=point)
+    state = ensemble.init(start)
+    outputs, _ = ensemble.learn(state, x, y, mini_batch=4, initial=start)
+    for at in range(0, 120, 4):
+        model, step = learner.step(model, Batch(x[at : at + 4], y[at : at + 4]))
+        np.testing.assert_allclose(outputs[at : at + 4], step.output, rtol=2e-2, atol=0.5)
+
+
+def test_a_large_offset_does_not_hide_a_small_spread() -> None:
+    x, y = classes_stream(1500)
+    shifted = (x.astype(np.float64) * 64 + 2.0**24).astype(np.float32)  # rounded to whole numbers
+    ensemble = default_ensemble(Shape((6, 16, 3), skip=True), 6)
+    start, accuracies = initial(ensemble), []
+    for rows in (x, shifted):
+        outputs, _ = ensemble.learn(ensemble.init(start), rows, y, mini_batch=1, initial=start)
+        accuracies.append((outputs.argmax(axis=1) == y)[500:].mean())
+    assert accuracies[1] > accuracies[0] - 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": 3}, "must have 3 inputs; got 2"),
+        ({"missing": "indicate"}, "must have 4 inputs; got 2"),
+        ({"members": ()}, "at least one"),
+        ({"class_weight": (1.0,)}, "one per class"),
+        ({"point": 2}, "point must be an output"),
+        ({"replay_rows": -1}, ">= 0"),
+        ({"dropout": 1.0}, r"in \[0, 1\)"),
+        ({"scale": "robust"}, "not in tuple"),
+    ],
+)
+def test_other_options_are_refused(options: dict[str, Any], message: str) -> None:
+    usual: dict[str, Any] = {"shape": Shape((2, 2)), "members": (MemberOptions(),), "columns": 2}
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**(usual | options))
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("theta", np.zeros((1, 7), np.float32)),
+        ("weights", np.zeros(1, np.float32)),
+        ("ring", np.zeros((2, 3), np.float32)),
+        ("appended", np.array(-1)),
+        ("drawn", np.zeros((), np.int64)),
+        ("means", np.zeros(3)),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(name: str, array: Array) -> None:
+    ensemble = Ensemble(Shape((2, 2)), (MemberOptions("adam"),), 2, capacity=4)
+    start = initial(ensemble)
+    state = ensemble.init(start)
+    setattr(state, name, array)
+    with pytest.raises(ValueError, match="must be"):
+        ensemble.predict(state, np.zeros((1, 2), np.float32))
+
+
+def test_no_rows_are_nothing() -> None:
+    ensemble = Ensemble(Shape((2, 2)), (MemberOptions(),), 2)
+    state = ensemble.init(initial(ensemble))
+    before, none = state.copy(), np.zeros((0, 2), np.float32)
+    output, trained = ensemble.learn(state, none, none[:, :1], mini_batch=3, initial=state.theta)
+    assert output.shape == ensemble.predict(state, none).shape == (0, 2)
+    assert trained.shape == (0,)
+    assert_same(state, before)
