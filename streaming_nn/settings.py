@@ -1,5 +1,6 @@
 """The settings: read from `streaming-nn.toml`, then from `STREAMING_NN_…` variables, then from flags."""
 
+import codecs
 import os
 import re
 import tomllib
@@ -358,16 +359,25 @@ def _read(file: str | Path | None) -> dict[str, Any]:
     if file is None and not path.exists():
         return {}
     try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))  # Windows editors write a BOM
+        values = tomllib.loads(_decode(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(f"settings file {path}: there is no such file") from None
     except OSError as error:
         raise ValueError(f"settings file {path}: cannot read it: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"settings file {path}: it must be UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one
         raise ValueError(f"settings file {path}: {error}") from None
     return _flatten_clients(values)
+
+
+def _decode(data: bytes) -> str:
+    """Return the text of a file. ValueError: it is not UTF-8, and what it seems to be."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # UTF-32 as well
+        raise ValueError("must be UTF-8; got UTF-16")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")  # Windows editors write a BOM
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"must be UTF-8; got byte {data[error.start]:#04x} in line {line}") from None
 
 
 def _flatten_clients(values: dict[str, Any]) -> dict[str, Any]:

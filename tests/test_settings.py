@@ -1,3 +1,5 @@
+import codecs
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -189,8 +191,47 @@ def test_an_unreadable_file() -> None:
     with pytest.raises(ValueError, match=r"^settings file there: cannot read it: Is a directory$"):
         load("there")
     Path("latin.toml").write_bytes('model = "modèle"'.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"^settings file latin.toml: it must be UTF-8$"):
+    with pytest.raises(
+        ValueError, match=r"^settings file latin.toml: must be UTF-8; got byte 0xe9 in line 1$"
+    ):
         load("latin.toml")
+
+
+# cpython#157201, tomli#304
+@pytest.mark.parametrize(
+    "text", ['model = "modèle"\n[train]\nonce = true', '\r\nmodel = "modèle"\r\n[train]\r\nonce = true']
+)
+def test_a_file_with_a_byte_order_mark_is_read(text: str) -> None:
+    Path("bom.toml").write_bytes(codecs.BOM_UTF8 + text.encode())
+    settings = load("bom.toml")
+    assert (settings.model, settings.train.once) == (Path("modèle"), True)
+    Path("empty.toml").write_bytes(codecs.BOM_UTF8)
+    assert load("empty.toml") == load("/dev/null")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_a_file_in_utf_16_is_refused_in_one_line(encoding: str) -> None:
+    Path("wide.toml").write_bytes('model = "a"\n'.encode(encoding))
+    with pytest.raises(ValueError, match=r"^settings file wide.toml: must be UTF-8; got UTF-16$"):
+        load("wide.toml")
+
+
+def test_every_setting_can_be_given_by_set() -> None:
+    """Also those that no flag has."""
+    samples = {"None": "'a'", "records.inputs": "3", "records.classes": "'grow'", "train.keep_bytes": "5"}
+    for section, field in Settings.model_fields.items():
+        table = getattr(field.annotation, "model_fields", None)
+        names = {f"{section}.{name}": each for name, each in table.items()} if table else {section: field}
+        for name, each in names.items():
+            default = each.default
+            text = samples.get(name, samples["None"] if default is None else "")
+            if not text:
+                text = json.dumps(str(default) if isinstance(default, Path) else default)
+                text = "{}" if default == {} else text
+            value = load(None, {}, [f"{name}={text}"])
+            for part in name.split("."):
+                value = getattr(value, part)
+            assert value == default or name in samples or default is None, name
 
 
 @pytest.mark.parametrize("key", ['"sasl.jaas.config"', "sasl.jaas.config"])

@@ -109,13 +109,20 @@ class _StderrHandler(logging.Handler):
 
 def _one_line(error: Exception) -> str:
     """Return the error's message; raise it again if it is a bug, where a traceback helps more."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return _escape(f"{error.filename}: {error.strerror}")
     if isinstance(error, EXPECTED):
-        return str(error)
+        return _escape(str(error))
     if not type(error).__module__.startswith(("pyspark.", "py4j.")):
         raise error
     from streaming_nn.spark.jvm import in_one_line
 
     return f"Spark: {in_one_line(error)}"
+
+
+def _escape(message: str) -> str:
+    """Return a message in one line, whatever is in a path or a name that it has."""
+    return message.replace("\n", "\\n").replace("\r", "\\r")
 
 
 if __name__ == "__main__":

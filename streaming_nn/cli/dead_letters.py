@@ -23,11 +23,12 @@ def show(
     config: options.Config = None,
     bootstrap: options.Bootstrap = None,
     as_json: options.Json = False,
+    set_: options.Sets = None,
 ) -> None:
     """Show the latest dead letters, the newest one last: when, from where, and why."""
     from streaming_nn.kafka.dead_letters import latest
 
-    settings = _settings(config, bootstrap, topic)
+    settings = _settings(config, bootstrap, topic, set_)
     letters = latest(settings.kafka, settings.train.dead_letters, last)
     if as_json:
         print(json.dumps([letter.to_json() for letter in letters]))
@@ -38,14 +39,19 @@ def show(
 
 
 @app.command()
-def redrive(topic: Topic = None, config: options.Config = None, bootstrap: options.Bootstrap = None) -> None:
+def redrive(
+    topic: Topic = None,
+    config: options.Config = None,
+    bootstrap: options.Bootstrap = None,
+    set_: options.Sets = None,
+) -> None:
     """Send the dead letters back to their topics, each once: after the schema or the producer is fixed.
 
     One that was cut is not sent; exit code 1 if there are any.
     """
     from streaming_nn.kafka import dead_letters
 
-    settings = _settings(config, bootstrap, topic)
+    settings = _settings(config, bootstrap, topic, set_)
     done = dead_letters.redrive(settings.kafka, settings.train.dead_letters)
     for name, records in done.sent.items():
         print(f"sent {records:,} records back to {name}")
@@ -68,9 +74,9 @@ def _describe_cut(letters: "list[Letter]") -> str:
     )
 
 
-def _settings(config: Any, bootstrap: str | None, topic: str | None) -> "Settings":
+def _settings(config: Any, bootstrap: str | None, topic: str | None, sets: list[str] | None) -> "Settings":
     return options.require_kafka(
-        options.load_settings(config, None, bootstrap, train={"dead_letters": topic})
+        options.load_settings(config, sets, bootstrap, train={"dead_letters": topic})
     )
 
 

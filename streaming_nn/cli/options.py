@@ -73,8 +73,35 @@ def require_topics(model: Path) -> None:
 
 
 def split(text: str | None, convert: Callable[[str], T]) -> list[T] | None:
-    """Return the comma-separated items of an option, or None if it is not set."""
-    return None if text is None else [convert(item.strip()) for item in text.split(",")]
+    """Return the comma-separated items of an option, or None if it is not set; quotes protect a comma."""
+    return None if text is None else [convert(item.strip()) for item in _items(text)]
+
+
+def _items(text: str) -> list[str]:
+    items, quoted = [""], False
+    for character in text:
+        quoted ^= character == '"'
+        if character == "," and not quoted:
+            items.append("")
+        else:
+            items[-1] += character
+    return items
+
+
+def features(text: str | None) -> str | list[str] | None:
+    """Return an array field, or fields: "a,b", and "a," for one field."""
+    names = split(text, str)
+    if names is None or len(names) == 1:
+        return text
+    return names[:-1] if len(names) == 2 and not names[1] else names
+
+
+def label(text: str) -> int | str | bool:
+    """Return a label: an integer, true or false, or a string, which may be quoted."""
+    if text in ("true", "false"):
+        return text == "true"
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if quoted else integer_or_string(text)
 
 
 def integer_or_string(text: str) -> int | str:

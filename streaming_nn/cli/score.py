@@ -49,6 +49,9 @@ def score(
             config, set_, bootstrap, model=model, score=flags, spark={"spark.master": master}
         )
     )
+    from streaming_nn.spark.checks import before_score
+
+    before_score(settings)
     from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
     from streaming_nn.spark.score.scorer import Scorer
     from streaming_nn.spark.score.scorer import score as run

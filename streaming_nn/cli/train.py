@@ -44,10 +44,13 @@ def train(
         list[str] | None,
         typer.Option(metavar="SQL", help="Column to read: 'value % 10 AS x'; may be repeated.", **SOURCE),
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Array field, or fields a,b,c.d.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Array field, or fields a,b,c.d; one field is 'a,'.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Labels a,b,c (default: inferred); grow: new labels become classes.")
+        str | None,
+        typer.Option(help="Labels a,b,c; true,false are booleans (default: inferred); grow: new labels too."),
     ] = None,
     regression: Annotated[
         bool | None, typer.Option("--regression", help="Treat the label as a regression target.")
@@ -82,9 +85,9 @@ def train(
         bootstrap,
         model=model,
         records={
-            "features": options.split(features, str) if features and "," in features else features,
+            "features": options.features(features),
             "label": label,
-            "classes": classes if classes == "grow" else options.split(classes, options.integer_or_string),
+            "classes": classes if classes == "grow" else options.split(classes, options.label),
             "regression": regression,
         },
         learner={
@@ -132,13 +135,13 @@ def _reject(flags: dict[str, Any]) -> None:
 
 
 def _run(settings: "Settings") -> None:
+    from streaming_nn.spark.checks import before_train
+
+    before_train(settings)
     from streaming_nn.sinks.sink import Sinks
     from streaming_nn.spark.session import running
-    from streaming_nn.spark.train.resume import check_learner
     from streaming_nn.spark.train.trainer import train as run
-    from streaming_nn.versions.version_log import VersionLog
 
-    check_learner(settings, VersionLog(settings.model))
     with running(settings.spark) as spark, ExitStack() as stack:
 
         def start_sinks(trainer: Any) -> None:

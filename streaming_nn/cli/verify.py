@@ -43,13 +43,15 @@ def verify(
 
 
 def _run(settings: "Settings", first: int | None, last: int | None) -> "Verified":
-    from streaming_nn.spark.replay.verify import verify as run
-    from streaming_nn.spark.session import running
+    from streaming_nn.spark.checks import before_replay
     from streaming_nn.versions.version_log import VersionLog
 
     log = VersionLog(settings.model)
-    if log.head_number() is None:
-        raise ValueError(f"model {settings.model}: there is no version to verify yet")
+    first, last = log.span(first, last)
+    before_replay(settings, log.manifest(last).offsets)
+    from streaming_nn.spark.replay.verify import verify as run
+    from streaming_nn.spark.session import running
+
     with running(settings.spark) as spark:
         return run(
             spark,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streaming_nn.sinks.metrics_event import encode_event
-from streaming_nn.versions.atomic_files import make_directory
+from streaming_nn.versions.atomic_files import make_directory, naming
 from streaming_nn.versions.version import Manifest
 
 PREFIX = b'{"counts":'  # of every line, whose keys are sorted: nothing else is ever truncated
@@ -43,7 +43,7 @@ class JsonLinesSink:
             return
         self._position = None  # if this fails, the position is read from the file
         make_directory(self.path.parent)
-        with open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab") as file:
             file.write(encode_event(manifest) + b"\n")
             size = file.tell()
         self._position = manifest.number

@@ -7,10 +7,12 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 TEMPORARY = ".tmp"  # suffix of a file that does not have its final name yet
+LONG_NAME = 200  # bytes; file systems take 255
 HEAD_BYTES = 65_536  # size of a first read, which holds the header of nearly every version
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -56,10 +58,11 @@ def put(path: Path, data: bytes) -> None:
 
 def write_temporary(path: Path, data: bytes) -> Path:
     """Write and fsync a temporary file beside `path`; return its path."""
-    temporary = path.parent / f".{path.name}.{uuid4().hex}{TEMPORARY}"
+    name = path.name if len(os.fsencode(path.name)) < LONG_NAME else ""  # with it, no name would be too long
+    temporary = path.parent / f".{name}.{uuid4().hex}{TEMPORARY}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
-        with open(fd, "wb") as file:
+        with naming(path), open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -67,6 +70,17 @@ def write_temporary(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that has none, as those of writing to an open file (the disk is full)."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def _link(temporary: Path, path: Path) -> None:
@@ -158,6 +172,7 @@ def sync_directory(directory: Path) -> None:
     """Wait until the names in a directory are on the disk."""
     fd = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with naming(directory):
+            os.fsync(fd)
     finally:
         os.close(fd)

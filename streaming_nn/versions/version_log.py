@@ -294,6 +294,26 @@ class VersionLog:
                 gap = f"version {number} of {self.directory} is missing, and version {last} exists"
                 raise DamagedVersionError(f"{gap}; `streaming-nn versions repair` repairs the log")
 
+    def span(self, first: int | None = None, last: int | None = None) -> tuple[int, int]:
+        """Return the first and the last version of a replay, by default 1 and the head.
+
+        They are 1 and 0 if only version 0 exists. Raise ValueError for versions that do not exist.
+        """
+        head = self.head_number()
+        if head is None:
+            raise ValueError(
+                f"model {self.directory}: there is no version yet, so there is nothing to replay"
+            )
+        first, last = 1 if first is None else first, head if last is None else last
+        if not 1 <= first <= last <= head and (first, last, head) != (1, 0, 0):
+            allowed = (
+                f"from 1 to {head}, the first not after the last"
+                if head
+                else "1 or more, and there is only 0"
+            )
+            raise ValueError(f"versions must be {allowed}; got {first} to {last}")
+        return first, last
+
     def last(self) -> int:
         """Return the largest number that is taken, also behind a gap, by listing the directory; -1: none."""
         return max([self.archives.look() - 1, *self.files()])

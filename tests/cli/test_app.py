@@ -1,3 +1,4 @@
+import errno
 import io
 import logging
 import os
@@ -183,6 +184,16 @@ def test_each_error_has_its_exit_code(
     monkeypatch.setattr(commands, "app", failing(error))
     assert commands.run([]) == code
     assert capsys.readouterr().err == f"streaming-nn: {error}\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """delta#91; a name may have a line break, and an error is one line."""
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/model\nb/versions/1")
+    monkeypatch.setattr(commands, "app", failing(error))
+    assert commands.run([]) == 1
+    assert capsys.readouterr().err == "streaming-nn: /model\\nb/versions/1: No space left on device\n"
 
 
 def failing(error: Exception) -> Any:

@@ -44,3 +44,32 @@ def test_items_are_split_at_commas() -> None:
     assert options.split(None, str) is None
     assert options.split("a, b,1", options.integer_or_string) == ["a", "b", 1]
     assert [options.integer_or_string(text) for text in ("-1", "1.0", "auto")] == [-1, "1.0", "auto"]
+    assert options.split('"a,b",c', str) == ['"a,b"', "c"]
+    assert options.split('"a,b', str) == ['"a,b']
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("price", "price"),
+        ("price,", ["price"]),
+        ('"a,b",', ['"a,b"']),
+        ('"a,b"', '"a,b"'),
+        ("a, b.c", ["a", "b.c"]),
+        ("a,,b", ["a", "", "b"]),
+        (",", [""]),
+        ("", ""),
+    ],
+)
+def test_features_are_an_array_field_or_fields(text: str | None, expected: str | list[str] | None) -> None:
+    assert options.features(text) == expected
+
+
+def test_labels_are_integers_booleans_or_strings() -> None:
+    labels = options.split('true,false, 1,-1,1.0,yes,"true","1","a,b",True,""', options.label)
+    assert labels == [True, False, 1, -1, "1.0", "yes", "true", "1", "a,b", "True", ""]
+    assert [type(label) for label in labels[:3]] == [bool, bool, int]
+    settings = options.load_settings(None, None, records={"classes": [True, False]})
+    assert settings.records.classes == [True, False]
+    assert type(settings.records.classes[0]) is bool

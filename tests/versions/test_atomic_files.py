@@ -1,6 +1,7 @@
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,43 @@ def test_a_created_directory_is_durable(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(atomic_files, "sync_directory", synced.append)
     atomic_files.make_directory(tmp_path / "a" / "b")
     assert synced == [tmp_path, tmp_path / "a"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+@pytest.mark.parametrize("write", [atomic_files.create, atomic_files.put])
+def test_a_full_disk_is_named(
+    write: Callable[[Path, bytes], None], number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Python it has no name: what fails is an open file. delta#91"""
+
+    def full(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"{os.strerror(number)}: '{tmp_path}/a'") as error:
+        write(tmp_path / "a", b"1")
+    assert error.value.errno == number
+    assert atomic_files.names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to /dev/full")
+def test_the_name_is_that_of_the_path(tmp_path: Path) -> None:
+    named = pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'")
+    with named, atomic_files.naming(tmp_path), open("/dev/full", "wb") as file:
+        file.write(b"1")
+    with pytest.raises(FileNotFoundError, match="'/nowhere'"), atomic_files.naming(tmp_path):
+        Path("/nowhere").read_bytes()
+    with pytest.raises(OSError, match=r"^ours$"), atomic_files.naming(tmp_path):
+        raise OSError("ours")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 127)
+    atomic_files.create(path, b"1")
+    atomic_files.put(path, b"2")
+    assert path.read_bytes() == b"2"
+    with pytest.raises(OSError, match=r"File name too long: '.*éééé"):
+        atomic_files.put(tmp_path / ("é" * 128), b"2")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that creates no directories")

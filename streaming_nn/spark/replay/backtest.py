@@ -20,6 +20,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings
+from streaming_nn.spark.checks import before_replay
 from streaming_nn.spark.replay.plan import (
     SETTINGS,
     LearnerFactory,
@@ -78,6 +79,7 @@ def backtest(
     since, until = (parse_time(text) if text else None for text in (selection.since, selection.until))
     with ExitStack() as stack:
         if selection.topic:
+            before_replay(settings, [selection.topic])
             directories = trial_directories(Trial({}, SETTINGS), False, parsed, into)
             spark = stack.enter_context(running(settings.spark))
             bounds = recorded_bounds(directories)
@@ -86,6 +88,8 @@ def backtest(
         else:  # what is wrong is raised before Spark starts
             log = VersionLog(settings.model)
             plan = plan_versions(log, selection.first, selection.last, since, until)
+            check_trials(plan, parsed, into)
+            before_replay(settings, plan.manifests[-1].offsets)
             runs = open_trials(plan, parsed, into)
             spark = stack.enter_context(running(settings.spark))
         names = ", ".join(run.trial.name for run in runs)
@@ -156,16 +160,24 @@ def recorded_bounds(directories: list[tuple[Trial, Path]]) -> dict[str, Any] | N
     return next((event["bounds"] for event in starts if event.get("bounds")), None)
 
 
-def open_trials(
+def check_trials(
     plan: ReplayPlan, trials: list[Trial], into: Path, factory: LearnerFactory = learner_from
-) -> list[TrialRun]:
-    """Create or resume each trial's version log. Raise ValueError for bad options, or if `into` is in use."""
+) -> list[tuple[Trial, Path]]:
+    """Return what is learned, and where. Raise ValueError for bad options, or if `into` is in use."""
     directories = trial_directories(plan.base, plan.recorded is not None, trials, into)
     for manifest in plan.manifests:  # a mistake is raised before anything is learned
         for learner in _make_learners([trial for trial, _ in directories], manifest, factory):
             if manifest.update == AVERAGED:
                 require_averaging(learner)
     _check_unused(into, directories)
+    return directories
+
+
+def open_trials(
+    plan: ReplayPlan, trials: list[Trial], into: Path, factory: LearnerFactory = learner_from
+) -> list[TrialRun]:
+    """Create or resume each trial's version log. Raise ValueError for bad options, or if `into` is in use."""
+    directories = check_trials(plan, trials, into, factory)
     run = uuid4().hex[:12]
     logs = [(trial, VersionLog(directory, run)) for trial, directory in directories]
     for trial, log in logs:

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.settings import Records, Settings
-from streaming_nn.spark import temporary
+from streaming_nn.spark import installation, temporary
 from streaming_nn.spark.replay.backtest import trial_directories
 from streaming_nn.spark.replay.plan import SETTINGS, sum_counts
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
@@ -89,6 +89,7 @@ def backtest_file(
     A micro-batch has `batch` records. A topic of one partition, which keeps the order, is created for it and
     deleted afterwards; so is a broker, if the settings name none. With `into` None no version is kept.
     """
+    installation.check(settings.spark)
     parsed, described = parse_trials(trials), file.describe(settings.records.format)
     directories = trial_directories(Trial({}, SETTINGS), False, parsed, into or Path())
     for trial, _ in directories:  # a mistake is raised before anything starts

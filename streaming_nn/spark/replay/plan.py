@@ -60,17 +60,12 @@ def plan_versions(
     If `first` is not 1, trials begin with the model of the nearest kept version before it. Raise ValueError
     if there is no such version.
     """
-    head = log.head_number()
-    if head is None:
-        raise ValueError(f"model {log.directory}: there is no version yet, so there is nothing to replay")
+    _, head = log.span()
     if since or until:
         first, last = _written_between(log, head, since, until)
-    first, last = 1 if first is None else first, head if last is None else last
-    if not 1 <= first <= last <= head:
-        allowed = (
-            f"from 1 to {head}, the first not after the last" if head else "1 or more, and there is only 0"
-        )
-        raise ValueError(f"versions must be {allowed}; got {first} to {last}")
+    first, last = log.span(first, last)
+    if last == 0:
+        raise ValueError("versions must be 1 or more, and there is only 0")
     kept = log.nearest_kept(first - 1)
     parent, *manifests = _fill_damaged([log.manifest(number) for number in range(first - 1, last + 1)])
     return ReplayPlan(

@@ -48,7 +48,7 @@ def verify(
     from recorded ones. `progress` is called with the last verified version. Raise ValueError for versions
     that do not exist, DataLossError if the topic no longer has their records.
     """
-    first, last = _check_range(log, first, last)
+    first, last = log.span(first, last)
     start = log.read(log.nearest_kept(max(first - 1, 0)))
     tensors, rows = start.tensors, 0
     manifests = Recorded(log, start.number + 1, last)
@@ -69,18 +69,6 @@ def verify(
         tensors = learned.tensors
         progress(chunk[-1].number)
     return Verified(start.number + 1, last, rows)
-
-
-def _check_range(log: VersionLog, first: int | None, last: int | None) -> tuple[int, int]:
-    head = log.head_number()
-    if head is None:
-        raise ValueError(f"model {log.directory}: there is no version yet, so there is nothing to verify")
-    first, last = 1 if first is None else first, head if last is None else last
-    if not (1 <= first <= last <= head) and head > 0:
-        raise ValueError(
-            f"versions must be from 1 to {head}, the first not after the last; got {first} to {last}"
-        )
-    return first, last
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from streaming_nn.records.explain import as_scored, explain
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
+from streaming_nn.spark.checks import newest_learned
 from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.query import Job, local, shortened
 from streaming_nn.spark.score.predictions import (
@@ -88,16 +89,12 @@ class Scorer(Job):
 
         Raise LookupError if there is none and `score.once` is set, DamagedVersionError for a damaged head.
         """
-        began, logged = time.monotonic(), False
-        while (number := self.log.head_number() or 0) < 1:
-            if not logged:
-                self.log.head()  # no run resumes from a damaged head, so waiting would never end
-                if self.settings.score.once:
-                    what = "has learned nothing yet" if self.log.has(number) else "there is no version yet"
-                    raise LookupError(f"model {self.settings.model}: {what}, so no model is available")
-                logger.info("waiting for a first version in %s", self.settings.model)
-                logged = True
-            if time.monotonic() - began > seconds:
+        if newest_learned(self.settings, self.log) is not None:
+            return True
+        logger.info("waiting for a first version in %s", self.settings.model)
+        until = time.monotonic() + seconds
+        while (self.log.head_number() or 0) < 1:
+            if time.monotonic() > until:
                 return False
             time.sleep(0.1)
         return True

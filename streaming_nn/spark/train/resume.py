@@ -9,7 +9,7 @@ from streaming_nn.errors import DamagedVersionError
 from streaming_nn.nn.factory import changed, difference, learner_from
 from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema, schema_from
+from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.batch_size import AUTO
 from streaming_nn.spark.train.initial_schema import record_options
@@ -28,6 +28,29 @@ def check_learner(settings: Settings, log: VersionLog) -> None:
     elif classes or not settings.learner.get("class_weight"):  # which names classes
         labels = None if records.regression else classes or ["a", "b"]
         make_learner(settings, {"inputs": 1, "classes": labels})
+
+
+def check_settings(settings: Settings, log: VersionLog) -> None:
+    """Raise ValueError for options of learner or records that are wrong, or that do not fit the head.
+
+    Those of a model that has learned nothing are checked by themselves. DamagedVersionError: the head is.
+    """
+    check_learner(settings, log)
+    head = log.head()
+    if head is None or head.number == 0:
+        _check_records(settings)
+    else:
+        resume_learner(settings, head)
+        resume_schema(settings, head)
+
+
+def _check_records(settings: Settings) -> None:
+    """Create a schema by the settings; what is inferred from records is left open."""
+    records = settings.records
+    open_width = records.inputs or width(records.features, records.categories) or 1
+    classes = records.classes if isinstance(records.classes, list) else None
+    given = {"inputs": open_width, "classes": classes, "grow": records.classes == "grow"}
+    schema_from({**record_options(settings), **given})
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:

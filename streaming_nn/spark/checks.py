@@ -1,0 +1,72 @@
+"""What can be wrong with a job and needs no Spark to find out: the commands check it before they start Spark.
+
+Each function raises in one line what the job itself would: ValueError, LookupError, ConnectionError,
+PermissionError or DamagedVersionError.
+"""
+
+from collections.abc import Iterable
+
+from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.settings import Settings
+from streaming_nn.spark import installation
+from streaming_nn.spark.sources import topics
+from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version_log import VersionLog
+
+
+def before_train(settings: Settings) -> None:
+    """Check the options of learner and records, whether the directory has another model, and the topics."""
+    from streaming_nn.spark.train.resume import check_settings  # imports NumPy and PyArrow
+
+    installation.check(settings.spark)
+    check_settings(settings, VersionLog(settings.model))
+    if not settings.source.format:
+        with KafkaAdmin(settings.kafka) as admin:
+            admin.ids(topics.find(settings, admin))
+
+
+def before_score(settings: Settings) -> None:
+    """Check whether the newest version does what the settings require, and that the topics exist."""
+    installation.check(settings.spark)
+    newest = newest_learned(settings, VersionLog(settings.model))
+    if newest is not None:
+        _check_score(settings, newest)
+    _check_topics(settings, [settings.score.topic, settings.score.predictions])
+
+
+def _check_score(settings: Settings, newest: Manifest) -> None:
+    if settings.score.fields:
+        from streaming_nn.records.chosen import field_reader
+        from streaming_nn.records.schema import schema_from
+
+        field_reader(schema_from(newest.schema), settings.score.fields)
+    if settings.score.engine == "realtime":
+        from streaming_nn.spark.score.realtime.scorer import check
+
+        check(newest)
+
+
+def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
+    """Return the manifest of the head, if it has learned something; None: a scorer waits for that.
+
+    Raise LookupError in place of None if `score.once` is set, DamagedVersionError for a damaged head: no run
+    resumes from that, so waiting would never end.
+    """
+    head = log.head()
+    if head is not None and head.number > 0:
+        return head.manifest
+    if settings.score.once:
+        what = "there is no version yet" if head is None else "has learned nothing yet"
+        raise LookupError(f"model {settings.model}: {what}, so no model is available")
+    return None
+
+
+def before_replay(settings: Settings, names: Iterable[str]) -> None:
+    """Check that the topics exist from which records are learned again."""
+    installation.check(settings.spark)
+    _check_topics(settings, names)
+
+
+def _check_topics(settings: Settings, names: Iterable[str]) -> None:
+    with KafkaAdmin(settings.kafka) as admin:
+        admin.ids(names)

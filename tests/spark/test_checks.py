@@ -1,0 +1,276 @@
+"""What the commands check before they start Spark; the broker is a fake, and no session starts."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+from streaming_nn.cli import app as commands
+from streaming_nn.nn.learner import initial
+from streaming_nn.nn.mlp import MLP
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records import avsc
+from streaming_nn.records.schema import Schema
+from streaming_nn.spark import checks, session
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.commit
+
+KAFKA = ["--bootstrap", "broker:9092"]
+LEARNER = MLP(inputs=3, classes=(0, 1), hidden=(4,), mini_batch=8)
+SCHEMA = Schema(inputs=3, classes=(0, 1))
+
+
+class Started(Exception):  # noqa: N818
+    """Spark would have started."""
+
+
+class FakeAdmin:
+    """Replaces `KafkaAdmin`: a broker with these topics, unless it is another address."""
+
+    existing = ("labeled", "unlabeled", "predictions")
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self.servers = options["bootstrap.servers"]
+
+    def ids(self, topics: list[str]) -> dict[str, str]:
+        if missing := [topic for topic in topics if topic not in self.existing]:
+            raise LookupError(f"topic {missing[0]!r} does not exist at {self.servers}")
+        return dict.fromkeys(topics, "id")
+
+    def topics(self) -> list[str]:
+        return list(self.existing)
+
+    def __enter__(self) -> Self:
+        if self.servers != "broker:9092":
+            raise ConnectionError(f"cannot reach a Kafka broker at {self.servers} within 12 s")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def starts(*_: object) -> None:
+        raise Started
+
+    for name in os.environ:
+        if name.startswith(("STREAMING_NN_", "SPARK_", "PYSPARK_SUBMIT")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checks, "KafkaAdmin", FakeAdmin)
+    monkeypatch.setattr(session, "session", starts)
+
+
+@pytest.fixture
+def model() -> VersionLog:
+    """A model that has learned one micro-batch of `labeled`."""
+    log = VersionLog("model")
+    tensors = flatten(initial(LEARNER))
+    described = {"learner": LEARNER.options(), "schema": SCHEMA.options(), "topic_ids": {"labeled": "id"}}
+    head = log.commit(None, tensors, offsets={"labeled": {0: 0}}, **described)
+    counts = {"received": 10, "trained": 10, "skipped": 0, "rejected": 0, "filtered": 0}
+    log.commit(head, tensors, offsets={"labeled": {0: 10}}, ranges={"labeled": {0: (0, 10)}}, counts=counts)
+    return log
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = commands.run(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return code, lines[0].removeprefix("streaming-nn: ")
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["score"], ["verify"], ["backtest", "--into", "trials"]], ids=lambda w: w[0]
+)
+def test_with_everything_there_spark_starts(words: list[str], model: VersionLog) -> None:
+    with pytest.raises(Started):
+        commands.run([*words, *KAFKA])
+
+
+def test_a_source_and_a_new_model_need_no_broker() -> None:
+    with pytest.raises(Started):
+        commands.run(["train", "--source", "text"])
+    with pytest.raises(Started):
+        commands.run(["score", *KAFKA])  # waits for a first version
+    with pytest.raises(Started):
+        commands.run(["train", "--set", "train.topics_pattern=lab.*", *KAFKA])
+
+
+# spark-pmml#21, kafka-python#1201, delta#91
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SPARK_HOME", "/nowhere"), ("PYSPARK_SUBMIT_ARGS", "--master local"), ("SPARK_REMOTE", "sc://a")],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["train", *KAFKA], ["score", *KAFKA], ["verify", *KAFKA], ["backtest", "--into", "t", *KAFKA]),
+        *(["backtest", "--topic", "labeled", "--into", "t", *KAFKA], ["backtest", "--file", "no.csv"]),
+    ],
+    ids=["train", "score", "verify", "backtest", "backtest of a topic", "backtest of a file"],
+)
+def test_a_variable_that_leads_elsewhere_ends_every_command(
+    name: str,
+    value: str,
+    words: list[str],
+    model: VersionLog,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    code, line = error_of(words, capsys)
+    assert code == 2
+    assert line.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "topic"),
+    [
+        (["train", "--topic", "labeled", "--topic", "none"], "none"),
+        (["score", "--topic", "none"], "none"),
+        (["score", "--predictions", "none"], "none"),
+        (["backtest", "--into", "t", "--topic", "none"], "none"),
+        (["verify"], "gone"),
+        (["backtest", "--into", "t"], "gone"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_topic_that_does_not_exist(
+    words: list[str], topic: str, model: VersionLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if topic == "gone":
+        head = model.head()
+        assert head is not None
+        model.commit(head, head.tensors, offsets={"labeled": {0: 10}, "gone": {0: 3}})
+    assert error_of([*words, *KAFKA], capsys) == (1, f"topic '{topic}' does not exist at broker:9092")
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["score"], ["verify"], ["backtest", "--into", "t"]], ids=lambda w: w[0]
+)
+def test_a_broker_that_does_not_respond_or_lacks_its_port(
+    words: list[str], model: VersionLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_of([*words, "--bootstrap", "other:1"], capsys) == (
+        1,
+        "cannot reach a Kafka broker at other:1 within 12 s",
+    )
+    assert error_of([*words, "--bootstrap", "other"], capsys) == (
+        2,
+        "bootstrap.servers must be host:port, with commas between several; got 'other'",
+    )
+
+
+def test_no_topic_matches_the_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = error_of(["train", "--set", "train.topics_pattern=x.*", *KAFKA], capsys)
+    assert (code, line.startswith("no topic at broker:9092 matches")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--features", "a,b,c"], "records.features = 'features', now ['a', 'b', 'c']"),
+        (["--classes", "0,1,2"], "records.classes = (0, 1), now [0, 1, 2]"),
+        (["--regression"], "regression"),
+        (["--hidden", "5"], "hidden"),
+        (["-s", "records.where=op = 'c'"], "records.where"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_directory_with_another_model(
+    flags: list[str], message: str, model: VersionLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = error_of(["train", *flags, *KAFKA], capsys)
+    assert (code, line.endswith("use a new model directory")) == (2, True)
+    assert "model model was created with" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--optimizer", "adm"], "optimizer must be one of 'sgd'"),
+        (["--optimizer", "sgd", "--learning-rate", "-1"], "learning_rate must be"),
+        (["-s", "records.format=protobuf"], "format must be one of"),
+        (["-s", "records.format=avro"], "format 'avro' needs avro_schema or registry"),
+        (["-s", "records.decimal=;"], "decimal must be '.' or ','; got ';'"),
+        (["-s", "records.csv_columns=['a']"], "csv_columns need format 'csv'"),
+        (["-s", "records.sparse=['a']"], "sparse must be among the features that are numbers; got 'a'"),
+        (["--features", "a,,b"], "features must be"),
+        (["-s", "records.inputs=3", "--features", "a,b"], "inputs must be 2, the number of features; got 3"),
+        (["-s", "records.avro_schema=no.avsc"], "setting records.avro_schema: cannot read 'no.avsc'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_options_of_a_new_model(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = error_of(["train", *flags, *KAFKA], capsys)
+    assert code == 2
+    assert message in line
+    assert not Path("model").exists()
+
+
+def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(avsc, "find_spec", lambda name: None)
+    words = ["-s", "records.format=avro", "-s", "records.registry=http://registry:8081"]
+    assert error_of(["train", *words, *KAFKA], capsys) == (
+        2,
+        "format avro needs fastavro: pip install 'streaming_nn[avro]'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["score", "--engine", "realtime"], 2, "score --engine realtime: optimizer"),
+        (["verify", "--from", "3"], 2, "versions must be from 1 to 1, the first not after the last"),
+        (["backtest", "--into", "t", "--trial", "hidden=x"], 2, "hidden must be"),
+        (["backtest", "--into", "model"], 2, "model contains"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_does_not_fit_the_model(
+    words: list[str], code: int, message: str, model: VersionLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "realtime" in words:
+        head = model.head()
+        assert head is not None
+        model.commit(head, head.tensors, schema=Schema(inputs=3, classes=(0, 1), where="a > 1").options())
+        message = "score --engine realtime: records.where must not be set"
+    found, line = error_of([*words, *KAFKA], capsys)
+    assert (found, line[: len(message)]) == (code, message)
+
+
+def test_a_scorer_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(["score", "--once", *KAFKA], capsys) == (
+        1,
+        "model model: there is no version yet, so no model is available",
+    )
+    VersionLog("model").commit(None, {"theta": np.zeros(3)})
+    assert error_of(["score", "--once", *KAFKA], capsys) == (
+        1,
+        "model model: has learned nothing yet, so no model is available",
+    )
+
+
+def test_a_damaged_head(model: VersionLog, capsys: pytest.CaptureFixture[str]) -> None:
+    model.path(1).write_bytes(model.path(1).read_bytes()[:-1])
+    for words in (["train"], ["score"]):
+        code, line = error_of([*words, *KAFKA], capsys)
+        assert code == 6
+        assert "`streaming-nn versions repair` resumes from it" in line
+
+
+def test_fields_of_predictions_need_names(capsys: pytest.CaptureFixture[str]) -> None:
+    log = VersionLog("model")
+    schema = Schema(inputs=3, classes=(0, 1), format="packed").options()
+    head = log.commit(None, {}, schema=schema)
+    log.commit(head, {})
+    code, line = error_of(["score", "-s", "score.fields=['id']", *KAFKA], capsys)
+    assert (code, line) == (2, "score.fields must be empty unless records are JSON or Avro; got 'packed'")
