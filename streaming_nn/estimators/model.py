@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.nn import learner as loop
+from streaming_nn.nn import network
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
+from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.versions.version import SEQUENTIAL, Version
@@ -85,6 +87,25 @@ def grow(model: Model, classes: Sequence[Any]) -> Model:
     """Return the model with more classes, the old ones first. ValueError: its learner cannot grow."""
     learner = learner_from({**model.learner.options(), "classes": tuple(classes)})
     return model._replace(learner=learner, state=loop.grow(learner, model.state))
+
+
+def grow_inputs(model: Model, inputs: int, growth: ColumnGrowth) -> Model:
+    """Return the model with so many inputs, its columns rearranged. ValueError: its learner cannot grow."""
+    learner = learner_from({**model.learner.options(), "inputs": inputs})
+    return model._replace(learner=learner, state=loop.grow_inputs(learner, model.state, growth))
+
+
+def weight_bytes(model: Model, inputs: int) -> int:
+    """Return the bytes that the weights and their optimizers' states take with so many inputs."""
+    now, then = (_parameters(model.learner, count) for count in (model.learner.inputs, inputs))
+    tensors = flatten(model.state.model).values()
+    return sum(each.nbytes for each in tensors if each.shape[-1:] == (now,)) // now * then
+
+
+def _parameters(learner: Any, inputs: int) -> int:
+    """Return the parameters of a member's network with so many inputs."""
+    sized: Any = learner_from({**learner.options(), "inputs": inputs})
+    return network.size(sized.shape)
 
 
 def save(model: Model, model_dir: str | Path, schema: Schema) -> Model:

@@ -1,24 +1,25 @@
-"""The learners with River's API, on dicts and pandas frames, and with the same versions as the stream."""
+"""The learners with River's API, on dicts and tables, and with the same versions as the stream."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from streaming_nn.estimators import columns as of_columns
 from streaming_nn.estimators import model as models
+from streaming_nn.estimators import tables
+from streaming_nn.estimators.columns import Columns, Encoding, shown
 from streaming_nn.estimators.model import Model, new_model, to_python
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction
-from streaming_nn.records import categories, schema
+from streaming_nn.records import schema
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
-from streaming_nn.records.reasons import NOT_FINITE, BadRecord
-from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen, width
-from streaming_nn.records.values import Rules, to_number
+from streaming_nn.records.schema import MAX_CLASSES, Schema
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,43 +37,46 @@ except ModuleNotFoundError:  # River's pipelines and metrics need its own classe
 
 
 Array = NDArray[Any]
-Columns = Mapping[str, Any]  # a feature's values, one a row: a Series or a list
-STRING_COLUMNS = 16  # one-hot columns of a string feature that `categories` does not name
-EXTRA = ("refuse", "ignore")
+Read = Callable[[Columns], tuple[NDArray[np.float32], dict[str, Any]]]  # rows, and features to be filled in
+EXTRA = ("grow", "refuse", "ignore")
+ABSENT = ("missing", "zero")
+MAX_BYTES = 256 << 20  # of weights: 50,000 columns of the default learner with two classes
+NOTHING = of_columns.columns_of((), {}, sparse=False, missing=True)
 OPTIONS = {"learner"} | {field.name for learner in LEARNERS.values() for field in fields(learner)}
-
-RULES = Rules(missing=True)  # of values: a gap is NaN, a string is a category
-
-
-class _Table(NamedTuple):
-    """Rows as the learner takes them."""
-
-    x: NDArray[np.float32]  # (rows, inputs)
-    unseen: Mapping[str, tuple[Label, ...]]  # by feature: values that the schema can add
 
 
 class _RiverModel:
-    """What classifier and regressor share. The model and its schema are replaced together, or not at all."""
+    """What classifier and regressor share. The model and its columns are replaced together, or not at all."""
 
     _model: Model | None = None
-    _schema: Schema
+    _columns: Columns = NOTHING
+    _base: Schema  # what a version's schema has beside the columns and the classes
     learner: str | None
     features: Sequence[str] | None
     categories: Mapping[str, Mapping[str, int]] | None
     label: str
     extra: str
+    absent: str
+    max_bytes: int
+    missing: str | None
     seed: int
 
     def _initialize(self, parameters: Mapping[str, Any]) -> None:
         """Store the parameters under their names, which is how River clones a model, and check them."""
         self.__dict__.update(parameters)
         validation.one_of("extra", self.extra, EXTRA)
+        validation.one_of("absent", self.absent, ABSENT)
+        validation.integer("max_bytes", self.max_bytes)
         _check_list("features", self.features)
         if not isinstance(self.categories, Mapping | None):
             raise ValueError(f"categories must map features to encodings; got {self.categories!r}")
         for name, encoding in (self.categories or {}).items():
             schema.check_encoding(name, encoding)
         self._create_learner(1, self._known_labels() or (False, True))
+
+    def _unit_test_skips(self) -> set[str]:
+        """Name River's checks that do not apply: many rows are read at once, and learned in mini-batches."""
+        return {"check_learn_many_matches_learn_one"}
 
     def _known_labels(self) -> tuple[Any, ...] | None:
         raise NotImplementedError
@@ -114,6 +118,12 @@ class _RiverModel:
             raise ValueError(f"cannot {action} a model that has learned no row; learn one first")
         return self._model
 
+    @property
+    def _schema(self) -> Schema:
+        """The schema of a version: of a stream's records that have the same features."""
+        classes = self._require_model("describe").learner.classes
+        return self._columns.schema(replace(self._base, classes=classes))
+
     @classmethod
     def _from(cls, model: Model, described: Schema) -> Any:
         if described.features in described.categories:
@@ -121,61 +131,169 @@ class _RiverModel:
         options = {name: value for name, value in model.learner.options().items() if name != "inputs"}
         classes = options.pop("classes")
         known = {} if classes is None else {"classes": classes}
-        names = _names(described)
-        label = described.label or "label"
+        columns, label = of_columns.columns_from(described), described.label or "label"
+        all_sparse = bool(columns.numbers) and not np.isnan(columns.blank).any()
         build: Any = cls
-        created = build(features=names, categories=described.categories, label=label, **known, **options)
-        created._model, created._schema = model, replace(described, label=label)
+        created = build(
+            features=tuple(name for name in columns.features if name in columns) or None,
+            categories=described.categories,
+            label=label,
+            absent="zero" if all_sparse else "missing",
+            **known,
+            **options,
+        )
+        created._model, created._columns = model, columns
+        created._base = replace(described, label=label)
         return created
 
-    def _create(self, columns: Columns, classes: tuple[Any, ...] | None) -> tuple[Model, Schema]:
+    def _create(self, features: Mapping[str, Any], classes: Any) -> tuple[Model, Columns, Schema]:
         """Return a new model for rows like these; names are sorted, so that their order does not matter."""
-        names = tuple(sorted(columns) if self.features is None else self.features)
+        encodings = self._encodings(features)
+        if self.features is not None:
+            names = tuple(map(of_columns.path_of, self.features))
+        elif self.absent == "zero":
+            names = tuple(sorted([*encodings, *_with_values(features, encodings)]))
+        else:
+            names = tuple(sorted(features))
+        self._check_first_names(names)
+        missing = self.missing not in (None, "refuse")
+        columns = of_columns.columns_of(names, encodings, self.absent == "zero", missing)
+        base = Schema(
+            classes=classes,
+            label=self.label,
+            missing=missing,
+            grow=classes is not None,
+            **columns.options(),
+        )
+        return new_model(self._create_learner(columns.inputs, classes)), columns, base
+
+    def _encodings(self, features: Mapping[str, Any]) -> dict[str, Encoding]:
+        """Return the encodings of those features that are categories, also of named ones that are absent."""
+        given = {of_columns.path_of(name): dict(each) for name, each in (self.categories or {}).items()}
+        found = {name: given.get(name) or of_columns.infer_encoding(features[name]) for name in features}
+        if self._model is None:
+            found |= {name: given[name] for name in self.features or () if name in given}
+        return {name: encoding for name, encoding in found.items() if encoding}
+
+    def _check_first_names(self, names: Sequence[str]) -> None:
+        if self.label in names:
+            raise ValueError(_label_error(self.label))
+        if self.extra == "grow":
+            return
         if not names:
             raise ValueError("x must have one feature or more; got none")
-        if self.label in names:
-            raise ValueError(f"label must not be the name of a feature; got {self.label!r}")
-        inferred = {name: _infer_encoding(columns[name]) for name in names if name in columns}
-        encodings = {name: encoding for name, encoding in inferred.items() if encoding}
-        encodings |= {name: dict(encoding) for name, encoding in (self.categories or {}).items()}
-        inputs = width(names, encodings)
-        assert inputs is not None
-        model = new_model(self._create_learner(inputs, classes))
-        missing, growing = model.learner.options()["missing"] != "refuse", classes is not None
-        described = Schema(
-            inputs, classes, names, self.label, missing=missing, categories=encodings, grow=growing
-        )
-        return model, described
+        for name in map(of_columns.path_of, self.categories or ()):
+            if name not in names:
+                raise ValueError(f"categories must be among the features, {_listed(names)}; got {name!r}")
 
-    def _learn(self, columns: Columns, rows: int, y: Iterable[Any]) -> None:
+    def _check_known(self, columns: Columns, features: Iterable[str]) -> None:
+        new = sorted(name for name in features if name not in columns) if self.extra == "refuse" else ()
+        if new:
+            known = [name for name in columns.features if name in columns]
+            raise ValueError(
+                f"features must be among {_listed(known)}, unless extra = 'grow' or 'ignore'; "
+                f"got {_listed(new)} too"
+            )
+
+    def _grow(
+        self, model: Model, columns: Columns, base: Schema, features: Mapping[str, Any]
+    ) -> tuple[Model, Columns]:
+        """Return the model and its columns with those of the features that are new.
+
+        A number joins once it has a value that is neither missing nor 0, which is what it was until then.
+        """
+        self._check_known(columns, features)
+        new = {name: features[name] for name in sorted(features) if name not in columns}
+        new = new if self.extra == "grow" else {}
+        turned = self._turned(model, columns, features)
+        encodings = self._encodings({**new, **turned})
+        numbers = _with_values(new, encodings)
+        if not numbers and not encodings:
+            return model, columns
+        self._check_growth(base, [*numbers, *encodings], encodings)
+        grown = self._add(model, columns, numbers, encodings)
+        if grown.inputs > columns.inputs:
+            model = models.grow_inputs(model, grown.inputs, grown.growth(columns))
+        for name in turned:
+            after = grown.drop(name)
+            model, grown = models.grow_inputs(model, after.inputs, grown.cut(name)), after
+        return model, grown
+
+    def _turned(self, model: Model, columns: Columns, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the features that turn out to be categories: so far they have always been missing."""
+        found = {
+            name: values
+            for name, values in features.items()
+            if name in columns.numbers and of_columns.infer_encoding(values)
+        }
+        if not found:
+            return {}
+        learner: Any = model.learner
+        never = learner.scaler.without_values(model.state.model.feature_moments)
+        return {name: values for name, values in found.items() if never[columns.numbers[name]]}
+
+    def _check_growth(self, base: Schema, names: Sequence[str], encodings: Iterable[str]) -> None:
+        if self.label in names:
+            raise ValueError(_label_error(self.label))
+        if isinstance(base.features, str) or base.format != "json":
+            kind = "arrays" if isinstance(base.features, str) else f"of format {base.format!r}"
+            raise ValueError(f"features must be the model's, whose records are {kind}; got {names[0]!r} too")
+        for name in () if base.missing else encodings:
+            raise ValueError(f"feature {name!r} must be a number to be added with missing = 'refuse'")
+
+    def _add(
+        self, model: Model, columns: Columns, numbers: Sequence[str], encodings: Mapping[str, Encoding]
+    ) -> Columns:
+        """Return the columns with more features, and unless `max_bytes` is near with some for later ones."""
+        lacking = max(0, len(numbers) - len(columns.unused))
+        for added in (max(lacking, columns.inputs // of_columns.STEP) if lacking else 0, lacking):
+            grown = columns.add(numbers, encodings, added)
+            size = models.weight_bytes(model, grown.inputs) if grown.inputs > columns.inputs else 0
+            if size <= self.max_bytes:
+                return grown
+        raise ValueError(
+            f"max_bytes must be {size:,} or more for the weights of {grown.inputs:,} columns; got "
+            f"{self.max_bytes:,}: raise it, hash the names of the features, or set extra = 'ignore'"
+        )
+
+    def _learn(self, read: Read, y: Iterable[Any], weight: NDArray[np.float32] | None) -> None:
         """Learn rows in the learner's mini-batches; an error leaves the model unchanged."""
         labels = self._labels(y)
         if self._model is None:
-            model, described = self._create(columns, self._first_classes(labels))
+            model, columns, base = self._create(read(NOTHING)[1], self._first_classes(labels))
         else:
-            model, described = self._model, self._schema
-        self._check_names(described, columns)
-        described = self._with_classes(described, labels)
-        table = _table(described, columns, rows)
-        if table.unseen:
-            described = schema.grow_schema(described, table.unseen)
-            table = _table(described, columns, rows)
-        if described.classes != model.learner.classes:
-            model = models.grow(model, described.classes or ())
-        batch = Batch(table.x, self._targets(described, labels))
+            model, columns, base = self._model, self._columns, self._base
+        x, features = read(columns)
+        if features:
+            model, grown = self._grow(model, columns, base, features)
+            if grown is not columns:
+                columns = grown
+                x, features = read(columns)
+            if unseen := columns.fill(x, features):
+                columns = columns.learn_values(unseen)
+                columns.fill(x, {name: features[name] for name in unseen})
+        if not base.missing:
+            columns.refuse_missing(x, features)
+        model = self._with_classes(model, base, labels)
+        batch = Batch(x, self._targets(model, labels), weight)
         self._model = models.learn(model, batch, lambda _: None)
-        self._schema = described
+        self._columns, self._base = columns, base
 
-    def learn_one(self, x: Mapping[Any, Any], y: Any) -> None:
-        """Learn one row, as a mini-batch of one."""
-        self._learn(_columns(x), 1, [y])
+    def learn_one(self, x: Mapping[Any, Any], y: Any, w: float = 1.0) -> None:
+        """Learn one row, as a mini-batch of one; its loss counts `w` times."""
+        self._learn(_dict_reader(x), [y], _weights(w, 1))
 
-    def learn_many(self, X: pd.DataFrame, y: pd.Series) -> None:
-        """Learn rows in their order, in mini-batches of the option `mini_batch`."""
-        columns = self._frame(X)
-        labels = _check_index(X, y)
-        if len(X):
-            self._learn(columns, len(X), labels)
+    def learn_many(self, X: Any, y: Any, w: Any = 1.0) -> None:
+        """Learn rows in their order, in mini-batches of the option `mini_batch`.
+
+        X is a pandas DataFrame, or a table of polars or Arrow, and y a series of the same library. A row's
+        loss counts `w` times: one number, or a series with one for each row.
+        """
+        read, labels = _table_reader(X), tables.series(X, "y", y)
+        rows = len(labels)
+        weight = _weights(w if np.isscalar(w) else tables.series(X, "w", w), rows)
+        if rows:
+            self._learn(read, labels, weight)
 
     def _first_classes(self, labels: Any) -> tuple[Any, ...] | None:
         raise NotImplementedError
@@ -183,41 +301,22 @@ class _RiverModel:
     def _labels(self, y: Iterable[Any]) -> Any:
         raise NotImplementedError
 
-    def _with_classes(self, described: Schema, labels: Any) -> Schema:
-        return described
+    def _with_classes(self, model: Model, base: Schema, labels: Any) -> Model:
+        return model
 
-    def _targets(self, described: Schema, labels: Any) -> Array:
+    def _targets(self, model: Model, labels: Any) -> Array:
         raise NotImplementedError
 
-    def _predict(self, columns: Columns, rows: int) -> Array:
-        """Return the predictions (rows, outputs)."""
+    def _predict(self, read: Read) -> Array:
+        """Return the predictions (rows, outputs); features that the model does not know are ignored."""
         assert self._model is not None
-        self._check_names(self._schema, columns)
-        return models.predict(self._model, _table(self._schema, columns, rows).x)
-
-    def _check_names(self, described: Schema, columns: Columns) -> None:
-        if self.extra == "ignore":
-            return
-        names = _names(described)
-        extra = sorted(columns.keys() - set(names))
-        if extra:
-            raise ValueError(
-                f"features must be among {_listed(names)}, unless extra = 'ignore'; got {_listed(extra)} too"
-            )
-
-    def _frame(self, X: Any) -> Columns:
-        """Return a frame's columns; it must have all of the model's."""
-        if not isinstance(X, pd.DataFrame):
-            raise TypeError(f"X must be a pandas DataFrame; got {type(X).__name__}")
-        names = [str(name) for name in X.columns]
-        duplicates = [name for i, name in enumerate(names) if name in names[:i]]
-        if duplicates:
-            raise ValueError(f"X must have columns of different names; got {duplicates[0]!r} twice")
-        expected = tuple(self.features or ()) if self._model is None else _names(self._schema)
-        absent = [name for name in expected if name not in names]
-        if absent:
-            raise ValueError(f"X must have all columns of the model; got none named {_listed(absent)}")
-        return {name: X.iloc[:, i] for i, name in enumerate(names)}
+        x, features = read(self._columns)
+        if features:
+            self._check_known(self._columns, features)
+            self._columns.fill(x, features)
+        if not self._base.missing:
+            self._columns.refuse_missing(x, features)
+        return models.predict(self._model, x)
 
 
 class RiverClassifier(_RiverModel, MiniBatchClassifier):
@@ -225,17 +324,23 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
 
     `learner` is "ensemble" (see nn/ensemble.py) or "mlp", one network (see nn/mlp.py); None: the ensemble,
     or the network where an `optimizer` is named. The parameters after `seed` are their options; one that is
-    None has the learner's default. `features` are the names of the columns; None: those of the first rows,
-    sorted, so that their order does not matter. `categories` defines how features that are not numbers become
-    columns, {"city": {"hash": 32}, "kind": {"one_hot": 16}}, as in records.Schema; string features that it
-    does not name have {"one_hot": 16}, booleans {"one_hot": 2}. `classes` are labels known beforehand; others
-    become classes when they are first seen. `label` is the label's name in frames and records. `extra` is
-    what to do with a feature that the model does not know: "refuse", an error, or "ignore". The same rows
-    give the same model, to the bit, as in a stream with that `seed`.
+    None has the learner's default. `features` are the names of the first columns; None: those of the first
+    rows, sorted, so that their order does not matter. `categories` defines how features that are not numbers
+    become columns, {"city": {"hash": 32}, "kind": {"one_hot": 16}}, as in records.Schema; string features
+    that it does not name have {"one_hot": 16}. `classes` are labels known beforehand; others become classes
+    when they are first seen. `label` is the label's name in frames and records. The same rows give the same
+    model, to the bit, as in a stream with that `seed`.
 
-    A number that is None, NaN or not in a dict is missing, and its running mean is imputed; a category that
-    is missing is all zeros. With missing = "refuse" both are errors. A frame must have all columns. Invalid
-    input is a ValueError (TypeError if it is not a dict or a frame), and the model is unchanged.
+    Features come and go. `extra` is what to do with one that the model does not know: "grow", it gets a
+    column once it has a value that is not 0; "refuse", an error; or "ignore". A number that a row lacks is 0
+    if its feature appeared later than the first rows, as words do, otherwise missing; with absent = "zero" it
+    is always 0. A number that is None or NaN is missing, and its running mean is imputed; a category that is
+    missing is all zeros. With missing = "refuse" both are errors. Growth ends with a ValueError where the
+    weights and their optimizers' states would take more than `max_bytes`.
+
+    Tables are those of pandas, polars or Arrow, with any of the columns in any order; predictions for a table
+    are one of the same library. Invalid input is a ValueError (TypeError if it is not a dict or a table), and
+    the model is unchanged.
 
     It is a `river.base.MiniBatchClassifier` where River is installed; River is not needed.
     """
@@ -251,7 +356,9 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
         categories: Mapping[str, Mapping[str, int]] | None = None,
         classes: Sequence[Any] | None = None,
         label: str = "label",
-        extra: str = "refuse",
+        extra: str = "grow",
+        absent: str = "missing",
+        max_bytes: int = MAX_BYTES,
         seed: int = 0,
         hidden: Sequence[int] | int | None = None,
         activation: str | None = None,
@@ -313,28 +420,27 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
 
     def predict_proba_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, float]:
         """Predict the probability of each label seen or known; {} before a row is learned."""
-        columns = _columns(x)
+        read = _dict_reader(x)
         if self._model is None:
             return {}
-        probabilities = _normalize(self._predict(columns, 1))[0].tolist()
+        probabilities = _normalize(self._predict(read))[0].tolist()
         return dict(zip(self._classes(), probabilities, strict=True))
 
-    def predict_many(self, X: pd.DataFrame) -> pd.Series:
-        """Predict labels: a Series with the index of X; None before a row is learned."""
-        columns = self._frame(X)
+    def predict_many(self, X: Any) -> Any:
+        """Predict labels: a series like X, with its index if it has one; None before a row is learned."""
+        read = _table_reader(X)
         if self._model is None:
-            return pd.Series([None] * len(X), X.index, object, self.label)
-        best = _normalize(self._predict(columns, len(X))).argmax(axis=1)
+            return tables.series_like(X, pd.Series([None] * tables.rows(X), dtype=object, name=self.label))
+        best = _normalize(self._predict(read)).argmax(axis=1)
         labels = np.array([*self._classes(), None], object)[best]
-        return pd.Series(labels, X.index, object, self.label).infer_objects()
+        return tables.series_like(X, pd.Series(labels, dtype=object, name=self.label).infer_objects())
 
-    def predict_proba_many(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Predict a probability for each label: a frame with the index of X."""
-        columns = self._frame(X)
+    def predict_proba_many(self, X: Any) -> Any:
+        """Predict a probability for each label: a table like X, with its index if it has one."""
+        read = _table_reader(X)
         if self._model is None:
-            return pd.DataFrame(index=X.index)
-        probabilities = _normalize(self._predict(columns, len(X)))
-        return pd.DataFrame(probabilities, X.index, list(self._classes()))
+            return tables.frame_like(X, (), np.empty((tables.rows(X), 0)))
+        return tables.frame_like(X, self._classes(), _normalize(self._predict(read)))
 
     def _classes(self) -> tuple[Any, ...]:
         assert self._model is not None
@@ -353,24 +459,24 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
     def _labels(self, y: Iterable[Any]) -> Sequence[Any]:
         return list(map(_label, y))
 
-    def _with_classes(self, described: Schema, labels: Sequence[Any]) -> Schema:
-        """Return the schema with the new labels as classes, in the order of their first appearance."""
-        classes = described.classes or ()
+    def _with_classes(self, model: Model, base: Schema, labels: Sequence[Any]) -> Model:
+        """Return the model with the new labels as classes, in the order of their first appearance."""
+        classes = model.learner.classes or ()
         known = set(map(label_key, classes))
         new = tuple({label_key(y): y for y in labels if label_key(y) not in known}.values())
         if not new:
-            return described
-        if not described.grow:
-            raise ValueError(f"y must be one of {_listed(classes)}; got {_shown(new[0])}")
+            return model
+        if not base.grow:
+            raise ValueError(f"y must be one of {_listed(classes)}; got {shown(new[0])}")
         _check_valid(new)
         if len({*classes, *new}) < len(classes) + len(new):  # no dict of probabilities can hold both
             raise ValueError(f"y must not be both numbers and booleans; got {_listed({*classes, *new})}")
         if len(classes) + len(new) > MAX_CLASSES:
             raise ValueError(f"classes must be {MAX_CLASSES:,} at most; got {len(classes) + len(new):,}")
-        return schema.grow_schema(described, {str(described.label): new})
+        return models.grow(model, (*classes, *new))
 
-    def _targets(self, described: Schema, labels: Sequence[Any]) -> Array:
-        indices = {label_key(label): index for index, label in enumerate(described.classes or ())}
+    def _targets(self, model: Model, labels: Sequence[Any]) -> Array:
+        indices = {label_key(label): index for index, label in enumerate(model.learner.classes or ())}
         return np.array([indices[label_key(label)] for label in labels], np.int32)
 
 
@@ -384,7 +490,9 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         features: Sequence[str] | None = None,
         categories: Mapping[str, Mapping[str, int]] | None = None,
         label: str = "label",
-        extra: str = "refuse",
+        extra: str = "grow",
+        absent: str = "missing",
+        max_bytes: int = MAX_BYTES,
         seed: int = 0,
         hidden: Sequence[int] | int | None = None,
         activation: str | None = None,
@@ -437,20 +545,20 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
 
     def predict_one(self, x: Mapping[Any, Any], **_: Any) -> float:
         """Predict one row's target; 0.0 before a row is learned."""
-        columns = _columns(x)
-        return 0.0 if self._model is None else float(self._point(columns, 1)[0])
+        read = _dict_reader(x)
+        return 0.0 if self._model is None else float(self._point(read)[0])
 
-    def predict_many(self, X: pd.DataFrame) -> pd.Series:
-        """Predict targets: a Series with the index of X; 0.0 before a row is learned."""
-        columns = self._frame(X)
-        zeros = np.zeros(len(X), np.float32)
-        targets = zeros if self._model is None else self._point(columns, len(X))
-        return pd.Series(targets, X.index, name=self.label)
+    def predict_many(self, X: Any) -> Any:
+        """Predict targets: a series like X, with its index if it has one; 0.0 before a row is learned."""
+        read = _table_reader(X)
+        zeros = np.zeros(tables.rows(X), np.float32)
+        targets = zeros if self._model is None else self._point(read)
+        return tables.series_like(X, pd.Series(targets, name=self.label))
 
-    def _point(self, columns: Columns, rows: int) -> Array:
+    def _point(self, read: Read) -> Array:
         """Predict targets (rows,); of quantiles, the one nearest to the median."""
         assert self._model is not None
-        return point_prediction(self._model.learner, self._predict(columns, rows))[:, 0]
+        return point_prediction(self._model.learner, self._predict(read))[:, 0]
 
     def _known_labels(self) -> None:
         return None
@@ -462,14 +570,14 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         return None
 
     def _labels(self, y: Iterable[Any]) -> Array:
-        wide = _numbers("y", y)
-        bad = ~np.isfinite(_float32(wide))
+        wide = of_columns.numbers_of("y", y)
+        bad = ~np.isfinite(of_columns.to_float32(wide))
         if bad.any():
             raise ValueError(f"y must be finite; got {wide[bad][0]}")
         return wide
 
-    def _targets(self, described: Schema, labels: Array) -> Array:
-        return _float32(labels)
+    def _targets(self, model: Model, labels: Array) -> Array:
+        return of_columns.to_float32(labels)
 
 
 def load(model_dir: str | Path) -> RiverClassifier | RiverRegressor:
@@ -489,110 +597,44 @@ def _check_list(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a list, or None; got {value!r}")
 
 
-def _names(described: Schema) -> tuple[str, ...]:
-    return described.features if isinstance(described.features, tuple) else described.columns
-
-
-def _columns(x: Any) -> Columns:
-    """Return one row, a dict or a Series, as columns."""
+def _dict_reader(x: Any) -> Read:
+    """Return a function that reads one row, a dict or a Series."""
     if not isinstance(x, Mapping | pd.Series):
         raise TypeError(f"x must be a dict of features; got {type(x).__name__}")
-    return {str(name): (value,) for name, value in x.items()}
+    row = x if isinstance(x, Mapping) else dict(x.items())
+    return lambda columns: columns.row(row)
 
 
-def _check_index(X: pd.DataFrame, y: Any) -> pd.Series:
-    if not isinstance(y, pd.Series):
-        raise TypeError(f"y must be a pandas Series; got {type(y).__name__}")
-    if not y.index.equals(X.index):
-        raise ValueError(
-            f"y must have the index of X, with {len(X)} rows; got {len(y)} rows of another index"
-        )
-    return y
+def _table_reader(X: Any) -> Read:
+    """Return a function that reads a table's rows."""
+    features, rows = tables.columns(X), tables.rows(X)
+    return lambda columns: columns.rows(features, rows)
 
 
-def _infer_encoding(values: Any) -> dict[str, int] | None:
-    """Return a feature's encoding by its first value that is not missing; None for a number."""
-    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-        return {"one_hot": STRING_COLUMNS}
-    first = next((value for value in values if not _missing(value)), 0.0)
-    if isinstance(first, str):
-        return {"one_hot": STRING_COLUMNS}
-    return {"one_hot": 2} if isinstance(first, bool | np.bool_) else None
+def _weights(w: Any, rows: int) -> NDArray[np.float32] | None:
+    """Return the weights of rows (rows,), from one for all of them or one for each; None: each weighs 1."""
+    if type(w) in (float, int) and w == 1:
+        return None
+    values = of_columns.numbers_of("w", w if isinstance(w, pd.Series) else [w])
+    weight = of_columns.to_float32(values)
+    bad = ~((weight >= 0) & np.isfinite(weight))
+    if bad.any():
+        raise ValueError(f"w must be a number of 0 or more; got {values[bad][0]}")
+    return np.broadcast_to(weight, rows)
 
 
-def _table(described: Schema, columns: Columns, rows: int) -> _Table:
-    """Return the columns as the schema orders and encodes them. ValueError: a feature's invalid value."""
-    names = _names(described)
-    wide, unseen, start = np.zeros((rows, described.inputs)), list[dict[str, tuple[Label]]](), 0
-    for name in names:
-        values = columns.get(name, (None,) * rows)
-        if name in described.categories:
-            end = start + sum(described.categories[name].values())
-            new = _encode(described, name, list(map(_to_label_type, values)), wide[:, start:end])
-            unseen += [{name: (value,)} for value in new]
-        else:
-            end = start + 1
-            wide[:, start] = _numbers(f"feature {name!r}", values)
-            _check_missing(described, name, np.isnan(wide[:, start]).any())
-        start = end
-    x = _float32(wide)
-    if np.isinf(x).any():
-        _, column = np.argwhere(np.isinf(x))[0]
-        raise ValueError(f"feature {described.columns[column]!r} must be finite; got {wide[np.isinf(x)][0]}")
-    return _Table(x, merge_unseen(unseen))
-
-
-def _encode(described: Schema, name: str, values: Sequence[Any], block: Array) -> list[Label]:
-    """Write a category's columns into `block`, and return the values that are new."""
-    encoded = categories.encode_column(described, name, values, block)
-    if encoded.bad:
-        value = values[min(encoded.bad)]
-        _check_missing(described, name, value is None)
-        raise ValueError(f"feature {name!r} must be a string, an integer or a boolean; got {_shown(value)}")
-    room = described.categories[name].get("one_hot", 0) - len(described.vocabulary.get(name, ()))
-    return [*dict.fromkeys(value for _, value in encoded.unseen)][:room]
-
-
-def _check_missing(described: Schema, name: str, missing: Any) -> None:
-    if missing and not described.missing:
-        raise ValueError(f"feature {name!r} must not be missing with missing = 'refuse'; got no value")
-
-
-def _numbers(what: str, values: Any) -> Array:
-    """Return numbers as float64, NaN for a missing one."""
-    if isinstance(values, pd.Series) and values.dtype.kind in "iuf":
-        numbers: Array = values.to_numpy(np.float64, na_value=np.nan)
-        return numbers
-    return np.array([_number(what, value) for value in values], np.float64)
-
-
-def _number(what: str, value: Any) -> float:
-    if type(value) is float:
-        return value
-    try:
-        return to_number(value, RULES)
-    except BadRecord as error:
-        if error.reason == NOT_FINITE:  # an integer that does not fit into float64
-            return np.inf
-        raise ValueError(f"{what} must be a number; got {_shown(value)}") from None
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
-
-
-def _to_label_type(value: Any) -> Any:
-    """Return a category's value in Python's own types, None where it is missing."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if _missing(value) else value
+def _with_values(features: Mapping[str, Any], encodings: Mapping[str, Encoding]) -> list[str]:
+    """Return the numbers that have a value; what is missing or 0 is as if it was absent."""
+    numbers = (name for name in features if name not in encodings)
+    return [name for name in numbers if of_columns.has_value(name, features[name])]
 
 
 def _label(value: Any, what: str = "y") -> Label:
     """Return a label in Python's own types, 1 for 1.0: a record's labels are not floats."""
-    value = integral_to_int(_to_label_type(value))
+    value = integral_to_int(of_columns.to_label_type(value))
     if isinstance(value, str | int):  # booleans are integers here
         return value
-    raise ValueError(f"{what} must be a string, an integer or a boolean; got {_shown(value)}")
+    raise ValueError(f"{what} must be a string, an integer or a boolean; got {shown(value)}")
 
 
 def _check_valid(labels: Iterable[Label]) -> None:
@@ -601,7 +643,7 @@ def _check_valid(labels: Iterable[Label]) -> None:
         if not is_valid_label(label):
             raise ValueError(
                 f"a class label must be a string of {MAX_LENGTH} characters at most, or an integer of "
-                f"64 bits; got {_shown(label)}"
+                f"64 bits; got {shown(label)}"
             )
 
 
@@ -612,13 +654,8 @@ def _normalize(output: Array) -> NDArray[np.float64]:
     return probabilities
 
 
-def _float32(wide: Array) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # a value that is too large becomes infinite, which is an error
-        return wide.astype(np.float32)
-
-
-def _shown(value: Any) -> str:
-    return " ".join(repr(value).split())[:80]
+def _label_error(name: str) -> str:
+    return f"label must not be the name of a feature; got {name!r}: set label to another name"
 
 
 def _listed(names: Iterable[Hashable]) -> str:

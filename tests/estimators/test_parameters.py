@@ -11,7 +11,7 @@ from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 pytestmark = pytest.mark.commit
 
 SKLEARN = {"member", "random_state"}
-RIVER = {"features", "categories", "label", "extra", "seed"}
+RIVER = {"features", "categories", "label", "extra", "absent", "max_bytes", "seed"}
 
 
 @pytest.mark.parametrize(
