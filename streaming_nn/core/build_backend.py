@@ -31,7 +31,7 @@ FLAGS = (
         "-Werror=implicit-function-declaration",
     ),
     "-ffp-contract=off",  # a product and a sum are rounded apart, on every machine: docs/arithmetic.md
-    "-fno-math-errno",  # else a square root calls the C library
+    *("-fno-math-errno", "-fno-trapping-math"),  # changes no bits; else few loops are vectorized
 )
 # on Linux nothing is linked: memcpy and memset come from the C library of the process, whatever its version
 LINKED = {"linux": ("-nostdlib",), "darwin": ("-undefined", "dynamic_lookup")}

@@ -73,7 +73,7 @@ typedef struct {
     float *gradient;    /* some rows of a layer's gradient */
     float *block;       /* the same rows of a layer's input, transposed */
     float *whole;       /* a whole gradient (parameters) */
-    double *exponentials; /* (outputs) */
+    double *exponentials; /* (rows, outputs) */
 } Pass;
 
 enum { FIXED, INVERSE, STEPS, COSINE };
@@ -118,8 +118,8 @@ void backward_clipped(Pass *pass, const float *x, Update *update, double most);
 /* losses.c */
 void activate(int32_t kind, float *z, float *saved, long count);
 void differentiate(int32_t kind, float *delta, const float *saved, long count);
-void link_outputs(const Network *network, float *z, double *exponentials);
-double loss_and_slope(const Network *network, const float *output, const float *y, float *slope);
+void link_outputs(const Network *network, float *z, double *exponentials, long rows);
+double loss_and_slope(const Network *network, const float *output, const float *y, float *slope, int wanted);
 long targets_of(const Network *network);
 
 /* optimizers.c */

@@ -22,7 +22,6 @@ typedef struct {
     Scaling scaling;
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
     float *predictions;             /* (members, fresh, outputs) */
-    double *losses;                 /* (rows) of one member */
     double *member_losses;          /* (members) in the mixture */
     double *moments;                /* (targets, 3) with the new rows */
     double *class_rows;             /* (outputs) with the new rows */
@@ -57,7 +56,6 @@ static char *divide(Step *s, long most, char *at) {
     s->weight = take(&at, rows * f);
     s->scaled = take(&at, rows * f);
     s->predictions = take(&at, members * most * s->outputs * f);
-    s->losses = take(&at, rows * d);
     s->member_losses = take(&at, members * d);
     s->moments = take(&at, s->targets * 3 * d);
     s->class_rows = take(&at, s->outputs * d);
@@ -137,6 +135,8 @@ static int is_missing_allowed(const Options *o) { return o->missing != REFUSE; }
 
 static int targets_are_valid(const Step *s, const float *y) {
     if (s->options->network.loss == SOFTMAX) return y[0] >= 0.0f && y[0] < (float)s->outputs;
+    for (long t = 0; s->options->network.loss == POISSON && t < s->targets; t++)
+        if (y[t] < 0.0f) return 0; /* a count */
     return row_is_finite(y, s->targets);
 }
 
@@ -151,14 +151,32 @@ static int is_learnable(const Step *s, const float *x, const float *y, const flo
     return sum == 0.0f;
 }
 
+static long kept_rows(const Step *s) { return larger(smaller(*s->state->appended, s->options->capacity), 0); }
+
+static long drawn_rows(const Step *s) { return smaller(s->options->replay_rows, kept_rows(s)); }
+
+/* The i-th row that this step draws: multiples of the golden ratio cover the ring evenly. */
+static const float *drawn_row(const Step *s, long i) {
+    uint64_t turn = (*s->state->drawn + (uint64_t)i) * GOLDEN;
+    long slot = (long)(((turn >> 32) * (uint64_t)kept_rows(s)) >> 32);
+    return s->state->ring + slot * row_floats(s->options);
+}
+
+/* Starts to load the drawn rows: the ring is larger than the caches, and its slots come in no order. */
+static void prefetch_rows(const Step *s) {
+    for (long i = 0; i < drawn_rows(s); i++) {
+        const float *row = drawn_row(s, i);
+        for (long j = 0; j < row_floats(s->options); j += 16) __builtin_prefetch(row + j);
+    }
+}
+
 /* Appends rows drawn from the ring to the step's; returns whether all of them are valid. */
 static int draw_rows(Step *s) {
     const Options *o = s->options;
-    long kept = smaller(*s->state->appended, o->capacity), count = larger(smaller(o->replay_rows, kept), 0);
+    long count = drawn_rows(s);
     for (long i = 0; i < count; i++) {
-        uint64_t turn = (*s->state->drawn + (uint64_t)i) * GOLDEN;
-        long slot = (long)(((turn >> 32) * (uint64_t)kept) >> 32), r = s->fresh + i;
-        const float *row = s->state->ring + slot * row_floats(o);
+        long r = s->fresh + i;
+        const float *row = drawn_row(s, i);
         prepare_row(o, s->scaling, row, s->z + r * s->inputs);
         copy_bytes(s->y + r * s->targets, row + o->columns, s->targets * sizeof(float));
         s->weight[r] = row[o->columns + s->targets];
@@ -284,15 +302,14 @@ static void learn_member(Step *s, long k, double factor, double limit) {
     pass.key = draw_key(o->seed, (uint64_t)*s->state->learned, (uint64_t)k);
     forward(&pass, member->theta, s->z, 1);
     if (o->dropout == 0.0) copy_bytes(predictions, pass.outputs, s->fresh * s->outputs * sizeof(float));
-    double loss = 0.0, all = 0.0;
+    double loss = 0.0;
     for (long r = 0; r < s->fresh; r++)
         loss += mixture_loss(s, predictions + r * s->outputs, s->y + r * s->targets) * (double)s->weight[r];
     emphasize(s, member, rows);
-    weigh_slopes(&pass, s->y, s->scaled, s->losses);
-    for (long r = 0; r < rows; r++) all += s->losses[r];
+    weigh_slopes(&pass, s->y, s->scaled, 0);
     propagate(&pass, member->theta);
     s->member_losses[k] = loss;
-    s->bad[k] = !((loss + all) * 0.0 == 0.0) || !(gradient_squares(&pass, s->z, limit) < limit);
+    s->bad[k] = !(loss * 0.0 == 0.0) || !(gradient_squares(&pass, s->z, limit) < limit);
     if (s->bad[k]) return;
     Update update = update_of(&member->optimizer, factor, member->powers, member->theta, member->first, member->second);
     if (member->optimizer.clip_norm > 0.0)
@@ -369,6 +386,7 @@ static void commit(const Step *s, const float *x, const float *y, const float *w
 static int learn_fresh(Step *s, const float *x, const float *y, const float *weight, float *output) {
     const Options *o = s->options;
     int any_bad = 0;
+    prefetch_rows(s);
     prepare_fresh(s, x);
     s->rows = s->fresh;
     copy_bytes(s->y, y, s->fresh * s->targets * sizeof(float));

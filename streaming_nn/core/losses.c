@@ -59,37 +59,45 @@ void differentiate(int32_t kind, float *restrict delta, const float *restrict sa
     }
 }
 
-static float canonical(double value) { /* one NaN, whatever the CPU makes */
+static inline float canonical(double value) { /* one NaN, whatever the CPU makes */
     uint32_t bits = 0x7fc00000;
     float nan, narrow = (float)value;
     copy_bytes(&nan, &bits, sizeof nan);
     return narrow == narrow ? narrow : nan;
 }
 
-static void softmax(float *z, long m, double *e) {
-    float top = z[0];
-    for (long j = 1; j < m; j++) top = z[j] > top ? z[j] : top;
-    for (long j = 0; j < m; j++) e[j] = exponential((double)z[j] - (double)top);
-    double sum = 0.0;
-    for (long j = 0; j < m; j++) sum += e[j];
-    for (long j = 0; j < m; j++) z[j] = canonical(e[j] / sum);
+static void softmax(float *z, double *e, long rows, long m) {
+    for (long r = 0; r < rows; r++) {
+        float top = z[r * m];
+        for (long j = 1; j < m; j++) top = z[r * m + j] > top ? z[r * m + j] : top;
+        for (long j = 0; j < m; j++) e[r * m + j] = (double)z[r * m + j] - (double)top;
+    }
+    for (long i = 0; i < rows * m; i++) e[i] = exponential(e[i]); /* of all rows: most have few outputs */
+    for (long r = 0; r < rows; r++) {
+        double sum = 0.0;
+        for (long j = 0; j < m; j++) sum += e[r * m + j];
+        for (long j = 0; j < m; j++) z[r * m + j] = canonical(e[r * m + j] / sum);
+    }
 }
 
-/* Converts one row's last sums to its predictions. */
-void link_outputs(const Network *network, float *z, double *exponentials) {
-    long m = network->units[network->layers];
-    if (network->loss == SOFTMAX) {
-        softmax(z, m, exponentials);
-        return;
-    }
-    for (long j = 0; j < m; j++) {
-        double value = z[j];
-        if (network->loss == LOGISTIC) value = sigmoid(value);
-        if (network->loss == POISSON) {
-            value = value < -STEEP ? -STEEP : value;
-            value = exponential(value > STEEP ? STEEP : value);
-        }
-        z[j] = canonical(value);
+static inline double poisson_mean(double z) {
+    z = z < -STEEP ? -STEEP : z;
+    return exponential(z > STEEP ? STEEP : z);
+}
+
+/* Converts last sums (rows, outputs) to predictions. */
+void link_outputs(const Network *network, float *z, double *exponentials, long rows) {
+    long m = network->units[network->layers], count = rows * m;
+    switch (network->loss) {
+        case SOFTMAX: softmax(z, exponentials, rows, m); break;
+        case LOGISTIC:
+            for (long i = 0; i < count; i++) z[i] = canonical(sigmoid(z[i]));
+            break;
+        case POISSON:
+            for (long i = 0; i < count; i++) z[i] = canonical(poisson_mean(z[i]));
+            break;
+        default:
+            for (long i = 0; i < count; i++) z[i] = canonical(z[i]);
     }
 }
 
@@ -109,20 +117,20 @@ static double focus(double gamma, double right, double *factor) {
     return easy * loss;
 }
 
-static double softmax_loss(const Network *network, const float *p, const float *y, float *slope, long m) {
+static double softmax_loss(const Network *network, const float *p, const float *y, float *slope, long m, int wanted) {
     long truth = (long)y[0];
     for (long j = 0; j < m; j++) slope[j] = p[j];
     slope[truth] = p[truth] - 1.0f;
-    if (network->focal_gamma == 0.0) return log_loss(p[truth]);
+    if (network->focal_gamma == 0.0) return wanted ? log_loss(p[truth]) : 0.0;
     double factor, loss = focus(network->focal_gamma, p[truth], &factor);
     for (long j = 0; j < m; j++) slope[j] = slope[j] * (float)factor;
     return loss;
 }
 
-static double logistic_loss(const Network *network, float p, float y, float *slope) {
+static double logistic_loss(const Network *network, float p, float y, float *slope, int wanted) {
     double factor, right = y == 1.0f ? p : 1.0f - p;
     *slope = p - y;
-    if (network->focal_gamma == 0.0) return log_loss(right);
+    if (network->focal_gamma == 0.0) return wanted ? log_loss(right) : 0.0;
     double loss = focus(network->focal_gamma, right, &factor);
     *slope = *slope * (float)factor;
     return loss;
@@ -139,18 +147,17 @@ static double error_loss(const Network *network, float output, float y, double q
         case QUANTILE: *slope = (error > 0.0f ? 1.0f : 0.0f) - (float)quantile; return (double)*slope * error;
     }
     *slope = error; /* Poisson: the slope by the sum is the mean's error */
-    double loss = (double)output - (double)y * logarithm(output);
-    return y < 0.0f ? from_bits(0x7ff8000000000000ull) : loss; /* a count is not negative */
+    return (double)output - (double)y * logarithm(output);
 }
 
-/* Returns one row's loss, and writes its gradient by the last sums. */
-double loss_and_slope(const Network *network, const float *output, const float *y, float *slope) {
+/* Writes one row's gradient by the last sums; returns its loss, which need not be one if it is not `wanted`. */
+double loss_and_slope(const Network *network, const float *output, const float *y, float *slope, int wanted) {
     long m = network->units[network->layers];
-    if (network->loss == SOFTMAX) return softmax_loss(network, output, y, slope, m);
+    if (network->loss == SOFTMAX) return softmax_loss(network, output, y, slope, m, wanted);
     double loss = 0.0;
     for (long j = 0; j < m; j++) {
         if (network->loss == LOGISTIC)
-            loss += logistic_loss(network, output[j], y[j], slope + j);
+            loss += logistic_loss(network, output[j], y[j], slope + j, wanted);
         else if (network->loss == QUANTILE)
             loss += error_loss(network, output[j], y[0], network->quantiles[j], slope + j);
         else

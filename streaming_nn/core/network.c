@@ -5,7 +5,7 @@
 #include "core.h"
 
 #define GRADIENT_FLOATS 32768 /* of a gradient at once; so much stays in the second cache */
-#define SEVERAL_ROWS 12       /* rows from which transposing inputs pays */
+#define MANY_INPUTS 8192      /* floats that stay in the first cache: of more, the inputs are transposed */
 
 Layer layer_of(const Network *network, int32_t layer) {
     const int32_t *units = network->units;
@@ -60,7 +60,7 @@ static char *divide(Pass *pass, char *at) {
     pass->gradient = take_floats(&at, larger(GRADIENT_FLOATS, 6 * widest));
     pass->block = take_floats(&at, smaller(longest, larger(GRADIENT_FLOATS / PADDING, 6)) * rows);
     pass->whole = take_floats(&at, parameters(network));
-    pass->exponentials = take(&at, outputs * (long)sizeof(double));
+    pass->exponentials = take(&at, rows * outputs * (long)sizeof(double));
     return at;
 }
 
@@ -133,18 +133,19 @@ void forward(Pass *pass, const float *theta, const float *x, int with_dropout) {
         float *output = pass->outputs + r * outputs;
         const float *z = input + r * x_row;
         for (long j = 0; j < outputs; j++) output[j] = (linear ? z[j] + linear[r * first.row + j] : z[j]) + bias[j];
-        link_outputs(network, output, pass->exponentials);
     }
+    link_outputs(network, pass->outputs, pass->exponentials, pass->rows);
 }
 
-/* Writes each row's loss, and its slope times its weight, divided by the rows. */
+/* Writes each row's slope times its weight, divided by the rows; and its loss, if `losses` is not null. */
 void weigh_slopes(Pass *pass, const float *y, const float *weight, double *losses) {
     const Network *network = pass->network;
     long m = network->units[network->layers], columns = padded(m), targets = targets_of(network);
     float part_of_mean = (float)(1.0 / (double)pass->rows);
     for (long r = 0; r < pass->rows; r++) {
         float *slope = pass->slopes + r * columns;
-        losses[r] = loss_and_slope(network, pass->outputs + r * m, y + r * targets, slope);
+        double loss = loss_and_slope(network, pass->outputs + r * m, y + r * targets, slope, losses != 0);
+        if (losses) losses[r] = loss;
         for (long j = 0; j < m; j++) slope[j] = (slope[j] * weight[r]) * part_of_mean;
         for (long j = m; j < columns; j++) slope[j] = 0.0f;
     }
@@ -215,7 +216,7 @@ static void descend_weights(Pass *pass, const float *x, long x_row, const float 
     for (long i = 0; i < layer.inputs; i += most) {
         long count = smaller(most, layer.inputs - i), n = pass->rows;
         const float *inputs = x + i;
-        int transposed = n >= SEVERAL_ROWS;
+        int transposed = n * x_row > MANY_INPUTS;
         if (transposed) {
             for (long k = 0; k < count; k++)
                 for (long r = 0; r < n; r++) pass->block[k * n + r] = inputs[r * x_row + k];

@@ -10,7 +10,7 @@
 
 INLINE void tile(const int R, const int V, const float *x, long x_row, long x_step, const float *w, long w_row,
                  float *z, long z_row, long n) {
-    vector sums[6][8];
+    vector sums[12][8];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sums[r][v] = SPREAD(0.0f);
     for (long i = 0; i < n; i++) {
@@ -32,6 +32,7 @@ INLINE void tile(const int R, const int V, const float *x, long x_row, long x_st
 static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
                       long rows, long n) {
     long r = 0;
+    ROWS(12, 1); /* one vector has few chains: more rows hide the latency of their sums */
     ROWS(6, 1);
     ROWS(3, 1);
     ROWS(1, 1);

@@ -301,8 +301,7 @@ def error_loss(shape: Any, output: np.float32, y: np.float32, quantile: float) -
     if shape.loss == "quantile":
         slope = F4(1 if error > 0 else 0) - F4(quantile)
         return float(slope) * float(error), slope
-    loss = float(output) - float(y) * one(logarithm, float(output))
-    return (float("nan") if y < 0 else loss), error
+    return float(output) - float(y) * one(logarithm, float(output)), error
 
 
 def loss_and_slope(shape: Any, output: Array, y: Array) -> tuple[float, Array]:
@@ -681,7 +680,7 @@ def predict(options: Any, state: Any, x: Array) -> Array:
 def valid_targets(options: Any, y: Array) -> bool:
     if options.shape.loss == "softmax":
         return bool(np.all((y >= 0) & (y < options.shape.units[-1])))
-    return bool(np.isfinite(y).all())
+    return bool(np.isfinite(y).all()) and not (options.shape.loss == "poisson" and bool((y < 0).any()))
 
 
 def draws(options: Any, state: Any) -> list[int]:
@@ -766,16 +765,13 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
             fresh, old = F4(member.emphasis / mean), F4(1.0 / mean)
         emphasis = np.array([fresh if r < rows else old for r in range(count)], F4)
         key = draw_key(options.seed, int(state.learned), k)
-        _, row_losses, slope = gradient(
+        slope = gradient(
             shape, state.theta[k], z[:count], both_y[:count], emphasis * w[:count], options.dropout, key
-        )
-        total = 0.0
-        for each in row_losses.tolist():
-            total = total + each
+        )[2]
         squares = sum_of_squares(slope)
         predictions.append(p)
         member_losses.append(loss)
-        bad.append(not (np.isfinite(loss + total) and squares < squares_limit(options, w)))
+        bad.append(not (np.isfinite(loss) and squares < squares_limit(options, w)))
         steps.append(slope)
     output = mix(options, state, np.stack(predictions))
     if any(bad) and len(bad) == 1:
