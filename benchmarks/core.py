@@ -1,4 +1,6 @@
-"""How fast the core learns on one thread, beside scikit-learn, River and the machine's matrix product.
+"""How fast we learn on one thread, beside scikit-learn, River and the machine's matrix product.
+
+The compiled core, which nothing uses yet, is beside NumPy's learners.
 
 All cases alternate in one run, every other round in the opposite order; a figure is the median of the rounds'
 ratios. Times are CPU seconds of the process, so that other load on the machine affects them less.
@@ -22,6 +24,10 @@ from benchmarks import datasets, learners, peers
 from benchmarks.datasets import Dataset, plain_rows
 from benchmarks.output import Json, print_results
 from benchmarks.quality import DATA
+from streaming_nn.core.ensemble import Ensemble as CompiledEnsemble
+from streaming_nn.core.ensemble import EnsembleState, MemberOptions
+from streaming_nn.core.networks import Shape
+from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, Learner, initial, learn, test_then_train
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.versions.environment import THREADS, describe
@@ -56,9 +62,11 @@ def measure(
         os.environ.pop(variable, None)
     arguments = (1, 150, True) if short else (rounds, rows, False)
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        shapes, peak, streams, environment = process.submit(_measure_all, data, *arguments).result()
-    line = _line(shapes, peak, streams) | {"rounds": arguments[0], "environment": environment}
-    print_results(line, json_, _shapes(shapes), _peak(peak), _streams(streams))
+        measured = process.submit(_measure_all, data, *arguments).result()
+    shapes, peak, streams, compiled, environment = measured
+    line = _line(shapes, peak, streams) | _compiled_line(compiled)
+    line |= {"rounds": arguments[0], "environment": environment}
+    print_results(line, json_, _shapes(shapes), _peak(peak), _streams(streams), _compiled_table(compiled))
 
 
 def _measure_all(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, ...]:
@@ -72,7 +80,12 @@ def _measure_all(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, 
     for name in datasets.SHORT if short else datasets.names(data):
         stream = datasets.dataset(name, data)
         streams[name] = _in_turns(_by_river(_first(stream, rows), forest=True), rounds)
-    return shapes, peak, streams, describe()
+    sizes = (1, 8, 32, 256)
+    compiled = {
+        size: _in_turns(_by_compiled(size, size * 10 if short else 2_000 + size * 60), rounds)
+        for size in sizes
+    }
+    return shapes, peak, streams, compiled, describe()
 
 
 def _in_turns(turns: Turns, rounds: int) -> Figures:
@@ -175,6 +188,46 @@ def _products(rows: int, sizes: tuple[int, ...]) -> Turns:
     return {"ours": lambda: 2 * products * learned()} | {str(size): product(size) for size in sizes}
 
 
+def _by_compiled(size: int, rows: int) -> Turns:
+    """54-64-7: the default ensemble, and one network by SGD, in NumPy and in the compiled core."""
+    data = _shape(rows)
+    ensemble = Ensemble(54, tuple(range(7)), mini_batch=size, drift="none")
+    alone = MLP(54, tuple(range(7)), (64,), optimizer="sgd", learning_rate=RATE, mini_batch=size)
+    model = ensemble.init()
+    members = [MemberOptions("sgd", rate) for rate in ensemble.sgd_rates]
+    members += [MemberOptions("adam", rate, emphasis) for rate, emphasis in ensemble.replay_rates]
+    compiled = CompiledEnsemble(
+        Shape((54, 64, 7), skip=True),
+        tuple(members),
+        54,
+        reach=ensemble.scaler.reach or 0.0,
+        replay_rows=ensemble.replay_rows,
+        capacity=ensemble.capacity,
+    )
+    network = CompiledEnsemble(Shape((54, 64, 7)), (MemberOptions("sgd", RATE),), 54)
+    thetas = np.concatenate([model.sgd_members.theta, model.replay_members.theta])
+    return {
+        "ensemble": _learn_rate(ensemble, data),
+        "ensemble, compiled": _compiled_rate(compiled, thetas, data, size),
+        "network": _learn_rate(alone, data),
+        "network, compiled": _compiled_rate(network, alone.init().theta, data, size),
+    }
+
+
+def _compiled_rate(learner: CompiledEnsemble, thetas: Array, data: Dataset, size: int) -> Callable[[], float]:
+    """Return rows per second of the compiled core, as `_learn_rate` does."""
+    initial = np.stack([learner.shape.pack(theta) for theta in thetas])
+
+    def once(state: EnsembleState) -> None:
+        learner.learn(state, data.x, data.y, mini_batch=size, initial=initial)
+
+    def rate() -> float:
+        state = learner.init(initial)
+        return len(data.y) / _seconds(lambda: once(state))
+
+    return rate
+
+
 def _by_river(data: Dataset, forest: bool = False) -> Turns:
     """Predict, then learn, row by row: our two learners, and River's, whose dicts are built in advance."""
     dicts = list(plain_rows(data))
@@ -236,6 +289,24 @@ def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]
         "times_river": river,
         "times_arf": arf,
     }
+
+
+def _compiled_line(compiled: dict[int, Figures]) -> dict[str, Any]:
+    return {
+        "times_compiled": {
+            f"{name}_{size}": _ratio(figures, f"{name}, compiled", name)
+            for size, figures in compiled.items()
+            for name in ("ensemble", "network")
+        }
+    }
+
+
+def _compiled_table(compiled: dict[int, Figures]) -> Table:
+    pairs = [(f"{name}, compiled", name) for name in ("ensemble", "network")]
+    table = _table("54-64-7, the compiled core beside NumPy, rows per second", "mini-batch", pairs)
+    for size, figures in compiled.items():
+        _row(table, str(size), figures, pairs)
+    return table
 
 
 def _row(table: Table, name: str, figures: Figures, pairs: list[tuple[str, str]]) -> None:

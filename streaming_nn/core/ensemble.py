@@ -103,7 +103,7 @@ class Ensemble:
             raise ValueError("replay_rows and capacity must be >= 0")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
-        _ = self._structure
+        _ = self.structure
 
     @cached_property
     def _core(self) -> ctypes.CDLL:
@@ -112,7 +112,8 @@ class Ensemble:
         return core
 
     @cached_property
-    def _structure(self) -> structures.Options:
+    def structure(self) -> structures.Options:
+        """The options as the core reads them."""
         given = self.class_weight if isinstance(self.class_weight, tuple) else ()
         weighting = "given" if given else self.class_weight or "none"
         return structures.Options(
@@ -182,7 +183,7 @@ class Ensemble:
         members, fields = self._pointers(state, state.theta)
         if rows:
             self._core.core_predict(
-                ctypes.byref(self._structure),
+                ctypes.byref(self.structure),
                 members,
                 ctypes.byref(fields),
                 address(x, "f4", (rows, self.columns)),
@@ -220,7 +221,7 @@ class Ensemble:
         work = self._work(most)
         members, fields = self._pointers(state, initial)
         core.core_learn(
-            ctypes.byref(self._structure),
+            ctypes.byref(self.structure),
             members,
             ctypes.byref(fields),
             address(x, "f4", (rows, self.columns)),
@@ -235,7 +236,7 @@ class Ensemble:
         return output, trained.astype(np.bool_)
 
     def _work(self, most: int) -> NDArray[np.uint8]:
-        size = self._core.core_step_bytes(ctypes.byref(self._structure), ctypes.c_long(max(most, 1)))
+        size = self._core.core_step_bytes(ctypes.byref(self.structure), ctypes.c_long(max(most, 1)))
         return aligned(int(size))
 
     def _pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
@@ -252,21 +253,26 @@ class Ensemble:
         return members, structures.State(**fields)
 
     def _member_structures(self, state: EnsembleState, initial: Floats) -> Sequence[structures.Member]:
-        def at(array: Floats, rows: list[int], k: int) -> int | None:
-            return array[rows.index(k)].ctypes.data if k in rows else None
+        def at(array: Floats, row: int | None) -> int | None:
+            return None if row is None else array[row].ctypes.data
 
         return [
             structures.Member(
                 optimizer=member.structure,
                 emphasis=member.emphasis,
                 theta=state.theta[k].ctypes.data,
-                first=at(state.first, self._with_first, k),
-                second=at(state.second, self._with_second, k),
+                first=at(state.first, self.rows_of(k)[0]),
+                second=at(state.second, self.rows_of(k)[1]),
                 initial=initial[k].ctypes.data,
                 powers=state.powers[k].ctypes.data,
             )
             for k, member in enumerate(self.members)
         ]
+
+    def rows_of(self, k: int) -> tuple[int | None, int | None]:
+        """Return a member's rows in the state's `first` and `second`; None: its optimizer has none."""
+        first, second = self._with_first, self._with_second
+        return first.index(k) if k in first else None, second.index(k) if k in second else None
 
     @cached_property
     def _template(self) -> EnsembleState:

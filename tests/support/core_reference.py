@@ -806,11 +806,12 @@ def squares_limit(options: Any, w: Array) -> float:
 
 
 def vectors(options: Any, state: Any, k: int) -> dict[str, Array]:
-    none = np.zeros(options.shape.parameters, F4)
+    first, second = options.rows_of(k)
+    none = np.zeros((2, options.shape.parameters), F4)
     return {
         "theta": state.theta[k],
-        "first": state.first[options._with_first.index(k)] if k in options._with_first else none,
-        "second": state.second[options._with_second.index(k)] if k in options._with_second else none.copy(),
+        "first": none[0] if first is None else state.first[first],
+        "second": none[1] if second is None else state.second[second],
         "powers": state.powers[k],
     }
 

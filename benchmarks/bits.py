@@ -1,0 +1,249 @@
+"""Whether the compiled core has the same bits from every compiler, optimization level and CPU at hand.
+
+Streams with every optimizer, activation, loss and scaling, with missing values, replay, restarts and dropout
+are learned by each build, and all bits of states and predictions are compared. A build whose compiler or
+emulator is missing is skipped, and listed as such.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from benchmarks.output import Json, print_results
+from streaming_nn.core import build_backend, networks, structures
+from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.networks import Shape
+
+DRIVER = Path(__file__).with_suffix(".c")
+FLAGS = ("-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+LEVELS = ("-O1", "-O2", "-O3")
+ROWS = 96  # of a stream: enough for the ring to be full and drawn from
+Array = NDArray[Any]
+
+
+class Stream(NamedTuple):
+    """Rows, and the ensemble that learns them."""
+
+    name: str
+    ensemble: Ensemble
+    initial: Array  # (members, parameters)
+    x: Array
+    y: Array
+    weight: Array | None
+    mini_batch: int
+
+
+class Build(NamedTuple):
+    """A core that was compiled in one way, and how it is run."""
+
+    name: str
+    compile: tuple[str, ...]
+    run: tuple[str, ...] = ()
+
+
+def measure(json_: Json = False) -> None:
+    """Learn the streams by each build, print a table and one JSON line. Exit code 1: bits that differ."""
+    streams = list(recorded())
+    expected = [digest(*learn_here(stream)) for stream in streams]
+    found: dict[str, str] = {}
+    with TemporaryDirectory() as folder:
+        for build in builds():
+            found[build.name] = compare(build, streams, expected, Path(folder))
+    differing = [name for name, result in found.items() if result not in ("identical", "skipped")]
+    line = {
+        "benchmark": "bits",
+        "streams": len(streams),
+        "digest": sha256("".join(expected).encode()).hexdigest()[:16],
+        "builds": found,
+        "differing": len(differing),
+    }
+    table = Table("build", "bits", title=f"{len(streams)} streams", title_justify="left")
+    for name, result in found.items():
+        table.add_row(name, result)
+    print_results(line, json_, table)
+    if differing:
+        raise typer.Exit(1)
+
+
+def builds() -> list[Build]:
+    """Return the builds to compare: each compiler at hand, each level and instruction set."""
+    native = "x86_64" if "avx2" in build_backend.variants() else "native"
+    vectors = {"baseline": (), "AVX2": ("-mavx2",), "AVX2 with FMA": ("-march=x86-64-v3",)}
+    sets: dict[str, tuple[str, ...]] = vectors if native == "x86_64" else {"baseline": ()}
+    made = [
+        Build(f"{compiler}, {level}, {name}", (compiler, level, *flags))
+        for compiler in ("gcc", "clang")
+        for level in LEVELS
+        for name, flags in sets.items()
+    ]
+    zig = (sys.executable, "-m", "ziglang", "cc", "-O3", "-target")
+    made += [Build(f"zig, {name}", (*zig, f"{native}-linux-musl", *flags)) for name, flags in sets.items()]
+    emulators = {"aarch64": "qemu-aarch64", "riscv64": "qemu-riscv64"}
+    made += [
+        Build(f"zig, {machine} by qemu", (*zig, f"{machine}-linux-musl"), (emulator,))
+        for machine, emulator in emulators.items()
+    ]
+    return made
+
+
+def compare(build: Build, streams: Sequence[Stream], expected: Sequence[str], folder: Path) -> str:
+    """Return "identical", "skipped" (its tools are missing), or the streams whose bits differ."""
+    if not all(map(shutil.which, (build.compile[0], *build.run))) or (
+        "ziglang" in build.compile and find_spec("ziglang") is None
+    ):
+        return "skipped"
+    program = folder / "program"
+    sources = [str(path) for path in (DRIVER, *build_backend.sources())]
+    command = [*build.compile, *FLAGS, f"-I{build_backend.FOLDER}", *sources, "-o", str(program)]
+    subprocess.run(command, check=True)
+    given = b"".join(map(serialize, streams))
+    ran = subprocess.run([*build.run, str(program)], input=given, stdout=subprocess.PIPE, check=True)
+    differing, start = [], 0
+    for stream, digest_ in zip(streams, expected, strict=True):
+        size = sum(len(part) for part in learn_here(stream))
+        if digest(ran.stdout[start : start + size]) != digest_:
+            differing.append(stream.name)
+        start += size
+    return f"differ: {', '.join(differing)}" if differing else "identical"
+
+
+def digest(*parts: bytes) -> str:
+    """Return the sha256 of parts, one after the other."""
+    return sha256(b"".join(parts)).hexdigest()
+
+
+def learn_here(stream: Stream) -> list[bytes]:
+    """Learn a stream by the library of this process; return the bits of state, predictions and steps."""
+    ensemble, initial, x, y, weight, size = stream[1:]
+    state = start_of(stream)
+    output, trained = ensemble.learn(state, x, y, weight, mini_batch=size, initial=initial)
+    return parts_of(ensemble, state, output, trained)
+
+
+def start_of(stream: Stream) -> EnsembleState:
+    """Return the state before a stream: just after a drift, so that the rates are raised."""
+    state = stream.ensemble.init(stream.initial)
+    state.boost[...] = 1.0
+    return state
+
+
+def parts_of(ensemble: Ensemble, state: EnsembleState, output: Array, trained: Array) -> list[bytes]:
+    """Return the bits of a state, in the order in which bits.c writes them, of the predictions and steps."""
+    parts = [part for k in range(len(ensemble.members)) for part in vectors_of(ensemble, state, k)]
+    parts += [getattr(state, each[0]).tobytes() for each in structures.State._fields_]
+    return [*parts, output.tobytes(), trained.astype(np.uint8).tobytes()]
+
+
+def vectors_of(ensemble: Ensemble, state: EnsembleState, k: int) -> list[bytes]:
+    """Return the bits of a member's parameters, its optimizer's vectors (empty if none), and powers."""
+    first, second = ensemble.rows_of(k)
+    return [
+        state.theta[k].tobytes(),
+        b"" if first is None else state.first[first].tobytes(),
+        b"" if second is None else state.second[second].tobytes(),
+        state.powers[k].tobytes(),
+    ]
+
+
+def serialize(stream: Stream) -> bytes:
+    """Return a stream as bits.c reads it: blocks of bytes, each after its length."""
+    ensemble, initial, x, y, weight, size = stream[1:]
+    state, options = start_of(stream), ensemble.structure
+    quantiles = ensemble.shape.options.get("quantiles", ())
+    weights = ensemble.class_weight if isinstance(ensemble.class_weight, tuple) else ()
+    lists = [np.array(ensemble.shape.units, np.int32), np.array(quantiles, float), np.array(weights, float)]
+    blocks = [bytes(options), *(each.tobytes() for each in lists)]
+    for k, member in enumerate(ensemble.members):
+        plain = structures.Member(optimizer=member.structure, emphasis=member.emphasis)
+        blocks += [bytes(plain), initial[k].tobytes(), *vectors_of(ensemble, state, k)]
+    blocks += [getattr(state, each[0]).tobytes() for each in structures.State._fields_]
+    blocks += [x.tobytes(), y.tobytes(), b"" if weight is None else weight.tobytes()]
+    blocks.append(np.array([len(x), size], np.int64).tobytes())
+    return b"".join(len(block).to_bytes(8, "little") + block for block in blocks)
+
+
+def recorded() -> Iterator[Stream]:
+    """Yield the streams: each option once, and an ensemble at three sizes of mini-batch."""
+    given: dict[str, Any]
+    for name in (*structures.OPTIMIZERS, "adamw"):
+        given = {"l1": 1e-3, "l2": 1e-2} if name == "ftrl" else {"l2": 1e-2, "weight_decay": 1e-2}
+        given |= {"clip_norm": 0.5} if name in ("momentum", "adam") else {}
+        yield _stream(name, MemberOptions(name, 0.05, 0, given), size=3)
+    for name in structures.ACTIVATIONS:
+        yield _stream(name, MemberOptions("adam", 0.01), activation=name, size=4, dropout=0.25)
+    for name in structures.LOSSES:
+        given = {"quantiles": (0.1, 0.5, 0.9)} if name == "quantile" else {}
+        given |= {"focal_gamma": 1.5} if name in ("softmax", "logistic") else {}
+        yield _stream(name, MemberOptions("rmsprop", 0.01), loss=name, size=5, **given)
+    for scale in structures.SCALES:
+        for missing in structures.MISSING:
+            given = {"scale": scale, "missing": missing, "class_weight": "balanced"}
+            yield _stream(f"{scale}, {missing}", MemberOptions("sgd", 0.1), size=2, **given)
+    for name in structures.SCHEDULES:
+        given = {"schedule": structures.schedule(name, 10, rows=20), "class_weight": "effective"}
+        yield _stream(f"schedule {name}", MemberOptions("nadam", 0.02), size=1, **given)
+    members = [MemberOptions("sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 1e8)]  # the last one diverges
+    members += [MemberOptions("adam", rate, new) for rate, new in ((0.001, 1), (0.003, 1), (0.003, 8))]
+    for size in (1, 8, 40):
+        given = {"replay_rows": 32, "capacity": 60, "reach": 10.0}
+        yield _stream(f"ensemble at {size}", *members, columns=23, hidden=(40,), size=size, **given)
+    yield _stream("wide", MemberOptions("adam", 0.01), columns=150, hidden=(130, 70), size=48)
+
+
+def _stream(
+    name: str,
+    *members: MemberOptions,
+    columns: int = 9,
+    hidden: tuple[int, ...] = (12, 10),
+    activation: str = "relu",
+    loss: str = "softmax",
+    size: int,
+    **options: Any,
+) -> Stream:
+    """Return a stream whose rows and weights are drawn by the core's own generator."""
+    number = int.from_bytes(sha256(name.encode()).digest()[:8], "little")
+    of_shape = {key: options.pop(key) for key in ("quantiles", "focal_gamma") if key in options}
+    width = columns * (2 if options.get("missing") == "indicate" else 1)
+    shape = Shape((width, *hidden, 3), activation, loss, skip=True, **of_shape)
+    ensemble = Ensemble(shape, members, columns, seed=number, **options)
+    initial = np.zeros((len(members), shape.parameters), np.float32)
+    for k, theta in enumerate(initial):
+        for layer, (W, b) in enumerate(shape.views(theta)):
+            W[:] = networks.draw("normal", len(W) ** -0.5, number, k, layer, 0, W.shape)
+            b[:] = networks.draw("uniform", 0.1, number, k, layer, W.size, (1, len(b)))[0]
+    x = networks.draw("normal", 3.0, number, 100, 0, 0, (ROWS, columns)) + np.float32(50)
+    noise = networks.draw("uniform", 1.0, number, 101, 0, 0, (ROWS, columns))
+    x[noise > 0.9] = np.nan if options.get("missing", "refuse") != "refuse" else 0
+    x[ROWS // 2, 0] = 1e9  # an outlier
+    y = _targets(shape, x)
+    weight = np.abs(networks.draw("normal", 1.0, number, 102, 0, 0, (ROWS, 1)))[:, 0] if size > 1 else None
+    return Stream(name, ensemble, initial, x, y, weight, size)
+
+
+def _targets(shape: Shape, x: Array) -> Array:
+    score: Array = np.nan_to_num(x[:, :3]) - np.float32(50)
+    if shape.loss == "softmax":
+        return np.asarray(score.argmax(axis=1)[:, None], np.float32)
+    if shape.loss in ("logistic", "poisson"):
+        return np.asarray(score > 0, np.float32)
+    return np.ascontiguousarray(score[:, : shape.targets])
+
+
+def run() -> None:
+    """Run the command."""
+    typer.run(measure)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,91 @@
+"""The streams of benchmarks.bits: equal bits from the reference, and from every build at hand."""
+
+import json
+from pathlib import Path
+
+import core_reference as reference
+import numpy as np
+import pytest
+from running import run
+
+from benchmarks import bits
+from streaming_nn.core import structures
+
+pytestmark = pytest.mark.commit
+
+STREAMS = {stream.name: stream for stream in bits.recorded()}
+FIRST = 12  # rows of a stream that the reference learns in the commit tier
+
+
+def learn_by_reference(stream: bits.Stream, rows: int) -> list[bytes]:
+    ensemble, state, size = stream.ensemble, bits.start_of(stream), stream.mini_batch
+    outputs, trained = [], []
+    with np.errstate(all="ignore"):
+        for at in range(0, rows, size):
+            end = min(at + size, rows)
+            weight = None if stream.weight is None else stream.weight[at:end]
+            step = reference.learn(
+                ensemble, state, stream.x[at:end], stream.y[at:end], weight, stream.initial
+            )
+            outputs.append(step[0])
+            trained.append(step[1])
+    return bits.parts_of(ensemble, state, np.concatenate(outputs), np.array(trained))
+
+
+def first(stream: bits.Stream, rows: int) -> bits.Stream:
+    weight = None if stream.weight is None else stream.weight[:rows]
+    return stream._replace(x=stream.x[:rows], y=stream.y[:rows], weight=weight)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_first_rows_have_the_bits_of_the_reference(name: str) -> None:
+    stream = STREAMS[name]
+    if stream.mini_batch > FIRST:
+        pytest.skip("its first mini-batch is longer: see the whole stream")
+    assert bits.learn_here(first(stream, FIRST)) == learn_by_reference(stream, FIRST)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", STREAMS)
+def test_whole_streams_have_the_bits_of_the_reference(name: str) -> None:
+    assert bits.learn_here(STREAMS[name]) == learn_by_reference(STREAMS[name], bits.ROWS)
+
+
+def test_the_streams_have_each_option_and_a_restart() -> None:
+    for names in (structures.ACTIVATIONS, structures.LOSSES, structures.OPTIMIZERS):
+        assert set(names) <= STREAMS.keys()
+    stream = STREAMS["ensemble at 8"]
+    state = bits.start_of(stream)
+    stream.ensemble.learn(
+        state, stream.x, stream.y, stream.weight, mini_batch=stream.mini_batch, initial=stream.initial
+    )
+    assert state.restarts.sum() > 0
+    assert state.drawn > 0
+
+
+def test_a_stream_is_its_own_digest_only() -> None:
+    digests = {bits.digest(*bits.learn_here(stream)) for stream in STREAMS.values()}
+    assert len(digests) == len(STREAMS)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+def test_a_build_with_other_bits_is_found(tmp_path: Path) -> None:
+    stream = first(STREAMS["tanh"], 8)
+    expected = [bits.digest(*bits.learn_here(stream))]
+    same = bits.Build("plain", ("cc", "-O1"))
+    if bits.compare(same, [], [], tmp_path) == "skipped":
+        pytest.skip("no compiler")
+    assert bits.compare(same, [stream], expected, tmp_path) == "identical"
+    assert bits.compare(same, [stream], ["another"], tmp_path) == "differ: tanh"
+    assert bits.compare(bits.Build("none", ("no-such-compiler",)), [], [], tmp_path) == "skipped"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_every_build_at_hand_has_the_same_bits() -> None:
+    done = run("bits", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = json.loads(done.stdout)
+    assert line["differing"] == 0
+    assert sum(result == "identical" for result in line["builds"].values()) >= 3

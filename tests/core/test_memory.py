@@ -1,0 +1,62 @@
+"""The property tests again, in a core that checks its memory accesses and undefined behaviour."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from streaming_nn.core import build_backend
+
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
+
+FLAGS = ("-O1", "-g", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TESTS = ("test_functions.py", "test_product.py", "test_networks.py", "test_optimizers.py", "test_ensemble.py")
+
+
+def sanitized(folder: Path) -> dict[str, str]:
+    """Build each variant with gcc's sanitizers; return the environment in which they are loaded."""
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not on PATH")
+    for variant, flags in build_backend.variants().items():
+        command = build_backend.command([gcc], (*flags, *FLAGS), build_backend.library(variant, folder))
+        subprocess.run([each for each in command if each != "-nostdlib"], check=True)
+    found = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    return os.environ | {
+        "CORE_LIBRARIES": str(folder),
+        "LD_PRELOAD": found.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
+    }
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = sanitized(folder)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_property_tests_read_and_write_no_other_memory(tmp_path: Path) -> None:
+    tests = [str(ROOT / "tests" / "core" / name) for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tier", "commit", *tests]
+    ran = subprocess.run(
+        command, cwd=ROOT, env=sanitized(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    assert " passed" in ran.stdout
+
+
+def test_an_access_beyond_an_array_is_found(tmp_path: Path) -> None:
+    code = """
+import ctypes, numpy as np
+from pathlib import Path
+from streaming_nn.core import library
+core = library.load(None, Path(__import__("os").environ["CORE_LIBRARIES"]))
+x, y = np.zeros(4), np.zeros(4)
+core.core_function(0, *(ctypes.c_void_p(each.ctypes.data) for each in (x, y)), ctypes.c_long(400))
+"""
+    ran = run([sys.executable, "-c", code], tmp_path)
+    assert ran.returncode != 0
+    assert "heap-buffer-overflow" in ran.stderr
