@@ -14,6 +14,7 @@ from streaming_nn.core.library import address
 from streaming_nn.core.networks import Floats, Shape, aligned
 
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
+MOST_ROWS = 2**62  # so that no sum overflows
 STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
 TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
 
@@ -99,8 +100,9 @@ class Ensemble:
             raise ValueError(f"class_weight must be one per class; got {len(self.class_weight)}")
         if not 0 <= self.point < self.shape.units[-1]:
             raise ValueError(f"point must be an output; got {self.point}")
-        if min(self.replay_rows, self.capacity) < 0:
-            raise ValueError("replay_rows and capacity must be >= 0")
+        for name in ("replay_rows", "capacity"):
+            if not 0 <= getattr(self, name) < structures.MOST_UNITS:
+                raise ValueError(f"{name} must be in [0, 2**31); got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
         _ = self.structure
@@ -244,8 +246,9 @@ class Ensemble:
         shapes = vars(self._template)
         for name, like in shapes.items():
             address(getattr(state, name), like.dtype, like.shape, written=True)
-        if state.appended < 0:
-            raise ValueError(f"appended must be >= 0; got {state.appended}")
+        for name in ("appended", "learned"):
+            if not 0 <= getattr(state, name) < MOST_ROWS:
+                raise ValueError(f"{name} must be in [0, {MOST_ROWS}); got {getattr(state, name)}")
         address(initial, "f4", state.theta.shape)
         members = (structures.Member * len(self.members))(*self._member_structures(state, initial))
         names = (each[0] for each in structures.State._fields_)

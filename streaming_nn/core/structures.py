@@ -11,6 +11,7 @@ SCHEDULES = ("constant", "inverse", "step", "cosine")
 SCALES = ("standard", "minmax", "none")
 MISSING = ("refuse", "impute", "indicate")
 WEIGHTINGS = ("none", "given", "balanced", "effective")  # of classes
+MOST_UNITS = 2**31  # a count is an int32
 
 
 class Network(Structure):
@@ -96,8 +97,8 @@ def network(
     quantiles: Sequence[float] = (),
 ) -> Network:
     """Return a network's structure; `units` are from inputs to outputs. Errors: ValueError."""
-    if len(units) < 2 or min(units) < 1:
-        raise ValueError(f"units must be at least inputs and outputs, each >= 1; got {tuple(units)}")
+    if len(units) < 2 or min(units) < 1 or max(units) >= MOST_UNITS:
+        raise ValueError(f"units must be at least inputs and outputs, each in [1, 2**31); got {tuple(units)}")
     if loss == "quantile" and len(quantiles) != units[-1]:
         raise ValueError(f"quantiles must be one per output; got {len(quantiles)} for {units[-1]} outputs")
     return Network(

@@ -320,7 +320,8 @@ def test_a_large_offset_does_not_hide_a_small_spread() -> None:
         ({"members": ()}, "at least one"),
         ({"class_weight": (1.0,)}, "one per class"),
         ({"point": 2}, "point must be an output"),
-        ({"replay_rows": -1}, ">= 0"),
+        ({"replay_rows": -1}, "replay_rows must be in"),
+        ({"capacity": 2**31}, "capacity must be in"),
         ({"dropout": 1.0}, r"in \[0, 1\)"),
         ({"scale": "robust"}, "not in tuple"),
     ],
@@ -338,6 +339,8 @@ def test_other_options_are_refused(options: dict[str, Any], message: str) -> Non
         ("weights", np.zeros(1, np.float32)),
         ("ring", np.zeros((2, 3), np.float32)),
         ("appended", np.array(-1)),
+        ("appended", np.array(2**62)),
+        ("learned", np.array(-1)),
         ("drawn", np.zeros((), np.int64)),
         ("means", np.zeros(3)),
     ],
@@ -349,6 +352,25 @@ def test_a_state_that_does_not_fit_is_refused(name: str, array: Array) -> None:
     setattr(state, name, array)
     with pytest.raises(ValueError, match="must be"):
         ensemble.predict(state, np.zeros((1, 2), np.float32))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)
+@given(data=st.data(), seed=st.integers(0, 2**20), part=st.sampled_from([0.01, 0.3, 1.0]))
+def test_any_state_is_survived(data: st.DataObject, seed: int, part: float) -> None:
+    """Files may be damaged or made by others: whatever their bits are, no other memory is touched."""
+    ensemble, rng = draw_ensemble(data), np.random.default_rng(seed)
+    start = initial(ensemble)
+    state = ensemble.init(start)
+    for array in vars(state).values():
+        wild = rng.integers(0, 256, array.nbytes, np.uint8).view(array.dtype).reshape(array.shape)
+        array[...] = np.where(rng.random(array.shape) < part, wild, array)
+    for counter in (state.appended, state.learned):
+        counter[...] = abs(int(counter)) % 2**62
+    rows = draw_rows(ensemble, rng, 5)
+    for _ in range(2):
+        output, trained = ensemble.learn(state, *rows, mini_batch=3, initial=start)
+        assert output.shape == ensemble.predict(state, rows[0]).shape
+        assert trained.shape == (2,)
 
 
 def test_no_rows_are_nothing() -> None:

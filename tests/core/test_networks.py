@@ -172,7 +172,8 @@ def test_other_rows_are_refused(x: Array, y: Array, message: str) -> None:
     ("units", "options", "message"),
     [
         ((3,), {}, "at least inputs and outputs"),
-        ((3, 0, 2), {}, "each >= 1"),
+        ((3, 0, 2), {}, r"each in \[1, 2\*\*31\)"),
+        ((3, 2**31), {}, "inputs and outputs"),
         ((3, 2), {"loss": "quantile", "quantiles": (0.5,)}, "one per output"),
         ((3, 2), {"activation": "swish"}, "not in tuple"),
     ],
