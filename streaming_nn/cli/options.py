@@ -64,8 +64,8 @@ def require_topics(model: Path) -> None:
     from streaming_nn.versions.version_log import VersionLog
 
     log = VersionLog(model)
-    head = log.head_number()
-    if head and all(log.manifest(number).kind != "learned" for number in range(1, head + 1)):
+    first, head = log.initial_number() + 1, log.head_number() or 0
+    if head >= first and all(log.manifest(number).kind != "learned" for number in range(first, head + 1)):
         raise ValueError(
             f"model {model}: its versions were not learned from a topic (kind saved), so their rows cannot "
             "be read again; for a topic's records: streaming-nn backtest --topic TOPIC --into DIR"

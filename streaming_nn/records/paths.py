@@ -26,12 +26,12 @@ def parse_path(text: str) -> tuple[str, ...]:
 
 
 def format_path(names: Iterable[str]) -> str:
-    """Return the path of these names; `parse_path` is the inverse."""
+    """Return the path of these names, of which none is empty; `parse_path` is the inverse."""
     return ".".join(_quote(name) for name in names)
 
 
 def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if not name or "." in name or '"' in name else name
+    return name if is_plain(name) else '"' + name.replace('"', '""') + '"'
 
 
 def is_plain(text: str) -> bool:

@@ -252,9 +252,11 @@ def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(record: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     for name, value in list(record.items())[:MAX_FIELDS]:
+        if not name:  # no path has it
+            continue
         if type(value) is dict and len(names) < MAX_DEPTH:
             yield from _fields(value, (*names, name))
-        elif type(name) is str and name:
+        else:
             yield format_path((*names, name)), value
 
 
@@ -341,15 +343,18 @@ def _without_deletes(feature: str, objects: Sequence[Any]) -> str | None:
 def _other_fields(sample: Sample) -> Iterator[Settings]:
     """Yield other features for a name that no record has: an array, or all fields that are numbers."""
     schema, found = sample.schema, sample.richest
-    name = schema.features
-    if not isinstance(name, str) or schema.format == "csv" or schema.categories:
+    name = schema.features if isinstance(schema.features, str) else ""
+    if not found or schema.format == "csv" or schema.categories:
+        return
+    if not name and not all(_is_missing(sample, each) for each in sample.names):
         return
     label = _renamed_label(sample)
     arrays = [path for path, value in found.items() if type(value) is list and _are_numbers(value)]
     for path in arrays[:3]:
+        size = len(found[path])
         if path != name:
-            yield {"features": path} | label
-    rows = [get_field(record, parse_path(name)) for record in sample.objects]
+            yield {"features": path} | label | ({"inputs": size} if size != schema.inputs else {})
+    rows = [get_field(record, parse_path(name)) for record in sample.objects] if name else []
     if rows and all(type(row) is list and len(row) == 1 and type(row[0]) is list for row in rows):
         yield {"features": f"{name}.0"} | label
     skip = {schema.label, schema.weight, *label.values()}

@@ -10,7 +10,7 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
 from streaming_nn.spark import installation
 from streaming_nn.spark.sources import topics
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import INITIAL, Manifest
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -53,7 +53,7 @@ def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
     resumes from that, so waiting would never end.
     """
     head = log.head()
-    if head is not None and head.number > 0:
+    if head is not None and head.number > 0 and head.manifest.kind != INITIAL:
         return head.manifest
     if settings.score.once:
         what = "there is no version yet" if head is None else "has learned nothing yet"

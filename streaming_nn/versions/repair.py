@@ -12,6 +12,7 @@ from streaming_nn.versions.archive import BLOCK, CHUNK, Archive, Archives, chunk
 from streaming_nn.versions.archive import encode as encode_archive
 from streaming_nn.versions.tags import tags
 from streaming_nn.versions.version import (
+    INITIAL,
     Manifest,
     Version,
     add_up,
@@ -98,7 +99,7 @@ def _check_links(log: VersionLog, manifest: Manifest, parent: Manifest) -> Itera
     parent_unknown = parent.kind == "damaged" and not parent.original_sha256 and manifest.kind != "repaired"
     if not parent_unknown and manifest.parent_sha256 != log.sha256(n - 1):
         yield f"version {n} does not have the present version {n - 1} as its parent"
-    if manifest.kind != "repaired":  # that one goes back intentionally
+    if manifest.kind not in ("repaired", INITIAL):  # these go back intentionally
         yield from _check_offsets(manifest, parent)
 
 

@@ -8,7 +8,7 @@ Kinds of versions:
 
 | kind | |
 |---|---|
-| `initial` | version 0: a model that has learned nothing, or that a backtest starts from |
+| `initial` | version 0: a model that has learned nothing, or that a backtest starts from; or began again |
 | `learned` | a micro-batch of a topic or another stream was learned |
 | `saved` | rows were learned that are in no topic (estimators, Spark ML); a replay reads its tensors |
 | `rolled-back` | an older version's model with the head's offsets |
@@ -26,6 +26,7 @@ Events, each a dict with the key `event`:
 | `rolled back` | `from`, `to` | from the head's number to whose model was restored |
 | `repaired` | `from`, `learned_again` | the good version; the lost ones, whose records are learned again |
 | `damaged` | `was`, `what` | the lost version's kind; what is wrong with its file |
+| `began again` | `changed` | which setting differs from those before, with which nothing was learned |
 | `replayed` | `from`, `version` | of a backtest: the version whose records were learned |
 | `backtest` | see `spark.replay.backtest` | of a backtest's version 0: what is learned, with which options |
 """
@@ -49,6 +50,8 @@ FORMAT_1 = "record"  # metadata key of files in format 1, which had the manifest
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
 SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one per partition, averaged
+
+INITIAL = "initial"  # the kind of a version that has learned nothing
 
 _SEAL = ',"seal":"'
 _SEAL_LENGTH = len(_SEAL) + 64 + len('"}')

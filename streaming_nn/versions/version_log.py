@@ -15,6 +15,7 @@ from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import Archives, Point, add, is_complete
 from streaming_nn.versions.environment import describe, now, writer
 from streaming_nn.versions.version import (
+    INITIAL,
     Manifest,
     Tensors,
     Version,
@@ -101,6 +102,13 @@ class VersionLog:
             except DamagedVersionError as e:
                 raise DamagedVersionError(f"{e}; {self._describe_last_good(number)}") from None
         return None
+
+    def initial_number(self) -> int:
+        """Return the number of the version that training began with: 0, unless it began again after it."""
+        number, head = 0, self.head_number() or 0
+        while number < head and self.manifest(number + 1).kind == INITIAL:
+            number += 1
+        return number
 
     def check_head(self) -> None:
         """Raise DamagedVersionError if `head` would; a head that this object committed is not read again."""
@@ -295,22 +303,20 @@ class VersionLog:
                 raise DamagedVersionError(f"{gap}; `streaming-nn versions repair` repairs the log")
 
     def span(self, first: int | None = None, last: int | None = None) -> tuple[int, int]:
-        """Return the first and the last version of a replay, by default 1 and the head.
+        """Return the first and the last version of a replay, by default the first that learned and the head.
 
-        They are 1 and 0 if only version 0 exists. Raise ValueError for versions that do not exist.
+        They are 1 and 0 if only version 0 exists. Raise ValueError for others.
         """
         head = self.head_number()
         if head is None:
             raise ValueError(
                 f"model {self.directory}: there is no version yet, so there is nothing to replay"
             )
-        first, last = 1 if first is None else first, head if last is None else last
-        if not 1 <= first <= last <= head and (first, last, head) != (1, 0, 0):
-            allowed = (
-                f"from 1 to {head}, the first not after the last"
-                if head
-                else "1 or more, and there is only 0"
-            )
+        begin = self.initial_number()
+        first, last = begin + 1 if first is None else first, head if last is None else last
+        if not begin < first <= last <= head and (first, last, head) != (begin + 1, begin, begin):
+            allowed = f"from {begin + 1} to {head}, the first not after the last"
+            allowed = allowed if head > begin else f"{begin + 1} or more, and there is only {begin}"
             raise ValueError(f"versions must be {allowed}; got {first} to {last}")
         return first, last
 
@@ -393,7 +399,7 @@ def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
     """Return the manifest that `VersionLog.commit` writes for the version after `parent`; None: version 0."""
     filled: dict[str, Any] = {"written_at": now(), "written_by": writer(run), "environment": describe()}
     if parent is None:
-        return Manifest(0, **({"kind": "initial"} | filled | fields))
+        return Manifest(0, **({"kind": INITIAL} | filled | fields))
     if not parent.sha256:
         raise ValueError(f"parent must be a version that was read or committed; got {parent.number} by hand")
     inherited = {name: getattr(parent.manifest, name) for name in INHERITED}

@@ -161,6 +161,16 @@ READ = {
         in_json({"x": row["features"], "y": row["label"]} for row in ROWS),
         {"features": "x", "label": "y"},
     ),
+    "an array, not named fields": (
+        NAMED,
+        in_json(ROWS),
+        {"features": "features", "inputs": 3},
+    ),
+    "other number fields": (
+        NAMED,
+        in_json({"w": 1, "h": 2.5, "kind": "x", "label": 1} for _ in ROWS),
+        {"features": ["w", "h"]},
+    ),
     "named fields, not an array": (
         ARRAY,
         changed(SALES, id=17, customer_id=5),

@@ -57,25 +57,26 @@ def plan_versions(
 ) -> ReplayPlan:
     """Plan versions `first` to `last`, or those that were written from `since` up to `until`; default: all.
 
-    If `first` is not 1, trials begin with the model of the nearest kept version before it. Raise ValueError
-    if there is no such version.
+    If `first` is not the first that learned, trials begin with the model of the nearest kept version before
+    it. Raise ValueError if there is no such version.
     """
     _, head = log.span()
     if since or until:
         first, last = _written_between(log, head, since, until)
+    begin = log.initial_number()
     first, last = log.span(first, last)
-    if last == 0:
-        raise ValueError("versions must be 1 or more, and there is only 0")
+    if last == begin:
+        raise ValueError(f"versions must be {begin + 1} or more, and there is only {begin}")
     kept = log.nearest_kept(first - 1)
     parent, *manifests = _fill_damaged([log.manifest(number) for number in range(first - 1, last + 1)])
     return ReplayPlan(
         manifests,
         parent,
         {"model": str(log.directory)},
-        {"model": log.sha256(0), "first": first, "begins": kept},
+        {"model": log.sha256(begin), "first": first, "begins": kept},
         Trial({}, ORIGINAL),
-        log.read(kept) if kept else None,
-        _recorded_outcome(log, manifests, factory) if first == 1 else None,
+        log.read(kept) if kept > begin else None,
+        _recorded_outcome(log, log.manifest(begin), manifests, factory) if first == begin + 1 else None,
     )
 
 
@@ -103,9 +104,10 @@ def _fill_damaged(manifests: list[Manifest]) -> list[Manifest]:
     return filled
 
 
-def _recorded_outcome(log: VersionLog, manifests: list[Manifest], factory: LearnerFactory) -> Outcome | None:
+def _recorded_outcome(
+    log: VersionLog, first: Manifest, manifests: list[Manifest], factory: LearnerFactory
+) -> Outcome | None:
     """Return the original's metrics, which are over all rows of a new model; None: they are not."""
-    first = log.manifest(0)
     untrained = first.digest == state_digest(flatten(initial(factory(first.learner))))
     if not untrained or manifests[-1].kind == "damaged":
         return None

@@ -108,6 +108,9 @@ class KafkaSource:
         find = self.admin.beginnings if earliest else self.admin.ends
         return {"offsets": find(self.ids), "topic_ids": dict(self.ids)}
 
+    def forget(self) -> None:
+        """Do nothing: versions have the position."""
+
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Find the offsets to read from, for every partition; return the losses that were accepted."""
         names = topics.find(self.settings, self.admin)

@@ -50,6 +50,9 @@ class Source(Protocol):
     def initial_position(self) -> dict[str, Any]:
         """Return the fields of version 0's manifest that name where training begins."""
 
+    def forget(self) -> None:
+        """Forget the position of a run that has learned nothing, so that the next one begins again."""
+
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Prepare to read what follows the head; return accepted losses, as events of the next version.
 

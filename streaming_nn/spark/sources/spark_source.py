@@ -1,5 +1,6 @@
 """Any Spark source as a source of training: the position is in Spark's checkpoint, in the model directory."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ class SparkSource:
         """Check the source before anything is written; training begins where the source does."""
         dataframe_json.stream(self.spark, self.settings.source, self.settings.records)
         return {}
+
+    def forget(self) -> None:
+        """Delete Spark's checkpoint, which has planned rows that were not learned; not one that was set."""
+        if not self.settings.source.checkpoint:
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Take the schema of the head; Spark's checkpoint knows what follows it."""

@@ -1,14 +1,16 @@
-"""Version 0 of a new model."""
+"""A model that has learned nothing: version 0, and how it begins again with other settings."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from streaming_nn.nn.factory import difference
 from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema
+from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
+from streaming_nn.spark.train.initial_schema import complete_schema
 from streaming_nn.spark.train.resume import automatic_cap, make_learner
-from streaming_nn.versions.version import AVERAGED, Version
+from streaming_nn.versions.version import AVERAGED, INITIAL, Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -18,22 +20,74 @@ def commit_initial(
     schema: Schema,
     position: Mapping[str, Any],
     given: Learner[Any] | None = None,
+    after: Version | None = None,
+    changed: str = "",
 ) -> Version:
     """Commit version 0: an untrained model, its schema, and the `position` where training begins.
 
-    `position` is fields of the manifest; `given` is a learner in place of the settings' one. Raise ValueError
-    for options that do not fit.
+    `position` is fields of the manifest; `given` is a learner in place of the settings' one. `after` is a
+    head that has learned nothing, and what has `changed` since: then the version begins again after it.
+    Raise ValueError for options that do not fit.
     """
-    options: dict[str, Any] = {"inputs": schema.inputs, "classes": schema.classes}
-    learner = given or make_learner(settings, options | ({"missing": "impute"} if schema.missing else {}))
+    learner = _new_learner(settings, schema, given)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
     return log.commit(
-        None,
+        after,
         flatten(initial(learner)),
+        kind=INITIAL,
         learner=learner.options(),
         schema=schema.options(),
         update=settings.train.update,
         mini_batch_cap=0 if given is not None else automatic_cap(settings, automatic=True),
-        **position,
+        events=[{"event": "began again", "changed": changed}] if after else [],
+        **{"offsets": {}, "topic_ids": {}, "source": {}, **position},
     )
+
+
+def find_change(
+    settings: Settings, head: Manifest, position: Mapping[str, Any], given: Learner[Any] | None = None
+) -> str | None:
+    """Return what has changed since a head that has learned nothing was committed; None: nothing.
+
+    All settings count, also those that are no longer set. Width and classes that were inferred stay; records
+    that expired change nothing here, since a run stops for them. Raise ValueError for options that do not fit.
+    """
+    recorded = schema_from(head.schema)
+    if settings.records.regression != (recorded.classes is None):
+        return f"records.regression = {str(settings.records.regression).lower()}"
+    schema = complete_schema(settings, recorded.inputs, recorded.classes)
+    before, now = _settings_of(recorded), _settings_of(schema)
+    for name in before:
+        if now[name] != before[name]:
+            return f"records.{name} = {before[name]!r}, now {now[name]!r}"
+    learner = _new_learner(settings, schema, given).options()
+    if learner != head.learner:
+        return f"learner: {difference(head.learner, learner) or 'other options'}"
+    if settings.train.update != head.update:
+        return f"train.update = {head.update!r}, now {settings.train.update!r}"
+    return _find_other_topics(settings, head.topic_ids, position.get("topic_ids", {}))
+
+
+def _settings_of(schema: Schema) -> dict[str, Any]:
+    """Return the schema's options as settings have them; those that follow from others are the last."""
+    options = schema.options()
+    classes = "grow" if options.pop("grow") else options["classes"]
+    inputs, _ = options.pop("inputs"), options.pop("vocabulary")
+    return options | {"classes": classes, "inputs": inputs}
+
+
+def _find_other_topics(settings: Settings, before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Return which topics are others; new ones that a pattern matches join without a change."""
+    joined = [] if settings.train.topics_pattern else [topic for topic in now if topic not in before]
+    other = [topic for topic in before if now.get(topic) != before[topic]]
+    if not joined and not other:
+        return None
+    if set(before) == set(now):
+        return f"topic {other[0]!r} was recreated"
+    return f"topics {', '.join(before) or 'none'}, now {', '.join(now) or 'none'}"
+
+
+def _new_learner(settings: Settings, schema: Schema, given: Learner[Any] | None) -> Learner[Any]:
+    options: dict[str, Any] = {"inputs": schema.inputs, "classes": schema.classes}
+    return given or make_learner(settings, options | ({"missing": "impute"} if schema.missing else {}))

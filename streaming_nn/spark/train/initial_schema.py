@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streaming_nn.records.infer_schema import InferredSchema, infer_schema
+from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
 from streaming_nn.spark.signals import pause
@@ -34,15 +35,23 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
     Raise ValueError if they cannot be.
     """
     records = settings.records
-    options = record_options(settings)
-    grow = records.classes == "grow"
-    classes = None if records.regression or grow or records.classes is None else tuple(records.classes)
     inputs = records.inputs or width(records.features, records.categories)
-    if inputs is None or (classes is None and not records.regression):
-        inferred = _infer(source, settings, options)
-        inputs = inputs or inferred.inputs
-        classes = inferred.classes if classes is None else classes
-    return schema_from({**options, "inputs": inputs, "classes": classes, "grow": grow})
+    if inputs is not None and (records.regression or isinstance(records.classes, list)):
+        return complete_schema(settings, inputs, None)
+    inferred = _infer(source, settings, record_options(settings))
+    return complete_schema(settings, inferred.inputs, inferred.classes)
+
+
+def complete_schema(settings: Settings, inputs: int, classes: tuple[Label, ...] | None) -> Schema:
+    """Return the settings' schema; of inputs and classes those that the settings don't name are given."""
+    records = settings.records
+    inputs = records.inputs or width(records.features, records.categories) or inputs
+    if records.regression:
+        classes = None
+    elif isinstance(records.classes, list):
+        classes = tuple(records.classes)
+    grow = records.classes == "grow"
+    return schema_from({**record_options(settings), "inputs": inputs, "classes": classes, "grow": grow})
 
 
 def record_options(settings: Settings, **dump: Any) -> dict[str, Any]:

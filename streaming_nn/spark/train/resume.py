@@ -1,7 +1,6 @@
 """Whether the settings fit the version that a run resumes from, and the learner that continues it."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +8,12 @@ from streaming_nn.errors import DamagedVersionError
 from streaming_nn.nn.factory import changed, difference, learner_from
 from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema, schema_from, width
+from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.batch_size import AUTO
-from streaming_nn.spark.train.initial_schema import record_options
+from streaming_nn.spark.train.initial_schema import complete_schema, record_options
 from streaming_nn.versions.rollback import shapes
-from streaming_nn.versions.version import AVERAGED, Version
+from streaming_nn.versions.version import AVERAGED, INITIAL, Version
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -22,9 +21,12 @@ def check_learner(settings: Settings, log: VersionLog) -> None:
     """Raise ValueError for wrong options of the learner, as far as they are known before Spark starts."""
     number, records = log.head_number(), settings.records
     classes = records.classes if isinstance(records.classes, list) else None
-    if number is not None:
-        with suppress(DamagedVersionError):  # which the run reports, with what to do
-            make_learner(settings, log.manifest(number).learner)
+    try:
+        recorded = None if number is None else log.manifest(number)
+    except DamagedVersionError:  # which the run reports, with what to do
+        return
+    if recorded is not None and recorded.kind != INITIAL:  # one that has learned nothing may begin again
+        make_learner(settings, recorded.learner)
     elif classes or not settings.learner.get("class_weight"):  # which names classes
         labels = None if records.regression else classes or ["a", "b"]
         make_learner(settings, {"inputs": 1, "classes": labels})
@@ -37,20 +39,11 @@ def check_settings(settings: Settings, log: VersionLog) -> None:
     """
     check_learner(settings, log)
     head = log.head()
-    if head is None or head.number == 0:
-        _check_records(settings)
+    if head is None or head.manifest.kind == INITIAL:
+        complete_schema(settings, 1, None)  # what is inferred from records is left open
     else:
         resume_learner(settings, head)
         resume_schema(settings, head)
-
-
-def _check_records(settings: Settings) -> None:
-    """Create a schema by the settings; what is inferred from records is left open."""
-    records = settings.records
-    open_width = records.inputs or width(records.features, records.categories) or 1
-    classes = records.classes if isinstance(records.classes, list) else None
-    given = {"inputs": open_width, "classes": classes, "grow": records.classes == "grow"}
-    schema_from({**record_options(settings), **given})
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:

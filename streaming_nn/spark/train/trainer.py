@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.errors import DataLossError
+from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, load_state
@@ -27,13 +27,13 @@ from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, in
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
 from streaming_nn.spark.train.dead_letters import DeadLetters
 from streaming_nn.spark.train.executor import Executor, executor_for, learn_micro_batch
-from streaming_nn.spark.train.initial import commit_initial
+from streaming_nn.spark.train.initial import commit_initial, find_change
 from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.versions.retention import Retention, describe
-from streaming_nn.versions.version import AVERAGED, Version
+from streaming_nn.versions.version import AVERAGED, INITIAL, Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Start(NamedTuple):
 
     log: VersionLog
     head: Version
-    new: bool  # the head is version 0, committed by this run
+    new: bool  # the head has learned nothing, and was committed by this run
     work: Work  # by which what follows the head is learned
     events: list[dict[str, Any]]  # of the next version: accepted losses
 
@@ -90,7 +90,7 @@ class Trainer(Job):
         learner: Learner[Any] | None = None,
         executor: Executor | None = None,
     ) -> Self:
-        """Connect, commit version 0 if there is none, and prepare to resume from the head.
+        """Connect, commit version 0 if nothing is learned yet, and prepare to resume from the head.
 
         `learner` is for one that the settings cannot name, `executor` for another one than the session's.
         Raise ValueError for settings that do not fit the model, DataLossError if records are missing,
@@ -124,6 +124,8 @@ class Trainer(Job):
         if self.query is not None:
             with suppress(*STOP_ERRORS):
                 self.query.stop()
+        if isinstance(self.failure, TooManyRejectedError) and _has_learned_nothing(self.head):
+            self.source.forget()  # the next run, with other settings, may read something else
         self._close()
 
     def _close(self) -> None:
@@ -276,19 +278,39 @@ def _begin(
 ) -> Start:
     """Read the head, or commit version 0; prepare the source to read what follows it."""
     found = log.head()
-    head = found or _commit_first(settings, log, source, given)
+    head = _begin_model(settings, log, source, given, found)
     limit = settings.train.max_rejected_bytes if keep_rejected else SAMPLE_BYTES
     work = _resume_work(settings, head, given, limit)
     logger.info("%s: %s", settings.model, describe(settings.train.keep_bytes))
     events = source.resume(head.manifest)
     for event in events:
         logger.warning("continuing despite %s", event)
-    return Start(log, head, found is None, work, events)
+    return Start(log, head, head is not found, work, events)
 
 
-def _commit_first(settings: Settings, log: VersionLog, source: Source, given: Learner[Any] | None) -> Version:
-    position = source.initial_position()
-    return commit_initial(settings, log, read_schema(source, settings), position, given)
+def _begin_model(
+    settings: Settings, log: VersionLog, source: Source, given: Learner[Any] | None, head: Version | None
+) -> Version:
+    """Return the head; commit version 0 if there is none, and one like it if the head has learned nothing.
+
+    With a trained head, or the same settings as before, nothing is committed.
+    """
+    if head is not None and not _has_learned_nothing(head):
+        return head
+    position, changed = source.initial_position(), ""
+    if head is not None:
+        if not (changed := find_change(settings, head.manifest, position, given) or ""):
+            return head
+        logger.info("%s has learned nothing, so it begins again: %s", settings.model, changed)
+    schema = read_schema(source, settings)
+    if head is not None:
+        source.forget()
+    return commit_initial(settings, log, schema, position, given, head, changed)
+
+
+def _has_learned_nothing(head: Version) -> bool:
+    """Return whether a run committed the head before it learned; a backtest's may have a trained model."""
+    return head.manifest.kind == INITIAL and not any(e["event"] == "backtest" for e in head.manifest.events)
 
 
 def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, limit: int | None) -> Work:

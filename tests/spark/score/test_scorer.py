@@ -1,5 +1,6 @@
 """The scorer on a real broker: every record has one prediction, by the version that was the newest."""
 
+import gzip
 import json
 import logging
 import os
@@ -161,6 +162,18 @@ def test_the_command_logs_what_it_scored(
         f"no new records in {once.topic}",
     ]
     assert not any("probabilities" in prediction for _, prediction in predictions_of(settings).values())
+
+    fill(settings.kafka, settings.score.topic, [gzip.compress(value, mtime=0) for value in unlabeled(4)])
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "streaming_nn.spark.score.scorer"):
+        score(spark, settings)
+    _, explained, summary = caplog.messages
+    assert summary == f"scored 0 records with version {number}; 4 could not be read (not JSON: 4)"
+    why, first, advice, fixed = explained.splitlines()
+    assert why == "none of the first records can be read"
+    assert first.startswith("  the first: b'\\x1f\\x8b")
+    assert advice == '  with records.framing = "gzip" in the model\'s schema, 4 of 4 would be read'
+    assert fixed.startswith("  a model's schema is fixed")
 
 
 def test_long_keys_and_headers_are_left_out_and_predictions_are_events(

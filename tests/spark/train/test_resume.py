@@ -89,11 +89,13 @@ def test_classes_that_are_still_unknown_may_have_weights(tmp_path: Path) -> None
 def test_a_resumed_learner_is_checked_with_its_recorded_options(tmp_path: Path) -> None:
     learner = learner_from({**ONE, "inputs": 3, "classes": ["no", "yes"]})
     log = VersionLog(tmp_path)
-    log.commit(None, flatten(initial(learner)), learner=learner.options())
+    first = log.commit(None, flatten(initial(learner)), learner=learner.options())
+    check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
+    log.commit(first, first.tensors, kind="learned")
     check_learner(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), log)
     with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):
         check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
-    log.path(0).write_bytes(b"torn")
+    log.path(1).write_bytes(b"torn")
     check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
 
 

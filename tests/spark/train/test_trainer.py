@@ -34,6 +34,7 @@ from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.sources.kafka_source import KafkaPlan
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
+from streaming_nn.versions.version import no_counts
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.merge
@@ -174,8 +175,17 @@ def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path
     assert "allows: 160 field missing: features. Nothing of this batch" in reason
     assert first == """  the first: b'{"pixels": [1, 2, 3], "label": 1}'"""
     assert advice == '  with records.features = "pixels", 160 of 160 would be read'
-    assert VersionLog(settings.model).head_number() == 0
+    log = VersionLog(settings.model)
+    assert log.head_number() == 0
     assert read(broker.options, settings.train.dead_letters) == []
+
+    fixed = settings.records.model_copy(update={"features": "pixels"})
+    head = learn(spark, settings.model_copy(update={"records": fixed})).head
+    kinds = [log.manifest(number).kind for number in range(head.number + 1)]
+    assert kinds == ["initial", "initial", "learned"], "case 12: version 0 does not refuse other settings"
+    assert head.manifest.counts == no_counts() | {"received": 200, "trained": 160, "rejected": 40}
+    verified = verify(spark, broker.options, log)
+    assert (verified.identical, verified.rows) == (True, 200)
 
 
 def test_a_record_that_can_be_neither_learned_nor_recorded_stops_the_run(
