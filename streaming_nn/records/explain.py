@@ -220,7 +220,8 @@ def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
         own = blob
     if schema.framing == "confluent" and not is_text(own):
         own = blob  # Protobuf has more of a header
-    if name := recognize.recognize(own):
+    name = recognize.recognize(own)
+    if name and (schema.format, name) != ("avro", recognize.AVRO):
         return f"it looks like {name}"
     sample = Sample(schema, [blob], [rejection], labeled=False)
     if sample.objects:

@@ -21,6 +21,10 @@ MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
 GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
 PROTOBUF = "Protobuf, which is not read"
+AVRO = (
+    "Avro after a schema's ID, as Confluent's serializers write it: set records.format = \"avro\" and "
+    "records.registry"
+)
 
 # First bytes: what they are, and what to do
 MAGIC = {

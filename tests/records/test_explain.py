@@ -4,13 +4,15 @@ import gzip
 import json
 import struct
 
+import numpy as np
 import pytest
 from hostile import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_values import blobs
+from registries import serving
 
-from streaming_nn.records.decode import decode
+from streaming_nn.records.decode import decode, encode
 from streaming_nn.records.explain import (
     as_inferred,
     as_learned,
@@ -335,6 +337,38 @@ UNREADABLE = {
 def test_what_no_setting_reads_is_named(case, read):
     schema, values, expected = UNREADABLE[case]
     assert explain(schema, values, read)[1:] == [expected]
+
+
+def test_what_a_registry_s_serializers_write_is_recognized():
+    with serving() as registry:
+        registry.responses["/schemas/ids/2"] = {"schema": "syntax ...", "schemaType": "PROTOBUF"}
+        schema = Schema(3, (0, 1), format="avro", registry=registry.url)
+        message = b"\0\x0a\x0c" + struct.pack("<3f", 1.5, 2, 3)
+        (_, line) = explain(schema, [confluent(message)] * 3)
+        assert line.startswith(f"{LOOKS}Protobuf, which is not read, in Confluent's framing: send JSON")
+        assert explain(schema, [*map(confluent, in_json(ROWS))])[1:] == [
+            'with records.format = "json", records.framing = "confluent" and no records.registry, 300 of 300 '
+            "would be read"
+        ]
+        assert explain(schema, [b"\0\0\0\0\x09\x06abc"])[1:] == [], "an unknown ID"
+        assert explain(schema, in_json(ROWS))[1:] == [
+            'with records.format = "json" and no records.registry, 300 of 300 would be read'
+        ]
+
+
+def test_avro_in_a_framing_is_read_with_its_schema():
+    avro = {"type": "record", "name": "R", "fields": [
+        {"name": "features", "type": {"type": "array", "items": "float"}},
+        {"name": "label", "type": "long"},
+    ]}  # fmt: skip
+    schema = Schema(3, (0, 1), format="avro", avro_schema=json.dumps(avro))
+    values = [
+        confluent(value) for value in encode(schema, [row["features"] for row in ROWS], np.zeros(300, int))
+    ]
+    assert explain(schema, values)[1:] == ['with records.framing = "confluent", 300 of 300 would be read']
+    assert explain(schema, in_json(ROWS))[1:] == [
+        'with records.format = "json" and no records.avro_schema, 300 of 300 would be read'
+    ]
 
 
 def test_a_framing_is_suggested_also_if_more_is_wrong():

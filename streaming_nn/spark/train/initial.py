@@ -50,8 +50,8 @@ def find_change(
 ) -> str | None:
     """Return what has changed since a head that has learned nothing was committed; None: nothing.
 
-    All settings count, also those that are no longer set. Width and classes that were inferred stay; records
-    that expired change nothing here, since a run stops for them. Raise ValueError for options that do not fit.
+    All settings count, also those that are no longer set. Width and classes that were inferred stay. Records
+    that expired are left to the run, which stops for them. Raise ValueError for options that do not fit.
     """
     recorded = schema_from(head.schema)
     if settings.records.regression != (recorded.classes is None):
