@@ -7,7 +7,6 @@ field is missing.
 """
 
 import csv
-import re
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,8 @@ from streaming_nn.records.field_records import (
     encode_categories,
     label_encoder,
     number_paths,
+    parse_category,
+    parse_label,
     to_rows,
 )
 from streaming_nn.records.json import shortest
@@ -37,10 +38,8 @@ from streaming_nn.records.paths import column_name
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
-from streaming_nn.records.values import BOOLEANS, to_number
+from streaming_nn.records.values import to_number
 
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
-_FLOAT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d+)?", re.ASCII)  # pandas may write 1 as 1.0
 COMMA = ord(",")
 
 
@@ -92,7 +91,7 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
             rejected.append(error.at(i))
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
-        count_label(labels, _parse_label(label))
+        count_label(labels, parse_label(label))
     return Inspected(widths, labels, rejected)
 
 
@@ -142,9 +141,7 @@ class _Layout:
             fields.insert(self.label, "")
         if len(fields) != self.width:
             return None
-        return {
-            column_name(name): _parse_label(field) for name, field in zip(self.names, fields, strict=True)
-        }
+        return {column_name(name): parse_label(field) for name, field in zip(self.names, fields, strict=True)}
 
     def write(
         self,
@@ -197,7 +194,7 @@ class _LineDecoder:
         strings = {
             name: self._column(cells, index, width, rows) for name, index in self.layout.categories.items()
         }
-        columns = {name: [_parse_category(text) for text in column] for name, column in strings.items()}
+        columns = {name: [parse_category(text) for text in column] for name, column in strings.items()}
         return encode_categories(self.schema, numbers, bad, columns)
 
     def _split_plain(self, values: list[bytes]) -> tuple[Any, int]:
@@ -254,7 +251,7 @@ class _LineDecoder:
 
     def _label_value(self, text: str) -> Any:
         if self.schema.classes is not None:
-            return self.by_string[text] if text in self.by_string else _parse_label(text)
+            return self.by_string[text] if text in self.by_string else parse_label(text)
         return text
 
     def _parse_numbers(
@@ -318,17 +315,6 @@ def _split_line(value: bytes) -> list[str]:
         return next(csv.reader([text], strict=True))
     except csv.Error:
         raise BadRecord(reasons.NOT_CSV) from None
-
-
-def _parse_category(text: str) -> Any:
-    if not text:
-        return None
-    return int(text) if _INTEGER.fullmatch(text) else BOOLEANS.get(text, text)
-
-
-def _parse_label(text: str) -> Any:
-    value = _parse_category(text)
-    return float(value) if type(value) is str and _FLOAT.fullmatch(value) else value
 
 
 def _label_strings(schema: Schema, y: NDArray[Any]) -> list[str]:

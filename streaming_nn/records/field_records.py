@@ -1,5 +1,6 @@
 """Records that are objects of fields, whatever their bytes: to rows of numbers and labels, and back."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.records import categories, reasons, where
-from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key
+from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key, label_to_csv
 from streaming_nn.records.paths import get_field, is_plain, parse_path
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection, label_array
-from streaming_nn.records.values import Rules, is_gap, to_number
+from streaming_nn.records.values import BLANKS, BOOLEANS, Rules, is_gap, to_number
 
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
+_FLOAT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][+-]?\d+)?", re.ASCII)  # pandas may write 1 as 1.0
 _LABEL_TYPES = frozenset((str, int, float, bool))
 
 Record = dict[str, Any]
@@ -308,15 +311,20 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
         rules, path = schema.rules, schema.label or ""
         return lambda value: _parse_target(value, rules, path)
     index = {label_key(label): i for i, label in enumerate(labels)}
+    strings = schema.rules.numbers_as_strings
+    by_text = {label_to_csv(label): i for i, label in reversed([*enumerate(labels)])}  # the first of two
 
     def encode_label(value: Any) -> int:
         if type(value) in _LABEL_TYPES:
             position = index.get(value if type(value) is not bool else label_key(value))
+            if position is None and strings:
+                position = by_text.get(label_text(value))
             if position is not None:
                 return position
             new = _new_label(value) if schema.grow else None
             if new is not None:
                 index[label_key(new)] = len(labels)
+                by_text.setdefault(label_to_csv(new), len(labels))
                 labels.append(new)
                 return len(labels) - 1
         missing = is_gap(value, schema.rules)
@@ -324,6 +332,24 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
         raise BadRecord(reason, schema.label or "", value)
 
     return encode_label
+
+
+def parse_category(text: str) -> Any:
+    """Return what a string is written like: an integer, a boolean, None if it is empty, else itself."""
+    if not text:
+        return None
+    return int(text) if _INTEGER.fullmatch(text) else BOOLEANS.get(text, text)
+
+
+def parse_label(text: str) -> Any:
+    """Return what a string is written like, as `parse_category`, or a number with a fraction."""
+    value = parse_category(text)
+    return float(value) if type(value) is str and _FLOAT.fullmatch(value) else value
+
+
+def label_text(label: Any) -> str:
+    """Return how a label is written in CSV; a string without blanks around it, and "1.0" as "1"."""
+    return label_to_csv(integral_to_int(parse_label(label.strip(BLANKS)) if type(label) is str else label))
 
 
 def _new_label(value: Any) -> Label | None:

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from streaming_nn.records.decode import Values, inspect
 from streaming_nn.records.explain import as_inferred, count_reasons, describe_reasons, explain
-from streaming_nn.records.labels import Label, is_valid_label
+from streaming_nn.records.field_records import label_text
+from streaming_nn.records.labels import KINDS, Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
-
-KINDS = {str: "a string", int: "an integer", float: "a number with a fraction", bool: "a boolean"}
 
 
 class InferredSchema(NamedTuple):
@@ -90,15 +89,15 @@ def infer_schema(
     if not labels and not grow:
         message = f"no record has a label in {label!r}; set the label's field, or none"
         raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
-    classes, remark = _infer_classes(labels, label, grow)
+    classes, remark = _infer_classes(labels, schema, grow)
     return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
 
 
 def _infer_classes(
-    labels: Counter[tuple[type, Any]], label: str, grow: bool
+    labels: Counter[tuple[type, Any]], schema: Schema, grow: bool
 ) -> tuple[tuple[Label, ...], list[str]]:
     """Return the sorted labels of the type (string, integer, boolean) that most records have, and remarks."""
-    kinds = Counter[type]()
+    kinds, label = Counter[type](), schema.label
     for (kind, _), n in labels.items():
         kinds[kind] += n
     if not kinds:
@@ -114,6 +113,20 @@ def _infer_classes(
         raise ValueError(
             f"label {label!r} has {len(found):,} distinct values in {kinds.total():,} records: set classes"
         )
-    others = [(type_, n) for type_, n in kinds.items() if type_ is not kind]
-    others = [(type_, n) for type_, n in others if type_ is float or not grow]  # the rest may become classes
-    return tuple(found), [f"label is {KINDS[kind]} in {n:,} records: not a class" for kind, n in others]
+    others = _count_others(labels, kind, schema, {label_text(each) for each in found})
+    others = {type_: n for type_, n in others.items() if type_ is float or not grow}  # or they become classes
+    return tuple(found), [
+        f"label is {KINDS[each]} in {n:,} records: not a class" for each, n in others.items()
+    ]
+
+
+def _count_others(
+    labels: Counter[tuple[type, Any]], kind: type, schema: Schema, texts: set[str]
+) -> dict[type, int]:
+    """Count the labels of other types, without those that are written like a class, and are read as it."""
+    others = Counter[type]()
+    for (each, label), n in labels.items():
+        alike = schema.rules.numbers_as_strings and label_text(label) in texts
+        if each is not kind and not alike:
+            others[each] += n
+    return dict(others)

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 Label: TypeAlias = str | int | bool
 
+KINDS = {str: "a string", int: "an integer", float: "a number with a fraction", bool: "a boolean"}
 MAX_LENGTH = 128  # characters of a value that may become a class or join a vocabulary: every version has them
 
 

@@ -103,6 +103,7 @@ READ = {
     "another width": (ARRAY, changed(ROWS, features=[1, 2, 3, 4]), {"inputs": 4}),
     "another width of a line": (Schema(3, (0, 1), format="csv"), [b"1,2,3,4,0"] * 9, {"inputs": 4}),
     "strings": (NAMED, changed(STRINGS, label=1), {"numbers_as_strings": True}),
+    "labels that are strings too": (NAMED, in_json(STRINGS), {"numbers_as_strings": True}),
     "strings in an array": (ARRAY, changed(ROWS, features=["1", " 2 ", "3"]), {"numbers_as_strings": True}),
     "decimal commas": (
         NAMED,

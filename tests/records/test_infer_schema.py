@@ -66,6 +66,13 @@ def test_infer_schema_remarks_only_labels_that_never_become_a_growing_class():
     assert keys_of(decoded.rejected) == [(5, "label not in classes: 1.5")]
 
 
+def test_labels_that_are_written_alike_are_no_remark_if_strings_are_read():
+    values = [b'{"features":[1],"label":%s}' % label for label in (b"0", b"1", b"1", b'"1"', b"1.0", b'"x"')]
+    inferred = infer_schema(values, numbers_as_strings=True)
+    assert (inferred.classes, inferred.remarks) == ((0, 1), ("label is a string in 1 records: not a class",))
+    assert infer_schema(values).remarks == ("label is a string in 2 records: not a class",)
+
+
 @pytest.mark.parametrize(
     ("values", "error"),
     [

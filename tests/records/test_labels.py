@@ -1,7 +1,11 @@
 """Labels: 1.0 means 1, but 1, true and "1" are three labels."""
 
-import pytest
+import json
 
+import pytest
+from paths import ROOT
+
+from streaming_nn.records.decode import decode
 from streaming_nn.records.labels import (
     MAX_LENGTH,
     check_labels,
@@ -10,6 +14,7 @@ from streaming_nn.records.labels import (
     label_key,
     label_to_csv,
 )
+from streaming_nn.records.schema import Schema, grow_schema
 
 pytestmark = pytest.mark.commit
 
@@ -74,3 +79,86 @@ def test_invalid_labels_raise_one_line(labels, error):
     with pytest.raises(ValueError) as raised:
         check_labels("classes", labels)
     assert str(raised.value) == error
+
+
+# The table of docs/records.md, generated from what the decoders do: run this file to print it
+
+CLASSES = {"`0, 1`": (0, 1), '`"0", "1"`': ("0", "1"), "`false, true`": (False, True)}
+LABELS = {
+    "`1`": [1],
+    "`1.0`": [1.0],
+    "`true`": [True],
+    'string `"1"`': ["1"],
+    'string `"1.0"`, `" 1 "`': ["1.0", " 1 "],
+    'string `"true"`, `"TRUE"`': ["true", "TRUE"],
+    '`2`, `1.5`, `"01"`': [2, 1.5, "01"],
+    'null, `"NA"` in `na_values`': [None, "NA"],
+}
+
+
+def in_csv(label):
+    return b"1,%s" % ("" if label is None else str(label)).encode()
+
+
+def in_json(label):
+    return json.dumps({"a": 1, "label": label}).encode()
+
+
+def ends(label, classes, encode, **options):
+    """Return how a label ends: the class, or why the record is rejected."""
+    schema = Schema(1, classes, ("a",), na_values=("NA",), **options)
+    decoded = decode(schema, [encode(label)], labeled=True)
+    return f"`{json.dumps(classes[decoded.y[0]])}`" if len(decoded.kept) else decoded.rejected[0].reason
+
+
+def all_end(labels, *options, **more):
+    found = {ends(label, *options, **more) for label in labels}
+    assert len(found) == 1, (labels, options, found)
+    return found.pop()
+
+
+def table():
+    """Return the table of docs/records.md."""
+    heads = [f"classes {name}" for name in CLASSES] + [f"{name}, strings" for name in CLASSES]
+    lines = ["| label | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for kind, labels in LABELS.items():
+        cells = [
+            all_end(labels, classes, in_json, numbers_as_strings=strings).replace("label not in classes", "–")
+            for strings in (False, True)
+            for classes in CLASSES.values()
+        ]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_labels_is_what_the_decoders_do():
+    assert table() in (ROOT / "docs/records.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("classes", CLASSES.values())
+@pytest.mark.parametrize("kind", LABELS)
+def test_csv_reads_labels_as_json_does_with_numbers_as_strings(kind, classes):
+    for label in LABELS[kind]:
+        expected = ends(label, classes, in_json, numbers_as_strings=True)
+        assert ends(label, classes, in_csv, format="csv") == expected
+
+
+def test_the_class_that_is_written_exactly_so_is_the_first_choice():
+    classes = ("1", 1, "true")
+    for label, expected in (("1", '`"1"`'), (1, "`1`"), (" 1 ", '`"1"`'), (1.0, "`1`"), (True, '`"true"`')):
+        assert ends(label, classes, in_json, numbers_as_strings=True) == expected
+
+
+def test_classes_that_grow_are_found_by_how_they_are_written():
+    schema = Schema(1, (), ("a",), grow=True, numbers_as_strings=True)
+    records = [in_json(label) for label in ("1", 1, 1.0, "b", True, "true", " 1 ")]
+    decoded = decode(schema, records, labeled=True)
+    assert decoded.unseen == {"label": ("1", "b", True)}
+    grown = grow_schema(schema, decoded.unseen)
+    assert decode(grown, records, labeled=True).y.tolist() == [0, 0, 0, 1, 2, 2, 0]
+    strict = Schema(1, (), ("a",), grow=True)
+    assert decode(strict, records, labeled=True).unseen == {"label": ("1", 1, "b", True, "true", " 1 ")}
+
+
+if __name__ == "__main__":
+    print(table())
