@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +20,6 @@ logger = logging.getLogger(__name__)
 SOURCE: Any = {"rich_help_panel": "A source other than Kafka"}
 NEW, END = "\033[1;33m", "\033[0m"  # bold yellow, for a reason that was not logged before
 REASONS = 3  # why records were rejected that a line names
-GROW_HINT = (
-    '  a label that is not in records.classes: with records.classes = "grow", in a new model directory, new '
-    "labels become classes"
-)
 DRAIN = 10  # seconds that the sinks get at the end to write the last versions
 
 
@@ -185,8 +181,8 @@ class LogSink:
         """Log what the version has learned and how well it predicts."""
         new = manifest.rejected_by_reason.keys() - self._known
         logger.info("%s", summarize(manifest, new if _colored() else ()))
-        if _is_first_label(new, self._known):
-            logger.info("%s", GROW_HINT)
+        if not any(map(_label_of, self._known)) and (labels := [*filter(None, map(_label_of, new))]):
+            logger.info("  %s; that takes a new model directory", _suggest(min(labels), manifest))
         self._known |= new
         self._last = manifest.number
 
@@ -199,15 +195,18 @@ def _colored() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _is_first_label(new: Iterable[str], known: Iterable[str]) -> bool:
-    """Return whether the first records are rejected because of a label that is not in the classes."""
-    return any(_is_label(reason) for reason in new) and not any(map(_is_label, known))
-
-
-def _is_label(reason: str) -> bool:
+def _label_of(reason: str) -> str:
+    """Return the label that is in no class, as it is shown, if that is the reason; else an empty string."""
     from streaming_nn.records.reasons import LABEL_NOT_IN_CLASSES  # imports NumPy
 
-    return reason.startswith(LABEL_NOT_IN_CLASSES)
+    found, _, label = reason.partition(": ")
+    return label if found == LABEL_NOT_IN_CLASSES else ""
+
+
+def _suggest(label: str, manifest: "Manifest") -> str:
+    from streaming_nn.records.labels import suggest_setting
+
+    return suggest_setting(label, manifest.schema.get("classes") or ())
 
 
 def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:

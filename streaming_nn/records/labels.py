@@ -1,5 +1,6 @@
 """Labels and categories: strings, integers and booleans, and when two of them are the same."""
 
+import ast
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +30,22 @@ def is_valid_label(value: object) -> bool:
 def label_to_csv(label: Label) -> str:
     """Return a label as CSV has it: true and false in lower case."""
     return str(label).lower() if type(label) is bool else str(label)
+
+
+def suggest_setting(shown: str, classes: Sequence[Label]) -> str:
+    """Return which setting reads a label that is in no class; `shown` is its repr, which may be cut."""
+    try:
+        label = ast.literal_eval(shown)
+    except (ValueError, SyntaxError):
+        label = shown
+    kind = type(label)
+    if kind not in (str, bool) or any(type(each) is kind for each in classes):
+        return 'with records.classes = "grow" new labels become classes'
+    alike = next((each for each in classes if kind is str and label_to_csv(each) == label.strip()), None)
+    other = f"the label {shown} is {KINDS[kind]}, and no class is one"
+    if alike is not None:
+        return f"{other}: with records.numbers_as_strings = true it is read as the class {alike!r}"
+    return f"{other}: name such labels in records.classes"
 
 
 def check_labels(name: str, labels: Any) -> None:

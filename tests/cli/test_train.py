@@ -155,6 +155,7 @@ def test_a_new_reason_is_in_colour_on_a_terminal(
 
 
 def test_a_label_that_is_in_no_class_comes_with_a_hint_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Case 4: a run that rejects all of a class must not look perfect."""
     sink = train.LogSink(6)
     with caplog.at_level(logging.INFO, "streaming_nn"):
         for reasons in ({"not JSON": 1}, {"label not in classes: 2": 1}, {"label not in classes: 3": 1}):

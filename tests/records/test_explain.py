@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+import tomllib
 
 import numpy as np
 import pytest
@@ -426,6 +427,46 @@ def test_reasons_are_counted_and_cut():
     assert describe_reasons(counts) == "1,500 a, 3 not JSON, 2 b, 2 for 2 more reasons"
     rejected = decode(ARRAY, [b"?", b"?", b'{"features":[1,"x",3],"label":1}'], True).rejected
     assert describe_reasons(count_reasons(rejected)) == "2 not JSON, 1 not a number: features"
+
+
+def test_four_faults_of_thirty_fields_are_counted_by_reason_and_field():
+    """Case 7: Debezium's decimals as base64, CICIDS' Infinity, a null and a label of another type."""
+    names = tuple(f"V{i}" for i in range(30))
+    schema = Schema(30, (0, 1), names)
+    good = {**dict.fromkeys(names, 1.5), "label": 1}
+    faults = [{"V3": "SGVsbG8="}, {"V7": float("inf")}, {"V11": None}, {"label": "1"}]
+    values = in_json({**good, **fault} for fault in faults for _ in range(10))
+    rejected = decode(schema, values, True).rejected
+    assert count_reasons(rejected) == {
+        "not a number: V3": 10,
+        "not finite: V7": 10,
+        "not a number: V11": 10,
+        "label not in classes: '1'": 10,
+    }
+    found = {(each.field, each.value) for each in rejected}
+    assert found == {("V3", "'SGVsbG8='"), ("V7", "inf"), ("V11", "None"), ("label", "'1'")}
+
+
+def test_strings_of_trades_are_read_as_suggested():
+    """Case 15: csv.DictReader and trades; "", " 12 ", "NA", "NaN", "null" and marks of thousands."""
+    texts = ["", " 12 ", "NA", "NaN", "null", "1,234.56", "7", "0.5"] * 5
+    values = in_json({"price": text, "size": "3", "label": str(i % 2)} for i, text in enumerate(texts))
+    with pytest.raises(ValueError, match=r"with records\.") as raised:
+        infer_schema(values, features=["price", "size"])
+    last = str(raised.value).splitlines()[-1]
+    settings = tomllib.loads(
+        last.split("with ")[1]
+        .split(", 40 of 40")[0]
+        .replace(", records", "\nrecords")
+        .replace(" and records", "\nrecords")
+    )["records"]
+    assert settings == {
+        "numbers_as_strings": True,
+        "missing": True,
+        "na_values": ["NA", "null"],
+        "thousands": ",",
+    }
+    assert infer_schema(values, features=["price", "size"], **settings).records == 40
 
 
 def test_inference_ends_in_an_explanation():

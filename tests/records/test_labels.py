@@ -13,6 +13,7 @@ from streaming_nn.records.labels import (
     is_valid_label,
     label_key,
     label_to_csv,
+    suggest_setting,
 )
 from streaming_nn.records.schema import Schema, grow_schema
 
@@ -158,6 +159,43 @@ def test_classes_that_grow_are_found_by_how_they_are_written():
     assert decode(grown, records, labeled=True).y.tolist() == [0, 0, 0, 1, 2, 2, 0]
     strict = Schema(1, (), ("a",), grow=True)
     assert decode(strict, records, labeled=True).unseen == {"label": ("1", 1, "b", True, "true", " 1 ")}
+
+
+@pytest.mark.parametrize(
+    ("shown", "classes", "expected"),
+    [
+        ("2", (0, 1), 'with records.classes = "grow" new labels become classes'),
+        ("1.5", (0, 1), 'with records.classes = "grow" new labels become classes'),
+        ("'c'", ("a", "b"), 'with records.classes = "grow" new labels become classes'),
+        (
+            "'1'",
+            (0, 1),
+            "the label '1' is a string, and no class is one: with records.numbers_as_strings = true it is "
+            "read as the class 1",
+        ),
+        (
+            "'true'",
+            (False, True),
+            "the label 'true' is a string, and no class is one: with records.numbers_as_strings = true it is "
+            "read as the class True",
+        ),
+        (
+            "'x'",
+            (0, 1),
+            "the label 'x' is a string, and no class is one: name such labels in records.classes",
+        ),
+        (
+            "True",
+            (0, 1),
+            "the label True is a boolean, and no class is one: name such labels in records.classes",
+        ),
+        ("'cut...", ("a",), 'with records.classes = "grow" new labels become classes'),
+        ("an array of 3 elements", ("a",), 'with records.classes = "grow" new labels become classes'),
+    ],
+)
+def test_what_reads_a_label_that_is_in_no_class(shown, classes, expected):
+    """Case 4: labels 0 and 1 in the first records, then a 2 that only the dead letters had."""
+    assert suggest_setting(shown, classes) == expected
 
 
 if __name__ == "__main__":
