@@ -70,7 +70,7 @@ def explain(schema: Schema, values: Values, read: Read = as_learned, where: str 
     " in a new model directory". Without any, a line names what the records look like. No lines: all are read.
     """
     records = [bytes(value) for value in _as_list(values) if value is not None][:CHECKED]
-    rejected = read(schema, records)
+    rejected = _try(schema, {}, records, read)
     if not rejected:
         return []
     first = _most_frequent(rejected)
@@ -234,7 +234,8 @@ def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
 def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     """Return what is where the field of a rejection should be, or which fields there are."""
     schema, record = sample.schema, sample.objects[0]
-    name = rejection.field.partition("[")[0]
+    name = rejection.field
+    name = name[: name.rindex("[")] if name.endswith("]") else name
     value = get_field(record, parse_path(name)) if name and schema.format != "csv" else None
     if type(value) is list and value and all(type(row) is list for row in value):
         rows = f"{len(value):,} rows of {len(value[0]):,}"

@@ -132,7 +132,7 @@ def apply(schema: Schema, settings: Settings) -> Schema:
 
 def _each(parse: Callable[[bytes], Any], blobs: Iterable[bytes]) -> Iterator[Any]:
     for blob in blobs:
-        with suppress(BadRecord):
+        with suppress(BadRecord, ConnectionError):  # of a registry: what is reported is worse
             yield parse(blob)
 
 
