@@ -83,11 +83,14 @@ def plan_versions(
 def _written_between(
     log: VersionLog, head: int, since: datetime | None, until: datetime | None
 ) -> tuple[int, int]:
-    times = {n: datetime.fromisoformat(log.manifest(n).written_at) for n in range(1, head + 1)}
+    begin = log.initial_number()
+    times = {n: datetime.fromisoformat(log.manifest(n).written_at) for n in range(begin + 1, head + 1)}
     numbers = [n for n, at in times.items() if (not since or at >= since) and (not until or at < until)]
     if not numbers:
         existing = (
-            f"they are from {times[1].isoformat()} to {times[head].isoformat()}" if head else "there is none"
+            f"they are from {times[begin + 1].isoformat()} to {times[head].isoformat()}"
+            if head > begin
+            else "there is none"
         )
         interval = _format_interval(since, until)
         raise ValueError(f"model {log.directory}: no version was written {interval}; {existing}")
