@@ -201,6 +201,9 @@ def recorded() -> Iterator[Stream]:
     for size in (1, 8, 40):
         given = {"replay_rows": 32, "capacity": 60, "reach": 10.0}
         yield _stream(f"ensemble at {size}", *members, columns=23, hidden=(40,), size=size, **given)
+    given = {"scale": "none", "class_weight": "balanced"}
+    for name in ("sgd", "adam", "ftrl"):
+        yield _stream(f"mostly zero, {name}", MemberOptions(name, 0.02), columns=40, size=2, **given)
     yield _stream("wide", MemberOptions("adam", 0.01), columns=150, hidden=(130, 70), size=48)
 
 
@@ -228,7 +231,10 @@ def _stream(
     x = networks.draw("normal", 3.0, number, 100, 0, 0, (ROWS, columns)) + np.float32(50)
     noise = networks.draw("uniform", 1.0, number, 101, 0, 0, (ROWS, columns))
     x[noise > 0.9] = np.nan if options.get("missing", "refuse") != "refuse" else 0
-    x[ROWS // 2, 0] = 1e9  # an outlier
+    if name.startswith("mostly zero"):
+        x[np.abs(noise) < 0.9] = 0
+    else:
+        x[ROWS // 2, 0] = 1e9  # an outlier
     y = _targets(shape, x)
     weight = np.abs(networks.draw("normal", 1.0, number, 102, 0, 0, (ROWS, 1)))[:, 0] if size > 1 else None
     return Stream(name, ensemble, initial, x, y, weight, size)

@@ -31,8 +31,8 @@ INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
 /* product.c */
 long panel_floats(long n, long m);
-void product(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row, long rows,
-             long n, long m, float *panels);
+void product(const float *x, long x_row, long x_step, const float *w, long w_row, const int32_t *index, float *z,
+             long z_row, long rows, long n, long m, float *panels);
 
 /* A network's shape and loss. Its parameters are one vector: for each layer its weights, a padded row per input, then
    its biases, padded too; of the first layer with `skip`, a row goes on with the weights of the linear part. */
@@ -55,6 +55,13 @@ typedef struct {
     long row;             /* floats of a row of weights, those of the linear part included */
     long weights, biases; /* offsets in the vector of parameters */
 } Layer;
+
+/* Rows (rows, inputs); of mostly zeros, only the columns that are not 0 in all of them. */
+typedef struct {
+    const float *x;       /* (rows, columns) */
+    const int32_t *index; /* (columns) of each column among the inputs; null: all of them, in order */
+    long columns;
+} Rows;
 
 /* The memory of one pass over some rows. */
 typedef struct {
@@ -108,12 +115,12 @@ Layer layer_of(const Network *network, int32_t layer);
 long parameters(const Network *network);
 long pass_bytes(const Network *network, long rows, double dropout);
 Pass pass_in(const Network *network, long rows, double dropout, void *work);
-void forward(Pass *pass, const float *theta, const float *x, int with_dropout);
+void forward(Pass *pass, const float *theta, Rows x, int with_dropout);
 void weigh_slopes(Pass *pass, const float *y, const float *weight, double *losses);
 void propagate(Pass *pass, const float *theta);
-double gradient_squares(Pass *pass, const float *x, double limit);
-void backward(Pass *pass, const float *x, Update *update);
-void backward_clipped(Pass *pass, const float *x, Update *update, double most);
+double gradient_squares(Pass *pass, Rows x, double limit);
+void backward(Pass *pass, Rows x, Update *update);
+void backward_clipped(Pass *pass, Rows x, Update *update, double most);
 
 /* losses.c */
 void activate(int32_t kind, float *z, float *saved, long count);

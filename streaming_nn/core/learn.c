@@ -5,6 +5,7 @@
 #include "functions.h"
 
 static const double LEAST_MIXED = 1e-4;  /* below it a row's log loss in the mixture stops growing */
+static const double MOST_ACTIVE = 0.8;   /* part of the columns up to which leaving out the others pays */
 static const double MOST_LOSS = 10.0;    /* of a row for a member that diverged; of an absolute error too */
 static const double MOST_GRADIENT = 1e4; /* norm above which a member of several has diverged, for weights up to 1 */
 static const double MOST_SQUARES = 1e36; /* of any gradient: its squares are finite in float32 */
@@ -21,7 +22,11 @@ typedef struct {
     long fresh, rows, inputs, outputs, targets; /* new rows, all rows; values per row */
     Scaling scaling;
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
+    float *active;                  /* (rows, active columns) of z */
+    int32_t *index;                 /* (active columns) */
+    long columns;                   /* of them; all: z is used */
     float *predictions;             /* (members, fresh, outputs) */
+    double *sums;                   /* (outputs) of one row's mixture */
     double *member_losses;          /* (members) in the mixture */
     double *moments;                /* (targets, 3) with the new rows */
     double *class_rows;             /* (outputs) with the new rows */
@@ -52,10 +57,13 @@ static char *divide(Step *s, long most, char *at) {
     s->scaling.fills = take(&at, n * d);
     s->scaling.widths = take(&at, n * f);
     s->z = take(&at, rows * s->inputs * f);
+    s->active = take(&at, rows * s->inputs * f);
+    s->index = take(&at, s->inputs * (long)sizeof(int32_t));
     s->y = take(&at, rows * s->targets * f);
     s->weight = take(&at, rows * f);
     s->scaled = take(&at, rows * f);
     s->predictions = take(&at, members * most * s->outputs * f);
+    s->sums = take(&at, s->outputs * d);
     s->member_losses = take(&at, members * d);
     s->moments = take(&at, s->targets * 3 * d);
     s->class_rows = take(&at, s->outputs * d);
@@ -93,16 +101,17 @@ static double clipped(const Options *o, float p) {
 static void mix(const Step *s, long r, float *output) {
     const Options *o = s->options;
     long m = s->outputs, all = s->fresh * m;
-    double total = 0.0;
-    for (long k = 0; k < o->members; k++)
-        if (row_is_finite(s->predictions + k * all + r * m, m)) total += s->state->weights[k];
+    double total = 0.0, *sums = s->sums;
+    for (long j = 0; j < m; j++) sums[j] = 0.0;
+    for (long k = 0; k < o->members; k++) {
+        const float *p = s->predictions + k * all + r * m;
+        double weight = s->state->weights[k];
+        if (!row_is_finite(p, m)) continue;
+        total += weight;
+        for (long j = 0; j < m; j++) sums[j] += weight * clipped(o, p[j]);
+    }
     for (long j = 0; j < m; j++) {
-        double sum = 0.0;
-        for (long k = 0; k < o->members; k++) {
-            const float *p = s->predictions + k * all + r * m;
-            if (row_is_finite(p, m)) sum += s->state->weights[k] * clipped(o, p[j]);
-        }
-        double value = total > 0.0 ? sum / total : is_classes(o) ? 1.0 / (double)m : 0.0;
+        double value = total > 0.0 ? sums[j] / total : is_classes(o) ? 1.0 / (double)m : 0.0;
         if (!is_classes(o)) {
             const double *moments = s->state->targets + 3 * (s->targets == 1 ? 0 : j);
             int counts = o->network.loss == POISSON;
@@ -113,9 +122,30 @@ static void mix(const Step *s, long r, float *output) {
     if (o->network.loss == QUANTILE) sort(output, m);
 }
 
+/* Leaves out columns that are 0 in all rows, such as constant ones: no bit depends on it, as weights are finite. */
+static void select_columns(Step *s, long rows) {
+    long n = s->inputs, columns = 0;
+    float *used = s->active; /* the sizes' sums are not 0 where a value is not; NaN neither */
+    fill_bytes(used, 0, n * sizeof(float));
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < n; j++) used[j] = s->z[r * n + j] != 0.0f ? 1.0f : used[j];
+    for (long j = 0; j < n; j++)
+        if (used[j] != 0.0f) s->index[columns++] = (int32_t)j;
+    s->columns = columns > MOST_ACTIVE * (double)n ? n : columns;
+    if (s->columns == n) return;
+    for (long r = 0; r < rows; r++)
+        for (long k = 0; k < columns; k++) s->active[r * columns + k] = s->z[r * n + s->index[k]];
+}
+
+static Rows rows_of(const Step *s) {
+    Rows all = {.x = s->z, .columns = s->inputs};
+    Rows some = {.x = s->active, .index = s->index, .columns = s->columns};
+    return s->columns == s->inputs ? all : some;
+}
+
 static void predict_fresh(const Step *s, long k) {
     Pass pass = pass_in(&s->options->network, s->fresh, s->options->dropout, s->pass);
-    forward(&pass, s->members[k].theta, s->z, 0);
+    forward(&pass, s->members[k].theta, rows_of(s), 0);
     copy_bytes(s->predictions + k * s->fresh * s->outputs, pass.outputs, s->fresh * s->outputs * sizeof(float));
 }
 
@@ -300,7 +330,7 @@ static void learn_member(Step *s, long k, double factor, double limit) {
     if (o->dropout > 0.0) predict_fresh(s, k);
     Pass pass = pass_in(&o->network, rows, o->dropout, s->pass);
     pass.key = draw_key(o->seed, (uint64_t)*s->state->learned, (uint64_t)k);
-    forward(&pass, member->theta, s->z, 1);
+    forward(&pass, member->theta, rows_of(s), 1);
     if (o->dropout == 0.0) copy_bytes(predictions, pass.outputs, s->fresh * s->outputs * sizeof(float));
     double loss = 0.0;
     for (long r = 0; r < s->fresh; r++)
@@ -309,13 +339,13 @@ static void learn_member(Step *s, long k, double factor, double limit) {
     weigh_slopes(&pass, s->y, s->scaled, 0);
     propagate(&pass, member->theta);
     s->member_losses[k] = loss;
-    s->bad[k] = !(loss * 0.0 == 0.0) || !(gradient_squares(&pass, s->z, limit) < limit);
+    s->bad[k] = !(loss * 0.0 == 0.0) || !(gradient_squares(&pass, rows_of(s), limit) < limit);
     if (s->bad[k]) return;
     Update update = update_of(&member->optimizer, factor, member->powers, member->theta, member->first, member->second);
     if (member->optimizer.clip_norm > 0.0)
-        backward_clipped(&pass, s->z, &update, member->optimizer.clip_norm);
+        backward_clipped(&pass, rows_of(s), &update, member->optimizer.clip_norm);
     else
-        backward(&pass, s->z, &update);
+        backward(&pass, rows_of(s), &update);
 }
 
 static void update_mixture(const Step *s) {
@@ -392,12 +422,14 @@ static int learn_fresh(Step *s, const float *x, const float *y, const float *wei
     copy_bytes(s->y, y, s->fresh * s->targets * sizeof(float));
     for (long r = 0; r < s->fresh; r++) s->weight[r] = weight ? weight[r] : 1.0f;
     if (!is_learnable(s, x, y, weight) || !draw_rows(s)) {
+        select_columns(s, s->fresh);
         for (long k = 0; k < o->members; k++) predict_fresh(s, k);
         write_output(s, output);
         return 0;
     }
     standardize_targets(s);
     weigh_rows(s);
+    select_columns(s, s->rows);
     double factor = rate_factor(s), limit = squares_limit(s);
     for (long k = 0; k < o->members; k++) {
         learn_member(s, k, factor, limit);
@@ -432,6 +464,7 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
         prepare_fresh(&step, x + start * options->columns);
+        select_columns(&step, step.fresh);
         for (long k = 0; k < options->members; k++) predict_fresh(&step, k);
         write_output(&step, output + start * step.outputs);
     }

@@ -111,27 +111,35 @@ static void activate_layer(Pass *pass, Layer layer, int32_t l, const float *thet
     }
 }
 
-/* Writes the predictions, for x (rows, inputs). */
-void forward(Pass *pass, const float *theta, const float *x, int with_dropout) {
+/* What a layer gets: the rows, or the values of the units before it. */
+static Rows inputs_of(const Pass *pass, Rows x, int32_t l) {
+    if (l == 0) return x;
+    Rows inputs = {.x = part(pass, pass->hidden, l - 1), .columns = layer_of(pass->network, l).inputs};
+    return inputs;
+}
+
+static long row_of(const Pass *pass, Rows x, int32_t l) { return l ? layer_of(pass->network, l - 1).row : x.columns; }
+
+/* Writes the predictions. */
+void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
     const Network *network = pass->network;
     int32_t last = network->layers - 1;
-    long outputs = network->units[network->layers], x_row = network->units[0];
-    const float *linear = 0, *input = x;
+    long outputs = network->units[network->layers];
+    const float *linear = 0;
     for (int32_t l = 0; l <= last; l++) {
         Layer layer = layer_of(network, l);
+        Rows inputs = inputs_of(pass, x, l);
         float *z = part(pass, pass->hidden, l);
-        product(input, x_row, 1, theta + layer.weights, layer.row, z, layer.row, pass->rows, layer.inputs, layer.row,
-                pass->panels);
+        product(inputs.x, row_of(pass, x, l), 1, theta + layer.weights, layer.row, inputs.index, z, layer.row, pass->rows,
+                inputs.columns, layer.row, pass->panels);
         if (l == 0 && network->skip) linear = z + padded(layer.outputs);
         if (l < last) activate_layer(pass, layer, l, theta, with_dropout);
-        input = z;
-        x_row = layer.row;
     }
     Layer first = layer_of(network, 0), final = layer_of(network, last);
     const float *bias = theta + final.biases;
     for (long r = 0; r < pass->rows; r++) {
         float *output = pass->outputs + r * outputs;
-        const float *z = input + r * x_row;
+        const float *z = part(pass, pass->hidden, last) + r * final.row;
         for (long j = 0; j < outputs; j++) output[j] = (linear ? z[j] + linear[r * first.row + j] : z[j]) + bias[j];
     }
     link_outputs(network, pass->outputs, pass->exponentials, pass->rows);
@@ -171,8 +179,8 @@ static void hidden_delta(Pass *pass, const float *theta, int32_t l) {
     const float *saved = part(pass, is_saved(network, pass->dropout) ? pass->saved : pass->hidden, l);
     float *delta = part(pass, pass->deltas, l);
     transpose(theta + next.weights, next.row, next.inputs, next.outputs, pass->transposed, columns);
-    product(part(pass, pass->deltas, l + 1), next.row, 1, pass->transposed, columns, delta, layer.row, pass->rows,
-            next.outputs, columns, pass->panels);
+    product(part(pass, pass->deltas, l + 1), next.row, 1, pass->transposed, columns, 0, delta, layer.row,
+            pass->rows, next.outputs, columns, pass->panels);
     for (long r = 0; r < pass->rows; r++) {
         float *d = delta + r * layer.row;
         if (pass->dropout > 0.0) multiply(d, part(pass, pass->kept, l) + r * layer.row, columns);
@@ -192,12 +200,19 @@ void propagate(Pass *pass, const float *theta) {
     copy_columns(pass->slopes, columns, pass->deltas + padded(first.outputs), first.row, pass->rows, columns);
 }
 
-/* SGD of one row: weights whose input is 0 do not change. */
-static void descend_row(const float *x, const float *restrict delta, Layer layer, const Update *update) {
-    for (long i = 0; i < layer.inputs; i++) {
-        if (x[i] == 0.0f) continue;
+/* Whether a gradient of 0 changes nothing: then weights whose input is 0 in all rows are left alone. */
+static int is_plain(const Update *update) {
+    int adjusted = update->penalized || update->clip_value != 0.0f || update->scale != 1.0f;
+    return update->kind == SGD && update->decay == 0.0f && !adjusted;
+}
+
+/* SGD of one row. */
+static void descend_row(Rows inputs, const float *restrict delta, Layer layer, const Update *update) {
+    for (long k = 0; k < inputs.columns; k++) {
+        if (inputs.x[k] == 0.0f) continue;
+        long i = inputs.index ? inputs.index[k] : k;
         float *restrict theta = update->theta + layer.weights + i * layer.row;
-        float a = x[i], rate = update->rate;
+        float a = inputs.x[k], rate = update->rate;
         for (long j = 0; j < layer.row; j++) {
             float t = theta[j] - rate * (0.0f + a * delta[j]);
             t = t > 0x1p64f ? 0x1p64f : t;
@@ -206,26 +221,47 @@ static void descend_row(const float *x, const float *restrict delta, Layer layer
     }
 }
 
-static void descend_weights(Pass *pass, const float *x, long x_row, const float *delta, Layer layer, Update *update) {
-    int alone = update->kind == SGD && update->decay == 0.0f && !update->penalized && update->clip_value == 0.0f;
-    if (pass->rows == 1 && alone && update->scale == 1.0f) {
-        descend_row(x, delta, layer, update);
+/* Takes the step for the weights of inputs that are 0 in all rows: from one column to the next. */
+static void descend_zeros(Pass *pass, long from, long to, Layer layer, Update *update) {
+    if (is_plain(update)) return;
+    for (long i = from; i < to; i++) {
+        fill_bytes(pass->gradient, 0, layer.row * sizeof(float));
+        apply(update, pass->gradient, layer.weights + i * layer.row, layer.row, 0);
+    }
+}
+
+/* Takes the step for weights with `count` gradients; columns need not be side by side. */
+static void descend_columns(Pass *pass, const int32_t *index, long start, long count, Layer layer, Update *update) {
+    if (!index) {
+        apply(update, pass->gradient, layer.weights + start * layer.row, count * layer.row, 0);
+        return;
+    }
+    for (long k = 0; k < count; k++)
+        apply(update, pass->gradient + k * layer.row, layer.weights + index[start + k] * layer.row, layer.row, 0);
+}
+
+static void descend_weights(Pass *pass, Rows inputs, long x_row, const float *delta, Layer layer, Update *update) {
+    if (pass->rows == 1 && is_plain(update)) {
+        descend_row(inputs, delta, layer, update);
         return;
     }
     long most = larger(GRADIENT_FLOATS / layer.row, 6);
-    for (long i = 0; i < layer.inputs; i += most) {
-        long count = smaller(most, layer.inputs - i), n = pass->rows;
-        const float *inputs = x + i;
+    for (long i = 0; i < inputs.columns; i += most) {
+        long count = smaller(most, inputs.columns - i), n = pass->rows;
+        const float *x = inputs.x + i;
         int transposed = n * x_row > MANY_INPUTS;
         if (transposed) {
             for (long k = 0; k < count; k++)
-                for (long r = 0; r < n; r++) pass->block[k * n + r] = inputs[r * x_row + k];
-            inputs = pass->block;
+                for (long r = 0; r < n; r++) pass->block[k * n + r] = x[r * x_row + k];
+            x = pass->block;
         }
-        product(inputs, transposed ? n : 1, transposed ? 1 : x_row, delta, layer.row, pass->gradient, layer.row, count,
-                n, layer.row, pass->panels);
-        apply(update, pass->gradient, layer.weights + i * layer.row, count * layer.row, 0);
+        product(x, transposed ? n : 1, transposed ? 1 : x_row, delta, layer.row, 0, pass->gradient, layer.row, count, n,
+                layer.row, pass->panels);
+        descend_columns(pass, inputs.index, i, count, layer, update);
     }
+    for (long k = 0; inputs.index && k <= inputs.columns; k++)
+        descend_zeros(pass, k ? inputs.index[k - 1] + 1 : 0, k < inputs.columns ? inputs.index[k] : layer.inputs, layer,
+                      update);
 }
 
 static void descend_biases(Pass *pass, const float *delta, Layer layer, Update *update) {
@@ -238,13 +274,11 @@ static void descend_biases(Pass *pass, const float *delta, Layer layer, Update *
 }
 
 /* After `propagate`, takes the optimizer's step for every parameter. */
-void backward(Pass *pass, const float *x, Update *update) {
-    const Network *network = pass->network;
-    for (int32_t l = 0; l < network->layers; l++) {
-        Layer layer = layer_of(network, l);
-        const float *delta = part(pass, pass->deltas, l), *input = l ? part(pass, pass->hidden, l - 1) : x;
-        long x_row = l ? layer_of(network, l - 1).row : network->units[0];
-        descend_weights(pass, input, x_row, delta, layer, update);
+void backward(Pass *pass, Rows x, Update *update) {
+    for (int32_t l = 0; l < pass->network->layers; l++) {
+        Layer layer = layer_of(pass->network, l);
+        const float *delta = part(pass, pass->deltas, l);
+        descend_weights(pass, inputs_of(pass, x, l), row_of(pass, x, l), delta, layer, update);
         descend_biases(pass, delta, layer, update);
     }
 }
@@ -270,14 +304,13 @@ static double squares_at_most(const float *x, long row, long rows, long columns)
 /* After `propagate`, returns the gradient's sum of squares, or 0 where a bound shows that it is below `limit`.
 
    The bound is Cauchy's and Schwarz's: a layer's gradient is no longer than its inputs times its slopes. */
-double gradient_squares(Pass *pass, const float *x, double limit) {
+double gradient_squares(Pass *pass, Rows x, double limit) {
     const Network *network = pass->network;
     double bound = 0.0;
     for (int32_t l = 0; l < network->layers; l++) {
         Layer layer = layer_of(network, l);
-        const float *input = l ? part(pass, pass->hidden, l - 1) : x;
-        long x_row = l ? layer_of(network, l - 1).row : network->units[0];
-        double inputs = squares_at_most(input, x_row, pass->rows, layer.inputs);
+        Rows given = inputs_of(pass, x, l);
+        double inputs = squares_at_most(given.x, row_of(pass, x, l), pass->rows, given.columns);
         bound += (inputs + (double)pass->rows) * squares_at_most(part(pass, pass->deltas, l), layer.row, pass->rows, layer.row);
     }
     if (bound * 1.02 < limit && pass->rows < 65536) return 0.0;
@@ -287,7 +320,7 @@ double gradient_squares(Pass *pass, const float *x, double limit) {
 }
 
 /* After `propagate`, takes a step whose gradient's length is bounded first. */
-void backward_clipped(Pass *pass, const float *x, Update *update, double most) {
+void backward_clipped(Pass *pass, Rows x, Update *update, double most) {
     Update whole = *update;
     whole.kind = GRADIENT;
     whole.first = pass->whole;
@@ -310,20 +343,22 @@ EXPORTED void core_gradient(const Network *network, const float *theta, const fl
                             float *gradient, void *work) {
     Pass pass = pass_in(network, rows, dropout, work);
     pass.key = key;
-    forward(&pass, theta, x, 1);
+    Rows all = {.x = x, .columns = network->units[0]};
+    forward(&pass, theta, all, 1);
     long m = network->units[network->layers];
     weigh_slopes(&pass, y, weight, losses);
     copy_bytes(outputs, pass.outputs, rows * m * sizeof(float));
     propagate(&pass, theta);
     Update update = {.kind = GRADIENT, .scale = 1.0f, .first = gradient};
-    backward(&pass, x, &update);
+    backward(&pass, all, &update);
 }
 
 /* Predictions (rows, outputs). */
 EXPORTED void core_outputs(const Network *network, const float *theta, const float *x, long rows, float *outputs,
                            void *work) {
     Pass pass = pass_in(network, rows, 0.0, work);
-    forward(&pass, theta, x, 0);
+    Rows all = {.x = x, .columns = network->units[0]};
+    forward(&pass, theta, all, 0);
     copy_bytes(outputs, pass.outputs, rows * network->units[network->layers] * sizeof(float));
 }
 

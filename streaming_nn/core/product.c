@@ -9,13 +9,14 @@
 #define MANY_WEIGHTS 8192 /* floats up to which the weights stay in the first cache without panels */
 
 INLINE void tile(const int R, const int V, const float *x, long x_row, long x_step, const float *w, long w_row,
-                 float *z, long z_row, long n) {
+                 const int32_t *index, float *z, long z_row, long n) {
     vector sums[12][8];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sums[r][v] = SPREAD(0.0f);
     for (long i = 0; i < n; i++) {
         vector weights[8];
-        for (int v = 0; v < V; v++) weights[v] = *(const vector *)(w + i * w_row + v * LANES);
+        const float *at = w + (index ? (long)index[i] : i) * w_row;
+        for (int v = 0; v < V; v++) weights[v] = *(const vector *)(at + v * LANES);
         for (int r = 0; r < R; r++) {
             vector a = SPREAD(x[r * x_row + i * x_step]);
             for (int v = 0; v < V; v++) sums[r][v] += a * weights[v];
@@ -27,10 +28,14 @@ INLINE void tile(const int R, const int V, const float *x, long x_row, long x_st
 
 /* All rows of V vectors of columns; R rows at a time, as many as there are. */
 #define ROWS(R, V) \
-    for (; r + R <= rows; r += R) tile(R, V, x + r * x_row, x_row, x_step, w, w_row, z + r * z_row, z_row, n)
+    for (; r + R <= rows; r += R) \
+        if (index) \
+            tile(R, V, x + r * x_row, x_row, x_step, w, w_row, index, z + r * z_row, z_row, n); \
+        else \
+            tile(R, V, x + r * x_row, x_row, x_step, w, w_row, 0, z + r * z_row, z_row, n)
 
-static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
-                      long rows, long n) {
+static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row,
+                      const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
     ROWS(12, 1); /* one vector has few chains: more rows hide the latency of their sums */
     ROWS(6, 1);
@@ -38,24 +43,24 @@ static void columns_1(const float *x, long x_row, long x_step, const float *w, l
     ROWS(1, 1);
 }
 
-static void columns_2(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
-                      long rows, long n) {
+static void columns_2(const float *x, long x_row, long x_step, const float *w, long w_row,
+                      const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
     ROWS(6, 2);
     ROWS(3, 2);
     ROWS(1, 2);
 }
 
-static void columns_4(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
-                      long rows, long n) {
+static void columns_4(const float *x, long x_row, long x_step, const float *w, long w_row,
+                      const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
     ROWS(3, 4);
     ROWS(2, 4);
     ROWS(1, 4);
 }
 
-static void columns_8(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row,
-                      long rows, long n) {
+static void columns_8(const float *x, long x_row, long x_step, const float *w, long w_row,
+                      const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
     ROWS(1, 8);
 }
@@ -66,35 +71,41 @@ long panel_floats(long n, long m) {
     return n * PANEL;
 }
 
-static const float *panel_of(const float *w, long w_row, long n, float *panel) {
-    for (long i = 0; i < n; i++)
-        for (int v = 0; v < PANEL; v += LANES) *(vector *)(panel + i * PANEL + v) = *(const vector *)(w + i * w_row + v);
+static const float *panel_of(const float *w, long w_row, const int32_t *index, long n, float *panel) {
+    for (long i = 0; i < n; i++) {
+        const float *at = w + (index ? (long)index[i] : i) * w_row;
+        for (int v = 0; v < PANEL; v += LANES) *(vector *)(panel + i * PANEL + v) = *(const vector *)(at + v);
+    }
     return panel;
 }
 
-/* z (rows, m) = x (rows, n) times w (n, m); m is a multiple of PADDING. x's element (r, i) is x[r x_row + i x_step]. */
-void product(const float *x, long x_row, long x_step, const float *w, long w_row, float *z, long z_row, long rows,
-             long n, long m, float *panels) {
+/* z (rows, m) = x (rows, n) times w (n, m); m is a multiple of PADDING. x's element (r, i) is x[r x_row + i x_step].
+
+   With `index` (n), the i-th row of weights is w's row index[i]: terms whose x is 0 in all rows are left out. */
+void product(const float *x, long x_row, long x_step, const float *w, long w_row, const int32_t *index, float *z,
+             long z_row, long rows, long n, long m, float *panels) {
     long j = 0;
     int pack = rows >= MANY_ROWS && n * w_row > MANY_WEIGHTS;
     if (rows == 1)
-        for (; j + 8 * LANES <= m; j += 8 * LANES) columns_8(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+        for (; j + 8 * LANES <= m; j += 8 * LANES)
+            columns_8(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
     if (rows < 6)
-        for (; j + 4 * LANES <= m; j += 4 * LANES) columns_4(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+        for (; j + 4 * LANES <= m; j += 4 * LANES)
+            columns_4(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
     for (; j + 2 * LANES <= m; j += 2 * LANES) {
-        const float *panel = pack ? panel_of(w + j, w_row, n, panels) : w + j;
-        columns_2(x, x_row, x_step, panel, pack ? PANEL : w_row, z + j, z_row, rows, n);
+        const float *panel = pack ? panel_of(w + j, w_row, index, n, panels) : w + j;
+        columns_2(x, x_row, x_step, panel, pack ? PANEL : w_row, pack ? 0 : index, z + j, z_row, rows, n);
     }
-    for (; j < m; j += LANES) columns_1(x, x_row, x_step, w + j, w_row, z + j, z_row, rows, n);
+    for (; j < m; j += LANES) columns_1(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
 }
 
 EXPORTED void core_product(const float *x, const float *w, float *z, long rows, long n, long m, float *work) {
-    product(x, n, 1, w, m, z, m, rows, n, m, work);
+    product(x, n, 1, w, m, 0, z, m, rows, n, m, work);
 }
 
 /* z (n, m) = the transpose of x (rows, n) times d (rows, m). */
 EXPORTED void core_product_transposed(const float *x, const float *d, float *z, long rows, long n, long m, float *work) {
-    product(x, 1, n, d, m, z, m, n, rows, m, work);
+    product(x, 1, n, d, m, 0, z, m, n, rows, m, work);
 }
 
 EXPORTED long core_product_work(long n, long m) { return panel_floats(n, m); }

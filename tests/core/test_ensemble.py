@@ -139,6 +139,23 @@ def test_a_stretch_of_the_default_ensemble_has_the_bits_of_the_reference() -> No
     learn_both(ensemble, [(x, y, None) for x, y, _ in steps], ensemble.init(initial(ensemble)))
 
 
+@pytest.mark.parametrize("name", [*structures.OPTIMIZERS, "adamw"])
+@pytest.mark.parametrize("scale", ["none", "standard"])
+def test_rows_that_are_mostly_zero_have_the_bits_of_the_reference(name: str, scale: str) -> None:
+    members = (MemberOptions(name, 0.05), MemberOptions(name, 0.01, 1.0, {"l2": 0.1, "clip_value": 1.0}))
+    ensemble = Ensemble(
+        Shape((20, 9, 3), skip=True), members, 20, scale=scale, replay_rows=3, capacity=8, reach=10.0
+    )
+    rng, steps = np.random.default_rng(0), []
+    for size in (1, 1, 4, 1, 6, 14):
+        x, y, weight = draw_rows(ensemble, rng, size)
+        x[:, rng.random(20) < 0.7] = 0
+        x[:, 5] = -0.0
+        x[:, 6:9] = 3
+        steps.append((x, y, weight))
+    learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
+
+
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> None:
     ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3, capacity=20), np.random.default_rng(1)
