@@ -220,7 +220,7 @@ class _RiverModel:
         return model, grown
 
     def _turned(self, model: Model, columns: Columns, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the features that turn out to be categories: so far they have always been missing."""
+        """Return the features that turn out to be categories: so far they have always been missing, or 0."""
         found = {
             name: values
             for name, values in features.items()
@@ -229,7 +229,7 @@ class _RiverModel:
         if not found:
             return {}
         learner: Any = model.learner
-        never = learner.scaler.without_values(model.state.model.feature_moments)
+        never = learner.scaler.without_values(model.state.model.feature_moments, columns.blank == 0)
         return {name: values for name, values in found.items() if never[columns.numbers[name]]}
 
     def _check_growth(self, base: Schema, names: Sequence[str], encodings: Iterable[str]) -> None:
@@ -313,7 +313,8 @@ class _RiverModel:
         x, features = read(self._columns)
         if features:
             self._check_known(self._columns, features)
-            self._columns.fill(x, features)
+            turned = self._turned(self._model, self._columns, features)  # until learned, they are absent
+            self._columns.fill(x, {name: features[name] for name in features if name not in turned})
         if not self._base.missing:
             self._columns.refuse_missing(x, features)
         return models.predict(self._model, x)

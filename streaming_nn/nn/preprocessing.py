@@ -175,12 +175,16 @@ class Inputs:
         """Return the value imputed in each column (columns,); None where missing values are refused."""
         return _moments_of(state).mean.astype(np.float32) if self._gaps else None
 
-    def without_values(self, state: Any) -> NDArray[np.bool_]:
-        """Return which columns (columns,) have been missing in all rows."""
+    def without_values(self, state: Any, sparse: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which columns (columns,) have been missing in all rows, or 0 where they are `sparse`.
+
+        None of "none" with "refuse", which keeps no statistics.
+        """
         stats = _moments(state)
         if stats is None:
             return np.zeros(self.columns, np.bool_)
-        return np.broadcast_to(stats.rows == 0, self.columns)
+        never: NDArray[np.bool_] = (stats.rows == 0) | (sparse & (stats.mean == 0) & (stats.m2 == 0))
+        return never
 
     def affine(self, state: Any) -> tuple[NDArray[np.float32], NDArray[np.float32], float] | None:
         """Return shift, width and bound: (x - shift) / width ends at -bound and bound; None of "none"."""

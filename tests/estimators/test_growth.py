@@ -116,6 +116,8 @@ def test_a_frame_may_lack_columns_have_new_ones_and_have_them_in_any_order() -> 
 def test_a_column_whose_first_value_is_missing_becomes_what_its_first_value_is(first: Any) -> None:
     model = RiverClassifier(hidden=4)
     model.learn_one({"a": 1.0, "b": first, "c": first}, 0)
+    unknown = model.predict_proba_one({"a": 2.0, "b": "red"})  # River predicts a row before it learns it
+    assert unknown == model.predict_proba_one({"a": 2.0})
     model.learn_one({"a": 2.0, "b": "red"}, 1)
     model.learn_one({"b": "blue", "c": 3}, 0)
     described = model._schema
@@ -135,6 +137,17 @@ def test_a_frame_s_first_column_of_gaps_becomes_a_category_and_is_the_only_featu
     assert model._schema.inputs == 16
     model.learn_many(pd.DataFrame({"a": ["y", "x"], "b": [1, 0]}), pd.Series([0, 1]))
     assert model._schema.vocabulary == {"a": ("x", "y")}
+
+
+@pytest.mark.parametrize("absent", ["missing", "zero"])
+def test_a_feature_named_beforehand_is_what_its_first_value_is(absent: str) -> None:
+    model = RiverClassifier(**SMALL, features=["a", "b"], absent=absent)
+    model.learn_one({"a": 1}, 0)
+    assert model.predict_one({"b": "red"}) == 0
+    learn(model, [{"b": "red"}, {"a": 2}])
+    assert model._schema.vocabulary == {"b": ("red",)}
+    with pytest.raises(ValueError, match="feature 'a' must be a number; got 'blue'"):
+        model.predict_one({"a": "blue"})
 
 
 def test_no_features_at_all_are_a_row_too() -> None:

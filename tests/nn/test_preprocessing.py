@@ -300,3 +300,16 @@ def test_a_column_that_is_not_scaled_is_always_active(missing: str) -> None:
     x = np.full((SETTLED, 5), 3, np.float32)
     state = seen(inputs, x)
     assert inputs.active_columns(state, inputs.prepare(state, x[:1])) is None
+
+
+@pytest.mark.parametrize(("scale", "missing"), EVERY)
+def test_columns_without_values_are_always_missing_or_sparse_and_0(scale: str, missing: str) -> None:
+    x = np.array([[1, 0, 0, 2], [3, 0, 0, 4]], np.float32)
+    sparse = np.array([False, False, True, True])
+    inputs = Inputs(4, scale, missing=missing)
+    never = inputs.without_values(seen(inputs, x), sparse)
+    assert never.tolist() == [False, False, (scale, missing) != ("none", "refuse"), False]
+    if missing != "refuse":
+        x[:, 0] = np.nan
+        assert inputs.without_values(seen(inputs, x), sparse).tolist() == [True, False, True, False]
+        assert inputs.without_values(inputs.init(), sparse).all()
