@@ -312,7 +312,10 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
         return lambda value: _parse_target(value, rules, path)
     index = {label_key(label): i for i, label in enumerate(labels)}
     strings = schema.rules.numbers_as_strings
-    by_text = {label_to_csv(label): i for i, label in reversed([*enumerate(labels)])}  # the first of two
+    known = (
+        reversed([*enumerate(labels)]) if strings else ()
+    )  # of two that are written alike, the first counts
+    by_text = {label_to_csv(label): i for i, label in known}
 
     def encode_label(value: Any) -> int:
         if type(value) in _LABEL_TYPES:
