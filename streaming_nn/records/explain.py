@@ -11,7 +11,14 @@ from streaming_nn.records.decode import Values, decode, inspect
 from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.recognize import is_text
-from streaming_nn.records.remedies import Sample, Settings, apply, guesses, has_ambiguous_marks
+from streaming_nn.records.remedies import (
+    FORMAT_OPTIONS,
+    Sample,
+    Settings,
+    apply,
+    guesses,
+    has_ambiguous_marks,
+)
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
 
@@ -21,7 +28,12 @@ FEW = 0.1  # share of those that need not be read: settings for a few odd record
 STEPS = 4  # guesses that are combined: a framing, a field, its values, the labels
 LONGEST_SAMPLE = 120  # characters of a record that are shown
 REASONS = 3  # that a line names
-AROUND = frozenset(("framing", "encoding", "format"))  # settings that help also where more is needed
+# Settings that help also if more is needed, since by accident no record fits them
+AROUND: Mapping[str, Sequence[str]] = {
+    "framing": framing.FRAMINGS,
+    "encoding": ("utf-16", "utf-16-le", "utf-16-be", "utf-32"),
+    "format": ("json", "avro"),
+}
 FIELDS = 12  # of a record, and of a setting, that are named
 
 Read = Callable[[Schema, Values], Sequence[Rejection]]
@@ -31,9 +43,9 @@ _STAGES = {
     **dict.fromkeys((reasons.TOO_LARGE, reasons.NOT_GZIP, reasons.NOT_A_JSON_STRING), 0),
     **dict.fromkeys((reasons.WRONG_ENCODING, reasons.NO_SCHEMA_ID, reasons.UNKNOWN_SCHEMA), 0),
     **dict.fromkeys((reasons.UNUSABLE_SCHEMA, reasons.INCOMPATIBLE_SCHEMA), 0),
-    **dict.fromkeys((reasons.NOT_JSON, reasons.NOT_CSV, reasons.NOT_AVRO), 1),
+    **dict.fromkeys((reasons.NOT_JSON, reasons.NOT_CSV, reasons.WRONG_FIELDS, reasons.NOT_AVRO), 1),
     **dict.fromkeys((reasons.NOT_AN_OBJECT, reasons.FIELD_MISSING, reasons.NO_FIELD), 2),
-    **dict.fromkeys((reasons.NOT_AN_ARRAY, reasons.WRONG_WIDTH, reasons.WRONG_FIELDS), 2),
+    **dict.fromkeys((reasons.NOT_AN_ARRAY, reasons.WRONG_WIDTH), 2),
     **dict.fromkeys((reasons.LABEL_MISSING, reasons.LABEL_NOT_IN_CLASSES), 3),
     **dict.fromkeys((reasons.TOO_MANY_CLASSES, reasons.LABEL_NOT_A_NUMBER), 3),
 }
@@ -190,11 +202,20 @@ def _advise(
             f"with {_show_settings(settings)}{where}, {kept:,} of these would be read, and "
             f"{len(left) - len(before) + kept:,} others would not: are there records of two kinds?"
         ]
-    if settings.keys() & AROUND:
+    settings = _around(settings)
+    left = _try(schema, settings, records, read) or rejected
+    if settings:
         reason = describe_reasons(count_reasons(left))
         lines = [f"with {_show_settings(settings)}{where}, they would still be rejected: {reason}"]
     note = _note(apply(schema, settings), records[_most_frequent(left).position], _most_frequent(left))
     return lines + ([note] if note else [])
+
+
+def _around(settings: Settings) -> Settings:
+    """Return the settings that help by themselves."""
+    kept = {name: value for name, value in settings.items() if value in AROUND.get(name, ())}
+    reset = {name: settings[name] for name in FORMAT_OPTIONS if name in settings and "format" in kept}
+    return kept | reset
 
 
 def _show_settings(settings: Settings) -> str:
@@ -224,7 +245,7 @@ def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
     if name and (schema.format, name) != ("avro", recognize.AVRO):
         return f"it looks like {name}"
     sample = Sample(schema, [blob], [rejection], labeled=False)
-    if sample.objects:
+    if sample.objects or rejection.reason == reasons.WRONG_FIELDS:
         return _describe_fields(sample, rejection)
     if schema.format == "json" and b"," in own and rejection.reason == reasons.NOT_JSON and is_text(own):
         return 'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields'
@@ -233,10 +254,19 @@ def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
 
 def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     """Return what is where the field of a rejection should be, or which fields there are."""
-    schema, record = sample.schema, sample.objects[0]
+    schema, record = sample.schema, sample.objects[0] if sample.objects else {}
     name = rejection.field
     name = name[: name.rindex("[")] if name.endswith("]") else name
     value = get_field(record, parse_path(name)) if name and schema.format != "csv" else None
+    if type(value) is str and rejection.reason == reasons.NOT_AN_ARRAY:
+        return f"{name} is a string: send an array of numbers"
+    if rejection.reason == reasons.WRONG_FIELDS and not isinstance(schema.features, str):
+        columns = len(schema.csv_columns or sample.names) + (
+            schema.label is not None and not schema.csv_columns
+        )
+        return (
+            f"a line has {rejection.value} fields, and {columns} are named: name all in records.csv_columns"
+        )
     if type(value) is list and value and all(type(row) is list for row in value):
         rows = f"{len(value):,} rows of {len(value[0]):,}"
         return f"{name} is a matrix, {rows}: flatten it, or {recognize.SPLIT}"

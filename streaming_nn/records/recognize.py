@@ -44,6 +44,7 @@ MAGIC = {
 }
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}\s*")
 _CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")
+_PYTHON = re.compile(rb"'|\bTrue\b|\bFalse\b|\bNone\b|^\(")
 _LINES = re.compile(rb"[}\]]\s*\n\s*[{\[]")
 
 
@@ -89,10 +90,16 @@ def _recognize_array(value: list[Any]) -> str:
 def _recognize_other_text(text: bytes, error: str) -> str | None:
     if _LINES.search(text) and is_json(text.splitlines()[0]):
         return f"several rows in one record, one a line: {SPLIT}"
-    if type(_python_value(text)) in (dict, list, tuple):
+    if type(_python_value(text)) in (dict, list, tuple) and _PYTHON.search(text):
         return "Python's repr: send json.dumps(record), not str(record)"
-    if text[:1] in (b"{", b"[") and "EOF while parsing" in error:
-        return "JSON that ends too early: was it cut?"
+    if text[:1] in (b"{", b"["):
+        return (
+            "JSON that ends too early: was it cut?"
+            if "EOF while" in error
+            else f"JSON with an error: {error}"
+        )
+    if len({line.count(b",") for line in text.splitlines()} - {0}) == 1 and b"\n" in text:
+        return f"several lines of CSV in one record: {SPLIT}"
     decoded = _from_base64(text)
     return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
 

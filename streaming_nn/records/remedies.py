@@ -27,6 +27,7 @@ from streaming_nn.records.values import Rules, is_gap, to_number
 Settings = dict[str, Any]  # of [records], by their names
 
 GZIP = b"\x1f\x8b"
+FORMAT_OPTIONS = ("csv_columns", "avro_schema", "registry")  # that only one format has
 OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
 MAX_DEPTH = 6  # of objects in which a field is looked for
 MAX_FIELDS = 1000  # of a record that are looked at
@@ -36,6 +37,7 @@ SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures 
 LABELS = ("label", "target", "class", "y", "labels", "classes")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_QUANTITY = re.compile(r"\W*\d")
 _ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
 
 
@@ -176,9 +178,7 @@ def _formats(sample: Sample) -> Iterator[Settings]:
     schema, own = sample.schema, sample.own
     plain = Schema(1)
     reset = {
-        name: getattr(plain, name)
-        for name in ("csv_columns", "avro_schema", "registry")
-        if getattr(schema, name) != getattr(plain, name)
+        name: getattr(plain, name) for name in FORMAT_OPTIONS if getattr(schema, name) != getattr(plain, name)
     }
     begins = [blob.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] for blob in own]
     if schema.format != "json" and any(begin in (b"{", b"[", b'"') for begin in begins):
@@ -235,6 +235,9 @@ def _sizes(sample: Sample) -> Iterator[Settings]:
     for each, _ in found.most_common(1):
         if each and each != schema.inputs:
             yield {"inputs": each}
+    size = max(map(len, sample.own), default=0)
+    if schema.format == "packed" and size % 4 == 0 and size >= 8:
+        yield {"inputs": size // 4 - sample.labeled}
     counts = Counter(int(each.value) for each in sample.rejected if each.reason == reasons.WRONG_FIELDS)
     if schema.format == "csv" and not schema.csv_columns:
         yield from _headers(sample)
@@ -278,6 +281,9 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
         if schema.categories:
             settings["categories"] = {renamed.get(n, n): how for n, how in schema.categories.items()}
     settings |= _renamed_label(sample)
+    if sample.labeled and schema.weight and _is_missing(sample, schema.weight):
+        other = _closest(schema.weight, found)
+        settings |= {"weight": other} if other else {}
     if settings:
         yield from _with_filter(sample, settings)
 
@@ -440,8 +446,8 @@ def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
 
 
 def _is_word(value: Any) -> bool:
-    """Return whether a value is a string that is not a number, whatever its marks."""
-    return isinstance(value, str) and not any(_is_number(value, pair) for pair in MARKS)
+    """Return whether a value is a string, neither a number nor one with a unit, such as "$12"."""
+    return isinstance(value, str) and not _QUANTITY.match(value) and not _is_number(value, MARKS[0])
 
 
 def _categories(sample: Sample) -> Iterator[Settings]:
@@ -467,6 +473,8 @@ def _labels(sample: Sample) -> Iterator[Settings]:
     schema, labels = sample.schema, sample.labels
     if not labels:
         return
+    if all(type(label) is list and len(label) == 1 for label in labels):
+        yield {"label": f"{schema.label}.0"}
     if any(isinstance(label, str) for label in labels) and not schema.numbers_as_strings:
         yield {"numbers_as_strings": True}
     distinct = {label_key(label): label for label in labels if isinstance(label, str | int)}

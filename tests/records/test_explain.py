@@ -102,6 +102,11 @@ READ = {
         {"features": "features.0"},
     ),
     "another width": (ARRAY, changed(ROWS, features=[1, 2, 3, 4]), {"inputs": 4}),
+    "another width of packed records": (
+        Schema(3, (0, 1), format="packed"),
+        [struct.pack("<i4f", 1, 1, 2, 3, 4)] * 9,
+        {"inputs": 4},
+    ),
     "another width of a line": (Schema(3, (0, 1), format="csv"), [b"1,2,3,4,0"] * 9, {"inputs": 4}),
     "strings": (NAMED, changed(STRINGS, label=1), {"numbers_as_strings": True}),
     "labels that are strings too": (NAMED, in_json(STRINGS), {"numbers_as_strings": True}),
@@ -159,6 +164,12 @@ READ = {
     ),
     "a near name": (NAMED, renamed(price="prise"), {"features": ["prise", "size"]}),
     "only the label's name": (NAMED, renamed(label="Label"), {"label": "Label"}),
+    "a label in an array": (NAMED, changed(SALES, label=[1]), {"label": "label.0"}),
+    "another name of the weight": (
+        Schema(2, (0, 1), ("price", "size"), weight="w"),
+        changed(SALES, W=2),
+        {"weight": "W"},
+    ),
     "a usual name of the label": (NAMED, renamed(label="target"), {"label": "target"}),
     "another array": (
         ARRAY,
@@ -326,6 +337,41 @@ UNREADABLE = {
         [b"1,2,3,4"] * 9,
         'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields',
     ),
+    "JavaScript": (
+        NAMED,
+        [b"{price: 1, size: 2}"] * 9,
+        f"{LOOKS}JSON with an error: key must be a string at line 1 column 2",
+    ),
+    "a comma too many": (
+        NAMED,
+        [b'{"price":1,"size":2,"label":1,}'] * 9,
+        f"{LOOKS}JSON with an error: trailing comma at line 1 column 31",
+    ),
+    "several lines of CSV": (
+        NAMED,
+        [b"price,size,label\n1,2,0\n"] * 9,
+        f"{LOOKS}several lines of CSV in one record: {SPLIT}",
+    ),
+    "InfluxDB's lines": (
+        ARRAY,
+        [b"cpu,host=a value=1.5,idle=3 123456"] * 9,
+        'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields',
+    ),
+    "numbers in a string": (
+        ARRAY,
+        changed(ROWS, features="1,2,3"),
+        "features is a string: send an array of numbers",
+    ),
+    "more columns than are named": (
+        LINES,
+        [b"17,1.5,2,1"] * 9,
+        "a line has 4 fields, and 3 are named: name all in records.csv_columns",
+    ),
+    "data in base64": (
+        NAMED,
+        in_json({"specversion": "1.0", "data_base64": "e30="} for _ in SALES),
+        "its fields are specversion, data_base64",
+    ),
     "cut JSON": (
         ARRAY,
         [blob[:-5] for blob in in_json(ROWS)],
@@ -389,6 +435,15 @@ def test_a_framing_is_suggested_also_if_more_is_wrong():
     values = [confluent(blob) for blob in in_json({"who": "a"} for _ in range(7))]
     assert explain(ARRAY, values)[1:] == [
         'with records.framing = "confluent", they would still be rejected: 7 field missing: features',
+        "its fields are who",
+    ]
+
+
+def test_a_format_is_suggested_without_what_another_one_has():
+    schema = Schema(2, (0, 1), ("price", "size"), format="csv", csv_columns=("price", "size", "label"))
+    assert explain(schema, in_json({"who": "a"} for _ in range(7)))[1:] == [
+        'with records.format = "json" and records.csv_columns = [], they would still be rejected: '
+        "7 field missing: price",
         "its fields are who",
     ]
 

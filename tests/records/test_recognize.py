@@ -74,7 +74,10 @@ def bson(name, number):
         (TEXT, None),
         (b"hello", None),
         (b"1.5,2,0", None),
-        (b"{" * 5000, None),
+        (b"{" * 5000, "JSON with an error: key must be a string at line 1 column 2"),
+        (b"{price: 1}", "JSON with an error: key must be a string at line 1 column 2"),
+        (b'{"a":1,}', "JSON with an error: trailing comma at line 1 column 8"),
+        (b"a,b\n1,2\n", f"several lines of CSV in one record: {SPLIT}"),
         (b"\xff\xfe\xfd", None),
     ],
 )
