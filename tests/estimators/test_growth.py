@@ -49,7 +49,7 @@ def frame(x: Row) -> pd.DataFrame:
 # what is absent
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.dictionaries(NAMES, NUMBERS), min_size=1, max_size=12), st.sampled_from([*LEARNERS]))
 def test_a_bag_of_words_and_rows_with_all_zeros_learn_the_same_bits(rows: list[Row], name: str) -> None:
     options: dict[str, Any] = {"learner": name, "hidden": 4, "absent": "zero", "classes": [0, 1]}
@@ -65,7 +65,7 @@ def test_a_bag_of_words_and_rows_with_all_zeros_learn_the_same_bits(rows: list[R
     assert frames.predict_proba_one(full[-1]) == expected.predict_proba_one(bags[-1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.dictionaries(NAMES, NUMBERS, min_size=1),
     st.lists(st.dictionaries(NAMES, NUMBERS | st.none()), max_size=8),
@@ -170,7 +170,7 @@ def test_a_new_feature_decides_where_it_should(name: str, kind: Any) -> None:
     for _ in range(30):
         model.learn_one({"noise": rng.normal()}, int(rng.integers(2)))
     value = {int: 3, str: "yes", bool: True}[kind]
-    for _ in range(200):
+    for _ in range(120):
         label = int(rng.integers(2))
         model.learn_one({"noise": rng.normal()} | ({"sign": value} if label else {}), label)
     assert model.predict_one({"noise": 0.0, "sign": value}) == 1
@@ -297,11 +297,11 @@ def test_a_grown_model_is_exported(tmp_path: Path) -> None:
 def test_new_names_one_at_a_time_copy_the_model_a_few_times_only() -> None:
     model = RiverClassifier(**SMALL, absent="zero")
     with mock.patch.object(models, "grow_inputs", wraps=models.grow_inputs) as grow:
-        for i in range(1000):
+        for i in range(400):
             model.learn_one({f"w{i}": 1}, i % 2)
-    assert len(model._columns.numbers) == 1000
-    assert grow.call_count < 60  # 8 alone, then an eighth more at a time
-    assert model._columns.inputs < 1125
+    assert len(model._columns.numbers) == 400
+    assert grow.call_count < 50  # 16 alone, then an eighth more at a time
+    assert model._columns.inputs < 450
     assert sum(name.startswith("unused#") for name in model._schema.features) == len(model._columns.unused)
 
 
@@ -403,18 +403,18 @@ def test_a_weight_of_1_changes_nothing(w: Any) -> None:
 def test_one_huge_weight_does_not_wreck_the_model() -> None:
     """Public case 30, after VW#4925, river#1502 and river#1795: accuracy was 0.49 in such a case."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(800, 5))
+    X = rng.normal(size=(400, 5))
     y = X[:, 0] + X[:, 1] > 0
     rows = [dict(zip("abcde", x.tolist(), strict=True)) for x in X]
 
     def accuracy(first: float) -> float:
-        model, right = RiverClassifier(hidden=16), 0
+        model, right = RiverClassifier(hidden=8), 0
         for i, (x, label) in enumerate(zip(rows, y.tolist(), strict=True)):
-            right += i >= 300 and model.predict_one(x) == label
+            right += i >= 200 and model.predict_one(x) == label
             model.learn_one(x, label, w=1.0 if i else first)
-        return right / 500
+        return right / 200
 
-    assert accuracy(1e6) > accuracy(1.0) - 0.06
+    assert accuracy(1e6) > 0.85
 
 
 # River
@@ -440,7 +440,7 @@ def test_a_bag_of_words_learns() -> None:
         model = getattr(river().feature_extraction, extractor)(ngram_range=(1, 2)) | RiverClassifier(
             hidden=8, absent="zero"
         )
-        for _ in range(15):
+        for _ in range(10):
             for text, label in SPAM:
                 model.learn_one(text, label)
         assert [model.predict_one(text) for text, _ in SPAM] == [label for _, label in SPAM]
@@ -465,7 +465,7 @@ def test_one_hot_of_one_at_a_time_learns(zeros: bool) -> None:
     encoder = river().preprocessing.OneHotEncoder(drop_zeros=not zeros)
     model = encoder | RiverClassifier(hidden=8)
     colours = ["red", "green", "blue", "white", "black"]
-    for i in range(300):
+    for i in range(200):
         model.learn_one({"colour": colours[i % 5], "size": i % 3}, i % 5 < 2)
     assert [model.predict_one({"colour": c, "size": 1}) for c in colours] == [True, True, False, False, False]
 
@@ -488,7 +488,7 @@ def test_unions_scalers_hashers_and_weights_pass_through_pipelines() -> None:
 
 def test_river_s_evaluation_and_metrics_take_a_growing_model() -> None:
     api = river()
-    stream = [({f"w{i % 9}": 1, f"v{i % 4}": 1}, i % 9 < 4) for i in range(400)]
+    stream = [({f"w{i % 9}": 1, f"v{i % 4}": 1}, i % 9 < 4) for i in range(250)]
     metric = api.metrics.Accuracy() + api.metrics.LogLoss()
     api.evaluate.progressive_val_score(iter(stream), RiverClassifier(hidden=8, absent="zero"), metric)
     assert metric.get()[0] > 0.8

@@ -102,7 +102,7 @@ TABLE = pd.DataFrame({"word": [each.split()[0] for each in TEXTS], "length": lis
 @pytest.mark.parametrize(
     ("pipeline", "rows"),
     [
-        (make_pipeline(HashingVectorizer(n_features=256), OnlineClassifier(mini_batch=1)), TEXTS),
+        (make_pipeline(HashingVectorizer(n_features=64), OnlineClassifier(mini_batch=1)), TEXTS),
         (make_pipeline(TfidfVectorizer(), MaxAbsScaler(), OnlineClassifier(mini_batch=1)), TEXTS),
         (
             make_pipeline(FeatureHasher(64, input_type="string"), OnlineClassifier(mini_batch=1)),

@@ -55,13 +55,17 @@ def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: 
     assert isinstance(loaded, river.RiverClassifier)
     assert loaded._schema.vocabulary == {"city": ("Bern", "Biel", "Chur")}
     assert list(loaded.predict_proba_one(sold[0])) == [False, True, "later"]
-    loaded.learn_one({"price": 7, "city": "Genf"}, "never")
+    loaded.learn_one({"price": 7, "city": "Genf", "garden": True}, "never")  # a feature more
     loaded.save(settings.model)
     fill(broker.options, topic, records)
+    gardens = encode_named(loaded._schema, [{"price": 2, "garden": i % 3} for i in range(100)], [True] * 100)
+    fill(broker.options, topic, gardens)
     learn(spark, settings)
 
     head = records_of(settings.model)[-1]
-    assert head.metrics["rows"] == 80 + 400 + 1 + 400
+    assert head.metrics["rows"] == 80 + 400 + 1 + 500
+    assert head.schema["features"] == ["price", "city", "shop", "garden", "unused#21"]
+    assert head.schema["sparse"] == ["garden", "unused#21"]
     assert head.schema["classes"] == [False, True, "later", "never"]
     assert head.schema["vocabulary"] == {"city": ["Bern", "Biel", "Chur", "Genf"]}
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
