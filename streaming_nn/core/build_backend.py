@@ -1,16 +1,13 @@
 """The build backend (PEP 517): setuptools, which also gets the compiled core.
 
 A C compiler is taken from `CC` or from PATH; without one, `ziglang` from PyPI is a build requirement.
-The libraries are written beside their sources, where an editable installation loads them.
+The libraries are written beside their sources, where an editable installation loads them. The loader
+imports this module, so what only a build needs is imported there.
 """
 
 import os
 import platform
-import shlex
-import shutil
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -48,10 +45,13 @@ Settings = Mapping[str, Any] | None
 
 def compiler() -> list[str] | None:
     """Return the command of the C compiler; None: there is none."""
+    from shlex import split
+    from shutil import which
+
     given = os.environ.get("CC")
     if given:
-        return shlex.split(given)
-    return next(([name] for name in COMPILERS if shutil.which(name)), None)
+        return split(given)
+    return next(([name] for name in COMPILERS if which(name)), None)
 
 
 def variants(machine: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -77,11 +77,13 @@ def command(compiler: Sequence[str], flags: Sequence[str], output: Path) -> list
 
 def compile_core(folder: Path = FOLDER) -> None:
     """Compile each variant. Errors: CalledProcessError if the compiler fails."""
+    from subprocess import run
+
     with_zig = [sys.executable, "-m", "ziglang", "cc"]
     for variant, flags in variants().items():
         path = library(variant, folder)
         unfinished = path.with_suffix(f".{os.getpid()}")  # a process that has loaded the old one keeps it
-        subprocess.run(command(compiler() or with_zig, flags, unfinished), check=True)
+        run(command(compiler() or with_zig, flags, unfinished), check=True)
         unfinished.replace(path)
 
 
@@ -95,7 +97,9 @@ def _compiler_required() -> list[str]:
 
 def platform_tag() -> str:
     """Return the platform for which the wheel is built: of Linux, any with glibc 2.17 or newer."""
-    tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    from sysconfig import get_platform
+
+    tag = get_platform().replace("-", "_").replace(".", "_")
     if tag.startswith("linux_") and platform.libc_ver()[0] == "glibc":
         return tag.replace("linux", GLIBC, 1)
     return tag

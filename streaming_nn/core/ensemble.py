@@ -14,6 +14,7 @@ from streaming_nn.core.library import address
 from streaming_nn.core.networks import Floats, Shape, aligned
 
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
+FLOAT32 = np.dtype(np.float32)
 MOST_ROWS = 2**62  # so that no sum overflows
 STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
 TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
@@ -34,7 +35,7 @@ class MemberOptions:
         return structures.optimizer(self.optimizer, self.rate, **self.options)
 
 
-@dataclass
+@dataclass(frozen=True)
 class EnsembleState:
     """The model; the core writes all of it in place."""
 
@@ -108,12 +109,6 @@ class Ensemble:
         _ = self.structure
 
     @cached_property
-    def _core(self) -> ctypes.CDLL:
-        core = library.load()
-        core.core_step_bytes.restype = ctypes.c_long
-        return core
-
-    @cached_property
     def structure(self) -> structures.Options:
         """The options as the core reads them."""
         given = self.class_weight if isinstance(self.class_weight, tuple) else ()
@@ -179,22 +174,8 @@ class Ensemble:
         return [k for k, member in enumerate(self.members) if member.optimizer in TWO_VECTORS]
 
     def predict(self, state: EnsembleState, x: Floats) -> Floats:
-        """Predict rows x (rows, columns); return (rows, outputs): probabilities, or targets in their unit."""
-        rows = len(x)
-        output, work = np.empty((rows, self.shape.units[-1]), np.float32), self._work(min(rows, PREDICTED))
-        members, fields = self._pointers(state, state.theta)
-        if rows:
-            self._core.core_predict(
-                ctypes.byref(self.structure),
-                members,
-                ctypes.byref(fields),
-                address(x, "f4", (rows, self.columns)),
-                ctypes.c_long(rows),
-                ctypes.c_long(min(rows, PREDICTED)),
-                address(output, "f4", output.shape, written=True),
-                address(work, "u1", work.shape, written=True),
-            )
-        return output
+        """Predict rows as `Model.predict` does."""
+        return Model(self, state).predict(x)
 
     def learn(
         self,
@@ -206,43 +187,11 @@ class Ensemble:
         mini_batch: int,
         initial: Floats,
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Predict and learn rows, mini-batch by mini-batch; the state is changed in place.
+        """Predict and learn rows as `Model.learn` does."""
+        return Model(self, state, initial).learn(x, y, weight, mini_batch=mini_batch)
 
-        x is (rows, columns), y (rows,) or (rows, targets): class indices, or targets; weight (rows,). If all
-        of several members diverge, they restart with `initial` (members, parameters). Return the predictions
-        from before each step (rows, outputs), and which steps were taken: one with a value that is not finite
-        is not. Errors: ValueError for arrays of another shape or dtype.
-        """
-        rows, core = len(x), self._core
-        if mini_batch < 1:
-            raise ValueError(f"mini_batch must be >= 1; got {mini_batch}")
-        truth = np.ascontiguousarray(y, np.float32).reshape(rows, self.shape.targets)
-        output = np.empty((rows, self.shape.units[-1]), np.float32)
-        trained = np.zeros(-(-rows // mini_batch), np.uint8)
-        most = max(min(mini_batch, rows), 1)
-        work = self._work(most)
-        members, fields = self._pointers(state, initial)
-        core.core_learn(
-            ctypes.byref(self.structure),
-            members,
-            ctypes.byref(fields),
-            address(x, "f4", (rows, self.columns)),
-            address(truth, "f4", truth.shape),
-            None if weight is None else address(weight, "f4", (rows,)),
-            ctypes.c_long(rows),
-            ctypes.c_long(most),
-            address(output, "f4", output.shape, written=True),
-            address(trained, "u1", trained.shape, written=True),
-            address(work, "u1", work.shape, written=True),
-        )
-        return output, trained.astype(np.bool_)
-
-    def _work(self, most: int) -> NDArray[np.uint8]:
-        size = self._core.core_step_bytes(ctypes.byref(self.structure), ctypes.c_long(max(most, 1)))
-        return aligned(int(size))
-
-    def _pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
-        """Return the addresses of a state's arrays, after checking each of them."""
+    def pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
+        """Return the addresses of a state's arrays, after checking each of them. Errors: ValueError."""
         shapes = vars(self._template)
         for name, like in shapes.items():
             address(getattr(state, name), like.dtype, like.shape, written=True)
@@ -280,3 +229,76 @@ class Ensemble:
     @cached_property
     def _template(self) -> EnsembleState:
         return self.init(np.zeros((len(self.members), self.shape.parameters), np.float32))
+
+
+class Model:
+    """An ensemble bound to a state: the state's arrays are checked once, for many calls.
+
+    The calls share memory to work in, so one thread uses a model at a time. If all of several members
+    diverge, they restart with `initial` (members, parameters), by default the parameters that the state has
+    now. Errors: ValueError for a state that does not fit.
+    """
+
+    def __init__(self, ensemble: Ensemble, state: EnsembleState, initial: Floats | None = None) -> None:
+        self.ensemble, self.state = ensemble, state
+        self.initial = state.theta.copy() if initial is None else initial
+        self._core = library.load()
+        self._core.core_step_bytes.restype = ctypes.c_long
+        self._members, fields = ensemble.pointers(state, self.initial)
+        self._options, self._state = ctypes.byref(ensemble.structure), ctypes.byref(fields)
+        self._work, self._most = aligned(0), 0
+
+    def predict(self, x: Floats) -> Floats:
+        """Predict rows x (rows, columns); return (rows, outputs): probabilities, or targets in their unit."""
+        rows = len(x)
+        output = np.empty((rows, self.ensemble.shape.units[-1]), np.float32)
+        most = max(min(rows, PREDICTED), 1)
+        self._core.core_predict(
+            self._options,
+            self._members,
+            self._state,
+            address(x, FLOAT32, (rows, self.ensemble.columns)),
+            ctypes.c_long(rows),
+            ctypes.c_long(most),
+            ctypes.c_void_p(output.ctypes.data),
+            self._memory(most),
+        )
+        return output
+
+    def learn(
+        self, x: Floats, y: NDArray[Any], weight: Floats | None = None, *, mini_batch: int
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Predict and learn rows, mini-batch by mini-batch; the state is changed in place.
+
+        x is (rows, columns), y (rows,) or (rows, targets): class indices, or targets; weight (rows,). Return
+        the predictions from before each step (rows, outputs), and which steps were taken: one with a value
+        that is not finite is not. Errors: ValueError for arrays of another shape or dtype.
+        """
+        if mini_batch < 1:
+            raise ValueError(f"mini_batch must be >= 1; got {mini_batch}")
+        rows, shape = len(x), self.ensemble.shape
+        truth = np.ascontiguousarray(y, np.float32).reshape(rows, shape.targets)
+        output = np.empty((rows, shape.units[-1]), np.float32)
+        trained = np.zeros(-(-rows // mini_batch), np.bool_)
+        most = max(min(mini_batch, rows), 1)
+        self._core.core_learn(
+            self._options,
+            self._members,
+            self._state,
+            address(x, FLOAT32, (rows, self.ensemble.columns)),
+            ctypes.c_void_p(truth.ctypes.data),
+            None if weight is None else address(weight, FLOAT32, (rows,)),
+            ctypes.c_long(rows),
+            ctypes.c_long(most),
+            ctypes.c_void_p(output.ctypes.data),
+            ctypes.c_void_p(trained.ctypes.data),
+            self._memory(most),
+        )
+        return output, trained
+
+    def _memory(self, most: int) -> ctypes.c_void_p:
+        """Return memory for steps of so many rows."""
+        if most > self._most:
+            self._work = aligned(int(self._core.core_step_bytes(self._options, ctypes.c_long(most))))
+            self._most = most
+        return ctypes.c_void_p(self._work.ctypes.data)

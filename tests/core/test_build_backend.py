@@ -75,7 +75,7 @@ def test_zig_is_required_only_where_something_is_compiled_without_a_compiler(
     ],
 )
 def test_the_platform_of_a_wheel(system: str, libc: str, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_backend.sysconfig, "get_platform", lambda: system)
+    monkeypatch.setattr("sysconfig.get_platform", lambda: system)
     monkeypatch.setattr(build_backend.platform, "libc_ver", lambda: (libc, ""))
     assert build_backend.platform_tag() == tag
 

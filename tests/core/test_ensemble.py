@@ -1,5 +1,6 @@
 """Steps of an ensemble: the reference's bits over shapes and options; nn's learners, and what must hold."""
 
+from dataclasses import replace
 from typing import Any
 
 import core_reference as reference
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streaming_nn.core import networks, structures
-from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions, Model
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn.ensemble import Ensemble as NNEnsemble
 from streaming_nn.nn.learner import Batch
@@ -171,6 +172,20 @@ def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> 
         at = end
     assert_same(whole, parts)
     assert np.concatenate(outputs).tobytes() == output.tobytes()
+
+
+def test_a_bound_model_has_the_bits_of_separate_calls_whatever_the_sizes() -> None:
+    ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3, capacity=20), np.random.default_rng(1)
+    start = initial(ensemble)
+    once, bound = ensemble.init(start), ensemble.init(start)
+    model = Model(ensemble, bound, start)
+    for size in (1, 7, 2, 60, 1):
+        x, y, weight = draw_rows(ensemble, rng, size)
+        expected = ensemble.learn(once, x, y, weight, mini_batch=size, initial=start)
+        for ours, theirs in zip(model.learn(x, y, weight, mini_batch=size), expected, strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+        assert model.predict(x).tobytes() == ensemble.predict(once, x).tobytes()
+    assert_same(bound, once)
 
 
 def test_a_step_predicts_what_predict_does() -> None:
@@ -365,8 +380,7 @@ def test_other_options_are_refused(options: dict[str, Any], message: str) -> Non
 def test_a_state_that_does_not_fit_is_refused(name: str, array: Array) -> None:
     ensemble = Ensemble(Shape((2, 2)), (MemberOptions("adam"),), 2, capacity=4)
     start = initial(ensemble)
-    state = ensemble.init(start)
-    setattr(state, name, array)
+    state = replace(ensemble.init(start), **{name: array})
     with pytest.raises(ValueError, match="must be"):
         ensemble.predict(state, np.zeros((1, 2), np.float32))
 

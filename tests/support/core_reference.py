@@ -790,9 +790,9 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         block = np.concatenate([x, y, given[:, None]], axis=1)
         for r in range(rows):
             state.ring[(int(state.appended) + r) % options.capacity] = block[r]
-        state.appended += rows
-        state.drawn += np.uint64(len(slots))
-    state.learned += rows
+        state.appended[...] += rows
+        state.drawn[...] += np.uint64(len(slots))
+    state.learned[...] += rows
     left = float(state.boost) * one(exponential, rows / 500.0 * one(logarithm, 0.5))
     state.boost[...] = left if left > 1e-3 else 0.0
     return output, True
