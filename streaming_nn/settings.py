@@ -104,7 +104,10 @@ class Records(Section):
     missing: bool = False  # true: a null, a NaN or an absent field is a missing value
     sparse: list[str] = []  # number fields that are 0 in a record that lacks them
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}
+    datetimes: dict[str, dict[str, str | list[str]]] = {}  # field of features: {format, parts, origin}
     csv_columns: list[str] = []  # the fields of a line; empty: the features, then the label
+    delimiter: str = ","  # of the fields of a line of CSV, such as ";" or "\t"
+    quote: str = '"'  # around a field of CSV that contains the delimiter; "": fields are not quoted
     avro_schema: str | None = None  # a file; versions contain its text, so only the first run reads it
     registry: str | None = None  # a schema registry's URL; its user and password are variables
     framing: Literal["none", "confluent", "gzip", "json_string"] = "none"  # what is around each record
@@ -151,7 +154,21 @@ class Records(Section):
                 raise PydanticCustomError("categories", "must be {hash = n} or {one_hot = n} for each field")
         return value
 
-    @field_validator("categories")
+    @field_validator("datetimes")
+    @classmethod
+    def _all_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Return each field's options with the defaults of the others, as versions have them."""
+        if not value:
+            return value
+        from streaming_nn.records.datetimes import check_options  # imports NumPy, so only if needed
+
+        try:
+            found = {name: check_options(name, options) for name, options in value.items()}
+        except ValueError as error:
+            raise PydanticCustomError("datetimes", "{why}", {"why": str(error)}) from None
+        return {name: {**options, "parts": list(options["parts"])} for name, options in found.items()}
+
+    @field_validator("categories", "datetimes")
     @classmethod
     def _check_fields(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         features = info.data.get("features")
@@ -161,7 +178,7 @@ class Records(Section):
         for name in value:
             if name not in names:
                 allowed = ", ".join(map(repr, names))
-                raise PydanticCustomError("categories", "must name features ({names})", {"names": allowed})
+                raise PydanticCustomError("fields", "must name features ({names})", {"names": allowed})
         return value
 
     @model_validator(mode="after")

@@ -128,6 +128,9 @@ class _RiverModel:
     def _from(cls, model: Model, described: Schema) -> Any:
         if described.features in described.categories:
             raise ValueError(f"cannot name the columns: {described.features!r} holds hashed tokens")
+        if described.datetimes or described.arrays:
+            (name, *_) = [*described.datetimes, *described.arrays]
+            raise ValueError(f"cannot read dicts for a model of dates or arrays of records; got {name!r}")
         options = {name: value for name, value in model.learner.options().items() if name != "inputs"}
         classes = options.pop("classes")
         known = {} if classes is None else {"classes": classes}

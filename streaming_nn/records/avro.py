@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streaming_nn.records import avsc, field_records, reasons, registry
 from streaming_nn.records.field_records import Record
 from streaming_nn.records.framing import HEADER
+from streaming_nn.records.paths import parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
@@ -82,7 +83,9 @@ class _DatumReader:
     """Reads datums; a registry's schemas are cached for a batch here, and longer in `registry`."""
 
     def __init__(self, schema: Schema):
-        self.reader = None if schema.avro_schema is None else avsc.parse_schema(schema.avro_schema)
+        self.dates = frozenset(map(parse_path, schema.datetimes))
+        text = schema.avro_schema
+        self.reader = None if text is None else avsc.parse_schema(text, dates=self.dates)
         self.url = schema.registry or ""
         self.read_datum: Any = avsc.fastavro().schemaless_reader
         self.mismatch: Any = avsc.fastavro().read.SchemaResolutionError
@@ -95,7 +98,7 @@ class _DatumReader:
         header = blob[:HEADER]
         writer = self.writers.get(header)
         if writer is None:
-            writer = self.writers[header] = _writer_schema(self.url, header)
+            writer = self.writers[header] = _writer_schema(self.url, header, self.dates)
         if type(writer) is str:
             raise BadRecord(writer)
         stream = io.BytesIO(blob)
@@ -114,12 +117,16 @@ class _DatumReader:
         return record
 
 
-def _writer_schema(url: str, header: bytes) -> Any:
+def _writer_schema(url: str, header: bytes, dates: avsc.Paths) -> Any:
     """Return the schema by which a record was written, or the reason why there is none."""
     if len(header) < HEADER or header[0] != 0:
         return reasons.NO_SCHEMA_ID
     try:
         found = registry.schemas(url, int.from_bytes(header[1:], "big"))
-        return reasons.UNKNOWN_SCHEMA if found is None else avsc.parse_schema(found[-1], *found[:-1])
+        return (
+            reasons.UNKNOWN_SCHEMA
+            if found is None
+            else avsc.parse_schema(found[-1], *found[:-1], dates=dates)
+        )
     except ValueError:
         return reasons.UNUSABLE_SCHEMA

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
-KEPT = "decimal"  # the only logical type that is not read as its underlying type
+KEPT = "decimal"  # the only logical type that is not read as its underlying type, unless a field is of dates
+Paths = frozenset[tuple[str, ...]]
 
 
 def fastavro() -> Any:
@@ -19,17 +20,18 @@ def fastavro() -> Any:
 
 
 @lru_cache(64)
-def parse_schema(text: str, *references: str) -> Any:
+def parse_schema(text: str, *references: str, dates: Paths = frozenset()) -> Any:
     """Return fastavro's form of a record's schema; `references` are schemas of the types that it names.
 
-    Times, dates and UUIDs are read as their underlying integers and strings. Raise ValueError for a schema of
-    anything but a record, for one that contains itself, which could exhaust the stack whatever the limit of a
-    record's bytes, and for arrays whose items may take no bytes, whose length has no limit.
+    Times, dates and UUIDs are read as their underlying integers and strings, but for the fields at the paths
+    `dates`, which are read as dates. Raise ValueError for a schema of anything but a record, for one that
+    contains itself, which could exhaust the stack whatever the limit of a record's bytes, and for arrays
+    whose items may take no bytes, whose length has no limit.
     """
     named: dict[str, Any] = {}
     for reference in references:
         _parse(reference, named)
-    schema = _parse(text, named)
+    schema = _parse(text, named, dates)
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError(f"an Avro schema must be of a record; got {_shorten(text)}")
     _min_size(schema, named, frozenset())
@@ -58,9 +60,9 @@ def _label_type(classes: tuple[Any, ...] | None) -> str:
     return found.pop()
 
 
-def _parse(text: str, named: dict[str, Any]) -> Any:
+def _parse(text: str, named: dict[str, Any], dates: Paths = frozenset()) -> Any:
     try:
-        return fastavro().parse_schema(_strip_logical_types(json.loads(text)), named_schemas=named)
+        return fastavro().parse_schema(_strip_logical_types(json.loads(text), dates), named_schemas=named)
     except RecursionError:
         raise ValueError("an Avro schema is nested too deeply") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -72,14 +74,19 @@ def _parse(text: str, named: dict[str, Any]) -> Any:
         raise ValueError(f"cannot read the Avro schema {_shorten(text)}: {error}") from None
 
 
-def _strip_logical_types(schema: Any) -> Any:
-    """Remove the logical types, as a reader may that does not know them."""
+def _strip_logical_types(schema: Any, dates: Paths) -> Any:
+    """Remove the logical types, as a reader may that does not know them; not of the fields at these paths."""
     if isinstance(schema, list):
-        return [_strip_logical_types(part) for part in schema]
+        return [_strip_logical_types(part, dates) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    bare = {key: part if key == "default" else _strip_logical_types(part) for key, part in schema.items()}
-    if bare.get("logicalType") != KEPT:
+    below = dates
+    if "name" in schema and "type" in schema and schema["type"] not in ("record", "error"):  # a field
+        below = frozenset(path[1:] for path in dates if path[:1] == (schema["name"],))
+    bare = {
+        key: part if key == "default" else _strip_logical_types(part, below) for key, part in schema.items()
+    }
+    if bare.get("logicalType") != KEPT and () not in dates:
         bare.pop("logicalType", None)
     return bare
 

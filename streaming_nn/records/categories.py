@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
 from streaming_nn.records.reasons import NOT_A_CATEGORY, BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.values import Rules, is_gap, to_number
+from streaming_nn.records.values import Rules, from_mongo, is_gap, to_number
 
 CACHED = 1 << 16  # values whose hashes are cached
 
@@ -116,7 +116,7 @@ def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[An
 
 
 def _key(value: Any) -> Any:
-    value = integral_to_int(value)
+    value = integral_to_int(from_mongo(value))
     return label_key(value) if type(value) in (str, int, bool) else None
 
 

@@ -8,7 +8,7 @@ from pydantic_core import from_json, to_json
 
 from streaming_nn.records import avro
 from streaming_nn.records.framing import unwrapper
-from streaming_nn.records.paths import parse_path
+from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 
@@ -32,7 +32,7 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
             record = parse(value if unwrap is None else unwrap(value))
         except (BadRecord, ValueError):
             record = None
-        fields = {name: _field(record, path) for name, path in paths.items()}
+        fields = {name: get_field(record, path, None) for name, path in paths.items()}
         return to_json(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
 
     return read
@@ -40,9 +40,3 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
 
 def _parse_json(value: bytes) -> Any:
     return from_json(value.removeprefix(BOM_UTF8))
-
-
-def _field(record: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        record = record.get(name) if isinstance(record, dict) else None
-    return record

@@ -1,4 +1,4 @@
-"""CSV records: one line each, quoted by RFC 4180, without a header.
+"""CSV records: one line each, quoted by RFC 4180, without a header; the schema may have other marks.
 
 A line has the features in order and then the label, or the fields that `csv_columns` names; if no label is
 required, it may be left out. A field has no type: it is a number where a number is expected; as a category or
@@ -25,7 +25,7 @@ from streaming_nn.records.field_records import (
     Table,
     concatenate,
     count_label,
-    encode_categories,
+    encode_fields,
     label_encoder,
     number_paths,
     parse_category,
@@ -39,8 +39,6 @@ from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 from streaming_nn.records.values import to_number
-
-COMMA = ord(",")
 
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
@@ -83,7 +81,7 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     positions = np.setdiff1d(positions, _excluded(schema, blobs, positions))
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
-            fields = _split_line(blob)
+            fields = layout.split(blob)
             label = layout.pop_label(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
                 to_number(fields[index], schema.rules, layout.path(index))
@@ -115,9 +113,26 @@ class _Layout:
         backwards = reversed([*enumerate(names)])  # of two with the same name ("label[0]"), the first
         self.index = {name: index for index, name in backwards}
         self.label = None if not label else names.index(label[0]) if schema.csv_columns else len(names) - 1
-        numbers = [self.index[name] for name in features if name not in schema.categories]
+        numbers = [self.index[name] for name in features if name not in schema.encoded]
         self.numbers = np.array(numbers, np.int64)
-        self.categories = {name: self.index[name] for name in features if name in schema.categories}
+        self.encoded = {name: self.index[name] for name in features if name in schema.encoded}
+        self.delimiter, self.quote = schema.delimiter, schema.quote
+        self.special = (*self.quote, "\r", "\n")  # a line with one of them is not plain
+        self.dialect = _dialect(schema)
+
+    def split(self, line: bytes) -> list[str]:
+        """Take a line apart; a line break at its end is not part of it."""
+        try:
+            text = line.removeprefix(BOM_UTF8).decode()
+        except UnicodeDecodeError:
+            raise BadRecord(reasons.NOT_CSV) from None
+        text = text.removesuffix("\n").removesuffix("\r")
+        if not any(mark in text for mark in self.special):
+            return text.split(self.delimiter)
+        try:
+            return next(csv.reader([text], **self.dialect))
+        except csv.Error:
+            raise BadRecord(reasons.NOT_CSV) from None
 
     def pop_label(self, fields: list[str]) -> str:
         """Return the label of a line of any width, and remove it from fields that have no names."""
@@ -134,7 +149,7 @@ class _Layout:
     def record(self, line: bytes) -> dict[str, Any] | None:
         """Return a line's fields by the columns' names; None if it has other fields, and is rejected."""
         try:
-            fields = _split_line(line)
+            fields = self.split(line)
         except BadRecord:
             return None
         if self.label is not None and len(fields) == self.width - 1:
@@ -158,8 +173,17 @@ class _Layout:
                 strings.setdefault(self.index["id"], _to_string(ids[i]))
             if labels is not None and self.label is not None:
                 strings[self.label] = labels[i]
-            out.append(",".join(_quote(strings.get(index, "")) for index in indices).encode())
+            out.append(
+                self.delimiter.join(self._quoted(strings.get(index, "")) for index in indices).encode()
+            )
         return out
+
+    def _quoted(self, text: str) -> str:
+        if not any(mark in text for mark in (self.delimiter, *self.special)):
+            return text
+        if not self.quote:
+            raise ValueError(f"cannot write a field with {self.delimiter!r} or a line break: quote is empty")
+        return self.quote + text.replace(self.quote, 2 * self.quote) + self.quote
 
 
 class _LineDecoder:
@@ -189,24 +213,26 @@ class _LineDecoder:
 
     def _table(self, cells: Any, width: int, rows: int, bad: dict[int, BadRecord]) -> Table:
         numbers = self._parse_numbers(cells, width, rows, bad)
-        if not self.schema.categories:
+        if not self.schema.encoded:
             return Table(numbers, bad)
-        strings = {
-            name: self._column(cells, index, width, rows) for name, index in self.layout.categories.items()
-        }
-        columns = {name: [parse_category(text) for text in column] for name, column in strings.items()}
-        return encode_categories(self.schema, numbers, bad, columns)
+        columns: dict[str, Sequence[Any]] = {}
+        for name, index in self.layout.encoded.items():
+            strings = self._column(cells, index, width, rows)
+            dates = name in self.schema.datetimes
+            columns[name] = strings if dates else [parse_category(text) for text in strings]
+        return encode_fields(self.schema, numbers, bad, columns)
 
     def _split_plain(self, values: list[bytes]) -> tuple[Any, int]:
-        """Split lines of one width without quotes at their commas, all at once; None for other lines."""
-        widths = {value.count(b",") + 1 for value in values}
+        """Split lines of one width without quotes at their delimiters, all at once; None for other lines."""
+        mark = self.layout.delimiter.encode()
+        widths = {value.count(mark) + 1 for value in values}
         width = widths.pop() if len(widths) == 1 else 0
-        data = b",".join(values)
+        data = mark.join(values)
         if width not in (self.least_width, self.layout.width) or any(
-            sign in data for sign in (b'"', b"\n", b"\r", BOM_UTF8)
+            sign in data for sign in (*map(str.encode, self.layout.special), BOM_UTF8)
         ):
             return None, 0
-        return (_split_at_commas(data), width) if data.isascii() or _is_utf8(data) else (None, 0)
+        return (_split_at(mark[0], data), width) if data.isascii() or _is_utf8(data) else (None, 0)
 
     def _split_quoted(
         self, values: list[bytes], positions: list[int]
@@ -215,7 +241,7 @@ class _LineDecoder:
         lines, kept, rejected = [], [], []
         for i, value in zip(positions, values, strict=True):
             try:
-                fields = _split_line(value)
+                fields = self.layout.split(value)
                 if len(fields) == self.least_width < self.layout.width:
                     fields.insert(self.layout.label or 0, "")
                 if len(fields) != self.layout.width:
@@ -284,13 +310,19 @@ class _LineDecoder:
             return None
 
 
-def _split_at_commas(data: bytes) -> Any:
-    """Return the strings between the commas as an Arrow array."""
+def _dialect(schema: Schema) -> dict[str, Any]:
+    """Return the options of Python's reader of CSV."""
+    quoting = {"quotechar": schema.quote} if schema.quote else {"quoting": csv.QUOTE_NONE}
+    return {"delimiter": schema.delimiter, "strict": True, **quoting}
+
+
+def _split_at(mark: int, data: bytes) -> Any:
+    """Return the strings between the marks, a byte each, as an Arrow array."""
     letters = np.frombuffer(data, np.uint8)
-    commas = letters == COMMA
-    ends = np.append(np.flatnonzero(commas), len(letters))
+    marks = letters == mark
+    ends = np.append(np.flatnonzero(marks), len(letters))
     edges = np.append(0, ends - np.arange(len(ends))).astype(np.int64)
-    text = letters[~commas]
+    text = letters[~marks]
     return pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(edges), pa.py_buffer(text))
 
 
@@ -300,21 +332,6 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _split_line(value: bytes) -> list[str]:
-    """Take a line apart; a line break at its end is none of it."""
-    try:
-        text = value.removeprefix(BOM_UTF8).decode()
-    except UnicodeDecodeError:
-        raise BadRecord(reasons.NOT_CSV) from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not any(sign in text for sign in '"\r\n'):
-        return text.split(",")
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error:
-        raise BadRecord(reasons.NOT_CSV) from None
 
 
 def _label_strings(schema: Schema, y: NDArray[Any]) -> list[str]:
@@ -327,7 +344,3 @@ def _to_string(value: Any) -> str:
     if value is None or (isinstance(value, float) and isnan(value)):
         return ""
     return label_to_csv(value) if type(value) is bool else str(value)
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text

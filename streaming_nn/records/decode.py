@@ -24,6 +24,8 @@ from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
+LARGE = np.float32(2**53)  # beyond it not every integer is a float64, and only one in 2^30 is a float32
+
 FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "avro": avro}
 
 
@@ -132,8 +134,8 @@ def encode(
     `ids`, one a row, become the field "id" if the format has names. Avro records have no schema ID: see
     `avro.add_schema_id`. Raise ValueError if the shapes do not match.
     """
-    if schema.categories:
-        raise ValueError("cannot encode columns of categories: use encode_named")
+    if schema.encoded:
+        raise ValueError("cannot encode columns of categories or dates: use encode_named")
     x = np.atleast_2d(np.asarray(x, dtype=np.float32))
     if x.shape[1] != schema.inputs:
         raise ValueError(f"x must have {schema.inputs} columns; got {x.shape[1]}")
@@ -185,6 +187,17 @@ def blobs_of(values: Values) -> Blobs:
     edges = np.frombuffer(offsets, kind)[values.offset : values.offset + len(values) + 1].astype(np.int64)
     absent = values.is_null().to_numpy(zero_copy_only=False)
     return Blobs(memoryview(data) if data is not None else b"", edges[:-1], edges[1:], absent)
+
+
+def large_columns(schema: Schema, x: NDArray[np.float32]) -> list[str]:
+    """Return the columns of rows that have a number of LARGE or more, as an identifier may be.
+
+    Packed records are float32 themselves: nothing is rounded.
+    """
+    if schema.format == "packed" or not ((x >= LARGE).any() or (x <= -LARGE).any()):
+        return []
+    found = np.flatnonzero((np.abs(x) >= LARGE).any(axis=0))
+    return [schema.columns[i] for i in found]
 
 
 def _reject_not_finite(

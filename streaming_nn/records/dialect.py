@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from streaming_nn.records.values import BOOLEANS
+from streaming_nn.records.values import BOOLEANS, number_pattern
 
 SAMPLE = 1 << 20  # bytes from which a dialect is detected
 TRIED = 1000  # rows by which delimiters are compared: all rows of the sample type the columns
@@ -51,6 +51,7 @@ _DATE = re.compile(
 )
 _VALUE = re.compile(r"[+-]?(\d+([.,]\d+)*|[.,]\d+)\.?([eE][+-]?\d+)?", re.ASCII)  # a number by any marks
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's first line
+_PADDED = re.compile(r"  |^ +\S| $", re.MULTILINE)  # a run of blanks, or one at a line's end
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _OTHERS = {  # first bytes of other files than CSV
     b"PAR1": "Parquet",
@@ -60,6 +61,8 @@ _OTHERS = {  # first bytes of other files than CSV
     b"Obj\x01": "Avro",
     b"{": "JSON lines",
     b"[{": "a JSON array",
+    b"\x1f\x8b": "compressed by gzip: its name must end in .gz",
+    b"\xfd7zXZ": "compressed by xz",
 }
 
 
@@ -157,18 +160,14 @@ class Sample(NamedTuple):
     dialect: Dialect
     names: list[str]  # of the columns
     rows: list[list[str]]  # those of one field for each name
+    trailing: int = 0  # empty fields after these, of delimiters at the ends of lines
+    padded: bool = (
+        False  # of blanks as delimiters: some are doubled, or at the beginning or the end of a line
+    )
 
     def column(self, index: int) -> list[str]:
         """Return the fields of a column."""
         return [row[index] for row in self.rows]
-
-
-@lru_cache(64)
-def number_pattern(decimal: str, thousands: str) -> re.Pattern[str]:
-    """Return the pattern of a number with these marks."""
-    whole = rf"[1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+|\d+" if thousands else r"\d+"
-    point = re.escape(decimal)
-    return re.compile(rf"[+-]?(({whole})({point}\d*)?|{point}\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def detect(data: bytes, whole: bool = True, given: Mapping[str, Any] | None = None) -> Sample:
@@ -192,7 +191,13 @@ def detect(data: bytes, whole: bool = True, given: Mapping[str, Any] | None = No
         below.insert(0, _cut(first, width))
     names = _names(first, width, below, dialect)
     rows = [row[: len(names)] for row in below if len(row) == width]
-    return Sample(_with_gaps(dialect, rows, given), names, rows)
+    padded = dialect.delimiter == " " and _PADDED.search(text) is not None
+    return Sample(_with_gaps(dialect, rows, given), names, rows, width - len(names), padded)
+
+
+def summary(kinds: Iterable[str]) -> str:
+    """Return how many columns are of each kind, in the order of their first: "3 number, 1 string"."""
+    return ", ".join(f"{n} {kind}" for kind, n in Counter(kinds).items())
 
 
 def read_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[list[str]]:
@@ -301,10 +306,11 @@ def _split(text: str, whole: bool, given: dict[str, Any]) -> tuple[Dialect, list
     base = Dialect(**given)
     quotes = [
         (quote, escape)
-        for quote, escape in ([(given["quote"], ""), (given["quote"], "\\")] if "quote" in given else QUOTES)
-        if not escape or escape + quote in text
+        for quote, escape in _quotes(given)
+        if not escape or "escape" in given or escape + quote in text
     ]
-    forms = [replace(base, quote=q, escape=e, comment=comment) for comment in COMMENTS for q, e in quotes]
+    comments = (given["comment"],) if "comment" in given else COMMENTS
+    forms = [replace(base, quote=q, escape=e, comment=comment) for comment in comments for q, e in quotes]
     for least in (1.0, MOSTLY):
         blank = None  # the last resort
         for form in forms:
@@ -315,6 +321,12 @@ def _split(text: str, whole: bool, given: dict[str, Any]) -> tuple[Dialect, list
         if blank is not None:
             return _unquoted(blank, sample, given)
     return _single_column(base, sample, given)
+
+
+def _quotes(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the quotes to try, each with what escapes it, in order."""
+    pairs = [(given.get("quote", quote), given.get("escape", escape)) for quote, escape in QUOTES]
+    return [*dict.fromkeys(pairs)]
 
 
 def _single_column(

@@ -4,21 +4,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records import categories, reasons, where
+from streaming_nn.records import categories, datetimes, reasons, where
 from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key, label_to_csv
-from streaming_nn.records.paths import get_field, is_plain, parse_path
+from streaming_nn.records.paths import get_field, is_plain, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection, label_array
-from streaming_nn.records.values import BLANKS, BOOLEANS, Rules, is_gap, to_number
+from streaming_nn.records.values import BLANKS, BOOLEANS, Rules, from_mongo, is_gap, to_number
 
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
@@ -126,13 +126,14 @@ def rows_to_records(
 ) -> list[Record]:
     """Return an object for each row; `x` and a target `y` are written as they are, class -1 not at all."""
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
-    paths = [parse_path(name) for name in names]
-    is_array = isinstance(schema.features, str)
+    lengths = {schema.features: schema.inputs} if isinstance(schema.features, str) else schema.arrays
+    paths = [(parse_path(split_length(name)[0]), lengths.get(name)) for name in names]
     out = []
     for i, row in enumerate(x.tolist()):
         record: Record = {}
-        for path, number in zip(paths, [row] if is_array else row, strict=True):
-            _set_field(record, path, number)
+        numbers = iter(row)
+        for path, length in paths:
+            _set_field(record, path, next(numbers) if length is None else [*islice(numbers, length)])
         if y is not None and schema.label is not None:
             if schema.classes is None:
                 _set_field(record, parse_path(schema.label), float(y[i]))
@@ -155,7 +156,7 @@ def named_rows_to_records(
     for i, row in enumerate(rows):
         record: Record = {}
         for name, value in row.items():
-            _set_field(record, parse_path(name), value)
+            _set_field(record, parse_path(split_length(name)[0]), value)
         if labels is not None and schema.label is not None:
             _set_field(record, parse_path(schema.label), labels[i])
         if ids is not None:
@@ -183,14 +184,14 @@ def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> I
 
 def count_label(labels: Counter[tuple[type, Any]], label: Any) -> None:
     """Count a label with its type, if it has a type of labels."""
-    label = integral_to_int(label)
+    label = integral_to_int(from_mongo(label))
     if type(label) in _LABEL_TYPES:
         labels[type(label), label] += 1
 
 
 def _width(row: Any, schema: Schema) -> int:
     """Return the number of columns of one record; raise BadRecord if its features cannot be decoded."""
-    if not schema.categories:
+    if not schema.encoded:
         return len(_parse_numbers(row, schema))
     bad = _to_table([row], schema).bad
     if bad:
@@ -234,7 +235,7 @@ def _weighted_reader(schema: Schema) -> Callable[[Record], Any]:
 def _named_reader(schema: Schema) -> Callable[[Record], Any]:
     """Return a function that reads named fields; adjacent ones of the same object are read at once."""
     groups = []
-    paths = [parse_path(name) for name in schema.features]
+    paths = [parse_path(split_length(name)[0]) for name in schema.features]
     for parent, members in groupby(paths, key=itemgetter(slice(-1))):
         leaves = [path[-1] for path in members]
         groups.append((parent, itemgetter(*leaves), len(leaves) == 1))
@@ -252,9 +253,26 @@ def _named_reader(schema: Schema) -> Callable[[Record], Any]:
                     row += get(value)
         except (KeyError, TypeError):  # TypeError: a parent is not an object
             return _read_row(record, schema)
-        return row
+        return _flattened(row, schema) if schema.arrays else row
 
     return fields
+
+
+def _flattened(row: Sequence[Any], schema: Schema) -> list[Any]:
+    """Return the values of named fields, with each array replaced by its elements."""
+    flat = list[Any]()
+    for name, value in zip(schema.features, row, strict=True):
+        length = schema.arrays.get(name)
+        if length is None:
+            flat.append(value)
+        elif type(value) is list and len(value) == length:
+            flat += value
+        elif schema.missing and is_gap(value, schema.rules):
+            flat += [None] * length
+        else:
+            reason = reasons.WRONG_WIDTH if type(value) is list else reasons.NOT_AN_ARRAY
+            raise BadRecord(reason, split_length(name)[0], value)
+    return flat
 
 
 def _read_row(record: Record, schema: Schema) -> Any:
@@ -266,7 +284,8 @@ def _read_row(record: Record, schema: Schema) -> Any:
         if all(value is ABSENT for value in row):
             # otherwise records of another kind would be learned as rows of missing values
             raise BadRecord(reasons.NO_FIELD)
-        return _zeros_for_absent(row, names, sparse) if sparse else row
+        row = _zeros_for_absent(row, names, sparse) if sparse else row
+        return _flattened(row, schema) if schema.arrays else row
     if schema.categories:
         counts = _require_field(record, names, schema.missing)
         if schema.missing and (counts is None or counts is ABSENT):
@@ -286,9 +305,10 @@ def _zeros_for_absent(row: list[Any], names: Sequence[str], sparse: frozenset[st
 
 
 def _require_field(record: Record, name: str, missing: bool = False) -> Any:
-    value = get_field(record, parse_path(name))
+    path = split_length(name)[0]
+    value = get_field(record, parse_path(path))
     if value is ABSENT and not missing:
-        raise BadRecord(reasons.FIELD_MISSING, name)
+        raise BadRecord(reasons.FIELD_MISSING, path)
     return value
 
 
@@ -330,6 +350,8 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
                 by_text.setdefault(label_to_csv(new), len(labels))
                 labels.append(new)
                 return len(labels) - 1
+        if type(value) is dict and type(plain := from_mongo(value)) is not dict:
+            return encode_label(plain)
         missing = is_gap(value, schema.rules)
         reason = reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES
         raise BadRecord(reason, schema.label or "", value)
@@ -366,7 +388,9 @@ def _parse_target(value: Any, rules: Rules, path: str) -> float:
     try:
         return to_number(value, rules, path)
     except BadRecord as error:
-        raise BadRecord(f"label {error.reason}", path, value) from None
+        finite = error.reason == reasons.NOT_FINITE
+        reason = reasons.LABEL_NOT_FINITE if finite else reasons.LABEL_NOT_A_NUMBER
+        raise BadRecord(reason, path, value) from None
 
 
 def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArray[np.float32]:
@@ -378,7 +402,7 @@ def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArra
 
 def _to_table(features: list[Any], schema: Schema) -> Table:
     """Return the records' features as one table."""
-    if not schema.categories:
+    if not schema.encoded:
         return _numeric(features, schema)
     if isinstance(schema.features, str):
         return Table(*categories.hash_tokens(schema, features))
@@ -399,32 +423,33 @@ def _numeric(features: list[Any], schema: Schema) -> Table:
 
 
 def _encode_named(features: list[Sequence[Any]], schema: Schema) -> Table:
-    """Return named fields as one table of numbers and encoded categories, in the fields' order."""
-    numbers = [i for i, name in enumerate(schema.features) if name not in schema.categories]
+    """Return named fields as one table of numbers, categories and dates, in the fields' order."""
+    numbers = [i for i, name in enumerate(schema.scalars) if name not in schema.encoded]
     rows: list[Sequence[Any]] = [[row[i] for i in numbers] for row in features]
     table, bad = _float64(rows, len(numbers), schema)
     columns = {
-        name: [row[i] for row in features]
-        for i, name in enumerate(schema.features)
-        if name in schema.categories
+        name: [row[i] for row in features] for i, name in enumerate(schema.scalars) if name in schema.encoded
     }
-    return encode_categories(schema, table, bad, columns)
+    return encode_fields(schema, table, bad, columns)
 
 
-def encode_categories(
+def encode_fields(
     schema: Schema,
     numbers: NDArray[np.float64],
     bad: dict[int, BadRecord],
     columns: Mapping[str, Sequence[Any]],
 ) -> Table:
-    """Return one table of the numbers and of the categories' encoded values, in the fields' order."""
+    """Return one table of the numbers and of the encoded categories and dates, in the fields' order."""
     whole, unseen = np.zeros((len(numbers), schema.inputs)), list[tuple[int, str, Label]]()
     starts = _column_starts(schema)
-    numeric = [starts[i] for i, name in enumerate(schema.features) if name not in schema.categories]
+    numeric = [starts[i] for i, name in enumerate(schema.scalars) if name not in schema.encoded]
     whole[:, numeric] = numbers
-    for i, name in enumerate(schema.features):
-        if name in schema.categories:
-            block = whole[:, starts[i] : starts[i + 1]]
+    for i, name in enumerate(schema.scalars):
+        block = whole[:, starts[i] : starts[i + 1]]
+        if name in schema.datetimes:
+            options = schema.datetimes[name]
+            bad = datetimes.encode_column(name, options, schema.rules, columns[name], block) | bad
+        elif name in schema.categories:
             encoded = categories.encode_column(schema, name, columns[name], block)
             unseen += [(j, name, value) for j, value in encoded.unseen]
             bad = encoded.bad | bad
@@ -432,9 +457,8 @@ def encode_categories(
 
 
 def _column_starts(schema: Schema) -> list[int]:
-    """Return the first column of each named field, and the end of the last one."""
-    widths = [sum(schema.categories.get(name, {"": 1}).values()) for name in schema.features]
-    return [0, *accumulate(widths)]
+    """Return the first column of each value of a row, and the end of the last one."""
+    return [0, *accumulate(schema.encoded.get(name, 1) for name in schema.scalars)]
 
 
 def _float64(
@@ -474,7 +498,7 @@ def number_paths(schema: Schema, width: int) -> Sequence[str]:
     """Return the paths of a record's numbers: those of an array of this width, or of the number fields."""
     if isinstance(schema.features, str):
         return [f"{schema.features}[{i}]" for i in range(width)]
-    return [name for name in schema.features if name not in schema.categories]
+    return [name for name in schema.scalars if name not in schema.encoded]
 
 
 def _set_field(record: Record, path: Sequence[str], value: Any) -> None:

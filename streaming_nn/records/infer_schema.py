@@ -34,8 +34,11 @@ def infer_schema(
     missing: bool = False,
     sparse: Sequence[str] = (),
     categories: Mapping[str, Mapping[str, int]] | None = None,
+    datetimes: Mapping[str, Mapping[str, Any]] | None = None,
     grow: bool = False,
     csv_columns: Sequence[str] = (),
+    delimiter: str = ",",
+    quote: str = '"',
     avro_schema: str | None = None,
     registry: str | None = None,
     framing: str = "none",
@@ -50,7 +53,7 @@ def infer_schema(
     """
     names = features if isinstance(features, str) else tuple(features)
     schema = Schema(
-        inputs=width(names, categories or {}) or 1,
+        inputs=width(names, categories or {}, datetimes or {}) or 1,
         features=names,
         label=label,
         format=format,
@@ -62,7 +65,10 @@ def infer_schema(
         grow=label is not None and not regression,  # any class is read
         sparse=tuple(sparse),
         categories=categories or {},
+        datetimes=datetimes or {},
         csv_columns=tuple(csv_columns),
+        delimiter=delimiter,
+        quote=quote,
         avro_schema=avro_schema,
         registry=registry,
         framing=framing,

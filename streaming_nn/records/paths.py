@@ -1,4 +1,7 @@
-"""Paths of fields: `a.b.0` is element 0 of array b of object a; `"a.b"` is one name with a dot."""
+"""Paths of fields: `a.b.0` is element 0 of array b of object a; `"a.b"` is one name with a dot.
+
+A feature may also be a whole array, whose length is known: `a.b[0:64]` is 64 numbers, those of array b.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,6 +11,14 @@ from typing import Any
 from streaming_nn.records.reasons import ABSENT
 
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^".][^.]*)')  # in quotes, "" is a quote
+_ARRAY = re.compile(r"(.+)\[0:([1-9]\d{0,6})\]", re.ASCII | re.DOTALL)
+
+
+@lru_cache(4096)
+def split_length(text: str) -> tuple[str, int | None]:
+    """Return the path of a feature and the length of its array; None: it is one value."""
+    found = _ARRAY.fullmatch(text)
+    return (found[1], int(found[2])) if found else (text, None)
 
 
 @lru_cache(4096)
@@ -48,10 +59,15 @@ def column_name(text: str) -> str:
     return names[0] if len(names) == 1 else text
 
 
+def is_index(name: str) -> bool:
+    """Return whether a name may be the index of an array's element: at most nine digits, as in Java's int."""
+    return name.isascii() and name.isdecimal() and len(name) < 10
+
+
 def get_field(record: Any, path: tuple[str, ...], default: Any = ABSENT) -> Any:
     """Return the field at a path of an object, or the default."""
     for name in path:
-        if type(record) is list and name.isdecimal() and int(name) < len(record):
+        if type(record) is list and is_index(name) and int(name) < len(record):
             record = record[int(name)]
         elif type(record) is dict and name in record:
             record = record[name]

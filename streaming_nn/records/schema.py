@@ -4,18 +4,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from streaming_nn.records import avsc, framing, where
+from streaming_nn.records import avsc, datetimes, framing, where
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
-from streaming_nn.records.paths import column_name, parse_path
+from streaming_nn.records.paths import column_name, parse_path, split_length
 from streaming_nn.records.values import Rules
 
 FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's default limit of a message
 MAX_CLASSES = 1000  # limit of growing classes
 ENCODINGS = ("hash", "one_hot")
+CSV_MARKS = {"delimiter": ",", "quote": '"'}  # the usual ones
+UNUSABLE_MARKS = ("\r", "\n", "\0")
 THOUSANDS = ("", ",", ".", "'", "_", " ", "\u00a0", "\u202f")  # the last two: blanks without a line break
 
 
@@ -24,19 +27,22 @@ class Schema:
     """How the bytes of a record become a row; options, checked once. Raise ValueError in one line.
 
     `features` is the name of an array field, or a tuple of the names of fields; `a.b.c` is field c of object
-    b of object a. `classes` are the labels in the order of the network's outputs, None for regression.
+    b of object a, and `a.b[0:64]` is all 64 elements of array b of object a. `classes` are the labels in the
+    order of the network's outputs, None for regression.
     `label` is None if records have none, as in a topic to be scored.
 
     `inputs` is the number of columns. A field in `categories` takes as many as its encoding has, at its
     position among the features: {"hash": 32} hashes values into 32 columns, {"one_hot": 16} has a column for
     each of the first 16 values; `vocabulary` holds these, in the order of their first appearance. An array
-    field's name with {"hash": n} means that the field is an object of tokens and their counts.
+    field's name with {"hash": n} means that the field is an object of tokens and their counts. A field in
+    `datetimes` has the columns of its parts: see `datetimes.check_options`.
 
     With `missing`, a value that is null, NaN or absent is NaN in the row. With `grow`, a label that is not in
     `classes`, which may be empty at first, is to be added; so is a value to a vocabulary: see `grow_schema`.
     A field in `sparse` is 0 where it is absent, as a word is that a message does not have.
 
-    `csv_columns` names the fields of a line of CSV; without it they are the features, then the label.
+    `csv_columns` names the fields of a line of CSV; without it they are the features, then the label. Fields
+    are separated by `delimiter`, and one that contains it is in `quote`, unless that is empty: not quoted.
     An Avro record is written by `avro_schema`, a schema in JSON; or, if `registry` is the URL of a schema
     registry, by the schema whose ID it begins with, and read by `avro_schema`, if that is set.
 
@@ -60,8 +66,11 @@ class Schema:
     sparse: tuple[str, ...] = ()  # number fields that are 0 in a record that lacks them
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
     vocabulary: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, hash=False)
+    datetimes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     grow: bool = False
     csv_columns: tuple[str, ...] = ()
+    delimiter: str = ","  # of the fields of a line of CSV
+    quote: str = '"'  # around a field of CSV; "": fields are not quoted
     avro_schema: str | None = None
     registry: str | None = None
     framing: str = framing.NONE
@@ -85,9 +94,12 @@ class Schema:
         _check_marks(self)
         object.__setattr__(self, "categories", _check_categories(self))
         object.__setattr__(self, "vocabulary", _check_vocabulary(self))
+        object.__setattr__(self, "datetimes", _check_datetimes(self))
         object.__setattr__(self, "sparse", _check_sparse(self))
+        _check_arrays(self)
         self._check_width()
         object.__setattr__(self, "csv_columns", _check_csv_columns(self))
+        _check_csv_marks(self)
         _check_avro(self)
         _check_framing(self)
         _check_where(self)
@@ -101,10 +113,10 @@ class Schema:
                 _check_csv_classes(self.classes)
 
     def _check_width(self) -> None:
-        expected = width(self.features, self.categories)
+        expected = width(self.features, self.categories, self.datetimes)
         if expected is None or expected == self.inputs:
             return
-        if not self.categories:
+        if not self.encoded and not self.arrays:
             raise ValueError(f"inputs must be {expected}, the number of features; got {self.inputs}")
         raise ValueError(f"inputs must be {expected}, the columns of all features; got {self.inputs}")
 
@@ -122,16 +134,39 @@ class Schema:
         strings = self.numbers_as_strings or self.format == "csv"  # CSV has nothing but strings
         return Rules(self.missing, strings, frozenset(self.na_values), self.decimal, self.thousands)
 
+    @cached_property
+    def arrays(self) -> dict[str, int]:
+        """The length of each feature that is an array beside other fields, by its name."""
+        names = () if isinstance(self.features, str) else self.features
+        lengths = {name: split_length(name)[1] for name in names}
+        return {name: length for name, length in lengths.items() if length is not None}
+
+    @cached_property
+    def encoded(self) -> dict[str, int]:
+        """The number of columns of each field that is not a number: of categories and dates."""
+        return encoded_widths(self.categories, self.datetimes)
+
+    @cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """The paths of a row's values, before they are encoded: fields, and the elements of arrays."""
+        names = (self.features,) if isinstance(self.features, str) else self.features
+        lengths = {self.features: self.inputs} if isinstance(self.features, str) else self.arrays
+        found = list[str]()
+        for name in names:
+            path, n = split_length(name)[0], lengths.get(name)
+            found += [name] if n is None else [f"{path}[{i}]" for i in range(n)]
+        return tuple(found)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order: "price", "city=a", and for hashed ones "city#3"."""
         if self.features in self.categories:
             return tuple(f"{self.features}#{i}" for i in range(self.inputs))
-        if isinstance(self.features, str):
-            return tuple(f"{self.features}[{i}]" for i in range(self.inputs))
-        return tuple(column for name in self.features for column in self._field_columns(name))
+        return tuple(column for name in self.scalars for column in self._field_columns(name))
 
     def _field_columns(self, name: str) -> list[str]:
+        if name in self.datetimes:
+            return datetimes.columns(name, self.datetimes[name])
         if name not in self.categories:
             return [name]
         ((encoding, columns),) = self.categories[name].items()
@@ -156,11 +191,24 @@ def schema_from(options: Mapping[str, Any]) -> Schema:
     return Schema(**options)
 
 
-def width(features: str | Sequence[str], categories: Mapping[str, Mapping[str, int]]) -> int | None:
+def width(
+    features: str | Sequence[str],
+    categories: Mapping[str, Mapping[str, int]],
+    dates: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> int | None:
     """Return the number of columns of the features; None for an array field, which may have any width."""
+    columns = encoded_widths(categories, dates)
     if isinstance(features, str):
-        return sum(categories[features].values()) if features in categories else None
-    return sum(sum(categories[name].values()) if name in categories else 1 for name in features)
+        return columns.get(features)
+    return sum(columns.get(name, split_length(name)[1] or 1) for name in features)
+
+
+def encoded_widths(
+    categories: Mapping[str, Mapping[str, int]], dates: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """Return the number of columns of each field of categories or dates."""
+    columns = {name: sum(encoding.values()) for name, encoding in categories.items()}
+    return columns | {name: datetimes.width(options) for name, options in dates.items()}
 
 
 def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema:
@@ -219,6 +267,28 @@ def _check_categories(schema: Schema) -> dict[str, dict[str, int]]:
     return found
 
 
+def _check_datetimes(schema: Schema) -> dict[str, dict[str, Any]]:
+    names = () if isinstance(schema.features, str) else schema.features
+    if not isinstance(schema.datetimes, Mapping):
+        raise ValueError(f"datetimes must be fields and their options; got {schema.datetimes!r}")
+    for name in schema.datetimes:
+        if name not in names or name in schema.categories:
+            raise ValueError(
+                f"datetimes must be among the named features, and not in categories; got {name!r}"
+            )
+    if schema.datetimes and schema.format == "packed":
+        raise ValueError("datetimes need records with named fields; got format 'packed'")
+    return {name: datetimes.check_options(name, options) for name, options in schema.datetimes.items()}
+
+
+def _check_arrays(schema: Schema) -> None:
+    if schema.arrays and schema.format == "csv":
+        raise ValueError(f"CSV cannot hold the array {next(iter(schema.arrays))!r}; use JSON or Avro")
+    if encoded := [name for name in schema.arrays if name in schema.encoded]:
+        raise ValueError(f"categories and datetimes must not be arrays; got {encoded[0]!r}")
+    check_distinct("features and elements of arrays", schema.scalars if schema.arrays else ())
+
+
 def _check_na_values(words: Any) -> tuple[str, ...]:
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
         raise ValueError(f"na_values must be a list of strings; got {words!r}")
@@ -239,7 +309,7 @@ def _check_sparse(schema: Schema) -> tuple[str, ...]:
     if not isinstance(schema.sparse, (list, tuple)):
         raise ValueError(f"sparse must be a list of features; got {schema.sparse!r}")
     names = () if isinstance(schema.features, str) else schema.features
-    numbers = set(names) - set(schema.categories)
+    numbers = set(names) - schema.encoded.keys() - schema.arrays.keys()
     if other := [name for name in schema.sparse if name not in numbers]:
         raise ValueError(f"sparse must be among the features that are numbers; got {other[0]!r}")
     if schema.sparse and schema.format not in ("json", "avro"):
@@ -280,7 +350,7 @@ def _check_features(features: Any) -> str | tuple[str, ...]:
     if not isinstance(features, (list, tuple)) or not features:
         raise ValueError(f"features must be a name or a list of names; got {features!r}")
     for name in features:
-        _check_field_path("features", name)
+        _check_field_path("features", split_length(name)[0] if isinstance(name, str) else name)
     check_distinct("features", features)
     return tuple(features)
 
@@ -300,6 +370,18 @@ def _check_csv_columns(schema: Schema) -> tuple[str, ...]:
         if name not in names:
             raise ValueError(f"csv_columns must include the features and the label; {name!r} is missing")
     return tuple(names)
+
+
+def _check_csv_marks(schema: Schema) -> None:
+    for name, allowed in (("delimiter", "one ASCII character"), ("quote", "one ASCII character, or empty")):
+        mark = getattr(schema, name)
+        plain = isinstance(mark, str) and mark.isascii() and not mark.isalnum() and mark not in UNUSABLE_MARKS
+        if not plain or (len(mark) != 1 and (name, mark) != ("quote", "")):
+            raise ValueError(f"{name} must be {allowed}, not a letter, digit or line break; got {mark!r}")
+        if schema.format != "csv" and mark != CSV_MARKS[name]:
+            raise ValueError(f"{name} needs format 'csv'; got {schema.format!r}")
+    if schema.delimiter == schema.quote:
+        raise ValueError(f"delimiter must differ from quote; got {schema.delimiter!r} for both")
 
 
 def _check_avro(schema: Schema) -> None:

@@ -4,6 +4,7 @@ docs/records.md has its table, which tests/records/test_values.py generates from
 """
 
 import re
+from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from math import nan
@@ -12,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streaming_nn.records.reasons import ABSENT, NOT_A_NUMBER, NOT_FINITE, BadRecord
+from streaming_nn.records.reasons import ABSENT, IS_A_DATE, NOT_A_NUMBER, NOT_FINITE, BadRecord
 
 BLANKS = " \t\r\n"  # allowed around a number that is a string
 BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False", "TRUE", "FALSE")}
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)  # the usual forms of ISO 8601
 _GAPS = frozenset(("NAType", "NaTType"))  # pandas' types of a missing value; importing it takes 0.4 s
 _MONGO = frozenset(("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"))
 
@@ -58,7 +60,29 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
         return to_number(text, Rules(rules.missing, numbers_as_strings=True), path)
     if hasattr(value, "as_py"):  # an Arrow scalar
         return to_number(value.as_py(), rules, path)
+    if _is_date(value):
+        raise BadRecord(IS_A_DATE, path, value)
     raise BadRecord(NOT_A_NUMBER, path, value)
+
+
+def from_mongo(value: Any) -> Any:
+    """Return a label or a category of MongoDB's extended JSON as it is in JSON; anything else as it is."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    ((kind, content),) = value.items()
+    if kind == "$oid" and isinstance(content, str):
+        return content
+    try:
+        return to_number(value, Rules()) if kind in _MONGO else value
+    except BadRecord:
+        return value
+
+
+def _is_date(value: Any) -> bool:
+    """Return whether a value is a date, or looks like one: a reason to name the setting that reads it."""
+    if isinstance(value, dict):
+        return value.keys() == {"$date"}
+    return isinstance(value, date) or (isinstance(value, str) and bool(_DATE.fullmatch(value.strip(BLANKS))))
 
 
 def is_gap(value: Any, rules: Rules) -> bool:
@@ -70,16 +94,19 @@ def is_gap(value: Any, rules: Rules) -> bool:
 
 
 def _parse_string(text: str, rules: Rules) -> float | None:
-    if _pattern(rules.decimal, rules.thousands).fullmatch(text):
+    if number_pattern(rules.decimal, rules.thousands).fullmatch(text):
         return float(text.replace(rules.thousands, "").replace(rules.decimal, "."))
     if _NOT_FINITE.fullmatch(text):
         return float(text)
     return float(BOOLEANS[text]) if text in BOOLEANS else None
 
 
-@lru_cache(16)
-def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
-    """Return the pattern of a number; digits are grouped by three, or not at all."""
+@lru_cache(64)
+def number_pattern(decimal: str, thousands: str) -> re.Pattern[str]:
+    """Return the pattern of a number with these marks: its digits are in groups of three, or in none.
+
+    The first group does not begin with 0: with thousands = ",", "0,123" would be 123, which nobody means.
+    """
     d, t = re.escape(decimal), re.escape(thousands)
-    whole = rf"\d{{1,3}}(?:{t}\d{{3}})+|\d+" if thousands else r"\d+"
+    whole = rf"[1-9]\d{{0,2}}(?:{t}\d{{3}})+|\d+" if thousands else r"\d+"
     return re.compile(rf"[+-]?(?:(?:{whole})(?:{d}\d*)?|{d}\d+)(?:[eE][+-]?\d+)?", re.ASCII)

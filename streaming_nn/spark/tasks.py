@@ -20,7 +20,7 @@ from pyspark import TaskContext
 
 from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, initial, learn_part, load_state
 from streaming_nn.nn.state_dict import flatten, unflatten
-from streaming_nn.records.decode import Decoded, decode, decode_mixed
+from streaming_nn.records.decode import Decoded, decode, decode_mixed, large_columns
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.spark.rejected import (
@@ -33,7 +33,7 @@ from streaming_nn.spark.rejected import (
 
 LEARNED = (
     "topic string, partition int, part binary, counts string, rejected string, filtered long, "
-    "dead_letters binary, seconds double, unseen string"
+    "dead_letters binary, seconds double, unseen string, large string"
 )
 TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 NO_VALUES: Mapping[str, Sequence[Label]] = MappingProxyType({})
@@ -50,6 +50,7 @@ class TaskResult(NamedTuple):
     dead_letters: Sequence[DeadLetter]
     seconds: float  # of work, without waiting for records
     unseen: Mapping[str, Sequence[Label]] = NO_VALUES  # by field; the schema must grow by them first
+    large: Sequence[str] = ()  # columns with numbers that float32 rounds coarsely: `large_columns`
 
     @property
     def counts(self) -> Counts:
@@ -106,9 +107,15 @@ def decode_batch(batch: pa.RecordBatch, schema: Schema, labeled: bool) -> Decode
 
 
 def decode_batches(
-    batches: Iterable[pa.RecordBatch], schema: Schema, not_learned: NotLearned
+    batches: Iterable[pa.RecordBatch],
+    schema: Schema,
+    not_learned: NotLearned,
+    large: set[str] | None = None,
 ) -> Iterator[Batch]:
-    """Decode a task's records. If any value is unseen, yield no more rows, and raise Unseen at the end."""
+    """Decode a task's records. If any value is unseen, yield no more rows, and raise Unseen at the end.
+
+    Columns with large numbers are added to `large`.
+    """
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for batch in batches:
         rows = decode_batch(batch, schema, labeled=True)
@@ -117,6 +124,8 @@ def decode_batches(
         if unseen:
             continue
         not_learned.add(batch, rows)
+        if large is not None:
+            large.update(large_columns(schema, rows.x))
         assert rows.y is not None  # the records are labeled
         yield Batch(rows.x, rows.y, rows.w)
     if unseen:
@@ -163,8 +172,9 @@ def learn_records(
     first, the result holds the unseen values, and nothing is learned.
     """
     not_learned, timed, part, unseen = NotLearned(limit), _Timed(batches), None, NO_VALUES
+    large = set[str]()
     try:
-        part = learn_part(learner, state, decode_batches(timed, schema, not_learned))
+        part = learn_part(learner, state, decode_batches(timed, schema, not_learned, large))
     except Unseen as found:
         not_learned, unseen = NotLearned(limit), found.values
     return TaskResult(
@@ -175,6 +185,7 @@ def learn_records(
         not_learned.dead_letters,
         timed.seconds(),
         unseen,
+        sorted(large),
     )
 
 
@@ -208,6 +219,7 @@ def result_to_row(result: TaskResult) -> pa.RecordBatch:
             "dead_letters": pa.array([pack_dead_letters(result.dead_letters)], pa.binary()),
             "seconds": [result.seconds],
             "unseen": [json.dumps(dict(result.unseen))],
+            "large": [json.dumps(list(result.large))],
         }
     )
 
@@ -224,6 +236,7 @@ def result_from_row(learner: Learner[Any], row: Any) -> TaskResult:
         unpack_dead_letters(bytes(row["dead_letters"])),
         row["seconds"],
         json.loads(row["unseen"]),
+        json.loads(row["large"]),
     )
 
 

@@ -32,6 +32,23 @@ def test_fields_of_json(value: bytes, found: dict[str, Any] | None) -> None:
     assert read == (found or {"id": expected["id"], "a.b": expected["a"]["b"]})
 
 
+def test_elements_of_arrays_and_quoted_names() -> None:
+    names = [
+        "geometry.coordinates.1",
+        '"http.status"',
+        "a.2",
+        "a.-1",
+        "a.\u0661",
+        "a.99999999999",
+        "a.00",
+        "b.0",
+    ]
+    record = b'{"geometry": {"coordinates": [8.5, 47.25]}, "http.status": 200, "a": [1, 2], "b": {"0": 3}}'
+    found = json.loads(field_reader(JSON, names)(record))
+    assert list(found) == names
+    assert list(found.values()) == [47.25, 200, None, None, None, None, 1, 3]
+
+
 def test_fields_of_avro() -> None:
     fields = [
         {"name": "id", "type": "bytes"},

@@ -262,3 +262,80 @@ def test_an_invalid_option_raises_one_line(options, error):
     with pytest.raises(ValueError) as raised:
         Schema(**{"inputs": 1, "format": "csv", **options})
     assert str(raised.value) == error
+
+
+@pytest.mark.parametrize(
+    ("marks", "line", "fields"),
+    [
+        ({"delimiter": ";"}, b"7,4;x;yes", (7.4, "x")),  # UCI's wine; the decimal mark is a comma here
+        ({"delimiter": "\t"}, b"1.5\tx, y\tyes", (1.5, "x, y")),
+        ({"delimiter": "|"}, b'1.5|"x|y"|yes', (1.5, "x|y")),
+        ({"delimiter": " "}, b'1.5 "x y" yes', (1.5, "x y")),
+        ({"delimiter": "\x01"}, b"1.5\x01x\x01yes", (1.5, "x")),  # Hive's
+        ({"delimiter": ";", "quote": "'"}, b"1,5;'it''s; so';yes", (1.5, "it's; so")),
+        ({"quote": ""}, b'1.5,6" pipe,yes', (1.5, '6" pipe')),
+        ({"delimiter": ";", "quote": ""}, b'1.5;"x;yes', (1.5, '"x')),
+    ],
+)
+def test_other_delimiters_and_quotes(marks, line, fields):
+    number, word = fields
+    schema = Schema(
+        2,
+        ("no", "yes"),
+        features=("n", "w"),
+        format="csv",
+        categories={"w": {"one_hot": 1}},
+        vocabulary={"w": (word,)},
+        decimal="," if b"," in line.split(b"x")[0] and marks.get("delimiter") == ";" else ".",
+        **marks,
+    )
+    for lines in ([line] * 3, [line, line + b"\r\n", line]):  # all at once, and one by one
+        decoded = decode(schema, lines, labeled=True)
+        assert decoded.rejected == []
+        assert (decoded.x.tolist(), decoded.y.tolist()) == ([[np.float32(number), 1]] * 3, [1] * 3)
+    again = encode_named(schema, [{"n": str(number).replace(".", schema.decimal), "w": word}], ["yes"])
+    np.testing.assert_array_equal(decode(schema, again, labeled=True).x, decoded.x[:1])
+    wrong = decode(replace(schema, delimiter="~"), [line], labeled=True)
+    assert keys_of(wrong.rejected) == [(0, "wrong number of fields")]
+
+
+@given(st.lists(st.lists(st.text(alphabet="ab;,'\"\t |\n", max_size=4), min_size=3, max_size=3), max_size=4))
+def test_lines_of_python_s_writer_with_any_marks(rows):
+    for delimiter, quote in ((";", '"'), ("\t", "'"), ("|", '"'), (",", "'")):
+        hashed = {name: {"hash": 2} for name in "abc"}
+        schema = Schema(6, None, ("a", "b", "c"), None, "csv", categories=hashed, missing=True)
+        schema = replace(schema, delimiter=delimiter, quote=quote)
+        lines = []
+        for row in rows:
+            file = io.StringIO()
+            csv.writer(file, delimiter=delimiter, quotechar=quote, lineterminator="\n").writerow(row)
+            lines.append(file.getvalue().removesuffix("\n").encode())
+        plain = replace(schema, format="json", delimiter=",", quote='"')
+        json_ = encode_named(plain, [dict(zip("abc", [f or None for f in row], strict=True)) for row in rows])
+        np.testing.assert_array_equal(decode(schema, lines, False).x, decode(plain, json_, False).x)
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"delimiter": ";;"}, "delimiter must be one ASCII character, not a letter, digit or line break"),
+        ({"delimiter": ""}, "delimiter must be one ASCII character, .*; got ''"),
+        ({"delimiter": "\n"}, r"delimiter must be one ASCII character, .*; got '\\n'"),
+        ({"delimiter": "\u00a6"}, "delimiter must be one ASCII character, .*; got '\u00a6'"),
+        ({"delimiter": 3}, "delimiter must be one ASCII character, .*; got 3"),
+        ({"quote": "qq"}, "quote must be one ASCII character, or empty, .*; got 'qq'"),
+        ({"quote": "1"}, "quote must be one ASCII character, or empty, .*; got '1'"),
+        ({"delimiter": '"'}, "delimiter must differ from quote; got '\"' for both"),
+        ({"delimiter": ";", "format": "json"}, "delimiter needs format 'csv'; got 'json'"),
+        ({"quote": "", "format": "packed"}, "quote needs format 'csv'; got 'packed'"),
+    ],
+)
+def test_marks_that_no_line_can_have(option, error):
+    with pytest.raises(ValueError, match=error):
+        Schema(**{"inputs": 1, "format": "csv", **option})
+
+
+def test_a_field_that_needs_quotes_is_not_written_without():
+    schema = Schema(2, None, ("a", "b"), None, "csv", categories={"b": {"hash": 1}}, quote="")
+    with pytest.raises(ValueError, match="cannot write a field with ',' or a line break: quote is empty"):
+        encode_named(schema, [{"a": 1, "b": "x,y"}])

@@ -451,7 +451,7 @@ def test_encode_named_rejects_rows_that_do_not_match_the_schema():
     with pytest.raises(ValueError, match="records of format 'packed' have no named fields"):
         encode_named(PACKED, [])
     hashed = Schema(3, features=("a", "b"), categories={"b": {"hash": 2}})
-    with pytest.raises(ValueError, match="cannot encode columns of categories: use encode_named"):
+    with pytest.raises(ValueError, match="cannot encode columns of categories or dates: use encode_named"):
         encode(hashed, np.zeros((1, 3)))
 
 

@@ -18,9 +18,9 @@ from streaming_nn.records.dialect import (
     RowError,
     detect,
     fit,
-    number_pattern,
     read_rows,
 )
+from streaming_nn.records.values import number_pattern
 
 pytestmark = pytest.mark.commit
 

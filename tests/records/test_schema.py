@@ -53,8 +53,9 @@ def test_options_can_be_stored_as_json(schema):
             {"inputs": 1, "lable": "y"},
             "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
             "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'missing', 'sparse', "
-            "'categories', 'vocabulary', 'grow', "
-            "'csv_columns', 'avro_schema', 'registry', 'framing', 'encoding', 'where', 'weight'; got 'lable'",
+            "'categories', 'vocabulary', 'datetimes', 'grow', "
+            "'csv_columns', 'delimiter', 'quote', 'avro_schema', 'registry', 'framing', 'encoding', 'where', "
+            "'weight'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
         ({**ENCODED, "sparse": "a"}, "sparse must be a list of features; got 'a'"),
@@ -147,5 +148,5 @@ def test_columns_have_names() -> None:
     assert FULL.columns == ("x", "y.z=a", "y.z=1", "y.z=true", 'y.z="1"')
     assert Schema(2).columns == ("features[0]", "features[1]")
     for schema in (FULL, Schema(4, features="t", categories={"t": {"hash": 4}})):
-        assert len(schema.columns) == schema.inputs == width(schema.features, schema.categories)
+        assert len(schema.columns) == schema.inputs == width(schema.features, schema.categories, {})
     assert width("features", {}) is None

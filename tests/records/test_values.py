@@ -163,6 +163,9 @@ def test_what_is_no_number(value):
         (".", ",", "1,234,567", 1234567),
         (".", ",", "1,5", None),  # not 15
         (".", ",", "1234,567", None),
+        (".", ",", "0,123", None),  # not 123
+        (",", ".", "001.234", None),
+        (".", ",", "0123", 123),
         (",", "", "2107,40", 2107.4),  # opendcs#829
         (",", ".", "1.234,5", 1234.5),
         (",", ".", "1.5", None),
@@ -209,6 +212,23 @@ def test_one_row_is_the_same_in_all_formats_bit_for_bit(column):
         decoded = decode(schema, [encode(value) for value in column], labeled=False)
         found.append((decoded.x.tobytes(), decoded.kept.tolist(), [each[:3] for each in decoded.rejected]))
     assert found[0] == found[1] == found[2]
+
+
+def test_labels_and_categories_of_mongo_s_extended_json():
+    schema = Schema(5, (1, "66f0"), ("v", "w"), "y", categories={"v": {"hash": 4}})
+    plain = {"v": "66f0", "w": 1, "y": 1}
+    extended = [
+        plain | {"v": {"$oid": "66f0"}},
+        plain | {"y": {"$numberInt": "1"}},
+        plain | {"y": {"$numberLong": "1"}},
+    ]
+    records = [json.dumps(each).encode() for each in [plain, *extended, plain | {"y": {"$oid": "66f0"}}]]
+    decoded = decode(schema, records, labeled=True)
+    assert (decoded.rejected, decoded.y.tolist()) == ([], [0, 0, 0, 0, 1])
+    assert (decoded.x == decoded.x[0]).all()
+    odd = [{"$oid": 5}, {"$oid": "66f0", "x": 1}, {"$numberInt": "x"}, {}, {"$date": 1}]
+    bad = decode(schema, [json.dumps(plain | {"y": each}).encode() for each in odd], labeled=True)
+    assert [each.reason for each in bad.rejected] == ["label not in classes"] * len(odd)
 
 
 @pytest.mark.parametrize(

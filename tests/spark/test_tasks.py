@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
@@ -10,7 +11,7 @@ from numpy.testing import assert_array_equal
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Counts, initial
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.decode import encode_named
+from streaming_nn.records.decode import encode, encode_named
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DEAD_LETTERS
 from streaming_nn.spark.tasks import (
@@ -51,6 +52,19 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
     assert out.schema.names == [column.split()[0] for column in LEARNED.split(", ")]
     same(result_from_row(LEARNER, out.to_pylist()[0]), result)
     return result
+
+
+def test_columns_with_large_numbers_are_reported_with_the_result() -> None:
+    """An identifier of 2^60 is rounded; so is one of 2^24, as docs/records.md says."""
+    classes = ("no", "yes", "maybe")
+    schema = Schema(4, classes, ("id", "x", "y", "z"))
+    edge = (1 << 53) - (1 << 30)
+    rows = [[1 << 53, 1.5, -(1 << 60), 0], [edge, 1 << 52, 3, -edge], [1 << 70, "no number", 1, 1]]
+    values = encode_named(schema, [dict(zip(schema.columns, row, strict=True)) for row in rows], ["no"] * 3)
+    assert learn(schema, values, 1).large == ["id", "y"]
+    assert learn(schema, values[1:], 1).large == []
+    packed = Schema(4, classes, format="packed")
+    assert learn(packed, encode(packed, np.full((2, 4), 2.0**60), np.array([0, 1])), 1).large == []
 
 
 def same(a: TaskResult, b: TaskResult) -> None:

@@ -35,7 +35,7 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
     Raise ValueError if they cannot be.
     """
     records = settings.records
-    inputs = records.inputs or width(records.features, records.categories)
+    inputs = records.inputs or width(records.features, records.categories, records.datetimes)
     if inputs is not None and (records.regression or isinstance(records.classes, list)):
         return complete_schema(settings, inputs, None)
     inferred = _infer(source, settings, record_options(settings))
@@ -45,7 +45,7 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
 def complete_schema(settings: Settings, inputs: int, classes: tuple[Label, ...] | None) -> Schema:
     """Return the settings' schema; of inputs and classes those that the settings don't name are given."""
     records = settings.records
-    inputs = records.inputs or width(records.features, records.categories) or inputs
+    inputs = records.inputs or width(records.features, records.categories, records.datetimes) or inputs
     if records.regression:
         classes = None
     elif isinstance(records.classes, list):

@@ -60,6 +60,7 @@ class Learned(NamedTuple):
     rejected: dict[str, int]  # by reason and field
     dead_letters: list[DeadLetter]
     seconds: float  # of learning; the slowest task's
+    large: frozenset[str] = frozenset()  # columns with numbers that float32 rounds coarsely
 
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
@@ -70,6 +71,7 @@ def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
         sum_reasons(result.rejected for result in results),
         [letter for result in results for letter in result.dead_letters],
         max((result.seconds for result in results), default=0.0),  # an empty batch may have no task
+        frozenset(name for result in results for name in result.large),
     )
 
 

@@ -39,6 +39,10 @@ from streaming_nn.versions.version_log import VersionLog
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
+LARGE = (
+    "feature %s has numbers of 2^53 or more, which float32 rounds to steps of a billion or more: if they are "
+    "identifiers, leave it out or make it a category"
+)
 
 
 class Start(NamedTuple):
@@ -81,6 +85,7 @@ class Trainer(Job):
         self.busy = threading.Lock()
         self._resources = resources or ExitStack()
         self._last_began = 0.0  # when the last micro-batch with records began
+        self._large = frozenset[str]()  # features with large numbers, each of which is logged once
 
     @classmethod
     def open(
@@ -223,6 +228,9 @@ class Trainer(Job):
     def _publish(self, version: Version, work: Work, learned: Learned, plan: Plan) -> None:
         self.head, self.events = version, []
         self.work = replace(work, state=learned.state)
+        for name in sorted(learned.large - self._large):
+            logger.warning(LARGE, name)
+        self._large |= learned.large
         if self.progress:
             self.progress.add(plan.count or 0)
         self.retention.committed(version.number)

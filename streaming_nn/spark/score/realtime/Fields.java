@@ -6,9 +6,12 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.TextNode;
 import java.io.IOException;
 import java.util.Iterator;
+import java.util.regex.Pattern;
 
 /** Reads the chosen fields of a JSON record, as records/chosen.py does. */
 final class Fields {
+  private static final Pattern INDEX = Pattern.compile("[0-9]{1,9}");  // of an array's element, as in records/paths.py
+
   private final JsonNode paths;  // a list of names for each field's name
   private final int longest;  // bytes of all fields of a prediction
   private final ObjectMapper mapper;
@@ -35,7 +38,14 @@ final class Fields {
   }
 
   private static JsonNode at(JsonNode node, JsonNode path) {
-    for (int i = 0; i < path.size() && node != null; i++) node = node.get(((JsonNode) path.path(i)).asText());
+    for (int i = 0; i < path.size() && node != null; i++) {
+      String name = ((JsonNode) path.path(i)).asText();
+      if (!node.isArray()) {
+        node = node.get(name);
+      } else {
+        node = INDEX.matcher(name).matches() ? (JsonNode) node.get(Integer.parseInt(name)) : null;
+      }
+    }
     return node;
   }
 

@@ -111,7 +111,7 @@ def plain_of(schema: Schema, labeled: bool) -> str:
     """
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
     keys = [*names, schema.label or ""] if labeled else names
-    unsupported = schema.categories or schema.grow or len(set(keys)) < len(keys)
+    unsupported = schema.encoded or schema.arrays or schema.grow or len(set(keys)) < len(keys)
     unsupported = unsupported or not all(map(is_plain, keys)) or schema.where is not None
     unsupported = unsupported or (schema.framing, schema.encoding) != (NONE, UTF8)
     if schema.format != "json" or unsupported or (labeled and (schema.label is None or schema.weight)):

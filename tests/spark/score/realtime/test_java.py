@@ -18,6 +18,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode
+from streaming_nn.records.paths import parse_path
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.predictions import Predict
@@ -75,7 +76,7 @@ def predict_in_java(
     fields: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     predictor = java_compiler.instance(spark, HERE, SOURCES)
-    paths = json.dumps({name: name.split(".") for name in fields}) if fields else ""
+    paths = json.dumps({name: parse_path(name) for name in fields}) if fields else ""
     predictor.configure(str(model), 0.0, probabilities, False, paths, LONGEST)
     name = f"predict_{next(NAMES)}"
     java_compiler.register(spark, name, predictor, "binary")
@@ -334,9 +335,9 @@ def test_chosen_fields_are_copied_alike(spark: SparkSession, tmp_path: Path) -> 
         *(b'{"b":{"c":[1,null,NaN,{}]}}', b"[]", b'"%s"' % (b"x" * LONGEST)),
     )
     values = [*(b'{"id":%s,"features":%s,"a":{"b":1}}' % (each, GOOD) for each in ids), *UNUSUAL]
-    names = ("id", "a.b", "id.b", 'q"')
+    names = ("id", "a.b", "id.b", 'q"', "features.1", "features.9999999999", "id.b.c.0", "features.x")
     python = predict_in_python(learner, state, of, manifest, values, fields=names)
-    assert python[0]["fields"] == {"id": 7, "a.b": 1, "id.b": None, 'q"': None}
+    assert python[0]["fields"] == dict(zip(names, [7, 1, None, None, 2, None, None, None], strict=True))
     assert python[len(ids) - 1]["fields"] is None, "they are too long"
     assert_equal(predict_in_java(spark, tmp_path, values, fields=names), python)
 

@@ -1,0 +1,159 @@
+"""Dates and times as numbers: the time since an origin, and the phases of a day, a week and a year.
+
+A phase is two columns, the sine and the cosine of its angle, so that the end of a cycle is next to its
+beginning. All are of UTC; a time without an offset is one of UTC. The learner has float32: at 20,000 days
+since 1970 it resolves 169 seconds, so a part of a day needs an origin that is near, or the phase `hour`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.records.reasons import NOT_A_DATE, BadRecord
+from streaming_nn.records.values import BLANKS, Rules, is_gap, to_number
+
+DAY = 86_400.0  # seconds
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = -62_135_596_800.0, 253_402_300_800.0  # seconds since 1970 of the years 1 and 10,000
+ISO = "iso"
+UNITS = {"days": DAY, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds of a number since 1970
+LINEAR = {"days": DAY, "seconds": 1.0}  # parts that are one column, and their seconds
+CYCLES = ("hour", "weekday", "yearday")  # parts that are two: the phase of a day, a week, a year
+DEFAULTS = {"format": ISO, "parts": ("days",), "origin": "1970-01-01"}
+CACHED = 1 << 16  # strings whose times are cached
+MONGO = "$date"
+
+
+def check_options(name: str, options: Any) -> dict[str, Any]:
+    """Return all options of a field of dates; raise ValueError in one line."""
+    if not isinstance(options, Mapping) or not options.keys() <= DEFAULTS.keys():
+        raise ValueError(f"datetimes of {name!r} must have only format, parts, origin; got {options!r}")
+    found = {**DEFAULTS, **options}
+    parts, format = found["parts"], found["format"]
+    if not isinstance(parts, list | tuple) or not parts or not set(parts) <= {*LINEAR, *CYCLES}:
+        allowed = ", ".join(map(repr, (*LINEAR, *CYCLES)))
+        raise ValueError(f"parts of {name!r} must be a list of {allowed}; got {parts!r}")
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"parts of {name!r} must differ from each other; got {parts!r}")
+    if format not in (ISO, *UNITS) and not (isinstance(format, str) and "%" in format):
+        allowed = ", ".join(map(repr, (ISO, *UNITS)))
+        raise ValueError(f"format of {name!r} must be one of {allowed}, or as in strptime; got {format!r}")
+    origin = found["origin"]
+    try:
+        _iso(origin if isinstance(origin, str) else "")
+    except ValueError:
+        raise ValueError(f"origin of {name!r} must be a date such as '2020-01-01'; got {origin!r}") from None
+    return {"format": format, "parts": tuple(parts), "origin": origin}
+
+
+def columns(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Return the names of a field's columns: "sold@days", "sold@hour_sin", "sold@hour_cos"."""
+    return [
+        column
+        for part in options["parts"]
+        for column in ([f"{name}@{part}"] if part in LINEAR else [f"{name}@{part}_sin", f"{name}@{part}_cos"])
+    ]
+
+
+def width(options: Mapping[str, Any]) -> int:
+    """Return the number of a field's columns, also of options that are not yet checked."""
+    return sum(1 if part in LINEAR else 2 for part in options.get("parts", DEFAULTS["parts"]))
+
+
+def encode_column(
+    name: str, options: Mapping[str, Any], rules: Rules, values: Sequence[Any], block: NDArray[np.float64]
+) -> dict[int, BadRecord]:
+    """Encode a field's values, one a row, into its block of columns; return why rows are bad."""
+    seconds, bad = np.zeros(len(values)), dict[int, BadRecord]()
+    for j, value in enumerate(values):
+        try:
+            seconds[j] = to_seconds(value, options["format"], rules, name)
+        except BadRecord as error:
+            bad[j] = error
+    i = 0
+    for part in options["parts"]:
+        if part in LINEAR:
+            block[:, i] = (seconds - _iso(options["origin"])) / LINEAR[part]
+            i += 1
+        else:
+            angle = 2 * np.pi * _phase(seconds, part)
+            block[:, i], block[:, i + 1] = np.sin(angle), np.cos(angle)
+            i += 2
+    return bad
+
+
+def to_seconds(value: Any, format: str, rules: Rules, path: str = "") -> float:
+    """Return a date or a time as seconds since 1970, NaN for a gap if gaps are allowed.
+
+    Raise BadRecord, with the path, for anything else, and for what is before the year 1 or after 9999.
+    """
+    if is_gap(value, rules) or value != value:
+        if rules.missing:
+            return np.nan
+        raise BadRecord(NOT_A_DATE, path, value)
+    try:
+        seconds = _seconds(value, format, rules)
+    except (ValueError, OverflowError):
+        raise BadRecord(NOT_A_DATE, path, value) from None
+    if FIRST <= seconds < LAST:
+        return seconds
+    raise BadRecord(NOT_A_DATE, path, value)
+
+
+def _seconds(value: Any, format: str, rules: Rules) -> float:
+    if isinstance(value, str) and format not in UNITS:
+        return _cached(value, format)
+    if isinstance(value, date | time):  # a datetime is a date too
+        return _since_epoch(value)
+    if isinstance(value, dict) and value.keys() == {MONGO}:
+        (moment,) = value.values()
+        return _cached(moment, ISO) if isinstance(moment, str) else to_number(moment, Rules()) / 1000
+    if format not in UNITS or type(value) is bool:
+        raise ValueError(value)
+    number = value if type(value) is int else to_number(value, rules)  # an integer is divided exactly
+    return number * UNITS[format] if UNITS[format] >= 1 else number / round(1 / UNITS[format])
+
+
+@lru_cache(CACHED)
+def _cached(text: str, format: str) -> float:
+    text = text.strip(BLANKS)
+    if format == ISO:
+        return _iso(text)
+    if any(year in format for year in ("%Y", "%y", "%G", "%c", "%x", "%D")):
+        return _since_epoch(datetime.strptime(text, format))
+    return _since_epoch(datetime.strptime(f"1970 {text}", f"%Y {format}"))  # a time of the day
+
+
+def _iso(text: str) -> float:
+    """Return a date, or a date and a time, or a time of the day, in ISO 8601."""
+    try:
+        return _since_epoch(datetime.fromisoformat(text))
+    except ValueError:
+        return _since_epoch(time.fromisoformat(text))
+
+
+def _since_epoch(moment: date | time) -> float:
+    """Return the seconds since 1970; a time without a date is one of its first day."""
+    if isinstance(moment, time):
+        moment = datetime.combine(EPOCH, moment)
+    elif not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+    return since / timedelta(seconds=1)
+
+
+def _phase(seconds: NDArray[np.float64], cycle: str) -> NDArray[np.float64]:
+    """Return where in a cycle moments are, from 0 to 1: of a day, of a week from Monday, or of a year."""
+    if cycle == "hour":
+        return seconds / DAY % 1.0
+    if cycle == "weekday":
+        return (seconds / DAY + 3) / 7 % 1.0  # 1970 began on a Thursday
+    known = np.where(np.isnan(seconds), 0.0, seconds)
+    years = np.floor(known).astype("datetime64[s]").astype("datetime64[Y]")
+    starts, ends = (y.astype("datetime64[s]").astype(np.float64) for y in (years, years + 1))
+    phase: NDArray[np.float64] = (seconds - starts) / (ends - starts)
+    return phase
