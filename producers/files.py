@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from producers.columns import ARRAY, BYTES, NESTED, Column, Table, exact, to_json_value, to_seconds
 from producers.streams import BLOCK, Block, Stream
 from producers.tables import CsvTable, JsonLinesTable, ParquetTable
-from streaming_nn.records.dialect import BOOLEAN, DATE, EMPTY, NUMBER, STRING
+from streaming_nn.records.dialect import BOOLEAN, DATE, EMPTY, NUMBER, STRING, summary
 from streaming_nn.records.labels import integral_to_int
 
 MAX_CLASSES = 1000  # a label with more values is not a class
@@ -160,8 +160,7 @@ def _is_left_out(column: Column) -> bool:
 
 
 def _summary(columns: Mapping[str, Column], left_out: Sequence[str]) -> str:
-    kinds = [column.kind for column in columns.values()]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    counts = summary(column.kind for column in columns.values())
     more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
     names = ", ".join(left_out[:SHOWN]) + more
     return f"columns: {counts}" + (f"; sent, but not among the features to learn: {names}" if names else "")

@@ -19,33 +19,41 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from streaming_nn.records.paths import parse_path
+from streaming_nn.records.paths import parse_path, split_length
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.session import SPARK_ERRORS
+from streaming_nn.spark.sources.csv_files import CORRUPT, ROW, CsvFiles, column
 
 VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by which rows are learned
 FILE_TIME, FILE_PATH = "_streaming_nn_time", "_streaming_nn_path"
+OWN = (FILE_TIME, FILE_PATH, CORRUPT, ROW)  # columns that no user has chosen
 FILES = {"text", "json", "csv", "xml", "parquet", "orc", "avro"}  # sources that know the file of a row
 PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # of sources that Spark does not include
 
 
-def stream(spark: SparkSession, source: Source, shape: Records | Schema) -> DataFrame:
+def stream(
+    spark: SparkSession, source: Source, shape: Records | Schema, files: CsvFiles | None = None
+) -> DataFrame:
     """Read the source as a stream of its selected columns; `records` converts a micro-batch to records.
 
-    ValueError in one line: Spark does not find the source, its options or columns are invalid, or the
-    columns do not fit `shape`.
+    `files` is how files of CSV are read; None: as Spark reads them. ValueError in one line: Spark does not
+    find the source, its options or columns are invalid, or the columns do not fit `shape`.
     """
-    return _load(spark.readStream, source, shape)
+    return _load(spark.readStream, source, shape, files)
 
 
 def first_values(
-    spark: SparkSession, source: Source, shape: Records | Schema, rows: int
+    spark: SparkSession,
+    source: Source,
+    shape: Records | Schema,
+    rows: int,
+    files: CsvFiles | None = None,
 ) -> list[bytes | None]:
     """Return the first records that the source has now; ValueError if it can be read only as a stream."""
     try:
-        frame = records(_load(spark.read, source, shape), shape)
+        frame = records(_load(spark.read, source, shape, files), shape)
         values = [row.value for row in frame.select(VALUE).limit(rows).collect()]
     except (ValueError, *SPARK_ERRORS) as error:
         raise ValueError(
@@ -55,14 +63,23 @@ def first_values(
     return [None if value is None else bytes(value) for value in values]
 
 
-def _load(reader: Any, source: Source, shape: Records | Schema) -> DataFrame:
+def _load(reader: Any, source: Source, shape: Records | Schema, files: CsvFiles | None = None) -> DataFrame:
     try:
-        frame: DataFrame = reader.format(source.format).options(**source.options).load()
-        chosen = frame.select(*map(F.expr, source.select or ["*"]), *_file_columns(source.format))
+        frame: DataFrame
+        if files is None:
+            frame = reader.format(source.format).options(**source.options).load()
+        else:
+            frame = files.load(reader.format(source.format), source.options)
+        rows = [] if files is None else [F.col(CORRUPT).alias(ROW)]  # `select` may leave it out
+        selected = map(F.expr, source.select or ["*"])
+        chosen = frame.select(*selected, *_file_columns(source.format), *rows)
     except SPARK_ERRORS as error:
         raise ValueError(_explain(source, error)) from None
-    _value(chosen, shape)
-    return chosen
+    value = _value(chosen, shape, files)
+    if files is None:
+        return chosen
+    timed = [TIMESTAMP] if isinstance(_types(chosen).get(TIMESTAMP), TimestampType) else []
+    return chosen.select(*timed, value.alias(VALUE), FILE_TIME, FILE_PATH)
 
 
 def _explain(source: Source, error: BaseException) -> str:
@@ -101,7 +118,7 @@ def records(frame: DataFrame, shape: Records | Schema) -> DataFrame:
     )
 
 
-def _value(frame: DataFrame, shape: Records | Schema) -> Column:
+def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = None) -> Column:
     types = _types(frame)
     if types.keys() - {TIMESTAMP} == {VALUE} and isinstance(types[VALUE], StringType | BinaryType):
         return F.col(VALUE)
@@ -111,33 +128,36 @@ def _value(frame: DataFrame, shape: Records | Schema) -> Column:
             f"the source has {list(types)}: choose with source.select"
         )
     names = [shape.features] if isinstance(shape.features, str) else shape.features
-    fields = dict.fromkeys(parse_path(name)[0] for name in [*names, shape.label, shape.weight] if name)
+    named = [*(split_length(name)[0] for name in names), shape.label, shape.weight]
+    fields = dict.fromkeys(parse_path(name)[0] for name in named if name)
     for name in fields:
         if name not in types:
             raise ValueError(
                 f"records.features, records.label and records.weight must be among the source's columns, "
                 f"{list(types)}; got {name!r}"
             )
+    if files is not None:
+        return files.records(frame, [*fields])
     return F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), {"ignoreNullFields": "false"})
 
 
 def _types(frame: DataFrame) -> dict[str, DataType]:
     fields: Sequence[StructField] = frame.schema.fields
-    return {field.name: field.dataType for field in fields if field.name not in (FILE_TIME, FILE_PATH)}
+    return {field.name: field.dataType for field in fields if field.name not in OWN}
 
 
 def _field(name: str, kind: DataType) -> Column:
     """Return a column as JSON can represent it: vectors are arrays, and NaN is null, a missing value."""
-    column = F.col("`" + name.replace("`", "``") + "`")
+    values = column(name)
     if kind.simpleString() == "vector":
         from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
 
-        column, kind = vector_to_array(column), ArrayType(DoubleType())
+        values, kind = vector_to_array(values), ArrayType(DoubleType())
     if isinstance(kind, FloatType | DoubleType):
-        column = _number(column)
+        values = _number(values)
     elif isinstance(kind, ArrayType) and isinstance(kind.elementType, FloatType | DoubleType):
-        column = F.transform(column, _number)
-    return column.alias(name)
+        values = F.transform(values, _number)
+    return values.alias(name)
 
 
 def _number(column: Column) -> Column:

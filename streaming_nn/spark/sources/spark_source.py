@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
-from streaming_nn.spark.sources import dataframe_json, kafka_frames
+from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames
 from streaming_nn.spark.tasks import TaskFunction
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
@@ -80,16 +81,22 @@ class SparkSource:
         self._checkpoint = settings.source.checkpoint or f"sources/{settings.source.format.lower()}"
         self.checkpoint = Path(log.directory, self._checkpoint).absolute()
 
+    @cached_property
+    def _csv(self) -> csv_files.CsvFiles | None:
+        """How files of CSV are read, for the whole run."""
+        return csv_files.find(self.spark, self.settings.source, self.settings.records)
+
     def open(self, admin: KafkaAdmin | None) -> None:
         """Do nothing: `initial_position` and `read_stream` check the source."""
 
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records that the source has now."""
-        return dataframe_json.first_values(self.spark, self.settings.source, self.settings.records, rows)
+        settings = self.settings
+        return dataframe_json.first_values(self.spark, settings.source, settings.records, rows, self._csv)
 
     def initial_position(self) -> dict[str, Any]:
         """Check the source before anything is written; training begins where the source does."""
-        dataframe_json.stream(self.spark, self.settings.source, self.settings.records)
+        dataframe_json.stream(self.spark, self.settings.source, self.settings.records, self._csv)
         return {}
 
     def forget(self) -> None:
@@ -104,7 +111,7 @@ class SparkSource:
 
     def read_stream(self) -> DataFrame:
         """Read from where the checkpoint ended."""
-        return dataframe_json.stream(self.spark, self.settings.source, self.schema)
+        return dataframe_json.stream(self.spark, self.settings.source, self.schema, self._csv)
 
     def backlog(self) -> None:
         """The source does not know."""
