@@ -239,6 +239,7 @@ def _named_reader(schema: Schema) -> Callable[[Record], Any]:
     for parent, members in groupby(paths, key=itemgetter(slice(-1))):
         leaves = [path[-1] for path in members]
         groups.append((parent, itemgetter(*leaves), len(leaves) == 1))
+    has_arrays = bool(schema.arrays)
 
     def fields(record: Record) -> Any:
         row: list[Any] = []
@@ -253,7 +254,7 @@ def _named_reader(schema: Schema) -> Callable[[Record], Any]:
                     row += get(value)
         except (KeyError, TypeError):  # TypeError: a parent is not an object
             return _read_row(record, schema)
-        return _flattened(row, schema) if schema.arrays else row
+        return _flattened(row, schema) if has_arrays else row
 
     return fields
 

@@ -198,7 +198,7 @@ def test_without_the_setting_the_reason_names_it():
     values = ["2024-05-01", "2024-05-01T18:30:15.25Z", {"$date": 5}, "May 1st"]
     found = keys_of(decode(schema, json_of(*values), labeled=False).rejected)
     assert found == [
-        *((i, "a date, not a number (records.datetimes): t") for i in range(3)),
+        *((i, "date, not in records.datetimes: t") for i in range(3)),
         (3, "not a number: t"),
     ]
     csv = replace(schema, format="csv")

@@ -7,6 +7,7 @@ import json
 import math
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 
+import streaming_nn as snn
 from streaming_nn.records import avro, reasons
 from streaming_nn.records.decode import decode
 from streaming_nn.records.reasons import BadRecord
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.commit
 
 STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?"]}
 KINDS = {
-    "`1`, `1.5`, `-2e3`": [1, 1.5, -2e3],
+    "`1`, `1.5`, `-2e3`, 2^60": [1, 1.5, -2e3, 1 << 60],
     "`true`, `false`": [True, False],
     "null": [None],
     "NaN": [math.nan],
@@ -37,6 +39,7 @@ KINDS = {
     'string `"NaN"`': ["NaN", "nan"],
     'string `"NA"`, `"?"` in `na_values`': ["NA", "?"],
     'string `"1,234.56"`, `"0x1"`, `"n/a"`': ["1,234.56", "0x1", "n/a"],
+    'string `"2024-05-01"`, `"2024-05-01T18:30Z"`': ["2024-05-01", "2024-05-01T18:30Z"],
 }
 TYPES = ["null", "boolean", "double", "string"]
 AVRO = {
@@ -68,6 +71,7 @@ FORMATS = {
     ),
     "CSV": (Schema(2, features=("v", "w"), label=None, format="csv"), to_csv),
 }
+FACES = ("dicts, DataFrames", "arrays")  # of River's API; of scikit-learn's, with missing="impute"
 COLUMNS = {"": {}, "`missing`": {"missing": True}, "all three": STRINGS}
 
 
@@ -88,12 +92,43 @@ def outcomes(name, options, kind):
     return found.pop()
 
 
+@cache
+def learned():
+    """Return models that have learned two numbers, to try one of another kind."""
+    river, arrays = snn.RiverRegressor(), snn.OnlineRegressor(missing="impute")
+    river.learn_one({"v": 1.0, "w": 1.0}, 0.0)
+    arrays.partial_fit([[1.0, 1.0]], [0.0])
+    return river, arrays
+
+
+def face(name, value):
+    """Return how a face takes a value: as dicts and as DataFrames alike."""
+    river, arrays = learned()
+    try:
+        if name == FACES[0]:
+            river.learn_many(pd.DataFrame({"v": [value], "w": [1.0]}), pd.Series([0.0]))
+            river.learn_one({"v": value, "w": 1.0}, 0.0)
+        else:
+            arrays.partial_fit(np.array([[value, 1.0]], object), [0.0])
+    except ValueError:
+        return "ValueError"
+    return "missing value" if pd.isna(value) or value in ("NaN", "nan") else "number"
+
+
+def faces(name, kind):
+    found = {face(name, value) for value in KINDS[kind]}
+    assert len(found) == 1, (name, kind, found)
+    return found.pop()
+
+
 def table():
     """Return the table of docs/records.md."""
     heads = [f"{name}{': ' if with_ else ''}{with_}" for name in ("JSON, Avro", "CSV") for with_ in COLUMNS]
+    heads += FACES
     lines = ["| value | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for kind in KINDS:
         cells = [outcomes(name, options, kind) for name in ("JSON", "CSV") for options in COLUMNS.values()]
+        cells += [faces(name, kind) for name in FACES]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

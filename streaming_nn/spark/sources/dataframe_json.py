@@ -30,6 +30,11 @@ VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by w
 FILE_TIME, FILE_PATH = "_streaming_nn_time", "_streaming_nn_path"
 OWN = (FILE_TIME, FILE_PATH, CORRUPT, ROW)  # columns that no user has chosen
 FILES = {"text", "json", "csv", "xml", "parquet", "orc", "avro"}  # sources that know the file of a row
+JSON = {  # the options of rows as JSON; by default times would have milliseconds
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
 PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # of sources that Spark does not include
 
 
@@ -138,7 +143,7 @@ def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = N
             )
     if files is not None:
         return files.records(frame, [*fields])
-    return F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), {"ignoreNullFields": "false"})
+    return F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), JSON)
 
 
 def _types(frame: DataFrame) -> dict[str, DataType]:

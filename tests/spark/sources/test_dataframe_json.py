@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic_core import to_json
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
@@ -16,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
-from streaming_nn.spark.sources import dataframe_json, kafka_frames, order
+from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames, order
 
 pytestmark = pytest.mark.nightly
 
@@ -61,6 +64,50 @@ def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path
         {"f": None, "i": 4, "a": [1.0, 2.0], "v": [0.0, 3.0], "s": {"_1": "Bern", "_2": 8}, "b": True}
         | {"f4": None, "d": 1.5, "label": "no"},
     ]
+
+
+@pytest.mark.merge
+def test_one_typed_row_is_the_same_from_every_source(spark: SparkSession, tmp_path: Path) -> None:
+    """Public cases 14, 17 and 18: booleans in Parquet, dates, arrays beside fields; the bits are JSON's."""
+    rng = np.random.default_rng(3)
+    moments = [datetime(1901, 1, 2), datetime(2024, 2, 29, 23, 59, 59, 999_999), datetime(9999, 12, 30), None]
+    rows = [
+        {
+            "x": None if i % 7 == 0 else float(rng.standard_normal() * 10.0 ** rng.integers(-40, 38)),
+            "f": float(np.float32(rng.standard_normal() * 10.0 ** rng.integers(-30, 30))),
+            "flag": [True, False, None][i % 3],
+            "n": int(rng.integers(-(1 << 63), 1 << 62)) >> int(rng.integers(0, 60)),
+            "at": moments[i % 4] and moments[i % 4].replace(tzinfo=UTC),
+            "day": moments[i % 3].date(),
+            "city": ["Ulm", 'a "b", c', None][i % 3],
+            "v": None if i % 5 == 0 else [float(v) for v in rng.standard_normal(3)],
+            "label": i % 2,
+        }
+        for i in range(60)
+    ]
+    types = "x double, f float, flag boolean, n long, at timestamp, day date, city string, v array<double>"
+    types += ", label int"
+    frame = spark.createDataFrame([tuple(row.values()) for row in rows], types).coalesce(1)
+    names = ("x", "f", "flag", "n", "at", "day", "city", "v[0:3]")
+    dates = {"at": {"parts": ["days", "hour"]}, "day": {"parts": ["days", "weekday"]}}
+    schema = Schema(15, (0, 1), names, missing=True, categories={"city": {"hash": 2}}, datetimes=dates)
+    expected = decode(schema, [to_json(row) for row in rows], labeled=True)
+    assert len(expected.kept) == len(rows)
+    without = replace(schema, features=names[:-1], inputs=12)
+    csv = frame.drop("v").withColumn("at", F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"))
+    frame.write.parquet(str(tmp_path / "parquet"))
+    frame.withColumn("at", F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).write.option(
+        "ignoreNullFields", False
+    ).json(str(tmp_path / "json"))
+    csv.write.options(header=True, sep=";", escape='"').csv(str(tmp_path / "csv"))
+    for format in ("parquet", "json", "csv"):
+        source = Source(format=format, options={"path": str(tmp_path / format)})
+        files = csv_files.find(spark, source, Records())
+        of = schema if format != "csv" else without
+        found = decode(of, dataframe_json.first_values(spark, source, of, 100, files), labeled=True)
+        assert found.rejected == [], format
+        assert found.x.tobytes() == expected.x[:, : of.inputs].tobytes(), format
+        np.testing.assert_array_equal(found.y, expected.y, format)
 
 
 def test_a_float_survives_json_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
