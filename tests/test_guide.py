@@ -34,6 +34,7 @@ ROWS: list[dict[str, float]] = [
     {"age": 0.5, "shop.size": -1.25},
     {"age": 0.5, "city=Ulm": 1},
     {"age": 0.5, "city=Ulm, Donau": 1},
+    {"age": 0.5, "at@days": 2.5, "v[0]": 1, "v[1]": 2},
 ]
 AVRO = avsc.write_schema("features", (0, 1), "label")
 
@@ -97,7 +98,7 @@ def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None
 def schema_of(cell: str, registry: str) -> Schema:
     section: dict[str, Any] = {"inputs": 2, "classes": [0, 1], **tomllib.loads(code(cell))}
     records = Records(**section)  # the keys are those of the settings
-    columns = width(records.features, records.categories)
+    columns = width(records.features, records.categories, records.datetimes)
     options = records.model_dump(exclude={"regression"}, exclude_unset=True)
     real = {"avro_schema": AVRO, "registry": registry}  # a file's content, and a registry that runs
     return Schema(**{**options, **{k: v for k, v in real.items() if k in options}, "inputs": columns or 2})

@@ -300,10 +300,12 @@ class _LineDecoder:
 
     def _cast(self, texts: Any) -> NDArray[np.float64] | None:
         """Return strings as numbers, NaN for a gap, at once; None if Arrow cannot read them all."""
-        if self.rules.decimal != ".":
-            return None
         gaps = list(self.rules.na_values) + [""] * self.rules.missing
         present = pc.if_else(pc.is_in(texts, pa.array(gaps, texts.type)), None, texts) if gaps else texts
+        if self.rules.decimal != ".":
+            if pc.any(pc.match_substring(present, ".")).as_py():
+                return None
+            present = pc.replace_substring(present, self.rules.decimal, ".")
         try:
             return np.array(pc.cast(present, pa.float64()).to_numpy(zero_copy_only=False))
         except pa.ArrowInvalid:

@@ -13,7 +13,9 @@ from record_values import keys_of
 
 from streaming_nn.records.decode import decode, encode, encode_named
 from streaming_nn.records.infer_schema import infer_schema
+from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema, grow_schema
+from streaming_nn.records.values import to_number
 
 pytestmark = pytest.mark.commit
 
@@ -313,6 +315,33 @@ def test_lines_of_python_s_writer_with_any_marks(rows):
         plain = replace(schema, format="json", delimiter=",", quote='"')
         json_ = encode_named(plain, [dict(zip("abc", [f or None for f in row], strict=True)) for row in rows])
         np.testing.assert_array_equal(decode(schema, lines, False).x, decode(plain, json_, False).x)
+
+
+texts = st.one_of(
+    st.floats(allow_nan=False).map(lambda x: str(x).replace(".", ",")),
+    st.text(alphabet="0123456789,.-+e ", max_size=6),
+    st.sampled_from(["", "NA", "1.000,5", "1,5,2", "nan", "true", " 7,25 ", "n.a."]),
+)
+
+
+@given(st.lists(texts, min_size=1, max_size=5))
+def test_a_decimal_comma_is_read_at_once_as_it_is_one_by_one(fields):
+    schema = Schema(
+        1, None, ("a",), None, "csv", delimiter=";", decimal=",", missing=True, na_values=["NA", "n.a."]
+    )
+    lines = [field.encode() for field in fields]
+    at_once = decode(schema, lines, labeled=False)
+    alone = [decode(schema, [line], labeled=False) for line in lines]
+    assert at_once.x.tobytes() == b"".join(each.x.tobytes() for each in alone)
+    assert [each[1:] for each in at_once.rejected] == [each[1:] for one in alone for each in one.rejected]
+    for field, one in zip(fields, alone, strict=True):
+        try:
+            expected = to_number(field, schema.rules)
+        except BadRecord:
+            expected = math.inf
+        with np.errstate(over="ignore"):
+            expected = np.float32(expected)
+        np.testing.assert_array_equal(one.x[:, 0], [] if np.isinf(expected) else [expected])
 
 
 @pytest.mark.parametrize(

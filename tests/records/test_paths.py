@@ -12,6 +12,7 @@ from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.paths import get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT
 from streaming_nn.records.schema import Schema
+from streaming_nn.spark.sources.prefetch.reader import plain_of
 
 pytestmark = pytest.mark.commit
 
@@ -144,6 +145,14 @@ def test_arrays_in_avro_are_read_as_in_json():
     as_json = decode(Schema(6, None, names, None), [json.dumps(r).encode() for r in records], labeled=False)
     assert (found.x.tolist(), found.rejected) == (as_json.x.tolist(), as_json.rejected)
     assert keys_of(found.rejected) == [(1, "wrong width: e"), (2, "not a number: e")]
+
+
+def test_java_leaves_arrays_and_dates_to_python():
+    """Plain.java would look for a field by the name `e[0:3]`."""
+    array, date = Schema(4, (0, 1), ("a", "e[0:3]")), Schema(2, (0, 1), ("a", "t"), datetimes={"t": {}})
+    for schema in (array, date):
+        assert (plain_of(schema, labeled=True), plain_of(schema, labeled=False)) == ("", "")
+    assert plain_of(Schema(2, (0, 1), ("a", "t")), labeled=True)
 
 
 @pytest.mark.parametrize("format", ["json", "avro"])

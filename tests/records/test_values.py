@@ -29,11 +29,11 @@ pytestmark = pytest.mark.commit
 STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?"]}
 KINDS = {
     "`1`, `1.5`, `-2e3`, 2^60": [1, 1.5, -2e3, 1 << 60],
-    "`true`, `false`": [True, False],
+    "`true`, `false`": [True, False],  # evalml#3981
     "null": [None],
     "NaN": [math.nan],
     "infinity, `1e39`": [math.inf, 1e39],
-    'string `"1.5"`, `" 12 "`': ["1.5", " 12 "],
+    'string `"1.5"`, `" 12 "`': ["1.5", " 12 "],  # JsonDataObjects#84, gravity#266: every value a string
     'string `"true"`, `"False"`': ["true", "False"],
     'string `""`, `" "`': ["", " "],
     'string `"NaN"`': ["NaN", "nan"],

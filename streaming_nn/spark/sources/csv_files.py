@@ -4,6 +4,7 @@ Spark takes the lines apart. What a field is by its column (a number, a boolean,
 `records.dialect`, as for `producers csv`.
 """
 
+import codecs
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,20 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import StringType, StructField, StructType
 
-from streaming_nn.records.dialect import SAMPLE, Dialect, RowError, Sample, detect, fit, read_rows, summary
+from streaming_nn.records.dialect import (
+    BOOLEAN,
+    DATE,
+    NUMBER,
+    SAMPLE,
+    STRING,
+    Dialect,
+    RowError,
+    Sample,
+    detect,
+    fit,
+    read_rows,
+    summary,
+)
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.session import SPARK_ERRORS
@@ -40,17 +54,19 @@ _OPTIONS = {  # Spark's options by the fields of a dialect; the first name wins,
     "encoding": ("encoding", "charset"),
     "header": ("header",),
 }
-_OTHER_NAMES = {"delimiter": "sep", "charset": "encoding"}
+_OTHER_NAMES = {"delimiter": "sep"}
+_OURS = {"encoding", "charset", "columnnameofcorruptrecord"}  # options that Spark gets from us in any case
 _CHARSETS = {  # those that Spark 4 reads, by Python's names; other text is read as bytes, and decoded here
     "ascii": "US-ASCII",
     "utf-8": "UTF-8",
     "utf-8-sig": "UTF-8",
-    "latin-1": "ISO-8859-1",
+    "iso8859-1": "ISO-8859-1",
     "utf-16": "UTF-16",
     "utf-16-le": "UTF-16LE",
     "utf-16-be": "UTF-16BE",
 }
-BYTES = "latin-1"  # decodes each byte to one character
+SHOWN = 20  # names of columns of a kind that a line names
+BYTES = "iso8859-1"  # decodes each byte to one character
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,11 @@ class CsvFiles:
     trailing: int  # empty fields after the last column, of delimiters at the ends of lines
     lines: bool  # False: a field may contain a line break
 
+    @property
+    def encoding(self) -> str:
+        """Python's own name of the encoding."""
+        return codecs.lookup(self.dialect.encoding).name
+
     def options(self) -> dict[str, str]:
         """Return the options of Spark's reader."""
         form = self.dialect
@@ -69,7 +90,7 @@ class CsvFiles:
             "sep": form.delimiter,
             "quote": form.quote,
             "escape": form.escape or form.quote or "\\",
-            "encoding": _CHARSETS.get(form.encoding, _CHARSETS[BYTES]),
+            "encoding": _CHARSETS.get(self.encoding, _CHARSETS[BYTES]),
             "header": _word(form.header),
             "ignoreLeadingWhiteSpace": _word(form.delimiter != " "),
             "columnNameOfCorruptRecord": CORRUPT,
@@ -84,10 +105,19 @@ class CsvFiles:
 
     def load(self, reader: Any, options: Mapping[str, str]) -> DataFrame:
         """Read the files by these options and ours, which they override; blank rows are left out."""
-        given = {_OTHER_NAMES.get(name.lower(), name.lower()) for name in options}
+        theirs = {name: value for name, value in options.items() if name.lower() not in _OURS}
+        given = {_OTHER_NAMES.get(name.lower(), name.lower()) for name in theirs}
         own = {name: value for name, value in self.options().items() if name.lower() not in given}
-        frame: DataFrame = reader.options(**own, **options).schema(self.columns()).load()
+        frame: DataFrame = reader.options(**own, **theirs).schema(self.columns()).load()
         return frame.where(F.coalesce(*map(column, self.kinds), CORRUPT).isNotNull())
+
+    def suggest(self, label: str | None) -> str:
+        """Return the settings by which the columns may be features."""
+        numbers = [name for name, kind in self.kinds.items() if kind in (NUMBER, BOOLEAN) and name != label]
+        strings = [name for name, kind in self.kinds.items() if kind == STRING and name != label]
+        dates = [name for name, kind in self.kinds.items() if kind == DATE and name != label]
+        parts = [("numbers", numbers), ("records.categories", strings), ("records.datetimes", dates)]
+        return "; ".join(f"{what}: {', '.join(names[:SHOWN])}" for what, names in parts if names)
 
     def records(self, frame: DataFrame, names: Sequence[str]) -> Column:
         """Return the rows' records: JSON objects of these columns, which may be none of the files' own."""
@@ -138,9 +168,9 @@ class CsvFiles:
         return {name: self.dialect.value(fields[name], kind) for name, kind in kinds.items() if kind}
 
     def _decoded(self, text: str) -> str:
-        if self.dialect.encoding in _CHARSETS:
+        if self.encoding in _CHARSETS:
             return text
-        return text.encode(BYTES, "replace").decode(self.dialect.encoding, "replace")
+        return text.encode(BYTES, "replace").decode(self.encoding, "replace")
 
 
 def find(spark: SparkSession, source: Source, shape: Records) -> CsvFiles | None:
@@ -191,7 +221,7 @@ def _files_like(sample: Sample) -> CsvFiles:
         )
     kinds = {name: form.kind(sample.column(i)) for i, name in enumerate(names)}
     broken = any("\n" in field or "\r" in field for row in sample.rows for field in row)
-    wide = form.encoding.startswith("utf-16")
+    wide = codecs.lookup(form.encoding).name.startswith("utf-16")
     return CsvFiles(form, kinds, sample.trailing, lines=not broken and not wide)
 
 

@@ -139,7 +139,7 @@ def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = N
         if name not in types:
             raise ValueError(
                 f"records.features, records.label and records.weight must be among the source's columns, "
-                f"{list(types)}; got {name!r}"
+                f"{list(types)}; got {name!r}" + (f"; {files.suggest(shape.label)}" if files else "")
             )
     if files is not None:
         return files.records(frame, [*fields])

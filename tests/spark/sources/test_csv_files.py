@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka_topics import learn, records_of, rows_of
 
 from streaming_nn.records.decode import decode
 from streaming_nn.records.dialect import STRING, detect
 from streaming_nn.records.schema import Schema
-from streaming_nn.settings import Records, Source
+from streaming_nn.settings import Records, Settings, Source
 from streaming_nn.spark.sources import csv_files, dataframe_json
 from streaming_nn.spark.sources.csv_files import CsvFiles, given
 
@@ -68,6 +69,18 @@ def test_text_in_an_encoding_that_spark_does_not_know_is_decoded_here(encoding: 
     seen = word.encode("cp1252").decode("latin-1") if encoding == "cp1252" else word
     (record,) = files.encode(["b"], [STRING], [None], [seen])
     assert json.loads(record) == {"b": word}
+
+
+@pytest.mark.parametrize(
+    ("given", "charset"),
+    [("UTF-8", "UTF-8"), ("latin1", "ISO-8859-1"), ("windows-1252", "ISO-8859-1"), ("UTF-16LE", "UTF-16LE")],
+)
+def test_an_encoding_that_is_set_has_java_s_name_or_python_s(given: str, charset: str) -> None:
+    text = "a,b\n1,caf\u00e9\n2,x\n"
+    files = files_of(text.encode(given), encoding=given)
+    assert (files.options()["encoding"], files.lines) == (charset, "16" not in given)
+    seen = "caf\u00e9"  # the same byte in both of the others
+    assert files.encode(["b"], [STRING], [None], [seen]) == files.encode(["b"], [None], [None], [seen])
 
 
 def test_trailing_delimiters_are_columns_for_spark_and_none_for_us() -> None:
@@ -149,6 +162,13 @@ def test_what_is_set_is_not_detected(
 def test_what_spark_cannot_read_is_one_line(text: str, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         files_of(text)
+
+
+def test_columns_are_suggested_by_their_kind() -> None:
+    assert files_of(TITANIC).suggest("Survived") == "numbers: Id, Age, Fare; records.categories: Name"
+    assert files_of(POWER).suggest(None) == (
+        "numbers: Global_active_power, Sub_metering_3; records.datetimes: Date, Time"
+    )
 
 
 PUBLISHED: dict[str, tuple[str, dict[str, Any], list[list[float]], list[Any]]] = {
@@ -237,6 +257,10 @@ def test_encodings_wrong_rows_and_selected_columns_on_spark(spark: Any, tmp_path
         b"3,5;u",
         {"a": 4.5, "n": 1, "b": "q;\nr"},
     ]
+    columns = r"\['a', 'b', 'c'\]; got 'features'; numbers: a; records.categories: b, c"
+    plain = Source(format="csv", options=source.options)
+    with pytest.raises(ValueError, match=columns):
+        dataframe_json.stream(spark, plain, Records(label="y"), files)
     own = Source(format="csv", options={"path": str(tmp_path), "inferSchema": "true", "header": "true"})
     assert csv_files.find(spark, own, shape) is None
     (tmp_path / "in.csv").write_bytes(b"\n")
@@ -244,3 +268,47 @@ def test_encodings_wrong_rows_and_selected_columns_on_spark(spark: Any, tmp_path
         csv_files.find(spark, source, shape)
     with pytest.raises(ValueError, match=r"source 'csv': cannot read its path: .*PATH_NOT_FOUND"):
         csv_files.find(spark, Source(format="csv", options={"path": str(tmp_path / "no")}), shape)
+
+
+@pytest.mark.merge
+def test_a_table_like_titanic_is_learned_in_one_run_each_row_once(
+    spark: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rng, folder = np.random.default_rng(0), tmp_path / "in"
+    folder.mkdir()
+    for part in range(2):
+        ages = [f"{age:.1f}" if age > 20 else "" for age in rng.uniform(0, 80, 100)]
+        rows = [
+            f'{i};{int(age == "")};"Ulm; Donau";{age.replace(".", ",")};1{i % 10}/0{1 + i % 9}/2024;{1 << 60}'
+            for i, age in enumerate(ages)
+        ]
+        (folder / f"{part}.csv").write_text(
+            "\n".join(["Id;Survived;City;Age;Day;Ticket", *rows, "bad;row", ""])
+        )
+    settings = Settings(
+        model=tmp_path / "model",
+        source={"format": "csv", "options": {"path": str(folder), "maxFilesPerTrigger": 1}},
+        records={
+            "features": ["Age", "City", "Day", "Ticket"],
+            "label": "Survived",
+            "missing": True,
+            "categories": {"City": {"hash": 4}},
+            "datetimes": {"Day": {"format": "%d/%m/%Y", "parts": ["days", "weekday"]}},
+        },
+        learner={"hidden": [8], "optimizer": "adam", "mini_batch": 8},
+        train={"once": True},
+    )
+    learn(spark, settings)
+    counts = rows_of(settings.model)
+    assert (counts["trained"], counts["rejected"], counts["filtered"]) == (200, 2, 0)
+    manifest = records_of(settings.model)[-1]
+    assert (manifest.schema["classes"], manifest.schema["inputs"]) == ([0, 1], 9)
+    assert manifest.metrics["prequential"]["cumulative"]["accuracy"] > 0.6
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("source csv: 0.csv: delimiter ';'" in line for line in logged) == 1
+    assert sum("feature Ticket has numbers of 2^53 or more" in line for line in logged) == 1
+    learn(spark, settings)
+    assert rows_of(settings.model) == counts, (
+        "nothing is learned twice, and the settings are those of the model"
+    )

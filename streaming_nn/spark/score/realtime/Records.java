@@ -21,6 +21,8 @@ final class Records {
   private static final Pattern BLANKS = Pattern.compile("^[ \\t\\r\\n]+|[ \\t\\r\\n]+$");
   private static final Pattern WORD = Pattern.compile("[+-]?(nan|inf|infinity)", Pattern.CASE_INSENSITIVE);
   private static final Pattern BOOLEAN = Pattern.compile("true|True|TRUE|false|False|FALSE");
+  private static final Pattern DATE = Pattern.compile("\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d:\\d\\d.*)?", Pattern.UNIX_LINES);
+  private static final Pattern EXTENDED = Pattern.compile("\\$number(Int|Long|Double|Decimal)");  // MongoDB's
   private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final String NOT_JSON = "not JSON";
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
@@ -32,6 +34,7 @@ final class Records {
   private final boolean strings;  // "1.5" is a number
   private final int maxBytes;
   private final String notANumber;  // reasons with the field, as `reasons.key` returns them
+  private final String isDate;
   private final String notFinite;
   private final String wrongWidth;
   private final JsonFactory json;
@@ -53,6 +56,7 @@ final class Records {
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
     this.maxBytes = Version.at(schema, "max_bytes").asInt();
     this.notANumber = "not a number: " + features;
+    this.isDate = "date, not in records.datetimes: " + features;
     this.notFinite = "not finite: " + features;
     this.wrongWidth = packed ? "wrong width" : "wrong width: " + features;
     this.json = factory();
@@ -195,16 +199,17 @@ final class Records {
     String reason = null;
     for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
       if (width < x.length) {
-        String bad = number(parser, token, x, width);
+        String bad = number(parser, token, x, width, strings);
         if (reason == null) reason = bad;
       }
       width++;
-      skip(parser);
+      if (parser.currentToken() != JsonToken.END_OBJECT) skip(parser);
     }
     return width == x.length ? reason : wrongWidth;
   }
 
-  private String number(JsonParser parser, JsonToken token, float[] x, int index) throws IOException {
+  /** Reads a number; `read` is whether it may be a string. Of an object, it goes to the end. */
+  private String number(JsonParser parser, JsonToken token, float[] x, int index, boolean read) throws IOException {
     if (token == JsonToken.VALUE_NUMBER_FLOAT) {
       x[index] = (float) parser.getDoubleValue();
     } else if (token == JsonToken.VALUE_NUMBER_INT) {
@@ -215,12 +220,36 @@ final class Records {
       x[index] = Float.NaN;
     } else if (token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE) {
       x[index] = token == JsonToken.VALUE_TRUE ? 1 : 0;
-    } else if (token == JsonToken.VALUE_STRING && strings) {
-      return string(BLANKS.matcher(parser.getText()).replaceAll(""), x, index);
+    } else if (token == JsonToken.VALUE_STRING) {
+      String text = BLANKS.matcher(parser.getText()).replaceAll("");
+      return read ? string(text, x, index) : date(text);
+    } else if (token == JsonToken.START_OBJECT) {
+      return extended(parser, x, index);
     } else {
       return notANumber;
     }
     return null;
+  }
+
+  /** Reads an object of one number in MongoDB's extended JSON, as records/values.py does. */
+  private String extended(JsonParser parser, float[] x, int index) throws IOException {
+    String reason = notANumber;
+    String last = null;
+    boolean one = true;
+    while (parser.nextToken() == JsonToken.FIELD_NAME) {
+      String name = parser.currentName();
+      JsonToken value = parser.nextToken();
+      reason = name.equals("$date") ? isDate : notANumber;
+      if (EXTENDED.matcher(name).matches()) reason = number(parser, value, x, index, true);
+      if (parser.currentToken() != JsonToken.END_OBJECT) skip(parser);
+      one = one && (last == null || last.equals(name));
+      last = name;
+    }
+    return one ? reason : notANumber;
+  }
+
+  private String date(String text) {
+    return DATE.matcher(text).matches() ? isDate : notANumber;
   }
 
   /** Reads a number that is a string, as records/values.py does. */
@@ -234,7 +263,7 @@ final class Records {
     } else if (text.isEmpty() && missing) {
       x[index] = Float.NaN;
     } else {
-      return notANumber;
+      return date(text);
     }
     return null;
   }

@@ -241,6 +241,37 @@ UNUSUAL: list[bytes | None] = [
     *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"1" * 400, b"1" * 30, b"1e-400", b"-0", b"1.5e-3")),
     *(b'{"features":[1,2,3,4,%s]}' % value for value in (b"01", b"+1", b"1.", b".5", b"-", b"1e", b"0x1")),
     *(b'{"features":["x",2,3,4,%s]}' % value for value in (b"5", b"1" * 400, b"1e400")),
+    *(
+        b'{"features":[1,2,3,%s,5]}' % value
+        for value in (
+            *(
+                b'"2024-05-01"',
+                b'" 2024-05-01T18:30 "',
+                b'"2024-05-01 x"',
+                b'{"$date":5}',
+                b'{"$date":{"a":[]}}',
+            ),
+            *(
+                b'{"$numberInt":"3"}',
+                b'{"$numberLong":7}',
+                b'{"$numberDecimal":" 1.5 "}',
+                b'{"$numberDouble":"NaN"}',
+            ),
+            *(
+                b'{"$numberInt":{"$numberInt":"3"}}',
+                b'{"$numberInt":"x"}',
+                b'{"$numberInt":null}',
+                b'{"$numberInt":[]}',
+            ),
+            *(
+                b'{"$numberInt":"3","a":1}',
+                b'{"$numberInt":1,"$numberInt":"2"}',
+                b'{"$oid":"3"}',
+                b'{"a":{"b":{}}}',
+            ),
+            *(b'{"$numberInt":"2024-05-01"}', b'{"$numberInt":1e400}', b'{"$numberint":"3"}'),
+        )
+    ),
     b'{"features":[1e400,2,3,4,"x"]}',
     b'{"features":%s} ' % GOOD,
     b' \n{"features":%s}' % GOOD,
