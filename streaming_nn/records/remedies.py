@@ -128,7 +128,10 @@ def apply(schema: Schema, settings: Settings) -> Schema:
         options |= {"classes": (), "grow": True}
     features, categories = options["features"], options["categories"]
     if features != schema.options()["features"] or categories != schema.categories:
-        options |= {"vocabulary": {}, "inputs": width(features, categories) or options["inputs"]}
+        options |= {
+            "vocabulary": {},
+            "inputs": width(features, categories, options["datetimes"]) or options["inputs"],
+        }
     return schema_from(options)
 
 
