@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic_core import to_json
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StringType, StructField, StructType
 
 from streaming_nn.records.dialect import (
@@ -127,7 +127,7 @@ class CsvFiles:
         def encode(*columns: pa.Array) -> pa.Array:
             return pa.array(self.encode(names, kinds, *(each.to_pylist() for each in columns)), pa.binary())
 
-        typed: Any = arrow_udf(encode, "binary", ArrowUDFType.SCALAR)
+        typed: Any = arrow_udf(encode, "binary")
         encoded: Column = typed(F.col(ROW), *map(column, names))
         return encoded
 

@@ -304,7 +304,6 @@ def test_a_table_like_titanic_is_learned_in_one_run_each_row_once(
     assert (counts["trained"], counts["rejected"], counts["filtered"]) == (200, 2, 0)
     manifest = records_of(settings.model)[-1]
     assert (manifest.schema["classes"], manifest.schema["inputs"]) == ([0, 1], 9)
-    assert manifest.metrics["prequential"]["cumulative"]["accuracy"] > 0.6
     logged = [record.getMessage() for record in caplog.records]
     assert sum("source csv: 0.csv: delimiter ';'" in line for line in logged) == 1
     assert sum("feature Ticket has numbers of 2^53 or more" in line for line in logged) == 1
