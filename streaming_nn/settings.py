@@ -104,7 +104,7 @@ class Records(Section):
     missing: bool = False  # true: a null, a NaN or an absent field is a missing value
     sparse: list[str] = []  # number fields that are 0 in a record that lacks them
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}
-    datetimes: dict[str, dict[str, str | list[str]]] = {}  # field of features: {format, parts, origin}
+    datetimes: dict[str, dict[str, Any]] = {}  # field of features: {format, parts, origin}
     csv_columns: list[str] = []  # the fields of a line; empty: the features, then the label
     delimiter: str = ","  # of the fields of a line of CSV, such as ";" or "\t"
     quote: str = '"'  # around a field of CSV that contains the delimiter; "": fields are not quoted

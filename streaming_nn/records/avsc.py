@@ -2,13 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from streaming_nn.records.datetimes import Moment
+
+_TIMES = {"millis": "ms", "micros": "us", "nanos": "ns"}
 SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
-KEPT = "decimal"  # the only logical type that is not read as its underlying type, unless a field is of dates
+KEPT = "decimal"  # the only logical type that is not read as its underlying type
+MOMENTS = {  # the units of the numbers of dates and times, by the logical types that have them
+    "date": "days",
+    "time-millis": "ms",
+    "time-micros": "us",
+    **{f"{kind}-{name}": unit for kind in ("timestamp", "local-timestamp") for name, unit in _TIMES.items()},
+}
+OWN = "streaming-nn-"  # and a unit: the logical type of a number that is read as a Moment
 Paths = frozenset[tuple[str, ...]]
 
 
@@ -16,15 +26,24 @@ def fastavro() -> Any:
     """Return the package, of the extra `avro`; raise ValueError if it is not installed."""
     if find_spec("fastavro") is None:
         raise ValueError("format avro needs fastavro: pip install 'streaming_nn[avro]'")
-    return import_module("fastavro")
+    return _fastavro()
+
+
+@cache
+def _fastavro() -> Any:
+    package = import_module("fastavro")
+    for unit in set(MOMENTS.values()):
+        for kind in ("int", "long"):
+            package.read.LOGICAL_READERS[f"{kind}-{OWN}{unit}"] = Moment.reader(unit)
+    return package
 
 
 @lru_cache(64)
 def parse_schema(text: str, *references: str, dates: Paths = frozenset()) -> Any:
     """Return fastavro's form of a record's schema; `references` are schemas of the types that it names.
 
-    Times, dates and UUIDs are read as their underlying integers and strings, but for the fields at the paths
-    `dates`, which are read as dates. Raise ValueError for a schema of anything but a record, for one that
+    Times, dates and UUIDs are read as their underlying integers and strings; the integers of fields at the
+    paths `dates` know their unit. Raise ValueError for a schema of anything but a record, for one that
     contains itself, which could exhaust the stack whatever the limit of a record's bytes, and for arrays
     whose items may take no bytes, whose length has no limit.
     """
@@ -86,8 +105,11 @@ def _strip_logical_types(schema: Any, dates: Paths) -> Any:
     bare = {
         key: part if key == "default" else _strip_logical_types(part, below) for key, part in schema.items()
     }
-    if bare.get("logicalType") != KEPT and () not in dates:
-        bare.pop("logicalType", None)
+    logical = bare.pop("logicalType", None)
+    if logical == KEPT:
+        bare["logicalType"] = logical
+    elif () in dates and logical in MOMENTS:
+        bare["logicalType"] = OWN + MOMENTS[logical]
     return bare
 
 

@@ -5,7 +5,7 @@ beginning. All are of UTC; a time without an offset is one of UTC. The learner h
 since 1970 it resolves 169 seconds, so a part of a day needs an origin that is near, or the phase `hour`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
@@ -28,6 +28,23 @@ CACHED = 1 << 16  # strings whose times are cached
 MONGO = "$date"
 
 
+class Moment(int):
+    """A number of a date or a time that knows its unit, as Avro's logical types have it; else an integer."""
+
+    unit: str  # one of UNITS
+
+    @classmethod
+    def reader(cls, unit: str) -> Callable[..., "Moment"]:
+        """Return a function of an integer, and of schemas, as fastavro calls it."""
+
+        def read(number: int, *_: object) -> Moment:
+            moment = cls(number)
+            moment.unit = unit
+            return moment
+
+        return read
+
+
 def check_options(name: str, options: Any) -> dict[str, Any]:
     """Return all options of a field of dates; raise ValueError in one line."""
     if not isinstance(options, Mapping) or not options.keys() <= DEFAULTS.keys():
@@ -43,6 +60,7 @@ def check_options(name: str, options: Any) -> dict[str, Any]:
         allowed = ", ".join(map(repr, (ISO, *UNITS)))
         raise ValueError(f"format of {name!r} must be one of {allowed}, or as in strptime; got {format!r}")
     origin = found["origin"]
+    origin = origin.isoformat() if isinstance(origin, date) else origin  # TOML has dates
     try:
         _iso(origin if isinstance(origin, str) else "")
     except ValueError:
@@ -112,10 +130,13 @@ def _seconds(value: Any, format: str, rules: Rules) -> float:
     if isinstance(value, dict) and value.keys() == {MONGO}:
         (moment,) = value.values()
         return _cached(moment, ISO) if isinstance(moment, str) else to_number(moment, Rules()) / 1000
-    if format not in UNITS or type(value) is bool:
+    unit = value.unit if isinstance(value, Moment) else format
+    if unit not in UNITS or type(value) is bool:
         raise ValueError(value)
-    number = value if type(value) is int else to_number(value, rules)  # an integer is divided exactly
-    return number * UNITS[format] if UNITS[format] >= 1 else number / round(1 / UNITS[format])
+    number = (
+        int(value) if isinstance(value, int) else to_number(value, rules)
+    )  # an integer is divided exactly
+    return number * UNITS[unit] if UNITS[unit] >= 1 else number / round(1 / UNITS[unit])
 
 
 @lru_cache(CACHED)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from record_values import keys_of
 
 from streaming_nn.records import avro
+from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.datetimes import check_options, columns, encode_column, to_seconds
 from streaming_nn.records.decode import decode
 from streaming_nn.records.infer_schema import infer_schema
@@ -191,6 +192,28 @@ def test_logical_types_are_dates_only_where_they_are_wanted():
     assert decode(dated, datums, labeled=False).x.tolist() == [[86_400, 2, 3 * 86_400, 4]]
     some = replace(raw, datetimes={"s.t": {"parts": ["seconds"]}})
     assert decode(some, datums, labeled=False).x.tolist() == [[86_400_000, 2, 3, 4000]]
+
+
+def test_avro_s_dates_stay_numbers_for_filters_and_chosen_fields():
+    nanos = {"type": "long", "logicalType": "timestamp-nanos"}  # fastavro does not know it
+    fields = [{"name": "t", "type": ["null", AVRO]}, {"name": "n", "type": nanos}]
+    text = json.dumps({"type": "record", "name": "R", "fields": fields})
+    plain = Schema(2, None, ("t", "n"), None, "avro", avro_schema=text)
+    datums = avro.write(
+        plain, [{"t": 1000 * i, "n": 10**18 + i} for i in range(3)] + [{"t": 1 << 62, "n": 0}]
+    )
+    parts = {name: {"parts": ["seconds"]} for name in ("t", "n")}
+    schema = replace(plain, datetimes=parts, where="t >= 1000")
+    decoded = decode(schema, datums, labeled=False)
+    assert decoded.filtered.tolist() == [0]
+    assert decoded.x.tolist() == [[1, 1e9], [2, 1e9]]
+    assert keys_of(decoded.rejected) == [(3, "not a date: t")], "the year 146,138,512"
+    assert json.loads(field_reader(schema, ["t", "n"])(datums[1])) == {"t": 1000, "n": 10**18 + 1}
+
+
+def test_an_origin_may_be_a_date_of_toml():
+    given = {"features": ["t"], "datetimes": {"t": {"origin": date(2024, 1, 1)}}}
+    assert Settings(records=given).records.datetimes["t"]["origin"] == "2024-01-01"
 
 
 def test_without_the_setting_the_reason_names_it():
