@@ -127,8 +127,8 @@ class CsvFiles:
         def encode(*columns: pa.Array) -> pa.Array:
             return pa.array(self.encode(names, kinds, *(each.to_pylist() for each in columns)), pa.binary())
 
-        typed: Any = arrow_udf(encode, "binary")
-        encoded: Column = typed(F.col(ROW), *map(column, names))
+        udf: Any = arrow_udf  # its types know no function of any number of columns
+        encoded: Column = udf(encode, "binary")(F.col(ROW), *map(column, names))
         return encoded
 
     def encode(
