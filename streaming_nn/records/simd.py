@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from streaming_nn.records.reasons import ABSENT
 from streaming_nn.records.schema import Schema
 
 MAX_OBJECTS = 100  # more objects in a record may be nested deeper than the decoder's limit
@@ -47,7 +48,7 @@ def fast_parser(schema: Schema, keys: list[str]) -> Callable[[bytes], ParsedFiel
             row = record[name]
             if len(row) != inputs:
                 return None
-            return row.as_buffer(of_type="d"), None if label is None else _scalar(record[label])
+            return row.as_buffer(of_type="d"), ABSENT if label is None else _scalar(record[label])
         except (ValueError, TypeError, RuntimeError, LookupError, AttributeError):
             return None
 
