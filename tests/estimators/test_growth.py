@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,14 @@ def test_a_model_of_arrays_does_not_grow(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be the model's, whose records are arrays; got 'b' too"):
         model.learn_one({**row, "b": 1}, 0)
     assert model.predict_one({**row, "b": 1}) in (0, 1)
+
+
+def test_a_model_of_lines_of_csv_does_not_grow() -> None:
+    model = learn(RiverClassifier(**SMALL), [{"a": 1.0}, {"a": 2.0}])
+    model._base = replace(model._base, format="csv")
+    with pytest.raises(ValueError, match="whose records are of format 'csv'; got 'b' too"):
+        model.learn_one({"a": 1, "b": 1}, 0)
+    model.learn_one({"a": 1, "b": 0}, 0)  # as if it was absent
 
 
 # weights
