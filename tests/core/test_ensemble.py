@@ -157,6 +157,7 @@ def test_rows_that_are_mostly_zero_have_the_bits_of_the_reference(name: str, sca
     learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
 
 
+@settings(max_examples=20, deadline=None)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> None:
     ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3, capacity=20), np.random.default_rng(1)

@@ -7,7 +7,7 @@ from typing import Any
 import core_reference as reference
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -85,6 +85,7 @@ def test_the_error_is_within_the_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize("variant", build_backend.variants())
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_bits_are_those_of_the_reference(variant: str, data: st.DataObject) -> None:
     which = data.draw(st.integers(0, len(NAMES) - 1))

@@ -48,7 +48,7 @@ def draw_rows(shape: Shape, rng: np.random.Generator, rows: int) -> tuple[Array,
     return x, y.astype(np.float32)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_bits_are_those_of_the_reference(data: st.DataObject) -> None:
     shape, rows = draw_shape(data), data.draw(st.integers(1, 15))
@@ -79,6 +79,7 @@ def test_large_layers_have_the_bits_of_the_reference(
         assert ours.tobytes() == theirs.tobytes()
 
 
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), cut=st.integers(1, 6))
 def test_predictions_do_not_depend_on_how_rows_are_cut(data: st.DataObject, cut: int) -> None:
     shape, rng = draw_shape(data), np.random.default_rng(0)
@@ -183,6 +184,7 @@ def test_other_shapes_are_refused(units: tuple[int, ...], options: dict[str, Any
         Shape(units, **options)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(networks.KINDS),
     seed=st.integers(0, 2**64 - 1),

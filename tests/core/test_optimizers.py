@@ -6,7 +6,7 @@ from typing import Any
 import core_reference as reference
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -52,6 +52,7 @@ SIZES = st.sampled_from([0.0, 1e-30, 1e-12, 0.01, 1.0, 1e6, 1e18])
 
 
 @pytest.mark.parametrize("variant", build_backend.variants())
+@settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(structures.OPTIMIZERS),
     rate=st.sampled_from([1e-3, 0.5, 100.0]),

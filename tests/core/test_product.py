@@ -5,7 +5,7 @@ import ctypes
 import core_reference as reference
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ def values(seed: int, shape: tuple[int, int]) -> Array:
 
 
 @pytest.mark.parametrize("variant", build_backend.variants())
+@settings(max_examples=40, deadline=None)
 @given(rows=st.integers(1, 20), n=st.integers(1, 12), vectors=st.integers(1, 13), seed=st.integers(0, 2**20))
 def test_the_bits_are_those_of_the_reference(
     variant: str, rows: int, n: int, vectors: int, seed: int
@@ -61,6 +62,7 @@ def test_panels_have_the_same_bits(variant: str) -> None:
     assert multiply(x, w, variant).tobytes() == reference.product(x, w).tobytes()
 
 
+@settings(max_examples=40, deadline=None)
 @given(rows=st.integers(1, 9), seed=st.integers(0, 2**20))
 def test_an_element_does_not_depend_on_what_is_computed_beside_it(rows: int, seed: int) -> None:
     x, w = values(seed, (rows, 7)), values(seed + 1, (7, 40))
