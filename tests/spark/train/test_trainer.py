@@ -411,8 +411,9 @@ def test_settings_that_need_other_tensors_are_refused(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
     topic = broker.topic("fixed")
+    fill(broker.options, topic, labeled(20))
     settings = settings_of(broker.options, tmp_path / "model", topic)
-    Trainer.open(spark, settings)
+    learn(spark, settings)
     with pytest.raises(ValueError, match=r"was created with hidden = \[8\], now \[9\]") as caught:
         Trainer.open(spark, settings.model_copy(update={"learner": {"hidden": [9]}}))
     assert "\n" not in str(caught.value)
