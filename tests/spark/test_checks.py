@@ -252,11 +252,14 @@ def test_a_scorer_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
         1,
         "model model: there is no version yet, so no model is available",
     )
-    VersionLog("model").commit(None, {"theta": np.zeros(3)})
-    assert error_of(["score", "--once", *KAFKA], capsys) == (
-        1,
-        "model model: has learned nothing yet, so no model is available",
-    )
+    first = VersionLog("model").commit(None, {"theta": np.zeros(3)})
+    for again in (False, True):  # with other settings, such a model begins again by another version
+        if again:
+            VersionLog("model").commit(first, first.tensors, kind="initial")
+        assert error_of(["score", "--once", *KAFKA], capsys) == (
+            1,
+            "model model: has learned nothing yet, so no model is available",
+        )
 
 
 def test_a_damaged_head(model: VersionLog, capsys: pytest.CaptureFixture[str]) -> None:
