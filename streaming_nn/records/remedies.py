@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from streaming_nn.records import avro, framing, json, reasons
+from streaming_nn.records.dialect import DELIMITERS as ALL_DELIMITERS
 from streaming_nn.records.dialect import GAPS, MARKS
 from streaming_nn.records.labels import label_key
-from streaming_nn.records.paths import format_path, get_field, parse_path
+from streaming_nn.records.paths import format_path, get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.recognize import is_text
 from streaming_nn.records.schema import Schema, schema_from, width
@@ -26,8 +27,9 @@ from streaming_nn.records.values import Rules, is_gap, to_number
 
 Settings = dict[str, Any]  # of [records], by their names
 
+DELIMITERS = tuple(mark for mark in ALL_DELIMITERS if mark != " ")
 GZIP = b"\x1f\x8b"
-FORMAT_OPTIONS = ("csv_columns", "avro_schema", "registry")  # that only one format has
+FORMAT_OPTIONS = ("csv_columns", "delimiter", "quote", "avro_schema", "registry")  # that only one format has
 OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
 MAX_DEPTH = 6  # of objects in which a field is looked for
 MAX_FIELDS = 1000  # of a record that are looked at
@@ -73,7 +75,7 @@ class Sample:
         schema = self.schema
         features = schema.columns if isinstance(schema.features, str) else schema.features
         names = schema.csv_columns or (*features, *([schema.label] if schema.label else []))
-        fields = _split_line(line)
+        fields = _split_line(line, schema.delimiter)
         return dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
 
     @cached_property
@@ -84,7 +86,7 @@ class Sample:
     @property
     def names(self) -> tuple[str, ...]:
         """The paths of the features."""
-        return _as_tuple(self.schema.features)
+        return tuple(split_length(name)[0] for name in _as_tuple(self.schema.features))
 
     def values(self, name: str) -> Iterator[Any]:
         """Yield the values at a path; those of an array one by one."""
@@ -98,7 +100,7 @@ class Sample:
         """The values of the features that should be numbers."""
         schema = self.schema
         names = schema.columns if schema.format == "csv" and isinstance(schema.features, str) else self.names
-        known = [name for name in names if name not in schema.categories]
+        known = [name for name in names if name not in schema.encoded]
         if schema.format == "csv":
             return [record.get(name, ABSENT) for record in self.objects for name in known]
         return [value for name in known for value in self.values(name)]
@@ -127,7 +129,8 @@ def apply(schema: Schema, settings: Settings) -> Schema:
     elif options["classes"] == "grow":
         options |= {"classes": (), "grow": True}
     features, categories = options["features"], options["categories"]
-    if features != schema.options()["features"] or categories != schema.categories:
+    before = schema.features, schema.categories, schema.datetimes
+    if (_as_tuple(features), categories, options["datetimes"]) != (_as_tuple(before[0]), *before[1:]):
         options |= {
             "vocabulary": {},
             "inputs": width(features, categories, options["datetimes"]) or options["inputs"],
@@ -141,8 +144,8 @@ def _each(parse: Callable[[bytes], Any], blobs: Iterable[bytes]) -> Iterator[Any
             yield parse(blob)
 
 
-def _as_tuple(features: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (features,) if isinstance(features, str) else features
+def _as_tuple(features: str | Sequence[str]) -> tuple[str, ...]:
+    return (features,) if isinstance(features, str) else tuple(features)
 
 
 # Bytes
@@ -189,31 +192,39 @@ def _formats(sample: Sample) -> Iterator[Settings]:
     if schema.format != "json" and any(b"{" in blob[framing.HEADER :][:1] for blob in sample.blobs):
         yield {"format": "json", "framing": "confluent"} | reset
     array = isinstance(schema.features, str) and not schema.categories
-    lines = any(b"," in blob and begin not in OBJECTS for blob, begin in zip(own, begins, strict=True))
-    if schema.format != "csv" and lines:
+    lines = [blob for blob, begin in zip(own, begins, strict=True) if begin not in OBJECTS]
+    for mark in (mark for mark in DELIMITERS if any(mark.encode() in line for line in lines)):
+        delimiter = {} if mark == schema.delimiter else {"delimiter": mark}
         columns: list[Settings] = [{}] if array else []
-        yield from ({"format": "csv"} | reset | each for each in columns + _headers(sample))
+        if schema.format != "csv":
+            columns = [{"format": "csv"} | reset | each for each in columns + _headers(sample, mark)]
+        yield from (each | delimiter for each in columns if each | delimiter)
+    if schema.format == "csv" and schema.delimiter == ",":
+        for mark in DELIMITERS[1:]:
+            if all(mark.encode() in line for line in own):
+                yield {"delimiter": mark}
+                yield {"delimiter": mark, "decimal": ","}
     if schema.format != "packed" and array and _are_packed(own):
         yield {"format": "packed"} | reset
 
 
-def _headers(sample: Sample) -> list[Settings]:
+def _headers(sample: Sample, delimiter: str) -> list[Settings]:
     """Return the names of a line's fields, if one of the first records has the names of the schema."""
     schema = sample.schema
     named = not isinstance(schema.features, str)
     wanted = {schema.label} if schema.label else set()
     wanted |= set(schema.features) if named else set()
-    for fields in map(_split_line, sample.own[:3]):
+    for fields in (_split_line(line, delimiter) for line in sample.own[:3]):
         if wanted and wanted <= {*fields} and len({*fields}) == len(fields) and all(fields):
             features = [name for name in fields if name not in (schema.label, schema.weight)]
             return [{"csv_columns": fields} | ({} if named else {"features": features})]
     return []
 
 
-def _split_line(line: bytes) -> list[str]:
+def _split_line(line: bytes, delimiter: str) -> list[str]:
     text = line.decode("utf-8", "replace").strip("\ufeff\r\n")
     try:
-        return next(csv.reader([text]), [])
+        return next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:
         return []
 
@@ -243,7 +254,7 @@ def _sizes(sample: Sample) -> Iterator[Settings]:
         yield {"inputs": size // 4 - sample.labeled}
     counts = Counter(int(each.value) for each in sample.rejected if each.reason == reasons.WRONG_FIELDS)
     if schema.format == "csv" and not schema.csv_columns:
-        yield from _headers(sample)
+        yield from _headers(sample, schema.delimiter)
     if schema.format == "csv" and isinstance(schema.features, str) and counts:
         yield {"inputs": max(counts.most_common(1)[0][0] - (schema.label is not None), 1)}
 
@@ -277,18 +288,26 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
         for name in wanted
         if name not in found and _is_missing(sample, name) and (other := _closest(name, found))
     }
-    features = [renamed.get(name, name) for name in sample.names]
+    features = [_renamed(name, renamed) for name in _as_tuple(schema.features)]
     settings: Settings = {}
-    if features != list(sample.names) and len(set(features)) == len(features):
+    if features != [*_as_tuple(schema.features)] and len(set(features)) == len(features):
         settings["features"] = features[0] if isinstance(schema.features, str) else features
         if schema.categories:
             settings["categories"] = {renamed.get(n, n): how for n, how in schema.categories.items()}
+        if schema.datetimes:
+            settings["datetimes"] = {renamed.get(n, n): how for n, how in schema.datetimes.items()}
     settings |= _renamed_label(sample)
     if sample.labeled and schema.weight and _is_missing(sample, schema.weight):
         other = _closest(schema.weight, found)
         settings |= {"weight": other} if other else {}
     if settings:
         yield from _with_filter(sample, settings)
+
+
+def _renamed(name: str, renamed: Mapping[str, str]) -> str:
+    """Return the feature under its other name; an array keeps its length."""
+    path, length = split_length(name)
+    return renamed.get(path, path) + ("" if length is None else f"[0:{length}]")
 
 
 def _with_filter(sample: Sample, settings: Settings) -> Iterator[Settings]:
@@ -406,7 +425,25 @@ def _values(sample: Sample) -> Iterator[Settings]:
     for base in bases:
         if words := _words(strings, schema, base):
             yield base | {"missing": True, "na_values": [*schema.na_values, *words]}
+    yield from _datetimes(sample)
     yield from _categories(sample)
+
+
+def _datetimes(sample: Sample) -> Iterator[Settings]:
+    """Yield the named fields that hold dates as such."""
+    schema = sample.schema
+    names = () if isinstance(schema.features, str) else schema.features
+    dates = [name for name in names if name not in schema.encoded and any(map(_is_date, sample.values(name)))]
+    if dates:
+        yield {"datetimes": {**schema.datetimes, **{name: {} for name in dates}}}
+
+
+def _is_date(value: Any) -> bool:
+    try:
+        to_number(value, Rules())
+    except BadRecord as error:
+        return error.reason == reasons.IS_A_DATE
+    return False
 
 
 def _marks(sample: Sample, strings: Sequence[str]) -> Settings:
@@ -461,7 +498,7 @@ def _categories(sample: Sample) -> Iterator[Settings]:
     strings = [
         name
         for name in schema.features
-        if name not in schema.categories and any(map(_is_word, sample.values(name)))
+        if name not in schema.encoded and any(map(_is_word, sample.values(name)))
     ]
     if strings:
         found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
