@@ -27,6 +27,7 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_python
 from streaming_nn.settings import Settings, load
+from streaming_nn.spark import installation
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -51,6 +52,7 @@ def run(
     scenario = find_scenario(stream)
     rate = scenario.check_rate(rate)
     _check_directory(directory)
+    installation.check(SPARK)
     java.find()
     home = (directory or Path(tempfile.mkdtemp(prefix="streaming-nn-demo-"))).absolute()
     try:

@@ -24,9 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import quoteattr
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from streaming_nn.kafka import java
 
 logger = logging.getLogger(__name__)
@@ -286,6 +283,9 @@ def _find_reason(directory: Path) -> str:
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """Yield a function that counts one more jar: a progress bar on a terminal, else a log line every ten."""
+    from rich.console import Console  # 0.2 s, for the only run that downloads
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     if not console.is_terminal:
         logger.info("downloading %s: %d jars, only this once", title, total)

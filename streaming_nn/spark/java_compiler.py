@@ -29,7 +29,7 @@ def _load(spark: SparkSession, jar: Path, name: str) -> Any:
     java: Any = spark._jvm
     urls = context._gateway.new_array(java.java.net.URL, 1)
     urls[0] = java.java.io.File(str(jar)).toURI().toURL()
-    return java.java.net.URLClassLoader(urls, _loader(spark)).loadClass(f"streaming_nn.{name}")
+    return java.java.net.URLClassLoader(urls, loader(spark)).loadClass(f"streaming_nn.{name}")
 
 
 def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
@@ -41,18 +41,19 @@ def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
 def compile_classes(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:
     """Compile classes, each against those before it; return the bytecode by the classes' names."""
     java: Any = spark._jvm
-    loader, bytecode = _loader(spark), dict[str, bytes]()
+    parent, bytecode = loader(spark), dict[str, bytes]()
     for name in sources:
         compiler = java.org.codehaus.janino.SimpleCompiler()
-        compiler.setParentClassLoader(loader)
+        compiler.setParentClassLoader(parent)
         compiler.cook((here / f"{name}.java").read_text("utf-8"))
         compiled = compiler.getBytecodes()
         bytecode |= {each: bytes(compiled[each]) for each in compiled}
-        loader = compiler.getClassLoader()
+        parent = compiler.getClassLoader()
     return bytecode
 
 
-def _loader(spark: SparkSession) -> Any:
+def loader(spark: SparkSession) -> Any:
+    """Return the loader of the session's jars."""
     java: Any = spark._jvm
     return java.java.lang.Thread.currentThread().getContextClassLoader()
 

@@ -22,6 +22,7 @@ VARIABLES = (  # that Spark's scripts and its JVM read
     *("SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS", "SPARK_LOCAL_DIRS"),
     *("SPARK_LOCAL_IP", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"),
 )
+OURS = "127.0.0.1"  # of SPARK_LOCAL_IP, which `session` sets
 LAST_LINES = 5.0  # seconds to read them after a JVM has ended
 
 
@@ -70,7 +71,7 @@ def started(options: Mapping[str, str]) -> Iterator[None]:
 
     Raise RuntimeError in one line if either fails; the pages that the JVM prints then are dropped.
     """
-    relay, variables = None, [name for name in VARIABLES if os.environ.get(name)]
+    relay, variables = None, [name for name in VARIABLES if os.environ.get(name) not in (None, "", OURS)]
     try:
         relay = _hold(options)
         yield

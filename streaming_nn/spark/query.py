@@ -1,10 +1,10 @@
 """A streaming query with our micro-batches: how the trainer and the scorer start, wait and drain."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +15,9 @@ from streaming_nn.spark.session import on_one_machine
 
 MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 QUICK_MANAGER = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+
+# What the system reports in a Java exception, which names no file
+NOT_WRITTEN = ("No space left on device", "Disk quota exceeded", "Read-only file system", "File too large")
 
 INTERRUPTIONS = (
     "java.nio.channels.ClosedByInterruptException",
@@ -36,11 +39,38 @@ def shortened(error: BaseException) -> RuntimeError:
     return RuntimeError(f"py4j.protocol.Py4JJavaError: An error occurred while calling it: {found}")
 
 
+def url(path: Path) -> str:
+    """Return a local path as Hadoop reads it: nothing in its paths is encoded, whatever they contain."""
+    return f"file://{path}"
+
+
 def local(spark: SparkSession, checkpoint: str) -> Path | None:
-    """Return the path of a checkpoint that is certainly in a local file system; None: it may be elsewhere."""
-    url = urlsplit(checkpoint)
-    here = url.scheme == "file" or (not url.scheme and on_one_machine(spark))
-    return Path(url.path) if here else None
+    """Return the path of a checkpoint that is certainly in a local file system; None: it may be elsewhere.
+
+    As Hadoop does, take what is before a colon as a scheme unless it has a slash, and decode nothing.
+    """
+    scheme, colon, rest = checkpoint.partition(":")
+    if not colon or "/" in scheme:
+        return Path(checkpoint) if on_one_machine(spark) else None
+    path = "/" + rest[2:].partition("/")[2] if rest.startswith("//") else rest
+    return Path(path) if scheme == "file" else None
+
+
+def reason(error: BaseException, *directories: str | Path) -> str:
+    """Return in one line why a query ended; if it could not write, with the directories that it writes to."""
+    words = next((words for words in NOT_WRITTEN if words in str(error)), None)
+    if words is None:
+        return in_one_line(error)
+    return f"{words}; it writes to {' and '.join(map(_describe, directories))}"
+
+
+def _describe(directory: str | Path) -> str:
+    path = Path(str(directory).removeprefix("file://"))
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:  # it is elsewhere, or was deleted
+        return str(path)
+    return f"{path} ({free / 1e9:.2f} GB free)"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from streaming_nn.kafka import jars, java
 from streaming_nn.records import registry
 from streaming_nn.spark import installation, jvm, temporary
 from streaming_nn.spark.signals import uninterrupted
+from streaming_nn.versions.atomic_files import naming
 from streaming_nn.versions.version import Tensors
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
@@ -92,7 +93,8 @@ def on_one_machine(spark: SparkSession) -> bool:
 @contextmanager
 def shared(spark: SparkSession, tensors: Tensors) -> Iterator[Any]:
     """Broadcast a state to the tasks, and destroy it afterwards: a closure's file would never be deleted."""
-    state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
+    with naming(temporary.directory()):
+        state = spark.sparkContext.broadcast(safetensors.numpy.save(tensors))
     try:
         yield state
     finally:

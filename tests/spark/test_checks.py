@@ -112,8 +112,9 @@ def test_a_source_and_a_new_model_need_no_broker() -> None:
     [
         *(["train", *KAFKA], ["score", *KAFKA], ["verify", *KAFKA], ["backtest", "--into", "t", *KAFKA]),
         *(["backtest", "--topic", "labeled", "--into", "t", *KAFKA], ["backtest", "--file", "no.csv"]),
+        ["demo"],
     ],
-    ids=["train", "score", "verify", "backtest", "backtest of a topic", "backtest of a file"],
+    ids=["train", "score", "verify", "backtest", "backtest of a topic", "backtest of a file", "demo"],
 )
 def test_a_variable_that_leads_elsewhere_ends_every_command(
     name: str,

@@ -1,8 +1,9 @@
 import re
+from pathlib import Path
 
 import pytest
 
-from streaming_nn.spark.query import INTERRUPTIONS, shortened
+from streaming_nn.spark.query import INTERRUPTIONS, NOT_WRITTEN, reason, shortened, url
 
 pytestmark = pytest.mark.commit
 
@@ -23,3 +24,15 @@ def test_an_interruption_is_still_recognized_and_short(name: str) -> None:
 def test_another_error_is_kept_in_one_line() -> None:
     short = str(shortened(ValueError(f"java.io.IOError: disk is full\n{FRAMES}")))
     assert short == "java.io.IOError: disk is full"
+
+
+# delta#91
+@pytest.mark.parametrize("words", NOT_WRITTEN)
+def test_what_could_not_write_names_its_directories(words: str, tmp_path: Path) -> None:
+    error = ValueError(f"An error occurred while calling o1.save.\n: java.io.IOException: {words}\n{FRAMES}")
+    found = reason(error, url(tmp_path), "/gone")
+    assert re.fullmatch(rf"{words}; it writes to {tmp_path} \([\d.]+ GB free\) and /gone", found)
+
+
+def test_another_reason_is_the_line_of_the_error() -> None:
+    assert reason(ValueError("An error occurred while calling o1.\n: a.B: c\n\tat d"), "/tmp") == "a.B: c"

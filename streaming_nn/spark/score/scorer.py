@@ -21,10 +21,9 @@ from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.explain import as_scored, explain
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
-from streaming_nn.spark import failpoints
+from streaming_nn.spark import failpoints, temporary
 from streaming_nn.spark.checks import newest_learned
-from streaming_nn.spark.jvm import in_one_line
-from streaming_nn.spark.query import Job, local, shortened
+from streaming_nn.spark.query import Job, local, reason, shortened
 from streaming_nn.spark.score.predictions import (
     FILTERED_RECORD,
     PREDICTED,
@@ -185,7 +184,8 @@ class Scorer(Job):
                 self.check_losses()
             except (DataLossError, ConnectionError, LookupError) as found:
                 return found
-        other = kafka_frames.unreadable(error) or RuntimeError(f"the scorer ended: {in_one_line(error)}")
+        why = reason(error, self.checkpoint, temporary.directory())
+        other = kafka_frames.unreadable(error) or RuntimeError(f"the scorer ended: {why}")
         return self.failure or other
 
     def _process(self, frame: DataFrame, batch_id: int) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.kafka.options import for_spark
+from streaming_nn.spark import java_compiler
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.sources.offsets import Ranges, to_json
 from streaming_nn.spark.sources.order import ORDER
@@ -38,6 +39,7 @@ CONSUMER = {  # a user's options take precedence
 }
 
 
+JAR = re.compile(r"spark-sql-kafka-0-10_[\d.]+-([^/]+)\.jar$")
 OVERFLOW = re.compile("long overflow|overflows when converting")  # of a record's time, in microseconds
 
 
@@ -150,11 +152,27 @@ def _load(spark: SparkSession, reader: DataFrameReader | DataStreamReader) -> Da
     except SPARK_ERRORS as error:
         if not any(words in str(error) for words in WITHOUT_CONNECTOR):
             raise
-        package = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}"
-        raise RuntimeError(
-            "this Spark session lacks the Kafka connector of its version: start it with "
-            f"streaming_nn.session(), or with spark.jars.packages = {package}"
-        ) from None
+        raise _without_connector(spark) from None
+
+
+def require_connector(spark: SparkSession) -> None:
+    """Raise RuntimeError in one line if the session lacks the connector, or has that of another version."""
+    try:
+        found = java_compiler.loader(spark).loadClass("org.apache.spark.sql.kafka010.KafkaSourceProvider")
+        jar = str(found.getProtectionDomain().getCodeSource().getLocation())
+    except SPARK_ERRORS:
+        raise _without_connector(spark) from None
+    version = JAR.search(jar)
+    if version and version[1] != spark.version:
+        raise _without_connector(spark, f"; it has {version[1]}")
+
+
+def _without_connector(spark: SparkSession, other: str = "") -> RuntimeError:
+    package = f"org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}"
+    return RuntimeError(
+        f"this Spark session lacks the Kafka connector of its version, {spark.version}{other}: start it with "
+        f"streaming_nn.session(), or with spark.jars.packages = {package}"
+    )
 
 
 def _options(kafka: Mapping[str, str], accept_loss: bool = False) -> dict[str, str]:

@@ -4,13 +4,15 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from streaming_nn.records.infer_schema import InferredSchema, infer_schema
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.settings import Settings
 from streaming_nn.spark.signals import pause
+
+if TYPE_CHECKING:  # imports PyArrow, which checks before Spark need not
+    from streaming_nn.records.infer_schema import InferredSchema
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,9 @@ def _read_avro_schema(file: str) -> str:
         raise ValueError(f"setting records.avro_schema: {file!r} is not JSON: {error}") from None
 
 
-def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any]) -> InferredSchema:
+def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any]) -> "InferredSchema":
+    from streaming_nn.records.infer_schema import infer_schema
+
     records = settings.records
     given = {name: value for name, value in options.items() if name not in NOT_GIVEN}
     inferred = infer_schema(

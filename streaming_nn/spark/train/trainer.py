@@ -16,9 +16,8 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.settings import Settings
-from streaming_nn.spark import failpoints
-from streaming_nn.spark.jvm import in_one_line
-from streaming_nn.spark.query import Job, shortened
+from streaming_nn.spark import failpoints, temporary
+from streaming_nn.spark.query import Job, reason, shortened, url
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames
@@ -32,6 +31,7 @@ from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
+from streaming_nn.spark.train.write_rate import WriteRate
 from streaming_nn.versions.retention import Retention, describe
 from streaming_nn.versions.version import AVERAGED, INITIAL, Version
 from streaming_nn.versions.version_log import VersionLog
@@ -80,6 +80,7 @@ class Trainer(Job):
         self.batch_size = self._batch_size_controller()
         self.circuit_breaker = CircuitBreaker(settings.train)
         self.retention = Retention(self.log, settings.train.keep_bytes)
+        self.write_rate = WriteRate()
         self.progress: Progress | None = None
         self.stopping = threading.Event()
         self.busy = threading.Lock()
@@ -119,7 +120,7 @@ class Trainer(Job):
         train, frame = self.settings.train, self.source.read_stream()
         backlog = self.source.backlog() if train.once else None
         self.progress = Progress(backlog) if backlog else None
-        return self._launch(frame, self.source.checkpoint.as_uri(), train.trigger, train.once)
+        return self._launch(frame, url(self.source.checkpoint), train.trigger, train.once)
 
     def stop(self) -> None:
         """End between two micro-batches; the version of the one under way is the last one."""
@@ -148,7 +149,8 @@ class Trainer(Job):
                 self.source.resume(self.head.manifest)
             except (DataLossError, ConnectionError, ValueError, LookupError) as found:
                 return found
-        return kafka_frames.unreadable(error) or RuntimeError(f"the run ended: {in_one_line(error)}")
+        directories = self.source.checkpoint, temporary.directory()
+        return kafka_frames.unreadable(error) or RuntimeError(f"the run ended: {reason(error, *directories)}")
 
     def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
@@ -234,6 +236,7 @@ class Trainer(Job):
         if self.progress:
             self.progress.add(plan.count or 0)
         self.retention.committed(version.number)
+        self.write_rate.committed(sum(tensor.nbytes for tensor in version.tensors.values()))
 
     def _adopt_rollback(self) -> None:
         """Resume from a rollback's version, which keeps the position: the same batch is the next one."""

@@ -1,15 +1,30 @@
 """Topics and partitions that appear at any moment, on a real broker: learned once each, and replayed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, learned_ranges, records_of, rows_of, seamless, settings_of
+from kafka_topics import (
+    fill,
+    labeled,
+    learn,
+    learned_ranges,
+    read,
+    records_of,
+    rows_of,
+    seamless,
+    settings_of,
+)
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.kafka import admin
+from streaming_nn.spark.replay.backtest import open_trials, run_trials
+from streaming_nn.spark.replay.plan import plan_versions
+from streaming_nn.spark.replay.trials import parse_trials
 from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version_log import VersionLog
 
@@ -86,3 +101,35 @@ def test_partitions_may_be_added_before_the_first_micro_batch(
     assert rows_of(settings.model)["trained"] == 500
     assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
+
+
+# ippontech/spark-kafka-source#6
+def test_partitions_may_be_added_while_a_scorer_runs_and_before_it_resumes(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """Each record is predicted, and what was trained from all partitions is learned again alike."""
+    kafka, topic, predictions = broker.options, broker.topic("wider"), broker.topic("predictions")
+    fill(kafka, topic, labeled(100))
+    score = {"topic": topic, "predictions": predictions}
+    settings = settings_of(kafka, tmp_path / "model", topic, score=score)
+    learn(spark, settings)
+    for partitions in (2, 3, 3):  # added while it runs, then before it resumes
+        scorer = Scorer.open(spark, settings)
+        scorer.start()
+        try:
+            scorer.drain()
+            if len(admin.partitions(kafka, [topic])[topic]) < partitions:
+                admin.add_partitions(kafka, topic, partitions)
+                fill(kafka, topic, labeled(95, seed=partitions))
+            if partitions == 2:
+                scorer.drain()
+        finally:
+            scorer.stop()
+    predicted = [json.loads(record.value) for record in read(kafka, predictions)]
+    assert len({(p["partition"], p["offset"]) for p in predicted}) == 290
+    learn(spark, settings)
+    log = VersionLog(settings.model)
+    assert verify(spark, kafka, log).rows == 290
+    plan = plan_versions(log)
+    runs = open_trials(plan, parse_trials(["hidden=[4]"]), tmp_path / "trials")
+    assert run_trials(spark, kafka, plan, runs)[-1].counts["trained"] == 290

@@ -80,6 +80,7 @@ class Reader:
         """Set what the Java object reads; return how many ranges these are."""
         context: Any = self.spark.sparkContext
         if self._java is None:
+            kafka_frames.require_connector(self.spark)
             self._java = java_compiler.instance(self.spark, HERE, SOURCES)
         wanted = [
             {"topic": t, "id": self.ids.get(t, ""), "partition": p, "begin": begin, "until": until}
