@@ -154,6 +154,7 @@ class _RiverModel:
         encodings = self._encodings(features)
         if self.features is not None:
             names = tuple(map(of_columns.path_of, self.features))
+            encodings |= {name: each for name, each in self._given_encodings().items() if name in names}
         elif self.absent == "zero":
             names = tuple(sorted([*encodings, *_with_values(features, encodings)]))
         else:
@@ -171,12 +172,13 @@ class _RiverModel:
         return new_model(self._create_learner(columns.inputs, classes)), columns, base
 
     def _encodings(self, features: Mapping[str, Any]) -> dict[str, Encoding]:
-        """Return the encodings of those features that are categories, also of named ones that are absent."""
-        given = {of_columns.path_of(name): dict(each) for name, each in (self.categories or {}).items()}
+        """Return the encodings of those features that are categories."""
+        given = self._given_encodings()
         found = {name: given.get(name) or of_columns.infer_encoding(features[name]) for name in features}
-        if self._model is None:
-            found |= {name: given[name] for name in self.features or () if name in given}
         return {name: encoding for name, encoding in found.items() if encoding}
+
+    def _given_encodings(self) -> dict[str, Encoding]:
+        return {of_columns.path_of(name): dict(each) for name, each in (self.categories or {}).items()}
 
     def _check_first_names(self, names: Sequence[str]) -> None:
         if self.label in names:

@@ -210,6 +210,16 @@ def test_features_named_beforehand_keep_their_order_and_others_grow() -> None:
     assert model._schema.sparse == ("m",)
 
 
+@pytest.mark.parametrize("first", [{"a": 1, "shop": 3}, {"a": 1}, {"shop": None, "more": 2}, {}])
+@pytest.mark.parametrize("extra", ["grow", "ignore"])
+def test_a_category_named_beforehand_has_its_columns_once(first: Row, extra: str) -> None:
+    options: dict[str, Any] = {"features": ["a", "shop"], "categories": {"shop": {"hash": 3}}, "extra": extra}
+    model = learn(RiverClassifier(**SMALL, **options), [first, {"shop": "at home", "a": 2}])
+    more = ("more",) if extra == "grow" and "more" in first else ()
+    assert model._schema.features == ("a", "shop", *more)
+    assert model._schema.inputs == 4 + len(more)
+
+
 def test_the_order_of_new_names_in_a_row_does_not_matter() -> None:
     rows = [{"a": 1}, {"c": 1, "b": 2}, {"f": 1, "d": "x", "e": 3}]
     reversed_rows = [dict(reversed(x.items())) for x in rows]
