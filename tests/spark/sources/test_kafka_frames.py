@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+from kafka_topics import fill, labeled
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
@@ -79,6 +80,7 @@ def test_our_session_has_it(spark: SparkSession) -> None:
 @pytest.mark.nightly
 def test_a_trainer_in_a_session_without_it_ends_in_one_line(broker: Any) -> None:
     topic = broker.topic("plain")
+    fill(broker.options, topic, labeled(300))
     code = (
         "from pyspark.sql import SparkSession\nimport streaming_nn as snn\n"
         "spark = SparkSession.builder.master('local[1]').getOrCreate()\n"
