@@ -175,6 +175,19 @@ def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> 
     assert np.concatenate(outputs).tobytes() == output.tobytes()
 
 
+@pytest.mark.parametrize("before", [98, 99, 100, 101])
+def test_an_outlier_is_bounded_from_100_rows_on_by_the_reference_too(before: int) -> None:
+    ensemble = Ensemble(Shape((2, 3)), (MemberOptions("sgd", 0.01),), 2, reach=4.0)
+    rng, steps = np.random.default_rng(before), []
+    for size in (before, 1, 2):
+        x, y, _ = draw_rows(ensemble, rng, size)
+        x[0, 0] = 1000 if size < before else x[0, 0]
+        steps.append((x, y, None))
+    state = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
+    bounded = before >= 100
+    assert (state.squares[0] < 1e5) == bounded
+
+
 def test_a_bound_model_has_the_bits_of_separate_calls_whatever_the_sizes() -> None:
     ensemble, rng = default_ensemble(Shape((3, 8, 2)), 3, capacity=20), np.random.default_rng(1)
     start = initial(ensemble)
