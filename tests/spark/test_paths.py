@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from streaming_nn.cli.export import export
 from streaming_nn.cli.versions import app as versions
+from streaming_nn.settings import Settings
 from streaming_nn.spark.query import local, url
 from streaming_nn.spark.replay.backtest import open_trials, run_trials
 from streaming_nn.spark.replay.plan import plan_versions
@@ -58,6 +59,26 @@ def test_every_job_takes_any_path(spark: SparkSession, broker: Any, folder: Path
         assert CliRunner().invoke(versions, [*command, *model]).exit_code == 0
     export(to=folder / f"{'x' * 250}.onnx", model=settings.model)
     assert not Path(str(folder).replace(" ", "%20")).exists()
+
+
+@pytest.mark.parametrize("name", ["in put%20", "ä,b"])
+def test_a_source_keeps_its_position_under_any_path(
+    name: str, spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    """The model's path is any; in that of the input Spark reads globs, and takes no colon."""
+    (tmp_path / name).mkdir()
+    for part in range(2):
+        (tmp_path / name / f"{part}.json").write_bytes(b"\n".join(labeled(200, seed=part)))
+        settings = Settings(
+            model=folder / "model",
+            records={"inputs": 3, "classes": [0, 1]},
+            source={"format": "json", "options": {"path": str(tmp_path / name)}},
+            train={"once": True},
+            learner={"hidden": [8]},
+        )
+        learn(spark, settings)
+        assert rows_of(settings.model)["trained"] == 200 * (part + 1)
+    assert (folder / "model" / "sources" / "json" / "metadata").is_file()
 
 
 def test_a_path_is_not_decoded(spark: SparkSession, folder: Path) -> None:
