@@ -34,8 +34,15 @@ class Taken(NamedTuple):
 
 def taken(checkpoint: Path) -> Taken:
     own = psutil.Process()
-    processes = [own, *(p for p in own.children(recursive=True) if "kafka.Kafka" not in p.cmdline())]
-    return Taken(sum(p.num_fds() for p in processes), *_size(temporary.directory()), *_size(checkpoint))
+    opened = sum(_open_files(process) for process in (own, *own.children(recursive=True)))
+    return Taken(opened, *_size(temporary.directory()), *_size(checkpoint))
+
+
+def _open_files(process: psutil.Process) -> int:
+    try:
+        return 0 if "kafka.Kafka" in process.cmdline() else process.num_fds()
+    except psutil.Error:  # it has just ended
+        return 0
 
 
 def _size(folder: Path) -> tuple[int, int]:
