@@ -48,7 +48,7 @@ def take_step(
     )
 
 
-SIZES = st.sampled_from([0.0, 1e-30, 1e-12, 0.01, 1.0, 1e6, 1e18])
+SIZES = st.sampled_from([0.0, 1e-30, 3e-29, 1e-12, 0.01, 1.0, 1e6, 1e18])
 
 
 @pytest.mark.parametrize("variant", build_backend.variants())
