@@ -6,6 +6,7 @@ What connects, creates or reads is another method (`open`, `start`), or the firs
 import ast
 import builtins
 import importlib
+import io
 import os
 import socket
 import subprocess
@@ -49,9 +50,23 @@ def _trainer(kind: Any) -> Any:
     return kind(SETTINGS, SPARK, SPARK, start)
 
 
-# each public class that defines a constructor
+def _ensemble() -> Any:
+    ensemble = importlib.import_module("streaming_nn.core.ensemble")
+    shape = importlib.import_module("streaming_nn.core.networks").Shape((2, 3))
+    return ensemble.Ensemble(shape, (ensemble.MemberOptions("sgd", 0.01),), 2)
+
+
+def _core_model(kind: Any) -> Any:
+    ensemble = _ensemble()
+    return kind(ensemble, ensemble.init(np.zeros((1, ensemble.shape.parameters), np.float32)))
+
+
+# each public class that defines a constructor; the core's library is loaded once, as code is
 CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "cli.train.LogSink": lambda kind: kind(3),
+    "core.ensemble.Ensemble": lambda kind: _ensemble(),
+    "core.ensemble.Model": _core_model,
+    "core.networks.Shape": lambda kind: kind((2, 3)),
     "demo.run.DemoRun": lambda kind: kind(SPARK, MODEL),
     "estimators.river.RiverClassifier": lambda kind: kind(),
     "estimators.river.RiverRegressor": lambda kind: kind(),
@@ -74,6 +89,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "sinks.json_lines.JsonLinesSink": lambda kind: kind(MODEL / "metrics.jsonl"),
     "sinks.kafka_topic.KafkaTopicSink": lambda kind: kind(KAFKA, "metrics", MODEL),
     "sinks.sink.Sinks": lambda kind: kind(LOG, []),
+    "spark.jvm.Relay": lambda kind: kind(io.StringIO()),
     "spark.query.Job": lambda kind: kind(),
     "spark.rejected.NotLearned": lambda kind: kind(None),
     "spark.replay.backtest.Selection": lambda kind: kind(),
@@ -89,6 +105,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.train.executor.TaskExecutor": lambda kind: kind(SPARK),
     "spark.train.progress.Progress": lambda kind: kind(10),
     "spark.train.trainer.Trainer": _trainer,
+    "spark.train.write_rate.WriteRate": lambda kind: kind(),
     "versions.archive.Archive": lambda kind: kind(
         MODEL, {"first": 0, "until": 1, "needed": [], "sha256": {}}, {}
     ),

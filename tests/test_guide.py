@@ -41,7 +41,7 @@ AVRO = avsc.write_schema("features", (0, 1), "label")
 
 def table(heading: str) -> list[list[str]]:
     """Return the cells of the table below a heading, without its first two lines."""
-    lines = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0].splitlines()
+    lines = re.split(r"\n##+ ", TEXT.split(f"\n## {heading}\n")[1])[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line[:1] == "|"][2:]
 
 

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
+from streaming_nn.versions.version import Manifest
 
 OWN = "__"  # how the names of Kafka's own topics begin, such as __consumer_offsets
 SHOWN = 10  # topics that an error names
@@ -46,6 +48,22 @@ def deleted(settings: Settings, known: Iterable[str], existing: Mapping[str, obj
     if not settings.train.topics_pattern:
         return []
     return [topic for topic in known if topic not in existing and matches(settings, topic)]
+
+
+def find_other_topics(settings: Settings, head: Manifest, position: Mapping[str, Any]) -> str | None:
+    """Return which topics of a position are others than the head's; None: none is.
+
+    New ones that a pattern matches join without a change.
+    """
+    before: Mapping[str, str] = head.topic_ids
+    now: Mapping[str, str] = position.get("topic_ids", {})
+    joined = [] if settings.train.topics_pattern else [topic for topic in now if topic not in before]
+    other = [topic for topic in before if now.get(topic) != before[topic]]
+    if not joined and not other:
+        return None
+    if set(before) == set(now):
+        return f"topic {other[0]!r} was recreated"
+    return f"topics {', '.join(before) or 'none'}, now {', '.join(now) or 'none'}"
 
 
 def _written(settings: Settings) -> list[str]:

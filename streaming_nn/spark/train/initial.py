@@ -8,6 +8,7 @@ from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
+from streaming_nn.spark.sources.topics import find_other_topics
 from streaming_nn.spark.train.initial_schema import complete_schema
 from streaming_nn.spark.train.resume import automatic_cap, make_learner
 from streaming_nn.versions.version import AVERAGED, INITIAL, Manifest, Version
@@ -66,7 +67,7 @@ def find_change(
         return f"learner: {difference(head.learner, learner) or 'other options'}"
     if settings.train.update != head.update:
         return f"train.update = {head.update!r}, now {settings.train.update!r}"
-    return _find_other_topics(settings, head.topic_ids, position.get("topic_ids", {}))
+    return find_other_topics(settings, head, position)
 
 
 def _settings_of(schema: Schema) -> dict[str, Any]:
@@ -75,17 +76,6 @@ def _settings_of(schema: Schema) -> dict[str, Any]:
     classes = "grow" if options.pop("grow") else options["classes"]
     inputs, _ = options.pop("inputs"), options.pop("vocabulary")
     return options | {"classes": classes, "inputs": inputs}
-
-
-def _find_other_topics(settings: Settings, before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Return which topics are others; new ones that a pattern matches join without a change."""
-    joined = [] if settings.train.topics_pattern else [topic for topic in now if topic not in before]
-    other = [topic for topic in before if now.get(topic) != before[topic]]
-    if not joined and not other:
-        return None
-    if set(before) == set(now):
-        return f"topic {other[0]!r} was recreated"
-    return f"topics {', '.join(before) or 'none'}, now {', '.join(now) or 'none'}"
 
 
 def _new_learner(settings: Settings, schema: Schema, given: Learner[Any] | None) -> Learner[Any]:
