@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -54,8 +55,9 @@ def imports(source: str) -> set[str]:
     return found
 
 
-def of(path: Path) -> set[str]:
-    return imports(path.read_text())
+@cache
+def of(path: Path) -> frozenset[str]:
+    return frozenset(imports(path.read_text()))
 
 
 def within(folder: str) -> list[Path]:

@@ -544,7 +544,13 @@ def check_of_river(check: Any, model: Any) -> None:
         check(model.clone())
 
 
-@pytest.mark.parametrize("model", [RiverClassifier(**SMALL), RiverRegressor(**SMALL, absent="zero")])
+@pytest.mark.parametrize(
+    "model",
+    [
+        RiverClassifier(**SMALL),
+        pytest.param(RiverRegressor(**SMALL, absent="zero"), marks=pytest.mark.nightly),
+    ],
+)
 def test_features_may_emerge_and_disappear(model: Any) -> None:
     checks = pytest.importorskip("river.checks")
     of_features = [check for check in checks.yield_checks(model) if "features" in check.__name__]

@@ -726,7 +726,7 @@ def test_inactive_columns_cost_nothing_and_change_nothing(learner: Ensemble, opt
     assert (weights != before).any(axis=(0, 2)).nonzero()[0].tolist() == [1, 2, 4, 8, 9]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     learner=st.sampled_from([CLASSIFIER, REGRESSOR]),
     mini_batch=st.sampled_from([1, 7, 80]),

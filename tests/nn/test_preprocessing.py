@@ -65,7 +65,7 @@ def test_the_default_has_the_bits_of_the_plain_moments(x: np.ndarray, more: np.n
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_parts_merge_to_the_whole_in_any_grouping(scale: str, missing: str, data: st.DataObject) -> None:
     inputs = Inputs(3, scale, missing=missing)
     parts = [data.draw(rows_for(missing)) for _ in range(3)]
@@ -78,7 +78,7 @@ def test_parts_merge_to_the_whole_in_any_grouping(scale: str, missing: str, data
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_tasks_with_a_common_start_are_merged_without_counting_it_twice(
     scale: str, missing: str, data: st.DataObject
 ) -> None:
@@ -94,7 +94,7 @@ def test_tasks_with_a_common_start_are_merged_without_counting_it_twice(
 
 @pytest.mark.parametrize(("scale", "missing"), GAPS)
 @given(x=gappy, cut=st.integers(0, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_missing_values_count_in_no_column(scale: str, missing: str, x: np.ndarray, cut: int) -> None:
     state, size = seen(Inputs(3, scale, missing=missing), x, cut), size_of(x)
     moments = state.moments if isinstance(state, Spans) else state
@@ -112,7 +112,7 @@ def test_missing_values_count_in_no_column(scale: str, missing: str, x: np.ndarr
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_prepared_is_finite_and_within_bounds(scale: str, missing: str, data: st.DataObject) -> None:
     inputs = Inputs(3, scale, clip=4, missing=missing)
     state, x = seen(inputs, data.draw(rows_for(missing))), data.draw(rows_for(missing))
@@ -264,7 +264,7 @@ def test_a_wrong_option_is_one_line(options: dict[str, object], error: str) -> N
     assert str(raised.value) == error
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     case=st.sampled_from([each for each in EVERY if each[0] != "none"]),
     base=arrays(np.float32, 5, elements=numbers),

@@ -292,13 +292,13 @@ def check_against_oracle(schema, values):
 
 
 @given(st.lists(st.one_of(texts, st.just(b'{"features":[1,2.5],"label":0}')), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_json_is_decoded_as_by_the_standard_library(values):
     check_against_oracle(SMALL, values)
 
 
 @given(st.lists(blobs, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
     decoded = decode(SMALL, values, labeled=True)
     assert sorted([*decoded.kept, *(i for i, *_ in decoded.rejected)]) == list(range(len(values)))
@@ -311,7 +311,7 @@ def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=6), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_as_packed_are_kept_or_rejected(values, labeled):
     for classes in ((0, 1), None):
         decoded = decode(Schema(2, classes, format="packed"), values, labeled)
@@ -369,6 +369,7 @@ def test_a_target_is_never_missing():
 
 @pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("classes", [("a", "b"), None])
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["read", "left", "odd", "none"]), max_size=30))
 def test_packed_records_keep_their_positions(classes, labeled, kinds):
     """The rows and the rejected are those of the same records without any packed ones."""

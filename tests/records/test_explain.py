@@ -593,7 +593,7 @@ def test_a_hostile_record_is_explained_too(format, read):
             explain(schema, [record.value], read)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(blobs, min_size=1, max_size=4), st.sampled_from([ARRAY, NAMED, LINES]))
 def test_any_record_is_explained(values, schema):
     lines = explain(schema, values)

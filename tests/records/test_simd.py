@@ -30,13 +30,13 @@ def check_both(schema, values, labeled=True):
 
 
 @given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_after_a_good_record(values, labeled):
     check_both(SMALL, [GOOD, *values, GOOD], labeled)
 
 
 @given(st.lists(st.one_of(blobs, st.just(GOOD)), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_with_missing_values_and_growing_classes(values):
     check_both(Schema(2, (0,), missing=True, grow=True), [GOOD, *values, GOOD])
 
@@ -46,7 +46,7 @@ def test_any_bytes_with_missing_values_and_growing_classes(values):
         st.from_regex(rb"-?[0-9]{0,25}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True), min_size=2
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_numbers_are_the_same(texts):
     check_both(SMALL, [GOOD, *(b'{"features":[%s,%s],"label":1}' % (a, b) for a, b in pairwise(texts))])
 
