@@ -215,6 +215,7 @@ def test_an_invalid_row_is_reported_after_the_rows_before_it_are_sent(broker, to
     assert len(records_of(broker, topics[0])) == result["labeled"]
 
 
+@pytest.mark.nightly
 def test_the_machine_is_sent_in_real_time(broker, topics):
     pytest.importorskip("psutil")
     began = time.monotonic()

@@ -61,7 +61,7 @@ def test_every_job_takes_any_path(spark: SparkSession, broker: Any, folder: Path
     assert not Path(str(folder).replace(" ", "%20")).exists()
 
 
-@pytest.mark.parametrize("name", ["in put%20", "ä,b"])
+@pytest.mark.parametrize("name", ["in put%20", pytest.param("ä,b", marks=pytest.mark.nightly)])
 def test_a_source_keeps_its_position_under_any_path(
     name: str, spark: SparkSession, folder: Path, tmp_path: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_missing_checkpoint_stops_the_run(spark: SparkSession, tmp_path: Path)
     assert rows_of(model)["trained"] == 4 * ROWS, "another checkpoint is another source"
 
 
+@pytest.mark.nightly
 def test_files_and_topics_can_take_turns(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     topic, model = broker.topic("live", 2), tmp_path / "model"
     folder = write(tmp_path / "in", range(3))

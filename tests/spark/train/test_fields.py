@@ -300,6 +300,7 @@ def test_flags_and_the_settings_file_are_equivalent(
     )
     words = ["train", "--features", "price,demand.now", "--label", "measured.load", "--regression"]
     words += ["--set", "records.numbers_as_strings=true", "--bootstrap", broker.bootstrap]
+    words += ["--topic", broker.topic()]
     commands.app(words, standalone_mode=False)
     from_file = settings_of(broker, tmp_path, strings=True).records
     assert taken[0].records.model_dump() == from_file.model_dump()

@@ -39,7 +39,7 @@ def plain(spark: SparkSession) -> Plain:
     """Return a function that packs records with the class."""
     java: Any = spark._jvm
     compiler = java.org.codehaus.janino.SimpleCompiler()
-    compiler.setParentClassLoader(java_compiler._loader(spark))
+    compiler.setParentClassLoader(java_compiler.loader(spark))
     compiler.cook((HERE / "Plain.java").read_text("utf-8"))
     made = compiler.getClassLoader().loadClass("streaming_nn.Plain").getConstructors()[0]
     context: Any = spark.sparkContext

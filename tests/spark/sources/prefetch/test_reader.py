@@ -69,7 +69,7 @@ def odd(kafka: dict[str, str], topic: str, count: int) -> None:
     )
 
 
-@pytest.mark.parametrize("how", [TASK, TASKS, HERE])
+@pytest.mark.parametrize("how", [TASK, pytest.param(TASKS, marks=pytest.mark.nightly), HERE])
 def test_records_are_the_same_as_spark_reads(spark: SparkSession, broker: Any, how: str) -> None:
     names = [broker.topic(f"{name}-{how.replace(' ', '-')}", n) for name, n in (("odd", 3), ("more", 1))]
     for name in names:
