@@ -207,11 +207,11 @@ def test_names_use_the_words_of_the_field(folder: str) -> None:
 
 def test_test_names_use_the_words_of_the_field() -> None:
     findings = [
-        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}; take: {NAMES[part]}"
+        f"{path.relative_to(ROOT)}:{number}: {name}; take: {NAMES[part]}"
         for path in files(".py", "tests")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef)
-        for part in parts_of(node.name)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        for name in re.findall(r"^ *def (\w+)", line)
+        for part in parts_of(name)
         if part in NAMES
     ]
     assert not findings, report(findings)

@@ -11,6 +11,7 @@ from streaming_nn.versions.version_log import VersionLog
 pytestmark = pytest.mark.commit
 
 
+@pytest.mark.nightly
 def test_the_long_log_is_a_valid_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "COMMITS", 5)
     found = growth.month(tmp_path, 1_300)

@@ -544,13 +544,8 @@ def check_of_river(check: Any, model: Any) -> None:
         check(model.clone())
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        RiverClassifier(**SMALL),
-        pytest.param(RiverRegressor(**SMALL, absent="zero"), marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("model", [RiverClassifier(**SMALL), RiverRegressor(**SMALL, absent="zero")])
 def test_features_may_emerge_and_disappear(model: Any) -> None:
     checks = pytest.importorskip("river.checks")
     of_features = [check for check in checks.yield_checks(model) if "features" in check.__name__]

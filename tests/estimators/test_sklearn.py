@@ -377,6 +377,7 @@ def loaded_modules(code: str) -> set[str]:
     return set(run.stdout.split())
 
 
+@pytest.mark.nightly
 def test_the_module_needs_neither_spark_nor_kafka() -> None:
     assert not {"pyspark", "py4j", "kafka"} & loaded_modules("import streaming_nn.estimators.sklearn")
 

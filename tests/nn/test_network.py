@@ -52,7 +52,7 @@ def differences(net: Network, theta: np.ndarray, mean_loss: Callable[[np.ndarray
 
 @pytest.mark.parametrize("loss", ALL_LOSSES, ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", [(), (6,), (5, 4, 3)])
+@pytest.mark.parametrize("hidden", [pytest.param((6,), marks=pytest.mark.nightly), (), (5, 4, 3)])
 @pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.nightly), ROWS])
 @pytest.mark.parametrize("skip", [False, True])
 def test_gradient_is_that_of_finite_differences(

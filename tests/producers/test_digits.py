@@ -61,6 +61,7 @@ def test_the_concept_changes_at_a_drift_and_back_at_the_next():
     np.testing.assert_array_equal(y[700:], calm_y[700:])
 
 
+@pytest.mark.nightly
 def test_a_network_recovers_from_a_drift_within_10_000_rows():
     from sklearn.neural_network import MLPClassifier
 

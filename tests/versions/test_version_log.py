@@ -327,6 +327,7 @@ def test_a_damaged_head_is_never_skipped(tmp_path: Path, how: str) -> None:
     assert log.read(2).number == 2
 
 
+@pytest.mark.nightly
 def test_a_long_log_is_searched_fast(tmp_path: Path) -> None:
     log = VersionLog(tmp_path)
     log.versions.mkdir()
