@@ -38,7 +38,7 @@ MAX_CLASSES = 20  # that are suggested
 SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures it
 LABELS = ("label", "target", "class", "y", "labels", "classes")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
-UTF16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _QUANTITY = re.compile(r"\W*\d")
 _ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
 
@@ -168,7 +168,7 @@ def _framings(sample: Sample) -> Iterator[Settings]:
 def _encodings(blob: bytes) -> Iterator[str]:
     if blob.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         yield "utf-32"
-    elif blob.startswith(tuple(UTF16)):
+    elif blob.startswith(UTF16):
         yield "utf-16"
     elif b"\0" in blob:
         yield "utf-16-le" if blob[1::2].count(0) > blob[::2].count(0) else "utf-16-be"

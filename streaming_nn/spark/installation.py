@@ -54,14 +54,18 @@ def required() -> str:
 
 def home() -> str:
     """Return the directory of the Spark that is started."""
+    return os.environ.get("SPARK_HOME") or str(_imported() or "")
+
+
+def _imported() -> Path | None:
+    """Return the directory of the pyspark that is imported."""
     spec = find_spec("pyspark")
-    return os.environ.get("SPARK_HOME") or (str(Path(spec.origin).parent) if spec and spec.origin else "")
+    return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _package() -> Iterator[Problem]:
     """Check the pyspark that is imported: PYTHONPATH may have another one than pip has installed."""
-    spec = find_spec("pyspark")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
+    folder = _imported()
     found = _search(folder / "version.py", r"__version__[^=]*= *['\"]([^'\"]+)") if folder else None
     if folder and found and found != required():
         by = " by PYTHONPATH" if _is_on_path(folder.parent) else ""

@@ -349,7 +349,7 @@ def test_a_regression_learns_as_the_network_of_nn(loss: str) -> None:
 
 def test_a_large_offset_does_not_hide_a_small_spread() -> None:
     x, y = classes_stream(1500)
-    shifted = (x.astype(np.float64) * 64 + 2.0**24).astype(np.float32)  # rounded to whole numbers
+    shifted = (x.astype(np.float64) * 64 + 2.0**24).astype(np.float32)  # rounded to integers
     ensemble = default_ensemble(Shape((6, 16, 3), skip=True), 6)
     start, accuracies = initial(ensemble), []
     for rows in (x, shifted):

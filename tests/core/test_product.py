@@ -17,20 +17,20 @@ Array = NDArray[np.float32]
 
 
 def multiply(x: Array, w: Array, variant: str | None = None) -> Array:
-    core, (rows, n), m = library.load(variant), x.shape, w.shape[1]
-    z = np.full((rows, m), np.nan, np.float32)
-    work = np.empty(core.core_product_work(ctypes.c_long(n), ctypes.c_long(m)), np.float32)
-    arrays = [library.address(a, "f4", a.shape) for a in (x, w, z, work)]
-    core.core_product(*arrays[:3], *map(ctypes.c_long, (rows, n, m)), arrays[3])
-    return z
+    return _call("core_product", x, w, (len(x), w.shape[1]), x.shape[1], variant)
 
 
 def multiply_transposed(x: Array, d: Array, variant: str | None = None) -> Array:
-    core, (rows, n), m = library.load(variant), x.shape, d.shape[1]
-    z = np.full((n, m), np.nan, np.float32)
-    work = np.empty(core.core_product_work(ctypes.c_long(rows), ctypes.c_long(m)), np.float32)
-    arrays = [library.address(a, "f4", a.shape) for a in (x, d, z, work)]
-    core.core_product_transposed(*arrays[:3], *map(ctypes.c_long, (rows, n, m)), arrays[3])
+    return _call("core_product_transposed", x, d, (x.shape[1], d.shape[1]), len(x), variant)
+
+
+def _call(name: str, x: Array, w: Array, shape: tuple[int, int], terms: int, variant: str | None) -> Array:
+    """Return the product of this shape, each element a chain of so many terms."""
+    core, m = library.load(variant), w.shape[1]
+    z = np.full(shape, np.nan, np.float32)
+    work = np.empty(core.core_product_work(ctypes.c_long(terms), ctypes.c_long(m)), np.float32)
+    arrays = [library.address(a, "f4", a.shape) for a in (x, w, z, work)]
+    getattr(core, name)(*arrays[:3], *map(ctypes.c_long, (*x.shape, m)), arrays[3])
     return z
 
 
