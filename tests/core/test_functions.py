@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from streaming_nn.core import build_backend, library
+from streaming_nn.core import build_backend, functions, library
+from streaming_nn.core.functions import FUNCTIONS as NAMES
 
 pytestmark = pytest.mark.commit
 
-NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "cospi")
 RANGES: dict[str, tuple[float, float]] = {
     "exp": (-708.0, 709.0),
     "expm1": (-30.0, 30.0),
@@ -28,13 +28,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "cospi": (0.0, 2.0),
 }
 BOUND = 2.0**-50  # relative error
-
-
-def computed(name: str, x: NDArray[np.float64], variant: str | None = None) -> NDArray[np.float64]:
-    y = np.empty_like(x)
-    x_at, y_at = library.address(x, "f8", x.shape), library.address(y, "f8", x.shape)
-    assert library.load(variant).core_function(NAMES.index(name), x_at, y_at, ctypes.c_long(x.size)) == 0
-    return y
 
 
 def exact(name: str, x: float) -> Decimal:
@@ -77,7 +70,7 @@ def samples(name: str) -> NDArray[np.float64]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_error_is_within_the_bound(name: str) -> None:
     x = samples(name)
-    for value, result in zip(x.tolist(), computed(name, x).tolist(), strict=True):
+    for value, result in zip(x.tolist(), functions.apply(name, x).tolist(), strict=True):
         truth = exact(name, value)
         # a cosine near its zero is exact to the same bound beside 1, as its argument's error is
         least = Decimal(1) if name == "cospi" else Decimal(10) ** -300
@@ -92,7 +85,7 @@ def test_the_bits_are_those_of_the_reference(variant: str, data: st.DataObject) 
     low, high = RANGES[NAMES[which]]
     x = data.draw(arrays(np.float64, st.integers(1, 9), elements=st.floats(low, high)))
     with np.errstate(all="ignore"):
-        assert computed(NAMES[which], x, variant).tobytes() == reference.FUNCTIONS[which](x).tobytes()
+        assert functions.apply(NAMES[which], x, variant).tobytes() == reference.FUNCTIONS[which](x).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -115,15 +108,61 @@ def test_the_bits_are_those_of_the_reference(variant: str, data: st.DataObject) 
     ],
 )
 def test_ends_and_special_values(name: str, x: float, y: float) -> None:
-    assert computed(name, np.array([x]))[0] == pytest.approx(y, rel=1e-15, abs=0)
+    assert functions.apply(name, np.array([x]))[0] == pytest.approx(y, rel=1e-15, abs=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_not_a_number_stays_one(name: str) -> None:
-    assert np.isnan(computed(name, np.array([np.nan]))).all()
+    assert np.isnan(functions.apply(name, np.array([np.nan]))).all()
 
 
 def test_an_unknown_function_is_refused() -> None:
     x: NDArray[Any] = np.zeros(1)
     at = library.address(x, "f8", (1,))
     assert library.load().core_function(len(NAMES), at, at, ctypes.c_long(1)) == 1
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3)])
+def test_arrays_keep_their_shape(shape: tuple[int, ...]) -> None:
+    x = np.full(shape, 2.0)
+    for function, expected in ((functions.exponential, np.exp(2.0)), (functions.logarithm, np.log(2.0))):
+        y = function(x)
+        assert (y.shape, y.dtype) == (shape, np.float64)
+        np.testing.assert_allclose(y, expected, rtol=1e-15)
+    np.testing.assert_array_equal(x, 2.0)
+
+
+def test_an_array_in_another_order_or_dtype() -> None:
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    np.testing.assert_array_equal(functions.logarithm(x.T), functions.logarithm(x).T)
+    np.testing.assert_array_equal(functions.logarithm(x[:, ::2]), functions.logarithm(x)[:, ::2])
+    with pytest.raises(ValueError, match="must be float64"):
+        functions.exponential(np.zeros(3, np.float32))  # type: ignore[arg-type]
+
+
+def chain(values: list[float]) -> float:
+    total = 0.0
+    for value in values:
+        total = total + value
+    return total
+
+
+TERMS = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.sampled_from([1e16, 1.0, -1e16, -0.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(), shape=st.tuples(st.integers(0, 40), st.integers(0, 3)), axis=st.sampled_from([0, 1, -1])
+)
+def test_a_sum_is_a_chain_from_plus_zero(data: st.DataObject, shape: tuple[int, int], axis: int) -> None:
+    x = data.draw(arrays(np.float64, shape, elements=TERMS))
+    for each in (x, np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2]):
+        expected = [chain(line) for line in (x if axis else x.T).tolist()]
+        assert functions.chain_sum(each, axis).tobytes() == np.array(expected, np.float64).tobytes()
+
+
+@pytest.mark.parametrize("size", [7, 128, 129, 10_000])
+def test_a_sum_of_many_is_not_pairwise(size: int) -> None:
+    x = np.random.default_rng(0).normal(size=(3, size)) * 10.0 ** (np.arange(size) % 30)
+    assert functions.chain_sum(x).tolist() == [chain(line) for line in x.tolist()]
+    assert functions.chain_sum(np.full(1, -0.0)).tobytes() == np.zeros(()).tobytes()

@@ -1,0 +1,42 @@
+"""Elementary functions and sums of float64, with the bits of docs/arithmetic.md."""
+
+import ctypes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.core import library
+
+Doubles = NDArray[np.float64]
+
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "cospi")  # numbers in functions.c
+
+
+def exponential(x: Doubles) -> Doubles:
+    """Return exp(x) of each element; beyond -708 and 709 its value there."""
+    return apply("exp", x)
+
+
+def logarithm(x: Doubles) -> Doubles:
+    """Return log(x) of each element, which must be a normal, positive number; NaN of NaN."""
+    return apply("log", x)
+
+
+def chain_sum(x: Doubles, axis: int = -1) -> Doubles:
+    """Return the sum along an axis: from +0 on, one element after the other, each sum rounded.
+
+    NumPy's own sum adds in an order that depends on its version, on the CPU and on the layout. Each of the
+    sums that `np.add.accumulate` returns is the one before plus an element.
+    """
+    if not x.shape[axis]:
+        return np.asarray(np.add.reduce(x, axis=axis))
+    return np.asarray(np.add.accumulate(x, axis=axis).take(-1, axis=axis) + 0.0)  # +0, where all are -0
+
+
+def apply(name: str, x: Doubles, variant: str | None = None) -> Doubles:
+    """Return a function of each element, by a variant of the core. Errors: ValueError unless x is float64."""
+    x = np.ascontiguousarray(x).reshape(np.shape(x))
+    y = np.empty_like(x)
+    pointers = (library.address(each, np.float64, x.shape) for each in (x, y))
+    library.load(variant).core_function(FUNCTIONS.index(name), *pointers, ctypes.c_long(x.size))
+    return y
