@@ -1,5 +1,7 @@
 """Learns the micro-batches of any streaming query, in Spark's `foreachBatch`."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,20 @@ from streaming_nn.spark.sources.spark_source import last_batch, query_id
 from streaming_nn.spark.train.micro_batch import commit_learned
 from streaming_nn.versions.retention import KEEP_BYTES, Retention
 from streaming_nn.versions.rollback import shapes
-from streaming_nn.versions.version import SEQUENTIAL, UPDATES, Version
+from streaming_nn.versions.version import INITIAL, SEQUENTIAL, UPDATES, Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
+
+logger = logging.getLogger(__name__)
 
 
 class StreamingLearner:
     """Learns a streaming query: pass `update` to `foreachBatch`; each micro-batch becomes a version.
 
     `estimator` has the columns, and the options of a new model; an existing model keeps its own options
-    except those that are set. A classifier's `classes` must be set, or be in the label's metadata. `update`
-    is "sequential", one task in the order in which `coalesce(1)` brings the rows (Spark promises none; a
-    frame of one partition keeps its own), or "averaged", a task per partition.
+    except those that are set, unless it has learned nothing: then other options begin it again. A
+    classifier's `classes` must be set, or be in the label's metadata. `update` is "sequential", one task in
+    the order in which `coalesce(1)` brings the rows (Spark promises none; a frame of one partition keeps its
+    own), or "averaged", a task per partition.
 
     Exactly once: a version names its query and batch, and a batch that is in the log is skipped. So what
     Spark repeats after a crash counts once, as long as the query keeps its checkpoint: it has the query's id.
@@ -83,7 +88,9 @@ class StreamingLearner:
         self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]
     ) -> bool:
         """Learn from the head and commit the next version; False: the model was rolled back meanwhile."""
-        head = self._newest() or self._commit_initial(rows, columns, dataset)
+        head = self._newest()
+        if head is None or head.manifest.untrained:
+            head = self._begin(rows, columns, dataset, head)
         if head is None:
             return True
         learner = self._resume_learner(head)
@@ -114,16 +121,43 @@ class StreamingLearner:
             self._head = self.log.head()
         return self._head if number is not None else None
 
-    def _commit_initial(self, rows: DataFrame, columns: Columns, dataset: DataFrame) -> Version | None:
-        """Commit version 0, an untrained model; None without a row, whose width is needed."""
+    def _begin(
+        self, rows: DataFrame, columns: Columns, dataset: DataFrame, head: Version | None
+    ) -> Version | None:
+        """Return an untrained head; commit version 0 if there is none, and one like it for other options.
+
+        None without a row, whose width is needed.
+        """
         first = rows.first()
         if first is None:
             return None
         classes = self.estimator._find_classes(None, dataset)
         learner = self.estimator._new_learner(count_features(first, columns), classes)
-        tensors, schema = flatten(initial(learner)), describe_schema(learner)
-        self.log.commit(None, tensors, learner=learner.options(), schema=schema, update=self.mode)
-        return self._newest()
+        changed = self._change(head.manifest, learner) if head else ""
+        if head and not changed:
+            return head
+        self._head = self.log.commit(
+            head,
+            flatten(initial(learner)),
+            kind=INITIAL,
+            learner=learner.options(),
+            schema=describe_schema(learner),
+            update=self.mode,
+            mini_batch_cap=0,
+            offsets={},
+            topic_ids={},
+            source={},
+            events=[{"event": "began again", "changed": changed}] if head else [],
+        )
+        if head:
+            logger.info("%s has learned nothing, so it begins again: %s", self.log.directory, changed)
+        return self._head
+
+    def _change(self, head: Manifest, learner: Learner[Any]) -> str:
+        """Return what has changed since an untrained head was committed; an empty string: nothing."""
+        if self.mode != head.update:
+            return f"update = {head.update!r}, now {self.mode!r}"
+        return _difference(head.learner, learner)
 
     def _resume_learner(self, head: Version) -> Learner[Any]:
         """Return the learner that continues from the head. ValueError: what is set needs another model."""
@@ -138,12 +172,17 @@ class StreamingLearner:
         with spark_names_in_errors():
             learner = learner_from({**recorded, **changes, "seed": recorded.get("seed", 0)})
         if shapes(flatten(initial(learner, head.tensors))) != shapes(head.tensors):
-            changed = ", ".join(
-                f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
-                for option, value in learner.options().items()
-                if value != recorded.get(option)
-            )
+            changed = _difference(recorded, learner)
             raise ValueError(
                 f"model {self.log.directory} was created with {changed}; use a new model directory"
             )
         return learner
+
+
+def _difference(recorded: Mapping[str, Any], learner: Learner[Any]) -> str:
+    """Describe by Spark's names which options differ from those that are recorded."""
+    return ", ".join(
+        f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
+        for option, value in learner.options().items()
+        if value != recorded.get(option)
+    )

@@ -10,7 +10,7 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
 from streaming_nn.spark import installation
 from streaming_nn.spark.sources import topics
-from streaming_nn.versions.version import INITIAL, Manifest
+from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -19,7 +19,7 @@ def before_train(settings: Settings) -> None:
     from streaming_nn.spark.train.resume import check_settings  # imports NumPy and PyArrow
 
     installation.check(settings.spark)
-    check_settings(settings, VersionLog(settings.model))
+    check_settings(settings, VersionLog(settings.model).head())
     if not settings.source.format:
         with KafkaAdmin(settings.kafka) as admin:
             admin.ids(topics.find(settings, admin))
@@ -53,7 +53,7 @@ def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
     resumes from that, so waiting would never end.
     """
     head = log.head()
-    if head is not None and head.number > 0 and head.manifest.kind != INITIAL:
+    if head is not None and not head.manifest.untrained:
         return head.manifest
     if settings.score.once:
         what = "there is no version yet" if head is None else "has learned nothing yet"

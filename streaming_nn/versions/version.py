@@ -51,7 +51,7 @@ HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
 SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one per partition, averaged
 
-INITIAL = "initial"  # the kind of a version that has learned nothing
+INITIAL = "initial"  # the kind of a version that begins a model: see `Manifest.untrained`
 
 _SEAL = ',"seal":"'
 _SEAL_LENGTH = len(_SEAL) + 64 + len('"}')
@@ -114,6 +114,14 @@ class Manifest:
     def kept(self) -> bool:
         """Return whether the version's file holds its tensors: it was neither pruned nor lost."""
         return not self.original_sha256 and self.kind != "damaged"
+
+    @property
+    def untrained(self) -> bool:
+        """Return whether nothing was learned before it: a run may begin again after it, and scorers wait.
+
+        Version 0 of a backtest counts as trained: it belongs to its trial, and may have a trained model.
+        """
+        return self.kind == INITIAL and not any(e.get("event") == "backtest" for e in self.events)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON-able values; the keys of partitions become strings."""

@@ -1,3 +1,4 @@
+import logging
 import re
 import subprocess
 import sys
@@ -319,6 +320,30 @@ def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> No
     assert learner.log.head_number() is None
     with pytest.raises(LookupError, match=r"it has no versions$"):
         learner.model()
+
+
+def test_a_model_that_has_learned_nothing_begins_again_with_other_params(
+    iris: DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 12: after a first try with wrong params, or a label that is in no class."""
+    caplog.set_level(logging.INFO)
+    wrong = StreamingClassifier(**SMALL, classes=[0.0, 1.0])
+    right = StreamingClassifier(**SMALL | {"hiddenLayers": [9]}, classes=[0.0, 1.0, 2.0])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"must be one of \[0.0, 1.0\]; got 2.0$"):
+            StreamingLearner(tmp_path, wrong, query_id="q").update(iris, 0)
+    learner = StreamingLearner(tmp_path, right, query_id="q")
+    learner.update(iris, 0)
+    assert [learner.log.manifest(n).kind for n in range(3)] == ["initial", "initial", "saved"]
+    (event,) = learner.log.manifest(1).events
+    assert event["event"] == "began again"
+    assert "hiddenLayers = [8], now [9]" in event["changed"]
+    assert f"{tmp_path} has learned nothing, so it begins again: {event['changed']}" in caplog.messages
+    new = StreamingLearner(tmp_path / "new", right, query_id="q")
+    new.update(iris, 0)
+    assert bits(learner.model()._state) == bits(new.model()._state)
+    with pytest.raises(ValueError, match=r"hiddenLayers = \[9\], now \[8\]; use a new model directory"):
+        StreamingLearner(tmp_path, wrong, query_id="q").update(iris, 1)
 
 
 def test_a_model_resumes_with_new_rates_but_not_with_another_shape(iris: DataFrame, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streaming_nn.cli import app as commands
+from streaming_nn.estimators.sklearn import OnlineClassifier
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.nn.state_dict import flatten
@@ -261,6 +262,13 @@ def test_a_scorer_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
             1,
             "model model: has learned nothing yet, so no model is available",
         )
+
+
+def test_a_scorer_predicts_with_a_first_version_that_an_estimator_has_saved() -> None:
+    classifier = OnlineClassifier(learner="mlp", optimizer="sgd", hidden=(4,))
+    classifier.partial_fit(np.eye(3), [0, 1, 0], classes=[0, 1]).save("model")
+    with pytest.raises(Started):
+        commands.run(["score", "--once", *KAFKA])
 
 
 def test_a_damaged_head(model: VersionLog, capsys: pytest.CaptureFixture[str]) -> None:

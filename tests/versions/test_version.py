@@ -140,6 +140,22 @@ def test_a_manifest_may_hold_numpy_numbers_and_writes_non_finite_ones_as_null() 
         encode(version(metrics={"bad": {1}}))
 
 
+@pytest.mark.parametrize(
+    ("manifest", "untrained"),
+    [
+        (Manifest(0, kind="initial"), True),
+        (Manifest(3, kind="initial", events=[{"event": "began again", "changed": "x"}]), True),
+        (Manifest(0, kind="initial", events=[{"event": "backtest", "of": {}}]), False),
+        (Manifest(0, kind="saved"), False),
+        (Manifest(1, kind="learned"), False),
+        (Manifest(2, kind="rolled-back", restored_from=0), False),
+    ],
+    ids=lambda value: f"{value.kind} {value.number}" if isinstance(value, Manifest) else None,
+)
+def test_a_version_before_which_nothing_was_learned(manifest: Manifest, untrained: bool) -> None:
+    assert manifest.untrained is untrained
+
+
 def test_unknown_keys_are_ignored_and_another_format_is_refused() -> None:
     assert Manifest.from_json({"number": 1, "nonce": "x", "mood": "good"}) == Manifest(1, nonce="x")
     with pytest.raises(ValueError, match="format must be 2; got 1"):

@@ -37,7 +37,7 @@ from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.spark.sources.data_loss import expired_ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
-from streaming_nn.versions.version import INITIAL, Version
+from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Scorer(Job):
             return True
         logger.info("waiting for a first version in %s", self.settings.model)
         until = time.monotonic() + seconds
-        while not (number := self.log.head_number() or 0) or self.log.manifest(number).kind == INITIAL:
+        while (number := self.log.head_number()) is None or self.log.manifest(number).untrained:
             if time.monotonic() > until:
                 return False
             time.sleep(0.1)

@@ -7,7 +7,7 @@ from streaming_nn.records.explain import describe_reasons, explain
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Train
 from streaming_nn.spark.train.micro_batch import Learned
-from streaming_nn.versions.version import INITIAL, Manifest
+from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class CircuitBreaker:
         self._check_rejected(learned, schema, head, safe)
         self._check_skipped(learned, safe)
         counts = learned.counts
-        if head.kind == INITIAL and counts.rejected and not counts.trained + counts.skipped:
+        if head.untrained and counts.rejected and not counts.trained + counts.skipped:
             lines = _explain(learned, schema, head)
             reasons = describe_reasons(learned.rejected)
             logger.warning("none of the first records can be learned: %s", "\n  ".join([reasons, *lines]))
@@ -62,4 +62,4 @@ class CircuitBreaker:
 def _explain(learned: Learned, schema: Schema, head: Manifest) -> list[str]:
     """Return lines about the rejected records that were kept whole."""
     whole = [letter.value for letter in learned.dead_letters if letter.value is not None and not letter.cut]
-    return explain(schema, whole[:SAMPLE], where="" if head.kind == INITIAL else " in a new model directory")
+    return explain(schema, whole[:SAMPLE], where="" if head.untrained else " in a new model directory")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from streaming_nn.errors import DamagedVersionError
 from streaming_nn.nn.factory import changed, difference, learner_from
 from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
@@ -13,37 +12,25 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.train.batch_size import AUTO
 from streaming_nn.spark.train.initial_schema import complete_schema, record_options
 from streaming_nn.versions.rollback import shapes
-from streaming_nn.versions.version import AVERAGED, INITIAL, Version
-from streaming_nn.versions.version_log import VersionLog
+from streaming_nn.versions.version import AVERAGED, Version
 
 
-def check_learner(settings: Settings, log: VersionLog) -> None:
-    """Raise ValueError for wrong options of the learner, as far as they are known before Spark starts."""
-    number, records = log.head_number(), settings.records
-    classes = records.classes if isinstance(records.classes, list) else None
-    try:
-        recorded = None if number is None else log.manifest(number)
-    except DamagedVersionError:  # which the run reports, with what to do
-        return
-    if recorded is not None and recorded.kind != INITIAL:  # one that has learned nothing may begin again
-        make_learner(settings, recorded.learner)
-    elif classes or not settings.learner.get("class_weight"):  # which names classes
-        labels = None if records.regression else classes or ["a", "b"]
-        make_learner(settings, {"inputs": 1, "classes": labels})
-
-
-def check_settings(settings: Settings, log: VersionLog) -> None:
+def check_settings(settings: Settings, head: Version | None) -> None:
     """Raise ValueError for options of learner or records that are wrong, or that do not fit the head.
 
-    Those of a model that has learned nothing are checked by themselves. DamagedVersionError: the head is.
+    Without a head, or with one that has learned nothing, they are those of a new model: what is inferred from
+    records is left open.
     """
-    check_learner(settings, log)
-    head = log.head()
-    if head is None or head.manifest.kind == INITIAL:
-        complete_schema(settings, 1, None)  # what is inferred from records is left open
-    else:
+    if head is not None and not head.manifest.untrained:
         resume_learner(settings, head)
         resume_schema(settings, head)
+        return
+    records = settings.records
+    classes = records.classes if isinstance(records.classes, list) else None
+    if classes or not settings.learner.get("class_weight"):  # which names classes
+        labels = None if records.regression else classes or ["a", "b"]
+        make_learner(settings, {"inputs": 1, "classes": labels})
+    complete_schema(settings, 1, None)
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:

@@ -33,7 +33,7 @@ from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.spark.train.write_rate import WriteRate
 from streaming_nn.versions.retention import Retention, describe
-from streaming_nn.versions.version import AVERAGED, INITIAL, Version
+from streaming_nn.versions.version import AVERAGED, Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Trainer(Job):
         if self.query is not None:
             with suppress(*STOP_ERRORS):
                 self.query.stop()
-        if isinstance(self.failure, TooManyRejectedError) and _has_learned_nothing(self.head):
+        if isinstance(self.failure, TooManyRejectedError) and self.head.manifest.untrained:
             self.source.forget()  # the next run, with other settings, may read something else
         self._close()
 
@@ -306,7 +306,7 @@ def _begin_model(
 
     With a trained head, or the same settings as before, nothing is committed.
     """
-    if head is not None and not _has_learned_nothing(head):
+    if head is not None and not head.manifest.untrained:
         return head
     position, changed = source.initial_position(), ""
     if head is not None:
@@ -317,11 +317,6 @@ def _begin_model(
     if head is not None:
         source.forget()
     return commit_initial(settings, log, schema, position, given, head, changed)
-
-
-def _has_learned_nothing(head: Version) -> bool:
-    """Return whether a run committed the head before it learned; a backtest's may have a trained model."""
-    return head.manifest.kind == INITIAL and not any(e["event"] == "backtest" for e in head.manifest.events)
 
 
 def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, limit: int | None) -> Work:

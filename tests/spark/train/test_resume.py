@@ -1,6 +1,7 @@
 """Which settings must be as the head was created, without Spark or Kafka."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.initial_schema import read_schema
-from streaming_nn.spark.train.resume import check_learner, resume_learner, resume_schema
+from streaming_nn.spark.train.resume import check_settings, resume_learner, resume_schema
 from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
@@ -78,25 +79,27 @@ def test_an_invalid_learner_is_reported_before_spark_starts(
     records: dict, learner: dict, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        check_learner(Settings(records=records, learner=learner, model=tmp_path), VersionLog(tmp_path))
+        check_settings(Settings(records=records, learner=learner, model=tmp_path), None)
 
 
 def test_classes_that_are_still_unknown_may_have_weights(tmp_path: Path) -> None:
-    given = Settings(learner={"class_weight": {"c": 2.0}, **ONE}, model=tmp_path)
-    check_learner(given, VersionLog(tmp_path))
+    check_settings(Settings(learner={"class_weight": {"c": 2.0}, **ONE}, model=tmp_path), None)
 
 
 def test_a_resumed_learner_is_checked_with_its_recorded_options(tmp_path: Path) -> None:
     learner = learner_from({**ONE, "inputs": 3, "classes": ["no", "yes"]})
-    log = VersionLog(tmp_path)
-    first = log.commit(None, flatten(initial(learner)), learner=learner.options())
-    check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
-    log.commit(first, first.tensors, kind="learned")
-    check_learner(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), log)
-    with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):
-        check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
-    log.path(1).write_bytes(b"torn")
-    check_learner(Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path), log)
+    log, schema = VersionLog(tmp_path), Schema(3, ("no", "yes")).options()
+    first = log.commit(None, flatten(initial(learner)), learner=learner.options(), schema=schema)
+    wrong = Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path)
+    check_settings(wrong, first)  # which may begin again
+    for head in (log.commit(first, first.tensors, kind="learned"), of_a_backtest(first)):
+        check_settings(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), head)
+        with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):
+            check_settings(wrong, head)
+
+
+def of_a_backtest(version: Version) -> Version:
+    return version._replace(manifest=replace(version.manifest, events=[{"event": "backtest"}]))
 
 
 def test_a_classifier_cannot_become_a_regression() -> None:
