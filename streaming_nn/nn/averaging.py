@@ -10,15 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.functions import chain_sum, exponential, logarithm
+
 Array = NDArray[Any]
 T = TypeVar("T", bound=tuple[Any, ...])
+
+SMALLEST = float(np.finfo(np.float64).tiny)  # normal number, whose logarithm is defined
 
 
 def shares(rows: Sequence[int]) -> NDArray[np.float64]:
     """Return each task's share of the rows (tasks,); they sum to 1, and are equal where no task has any."""
-    counts = np.asarray(rows, np.float64)
-    total = counts.sum()
-    return counts / total if total else np.full(len(counts), 1 / len(counts))
+    total = sum(rows)
+    return np.asarray(rows, np.float64) / total if total else np.full(len(rows), 1 / len(rows))
 
 
 def average_arrays(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array:
@@ -32,7 +35,7 @@ def average_arrays(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array
 def average_states(states: Sequence[T], share: NDArray[np.float64]) -> T:
     """Average NamedTuples of arrays, nested ones too, field by field.
 
-    A field named `power…` is a rate to the power of the number of steps: the mean is that of the steps.
+    A field named `power…` is one of `average_powers`.
     """
     first, merged = states[0], []
     for i, name in enumerate(getattr(first, "_fields", ())):
@@ -40,10 +43,19 @@ def average_states(states: Sequence[T], share: NDArray[np.float64]) -> T:
         if isinstance(first[i], tuple):
             merged.append(average_states(parts, share))
         elif name.startswith("power"):
-            merged.append(np.prod([part**each for part, each in zip(parts, share, strict=True)], axis=0))
+            merged.append(average_powers(parts, share))
         else:
             merged.append(average_arrays(parts, share))
     return type(first)(*merged)
+
+
+def average_powers(powers: Sequence[NDArray[np.float64]], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average rates to the power of a number of steps: return the rate to the power of the mean number.
+
+    A power that has become 0, or nearly so, is taken as the least normal number.
+    """
+    logs = [logarithm(np.maximum(each, SMALLEST)) * part for each, part in zip(powers, share, strict=True)]
+    return exponential(chain_sum(np.stack(logs), axis=0))
 
 
 def interleave(counts: Sequence[int], last: int) -> NDArray[np.intp]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import log, sqrt
+from math import sqrt
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.functions import exponential, logarithm
 from streaming_nn.nn import validation
 
 Memory = TypeVar("Memory", bound=tuple[Any, ...])
@@ -258,7 +259,7 @@ class _Window:
         least, width, taken = self.options.min_window_length, self.width, self.options.min_window_length - 1
         if width <= self.options.grace_period or width < 2 * least:
             return 0.0
-        log_delta = log(2 * log(width) / self.options.delta)
+        log_delta = _log(2 * _log(width) / self.options.delta)
         spread, bound = 2 * (self.variance / width) * log_delta, 2 / 3 * log_delta
         n0, n1, u0, u1 = 0.0, float(width), 0.0, self.total
         for level in range(LEVELS - 1, -1, -1):
@@ -294,6 +295,10 @@ class _Window:
         self.width, self.total, self.variance = int(n), total, variance
 
 
+def _log(x: float) -> float:
+    return float(logarithm(np.array(x, np.float64)))
+
+
 DETECTORS: dict[str, type[NoDrift] | type[PageHinkley] | type[ADWIN]] = {
     "none": NoDrift,
     "page_hinkley": PageHinkley,
@@ -322,7 +327,7 @@ def decay_boost(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.floa
     """Decay a drift's boost over rows learned; below 1 in 1000 it becomes 0."""
     if boost is None:
         return None
-    left = boost * 0.5 ** (rows / RAISED_ROWS)
+    left = boost * exponential(np.asarray(rows / RAISED_ROWS * _log(0.5)))
     return np.asarray(left if left > 1e-3 else np.zeros(()))
 
 

@@ -16,8 +16,6 @@ from streaming_nn.nn.state_dict import unflatten
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
 PIECE_BYTES = 256 << 20  # of rows that are learned at once: 4,096 rows of up to 16,384 columns
 DRIFT_ROWS = 32  # rows, or more, in a mean loss that a drift detector reads
-MIN_PROBABILITY = 1e-4  # below it a row's log loss stops growing for the detector: no row alone is a drift
-MAX_ERROR = 10.0  # deviations of the target at which a row's error stops growing for the detector
 
 S = TypeVar("S", bound=tuple[Any, ...])
 
@@ -236,7 +234,7 @@ def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watc
     losses = part.losses
     if watched:
         with np.errstate(all="ignore"):
-            new = _losses(part.metrics, block.y, block.output, learner.mini_batch)
+            new = metrics.step_losses(part.metrics, block.y, block.output, learner.mini_batch)
         losses = np.concatenate([losses, new], axis=1)
     return part._replace(metrics=metrics.update(part.metrics, *block), losses=losses)
 
@@ -375,21 +373,6 @@ def _interleave(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         return series[0]
     order = averaging.interleave([each.shape[1] for each in series], sum(each.shape[1] for each in series))
     return np.stack([series[task][:, step] for task, step in order], axis=1) if len(order) else series[0]
-
-
-def _losses(
-    measured: Metrics, y: NDArray[Any], output: NDArray[np.float32], size: int
-) -> NDArray[np.float64]:
-    """Return each mini-batch's loss and rows: log loss, or absolute error in deviations of the target."""
-    sums = measured.cumulative
-    if isinstance(sums, metrics.ClassCounts):
-        loss = -np.log(np.maximum(output[np.arange(len(y)), y], MIN_PROBABILITY), dtype=np.float64)
-    else:
-        deviation = float(np.sqrt(sums.m2 / np.maximum(sums.weight, 1))) or 1.0
-        loss = np.minimum(np.abs(output[:, 0] - y, dtype=np.float64) / deviation, MAX_ERROR)
-    loss = np.nan_to_num(loss, nan=MAX_ERROR)
-    starts = np.arange(0, len(y), size)
-    return np.stack([np.add.reduceat(loss, starts), np.minimum(size, len(y) - starts)])
 
 
 def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:

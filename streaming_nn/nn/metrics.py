@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.functions import logarithm
 from streaming_nn.nn.averaging import interleave
 
 Array = NDArray[Any]
@@ -30,6 +31,8 @@ PART_ROWS = 512  # or so many rows: with many classes, calls would cost more tha
 MAJORITY_CELLS = 1 << 15  # rows times classes looked at together: the fewer rows, the fewer classes can lead
 FEW_CLASSES = 32  # up to so many, argmax takes three times as long as comparing with the maximum
 _DOWN = np.arange(FEW_CLASSES, 0, -1, dtype=np.int8)[:, None]  # the first class of all has the highest rank
+MIN_PROBABILITY = 1e-4  # below it a row's loss stops growing for a drift detector: no row alone is a drift
+MAX_ERROR = 10.0  # deviations of the target at which a row's error stops growing for a drift detector
 SPANS = ("window", "fading", "cumulative")
 
 
@@ -351,6 +354,24 @@ def _remember(
 
 def _copied(ring: Ring) -> Ring:
     return Ring(*(part.copy() if len(part) else part for part in ring))
+
+
+def step_losses(metrics: Metrics, y: Array, output: Array, size: int) -> NDArray[np.float64]:
+    """Return what a drift detector reads of rows that are to be counted: steps' losses and rows (2, steps).
+
+    A step is `size` rows; the last one may be shorter. A row's loss is the log loss, or the absolute error in
+    deviations of the targets so far; both are bounded.
+    """
+    sums, size = metrics.cumulative, min(size, len(y))
+    if isinstance(sums, TargetSums):
+        unit = float(np.sqrt(sums.m2 / np.maximum(sums.weight, 1))) or 1.0
+        loss = np.fmin(np.abs(output[:, 0].astype(np.float64) - y) / unit, MAX_ERROR)  # NaN is MAX_ERROR too
+    else:
+        right = output[np.arange(len(y)), y].astype(np.float64)
+        loss = -logarithm(np.minimum(np.maximum(right, MIN_PROBABILITY), 1.0))
+        loss[~np.isfinite(right)] = MAX_ERROR
+    steps = np.arange(len(y)) // size
+    return np.stack([np.bincount(steps, loss), np.bincount(steps)])  # bincount's sums are chains
 
 
 def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:

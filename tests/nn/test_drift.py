@@ -1,6 +1,8 @@
 import json
+from decimal import Decimal
 from typing import Any
 
+import drift_reference as reference
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,51 @@ def test_rivers_defaults_are_ours(name: str, ours: Any, seed: int) -> None:
     found = run(ours(), values)[1]
     assert len(found) >= 5
     assert found == rivers(name, values)[1]
+
+
+def spoil(values: np.ndarray) -> np.ndarray:
+    """Return the values with some that are huge or not finite."""
+    spoilt = values.copy()
+    spoilt[::97], spoilt[5::101], spoilt[7::211] = np.nan, np.inf, 1e200
+    return spoilt
+
+
+@settings(max_examples=30, deadline=None)
+@given(values=losses(), detector=PAGE_HINKLEYS, wild=st.booleans())
+def test_page_hinkley_has_the_bits_of_the_reference(
+    values: np.ndarray, detector: PageHinkley, wild: bool
+) -> None:
+    values = spoil(values) if wild else values
+    state, found = run(detector, values)
+    figures, expected = reference.page_hinkley(detector, values.tolist())
+    assert found == expected
+    assert np.array([float(each) for each in state]).tobytes() == np.array(figures).tobytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(values=losses(), detector=ADWINS, wild=st.booleans())
+def test_adwin_has_the_bits_of_the_reference(values: np.ndarray, detector: ADWIN, wild: bool) -> None:
+    values = spoil(values) if wild else values
+    state, found = run(detector, values)
+    window, expected = reference.adwin(detector, values.tolist())
+    assert found == expected
+    ours = [float(each) for each in state[:5]]
+    theirs = [float(x) for x in (window.width, window.total, window.squares, window.since, window.fired)]
+    assert np.array(ours).tobytes() == np.array(theirs).tobytes()
+    for level, count in enumerate(state.buckets):
+        buckets = [each[1:] for each in window.buckets if each[0] == 2**level]
+        assert count == len(buckets)
+        kept = np.stack([state.totals[level, :count], state.variances[level, :count]], axis=-1)
+        assert kept.tobytes() == np.array(buckets, np.float64).tobytes()
+
+
+@pytest.mark.parametrize("rows", [1, 30, 500, 4096, 10**6])
+def test_raised_rates_decay_by_half_in_500_rows(rows: int) -> None:
+    left = drift.decay_boost(np.array(0.75), rows)
+    exact = Decimal("0.75") * Decimal("0.5") ** (Decimal(rows) / 500)
+    assert left is not None
+    assert float(left) == pytest.approx(float(exact) if exact > 1e-3 else 0.0, rel=1e-14, abs=0)
+    assert drift.decay_boost(None, rows) is None
 
 
 def test_page_hinkley_follows_the_formula() -> None:

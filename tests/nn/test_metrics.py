@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import drift_reference
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -444,3 +445,28 @@ def test_new_classes_have_no_counts_and_old_ones_keep_theirs(before: int, after:
     np.testing.assert_array_equal(wider.scores, direct.scores)
     np.testing.assert_array_equal(wider.window.scores, direct.window.scores)
     assert metrics.report(wider)["prequential"] == metrics.report(direct)["prequential"]
+
+
+@pytest.mark.parametrize("classes", [3, None])
+@given(rows=st.integers(1, 60), size=st.integers(1, 70), before=st.integers(0, 30), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_losses_of_steps_have_the_bits_of_the_reference(
+    classes: int | None, rows: int, size: int, before: int, seed: int
+) -> None:
+    start = metrics.init(classes, WINDOW, FADING)
+    state = metrics.update(start, *parts_of(start, classes, [before])[1][0])
+    _, ((y, output, _),) = parts_of(state, classes, [rows])
+    output = output.astype(np.float32)
+    wild = np.random.default_rng(seed).random(output.shape)
+    output[wild < 0.1], output[wild > 0.9], output[(wild > 0.5) & (wild < 0.6)] = np.nan, np.inf, 0
+    if classes is None:
+        y = y.astype(np.float32)
+        y[::13], y[5::17] = np.nan, np.inf
+    sums: Any = state.cumulative
+    moments = None if classes else (float(sums.weight), float(sums.m2))
+    with np.errstate(invalid="ignore"):
+        losses = metrics.step_losses(state, y, output, size)
+    expected = drift_reference.step_losses(y, output, size, moments)
+    assert losses.tobytes() == np.array(expected, np.float64).tobytes()
+    assert losses[1].sum() == rows
+    assert (losses[0] <= 10 * losses[1]).all()
