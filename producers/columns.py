@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streaming_nn.records.datetimes import ISO, detect_format
 from streaming_nn.records.dialect import BOOLEAN, DATE, EMPTY, FEW, NUMBER, STRING, Dialect
 
 ARRAY, NESTED, BYTES = "array", "nested", "bytes"  # kinds besides those of CSV; an array is of numbers
@@ -22,6 +23,7 @@ class Column(NamedTuple):
     kind: str
     missing: bool = False  # it has gaps
     distinct: bool = False  # most of its strings occur once, like names
+    format: str | None = None  # of its dates, as records.datetimes has it; None: none, or not a single one
 
 
 class Table(Protocol):
@@ -52,7 +54,8 @@ def csv_column(dialect: Dialect, fields: list[str]) -> Column:
     """Return what a column's fields show."""
     kind = dialect.kind(fields)
     present = [None if dialect.is_missing(field) else field for field in fields]
-    return Column(kind, None in present, kind == STRING and is_distinct(present))
+    format = detect_format(filter(None, present)) if kind == DATE else None
+    return Column(kind, None in present, kind == STRING and is_distinct(present), format)
 
 
 def arrow_column(array: pa.Array) -> Column:
@@ -61,7 +64,9 @@ def arrow_column(array: pa.Array) -> Column:
     if kind == NESTED:
         return json_column(Dialect(), array.to_pylist())
     nan = pa.types.is_floating(array.type) and bool(pc.any(pc.is_nan(array)).as_py())
-    return Column(kind, bool(array.null_count) or nan, kind == STRING and is_distinct(array.to_pylist()))
+    distinct = kind == STRING and is_distinct(array.to_pylist())
+    format = ISO if kind == DATE and not pa.types.is_duration(array.type) else None
+    return Column(kind, bool(array.null_count) or nan, distinct, format)
 
 
 def arrow_kind(kind: pa.DataType) -> str:
@@ -93,8 +98,9 @@ def json_column(dialect: Dialect, values: list[Any]) -> Column:
     if set(types) == {bool}:
         return Column(BOOLEAN, missing)
     if set(types) <= {str, bool, int, float}:
-        dated = set(types) == {str} and dialect.kind(present) == DATE
-        return Column(DATE if dated else STRING, missing, not dated and is_distinct(present))
+        if set(types) == {str} and dialect.kind(present) == DATE:
+            return Column(DATE, missing, format=detect_format(present))
+        return Column(STRING, missing, is_distinct(present))
     numbers = all(type(v) is list and set(map(type, v)) <= {int, float} for v in present)
     return Column(ARRAY if numbers and len(set(map(len, present))) == 1 else NESTED, missing)
 

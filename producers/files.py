@@ -138,6 +138,7 @@ def _stream(
         missing=any(column.missing for column in described.values()),
         categories=tuple(n for n, c in described.items() if c.kind == STRING and not c.distinct),
         others=tuple(n for n, c in described.items() if c.kind in (STRING, DATE, NESTED)),
+        datetimes=tuple((n, c.format) for n, c in described.items() if c.format),
         left_out=left_out,
         note=f"{file}: {form}; {_summary({**described, label: table.columns[label]}, left_out)}",
     )
@@ -156,7 +157,8 @@ def _features(columns: Mapping[str, Column], label: str, time: str | None) -> tu
 
 def _is_left_out(column: Column) -> bool:
     """Return whether a column is sent, but is none of the features to learn."""
-    return column.kind in (DATE, NESTED, ARRAY) or column.distinct
+    undated = column.kind == DATE and column.format is None
+    return column.kind in (NESTED, ARRAY) or column.distinct or undated
 
 
 def _summary(columns: Mapping[str, Column], left_out: Sequence[str]) -> str:

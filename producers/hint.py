@@ -1,9 +1,11 @@
 """The command that learns what was sent."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streaming_nn.records import datetimes
 from streaming_nn.records.explain import to_toml
 from streaming_nn.records.schema import Schema
 
@@ -27,8 +29,13 @@ def records_settings(schema: Schema, avro_schema: Path | None = None) -> dict[st
         "label": schema.label,
         "missing": schema.missing,
         "categories": schema.categories,
+        "datetimes": {name: _not_default(options) for name, options in schema.datetimes.items()},
         "csv_columns": schema.csv_columns,
         "avro_schema": None if avro_schema is None else str(avro_schema),
     }
     usual = Schema(1)
     return {name: value for name, value in found.items() if value != getattr(usual, name)}
+
+
+def _not_default(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value != datetimes.DEFAULTS[name]}

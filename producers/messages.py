@@ -99,7 +99,7 @@ def _named_schema(stream: Stream, plan: Plan, names: tuple[str, ...], label: str
     fields = _fields(names, label)
     learned = tuple(name for name in fields if name not in stream.left_out)
     if not learned:
-        raise ValueError(f"no column can be learned: {', '.join(names)} are dates, names or nested")
+        raise ValueError(f"no column can be learned: {', '.join(names)} are names, unclear dates or nested")
     categories = {name: {"hash": HASHED} for name in stream.categories}
     text = avsc.write_schema(fields, stream.classes, label) if plan.format == "avro" else None
     return Schema(
@@ -110,6 +110,7 @@ def _named_schema(stream: Stream, plan: Plan, names: tuple[str, ...], label: str
         plan.format,
         missing=stream.missing,
         categories=categories,
+        datetimes={name: {"format": format} for name, format in stream.datetimes},
         csv_columns=(*fields, label) if plan.format == "csv" and learned != fields else (),
         avro_schema=text,
     )
@@ -310,13 +311,13 @@ def _unknown_label(value: bytes, schema: Schema) -> bytes:
     return to_json(record)
 
 
-def _nan_feature(value: bytes, schema: Schema) -> bytes:
+def _infinite_feature(value: bytes, schema: Schema) -> bytes:
     record = from_json(value)
     if isinstance(schema.features, str):
-        record[schema.features][0] = float("nan")
+        record[schema.features][0] = float("inf")
     else:
         parent, name = _parent(record, schema.features[0])
-        parent[name] = float("nan")
+        parent[name] = float("inf")
     return to_json(record, inf_nan_mode="constants")
 
 
@@ -332,12 +333,12 @@ def _packed_cut(value: bytes, schema: Schema) -> bytes:
 
 
 def _packed_unknown(value: bytes, schema: Schema) -> bytes:
-    unknown = np.array(-1, "<i4") if schema.classes is not None else np.array(np.nan, "<f4")
+    unknown = np.array(-1, "<i4") if schema.classes is not None else np.array(np.inf, "<f4")
     return unknown.tobytes() + value[4:]
 
 
-def _packed_nan(value: bytes, schema: Schema) -> bytes:
-    return value[:-4] + np.array(np.nan, "<f4").tobytes()
+def _packed_infinite(value: bytes, schema: Schema) -> bytes:
+    return value[:-4] + np.array(np.inf, "<f4").tobytes()
 
 
 def _packed_bare(value: bytes, schema: Schema) -> bytes:
@@ -356,8 +357,8 @@ def _csv_unknown(value: bytes, schema: Schema) -> bytes:
     return value.rsplit(b",", 1)[0] + b",unheard of"
 
 
-def _csv_nan(value: bytes, schema: Schema) -> bytes:
-    return b"nan," + value.split(b",", 1)[1]
+def _csv_infinite(value: bytes, schema: Schema) -> bytes:
+    return b"inf," + value.split(b",", 1)[1]
 
 
 def _csv_no_label(value: bytes, schema: Schema) -> bytes:
@@ -372,18 +373,18 @@ def _avro_long(value: bytes, schema: Schema) -> bytes:
     return value + b"\0"
 
 
-def _avro_nan(value: bytes, schema: Schema) -> bytes:
+def _avro_infinite(value: bytes, schema: Schema) -> bytes:
     record = avro.record_parser(schema)(value)
     if isinstance(schema.features, str):
-        record[schema.features][0] = float("nan")
+        record[schema.features][0] = float("inf")
     else:
-        record[schema.features[0]] = float("nan")
+        record[schema.features[0]] = float("inf")
     return avro.write(schema, [record])[0]
 
 
 def _avro_unknown(value: bytes, schema: Schema) -> bytes:
     classes = schema.classes
-    unknown: Any = float("nan")
+    unknown: Any = float("inf")
     if classes is not None:
         unknown = "unheard of" if type(classes[0]) is str else max(classes) + 1  # type: ignore[operator]
     return avro.write(schema, [avro.record_parser(schema)(value) | {str(schema.label): unknown}])[0]
@@ -394,9 +395,9 @@ def _avro_no_label(value: bytes, schema: Schema) -> bytes:
 
 
 _Way = Callable[[bytes, Schema], bytes]
-_JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _unknown_label, _nan_feature, _no_label)
-_PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_unknown, _packed_nan, _packed_bare)
-_CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_unknown, _csv_nan, _csv_no_label)
-_AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_nan, _avro_unknown, _avro_no_label)
-_OF_NUMBERS = {_short_row, _nan_feature, _packed_nan, _csv_nan, _avro_nan}
+_JSON_WAYS: tuple[_Way, ...] = (_cut, _short_row, _unknown_label, _infinite_feature, _no_label)
+_PACKED_WAYS: tuple[_Way, ...] = (_packed_cut, _packed_unknown, _packed_infinite, _packed_bare)
+_CSV_WAYS: tuple[_Way, ...] = (_csv_short, _csv_torn, _csv_unknown, _csv_infinite, _csv_no_label)
+_AVRO_WAYS: tuple[_Way, ...] = (_avro_cut, _avro_long, _avro_infinite, _avro_unknown, _avro_no_label)
+_OF_NUMBERS = {_short_row, _infinite_feature, _packed_infinite, _csv_infinite, _avro_infinite}
 _WAYS = {"json": _JSON_WAYS, "packed": _PACKED_WAYS, "csv": _CSV_WAYS, "avro": _AVRO_WAYS}

@@ -32,7 +32,8 @@ class Stream(NamedTuple):
     missing: bool = False  # some features have gaps
     categories: tuple[str, ...] = ()  # features that are strings
     others: tuple[str, ...] = ()  # features that are not numbers or booleans
-    left_out: tuple[str, ...] = ()  # features that are sent, but not to be learned: dates, names
+    datetimes: tuple[tuple[str, str], ...] = ()  # features that are dates, and the format of each
+    left_out: tuple[str, ...] = ()  # features that are sent, but not to be learned: names, unclear dates
     note: str = ""  # one line about the file
 
 

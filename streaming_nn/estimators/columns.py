@@ -16,7 +16,7 @@ from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.records import categories, schema
 from streaming_nn.records.labels import Label
 from streaming_nn.records.paths import is_plain, parse_path
-from streaming_nn.records.reasons import NOT_FINITE, BadRecord
+from streaming_nn.records.reasons import FROM_DATES, IS_A_DATE, NOT_FINITE, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.values import Rules, to_number
 
@@ -308,7 +308,8 @@ def _number(what: str, value: Any) -> float:
     except BadRecord as error:
         if error.reason == NOT_FINITE:  # an integer that does not fit into float64
             return np.inf
-        raise ValueError(f"{what} must be a number; got {shown(value)}") from None
+        hint = f": {FROM_DATES}" if error.reason == IS_A_DATE else ""
+        raise ValueError(f"{what} must be a number; got {shown(value)}{hint}") from None
 
 
 def is_missing(value: Any) -> bool:

@@ -15,6 +15,7 @@ from streaming_nn.nn.factory import difference, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import integral_to_int
+from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.rollback import shapes
 
@@ -33,6 +34,7 @@ except ImportError as error:
     ) from error
 
 Array = NDArray[Any]
+DATES = ("M", "m")  # kinds of NumPy's types of dates and durations, whose nanoseconds would be learned
 NOT_OPTIONS = ("member", "random_state")  # parameters of the estimator that are not options of a learner
 
 
@@ -234,11 +236,11 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, new: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them; `new`: create a new one."""
-        with np.errstate(over="ignore"):  # a value too large for float32 is an error, not a warning
+        with _validating(X=X, y=y):
             X, y = validate_data(self, X, y, reset=new, y_numeric=_is_regressor(self), **self._validation())
-        weight = sample_weight
-        if weight is not None:
-            weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
+            weight = sample_weight
+            if weight is not None:
+                weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
         if new:
             self._create(X.shape[1], self._labels(y, classes))
         else:
@@ -277,7 +279,7 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _predict(self, X: Any) -> Array:
         check_is_fitted(self)
-        with np.errstate(over="ignore"):
+        with _validating(X=X):
             x = validate_data(self, X, reset=False, **self._validation())
         return models.predict(self._model, x)
 
@@ -437,6 +439,20 @@ def _all_or_nothing(estimator: _OnlineModel) -> Iterator[None]:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
+
+
+@contextmanager
+def _validating(**given: Any) -> Iterator[None]:
+    """Raise ValueError in one line where NumPy does not: for dates, and for integers beyond float64."""
+    for name, values in given.items():
+        dtypes = values.dtypes if hasattr(values, "columns") else [getattr(values, "dtype", None)]
+        if any(getattr(dtype, "kind", "") in DATES for dtype in dtypes):
+            raise ValueError(f"{name} must have numbers; got dates or durations: {FROM_DATES}")
+    try:
+        with np.errstate(over="ignore"):  # a value too large for float32 is an error, not a warning
+            yield
+    except OverflowError:
+        raise ValueError("Input contains an integer that is too large for float64") from None
 
 
 def _is_regressor(estimator: _OnlineModel) -> bool:

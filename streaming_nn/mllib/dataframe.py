@@ -35,6 +35,7 @@ from streaming_nn.spark.train.micro_batch import add_counts
 Array = NDArray[Any]
 
 LEARNED = "partition int, part binary, counts string, curve string, error string"
+HINTS = {"string": "; encode strings with StringIndexer", "boolean": "; cast booleans to int"}  # for labels
 PREDICTED = "prediction double, output array<double>, raw array<double>"
 
 
@@ -94,7 +95,7 @@ def feature_column(dataset: DataFrame, name: str) -> Column:
 def _number(dataset: DataFrame, param: str, name: str, cast: str, alias: str) -> Column:
     kind = _type(dataset, param, name)
     if not isinstance(kind, NumericType):
-        hint = "; encode strings with StringIndexer" if param == "labelCol" else ""
+        hint = HINTS.get(kind.simpleString(), "") if param == "labelCol" else ""
         raise ValueError(f"{param} {name!r} must have numbers; got {kind.simpleString()}{hint}")
     return _column(name).cast(cast).alias(alias)
 

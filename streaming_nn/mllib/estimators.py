@@ -19,6 +19,7 @@ from streaming_nn.mllib.params import LearnerParams, spark_names_in_errors
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.records.labels import integral_to_int, is_valid_label
 from streaming_nn.versions.version import SEQUENTIAL
 
 MOST_CLASSES = 1000  # a column with more distinct labels is taken for a regression target
@@ -194,14 +195,14 @@ def _given(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_integers(name: str, labels: Sequence[float]) -> list[int]:
-    """Return labels as records have them; ValueError unless they are two or more integers."""
-    if other := [label for label in labels if not float(label).is_integer()]:
-        raise ValueError(
-            f"labelCol {name!r} must have integers; got {other[0]}: for a regression use StreamingRegressor"
-        )
+    """Return labels as records have them; ValueError unless they are two or more integers of 64 bits."""
+    integers = [integral_to_int(label) for label in labels]  # 1.0 means 1
+    if other := [label for label in integers if type(label) is not int or not is_valid_label(label)]:
+        hint = "for a regression use StreamingRegressor"
+        raise ValueError(f"labelCol {name!r} must have integers; got {float(other[0])}: {hint}")
     if not 2 <= len(labels) <= MOST_CLASSES:
         raise ValueError(f"labelCol {name!r} must have 2 to {MOST_CLASSES} classes; got {len(labels)}")
-    return [int(label) for label in labels]
+    return integers
 
 
 class StreamingRegressor(StreamingEstimator, Regressor, DefaultParamsReadable):  # type: ignore[type-arg]

@@ -5,7 +5,7 @@ beginning. All are of UTC; a time without an offset is one of UTC. The learner h
 since 1970 it resolves 169 seconds, so a part of a day needs an origin that is near, or the phase `hour`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,16 @@ CYCLES = ("hour", "weekday", "yearday")  # parts that are two: the phase of a da
 DEFAULTS = {"format": ISO, "parts": ("days",), "origin": "1970-01-01"}
 CACHED = 1 << 16  # strings whose times are cached
 MONGO = "$date"
+_DAYS = [
+    days.replace("-", mark)
+    for mark in "-/."
+    for days in ("%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y", "%y-%m-%d", "%d-%m-%y", "%m-%d-%y")
+]
+_TIMES = ["%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S%z", "%H:%M:%S.%f%z", "%I:%M %p", "%I:%M:%S %p"]
+FORMATS = [  # in which `detect_format` looks for strings
+    *(ISO, *_DAYS, *(f"{days}{gap}{time}" for days in _DAYS for gap in " T" for time in _TIMES)),
+    *(*_TIMES, "%H.%M.%S"),
+]
 
 
 class Moment(int):
@@ -66,6 +76,25 @@ def check_options(name: str, options: Any) -> dict[str, Any]:
     except ValueError:
         raise ValueError(f"origin of {name!r} must be a date such as '2020-01-01'; got {origin!r}") from None
     return {"format": format, "parts": tuple(parts), "origin": origin}
+
+
+def detect_format(fields: Iterable[str]) -> str | None:
+    """Return the format of strings that are dates or times; None: none fits all, or several do.
+
+    "03/04/2005" has two, unless another string has a day after the 12th.
+    """
+    left = FORMATS
+    for field in dict.fromkeys(fields):
+        left = [format for format in left if _fits(field, format)]
+    return ISO if ISO in left else left[0] if len(left) == 1 else None
+
+
+def _fits(field: str, format: str) -> bool:
+    try:
+        to_seconds(field, format, Rules())
+    except BadRecord:
+        return False
+    return True
 
 
 def columns(name: str, options: Mapping[str, Any]) -> list[str]:
@@ -109,7 +138,7 @@ def to_seconds(value: Any, format: str, rules: Rules, path: str = "") -> float:
 
     Raise BadRecord, with the path, for anything else, and for what is before the year 1 or after 9999.
     """
-    if is_gap(value, rules) or value != value:
+    if is_gap(value, rules):
         if rules.missing:
             return np.nan
         raise BadRecord(NOT_A_DATE, path, value)

@@ -12,7 +12,9 @@ from streaming_nn.records import avro, csv, framing, json, packed, weights
 from streaming_nn.records.labels import Label
 from streaming_nn.records.reasons import (
     FILTERED,
+    LABEL_MISSING,
     LABEL_NOT_FINITE,
+    NOT_A_NUMBER,
     NOT_FINITE,
     TOO_LARGE,
     TOO_MANY_CLASSES,
@@ -203,9 +205,10 @@ def large_columns(schema: Schema, x: NDArray[np.float32]) -> list[str]:
 def _reject_not_finite(
     schema: Schema, rows: DecodedRows, labeled: bool, rejected: list[Rejection]
 ) -> Decoded:
-    """Reject the rows with infinity, or NaN, all at once, and sort the rejected."""
+    """Reject the rows with infinity, or a gap that is not allowed, all at once, and sort the rejected."""
     x = np.ascontiguousarray(rows.x)
-    bad = np.isinf(x) if schema.missing else ~np.isfinite(x)
+    tokens = isinstance(schema.features, str) and schema.features in schema.categories
+    bad = np.isinf(x) if schema.missing and not tokens else ~np.isfinite(x)  # a count is never missing
     good = ~bad.any(axis=1) if bad.any() else np.ones(len(x), bool)  # by rows it takes six times as long
     rejected = rejected + rows.rejected
     rejected += [_not_finite(schema, int(rows.kept[j]), x[j], bad[j]) for j in np.flatnonzero(~good)]
@@ -213,7 +216,12 @@ def _reject_not_finite(
     if y is not None and y.dtype == np.float32:
         finite = np.isfinite(y)
         rejected += [
-            Rejection(int(rows.kept[j]), LABEL_NOT_FINITE, schema.label or "", str(y[j]))
+            Rejection(
+                int(rows.kept[j]),
+                LABEL_MISSING if np.isnan(y[j]) else LABEL_NOT_FINITE,
+                schema.label or "",
+                str(y[j]),
+            )
             for j in np.flatnonzero(good & ~finite)
         ]
         good &= finite
@@ -227,7 +235,7 @@ def _not_finite(schema: Schema, position: int, row: NDArray[np.float32], bad: ND
     column = int(bad.argmax())
     tokens = isinstance(schema.features, str) and schema.features in schema.categories
     field = str(schema.features) if tokens else schema.columns[column]
-    return Rejection(position, NOT_FINITE, field, str(row[column]))
+    return Rejection(position, NOT_A_NUMBER if np.isnan(row[column]) else NOT_FINITE, field, str(row[column]))
 
 
 def _split_weight(schema: Schema, decoded: Decoded) -> Decoded:

@@ -26,6 +26,7 @@ WRONG_WIDTH = "wrong width"
 NOT_A_NUMBER = "not a number"
 NOT_FINITE = "not finite"
 IS_A_DATE = "date, not in records.datetimes"  # the setting that would read it
+FROM_DATES = "make numbers of dates, such as days since one of them, or the hour"  # where no setting does
 NOT_A_DATE = "not a date"
 NOT_A_CATEGORY = "not a category"
 NO_FIELD = "no feature field"

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -420,7 +419,7 @@ def _values(sample: Sample) -> Iterator[Settings]:
         plain = {} if schema.rules.numbers_as_strings else {"numbers_as_strings": True}
         bases += [plain, plain | _marks(sample, strings)]
     yield from filter(None, bases)
-    if any(is_gap(value, schema.rules) or _is_nan(value) for value in numbers) or _are_known(sample):
+    if any(is_gap(value, schema.rules) for value in numbers) or _are_known(sample):
         yield from (base | {"missing": True} for base in bases)
     for base in bases:
         if words := _words(strings, schema, base):
@@ -461,10 +460,6 @@ def has_ambiguous_marks(sample: Sample) -> bool:
     """Return whether a comma in the strings may be a decimal or a thousands mark, as in "1,234"."""
     marked = [value for value in sample.numbers if isinstance(value, str) and "," in value]
     return bool(marked) and all(_is_number(value, pair) for value in marked for pair in (COMMA, GROUPS))
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and isnan(value)
 
 
 def _are_known(sample: Sample) -> bool:

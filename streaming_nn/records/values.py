@@ -4,7 +4,7 @@ docs/records.md has its table, which tests/records/test_values.py generates from
 """
 
 import re
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from functools import lru_cache
 from math import nan
@@ -34,9 +34,10 @@ class Rules(NamedTuple):
 
 
 def to_number(value: Any, rules: Rules, path: str = "") -> float:
-    """Return a value as a number, NaN for a gap if gaps are allowed; infinity is returned as it is.
+    """Return a value as a number, NaN for a gap if gaps are allowed; a float is returned as it is.
 
-    Booleans are 0 and 1. Raise BadRecord, with the path, for what is not a number, or beyond float64.
+    Booleans are 0 and 1. Raise BadRecord, with the path, for what is not a number, or beyond float64. A NaN
+    that is returned where gaps are not allowed is rejected by the decoder, for the same reason.
     """
     if type(value) is float:
         return value
@@ -51,6 +52,8 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
             raise BadRecord(NOT_FINITE, path, value) from None
         except ValueError:  # a signaling NaN
             return nan
+        except TypeError:  # a duration, which NumPy takes for an integer
+            raise BadRecord(NOT_A_NUMBER, path, value) from None
     if isinstance(value, str) and rules.numbers_as_strings:
         number = _parse_string(value.strip(BLANKS), rules)
         if number is not None:
@@ -82,14 +85,18 @@ def _is_date(value: Any) -> bool:
     """Return whether a value is a date, or looks like one: a reason to name the setting that reads it."""
     if isinstance(value, dict):
         return value.keys() == {"$date"}
-    return isinstance(value, date) or (isinstance(value, str) and bool(_DATE.fullmatch(value.strip(BLANKS))))
+    if isinstance(value, str):
+        return bool(_DATE.fullmatch(value.strip(BLANKS)))
+    return isinstance(value, date | time | np.datetime64)
 
 
 def is_gap(value: Any, rules: Rules) -> bool:
-    """Return whether there is no value: null, absent, pandas' NA and NaT, or a word for it."""
+    """Return whether there is no value: null, absent, NaN, NaT, pandas' NA, or a word for it."""
     if isinstance(value, str):
         text = value.strip(BLANKS)
         return text in rules.na_values or (rules.numbers_as_strings and not text)
+    if isinstance(value, float | np.generic):
+        return bool(value != value)
     return value is None or value is ABSENT or type(value).__name__ in _GAPS
 
 

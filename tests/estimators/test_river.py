@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date, time
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import decode, encode_named
+from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.records.schema import Schema, grow_schema, schema_from
 from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
@@ -41,6 +43,7 @@ TABLE = pd.DataFrame(
 KIND = pd.Series(np.where((COLOURS == "red") ^ (TABLE["weight"] > 50), "a", "b"), TABLE.index, name="kind")
 PRICE = pd.Series(TABLE["weight"] * 2 + 30 * (COLOURS == "red"), TABLE.index)
 NUMBERS = TABLE[["age", "weight"]]
+HUGE = pd.Series([10**400] * ROWS, TABLE.index, object)  # without the type pandas itself refuses it
 
 
 def digest(model: Any) -> str:
@@ -340,6 +343,13 @@ GOOD = dicts(TABLE)[0]
         (lambda m: m.learn_one({7: 1, "7": 2}, "a"), "features must have different names; got '7' twice"),
         (lambda m: m.learn_one({**GOOD, "age": "old"}, "a"), "feature 'age' must be a number; got 'old'"),
         (lambda m: m.learn_one({**GOOD, "age": [1]}, "a"), r"feature 'age' must be a number; got \[1\]"),
+        *(
+            (lambda m, day=day: m.learn_one({**GOOD, "age": day}, "a"), rf"got .*: {FROM_DATES}$")
+            for day in (date(2024, 5, 1), pd.Timestamp(0), np.datetime64(0, "s"), time(18), "2024-05-01")
+        ),
+        (lambda m: m.learn_many(TABLE.assign(age=pd.Timestamp(0)), KIND), rf"got Timestamp.*: {FROM_DATES}$"),
+        (lambda m: m.learn_one({**GOOD, "age": np.timedelta64(3, "h")}, "a"), "age' must be a number; got "),
+        (lambda m: m.learn_many(TABLE.assign(age=HUGE), KIND), "feature 'age' must be finite; got inf"),
         (lambda m: m.learn_one({**GOOD, "age": 1e300}, "a"), r"feature 'age' must be finite; got 1e\+300"),
         (lambda m: m.learn_one({**GOOD, "age": 10**400}, "a"), "feature 'age' must be finite; got inf"),
         (lambda m: m.learn_one({**GOOD, "colour": 0.5}, "a"), "'colour' must be a string, .* got 0.5"),

@@ -387,6 +387,8 @@ BAD: list[tuple[dict[str, Any], dict[str, str], str]] = [
     ({"weightCol": "x"}, {}, "weightCol must be a column of"),
     ({"featuresCol": "label"}, {}, "must have vectors or arrays of numbers; got double"),
     ({}, {"label": "'a'"}, "must have numbers; got string; encode strings with StringIndexer"),
+    ({}, {"label": "label > 0"}, "must have numbers; got boolean; cast booleans to int"),
+    ({}, {"label": "label * 1e300"}, r"must have integers; got 1e\+300: for a regression"),
     ({}, {"features": "array('a')"}, "must have vectors or arrays of numbers; got array<string>"),
     ({}, {"features": "if(label > 0, array(label), null)"}, "featuresCol 'features' must not contain nulls"),
     ({}, {"features": "if(label > 2, array(label), null)"}, "one feature or more per row; got null"),

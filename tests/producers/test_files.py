@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import shlex
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -93,15 +94,14 @@ CASES = {  # file, flags, columns in one line, rows that have no label
     "power": (
         power,
         ["--regression"],
-        "delimiter ';', encoding utf-8, header, missing values '?'; columns: 2 date, 3 number; "
-        "sent, but not among the features to learn: Date, Time",
+        "delimiter ';', encoding utf-8, header, missing values '?'; columns: 2 date, 3 number",
         5,
     ),
     "air": (
         air_quality,
         ["--regression", "--na-values=-200"],
         "delimiter ';', encoding utf-8, header, decimal ',', missing values '-200'; "
-        "columns: 2 date, 4 number; sent, but not among the features to learn: Date, Time",
+        "columns: 2 date, 4 number; sent, but not among the features to learn: Date",  # 10 March, or October
         0,
     ),
     "adult": (
@@ -126,8 +126,7 @@ CASES = {  # file, flags, columns in one line, rows that have no label
     "tabs": (
         tabs,
         [],
-        "delimiter '\\t', encoding utf-8-sig, header; columns: 1 date, 1 string, 2 number; "
-        "sent, but not among the features to learn: when",
+        "delimiter '\\t', encoding utf-8-sig, header; columns: 1 date, 1 string, 2 number",
         0,
     ),
 }
@@ -151,7 +150,9 @@ def learned(schema, plan, values):
     records = load(None, {"records": {"regression": True if "--regression" in words else None}}, sets).records
     options = records.model_dump(exclude={"regression", "inputs", "classes", "max_bytes"})
     inferred = infer_schema(values, regression=records.regression, **options)
-    assert inferred.inputs == (width(records.features, records.categories) or inferred.inputs)
+    assert inferred.inputs == (
+        width(records.features, records.categories, records.datetimes) or inferred.inputs
+    )
     options |= {"inputs": inferred.inputs, "classes": inferred.classes}
     return decode(schema_from(options), values, labeled=True), inferred
 
@@ -171,6 +172,40 @@ def test_a_published_file_is_sent_and_learned_by_the_printed_command(tmp_path, c
     again = decode(schema, values, labeled=True)
     np.testing.assert_array_equal(decoded.x, again.x)
     np.testing.assert_array_equal(decoded.y, again.y)
+
+
+@pytest.mark.parametrize(
+    ("case", "setting", "days"),
+    [
+        ("power", '{Date = {format = "%d/%m/%Y"}, Time = {}}', [13_498.0, 17 / 24]),
+        ("air", '{Time = {format = "%H.%M.%S"}}', [0.0]),
+        ("tabs", "{when = {}}", [19_723.0]),
+    ],
+)
+def test_dates_that_were_sent_are_learned_as_days(tmp_path, case, setting, days):
+    stream, plan = open_case(tmp_path, case), Plan("t")
+    schema, values = schema_of(stream, plan), [m.value for m in messages(stream, plan)]
+    words = shlex.split(train_command(schema, "t", "localhost:9092", None))
+    assert f"records.datetimes={setting}" in words
+    decoded, _ = learned(schema, plan, values)
+    at = [i for i, name in enumerate(schema.columns) if name.endswith("@days")]
+    np.testing.assert_array_equal(decoded.x[0, at], np.float32(days))
+
+
+def test_dates_of_parquet_and_json_lines_are_learned_as_days(tmp_path):
+    at = [datetime(2024, 1, 1 + i % 28, 12) for i in range(ROWS)]
+    took = [timedelta(hours=i) for i in range(ROWS)]
+    table = pa.table({"at": at, "took": took, "x": range(ROWS), "y": [i % 2 for i in range(ROWS)]})
+    pa.parquet.write_table(table, tmp_path / "t.parquet")
+    rows = [{"at": f"{moment:%d.%m.%Y %H:%M}", "x": i, "y": i % 2} for i, moment in enumerate(at)]
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    for kind, left_out in (("parquet", ("took",)), ("jsonl", ())):
+        stream, plan = known.file(kind, tmp_path / f"t.{kind}"), Plan("t")
+        assert stream.left_out == left_out
+        schema, values = schema_of(stream, plan), [m.value for m in messages(stream, plan)]
+        decoded, _ = learned(schema, plan, values)
+        assert schema.columns == ("at@days", "x")
+        np.testing.assert_array_equal(decoded.x[:2], [[19_723.5, 0], [19_724.5, 1]])
 
 
 def first_record(tmp_path, case, row=0):
@@ -375,7 +410,7 @@ def test_parquet_sends_strings_dates_and_decimals(tmp_path):
         "id": 0,
     }
     assert [json.loads(value)["size"] for value in values[1:3]] == [None, None]
-    assert schema.features == ("size", "n", "price", "city")
+    assert schema.features == ("size", "n", "price", "city", "day", "at")
     decoded, _ = learned(schema, plan, values)
     assert decoded.rejected == []
 

@@ -148,7 +148,7 @@ def test_decimals_maps_and_bytes():
         (lambda value: value[:-1], "not Avro"),
         (lambda value: value + b"\0", "not Avro"),
         (lambda value: b"\x06" + value[1:], "not Avro"),
-        (lambda value: encode(ARRAY, np.full((1, 2), np.nan), np.array([1]))[0], "not finite: features"),
+        (lambda value: encode(ARRAY, np.full((1, 2), np.nan), np.array([1]))[0], "not a number: features"),
         (lambda value: encode(ARRAY, np.ones((1, 2)))[0], "label missing: label"),
         (lambda value: value[:-3] + b"\x02\x04\0", "label not in classes: 2"),
         (lambda value: b"\x02" + value[1:5] + b"\0\0\0", "wrong width: features"),

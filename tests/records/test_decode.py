@@ -87,7 +87,7 @@ def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
         (b'{"features":[1,2,null],"label":1}', "not a number: features"),
         (b'{"features":[1,2,"3"],"label":1}', "not a number: features"),
         (b'{"features":[1,[2],3],"label":1}', "not a number: features"),
-        (b'{"features":[1,NaN,3],"label":1}', "not finite: features"),
+        (b'{"features":[1,NaN,3],"label":1}', "not a number: features"),
         (b'{"features":[1,-Infinity,3],"label":1}', "not finite: features"),
         (b'{"features":[1,1e39,3],"label":1}', "not finite: features"),
         (b'{"features":[1,1e999,3],"label":1}', "not finite: features"),
@@ -118,7 +118,7 @@ def test_every_reason_in_json_at_any_position(record, reason):
     [
         (b'{"features":[1,2],"label":"1"}', "label not a number: label"),
         (b'{"features":[1,2],"label":[true]}', "label not a number: label"),
-        (b'{"features":[1,2],"label":NaN}', "label not finite: label"),
+        (b'{"features":[1,2],"label":NaN}', "label missing: label"),
         (b'{"features":[1,2],"label":1e39}', "label not finite: label"),
         (b'{"features":[1,2],"label":%s}' % (b"9" * 400), "label not finite: label"),
         (b'{"features":[1,2]}', "label missing: label"),
@@ -159,8 +159,9 @@ def test_numbers_as_strings_are_decimal_numbers():
     np.testing.assert_array_equal(decode(schema, good, True).x[:, 0], [1.5, -1000, 0.5, 7, 3])
     bad = [b'{"features":["%s"],"label":1}' % text for text in (b"", b"- 1", b"1_0", b"NA", b"0x1", b"1,5")]
     assert reasons(schema, *bad) == ["not a number: features"] * len(bad)
-    for text in (b"1e999", b"nan", b"-Infinity"):
+    for text in (b"1e999", b"-Infinity"):
         assert reasons(schema, b'{"features":["%s"],"label":1}' % text) == ["not finite: features"]
+    assert reasons(schema, b'{"features":["nan"],"label":1}') == ["not a number: features"]
 
 
 def test_every_reason_in_packed():
@@ -176,7 +177,7 @@ def test_every_reason_in_packed():
         (3, "wrong width"),
         (4, "wrong width"),
         (5, "label missing"),
-        (6, "not finite: features"),
+        (6, "not a number: features"),
         (7, "label not in classes: -1"),
         (8, "label not in classes: 3"),
         (9, f"label not in classes: {1 << 30}"),
@@ -185,8 +186,10 @@ def test_every_reason_in_packed():
     np.testing.assert_array_equal(decoded.kept, [0, 11])
     np.testing.assert_array_equal(decoded.x, np.ones((2, 3)))
     target = Schema(3, None, format="packed")
-    assert reasons(target, np.float32(np.inf).tobytes() + good[4:], good[4:]) == [
+    infinite, missing = (np.float32(y).tobytes() + good[4:] for y in (np.inf, np.nan))
+    assert reasons(target, infinite, missing, good[4:]) == [
         "label not finite: label",
+        "label missing: label",
         "label missing",
     ]
 
@@ -364,7 +367,7 @@ def test_a_record_without_any_feature_field_is_rejected():
 
 
 def test_a_target_is_never_missing():
-    assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label not finite: label"]
+    assert reasons(Schema(2, missing=True), b'{"features":[1,2],"label":NaN}') == ["label missing: label"]
 
 
 @pytest.mark.parametrize("labeled", [True, False])

@@ -1,6 +1,7 @@
 """Labels: 1.0 means 1, but 1, true and "1" are three labels."""
 
 import json
+import math
 
 import pytest
 from paths import ROOT
@@ -93,7 +94,7 @@ LABELS = {
     'string `"1.0"`, `" 1 "`': ["1.0", " 1 "],
     'string `"true"`, `"TRUE"`': ["true", "TRUE"],
     '`2`, `1.5`, `"01"`': [2, 1.5, "01"],
-    'null, `"NA"` in `na_values`': [None, "NA"],
+    'null, NaN, `"NA"` in `na_values`': [None, math.nan, "NA"],
 }
 
 
@@ -140,6 +141,8 @@ def test_the_table_of_labels_is_what_the_decoders_do():
 @pytest.mark.parametrize("kind", LABELS)
 def test_csv_reads_labels_as_json_does_with_numbers_as_strings(kind, classes):
     for label in LABELS[kind]:
+        if label != label:  # "nan" is a string in CSV, as it may be a class
+            continue
         expected = ends(label, classes, in_json, numbers_as_strings=True)
         assert ends(label, classes, in_csv, format="csv") == expected
 

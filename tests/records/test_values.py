@@ -5,6 +5,7 @@ The table in docs/records.md is generated from what the decoders do: run this fi
 
 import json
 import math
+from datetime import date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -30,8 +31,7 @@ STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?"]
 KINDS = {
     "`1`, `1.5`, `-2e3`, 2^60": [1, 1.5, -2e3, 1 << 60],
     "`true`, `false`": [True, False],  # evalml#3981
-    "null": [None],
-    "NaN": [math.nan],
+    "null, NaN": [None, math.nan],
     "infinity, `1e39`": [math.inf, 1e39],
     'string `"1.5"`, `" 12 "`': ["1.5", " 12 "],  # JsonDataObjects#84, gravity#266: every value a string
     'string `"true"`, `"False"`': ["true", "False"],
@@ -170,6 +170,8 @@ def test_faces_decide_as_json_does(value):
         (Fraction(1, 4), 0.25),
         (pd.NA, math.nan),
         (pd.NaT, math.nan),
+        (np.float32("nan"), math.nan),
+        (np.datetime64("NaT"), math.nan),
         (pa.scalar(2.5), 2.5),
         (pa.scalar(None, pa.float64()), math.nan),
         ({"$numberInt": "3"}, 3),  # Mongo's extended JSON
@@ -183,12 +185,26 @@ def test_numbers_of_other_libraries(value, number):
 
 
 @pytest.mark.parametrize(
-    "value", [b"1", [1], {}, {"$oid": "3"}, {"$numberInt": "x"}, "1", np.datetime64("2024")]
+    "value",
+    [b"1", [1], {}, {"$oid": "3"}, {"$numberInt": "x"}, "1", np.timedelta64(3, "h")],
 )
 def test_what_is_no_number(value):
     with pytest.raises(BadRecord) as raised:
         to_number(value, Rules(missing=True), "a.b")
     assert (raised.value.reason, raised.value.field) == ("not a number", "a.b")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(date(2024, 5, 1), datetime(2024, 5, 1), time(18, 30), np.datetime64("2024"), pd.Timestamp(0)),
+        *("2024-05-01", {"$date": 0}),
+    ],
+)
+def test_what_is_a_date(value):
+    with pytest.raises(BadRecord) as raised:
+        to_number(value, Rules(missing=True), "a.b")
+    assert (raised.value.reason, raised.value.field) == ("date, not in records.datetimes", "a.b")
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,15 @@ final class Records {
   String read(byte[] value, float[] x) {
     if (value.length > maxBytes) return "too large";
     String reason = packed ? packed(value, x) : json(value, x);
-    return reason != null ? reason : finite(x) ? null : notFinite;
+    return reason != null ? reason : check(x);
   }
 
-  private boolean finite(float[] x) {
+  private String check(float[] x) {
     for (int i = 0; i < x.length; i++) {
-      if (Float.isInfinite(x[i]) || (Float.isNaN(x[i]) && !missing)) return false;
+      if (Float.isInfinite(x[i])) return notFinite;
+      if (Float.isNaN(x[i]) && !missing) return notANumber;
     }
-    return true;
+    return null;
   }
 
   /** Reads the last 4n bytes; four bytes before them would be a label. */
