@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.records.decode import encode
+from streaming_nn.records.decode import encode, encode_named
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 
@@ -23,6 +23,7 @@ SCHEMAS = {
     "packed": replace(ARRAYS, format="packed"),
     "json": ARRAYS,
     "named": replace(ARRAYS, features=NAMED),
+    "mixed": replace(ARRAYS, features=NAMED, missing=True, numbers_as_strings=True),
 }
 
 
@@ -44,6 +45,8 @@ def settings_of(
         "features": list(schema.features) if isinstance(schema.features, tuple) else schema.features,
         "inputs": schema.inputs,
         "classes": list(schema.classes),
+        "missing": schema.missing,
+        "numbers_as_strings": schema.numbers_as_strings,
     }
     job = {"topics": [topic], "trigger": "0 seconds", **train}
     return Settings.model_validate({"kafka": kafka, "records": records, "learner": learner, "train": job})
@@ -66,7 +69,20 @@ def fill(
     spark: SparkSession, kafka: Mapping[str, str], topic: str, kind: str, records: int, partitions: int
 ) -> None:
     """Create a topic and send it records of a kind (a key of SCHEMAS), evenly over the partitions."""
-    send(spark, kafka, topic, encode(SCHEMAS[kind], *rows(min(DIFFERENT, records))), records, partitions)
+    x, y = rows(min(DIFFERENT, records))
+    values = mixed(x, y) if kind == "mixed" else encode(SCHEMAS[kind], x, y)
+    send(spark, kafka, topic, values, records, partitions)
+
+
+def mixed(x: Any, y: Any) -> list[bytes]:
+    """Encode rows as people have them: of six fields one is a boolean, one a string, one often null."""
+    rows = x.astype(np.float64).round(2).tolist()
+    for i, row in enumerate(rows):
+        row[::6] = [value > 0 for value in row[::6]]
+        row[1::6] = map(str, row[1::6])
+        row[2 + 6 * (i % (FEATURES // 6))] = None
+    named = [dict(zip(NAMED, row, strict=True)) for row in rows]
+    return encode_named(SCHEMAS["mixed"], named, y.tolist())
 
 
 def send(

@@ -23,6 +23,7 @@ OURS = {  # key in the line: records, update, learner
     "ratio_json_averaged": ("json", "averaged", NETWORK),
     "ratio_json_sequential": ("json", "sequential", NETWORK),
     "ratio_named_averaged": ("named", "averaged", NETWORK),
+    "ratio_mixed_averaged": ("mixed", "averaged", NETWORK),
     "ratio_ensemble": ("packed", "averaged", ENSEMBLE),
     "ratio_ensemble_sequential": ("packed", "sequential", ENSEMBLE),
 }

@@ -20,7 +20,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 FILE = "streaming-nn.toml"
 PREFIX = "STREAMING_NN_"
@@ -298,12 +297,13 @@ class Metrics(Section):
     file: str = ""  # JSON lines
 
 
-class Settings(BaseSettings):
-    """All settings. `load` reads them and reports a mistake in one line."""
+class Settings(Section):
+    """All settings; those that are not given are read from the variables.
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    `load` also reads a file, and reports a mistake in one line.
+    """
+
+    model_config = ConfigDict(validate_default=True)
 
     model: Path = Path("model")
     kafka: dict[str, str] = {}  # a Kafka client's options by their Java names, for every client
@@ -330,16 +330,12 @@ class Settings(BaseSettings):
             raise PydanticCustomError("mini_batch", "mini_batch must be 'auto' or an integer of at least 1")
         return value
 
+    @model_validator(mode="before")
     @classmethod
-    def settings_customise_sources(  # noqa: D102 (pydantic's contract)
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)
+    def _read_variables(cls, given: Any) -> Any:
+        values = _variables()
+        _merge(values, given)
+        return values
 
 
 def load(
@@ -352,23 +348,22 @@ def load(
     """
     values = _read(file)
     _merge(values, _variables())
-    _merge(values, flags or {})
+    _merge(values, _given(flags or {}))
     for text in sets:
         _merge(values, _assignment(text))
     try:
-        return _Merged(**values)
+        return Settings(**values)
     except ValidationError as error:
         raise ValueError(_one_line(error)) from None
 
 
-class _Merged(Settings):
-    """Settings from merged values only: the variables are merged in already, below the flags."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that are set."""
+    return {
+        name: _given(value) if isinstance(value, Mapping) else value
+        for name, value in flags.items()
+        if value is not None
+    }
 
 
 def _read(file: str | Path | None) -> dict[str, Any]:
@@ -458,13 +453,13 @@ def toml_value(text: str) -> Any:
 
 
 def _merge(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add settings to `values`, or replace those that it has."""
     for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        elif isinstance(value, Mapping):
-            values[key] = {}
-            _merge(values[key], value)
-        elif value is not None:
+        if isinstance(value, Mapping):
+            table = values[key] if isinstance(values.get(key), dict) else {}
+            values[key] = table
+            _merge(table, value)
+        else:
             values[key] = value
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter
@@ -192,7 +192,7 @@ def count_label(labels: Counter[tuple[type, Any]], label: Any) -> None:
 def _width(row: Any, schema: Schema) -> int:
     """Return the number of columns of one record; raise BadRecord if its features cannot be decoded."""
     if not schema.encoded:
-        return len(_parse_numbers(row, schema))
+        return len(_parse_numbers(row, schema.rules, number_paths(schema, len(row))))
     bad = _to_table([row], schema).bad
     if bad:
         raise bad[0]
@@ -481,18 +481,24 @@ def _float64(
 def _replace_rows(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, BadRecord]:
     """Replace rows of anything but plain numbers: by numbers, or by zeros and a reason."""
     bad: dict[int, BadRecord] = {}
+    rules, paths = schema.rules, number_paths(schema, len(features[0]))
     for j, row in enumerate(features):
         if not set(map(type, row)) <= plain:
             try:
-                features[j] = _parse_numbers(row, schema)
+                features[j] = _parse_numbers(row, rules, paths, plain)
             except BadRecord as error:
                 features[j], bad[j] = [0.0] * len(row), error
     return bad
 
 
-def _parse_numbers(row: Sequence[Any], schema: Schema) -> list[float]:
-    paths = number_paths(schema, len(row))
-    return [to_number(value, schema.rules, path) for value, path in zip(row, paths, strict=True)]
+def _parse_numbers(
+    row: Sequence[Any], rules: Rules, paths: Sequence[str], plain: Container[type] = ()
+) -> list[Any]:
+    """Return the row's numbers; those of `plain` types are left to NumPy."""
+    return [
+        value if type(value) in plain else to_number(value, rules, path)
+        for value, path in zip(row, paths, strict=True)
+    ]
 
 
 def number_paths(schema: Schema, width: int) -> Sequence[str]:

@@ -20,6 +20,8 @@ BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False",
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)  # the usual forms of ISO 8601
 _GAPS = frozenset(("NAType", "NaTType"))  # pandas' types of a missing value; importing it takes 0.4 s
+_NUMBERS = (Real, Decimal, np.bool_)
+_NANS = (float, np.generic)  # types of which one value differs from itself
 _MONGO = frozenset(("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"))
 
 
@@ -45,7 +47,11 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
         if rules.missing:
             return nan
         raise BadRecord(NOT_A_NUMBER, path, value)
-    if isinstance(value, Real | Decimal | np.bool_):
+    if isinstance(value, str):
+        number = _parse_string(value.strip(BLANKS), rules) if rules.numbers_as_strings else None
+        if number is not None:
+            return number
+    elif isinstance(value, _NUMBERS):
         try:
             return float(value)
         except OverflowError:
@@ -54,10 +60,6 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
             return nan
         except TypeError:  # a duration, which NumPy takes for an integer
             raise BadRecord(NOT_A_NUMBER, path, value) from None
-    if isinstance(value, str) and rules.numbers_as_strings:
-        number = _parse_string(value.strip(BLANKS), rules)
-        if number is not None:
-            return number
     if isinstance(value, dict) and len(value) == 1 and value.keys() <= _MONGO:
         (text,) = value.values()
         return to_number(text, Rules(rules.missing, numbers_as_strings=True), path)
@@ -95,7 +97,7 @@ def is_gap(value: Any, rules: Rules) -> bool:
     if isinstance(value, str):
         text = value.strip(BLANKS)
         return text in rules.na_values or (rules.numbers_as_strings and not text)
-    if isinstance(value, float | np.generic):
+    if isinstance(value, _NANS):
         return bool(value != value)
     return value is None or value is ABSENT or type(value).__name__ in _GAPS
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from running import short_line
 
@@ -12,8 +13,8 @@ pytestmark = pytest.mark.commit
 
 KEYS = {
     *("ceiling_per_s", "ratio_packed_averaged", "ratio_packed_sequential", "ratio_json_averaged"),
-    *("ratio_named_averaged", "ratio_ensemble", "times_sklearn_loop", "times_river_loop"),
-    *("times_tutorial", "fixed_cost_ratio"),
+    *("ratio_named_averaged", "ratio_mixed_averaged", "ratio_ensemble", "times_sklearn_loop"),
+    *("times_river_loop", "times_tutorial", "fixed_cost_ratio"),
 }
 
 
@@ -49,9 +50,14 @@ def test_delays_are_from_the_trigger_to_the_end() -> None:
 @pytest.mark.parametrize("kind", topics.SCHEMAS)
 def test_each_kind_of_record_holds_the_same_rows(kind: str) -> None:
     x, y = topics.rows(20)
-    rows = decode(topics.SCHEMAS[kind], encode(topics.SCHEMAS[kind], x, y), labeled=True)
+    values = topics.mixed(x, y) if kind == "mixed" else encode(topics.SCHEMAS[kind], x, y)
+    rows = decode(topics.SCHEMAS[kind], values, labeled=True)
+    if kind == "mixed":
+        assert np.isnan(rows.x).sum() == 20
+        x[:, ::6] = x[:, ::6] > 0
+        x[np.isnan(rows.x)] = np.nan
     assert rows.y is not None
-    assert (rows.x == x).all()
+    np.testing.assert_array_equal(rows.x, x)
     assert (rows.y == y).all()
 
 
