@@ -1,4 +1,5 @@
-/* Learns recorded streams by the core alone, without Python: so that any compiler's core can run, also in an emulator.
+/* Learns and measures recorded streams by the core alone, without Python: so that any compiler's core can run, also in
+   an emulator.
 
    benchmarks/bits.py writes the streams to standard input, and compares the bits that come out. */
 #include <stdio.h>
@@ -9,6 +10,10 @@
 void core_learn(const Options *options, Member *members, const State *state, const float *x, const float *y,
                 const float *weight, long rows, long most, float *output, uint8_t *trained, void *work);
 long core_step_bytes(const Options *options, long most);
+int core_measure_classes(const ClassMetrics *metrics, const int32_t *y, const float *output, const float *as_served,
+                         long rows, double *weights);
+void core_measure_targets(const TargetMetrics *metrics, const double *y, const float *output, const float *as_served,
+                          long rows, double *weights);
 
 typedef struct {
     int64_t size;
@@ -38,6 +43,60 @@ static Block read_block(void) {
 }
 
 static void write_block(Block block) { must(fwrite(block.bytes, 1, (size_t)block.size, stdout) == (size_t)block.size); }
+
+static Block zeros(int64_t size) {
+    Block block = {size, memory(size)};
+    fill_bytes(block.bytes, 0, (size_t)size);
+    return block;
+}
+
+enum { WINDOW = 20, BINS = 128 };
+static const double DECAY = 0.99;
+
+/* Measures all rows but the first; as served is the prediction of the row before. */
+static void measure_classes(const float *y, const float *output, long rows, long classes) {
+    const int64_t d = sizeof(double), sizes[] = {
+        8, WINDOW * 4, 4 * WINDOW * 4, 2 * WINDOW * 4, 2 * classes * WINDOW,
+        classes * d, 4 * classes * d, 4 * classes * d, 2 * classes * classes * d, 2 * d,
+        classes * d, 4 * classes * d, 4 * classes * d, 2 * classes * classes * d, 2 * d,
+        2 * 2 * classes * BINS * 8,
+    };
+    enum { COUNT = sizeof sizes / sizeof *sizes };
+    Block a[COUNT];
+    for (int i = 0; i < COUNT; i++) a[i] = zeros(sizes[i]);
+    const ClassMetrics metrics = {
+        WINDOW, BINS, DECAY, a[0].bytes, a[1].bytes, a[2].bytes, a[3].bytes, a[4].bytes,
+        {classes, a[5].bytes, a[6].bytes, a[7].bytes, a[8].bytes, a[9].bytes},
+        {classes, a[10].bytes, a[11].bytes, a[12].bytes, a[13].bytes, a[14].bytes}, a[15].bytes,
+    };
+    int32_t *truth = memory(rows * 4);
+    for (long r = 0; r < rows; r++) truth[r] = (int32_t)y[r];
+    must(!core_measure_classes(&metrics, truth + 1, output + classes, output, rows - 1, memory(rows * d)));
+    for (int i = 0; i < COUNT; i++) write_block(a[i]);
+}
+
+/* The same of the first target, which is y's and the output's first column. */
+static void measure_targets(const float *y, long targets, const float *output, long outputs, long rows) {
+    const int64_t d = sizeof(double), sizes[] = {
+        8, WINDOW * d, 4 * WINDOW * d, d, d, d, 4 * d, 4 * d, d, d, d, 4 * d, 4 * d,
+    };
+    enum { COUNT = sizeof sizes / sizeof *sizes };
+    Block a[COUNT];
+    for (int i = 0; i < COUNT; i++) a[i] = zeros(sizes[i]);
+    const TargetMetrics metrics = {
+        WINDOW, DECAY, a[0].bytes, a[1].bytes, a[2].bytes,
+        {a[3].bytes, a[4].bytes, a[5].bytes, a[6].bytes, a[7].bytes},
+        {a[8].bytes, a[9].bytes, a[10].bytes, a[11].bytes, a[12].bytes},
+    };
+    double *truth = memory(rows * d);
+    float *predictions = memory(rows * (int64_t)sizeof(float));
+    for (long r = 0; r < rows; r++) {
+        truth[r] = y[r * targets];
+        predictions[r] = output[r * outputs];
+    }
+    core_measure_targets(&metrics, truth + 1, predictions + 1, predictions, rows - 1, memory(rows * d));
+    for (int i = 0; i < COUNT; i++) write_block(a[i]);
+}
 
 #define ARRAYS (sizeof(State) / sizeof(void *))
 
@@ -80,6 +139,11 @@ static void learn_stream(void) {
     for (size_t i = 0; i < ARRAYS; i++) write_block(arrays[i]);
     write_block(output);
     write_block(trained);
+    long outputs = options->network.units[options->network.layers], targets = y.size / (rows * (int64_t)sizeof(float));
+    if (options->network.loss == SOFTMAX)
+        measure_classes(y.bytes, output.bytes, rows, outputs);
+    else
+        measure_targets(y.bytes, targets, output.bytes, outputs, rows);
 }
 
 int main(void) {

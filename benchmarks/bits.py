@@ -1,8 +1,8 @@
 """Whether the compiled core has the same bits from every compiler, optimization level and CPU at hand.
 
 Streams with every optimizer, activation, loss and scaling, with missing values, replay, restarts and dropout
-are learned by each build, and all bits of states and predictions are compared. A build whose compiler or
-emulator is missing is skipped, and listed as such.
+are learned by each build, and their predictions are measured; all bits of states, predictions and metrics are
+compared. A build whose compiler or emulator is missing is skipped, and listed as such.
 """
 
 import shutil
@@ -24,10 +24,13 @@ from benchmarks.output import Json, print_results
 from streaming_nn.core import build_backend, networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
+from streaming_nn.nn import metrics
+from streaming_nn.nn.state_dict import flatten
 
 DRIVER = Path(__file__).with_suffix(".c")
 FLAGS = ("-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 LEVELS = ("-O1", "-O2", "-O3")
+WINDOW, FADING = 20, 0.99  # of the metrics
 ROWS = 96  # of a stream: enough for the ring to be full and drawn from
 Array = NDArray[Any]
 
@@ -127,11 +130,21 @@ def digest(*parts: bytes) -> str:
 
 
 def learn_here(stream: Stream) -> list[bytes]:
-    """Learn a stream by the library of this process; return the bits of state, predictions and steps."""
+    """Learn a stream by the library of this process; return all bits: state, predictions, steps, metrics."""
     ensemble, initial, x, y, weight, size = stream[1:]
     state = start_of(stream)
     output, trained = ensemble.learn(state, x, y, weight, mini_batch=size, initial=initial)
-    return parts_of(ensemble, state, output, trained)
+    return [*parts_of(ensemble, state, output, trained), *measure_here(stream, output)]
+
+
+def measure_here(stream: Stream, output: Array, measure: Any = metrics.update) -> list[bytes]:
+    """Return the bits of the metrics of all rows but the first; as served is the prediction before that."""
+    with_classes = stream.ensemble.shape.loss == "softmax"
+    figures = output if with_classes else output[:, :1]
+    start = metrics.init(output.shape[1] if with_classes else None, WINDOW, FADING)
+    y = stream.y[1:, 0]
+    counted = measure(start, y.astype(np.int32) if with_classes else y, figures[1:], figures[:-1])
+    return [array.tobytes() for name, array in flatten(counted).items() if name != "decay"]
 
 
 def start_of(stream: Stream) -> EnsembleState:

@@ -158,3 +158,43 @@ def test_every_requirement_is_locked_with_a_hash_and_no_host() -> None:
     for name in {requirement.split("[")[0].split(">")[0].split("=")[0] for requirement in asked}:
         if name != "streaming_nn":
             assert "--hash=sha256:" in pins[name.lower().replace("_", "-")], name
+
+
+# What ends in a version, beside the core; operations whose bits depend on the machine, on NumPy or on Python
+EXACT = [ROOT / "streaming_nn" / "nn" / f"{name}.py" for name in ("averaging", "drift", "metrics")]
+UNORDERED = {
+    *("sum", "mean", "average", "std", "var", "prod", "dot", "vdot", "inner", "matmul", "einsum", "vecdot"),
+    *("reduce", "reduceat", "nansum", "trace", "cumprod", "convolve", "interp"),
+    *("exp", "expm1", "log", "log1p", "log2", "log10", "power", "pow", "tanh", "hypot", "cbrt", "logaddexp"),
+}
+
+
+def unordered(source: str) -> list[int]:
+    """Return the lines with a product of matrices, a power, or a call of one of these functions."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult | ast.Pow):
+            numbers = isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant)
+            if not (numbers and isinstance(node.left.value, int) and isinstance(node.op, ast.Pow)):
+                found.append(node.lineno)
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name != "sum" and name.split(".")[-1] in UNORDERED:  # the built-in sum adds integers or arrays
+                found.append(node.lineno)
+        if isinstance(node, ast.ImportFrom) and node.module in ("math", "numpy"):
+            found += [node.lineno for alias in node.names if alias.name in UNORDERED]
+    return found
+
+
+@pytest.mark.parametrize("path", EXACT, ids=lambda path: path.stem)
+def test_what_ends_in_a_version_has_an_order(path: Path) -> None:
+    assert unordered(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x.sum()", "np.log(x)", "a @ b", "x **= 2", "decay**n", "np.add.reduce(x)", "from math import log"],
+)
+def test_an_operation_without_an_order_is_found(line: str) -> None:
+    assert unordered(line) == [1]
+    assert unordered("y = 2**level + chain_sum(x) + np.add.accumulate(x)[-1] + sqrt(x)") == []

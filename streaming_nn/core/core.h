@@ -193,6 +193,47 @@ typedef struct {
     float *widths;
 } Scaling;
 
+/* Weighted counts of classified rows. */
+typedef struct {
+    int64_t classes;
+    double *actual;    /* (classes) rows of a class */
+    double *predicted; /* (4, classes) rows predicted as a class */
+    double *correct;   /* (4, classes) both */
+    double *confusion; /* (2, classes, classes); null: not kept */
+    double *log_loss;  /* (2) sums */
+} ClassCounts;
+
+#define SCORED_CLASSES 10 /* with more, no scores are counted */
+
+/* The metrics of a classifier; all but `window`, `bins` and `decay` is written in place. */
+typedef struct {
+    int64_t window, bins;
+    double decay; /* of a fading weight at each row */
+    int64_t *rows;
+    int32_t *ring_y;           /* (window) */
+    int32_t *ring_predictions; /* (4, window) */
+    float *ring_losses;        /* (2, window) */
+    uint8_t *ring_scores;      /* (2, classes, window) bins of the probabilities */
+    ClassCounts fading, cumulative;
+    int64_t *scores; /* (2, 2, classes, bins) rows: all and those of the class, by model; null: not counted */
+} ClassMetrics;
+
+/* Weighted sums over rows with a target. */
+typedef struct {
+    double *weight, *mean, *m2;  /* (1) of the targets */
+    double *absolute, *squared;  /* (4) of errors */
+} TargetSums;
+
+/* The metrics of a regression. */
+typedef struct {
+    int64_t window;
+    double decay;
+    int64_t *rows;
+    double *ring_y;           /* (window) */
+    double *ring_predictions; /* (4, window) */
+    TargetSums fading, cumulative;
+} TargetMetrics;
+
 /* prepare.c */
 void scaling_of(const Options *options, const State *state, Scaling scaling);
 void prepare_row(const Options *options, Scaling scaling, const float *x, float *z);

@@ -28,9 +28,22 @@ def chain_sum(x: Doubles, axis: int = -1) -> Doubles:
     NumPy's own sum adds in an order that depends on its version, on the CPU and on the layout. Each of the
     sums that `np.add.accumulate` returns is the one before plus an element.
     """
-    if not x.shape[axis]:
-        return np.asarray(np.add.reduce(x, axis=axis))
-    return np.asarray(np.add.accumulate(x, axis=axis).take(-1, axis=axis) + 0.0)  # +0, where all are -0
+    if axis != -1:
+        x = np.moveaxis(x, axis, -1)
+    if not x.shape[-1]:
+        return np.zeros(x.shape[:-1])
+    return np.asarray(np.add.accumulate(x, axis=-1)[..., -1] + 0.0)  # +0, where all are -0
+
+
+def integer_power(x: float, n: int) -> float:
+    """Return x to the power of n >= 0, by squaring from the lowest bit on."""
+    power = 1.0
+    while n:
+        if n & 1:
+            power *= x
+        x *= x
+        n >>= 1
+    return power
 
 
 def apply(name: str, x: Doubles, variant: str | None = None) -> Doubles:

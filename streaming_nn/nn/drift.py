@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 MODES = ("up", "down", "both")  # which changes of the mean are detected
 HUGE = 1e100  # bound of values: their squares, and sums of these, stay finite
 LEVELS = 48  # a window of 2**48 values takes nine years at a microsecond a value: no level overflows
-SIZES = [2.0**level for level in range(LEVELS)]  # values in one bucket of a level
+SIZES = [float(2**level) for level in range(LEVELS)]  # values in one bucket of a level
 
 
 class Detector(Protocol[Memory]):

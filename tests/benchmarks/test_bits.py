@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import core_reference as reference
+import metrics_reference
 import numpy as np
 import pytest
 from running import run
@@ -29,7 +30,9 @@ def learn_by_reference(stream: bits.Stream, rows: int) -> list[bytes]:
             )
             outputs.append(step[0])
             trained.append(step[1])
-    return bits.parts_of(ensemble, state, np.concatenate(outputs), np.array(trained))
+    output = np.concatenate(outputs)
+    measured = bits.measure_here(first(stream, rows), output, metrics_reference.measure)
+    return [*bits.parts_of(ensemble, state, output, np.array(trained)), *measured]
 
 
 def first(stream: bits.Stream, rows: int) -> bits.Stream:

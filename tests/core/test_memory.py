@@ -14,7 +14,8 @@ from streaming_nn.core import build_backend
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 FLAGS = ("-O1", "-g", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-TESTS = ("test_functions.py", "test_product.py", "test_networks.py", "test_optimizers.py", "test_ensemble.py")
+NAMES = ("functions", "product", "networks", "optimizers", "ensemble", "metrics")
+TESTS = [f"test_{name}.py" for name in NAMES]
 
 
 def sanitized(folder: Path) -> dict[str, str]:

@@ -1,15 +1,16 @@
 import json
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import drift_reference
+import metrics_reference
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
+from streaming_nn.core import metrics as core
 from streaming_nn.nn import metrics
 from streaming_nn.nn.averaging import interleave
 from streaming_nn.nn.metrics import Metrics
@@ -140,21 +141,6 @@ def test_regression_is_that_of_scikit_learn(rows: int, seed: int, origin: float,
                 assert got["r2"] == (pytest.approx(r2, rel=1e-5, abs=1e-5) if r2 > -1e6 else None)
 
 
-@given(st.integers(0, 100), st.integers(1, 7), st.integers(1, 12), st.integers(0, 50))
-def test_majority_before_each_row(seed: int, classes: int, rows: int, cut: int) -> None:
-    y = np.random.default_rng(seed).integers(0, classes, 50).astype(np.int32)
-    seen = np.bincount(y[:cut], minlength=classes).astype(np.float64)
-    with mock.patch.object(metrics, "MAJORITY_CELLS", rows * classes):  # several parts, down to one row each
-        got = metrics._majority(seen, y[cut:])
-    assert got.tolist() == majority(y, classes)[cut:].tolist()
-
-
-@given(st.integers(0, 100), st.integers(1, metrics.FEW_CLASSES + 2), st.integers(1, 20))
-def test_the_greatest_is_the_first_of_those_that_tie(seed: int, classes: int, rows: int) -> None:
-    figures = np.random.default_rng(seed).integers(0, 4, (classes, rows)).astype(np.float32)
-    assert metrics._greatest(figures).tolist() == figures.argmax(axis=0).tolist()
-
-
 def test_more_than_100_classes_have_no_confusion_matrix() -> None:
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 101, 500).astype(np.int32), probabilities(rng, 500, 101)
@@ -196,7 +182,7 @@ def test_where_a_figure_is_undefined_it_is_null() -> None:
 def ranked(y: np.ndarray, scores: np.ndarray) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Return the figures of class 1, and scikit-learn's of the worst order in each bin, this and the best."""
     p = np.stack([1 - scores, scores], axis=1)
-    bins = metrics._bins(p[None], metrics.BINS_OF_TWO)[0, :, 1]
+    bins = metrics_reference.bins_of(p[:, 1], core.BINS_OF_TWO)
     untied = bins + 1e-4 * np.arange(len(y)) / len(y)
     orders = (untied - 0.25 * y, scores, untied + 0.25 * y)
     found = metrics.report(counted(2, [len(y) // 3], y, p, p))["prequential"]["cumulative"]
@@ -254,19 +240,12 @@ def test_equal_scores_rank_like_chance() -> None:
     assert ours["average_precision"] == pytest.approx(0.5, abs=0.001)
 
 
-@pytest.mark.parametrize("p", [0.0, 1e-30, 1e-7, 1.0, 1 + 2**-23])
-def test_probabilities_of_any_size_have_a_bin(p: float) -> None:
-    """The mean of members' probabilities can exceed 1 by its rounding."""
-    bins = metrics._bins(np.float32([[[p]]]), metrics.BINS_OF_TWO)
-    assert bins == (metrics.BINS_OF_TWO - 1 if p > 0.5 else 0)
-
-
 @given(rows=st.integers(1, 60), seed=st.integers(0, 100), classes=st.integers(3, 10))
 @settings(max_examples=15, deadline=None)
 def test_of_several_classes_each_is_ranked_against_the_rest(rows: int, seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     y, p = rng.integers(0, classes - 1, rows).astype(np.int32), probabilities(rng, rows, classes)
-    bins = metrics._bins(p[None], metrics.BINS_OF_MORE)[0]
+    bins = metrics_reference.bins_of(p, core.BINS_OF_MORE)
     state = counted(classes, [rows // 2], y, p, p)
     report = metrics.report(state)["as_served"]
     for span, at, _ in spans(rows):
@@ -283,10 +262,10 @@ def test_of_several_classes_each_is_ranked_against_the_rest(rows: int, seed: int
 def test_scores_take_few_bytes_and_end_with_many_classes(classes: int) -> None:
     state = metrics.init(classes)
     size = state.scores.nbytes + state.window.scores.nbytes
-    assert size <= (61_000 if classes <= metrics.SCORED_CLASSES else 0) + 20_000 * (classes == 2) or not size
+    assert size <= (61_000 if classes <= core.SCORED_CLASSES else 0) + 20_000 * (classes == 2) or not size
     p = probabilities(np.random.default_rng(0), 50, classes)
     report = metrics.report(metrics.update(state, np.arange(50) % classes, p, p))
-    assert (report["prequential"]["window"]["roc_auc"] is None) == (classes > metrics.SCORED_CLASSES)
+    assert (report["prequential"]["window"]["roc_auc"] is None) == (classes > core.SCORED_CLASSES)
 
 
 def test_a_model_from_before_scores_were_counted_stays_without() -> None:
@@ -423,6 +402,26 @@ def test_several_tasks_count_what_one_would(classes: int | None, rows: list[int]
     np.testing.assert_array_equal(merged.scores, whole.scores)
     weigh = [m.fading.weight if classes is None else m.fading.actual.sum() for m in (merged, whole)]
     np.testing.assert_allclose(*weigh, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("classes", [3, 101, None])
+@given(
+    rows=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    before=st.integers(0, 30),
+    fading=st.sampled_from([0.999, 0.9, 0.1]),
+)
+@settings(max_examples=15, deadline=None)
+def test_merged_sums_have_the_bits_of_the_reference(
+    classes: int | None, rows: list[int], before: int, fading: float
+) -> None:
+    start = metrics.init(classes, WINDOW, fading)
+    start = metrics.update(start, *parts_of(start, classes, [before])[1][0])
+    parts, _ = parts_of(start, classes, rows)
+    merged = metrics.merge(start, parts)
+    expected = metrics_reference.merge(start, parts) if sum(rows) else (start.fading, start.cumulative)
+    for ours, theirs in zip((merged.fading, merged.cumulative), expected, strict=True):
+        for name, array in ours._asdict().items():
+            assert array.tobytes() == getattr(theirs, name).tobytes(), name
 
 
 def test_one_averaged_task_fades_like_a_sequential_one() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from streaming_nn.core import build_backend, library
 
 
-def pytest_configure() -> None:
+def refresh() -> None:
     if os.environ.get("CORE_LIBRARIES"):
         library.FOLDER = Path(os.environ["CORE_LIBRARIES"])
         return
