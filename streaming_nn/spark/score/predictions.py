@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from pyspark.accumulators import AccumulatorParam
 
-from streaming_nn.nn.learner import Learner
+from streaming_nn.nn.learner import Learner, point_prediction
 from streaming_nn.records import reasons
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import Decoded
@@ -136,7 +136,7 @@ class Predict:
     def _predictions(self, output: NDArray[np.float32]) -> pa.Array:
         """Return predictions as JSON without an end: by columns, since row by row costs most."""
         if self.learner.classes is None:
-            return _join('{"prediction":', _numbers(output[:, 0]))
+            return _join('{"prediction":', _numbers(point_prediction(self.learner, output)[:, 0]))
         known = output[:, : len(self.learner.classes)]  # classes that grow may be fewer than the outputs
         parts: list[pa.Array | str] = ['{"prediction":', _most_probable(known, self.learner.classes)]
         if self.probabilities == OBJECT:

@@ -108,6 +108,18 @@ def test_a_regression_has_no_probabilities(probabilities: str) -> None:
     np.testing.assert_allclose(found, learner.predict(state.model, x)[:, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("quantiles", "point"), [((0.5,), 0), ((0.1, 0.5, 0.9), 1), ((0.05, 0.2), 1), ((0.8, 0.9, 0.95), 0)]
+)
+def test_of_quantiles_the_one_nearest_to_the_median_is_predicted(
+    quantiles: tuple[float, ...], point: int
+) -> None:
+    learner = learner_from({"learner": "mlp", "inputs": 3, "loss": "quantile", "quantiles": quantiles})
+    state, x = initial(learner), rows(20)
+    found = [json.loads(text)["prediction"] for text in predict(learner, state, encoded(x))]
+    np.testing.assert_allclose(found, learner.predict(state.model, x)[:, point], rtol=1e-6)
+
+
 @pytest.mark.parametrize("probabilities", ["object", "array"])
 def test_probabilities_that_are_not_finite_keep_their_labels(probabilities: str) -> None:
     learner, state = trained(LABELS)
