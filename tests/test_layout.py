@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "core": set(),
     "nn": {"core"},
     "versions": {"errors"},
-    "records": set(),
+    "records": {"core"},
     "kafka": set(),
     "sinks": {"versions", "kafka"},
     "spark": {"nn", "versions", "records", "kafka", "settings", "errors"},

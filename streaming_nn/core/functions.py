@@ -22,6 +22,11 @@ def logarithm(x: Doubles) -> Doubles:
     return apply("log", x)
 
 
+def cosine_of_pi(x: Doubles) -> Doubles:
+    """Return cos(pi * x) of each element, which must be in [0, 2]; NaN of NaN."""
+    return apply("cospi", x)
+
+
 def chain_sum(x: Doubles, axis: int = -1) -> Doubles:
     """Return the sum along an axis: from +0 on, one element after the other, each sum rounded.
 

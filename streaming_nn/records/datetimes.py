@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.functions import cosine_of_pi
 from streaming_nn.records.reasons import NOT_A_DATE, BadRecord
 from streaming_nn.records.values import BLANKS, Rules, is_gap, to_number
 
@@ -127,8 +128,8 @@ def encode_column(
             block[:, i] = (seconds - _iso(options["origin"])) / LINEAR[part]
             i += 1
         else:
-            angle = 2 * np.pi * _phase(seconds, part)
-            block[:, i], block[:, i + 1] = np.sin(angle), np.cos(angle)
+            turn = 2 * _phase(seconds, part)
+            block[:, i], block[:, i + 1] = cosine_of_pi(np.abs(turn - 0.5)), cosine_of_pi(turn)
             i += 2
     return bad
 

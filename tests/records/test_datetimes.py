@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
+import core_reference
 import numpy as np
 import pandas as pd
 import pytest
@@ -134,6 +135,24 @@ def test_parts_are_those_of_the_formulas(moment):
     for fraction in fractions:
         expected += [math.sin(2 * math.pi * fraction), math.cos(2 * math.pi * fraction)]
     np.testing.assert_allclose(block[0], expected, rtol=1e-12, atol=2e-6)  # 1e11 s in float64: 15 us
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_a_phase_is_exact_at_the_quarters_of_a_day(quarter):
+    block = np.zeros((1, 2))
+    encode_column(
+        "t", check_options("t", {"parts": ["hour"]}), Rules(), [datetime(2024, 5, 1, 6 * quarter)], block
+    )
+    assert block.tolist() == [[[0, 1], [1, 0], [0, -1], [-1, 0]][quarter]]
+
+
+@given(st.integers(0, 86_399_999))
+def test_a_phase_has_the_bits_of_the_reference(millis):
+    block, turn = np.zeros((1, 2)), 2 * (millis / 1000 / 86_400.0)
+    options = check_options("t", {"parts": ["hour"], "format": "ms"})
+    encode_column("t", options, Rules(), [millis], block)
+    expected = core_reference.cosine_of_pi(np.array([abs(turn - 0.5), turn]))
+    assert block.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
