@@ -31,7 +31,12 @@ def before_score(settings: Settings) -> None:
     newest = newest_learned(settings, VersionLog(settings.model))
     if newest is not None:
         _check_score(settings, newest)
-    _check_topics(settings, [settings.score.topic, settings.score.predictions])
+    with KafkaAdmin(settings.kafka) as admin:
+        admin.ids([settings.score.topic, settings.score.predictions])
+        if settings.score.engine == "realtime":
+            from streaming_nn.spark.score.realtime.supported import check_slots
+
+            check_slots(settings, len(admin.partitions([settings.score.topic])[settings.score.topic]))
 
 
 def _check_score(settings: Settings, newest: Manifest) -> None:
@@ -41,7 +46,7 @@ def _check_score(settings: Settings, newest: Manifest) -> None:
 
         field_reader(schema_from(newest.schema), settings.score.fields)
     if settings.score.engine == "realtime":
-        from streaming_nn.spark.score.realtime.scorer import check
+        from streaming_nn.spark.score.realtime.supported import check
 
         check(newest)
 
@@ -64,9 +69,5 @@ def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
 def before_replay(settings: Settings, names: Iterable[str]) -> None:
     """Check that the topics exist from which records are learned again."""
     installation.check(settings.spark)
-    _check_topics(settings, names)
-
-
-def _check_topics(settings: Settings, names: Iterable[str]) -> None:
     with KafkaAdmin(settings.kafka) as admin:
         admin.ids(names)

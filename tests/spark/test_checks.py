@@ -1,6 +1,8 @@
 """What the commands check before they start Spark; the broker is a fake, and no session starts."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -44,6 +46,9 @@ class FakeAdmin:
 
     def topics(self) -> list[str]:
         return list(self.existing)
+
+    def partitions(self, topics: list[str]) -> dict[str, list[int]]:
+        return {topic: [0, 1, 2] for topic in topics}
 
     def __enter__(self) -> Self:
         if self.servers != "broker:9092":
@@ -231,6 +236,12 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ("words", "code", "message"),
     [
         (["score", "--engine", "realtime"], 2, "score --engine realtime: optimizer"),
+        (
+            ["score", "--engine", "realtime", "--master", "local[2]"],
+            2,
+            "score --engine realtime: the master must have a thread for each of the 3 partitions of "
+            "'unlabeled'; got 2 with local[2]",
+        ),
         (["verify", "--from", "3"], 2, "versions must be from 1 to 1, the first not after the last"),
         (["backtest", "--into", "t", "--trial", "hidden=x"], 2, "hidden must be"),
         (["backtest", "--into", "model"], 2, "model contains"),
@@ -240,13 +251,46 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_what_does_not_fit_the_model(
     words: list[str], code: int, message: str, model: VersionLog, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "realtime" in words:
+    if words[-1] == "realtime":
         head = model.head()
         assert head is not None
         model.commit(head, head.tensors, schema=Schema(inputs=3, classes=(0, 1), where="a > 1").options())
         message = "score --engine realtime: records.where must not be set"
     found, line = error_of([*words, *KAFKA], capsys)
     assert (found, line[: len(message)]) == (code, message)
+
+
+LATE = {"pyspark", "py4j", "pandas", "pyarrow", "sklearn", "scipy", "rich", "pydantic_settings", "asyncio"}
+
+
+def test_the_checks_load_nothing_slow(model: VersionLog) -> None:
+    """In 2 seconds there is time for NumPy, the client of Kafka and pydantic, but not for these."""
+    code = f"""
+import sys
+from streaming_nn.cli import app
+from streaming_nn.spark import checks
+
+class Broker:
+    def __init__(self, options):
+        pass
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def ids(self, topics):
+        raise LookupError(f"there is no {{list(topics)}}")
+
+checks.KafkaAdmin = Broker
+new, realtime = ["train", "--model", "new"], ["score", "--engine", "realtime"]
+for words in (["train"], new, ["score"], realtime, ["verify"]):
+    app.run([*words, "--bootstrap", "broker:9092"])
+print(*sorted({LATE} & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    lines = ran.stderr.splitlines()
+    assert len(lines) == 5, ran.stderr
+    assert all("there is no [" in line for line in lines), lines
+    assert ran.stdout == "\n"
 
 
 def test_a_scorer_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:

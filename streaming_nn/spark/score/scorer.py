@@ -18,6 +18,7 @@ from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.records.chosen import field_reader
+from streaming_nn.records.decode import decode
 from streaming_nn.records.explain import as_scored, explain
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
@@ -128,8 +129,11 @@ class Scorer(Job):
         )
         return self._launch(frame, self.checkpoint, score.trigger, score.once)
 
-    def check_losses(self) -> None:
-        """Raise DataLossError if the topic lacks records that follow a local checkpoint."""
+    def check_losses(self) -> offsets.Offsets:
+        """Return where predicting begins: what follows a local checkpoint, or the topic's beginning.
+
+        Raise DataLossError if the topic lacks records that follow the checkpoint.
+        """
         score, checkpoint = self.settings.score, local(self.spark, self.checkpoint)
         following = offsets.reached(checkpoint) if checkpoint else {}
         begins, ends = self.admin.beginnings([score.topic]), self.admin.ends([score.topic])
@@ -141,12 +145,13 @@ class Scorer(Job):
                     f"with which predicting continues. Use {other}"
                 )
         if score.accept_data_loss:
-            return
+            return following or begins
         for p, (begin, end) in expired_ranges(begins, following).get(score.topic, {}).items():
             raise DataLossError(
                 f"offsets {begin:,} to {end - 1:,} of {score.topic!r} partition {p} expired before they were "
                 f"predicted. To continue with what the topic has now, use --accept-data-loss, or {other}"
             )
+        return following or begins
 
     def finish(self) -> None:
         """End the query such that the next run repeats no predictions, if that takes a bounded time."""
@@ -272,13 +277,19 @@ class Scorer(Job):
             return
         self._explained = True
         ranges = {} if self.outcomes[PREDICTED_RECORD] or not bad else self._planned(batch_id)
-        if not ranges or self.reader is None:  # on a cluster Spark alone can read
-            return
-        begins = {t: {p: begin for p, (begin, _) in ps.items()} for t, ps in ranges.items()}
-        ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
-        values = self.reader.here(offsets.next_ranges(begins, ends, SAMPLE)).column("value").to_pylist()
-        lines = explain(schema, values, as_scored, where=" in the model's schema")
-        logger.warning("none of the first records can be read\n  %s", "\n  ".join([*lines, FIXED]))
+        if ranges:
+            begins = {t: {p: begin for p, (begin, _) in ps.items()} for t, ps in ranges.items()}
+            ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+            self._explain(schema, offsets.next_ranges(begins, ends, SAMPLE))
+
+    def _explain(self, schema: Schema, ranges: offsets.Ranges) -> None:
+        """Log why none of the records in these ranges can be read, if that is so."""
+        reader = self.reader or Reader(self.spark, self.settings.kafka, self.topic_ids)
+        values = reader.here(ranges).column("value").to_pylist()
+        decoded = decode(schema, values, labeled=False)
+        if decoded.rejected and not len(decoded.kept):
+            lines = explain(schema, values, as_scored, where=" in the model's schema")
+            logger.warning("none of the first records can be read\n  %s", "\n  ".join([*lines, FIXED]))
 
     def _newest(self) -> Version:
         number = self.log.head_number()

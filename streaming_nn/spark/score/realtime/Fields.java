@@ -22,9 +22,14 @@ final class Fields {
     this.mapper = new ObjectMapper(json);
   }
 
-  /** Appends a JSON object; a field that is absent is null, as are all those of a record that is not JSON. */
-  void append(byte[] value, boolean isJson, StringBuilder text) throws IOException {
-    JsonNode record = isJson ? mapper.readTree(value) : null;
+  /** Appends a JSON object; a field that is absent is null, as are all those of a record that is not JSON, or null. */
+  void append(byte[] value, StringBuilder text) throws IOException {
+    JsonNode record = null;
+    try {
+      if (value != null) record = mapper.readTree(value);
+    } catch (IOException notJson) {  // too large: nothing has looked at it before
+      record = null;
+    }
     int start = text.length();
     char before = '{';
     for (Iterator names = paths.fieldNames(); names.hasNext();) {

@@ -46,12 +46,13 @@ public final class Predictor implements UDF4 {
     }
     text.setLength(0);
     if (events) beginEvent(topic, partition, offset);
-    String reason = model.records.read((byte[]) value, work.x);
+    byte[] content = model.records.content((byte[]) value);
+    String reason = model.records.read(content, ((byte[]) value).length, work.x);
     if (reason == null) predict();
     else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));
     if (fields != null) {
       text.append(",\"fields\":");
-      fields.append((byte[]) value, Records.isJson(reason), text);
+      fields.append(Records.isJson(reason) ? content : null, text);
     }
     text.append(model.versionFields);
     long age = Math.max(0, System.currentTimeMillis() - model.writtenAt);

@@ -13,6 +13,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.regex.Pattern;
 
 /** Decodes unlabeled records, packed or JSON with an array of features, as records/ does, with the same reasons. */
@@ -25,10 +26,13 @@ final class Records {
   private static final Pattern EXTENDED = Pattern.compile("\\$number(Int|Long|Double|Decimal)");  // MongoDB's
   private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final String NOT_JSON = "not JSON";
+  private static final String NO_SCHEMA_ID = "no schema id";
+  private static final int HEADER = 5;  // bytes before a record in Confluent's wire format
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
   private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts, before the point
 
   private final boolean packed;
+  private final boolean confluent;  // a zero byte and the schema's ID come before each record
   private final String features;
   private final boolean missing;
   private final boolean strings;  // "1.5" is a number
@@ -47,10 +51,7 @@ final class Records {
       throw new IOException("in real-time mode records must be packed, or JSON with an array of features; "
           + "use --engine batch");
     }
-    if (!Version.at(schema, "na_values").isEmpty() || !Version.at(schema, "thousands").asText().isEmpty()
-        || Version.at(schema, "decimal").asText().equals(",")) {
-      throw new IOException("real-time mode reads no na_values, decimal or thousands; use --engine batch");
-    }
+    this.confluent = Version.at(schema, "framing").asText().equals("confluent");
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
@@ -75,13 +76,20 @@ final class Records {
 
   /** Returns whether a record with this reason, or null, is JSON: whether Fields can read it. */
   static boolean isJson(String reason) {
-    return !NOT_JSON.equals(reason);
+    return !NOT_JSON.equals(reason) && !NO_SCHEMA_ID.equals(reason);
   }
 
-  /** Reads a record's features into x; returns null, or the reason if it is bad. */
-  String read(byte[] value, float[] x) {
-    if (value.length > maxBytes) return "too large";
-    String reason = packed ? packed(value, x) : json(value, x);
+  /** Returns a record without its framing; null: it has none. */
+  byte[] content(byte[] value) {
+    if (!confluent) return value;
+    return value.length < HEADER || value[0] != 0 ? null : Arrays.copyOfRange(value, HEADER, value.length);
+  }
+
+  /** Reads the features of a record of so many bytes into x; returns null, or the reason if it is bad. */
+  String read(byte[] content, int size, float[] x) {
+    if (size > maxBytes) return "too large";
+    if (content == null) return NO_SCHEMA_ID;
+    String reason = packed ? packed(content, x) : json(content, x);
     return reason != null ? reason : check(x);
   }
 

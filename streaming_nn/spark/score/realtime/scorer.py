@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable
@@ -18,13 +17,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.kafka.admin import partitions
 from streaming_nn.kafka.options import for_spark
-from streaming_nn.records.paths import is_plain, parse_path
-from streaming_nn.settings import Settings
+from streaming_nn.records.paths import parse_path
+from streaming_nn.records.schema import schema_from
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.predictions import CONTENT_TYPE, CUT, EVENT_TYPE, JSON_TYPE
-from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
+from streaming_nn.spark.score.realtime.supported import check, check_slots
+from streaming_nn.spark.score.scorer import SAMPLE, Scorer, forwarded_headers
 from streaming_nn.spark.session import STOP_ERRORS
-from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.spark.sources import kafka_frames, offsets
+from streaming_nn.spark.sources.offsets import Offsets
 from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 HERE = Path(__file__).parent
 SOURCES = ("Version", "Network", "Records", "Fields", "Predictor")  # Java classes; each uses those before it
-ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
-LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
-UNSUPPORTED = {"where": None, "framing": "none", "encoding": "utf-8"}  # of records, unless they have these
 HEADERS = "array<struct<key: string, value: binary>>"  # as Spark has them
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.01  # seconds between two checks whether a batch has ended: the next one begins 0.1 seconds later
+LOOK = 1.0  # seconds between two looks whether the topic has first records
 
 
 class RealTimeScorer(Scorer):
@@ -47,9 +46,11 @@ class RealTimeScorer(Scorer):
     which names the batch engine, for what real-time mode does not support.
     """
 
+    _first: Offsets  # with which the run begins
+
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
-        self.check_losses()
+        self._first = self.check_losses()
         score, manifest = self.settings.score, self._newest().manifest
         check(manifest)
         check_slots(self.settings, len(partitions(self.settings.kafka, [score.topic])[score.topic]))
@@ -100,14 +101,33 @@ class RealTimeScorer(Scorer):
         return F.concat(*parts)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait as a job does. A record that Spark cannot read is predicted by the batch engine, which can."""
+        """Wait as a job does, and explain the first records if none of them can be read.
+
+        A record that Spark cannot read is predicted by the batch engine, which can.
+        """
+        until = float("inf") if seconds is None else time.monotonic() + seconds
         while True:
             try:
-                return super().wait(seconds)
+                left = max(until - time.monotonic(), POLL)
+                if self._explained:
+                    return super().wait(None if seconds is None else left)
+                if super().wait(min(left, LOOK)):
+                    return True
+                self._look()
+                if left <= LOOK:
+                    return False
             except UnreadableRecordError:
                 logger.warning("the batch engine predicts what the topic has: Spark cannot read one record")
                 self._predict_available()
                 self.start()
+
+    def _look(self) -> None:
+        """Look at the topic's first records as soon as it has some: no task reports what it has predicted."""
+        with suppress(ConnectionError, LookupError, PermissionError):  # the query reports it, if it lasts
+            ranges = offsets.next_ranges(self._first, self.admin.ends(self._first), SAMPLE)
+            if ranges:
+                self._explained = True
+                self._explain(schema_from(self._newest().manifest.schema), ranges)
 
     def _predict_available(self) -> None:
         once = self.settings.score.model_copy(update={"once": True})
@@ -162,38 +182,3 @@ def _retry(call: Callable[[], T]) -> T:
         return call()
     except Py4JError:
         return call()
-
-
-def check(manifest: Manifest) -> None:
-    """Raise ValueError, which names the batch engine, for a version that the Java classes do not support."""
-    learner, schema = manifest.learner, manifest.schema
-    features, wrong = schema["features"], None
-    if schema["format"] not in ("json", "packed"):
-        wrong = f"records must be json or packed; got {schema['format']}"
-    elif schema["categories"]:
-        wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
-    elif schema["format"] == "json" and (not isinstance(features, str) or not is_plain(features)):
-        wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
-    elif changed := [name for name, only in UNSUPPORTED.items() if schema.get(name, only) != only]:
-        wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
-    elif learner["activation"] not in ACTIVATIONS:
-        wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
-    elif learner.get("loss") not in (None, *LOSSES):
-        wrong = f"loss must be one of {', '.join(LOSSES)}; got {learner['loss']}"
-    if wrong:
-        raise ValueError(f"score --engine realtime: {wrong}; use --engine batch")
-
-
-def check_slots(settings: Settings, partitions: int) -> None:
-    """Raise ValueError if a local master has fewer threads than the topic has partitions."""
-    master = settings.spark.get("spark.master", "local[*]")
-    local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\s*\d+)?\])?", master)
-    if local is None:
-        return
-    slots = (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
-    if slots < partitions:
-        raise ValueError(
-            f"score --engine realtime: the master must have a thread for each of the {partitions} partitions "
-            f"of {settings.score.topic!r}; got {slots} with {master}; use --master 'local[{partitions}]', or "
-            "--engine batch"
-        )

@@ -333,7 +333,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "plain": {},
     "missing": {"missing": True},
     "strings": {"numbers_as_strings": True},
+    "framed": {"framing": "confluent"},
 }
+ID = b"\0\0\0\0\7"
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -342,14 +344,16 @@ def test_unusual_and_bad_records_are_read_alike(spark: SparkSession, tmp_path: P
     learner, state = trained(MLP | {"classes": LABELS, "missing": missing})
     of = Schema(inputs=INPUTS, classes=learner.classes, max_bytes=1000, **SCHEMAS[schema])
     manifest = commit(VersionLog(tmp_path), learner, state, of)
-    python = predict_in_python(learner, state, of, manifest, UNUSUAL)
-    assert 20 < sum("error" in prediction for prediction in python) < len(UNUSUAL) - 10
-    assert_equal(predict_in_java(spark, tmp_path, UNUSUAL), python)
+    values = UNUSUAL if schema != "framed" else [ID + bytes(value or b"") for value in UNUSUAL] + UNUSUAL
+    python = predict_in_python(learner, state, of, manifest, values)
+    assert 20 < sum("error" in prediction for prediction in python) < len(values) - 10
+    assert_equal(predict_in_java(spark, tmp_path, values), python)
 
 
-def test_chosen_fields_are_copied_alike(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("framing", ["none", "confluent"])
+def test_chosen_fields_are_copied_alike(spark: SparkSession, tmp_path: Path, framing: str) -> None:
     learner, state = trained(MLP | {"classes": LABELS})
-    of = Schema(inputs=INPUTS, classes=learner.classes)
+    of = Schema(inputs=INPUTS, classes=learner.classes, max_bytes=9000, framing=framing)
     manifest = commit(VersionLog(tmp_path), learner, state, of)
     ids = (
         *(
@@ -366,6 +370,9 @@ def test_chosen_fields_are_copied_alike(spark: SparkSession, tmp_path: Path) -> 
         *(b'{"b":{"c":[1,null,NaN,{}]}}', b"[]", b'"%s"' % (b"x" * LONGEST)),
     )
     values = [*(b'{"id":%s,"features":%s,"a":{"b":1}}' % (each, GOOD) for each in ids), *UNUSUAL]
+    values += [b'{"id":8,"features":%s,"x":"%s"%s' % (GOOD, b"x" * 9000, end) for end in (b"}", b"")]
+    if framing == "confluent":
+        values = [ID + bytes(value or b"") for value in values] + values[-3:]
     names = ("id", "a.b", "id.b", 'q"', "features.1", "features.9999999999", "id.b.c.0", "features.x")
     python = predict_in_python(learner, state, of, manifest, values, fields=names)
     assert python[0]["fields"] == dict(zip(names, [7, 1, None, None, 2, None, None, None], strict=True))
@@ -386,7 +393,8 @@ def test_packed_records_of_other_lengths_are_read_alike(
     spark: SparkSession, tmp_path: Path, missing: bool
 ) -> None:
     learner, state = trained(MLP | {"classes": LABELS, "missing": "impute" if missing else "refuse"})
-    schema = Schema(inputs=INPUTS, classes=learner.classes, format="packed", missing=missing)
+    framing = "confluent" if missing else "none"
+    schema = Schema(INPUTS, learner.classes, format="packed", missing=missing, framing=framing)
     manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = [
         *(b"x" * size for size in (0, 4, 16, 19, 21, 23, 25, 28)),
@@ -395,6 +403,7 @@ def test_packed_records_of_other_lengths_are_read_alike(
         struct.pack("<5f", 1, 2, np.nan, 4, 5),
         struct.pack("<5f", 1, 2, np.inf, 4, 5),
     ]
+    values = [ID + value for value in values] + values if missing else values
     assert_equal(
         predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
     )

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
-from streaming_nn.nn.state_dict import unflatten
+from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
-from streaming_nn.spark.score.realtime.scorer import RealTimeScorer, check, check_slots
+from streaming_nn.spark.score.realtime.scorer import LOOK, RealTimeScorer
+from streaming_nn.spark.score.realtime.supported import UNSET, check, check_slots
 from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
@@ -41,9 +43,9 @@ def manifest(learner: dict[str, Any] | None = None, schema: dict[str, Any] | Non
     return Manifest(1, learner=learner_from(options).options(), schema=Schema(**fields).options())
 
 
-def filtering() -> Manifest:
+def setting(**records: Any) -> Manifest:
     supported = manifest()
-    return replace(supported, schema={**supported.schema, "where": "op = 'c'"})
+    return replace(supported, schema={**supported.schema, **records})
 
 
 @pytest.mark.commit
@@ -57,7 +59,12 @@ def filtering() -> Manifest:
         (manifest(schema={"features": "a.b"}), "in one array, not in another object; got 'a.b'"),
         (manifest(schema={"features": "a", "categories": {"a": {"hash": 3}}}), "no categories; got a"),
         (manifest(schema={"format": "csv", "features": ("a", "b", "c")}), "json or packed; got csv"),
-        (filtering(), r"records.where must not be set; got \"op = 'c'\""),
+        (setting(where="op = 'c'"), r"records.where must not be set; got \"op = 'c'\""),
+        (setting(encoding="utf-16"), "records.encoding must not be set; got 'utf-16'"),
+        (setting(na_values=["NA"]), r"records.na_values must not be set; got \['NA'\]"),
+        (setting(decimal=","), "records.decimal must not be set; got ','"),
+        (setting(thousands=" "), "records.thousands must not be set; got ' '"),
+        (setting(framing="gzip"), "records.framing must be one of none, confluent; got gzip"),
         (manifest({"activation": "gelu"}), "activation must be one of relu, tanh, sigmoid; got gelu"),
         (manifest({"learner": "mlp", "classes": None, "loss": "poisson"}), "huber; got poisson"),
     ],
@@ -71,6 +78,66 @@ def test_what_is_not_supported_names_the_other_engine(unsupported: Manifest, mes
 def test_supported_options_are_accepted() -> None:
     check(manifest({"learner": "mlp", "loss": "logistic", "activation": "tanh"}, {"format": "packed"}))
     check(manifest())
+    check(setting(framing="confluent"))
+    older = manifest()
+    check(replace(older, schema={k: v for k, v in older.schema.items() if k not in ("framing", *UNSET)}))
+
+
+class Waiting:
+    """A query that ends after so many waits, and what else the scorer uses: a topic and its reader."""
+
+    def __init__(self, values: list[bytes | None], waits: int, arrive: int) -> None:
+        self.values, self.waits, self.arrive, self.waited, self.looks = values, waits, arrive, list[Any](), 0
+
+    def awaitTermination(self, seconds: float | None) -> bool:  # noqa: N802 (Spark's name)
+        self.waited.append(seconds)
+        return seconds is None or len(self.waited) >= self.waits
+
+    def ends(self, topics: Any) -> dict[str, dict[int, int]]:
+        return {topic: {0: 5 + len(self.values) * (len(self.waited) >= self.arrive)} for topic in topics}
+
+    def here(self, ranges: Any) -> pa.Table:
+        self.looks += 1
+        assert ranges == {"unlabeled": {0: (5, 5 + len(self.values))}}
+        return pa.table({"value": pa.array(self.values, pa.binary())})
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.commit
+@pytest.mark.parametrize(
+    ("values", "explained"),
+    [
+        ([b'{"features":[1,2,3]}'], False),
+        ([b'{"features":["1","2","3"]}', None], True),
+        ([b'{"features":["1","2","3"]}', b'{"features":[1,2,3]}'], False),
+        ([None, None], False),
+    ],
+)
+def test_first_records_that_cannot_be_read_are_explained(
+    values: list[bytes | None], explained: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    described = manifest()
+    learner = initial(learner_from(described.learner))
+    VersionLog(tmp_path).commit(None, flatten(learner), learner=described.learner, schema=described.schema)
+    fake: Any = Waiting(values, waits=4, arrive=2)
+    scorer = RealTimeScorer(fake, Settings(model=tmp_path), fake, {})
+    scorer.query = scorer.reader = fake
+    scorer._first = {"unlabeled": {0: 5}}
+    assert scorer.wait()
+    assert (fake.waited, fake.looks) == ([LOOK, LOOK, None], 1)
+    setting = "with records.numbers_as_strings = true in the model's schema, 1 of 1 would be read"
+    assert [setting in message for message in caplog.messages] == [True] * explained
+
+
+@pytest.mark.commit
+def test_a_wait_for_first_records_ends_in_time(tmp_path: Path) -> None:
+    fake: Any = Waiting([b"x"], waits=9, arrive=9)
+    scorer = RealTimeScorer(fake, Settings(model=tmp_path), fake, {})
+    scorer.query, scorer._first = fake, {"unlabeled": {0: 5}}
+    assert not scorer.wait(LOOK / 2)
+    assert fake.waited == [pytest.approx(LOOK / 2, abs=0.1)]
 
 
 @pytest.mark.commit
@@ -131,6 +198,22 @@ def probabilities(model: Path, number: int, x: np.ndarray[Any, Any]) -> np.ndarr
     version = VersionLog(model).read(number)
     learner = learner_from(version.manifest.learner)
     return learner.predict(unflatten(initial(learner), version.tensors).model, x)
+
+
+def test_records_in_another_form_are_explained_while_the_query_runs(
+    spark: SparkSession, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    learn(spark, settings)
+    scorer = RealTimeScorer.open(spark, settings)
+    scorer.start()
+    try:
+        fill(settings.kafka, settings.score.topic, [b"\0\0\0\0\1" + value for value in unlabeled(20)])
+        until(lambda: scorer.wait(1) or bool(caplog.messages))
+    finally:
+        scorer.stop()
+    setting = 'with records.framing = "confluent" in the model\'s schema, 20 of 20 would be read'
+    (message,) = (each for each in caplog.messages if each.startswith("none of the first records can be rea"))
+    assert setting in message
 
 
 @pytest.mark.merge

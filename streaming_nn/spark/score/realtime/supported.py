@@ -1,0 +1,56 @@
+"""What real-time mode supports, as far as that is known before Spark starts."""
+
+import os
+import re
+
+from streaming_nn.records.paths import is_plain
+from streaming_nn.settings import Settings
+from streaming_nn.versions.version import Manifest
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
+LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
+FRAMINGS = ("none", "confluent")  # those that Records.java removes
+UNSET = {  # settings of records that it does not have, with their defaults
+    "where": None,
+    "encoding": "utf-8",
+    "na_values": [],
+    "decimal": ".",
+    "thousands": "",
+}
+
+
+def check(manifest: Manifest) -> None:
+    """Raise ValueError, which names the batch engine, for a version that the Java classes do not support."""
+    learner, schema = manifest.learner, manifest.schema
+    features, framing, wrong = schema["features"], schema.get("framing", "none"), None
+    if schema["format"] not in ("json", "packed"):
+        wrong = f"records must be json or packed; got {schema['format']}"
+    elif schema["categories"]:
+        wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
+    elif schema["format"] == "json" and (not isinstance(features, str) or not is_plain(features)):
+        wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
+    elif changed := [name for name, default in UNSET.items() if schema.get(name, default) != default]:
+        wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
+    elif framing not in FRAMINGS:
+        wrong = f"records.framing must be one of {', '.join(FRAMINGS)}; got {framing}"
+    elif learner["activation"] not in ACTIVATIONS:
+        wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
+    elif learner.get("loss") not in (None, *LOSSES):
+        wrong = f"loss must be one of {', '.join(LOSSES)}; got {learner['loss']}"
+    if wrong:
+        raise ValueError(f"score --engine realtime: {wrong}; use --engine batch")
+
+
+def check_slots(settings: Settings, partitions: int) -> None:
+    """Raise ValueError if a local master has fewer threads than the topic has partitions."""
+    master = settings.spark.get("spark.master", "local[*]")
+    local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\s*\d+)?\])?", master)
+    if local is None:
+        return
+    slots = (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    if slots < partitions:
+        raise ValueError(
+            f"score --engine realtime: the master must have a thread for each of the {partitions} partitions "
+            f"of {settings.score.topic!r}; got {slots} with {master}; use --master 'local[{partitions}]', or "
+            "--engine batch"
+        )
