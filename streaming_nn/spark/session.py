@@ -43,7 +43,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     connector cannot be downloaded, ValueError for an invalid master, or for a variable of the environment
     that leads to another Spark.
     """
-    installation.check(options or {})
+    installation.check(options or {})  # commands do it before they import pyspark, which may be another one
     java.find()
     master = (options or {}).get("spark.master", "local[*]")
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a page for a connection that Ctrl-C cut

@@ -662,3 +662,35 @@ for y in ("no", "yes") * 20:
 print(model.predict_one({"answer": "yes"}), model.predict_one({"answer": "no"}))
 """
     assert run(code) == ["yes", "no"]
+
+
+# What public reports do with River's models, and what works
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("sampler", ["RandomUnderSampler", "RandomOverSampler", "RandomSampler"])
+def test_river_s_samplers_take_the_classifier(sampler: str) -> None:
+    from river import imblearn  # 0.5 s
+
+    options = {"sampling_rate": 0.5} if sampler == "RandomSampler" else {}
+    kind, model = getattr(imblearn, sampler), RiverClassifier(**SMALL)
+    wrapped = kind(model, desired_dist={"a": 0.5, "b": 0.5}, seed=1, **options)
+    rare = (TABLE["weight"] > 62).map({True: "a", False: "b"})
+    for x, y in zip(dicts(NUMBERS), rare, strict=True):
+        wrapped.learn_one(x, y)
+    learned = model._model.counts.trained
+    assert learned > ROWS if sampler == "RandomOverSampler" else 0 < learned < ROWS
+    assert set(wrapped.predict_proba_one(dicts(NUMBERS)[0])) == {"a", "b"}
+
+
+@pytest.mark.nightly
+def test_labels_may_come_late_in_river_s_own_loop() -> None:
+    from river import evaluate, metrics
+
+    late, again = RiverClassifier(**SMALL), RiverClassifier(**SMALL)
+    rows = [*zip(dicts(NUMBERS), KIND, strict=True)]
+    accuracy = evaluate.progressive_val_score(rows, late, metrics.Accuracy(), delay=5)
+    assert 0.4 < accuracy.get() <= 1
+    for x, y in rows:
+        again.learn_one(x, y)
+    assert digest(late) == digest(again)

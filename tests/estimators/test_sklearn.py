@@ -410,3 +410,26 @@ def test_without_scikit_learn_one_line_names_what_to_install() -> None:
         "ImportError: streaming_nn.estimators.sklearn needs scikit-learn 1.6 or newer: "
         "pip install 'scikit-learn>=1.6'"
     )
+
+
+def test_a_model_survives_joblib(tmp_path: Path) -> None:
+    """What public reports do with a model, and what works."""
+    import joblib
+
+    estimator = OnlineClassifier(**SMALL).partial_fit(X[:100], DIGITS[:100], classes=range(10))
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    again = joblib.load(tmp_path / "model.joblib")
+    for each in (estimator, again):
+        each.partial_fit(X[100:200], DIGITS[100:200])
+    assert bits(again.state_) == bits(estimator.state_)
+
+
+@pytest.mark.nightly
+def test_other_processes_fit_and_predict_the_same_bits() -> None:
+    from joblib import Parallel, delayed
+
+    here = OnlineClassifier(**SMALL).fit(X[:200], DIGITS[:200])
+    fitted = Parallel(n_jobs=2)(delayed(clone(here).fit)(X[:200], DIGITS[:200]) for _ in range(2))
+    assert [bits(each.state_) for each in fitted] == [bits(here.state_)] * 2
+    predicted = Parallel(n_jobs=2)(delayed(here.predict_proba)(X[200:300]) for _ in range(2))
+    assert all((each == here.predict_proba(X[200:300])).all() for each in predicted)

@@ -224,7 +224,7 @@ def test_ranking_lies_between_the_best_and_the_worst_order_in_each_bin(
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 @pytest.mark.parametrize("share", [0.5, 0.001])
 def test_ranking_is_that_of_scikit_learn(share: float, spread: float, distance: float) -> None:
-    # river#354: 1 positive in 1,000
+    # river#354, river#1953: 1 positive in 1,000
     rng = np.random.default_rng(0)
     y = (rng.random(50_000) < share).astype(np.int32)
     logits = np.log(share / (1 - share)) + spread * (rng.normal(size=len(y)) + distance * y)
