@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from streaming_nn.records.paths import is_plain
 from streaming_nn.settings import Settings
@@ -10,7 +11,7 @@ from streaming_nn.versions.version import Manifest
 ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 FRAMINGS = ("none", "confluent")  # those that Records.java removes
-UNSET = {  # settings of records that it does not have, with their defaults
+UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
     "where": None,
     "encoding": "utf-8",
     "na_values": [],
