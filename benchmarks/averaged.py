@@ -14,8 +14,8 @@ from rich.table import Table
 from benchmarks import datasets, learners
 from benchmarks.output import print_results
 from benchmarks.quality import DATA
+from benchmarks.threads import one_thread
 from streaming_nn.nn.learner import Batch, Learner, State, combine, initial, learn_part, report
-from streaming_nn.versions.environment import THREADS
 
 MICRO_BATCHES = (100, 1_000, 10_000)
 MINI_BATCH = 32
@@ -38,8 +38,7 @@ def measure(
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    for variable in THREADS:  # before our processes load NumPy
-        os.environ[variable] = "1"
+    one_thread()
     plan = [(name, size, count) for name, size in product(names, MICRO_BATCHES) for count in (1, tasks)]
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1, get_context("spawn")) as pool:
         running = {each: pool.submit(score, data, *each, mini_batch) for each in plan}

@@ -133,7 +133,7 @@ def learn_here(stream: Stream) -> list[bytes]:
     """Learn a stream by the library of this process; return all bits: state, predictions, steps, metrics."""
     ensemble, initial, x, y, weight, size = stream[1:]
     state = start_of(stream)
-    output, trained = ensemble.learn(state, x, y, weight, mini_batch=size, initial=initial)
+    output, trained = ensemble.bind(state, initial).learn(x, y, weight, mini_batch=size)
     return [*parts_of(ensemble, state, output, trained), *measure_here(stream, output)]
 
 

@@ -1,7 +1,5 @@
 """How fast we learn on one thread, beside scikit-learn, River and the machine's matrix product.
 
-The compiled core, which nothing uses yet, is beside NumPy's learners.
-
 All cases alternate in one run, every other round in the opposite order; a figure is the median of the rounds'
 ratios. Times are CPU seconds of the process, so that other load on the machine affects them less.
 """
@@ -24,13 +22,11 @@ from benchmarks import datasets, learners, peers
 from benchmarks.datasets import Dataset, plain_rows
 from benchmarks.output import Json, print_results
 from benchmarks.quality import DATA
-from streaming_nn.core.ensemble import Ensemble as CompiledEnsemble
-from streaming_nn.core.ensemble import EnsembleState, MemberOptions
-from streaming_nn.core.networks import Shape
+from benchmarks.threads import one_thread
 from streaming_nn.nn.ensemble import Ensemble
-from streaming_nn.nn.learner import Batch, Learner, initial, learn, test_then_train
+from streaming_nn.nn.learner import Batch, Learner, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
-from streaming_nn.versions.environment import THREADS, describe
+from streaming_nn.versions.environment import describe
 
 Array = NDArray[Any]
 Figures = dict[str, list[float]]
@@ -56,17 +52,16 @@ def measure(
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    for variable in THREADS:  # before the measuring process loads NumPy
-        os.environ[variable] = "1"
+    one_thread()
     for variable in TUNED:
         os.environ.pop(variable, None)
     arguments = (1, 150, True) if short else (rounds, rows, False)
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         measured = process.submit(_measure_all, data, *arguments).result()
-    shapes, peak, streams, compiled, environment = measured
-    line = _line(shapes, peak, streams) | _compiled_line(compiled)
+    shapes, peak, streams, sizes, environment = measured
+    line = _line(shapes, peak, streams) | _sizes_line(sizes)
     line |= {"rounds": arguments[0], "environment": environment}
-    print_results(line, json_, _shapes(shapes), _peak(peak), _streams(streams), _compiled_table(compiled))
+    print_results(line, json_, _shapes(shapes), _peak(peak), _streams(streams), _sizes_table(sizes))
 
 
 def _measure_all(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, ...]:
@@ -80,12 +75,11 @@ def _measure_all(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, 
     for name in datasets.SHORT if short else datasets.names(data):
         stream = datasets.dataset(name, data)
         streams[name] = _in_turns(_by_river(_first(stream, rows), forest=True), rounds)
-    sizes = (1, 8, 32, 256)
-    compiled = {
-        size: _in_turns(_by_compiled(size, size * 10 if short else 2_000 + size * 60), rounds)
-        for size in sizes
+    sizes = {
+        size: _in_turns(_by_size(size, size * 10 if short else 2_000 + size * 60), rounds)
+        for size in (1, 8, 32, 256)
     }
-    return shapes, peak, streams, compiled, describe()
+    return shapes, peak, streams, sizes, describe()
 
 
 def _in_turns(turns: Turns, rounds: int) -> Figures:
@@ -154,8 +148,7 @@ def _learn_rate(learner: Learner[Any], data: Dataset) -> Callable[[], float]:
     model = learner.init()
 
     def once() -> None:
-        with np.errstate(all="ignore"):
-            learn(learner, model, Batch(data.x, data.y))
+        learner.learn(learner.copy(model), Batch(data.x, data.y))
 
     return lambda: len(data.y) / _seconds(once)
 
@@ -188,44 +181,12 @@ def _products(rows: int, sizes: tuple[int, ...]) -> Turns:
     return {"ours": lambda: 2 * products * learned()} | {str(size): product(size) for size in sizes}
 
 
-def _by_compiled(size: int, rows: int) -> Turns:
-    """54-64-7: the default ensemble, and one network by SGD, in NumPy and in the compiled core."""
+def _by_size(size: int, rows: int) -> Turns:
+    """54-64-7: the default ensemble, and one network by SGD."""
     data = _shape(rows)
     ensemble = Ensemble(54, tuple(range(7)), mini_batch=size, drift="none")
-    alone = MLP(54, tuple(range(7)), (64,), optimizer="sgd", learning_rate=RATE, mini_batch=size)
-    model = ensemble.init()
-    members = [MemberOptions("sgd", rate) for rate in ensemble.sgd_rates]
-    members += [MemberOptions("adam", rate, emphasis) for rate, emphasis in ensemble.replay_rates]
-    compiled = CompiledEnsemble(
-        Shape((54, 64, 7), skip=True),
-        tuple(members),
-        54,
-        reach=ensemble.scaler.reach or 0.0,
-        replay_rows=ensemble.replay_rows,
-        capacity=ensemble.capacity,
-    )
-    network = CompiledEnsemble(Shape((54, 64, 7)), (MemberOptions("sgd", RATE),), 54)
-    thetas = np.concatenate([model.sgd_members.theta, model.replay_members.theta])
-    return {
-        "ensemble": _learn_rate(ensemble, data),
-        "ensemble, compiled": _compiled_rate(compiled, thetas, data, size),
-        "network": _learn_rate(alone, data),
-        "network, compiled": _compiled_rate(network, alone.init().theta, data, size),
-    }
-
-
-def _compiled_rate(learner: CompiledEnsemble, thetas: Array, data: Dataset, size: int) -> Callable[[], float]:
-    """Return rows per second of the compiled core, as `_learn_rate` does."""
-    initial = np.stack([learner.shape.pack(theta) for theta in thetas])
-
-    def once(state: EnsembleState) -> None:
-        learner.learn(state, data.x, data.y, mini_batch=size, initial=initial)
-
-    def rate() -> float:
-        state = learner.init(initial)
-        return len(data.y) / _seconds(lambda: once(state))
-
-    return rate
+    network = MLP(54, tuple(range(7)), (64,), optimizer="sgd", learning_rate=RATE, mini_batch=size)
+    return {"ensemble": _learn_rate(ensemble, data), "network": _learn_rate(network, data)}
 
 
 def _by_river(data: Dataset, forest: bool = False) -> Turns:
@@ -291,21 +252,22 @@ def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]
     }
 
 
-def _compiled_line(compiled: dict[int, Figures]) -> dict[str, Any]:
+def _sizes_line(sizes: dict[int, Figures]) -> dict[str, Any]:
     return {
-        "times_compiled": {
-            f"{name}_{size}": _ratio(figures, f"{name}, compiled", name)
-            for size, figures in compiled.items()
-            for name in ("ensemble", "network")
+        "rows_per_second": {
+            f"{name}_{size}": median(rates)
+            for size, figures in sizes.items()
+            for name, rates in figures.items()
         }
     }
 
 
-def _compiled_table(compiled: dict[int, Figures]) -> Table:
-    pairs = [(f"{name}, compiled", name) for name in ("ensemble", "network")]
-    table = _table("54-64-7, the compiled core beside NumPy, rows per second", "mini-batch", pairs)
-    for size, figures in compiled.items():
-        _row(table, str(size), figures, pairs)
+def _sizes_table(sizes: dict[int, Figures]) -> Table:
+    table = Table("mini-batch", title="54-64-7, rows per second", title_justify="left")
+    for name in next(iter(sizes.values())):
+        table.add_column(name, justify="right")
+    for size, figures in sizes.items():
+        table.add_row(str(size), *(f"{median(rates):,.0f}" for rates in figures.values()))
     return table
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import HIDDEN, Dataset
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Learner, learn
+from streaming_nn.nn.learner import Batch, Learner
 
 Array = NDArray[Any]
 MICRO_BATCHES = (100, 1_000, 10_000)  # rows between two versions, as a scorer gets them
@@ -71,18 +71,17 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
     all sizes; it is up to one mini-batch older than in a stream.
     """
     model, seconds = learner.init(), 0.0
-    versions = dict.fromkeys(micro_batches, model)
+    versions = dict.fromkeys(micro_batches, learner.copy(model))
     prequential: list[Array] = []
     as_served: dict[int, list[Array]] = {size: [] for size in micro_batches}
     for start, stop in cut(len(data.y), min(micro_batches, default=len(data.y)), learner.mini_batch):
         batch = Batch(data.x[start:stop], data.y[start:stop])
         for size in micro_batches:
             if starts_micro_batch(start, size, learner.mini_batch):
-                versions[size] = model
+                versions[size] = learner.copy(model)
             as_served[size].append(predictions_of(learner, learner.predict(versions[size], batch.x)))
         started = time.process_time()
-        with np.errstate(all="ignore"):
-            model, output, _ = learn(learner, model, batch)
+        model, output, _ = learner.learn(model, batch)
         seconds += time.process_time() - started
         prequential.append(predictions_of(learner, output))
     whole = {size: np.concatenate(parts) for size, parts in as_served.items()}

@@ -18,7 +18,8 @@ from rich.table import Table
 from benchmarks import datasets, learners, peers, targets, tasks
 from benchmarks.output import Json, print_results
 from benchmarks.targets import Target
-from streaming_nn.versions.environment import THREADS, describe
+from benchmarks.threads import one_thread
+from streaming_nn.versions.environment import describe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -49,8 +50,7 @@ def measure(
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    for variable in THREADS:  # before our processes load NumPy
-        os.environ[variable] = "1"
+    one_thread()
     passes: list[tasks.Task] = []
     about: dict[str, Any] = {}
     for name in names:

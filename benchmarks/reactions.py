@@ -17,9 +17,10 @@ from benchmarks import datasets, learners
 from benchmarks.output import Json, print_results
 from benchmarks.quality import DATA
 from benchmarks.scores import recoveries, score_rows
+from benchmarks.threads import one_thread
 from streaming_nn.nn.ensemble import REACTIONS, Ensemble
 from streaming_nn.nn.learner import Batch, State, initial, report, test_then_train
-from streaming_nn.versions.environment import THREADS, describe
+from streaming_nn.versions.environment import describe
 
 AFTER = 1_000  # rows after a drift over which accuracy is measured
 SHORT = "sea-short"
@@ -36,8 +37,7 @@ def measure(
 ) -> None:
     """Learn each stream with each reaction to a drift; a table, and one JSON line last."""
     seeds, names = (1, [SHORT]) if short else (seeds, drifting(data))
-    for variable in THREADS:  # before our processes load NumPy
-        os.environ[variable] = "1"
+    one_thread()
     plan = list(product(names, REACTIONS, range(seeds)))
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1, get_context("spawn")) as pool:
         running = {each: pool.submit(score, data, *each, mini_batch, micro_batch) for each in plan}

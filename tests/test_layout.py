@@ -21,14 +21,14 @@ INITS = [path for path in FILES if path.name == "__init__.py"]
 ROOMS: dict[str, set[str]] = {
     "core": set(),
     "nn": {"core"},
-    "versions": {"errors"},
+    "versions": {"core", "errors"},
     "records": {"core"},
     "kafka": set(),
     "sinks": {"versions", "kafka"},
-    "spark": {"nn", "versions", "records", "kafka", "settings", "errors"},
-    "estimators": {"nn", "versions", "records", "export"},
+    "spark": {"core", "nn", "versions", "records", "kafka", "settings", "errors"},
+    "estimators": {"core", "nn", "versions", "records", "export"},
     "mllib": {"nn", "versions", "records", "estimators", "spark", "errors"},
-    "export": {"nn", "versions", "records", "estimators"},
+    "export": {"core", "nn", "versions", "records", "estimators"},
     "demo": {"nn", "versions", "records", "kafka", "sinks", "spark", "settings", "errors"},
     "cli": {
         *("nn", "versions", "records", "kafka", "sinks", "spark", "estimators", "export", "demo"),

@@ -159,7 +159,7 @@ typedef struct {
     double eta, share; /* of the mixture: rate of its weights, part that is redistributed per row */
     double dropout;
     double class_beta; /* of EFFECTIVE */
-    const double *class_weights; /* (outputs) of GIVEN */
+    const double *class_weights; /* (classes) of GIVEN */
     uint64_t seed;               /* of dropout */
 } Options;
 
@@ -179,7 +179,7 @@ typedef struct {
     double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations of the inputs */
     float *low, *high; /* (columns) of MINMAX */
     double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
-    double *class_rows; /* (outputs) rows learned of each class, of BALANCED and EFFECTIVE */
+    double *class_rows; /* (classes) rows learned of each class, of BALANCED and EFFECTIVE */
     int64_t *learned;  /* rows */
     double *boost;     /* of the rate after a drift: 1 at the drift, then decaying */
     float *ring;       /* (capacity, columns + targets + 1) rows as they came, targets, weight */

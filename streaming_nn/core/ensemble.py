@@ -4,7 +4,8 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from threading import local
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,14 @@ class MemberOptions:
         """The optimizer as the core reads it."""
         return structures.optimizer(self.optimizer, self.rate, **self.options)
 
+    def first(self, theta: Floats) -> Floats:
+        """Return the first vector of the optimizer's state, before its first step from these weights."""
+        if self.optimizer != "ftrl":
+            return np.zeros_like(theta)
+        return -(theta * np.float32(self.structure.beta / self.rate))
 
-@dataclass(frozen=True)
-class EnsembleState:
-    """The model; the core writes all of it in place."""
 
+class _Arrays(NamedTuple):
     theta: Floats  # (members, parameters)
     first: Floats  # (members with an optimizer's state, parameters) velocities, squares or first moments
     second: Floats  # (members with two vectors of state, parameters)
@@ -48,19 +52,29 @@ class EnsembleState:
     rows: NDArray[np.float64]  # (columns,) values of each input
     means: NDArray[np.float64]  # (columns,)
     squares: NDArray[np.float64]  # (columns,) sums of squared deviations
-    low: Floats  # (columns,) least values of "minmax"
-    high: Floats  # (columns,) largest values of "minmax"
+    low: Floats  # (columns,) least values, of "minmax"
+    high: Floats  # (columns,) largest values, of "minmax"
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
-    class_rows: NDArray[np.float64]  # (outputs,) rows learned of each class
+    class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
     learned: NDArray[np.int64]  # () rows learned
     boost: NDArray[np.float64]  # () of the rates since a drift
     ring: Floats  # (capacity, columns + targets + 1) the latest rows: inputs, targets, weight
     appended: NDArray[np.int64]  # () rows appended to the ring
     drawn: NDArray[np.uint64]  # () rows drawn from the ring
 
+
+class EnsembleState(_Arrays):
+    """The model; the core writes all of it in place. What no option needs has no elements.
+
+    It remembers the addresses of its arrays, for each thread: see `Ensemble.bind`.
+    """
+
     def copy(self) -> "EnsembleState":
         """Return a copy that shares no memory."""
-        return EnsembleState(*(array.copy() for array in vars(self).values()))
+        return EnsembleState._make(array.copy() for array in self)
+
+    def __getstate__(self) -> None:
+        """Pickle the arrays only."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +109,9 @@ class Ensemble:
             raise ValueError(f"the shape must have {inputs} inputs; got {self.shape.units[0]}")
         if not self.members:
             raise ValueError("members must be at least one; got none")
-        if self.class_weight is not None and self.shape.loss != "softmax":
-            raise ValueError(f"class_weight must be left out with loss {self.shape.loss!r}")
-        if isinstance(self.class_weight, tuple) and len(self.class_weight) != self.shape.units[-1]:
+        if self.class_weight is not None and not self.classes:
+            raise ValueError(f"class_weight must be left out with loss {self.shape.loss!r} and these outputs")
+        if isinstance(self.class_weight, tuple) and len(self.class_weight) != self.classes:
             raise ValueError(f"class_weight must be one per class; got {len(self.class_weight)}")
         if not 0 <= self.point < self.shape.units[-1]:
             raise ValueError(f"point must be an output; got {self.point}")
@@ -107,6 +121,13 @@ class Ensemble:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
         _ = self.structure
+
+    @property
+    def classes(self) -> int:
+        """Classes that may have weights; 0: there are none."""
+        if self.shape.loss == "logistic":
+            return 2 if self.shape.units[-1] == 1 else 0
+        return self.shape.units[-1] if self.shape.loss == "softmax" else 0
 
     @cached_property
     def structure(self) -> structures.Options:
@@ -136,8 +157,9 @@ class Ensemble:
 
     def init(self, theta: Floats) -> EnsembleState:
         """Return an untrained model with these weights (members, parameters)."""
-        members, outputs, columns = len(self.members), self.shape.units[-1], self.columns
-        targets = self.shape.targets
+        members, columns, targets = len(self.members), self.columns, self.shape.targets
+        spans = columns if self.scale == "minmax" else 0
+        classification = self.shape.loss in ("softmax", "logistic")
         state = EnsembleState(
             theta=theta.copy(),
             first=np.zeros((len(self._with_first), self.shape.parameters), np.float32),
@@ -148,10 +170,10 @@ class Ensemble:
             rows=np.zeros(columns),
             means=np.zeros(columns),
             squares=np.zeros(columns),
-            low=np.full(columns, np.inf, np.float32),
-            high=np.full(columns, -np.inf, np.float32),
-            targets=np.zeros((targets, 3)),
-            class_rows=np.zeros(outputs),
+            low=np.full(spans, np.inf, np.float32),
+            high=np.full(spans, -np.inf, np.float32),
+            targets=np.zeros((0 if classification else targets, 3)),
+            class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
             learned=np.zeros((), np.int64),
             boost=np.zeros(()),
             ring=np.zeros((self.capacity, columns + targets + 1), np.float32),
@@ -159,10 +181,7 @@ class Ensemble:
             drawn=np.zeros((), np.uint64),
         )
         for row, k in enumerate(self._with_first):
-            member = self.members[k]
-            if member.optimizer == "ftrl":
-                strength = np.float32(member.structure.beta / member.rate)
-                state.first[row] = -(theta[k] * strength)
+            state.first[row] = self.members[k].first(theta[k])
         return state
 
     @cached_property
@@ -173,28 +192,41 @@ class Ensemble:
     def _with_second(self) -> list[int]:
         return [k for k, member in enumerate(self.members) if member.optimizer in TWO_VECTORS]
 
-    def predict(self, state: EnsembleState, x: Floats) -> Floats:
-        """Predict rows as `Model.predict` does."""
-        return Model(self, state).predict(x)
+    def settle(self, state: EnsembleState) -> None:
+        """Compute FTRL's parameters from its state, after that was averaged: by a step with gradient 0."""
+        core = library.load()
+        for k, member in enumerate(self.members):
+            if member.optimizer != "ftrl":
+                continue
+            one, two = self.rows_of(k)
+            for start, stop, biases in self.shape.spans:
+                vectors = [each[start:stop] for each in (state.theta[k], state.first[one], state.second[two])]
+                gradient = np.zeros(stop - start, np.float32)
+                core.core_update(
+                    ctypes.byref(member.structure),
+                    ctypes.c_double(1.0),
+                    address(state.powers[k], "f8", (2,)),
+                    *(address(each, FLOAT32, (stop - start,)) for each in (*vectors, gradient)),
+                    ctypes.c_long(stop - start),
+                    ctypes.c_int(biases),
+                )
 
-    def learn(
-        self,
-        state: EnsembleState,
-        x: Floats,
-        y: NDArray[Any],
-        weight: Floats | None = None,
-        *,
-        mini_batch: int,
-        initial: Floats,
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Predict and learn rows as `Model.learn` does."""
-        return Model(self, state, initial).learn(x, y, weight, mini_batch=mini_batch)
+    def bind(self, state: EnsembleState, initial: Floats | None = None) -> "Model":
+        """Return the ensemble bound to a state: the same one for as long as state and thread are the same.
+
+        Errors: ValueError for a state that does not fit.
+        """
+        threads: local = vars(state).setdefault("threads", local())
+        model: Model | None = vars(threads).get("model")
+        if model is None or model.ensemble is not self:
+            model = threads.model = Model(self, state, initial)
+        return model
 
     def pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
         """Return the addresses of a state's arrays, after checking each of them. Errors: ValueError."""
-        shapes = vars(self._template)
-        for name, like in shapes.items():
-            address(getattr(state, name), like.dtype, like.shape, written=True)
+        arrays: tuple[NDArray[Any], ...] = state
+        for array, (dtype, shape) in zip(arrays, self._layout, strict=True):
+            address(array, dtype, shape)
         for name in ("appended", "learned"):
             if not 0 <= getattr(state, name) < MOST_ROWS:
                 raise ValueError(f"{name} must be in [0, {MOST_ROWS}); got {getattr(state, name)}")
@@ -227,8 +259,9 @@ class Ensemble:
         return first.index(k) if k in first else None, second.index(k) if k in second else None
 
     @cached_property
-    def _template(self) -> EnsembleState:
-        return self.init(np.zeros((len(self.members), self.shape.parameters), np.float32))
+    def _layout(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        template = self.init(np.zeros((len(self.members), self.shape.parameters), np.float32))
+        return [(array.dtype, array.shape) for array in template]
 
 
 class Model:
@@ -246,6 +279,7 @@ class Model:
         self._core.core_step_bytes.restype = ctypes.c_long
         self._members, fields = ensemble.pointers(state, self.initial)
         self._options, self._state = ctypes.byref(ensemble.structure), ctypes.byref(fields)
+        self._writeable = all(array.flags.writeable for array in state)
         self._work, self._most = aligned(0), 0
 
     def predict(self, x: Floats) -> Floats:
@@ -276,6 +310,8 @@ class Model:
         """
         if mini_batch < 1:
             raise ValueError(f"mini_batch must be >= 1; got {mini_batch}")
+        if not self._writeable:
+            raise ValueError("a state that the core writes must be writeable; got a read-only one")
         rows, shape = len(x), self.ensemble.shape
         truth = np.ascontiguousarray(y, np.float32).reshape(rows, shape.targets)
         output = np.empty((rows, shape.units[-1]), np.float32)

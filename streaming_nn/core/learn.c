@@ -19,7 +19,7 @@ typedef struct {
     const Options *options;
     Member *members;
     const State *state;
-    long fresh, rows, inputs, outputs, targets; /* new rows, all rows; values per row */
+    long fresh, rows, inputs, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
     Scaling scaling;
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
     float *active;                  /* (rows, active columns) of z */
@@ -29,14 +29,16 @@ typedef struct {
     double *sums;                   /* (outputs) of one row's mixture */
     double *member_losses;          /* (members) in the mixture */
     double *moments;                /* (targets, 3) with the new rows */
-    double *class_rows;             /* (outputs) with the new rows */
-    float *class_weights;           /* (outputs) */
+    double *class_rows;             /* (classes) with the new rows */
+    float *class_weights;           /* (classes) */
     double *statistics;             /* memory of add_rows */
     uint8_t *bad;                   /* (members) */
     void *pass;
 } Step;
 
 static int is_classes(const Options *o) { return o->network.loss == SOFTMAX || o->network.loss == LOGISTIC; }
+
+static int is_counting(const Options *o) { return o->weighting == BALANCED || o->weighting == EFFECTIVE; }
 
 static long row_floats(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
 
@@ -52,6 +54,7 @@ static char *divide(Step *s, long most, char *at) {
     s->inputs = network->units[0];
     s->outputs = network->units[network->layers];
     s->targets = targets_of(network);
+    s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
     long f = sizeof(float), d = sizeof(double), rows = most + o->replay_rows, members = o->members, n = o->columns;
     s->scaling.origins = take(&at, n * d);
     s->scaling.fills = take(&at, n * d);
@@ -66,8 +69,8 @@ static char *divide(Step *s, long most, char *at) {
     s->sums = take(&at, s->outputs * d);
     s->member_losses = take(&at, members * d);
     s->moments = take(&at, s->targets * 3 * d);
-    s->class_rows = take(&at, s->outputs * d);
-    s->class_weights = take(&at, s->outputs * f);
+    s->class_rows = take(&at, s->classes * d);
+    s->class_weights = take(&at, s->classes * f);
     s->statistics = take(&at, 6 * n * d);
     s->bad = take(&at, members);
     s->pass = take(&at, pass_bytes(network, rows, o->dropout));
@@ -165,6 +168,8 @@ static int is_missing_allowed(const Options *o) { return o->missing != REFUSE; }
 
 static int targets_are_valid(const Step *s, const float *y) {
     if (s->options->network.loss == SOFTMAX) return y[0] >= 0.0f && y[0] < (float)s->outputs;
+    for (long t = 0; s->options->network.loss == LOGISTIC && t < s->targets; t++)
+        if (y[t] != 0.0f && y[t] != 1.0f) return 0;
     for (long t = 0; s->options->network.loss == POISSON && t < s->targets; t++)
         if (y[t] < 0.0f) return 0; /* a count */
     return row_is_finite(y, s->targets);
@@ -253,22 +258,21 @@ static double effective_rows(double beta, double rows) { return -1.0 / exponenti
 
 static void weigh_classes(Step *s) {
     const Options *o = s->options;
-    long m = s->outputs;
+    long m = s->classes;
     double all = 0.0, seen = 0.0, inverse = 0.0;
-    if (o->weighting == BALANCED || o->weighting == EFFECTIVE) {
+    if (is_counting(o)) {
         copy_bytes(s->class_rows, s->state->class_rows, m * sizeof(double));
         for (long r = 0; r < s->fresh; r++) s->class_rows[(long)s->y[r]] += 1.0;
-    }
-    if (o->weighting == BALANCED || o->weighting == EFFECTIVE)
         for (long j = 0; j < m; j++) {
             if (s->class_rows[j] == 0.0) continue;
             all += s->class_rows[j];
             seen += 1.0;
             if (o->weighting == EFFECTIVE) inverse += effective_rows(o->class_beta, s->class_rows[j]);
         }
+    }
     for (long j = 0; j < m; j++) {
         double weight = o->weighting == GIVEN ? o->class_weights[j] : 1.0;
-        int is_seen = (o->weighting == BALANCED || o->weighting == EFFECTIVE) && s->class_rows[j] > 0.0;
+        int is_seen = is_counting(o) && s->class_rows[j] > 0.0;
         if (is_seen && o->weighting == BALANCED) weight = all / (seen * s->class_rows[j]);
         if (is_seen && o->weighting == EFFECTIVE)
             weight = effective_rows(o->class_beta, s->class_rows[j]) * (seen / inverse);
@@ -404,8 +408,7 @@ static void commit(const Step *s, const float *x, const float *y, const float *w
     const State *state = s->state;
     add_rows(o, state, x, s->fresh, s->statistics);
     if (!is_classes(o)) copy_bytes(state->targets, s->moments, s->targets * 3 * sizeof(double));
-    if (o->weighting == BALANCED || o->weighting == EFFECTIVE)
-        copy_bytes(state->class_rows, s->class_rows, s->outputs * sizeof(double));
+    if (is_counting(o)) copy_bytes(state->class_rows, s->class_rows, s->classes * sizeof(double));
     append_rows(s, x, y, weight);
     *state->learned += s->fresh;
     double left = *state->boost * exponential((double)s->fresh / RAISED_ROWS * logarithm(0.5));

@@ -68,6 +68,12 @@ class Shape:
         return int(self._core.core_parameters(ctypes.byref(self.structure)))
 
     @property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        """Where weights and biases are in a vector: start, stop, and whether they are biases."""
+        ends = [(each.weights, each.biases, each.biases + padded(each.outputs)) for each in self.layers]
+        return [span for a, b, c in ends for span in ((a, b, False), (b, c, True))]
+
+    @property
     def targets(self) -> int:
         """Values of y per row."""
         return 1 if self.loss in ("softmax", "quantile") else self.units[-1]
@@ -97,18 +103,9 @@ class Shape:
             return rows[:0, : self.units[-1]]
         return rows[:, first.linear : first.linear + self.units[-1]]
 
-    def pack(self, flat: Floats) -> Floats:
-        """Return the parameters that `nn.network` has in one vector without padding."""
-        theta, at = np.zeros(self.parameters, np.float32), 0
-        for part in (*(each for pair in self.views(theta) for each in pair), self.linear_view(theta)):
-            part[...] = flat[at : at + part.size].reshape(part.shape)
-            at += part.size
-        return theta
-
-    def unpack(self, theta: Floats) -> Floats:
-        """Return the parameters in the order of `nn.network`: layer by layer, the linear part last."""
-        parts = [each.ravel() for pair in self.views(theta) for each in pair]
-        return np.concatenate([*parts, self.linear_view(theta).ravel()])
+    def with_units(self, units: Sequence[int]) -> "Shape":
+        """Return a shape with other units and the same options."""
+        return Shape(units, self.activation, self.loss, **self.options)
 
     def predict(self, theta: Floats, x: Floats) -> Floats:
         """Predict rows x (rows, inputs); return (rows, outputs). Errors: ValueError for other arrays."""

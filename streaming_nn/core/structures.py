@@ -114,7 +114,7 @@ def network(
 
 
 def optimizer(name: str, rate: float, **options: float) -> Optimizer:
-    """Return an optimizer's structure; what is not given has the value of `streaming_nn.nn.optimizers`."""
+    """Return an optimizer's structure; what is not given has a default of `streaming_nn.nn.options`."""
     kind = "adam" if name == "adamw" else name
     defaults: dict[str, Any] = {"momentum": 0.9, "beta2": 0.999, "epsilon": 1e-8, "beta": 1.0}
     if name == "rmsprop":

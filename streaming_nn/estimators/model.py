@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn import network
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
 from streaming_nn.nn.preprocessing import ColumnGrowth
@@ -30,13 +29,35 @@ class Parent(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A learner, its state, and what a version records about them. Immutable: functions return a new one."""
+    """A learner, its state, and what a version records about them. Functions return a new one.
+
+    `learn` may change the state's arrays in place: a model has one holder.
+    """
 
     learner: Learner[Any]
     state: State[Any]
     start: State[Any]  # the state when the model was created, loaded or last saved
     counts: Counts = Counts()  # rows learned since then
     parent: Parent | None = None  # None: it is in no model directory yet
+
+    def copy(self) -> "Model":
+        """Return a model that shares no array which `learn` changes."""
+        state = self.state._replace(model=self.learner.copy(self.state.model))
+        return self._replace(state=state, start=state if self.start is self.state else self.start)
+
+
+class Holder:
+    """What holds a model. A shallow copy gets a state of its own."""
+
+    _model: Model | None
+
+    def __copy__(self) -> Self:
+        """Return another holder of a copy of the model."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        if vars(self).get("_model") is not None:
+            other._model = vars(self)["_model"].copy()
+        return other
 
 
 def new_model(learner: Learner[Any]) -> Model:
@@ -57,7 +78,10 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
         raise ValueError(f"y must not be negative with loss 'poisson'; got {batch.y[row]:g} in row {row}")
     if mini_batch is not None:
         learner = replace(learner, mini_batch=mini_batch)
-    state, counts = loop.test_then_train(learner, model.state, _dense_batches(learner, batch), on_predictions)
+    owned = model.state is not model.start and len(batch.y) <= learner.mini_batch
+    state, counts = loop.test_then_train(
+        learner, model.state, _dense_batches(learner, batch), on_predictions, in_place=owned
+    )
     total = Counts(*(a + b for a, b in zip(model.counts, counts, strict=True)))
     return model._replace(state=state, counts=total)
 
@@ -105,7 +129,8 @@ def weight_bytes(model: Model, inputs: int) -> int:
 def _parameters(learner: Any, inputs: int) -> int:
     """Return the parameters of a member's network with so many inputs."""
     sized: Any = learner_from({**learner.options(), "inputs": inputs})
-    return network.size(sized.shape)
+    parameters: int = sized.shape.parameters
+    return parameters
 
 
 def save(model: Model, model_dir: str | Path, schema: Schema) -> Model:
@@ -161,21 +186,22 @@ def load(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schem
 
 def parameters(model: Model) -> NDArray[np.float32]:
     """Return the parameters of all members (members, parameters)."""
-    tensors = flatten(model.state.model)
-    return np.concatenate([theta for name, theta in tensors.items() if name.split(".")[-1] == "theta"])
+    theta: NDArray[np.float32] = model.state.model.theta
+    return theta
 
 
 def member_parameters(model: Model, member: int | None) -> NDArray[np.float32]:
-    """Return the parameters of one member (1, parameters).
+    """Return the parameters (parameters,) of one member.
 
     `member` None: the only member. ValueError: there is no such member, or there are several.
     """
     theta = parameters(model)
     if member is None and len(theta) == 1:
-        return theta
-    if not isinstance(member, int | np.integer) or not 0 <= member < len(theta):
+        member = 0
+    elif not isinstance(member, int | np.integer) or not 0 <= member < len(theta):
         raise ValueError(f"member must be one of {_describe_members(model, len(theta))}; got {member!r}")
-    return theta[member : member + 1]
+    one: NDArray[np.float32] = theta[member]
+    return one
 
 
 def _describe_members(model: Model, count: int) -> str:

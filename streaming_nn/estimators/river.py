@@ -13,7 +13,7 @@ from streaming_nn.estimators import columns as of_columns
 from streaming_nn.estimators import model as models
 from streaming_nn.estimators import tables
 from streaming_nn.estimators.columns import Columns, Encoding, shown
-from streaming_nn.estimators.model import Model, new_model, to_python
+from streaming_nn.estimators.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction
@@ -45,7 +45,7 @@ NOTHING = of_columns.columns_of((), {}, sparse=False, missing=True)
 OPTIONS = {"learner"} | {field.name for learner in LEARNERS.values() for field in fields(learner)}
 
 
-class _RiverModel:
+class _RiverModel(Holder):
     """What classifier and regressor share. The model and its columns are replaced together, or not at all."""
 
     _model: Model | None = None
@@ -234,7 +234,7 @@ class _RiverModel:
         if not found:
             return {}
         learner: Any = model.learner
-        never = learner.scaler.without_values(model.state.model.feature_moments, columns.blank == 0)
+        never = learner.scaler.without_values(model.state.model, columns.blank == 0)
         return {name: values for name, values in found.items() if never[columns.numbers[name]]}
 
     def _check_growth(self, base: Schema, names: Sequence[str], encodings: Iterable[str]) -> None:

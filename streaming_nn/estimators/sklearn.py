@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.networks import Shape
 from streaming_nn.estimators import model as models
-from streaming_nn.estimators.model import Model, new_model, to_python
-from streaming_nn.nn import metrics, network
+from streaming_nn.estimators.model import Holder, Model, new_model, to_python
+from streaming_nn.nn import metrics
 from streaming_nn.nn.factory import difference, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction
 from streaming_nn.nn.state_dict import flatten
@@ -38,7 +39,7 @@ DATES = ("M", "m")  # kinds of NumPy's types of dates and durations, whose nanos
 NOT_OPTIONS = ("member", "random_state")  # parameters of the estimator that are not options of a learner
 
 
-class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What classifier and regressor share. Parameters are stored as given and checked where rows come in."""
 
     _model: Model
@@ -120,27 +121,27 @@ class _OnlineModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     @property
     def state_(self) -> State[Any]:
-        """The model and its metrics."""
+        """A copy of the model and its metrics."""
         check_is_fitted(self)
-        return self._model.state
+        return self._model.copy().state
 
     @property
     def coefs_(self) -> list[Array]:
         """Weights of each layer of `member`, (units before, units after), for standardised features."""
-        return [W[0].copy() for W, _ in network.views(self._shape(), self._theta())]
+        return [W.copy() for W, _ in self._shape().views(self._theta())]
 
     @property
     def intercepts_(self) -> list[Array]:
         """Biases of each layer of `member`."""
-        return [b[0, 0].copy() for _, b in network.views(self._shape(), self._theta())]
+        return [b.copy() for _, b in self._shape().views(self._theta())]
 
     @property
     def skip_coef_(self) -> Array:
         """Weights of `member` from the inputs directly to the outputs; (0, outputs) for a network without."""
-        view: Array = network.skip_view(self._shape(), self._theta())[0].copy()
+        view: Array = self._shape().linear_view(self._theta()).copy()
         return view
 
-    def _shape(self) -> network.Network:
+    def _shape(self) -> Shape:
         return self.learner_.shape  # type: ignore[no-any-return]
 
     def _theta(self) -> Array:

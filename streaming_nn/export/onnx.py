@@ -7,15 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn import __version__
+from streaming_nn.core.ensemble import EnsembleState
+from streaming_nn.core.networks import Shape
 from streaming_nn.estimators.model import Model, class_labels, parameters
-from streaming_nn.nn import moments, network
-from streaming_nn.nn.activations import CUBE, GELU, SLOPE
 from streaming_nn.nn.learner import Counts
-from streaming_nn.nn.losses import STEEP
-from streaming_nn.nn.mlp import TARGET_CLIP, mean_of_counts
-from streaming_nn.nn.moments import Moments
-from streaming_nn.nn.network import Network
-from streaming_nn.nn.preprocessing import Inputs
+from streaming_nn.nn.preprocessing import Scaler, target_unit
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version import state_digest
@@ -26,6 +22,11 @@ except ImportError as error:
     raise ImportError("streaming_nn.export.onnx needs onnx: pip install 'streaming_nn[onnx]'") from error
 
 Array = NDArray[Any]
+TARGET_CLIP, STEEP = (
+    6.0,
+    30.0,
+)  # bounds of a regression's outputs, and of the sums of counts: docs/arithmetic.md
+SLOPE, GELU, CUBE = 0.01, float(np.sqrt(2 / np.pi)), 0.044715  # of leaky relu and gelu, as there
 OPSET, IR = 13, 7  # of ONNX 1.8, 2020: nothing newer is needed, and all runtimes since then support it
 INPUT_DOC = "numbers, in the columns that the metadata names; categories must be encoded before"
 
@@ -61,7 +62,7 @@ def to_onnx(model: Model, schema: Schema) -> ModelProto:
     graph = _Graph()
     prediction = _predict(graph, model, "features")
     if learner.classes is None:
-        outputs = [_output(graph, prediction, "prediction", TensorProto.FLOAT, learner.shape.layers[-1])]
+        outputs = [_output(graph, prediction, "prediction", TensorProto.FLOAT, learner.shape.units[-1])]
     else:
         outputs = _classification_outputs(graph, model, prediction)
     rows = helper.make_tensor_value_info(
@@ -110,51 +111,65 @@ def _metadata(model: Model, schema: Schema) -> dict[str, str]:
 
 
 def _predict(graph: _Graph, model: Model, rows: str) -> str:
-    """Add the nodes of `predict` of either learner: the plain network is a mixture of one."""
+    """Add the nodes of `predict`: one network is a mixture of one."""
     learner: Any = model.learner
-    state = model.state.model
+    state: EnsembleState = model.state.model
     loss = learner.loss  # the ensemble has none to choose
-    z = _prepare(graph, learner.scaler, state.feature_moments, rows)
-    theta, weight = parameters(model), getattr(state, "weights", np.ones(1))
+    z = _prepare(graph, learner.scaler, state, rows)
+    theta, weight = parameters(model), state.weights
     finite = np.isfinite(theta).all(axis=1)
     if not finite.any():
         raise ValueError("cannot export the model: no member has finite weights")
     sums = _sums(graph, learner.shape, theta[finite], z)
     outputs = _activate_outputs(graph, sums, loss, learner.classes)
-    if state.target_moments is not None and loss != "poisson":
+    if learner.classes is None and loss != "poisson":
         outputs = _clip(graph, outputs, TARGET_CLIP)
     mixed = _mix(graph, outputs, weight[finite])
-    if state.target_moments is not None:
-        return _restore_unit(graph, mixed, state.target_moments, loss, learner.shape.layers[-1])
+    if learner.classes is None:
+        return _restore_unit(graph, mixed, state, loss, learner.shape.units[-1])
     if loss == "logistic":  # one output, and the probabilities of both classes
         return graph.add("Concat", graph.add("Sub", _one(1), mixed), mixed, axis=1)
     return mixed
 
 
-def _prepare(graph: _Graph, inputs: Inputs, state: Any, rows: str) -> str:
-    """Impute missing values, then scale: `Inputs.prepare`, in float32 as there."""
-    z, gaps, filling, affine = rows, "", inputs.filling(state), inputs.affine(state)
+def _prepare(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str) -> str:
+    """Impute missing values, then scale, as the core does: differences in float64, rounded to float32."""
+    z, gaps, filling, affine = rows, "", scaler.filling(state), scaler.affine(state)
     if filling is not None:
         gaps = graph.add("IsNaN", rows)
-        z = graph.add("Where", gaps, filling, rows)
+    if filling is not None or affine is not None:
+        z = graph.add("Cast", z, to=TensorProto.DOUBLE)
+    if filling is not None:
+        z = graph.add("Where", gaps, filling, z)
     if affine is not None:
-        shift, width, far = affine
-        z = _clip(graph, graph.add("Div", graph.add("Sub", z, shift), width), far)
-    if inputs.missing == "indicate":
+        origin, width, far = affine
+        shifted = graph.add("Cast", graph.add("Sub", z, origin), to=TensorProto.FLOAT)
+        z = _clip(graph, graph.add("Div", shifted, width), far)
+    elif filling is not None:
+        z = graph.add("Cast", z, to=TensorProto.FLOAT)
+    if scaler.missing == "indicate":
         z = graph.add("Concat", z, graph.add("Cast", gaps, to=TensorProto.FLOAT), axis=1)
     return z
 
 
-def _sums(graph: _Graph, shape: Network, theta: Array, z: str) -> str:
-    """Add the output layer's sums (members, rows, outputs): `network.predict` up to its output activation."""
-    *hidden, (W, b) = network.views(shape, theta)
+def _sums(graph: _Graph, shape: Shape, theta: Array, z: str) -> str:
+    """Add the output layer's sums (members, rows, outputs): the network up to its output activation."""
+    layers = [shape.views(each) for each in theta]
+    *hidden, (W, b) = [_stacked(layer) for layer in zip(*layers, strict=True)]
     h = z
     for V, c in hidden:
         h = _activate(graph, shape.activation, graph.add("Add", graph.add("MatMul", h, V), c))
     sums = graph.add("Add", graph.add("MatMul", h, W), b)
     if not shape.skip:
         return sums
-    return graph.add("Add", sums, graph.add("MatMul", z, network.skip_view(shape, theta)))
+    return graph.add(
+        "Add", sums, graph.add("MatMul", z, np.stack([shape.linear_view(each) for each in theta]))
+    )
+
+
+def _stacked(layer: tuple[tuple[Array, Array], ...]) -> tuple[Array, Array]:
+    """Return the members' weights (members, in, out) and biases (members, 1, out) of a layer."""
+    return np.stack([W for W, _ in layer]), np.stack([b[None] for _, b in layer])
 
 
 def _activate(graph: _Graph, activation: str, z: str) -> str:
@@ -191,12 +206,13 @@ def _mix(graph: _Graph, outputs: str, weight: Array) -> str:
     return graph.add("ReduceSum", graph.add("Mul", outputs, shares), first, keepdims=0)
 
 
-def _restore_unit(graph: _Graph, z: str, targets: Moments, loss: str | None, outputs: int) -> str:
-    """Return to the unit of the targets; the mean is added in double precision, as in `moments.restore`."""
-    if loss == "poisson":
-        return graph.add("Mul", z, mean_of_counts(targets))
-    wide = graph.add("Cast", graph.add("Mul", z, moments.deviation(targets)), to=TensorProto.DOUBLE)
-    prediction = graph.add("Cast", graph.add("Add", wide, targets.mean), to=TensorProto.FLOAT)
+def _restore_unit(graph: _Graph, z: str, state: EnsembleState, loss: str | None, outputs: int) -> str:
+    """Return to the unit of the targets, in double precision."""
+    unit = np.array(target_unit(state, loss == "poisson"))
+    wide = graph.add("Mul", graph.add("Cast", z, to=TensorProto.DOUBLE), unit)
+    if loss != "poisson":
+        wide = graph.add("Add", wide, state.targets[:1, 1])
+    prediction = graph.add("Cast", wide, to=TensorProto.FLOAT)
     return prediction if outputs == 1 else _sort(graph, prediction, outputs)
 
 

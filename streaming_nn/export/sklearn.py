@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.ensemble import EnsembleState
 from streaming_nn.estimators.model import Model, class_labels, member_parameters
-from streaming_nn.nn import moments, network, validation
-from streaming_nn.nn.mlp import mean_of_counts
-from streaming_nn.nn.moments import Moments
-from streaming_nn.nn.preprocessing import Inputs
+from streaming_nn.nn import validation
+from streaming_nn.nn.preprocessing import Scaler, target_unit
 
 try:
     from sklearn.impute import MissingIndicator, SimpleImputer
@@ -38,21 +37,17 @@ def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
     validation.one_of("activation of a model for scikit-learn", learner.activation, ACTIVATIONS)
     if not np.isfinite(theta).all():
         raise ValueError(f"member must have finite weights; got {member!r}")
-    layers = _layers(learner, theta.astype(np.float64))
-    mlp = (
-        _classifier(model, layers)
-        if state.target_moments is None
-        else _regressor(learner, layers, state.target_moments)
-    )
-    return Pipeline([*_preprocessing(learner.scaler, state.feature_moments), ("mlp", mlp)])
+    layers = _layers(learner, theta)
+    mlp = _regressor(learner, layers, state) if learner.classes is None else _classifier(model, layers)
+    return Pipeline([*_preprocessing(learner.scaler, state), ("mlp", mlp)])
 
 
-def _layers(learner: Any, theta: Array) -> list[Layer]:
+def _layers(learner: Any, theta: NDArray[np.float32]) -> list[Layer]:
     """Return the layers; the direct path from inputs to outputs goes through additional hidden units."""
-    layers = [(W[0], b[0, 0]) for W, b in network.views(learner.shape, theta)]
+    layers = [(W.astype(np.float64), b.astype(np.float64)) for W, b in learner.shape.views(theta)]
     if not learner.shape.skip:
         return layers
-    skip = network.skip_view(learner.shape, theta)[0]
+    skip = learner.shape.linear_view(theta).astype(np.float64)
     *hidden, (W, b) = layers
     if not hidden:
         return [(W + skip, b)]
@@ -93,7 +88,7 @@ def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
     return _with_layers(mlp, [*hidden, (W, b)])
 
 
-def _regressor(learner: Any, layers: list[Layer], targets: Moments) -> MLPRegressor:
+def _regressor(learner: Any, layers: list[Layer], state: EnsembleState) -> MLPRegressor:
     """Return the regressor; its last layer restores the unit of the targets."""
     *hidden, (W, b) = layers
     options = _options(learner, layers)
@@ -103,10 +98,10 @@ def _regressor(learner: Any, layers: list[Layer], targets: Moments) -> MLPRegres
         if "loss" not in MLPRegressor().get_params():
             raise ValueError("loss 'poisson' requires scikit-learn 1.7 or newer; upgrade it")
         options["loss"] = "poisson"
-        b = b + np.log(mean_of_counts(targets))
+        b = b + np.log(target_unit(state, counts=True))
     else:
-        deviation = moments.deviation(targets)
-        W, b = W * deviation, b * deviation + targets.mean
+        unit = target_unit(state, counts=False)
+        W, b = W * unit, b * unit + state.targets[0, 1]
     mlp = MLPRegressor(**options)
     mlp.partial_fit(np.zeros((1, len(layers[0][0]))), [1.0])
     return _with_layers(mlp, [*hidden, (W, b)])
@@ -129,18 +124,18 @@ def _with_layers(mlp: Any, layers: list[Layer]) -> Any:
     return mlp
 
 
-def _preprocessing(inputs: Inputs, state: Any) -> list[tuple[str, Any]]:
-    """Return the steps that do what `Inputs.prepare` does."""
+def _preprocessing(scaler: Scaler, state: EnsembleState) -> list[tuple[str, Any]]:
+    """Return the steps that prepare rows as the core does."""
     steps: list[tuple[str, Any]] = []
-    filling, affine = inputs.filling(state), inputs.affine(state)
+    filling, affine = scaler.filling(state), scaler.affine(state)
     if filling is not None:  # the mean of one row is the row
         steps.append(("impute", SimpleImputer(keep_empty_features=True).fit(_row(filling))))
     if affine is not None:
         shift, width, far = affine
         steps += [("scale", _scaler(_row(shift), _row(width))), ("clip", _clip(far))]
-    if inputs.missing != "indicate":
+    if scaler.missing != "indicate":
         return steps
-    gaps = MissingIndicator(features="all").fit(np.zeros((1, inputs.columns)))
+    gaps = MissingIndicator(features="all").fit(np.zeros((1, scaler.columns)))
     return [("inputs", FeatureUnion([("values", Pipeline(steps)), ("missing", gaps)]))]
 
 
@@ -155,5 +150,5 @@ def _clip(far: float) -> FunctionTransformer:
     return FunctionTransformer(np.clip, kw_args=bounds, feature_names_out="one-to-one")
 
 
-def _row(values: NDArray[np.float32]) -> Array:
+def _row(values: NDArray[Any]) -> Array:
     return values.astype(np.float64)[None]

@@ -5,7 +5,7 @@ rows trained (McMahan et al. 2017, algorithm 1); counts are the start's plus wha
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 
 Array = NDArray[Any]
-T = TypeVar("T", bound=tuple[Any, ...])
 
 SMALLEST = float(np.finfo(np.float64).tiny)  # normal number, whose logarithm is defined
 
@@ -30,23 +29,6 @@ def average_arrays(arrays: Sequence[Array], share: NDArray[np.float64]) -> Array
     for array, part in zip(arrays, share, strict=True):
         total += array.astype(np.float64) * part
     return np.asarray(total, arrays[0].dtype)
-
-
-def average_states(states: Sequence[T], share: NDArray[np.float64]) -> T:
-    """Average NamedTuples of arrays, nested ones too, field by field.
-
-    A field named `power…` is one of `average_powers`.
-    """
-    first, merged = states[0], []
-    for i, name in enumerate(getattr(first, "_fields", ())):
-        parts = [state[i] for state in states]
-        if isinstance(first[i], tuple):
-            merged.append(average_states(parts, share))
-        elif name.startswith("power"):
-            merged.append(average_powers(parts, share))
-        else:
-            merged.append(average_arrays(parts, share))
-    return type(first)(*merged)
 
 
 def average_powers(powers: Sequence[NDArray[np.float64]], share: NDArray[np.float64]) -> NDArray[np.float64]:

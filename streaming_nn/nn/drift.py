@@ -314,19 +314,11 @@ DEFAULT_DETECTORS: dict[str, Detector[Any]] = {
 }
 
 
-RAISED = 3.0  # factor of the learning rate right after a drift, where a learner raises it
-RAISED_ROWS = 500  # rows after which half of the increase has decayed
+RAISED_ROWS = 500  # rows after which half of a drift's boost of the learning rates has decayed
 
 
-def rate_factor(boost: NDArray[np.float64] | None) -> float:
-    """Return the factor of the learning rates after a drift: `boost` is 1 at the drift, and decays."""
-    return 1.0 if boost is None or not boost else 1 + (RAISED - 1) * float(boost)
-
-
-def decay_boost(boost: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] | None:
-    """Decay a drift's boost over rows learned; below 1 in 1000 it becomes 0."""
-    if boost is None:
-        return None
+def decay_boost(boost: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """Decay a boost, 1 at a drift, over rows learned as a step does; below 1 in 1000 it becomes 0."""
     left = boost * exponential(np.asarray(rows / RAISED_ROWS * _log(0.5)))
     return np.asarray(left if left > 1e-3 else np.zeros(()))
 

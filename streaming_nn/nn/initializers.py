@@ -1,40 +1,33 @@
-"""Initial weights and biases: random matrices whose variance keeps a signal's size from layer to layer."""
+"""Initial weights and biases: random matrices whose variance keeps a signal's size from layer to layer.
+
+They are drawn by the core, from a key for each layer and member: docs/arithmetic.md, "Initial parameters".
+"""
 
 from collections.abc import Callable
-from typing import Any
+from math import inf, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core import networks
+from streaming_nn.core.networks import Shape
 from streaming_nn.nn import validation
 
-Array = NDArray[Any]
-Shape = tuple[int, int, int]  # members, rows, columns
-Initializer = Callable[[np.random.Generator, Shape, tuple[int, int]], Array]  # with fan-in and fan-out
+Floats = NDArray[np.float32]
+RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "softplus")  # half of a signal is lost in them
 
 
-def _normal(variance: Callable[[int, int], float]) -> Initializer:
-    def draw(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
-        weights: Array = rng.standard_normal(shape) * variance(*fans) ** 0.5
-        return weights
+class Initializer(NamedTuple):
+    """How weights are drawn, and their variance by a layer's fan-in and fan-out."""
 
-    return draw
+    kind: str  # one of `networks.KINDS`
+    variance: Callable[[int, int], float]
 
-
-def _uniform(variance: Callable[[int, int], float]) -> Initializer:
-    def draw(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
-        limit = (3 * variance(*fans)) ** 0.5
-        return rng.uniform(-limit, limit, shape)
-
-    return draw
-
-
-def _orthogonal(rng: np.random.Generator, shape: Shape, fans: tuple[int, int]) -> Array:
-    members, rows, columns = shape
-    tall = rng.standard_normal((members, max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
-    q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]  # else the draw is not uniform over rotations
-    return q if rows >= columns else q.swapaxes(1, 2)
+    def size(self, fan_in: int, fan_out: int) -> float:
+        """Return the bound of uniform numbers, the deviation of normal ones."""
+        variance = self.variance(fan_in, fan_out)
+        return sqrt(3 * variance) if self.kind == "uniform" else sqrt(variance)
 
 
 def _glorot(fan_in: int, fan_out: int) -> float:
@@ -49,15 +42,15 @@ def _lecun(fan_in: int, fan_out: int) -> float:
     return 1 / fan_in
 
 
-INITIALIZERS: dict[str, Initializer] = {
-    "glorot_uniform": _uniform(_glorot),  # Glorot & Bengio 2010, equation 16
-    "glorot_normal": _normal(_glorot),  # the same, equation 12
-    "he_uniform": _uniform(_he),
-    "he_normal": _normal(_he),  # He et al. 2015, equation 10
-    "lecun_uniform": _uniform(_lecun),
-    "lecun_normal": _normal(_lecun),  # LeCun et al. 1998, equation 16
-    "orthogonal": _orthogonal,  # Saxe et al. 2014
-    "zeros": lambda rng, shape, fans: np.zeros(shape),
+INITIALIZERS = {
+    "glorot_uniform": Initializer("uniform", _glorot),  # Glorot & Bengio 2010, equation 16
+    "glorot_normal": Initializer("normal", _glorot),  # the same, equation 12
+    "he_uniform": Initializer("uniform", _he),
+    "he_normal": Initializer("normal", _he),  # He et al. 2015, equation 10
+    "lecun_uniform": Initializer("uniform", _lecun),
+    "lecun_normal": Initializer("normal", _lecun),  # LeCun et al. 1998, equation 16
+    "orthogonal": Initializer("orthogonal", lambda fan_in, fan_out: 1.0),  # Saxe et al. 2014
+    "zeros": Initializer("constant", lambda fan_in, fan_out: 0.0),
 }
 
 
@@ -66,16 +59,73 @@ def check(name: str, how: str | float) -> None:
     if isinstance(how, str):
         validation.one_of(name, how, INITIALIZERS)
     else:
-        validation.between(name, how, -np.inf, np.inf)
+        validation.between(name, how, -inf, inf)
 
 
-def draw(
-    how: str | float, rng: np.random.Generator, shape: Shape, fans: tuple[int, int] | None = None
-) -> Array:
-    """Draw parameters (members, rows, columns), float64; a number instead of a name means that constant.
+class Initial(NamedTuple):
+    """How a network's parameters are drawn: names of initializers, or constants.
 
-    `fans` are the layer's fan-in and fan-out, for its biases; the default, for a matrix, is rows and columns.
+    `weights` None depends on the activation: He's for the relu family, Glorot's for the others, and LeCun's
+    for the last layer. `last` takes precedence for weights and biases of the last layer.
     """
-    if isinstance(how, str):
-        return INITIALIZERS[how](rng, shape, fans or shape[1:])
-    return np.full(shape, float(how))
+
+    weights: str | float | None = None
+    biases: str | float = 0.0
+    last: str | float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for one that is neither an initializer's name nor a number."""
+        if self.weights is not None:
+            check("initializer", self.weights)
+        check("bias_initializer", self.biases)
+
+    def of_weights(self, shape: Shape, layer: int) -> str | float:
+        """Return the initializer of a layer's weights."""
+        is_last = layer == len(shape.layers) - 1
+        if is_last and self.last is not None:
+            return self.last
+        if self.weights is not None:
+            return self.weights
+        if is_last:
+            return "lecun_normal"
+        return "he_normal" if shape.activation in RELU_FAMILY else "glorot_uniform"
+
+    def of_biases(self, shape: Shape, layer: int) -> str | float:
+        """Return the initializer of a layer's biases."""
+        is_last = layer == len(shape.layers) - 1
+        return self.last if is_last and self.last is not None else self.biases
+
+
+def initialize(shape: Shape, how: Initial, seed: int, members: int) -> Floats:
+    """Draw initial parameters (members, parameters); those of the linear part are 0."""
+    theta = np.zeros((members, shape.parameters), np.float32)
+    for member in range(members):
+        for layer, (W, b) in enumerate(shape.views(theta[member])):
+            fans = W.shape
+            W[:] = _draw(how.of_weights(shape, layer), seed, 2 * layer, member, 0, W.shape, fans)
+            b[:] = _draw(how.of_biases(shape, layer), seed, 2 * layer + 1, member, 0, (1, len(b)), fans)[0]
+    return theta
+
+
+def draw_input(shape: Shape, how: Initial, seed: int, member: int, index: int) -> Floats:
+    """Draw the first layer's weights (units,) of an input that was added as number `index`.
+
+    The draw depends on seed, member and index alone: the order in which inputs come decides, not how many at
+    once.
+    """
+    units, key = shape.units[1], 2 * len(shape.layers)
+    weights = _draw(
+        how.of_weights(shape, 0), seed, key, member, index * units, (1, units), (index + 1, units)
+    )
+    drawn: Floats = weights[0]
+    return drawn
+
+
+def _draw(
+    how: str | float, seed: int, a: int, b: int, start: int, shape: tuple[int, int], fans: tuple[int, ...]
+) -> Floats:
+    """Draw weights (rows, columns) of a layer with these fan-in and fan-out; a number means that constant."""
+    if not isinstance(how, str):
+        return np.full(shape, how, np.float32)
+    initializer = INITIALIZERS[how]
+    return networks.draw(initializer.kind, initializer.size(fans[0], fans[1]), seed, a, b, start, shape)

@@ -28,13 +28,6 @@ class Batch(NamedTuple):
     weight: NDArray[np.float32] | None = None  # (rows,) None: every row weighs 1
 
 
-class Step(NamedTuple):
-    """The result of one mini-batch."""
-
-    output: NDArray[np.float32]  # (rows, outputs) before the step: probabilities, or targets in their unit
-    trained: bool  # False: the step was not finite; the state is unchanged
-
-
 class Counts(NamedTuple):
     """What became of a micro-batch's records: received = trained + skipped + rejected + filtered, always."""
 
@@ -57,7 +50,7 @@ class Learner(ABC, Generic[S]):
     mini_batch: int  # rows a step learns from
     window: int  # rows in the metrics' window
     fading: float  # factor of a row's weight in the fading metrics at each later row
-    missing: str = "refuse"  # what a NaN in a row is; see `preprocessing.Inputs`
+    missing: str = "refuse"  # what a NaN in a row is; see `preprocessing.Scaler`
     loss: str | None = None  # name of the loss, where it is an option
 
     @abstractmethod
@@ -73,16 +66,17 @@ class Learner(ABC, Generic[S]):
         """Predict rows (rows, inputs): class probabilities or targets (rows, outputs)."""
 
     @abstractmethod
-    def step(self, state: S, batch: Batch) -> tuple[S, Step]:
-        """Predict one mini-batch, then learn it. Pure: the state that came in is not changed."""
+    def learn(self, state: S, batch: Batch) -> tuple[S, NDArray[np.float32], int]:
+        """Predict and learn rows, mini-batch by mini-batch; the state may be one that `copy` returned.
 
-    def steps(self, state: S, batches: Iterable[Batch]) -> tuple[S, list[Step]]:
-        """Take a step per batch; return the last state and all steps. Override it where that is faster."""
-        steps = []
-        for batch in batches:
-            state, step = self.step(state, batch)
-            steps.append(step)
-        return state, steps
+        Return the new state, which may be the same object, changed; the predictions (rows, outputs) from
+        before each mini-batch was learned; and the rows that were learned: a mini-batch that is not finite is
+        skipped.
+        """
+
+    def copy(self, state: S) -> S:
+        """Return a state that `learn` may change; by default the same, which it must not change."""
+        return state
 
     @property
     def detector(self) -> Detector[Any] | None:
@@ -183,16 +177,18 @@ def test_then_train(
     state: State[S],
     batches: Iterable[Batch],
     on_predictions: OnPredictions = _ignore,  # noqa: PT028 (it is not a test)
+    *,
+    in_place: bool = False,  # noqa: PT028
 ) -> tuple[State[S], Counts]:
     """Learn one micro-batch: predict each mini-batch, then learn it, and measure the predictions.
 
     The model at the micro-batch's start predicts the same rows too, as a scorer would have done (as served).
     How the rows are divided into batches does not matter: they are regrouped, and the state has the same
     bits. `on_predictions` is called with the predictions (rows, outputs) from before learning, block by
-    block. Errors: ValueError for a batch that does not fit the learner; the state that came in is never
-    changed.
+    block. The state that came in is not changed, unless `in_place` allows it, which saves a copy; the
+    batches must then be one mini-batch. Errors: ValueError for a batch that does not fit the learner.
     """
-    part = learn_part(learner, state, batches, on_predictions)
+    part = learn_part(learner, state, batches, on_predictions, in_place=in_place)
     return combine(learner, state, [part]), part.counts
 
 
@@ -204,16 +200,27 @@ def learn_part(
     state: State[S],
     batches: Iterable[Batch],
     on_predictions: OnPredictions = _ignore,
+    *,
+    in_place: bool = False,
 ) -> Part[S]:
-    """Do one task's work on a micro-batch; `combine` makes the next state of all tasks' parts."""
-    part = Part(state.model, state.metrics, np.empty((2, 0)), Counts())
+    """Do one task's work on a micro-batch; `combine` makes the next state of all tasks' parts.
+
+    With `in_place`, the state's model may be changed.
+    """
+    served = state.model
+    model = served if in_place else learner.copy(served)
+    part = Part(model, state.metrics, np.empty((2, 0)), Counts())
     waiting = list[_Predicted]()
     for piece in _regroup(learner, batches, piece_rows(learner)):
-        with np.errstate(all="ignore"):  # `step` checks for what is not finite
-            model, output, trained = learn(learner, part.model, piece)
-            on_predictions(output)
-            as_served = point_prediction(learner, learner.predict(state.model, piece.x))
-        waiting.append(_Predicted(piece.y, point_prediction(learner, output), as_served))
+        alone = part.counts.received == 0 and len(piece.y) <= learner.mini_batch  # predicted as served
+        as_served = None if alone else learner.predict(served, piece.x)
+        model, output, trained = learner.learn(part.model, piece)
+        on_predictions(output)
+        if as_served is None:
+            as_served = output
+        waiting.append(
+            _Predicted(piece.y, *(point_prediction(learner, each) for each in (output, as_served)))
+        )
         part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
         if part.counts.received % _block_rows(learner) == 0:
             part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
@@ -373,15 +380,6 @@ def _interleave(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         return series[0]
     order = averaging.interleave([each.shape[1] for each in series], sum(each.shape[1] for each in series))
     return np.stack([series[task][:, step] for task, step in order], axis=1) if len(order) else series[0]
-
-
-def learn(learner: Learner[S], model: S, block: Batch) -> tuple[S, NDArray[np.float32], int]:
-    """Predict and learn a block, mini-batch by mini-batch; return model, predictions and rows trained."""
-    size = learner.mini_batch
-    batches = (_slice(block, start, start + size) for start in range(0, len(block.y), size))
-    model, steps = learner.steps(model, batches)
-    trained = sum(len(step.output) for step in steps if step.trained)
-    return model, np.concatenate([step.output for step in steps]), trained
 
 
 def _block_rows(learner: Learner[Any]) -> int:

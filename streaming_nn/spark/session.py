@@ -22,8 +22,6 @@ from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.versions.atomic_files import naming
 from streaming_nn.versions.version import Tensors
 
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # bits depend on the number
-
 SPARK_ERRORS = (PySparkException, Py4JError)  # the second for errors that Spark has no class for
 STOP_ERRORS = (*SPARK_ERRORS, OSError)  # what stopping raises if the JVM was stopped too
 _REGISTRY = (registry.USER, registry.PASSWORD)  # variables of the schema registry, which the workers read
@@ -52,7 +50,6 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
         PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_no_noise)  # and another one through the root logger
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ |= dict.fromkeys(ONE_THREAD, "1")  # local workers inherit it; others get it from executorEnv
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     local = {"spark.local.dir": str(temporary.directory())} if master.startswith("local") else {}
@@ -132,6 +129,5 @@ def _ours() -> dict[str, str]:
         # Spark's own patterns do not match sasl.jaas.config, which has a password
         "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",
         "spark.sql.redaction.options.regex": "(?i)url|secret|password|token|jaas",
-        **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
         **{f"spark.executorEnv.{name}": os.environ[name] for name in _REGISTRY if name in os.environ},
     }

@@ -43,9 +43,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from streaming_nn.core.library import ARITHMETIC
 from streaming_nn.errors import DamagedVersionError
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_1 = "record"  # metadata key of files in format 1, which had the manifest under it
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
@@ -79,6 +80,7 @@ class Manifest:
     number: int  # 0 is the initial version; each next one is one more
     kind: str = "learned"  # see the table of kinds above
     format: int = FORMAT
+    arithmetic: int = ARITHMETIC  # number of docs/arithmetic.md by which the batch was learned
     learner: dict[str, Any] = field(default_factory=dict)  # options from which the learner is created
     schema: dict[str, Any] = field(default_factory=dict)  # how a record becomes a row
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)  # topic, partition: next offset to learn
@@ -96,7 +98,7 @@ class Manifest:
     written_at: str = ""  # ISO 8601, UTC
     written_by: dict[str, Any] = field(default_factory=dict)  # host, pid, run
     nonce: str = field(default_factory=lambda: uuid4().hex)  # a retried append recognizes its version by it
-    environment: dict[str, Any] = field(default_factory=dict)  # what the bits depend on
+    environment: dict[str, Any] = field(default_factory=dict)  # where it was learned; no bit depends on it
     seconds: dict[str, float] = field(default_factory=dict)  # step of the micro-batch: its duration
     events: list[Any] = field(default_factory=list)  # see the table of events above
     source: dict[str, Any] = field(default_factory=dict)  # {"query_id", "batch_id"} of a user's query

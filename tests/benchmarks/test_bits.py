@@ -57,8 +57,8 @@ def test_the_streams_have_each_option_and_a_restart() -> None:
         assert set(names) <= STREAMS.keys()
     stream = STREAMS["ensemble at 8"]
     state = bits.start_of(stream)
-    stream.ensemble.learn(
-        state, stream.x, stream.y, stream.weight, mini_batch=stream.mini_batch, initial=stream.initial
+    stream.ensemble.bind(state, stream.initial).learn(
+        stream.x, stream.y, stream.weight, mini_batch=stream.mini_batch
     )
     assert state.restarts.sum() > 0
     assert state.drawn > 0

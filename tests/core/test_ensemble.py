@@ -1,11 +1,11 @@
-"""Steps of an ensemble: the reference's bits over shapes and options; nn's learners, and what must hold."""
+"""Steps of an ensemble: the reference's bits over shapes and options, and what must hold."""
 
-from dataclasses import replace
 from typing import Any
 
 import core_reference as reference
 import numpy as np
 import pytest
+from core_steps import learn, predict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from streaming_nn.core import networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions, Model
 from streaming_nn.core.networks import Shape
-from streaming_nn.nn.ensemble import Ensemble as NNEnsemble
-from streaming_nn.nn.learner import Batch
-from streaming_nn.nn.mlp import MLP
 
 pytestmark = pytest.mark.commit
 
@@ -44,7 +41,10 @@ def draw_ensemble(data: st.DataObject) -> Ensemble:
         options["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
     units = (columns * (2 if missing == "indicate" else 1), *hidden, outputs)
     shape = Shape(units, data.draw(st.sampled_from(structures.ACTIVATIONS)), loss, **options)
-    weights = [None, "balanced", "effective", tuple(0.5 * k for k in range(outputs))]
+    weights: list[Any] = [None]
+    if loss == "softmax" or (loss == "logistic" and outputs == 1):
+        classes = 2 if loss == "logistic" else outputs
+        weights += ["balanced", "effective", tuple(0.5 * k for k in range(classes))]
     return Ensemble(
         shape,
         tuple(data.draw(st.lists(MEMBERS, min_size=1, max_size=3))),
@@ -56,7 +56,7 @@ def draw_ensemble(data: st.DataObject) -> Ensemble:
         replay_rows=data.draw(st.integers(0, 4)),
         capacity=data.draw(st.integers(0, 6)),
         schedule=structures.schedule(data.draw(st.sampled_from(structures.SCHEDULES)), 3, rows=5),
-        class_weight=data.draw(st.sampled_from(weights)) if loss == "softmax" else None,
+        class_weight=data.draw(st.sampled_from(weights)),
         dropout=data.draw(st.sampled_from([0.0, 0.4])),
         point=data.draw(st.integers(0, outputs - 1)),
         seed=data.draw(st.integers(0, 2**64 - 1)),
@@ -89,7 +89,7 @@ def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> tuple[
 
 
 def assert_same(ours: EnsembleState, theirs: EnsembleState) -> None:
-    for name, array in vars(ours).items():
+    for name, array in ours._asdict().items():
         np.testing.assert_array_equal(array, getattr(theirs, name), err_msg=name)
         assert array.tobytes() == getattr(theirs, name).tobytes(), name
 
@@ -101,8 +101,8 @@ def learn_both(
     start, theirs = initial(ensemble, 1), state.copy()
     with np.errstate(all="ignore"):
         for x, y, weight in steps:
-            assert ensemble.predict(state, x).tobytes() == reference.predict(ensemble, theirs, x).tobytes()
-            output, trained = ensemble.learn(state, x, y, weight, mini_batch=len(x), initial=start)
+            assert predict(ensemble, state, x).tobytes() == reference.predict(ensemble, theirs, x).tobytes()
+            output, trained = learn(ensemble, state, x, y, weight, mini_batch=len(x), initial=start)
             expected, taken = reference.learn(ensemble, theirs, x, y, weight, start)
             np.testing.assert_array_equal(output, expected)
             assert output.tobytes() == expected.tobytes()
@@ -164,12 +164,12 @@ def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> 
     start, size = initial(ensemble), 4
     x, y, weight = draw_rows(ensemble, rng, size * sum(sizes))
     whole, parts, at = ensemble.init(start), ensemble.init(start), 0
-    output, _ = ensemble.learn(whole, x, y, weight, mini_batch=size, initial=start)
+    output, _ = learn(ensemble, whole, x, y, weight, mini_batch=size, initial=start)
     outputs = []
     for count in sizes:
         end = at + count * size
         part = (np.ascontiguousarray(each[at:end]) for each in (x, y, weight))
-        outputs.append(ensemble.learn(parts, *part, mini_batch=size, initial=start)[0])
+        outputs.append(learn(ensemble, parts, *part, mini_batch=size, initial=start)[0])
         at = end
     assert_same(whole, parts)
     assert np.concatenate(outputs).tobytes() == output.tobytes()
@@ -195,10 +195,10 @@ def test_a_bound_model_has_the_bits_of_separate_calls_whatever_the_sizes() -> No
     model = Model(ensemble, bound, start)
     for size in (1, 7, 2, 60, 1):
         x, y, weight = draw_rows(ensemble, rng, size)
-        expected = ensemble.learn(once, x, y, weight, mini_batch=size, initial=start)
+        expected = learn(ensemble, once, x, y, weight, mini_batch=size, initial=start)
         for ours, theirs in zip(model.learn(x, y, weight, mini_batch=size), expected, strict=True):
             assert ours.tobytes() == theirs.tobytes()
-        assert model.predict(x).tobytes() == ensemble.predict(once, x).tobytes()
+        assert model.predict(x).tobytes() == predict(ensemble, once, x).tobytes()
     assert_same(bound, once)
 
 
@@ -208,8 +208,8 @@ def test_a_step_predicts_what_predict_does() -> None:
     state = ensemble.init(start)
     for _ in range(5):
         x, y, weight = draw_rows(ensemble, rng, 70)
-        predicted = ensemble.predict(state, x)
-        output, _ = ensemble.learn(state, x, y, weight, mini_batch=70, initial=start)
+        predicted = predict(ensemble, state, x)
+        output, _ = learn(ensemble, state, x, y, weight, mini_batch=70, initial=start)
         assert output.tobytes() == predicted.tobytes()
 
 
@@ -226,13 +226,13 @@ def test_a_step_with_a_value_that_cannot_be_learned_changes_nothing(
     )
     start = initial(ensemble)
     state, rng = ensemble.init(start), np.random.default_rng(0)
-    ensemble.learn(state, *draw_rows(ensemble, rng, 12), mini_batch=4, initial=start)
+    learn(ensemble, state, *draw_rows(ensemble, rng, 12), mini_batch=4, initial=start)
     before = state.copy()
     rows, truth, weights = draw_rows(ensemble, rng, 3)
     rows[1, 1] += np.float32(x)
     truth[1] = y
     weights[1] *= np.float32(weight)
-    output, trained = ensemble.learn(state, rows, truth, weights, mini_batch=3, initial=start)
+    output, trained = learn(ensemble, state, rows, truth, weights, mini_batch=3, initial=start)
     assert not trained.any()
     assert_same(state, before)
     assert np.isfinite(output).all()
@@ -250,8 +250,8 @@ def test_a_network_alone_refuses_a_step_that_is_too_large_and_others_restart_it(
         state = ensemble.init(start)
         if members == 2:
             state.theta[1] = 29
-        _, trained = ensemble.learn(
-            state, x, y, weight if members == 1 else None, mini_batch=1, initial=start
+        _, trained = learn(
+            ensemble, state, x, y, weight if members == 1 else None, mini_batch=1, initial=start
         )
         assert trained.tolist() == [members == 2]
         assert state.restarts.tolist() == ([0] if members == 1 else [0, 1])
@@ -265,95 +265,13 @@ def classes_stream(rows: int, columns: int = 6, classes: int = 3) -> tuple[Array
     return x * 3 + 5, y
 
 
-@pytest.mark.parametrize("size", [1, 16])
-def test_the_default_ensemble_learns_as_that_of_nn(size: int) -> None:
-    learner = NNEnsemble(6, (0, 1, 2), (16,), mini_batch=size, drift="none")
-    shape = Shape((6, 16, 3), skip=True)
-    ensemble, (x, y) = default_ensemble(shape, 6), classes_stream(480)
-    model = learner.init()
-    flat = np.concatenate([model.sgd_members.theta, model.replay_members.theta])
-    start = np.stack([shape.pack(each) for each in flat])
-    state = ensemble.init(start)
-    outputs, _ = ensemble.learn(state, x, y, mini_batch=size, initial=start)
-    with np.errstate(all="ignore"):
-        for at in range(0, 480, size):
-            model, step = learner.step(model, Batch(x[at : at + size], y[at : at + size]))
-            if at < 48:  # later on, chaos makes more of the last bits
-                np.testing.assert_allclose(outputs[at : at + size], step.output, rtol=1e-3, atol=1e-4)
-    assert (outputs.argmax(axis=1) == y)[-200:].mean() > 0.75
-    np.testing.assert_allclose(state.weights, model.weights, atol=0.1)
-
-
-MLPS: list[tuple[dict[str, Any], MemberOptions, dict[str, Any]]] = [
-    ({"optimizer": "sgd"}, MemberOptions("sgd", 0.02), {}),
-    ({"optimizer": "adam", "l2": 0.1}, MemberOptions("adam", 0.02, 0, {"l2": 0.1}), {}),
-    ({"optimizer": "adamw", "clip_norm": 0.1}, MemberOptions("adamw", 0.02, 0, {"clip_norm": 0.1}), {}),
-    (
-        {"optimizer": "momentum", "schedule": "inverse", "schedule_rows": 50, "warmup": 20},
-        MemberOptions("momentum", 0.02),
-        {"schedule": structures.schedule("inverse", 20, rows=50)},
-    ),
-    ({"optimizer": "ftrl", "l1": 0.01}, MemberOptions("ftrl", 0.02, 0, {"l1": 0.01}), {}),
-    ({"optimizer": "rmsprop", "scale": "minmax"}, MemberOptions("rmsprop", 0.02), {"scale": "minmax"}),
-    (
-        {"optimizer": "sgd", "class_weight": "balanced", "missing": "indicate"},
-        MemberOptions("sgd", 0.02),
-        {"class_weight": "balanced", "missing": "indicate"},
-    ),
-    (
-        {"optimizer": "nadam", "class_weight": "effective"},
-        MemberOptions("nadam", 0.02),
-        {"class_weight": "effective"},
-    ),
-]
-
-
-@pytest.mark.parametrize(("options", "member", "more"), MLPS, ids=lambda each: str(each)[:40])
-def test_one_member_learns_as_the_network_of_nn(
-    options: dict[str, Any], member: MemberOptions, more: dict[str, Any]
-) -> None:
-    learner = MLP(6, (0, 1, 2), (10,), learning_rate=0.02, mini_batch=5, **options)
-    x, y = classes_stream(100)
-    if more.get("missing"):
-        x[np.random.default_rng(0).random(x.shape) < 0.2] = np.nan
-    shape = Shape((12 if more.get("missing") else 6, 10, 3))
-    model = learner.init()
-    start = shape.pack(model.theta[0])[None]
-    ensemble = Ensemble(shape, (member,), 6, **more)
-    state = ensemble.init(start)
-    outputs, trained = ensemble.learn(state, x, y, mini_batch=5, initial=start)
-    assert trained.all()
-    for at in range(0, 100, 5):
-        model, step = learner.step(model, Batch(x[at : at + 5], y[at : at + 5]))
-        np.testing.assert_allclose(outputs[at : at + 5], step.output, rtol=5e-3, atol=5e-4)
-
-
-@pytest.mark.parametrize("loss", ["squared", "huber", "absolute", "quantile", "poisson"])
-def test_a_regression_learns_as_the_network_of_nn(loss: str) -> None:
-    learner = MLP(4, None, (8,), loss=loss, optimizer="adam", learning_rate=0.01, mini_batch=4)
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(120, 4)).astype(np.float32)
-    y = (x @ [3, -2, 1, 0] * 10 + 50 + rng.normal(size=120)).astype(np.float32)
-    y = np.maximum(np.round(y), 0) if loss == "poisson" else y
-    quantiles = (0.05, 0.5, 0.95) if loss == "quantile" else ()
-    shape = Shape((4, 8, len(quantiles) or 1), loss=loss, quantiles=quantiles)
-    model, point = learner.init(), learner.point
-    start = shape.pack(model.theta[0])[None]
-    ensemble = Ensemble(shape, (MemberOptions("adam", 0.01),), 4, point=point)
-    state = ensemble.init(start)
-    outputs, _ = ensemble.learn(state, x, y, mini_batch=4, initial=start)
-    for at in range(0, 120, 4):
-        model, step = learner.step(model, Batch(x[at : at + 4], y[at : at + 4]))
-        np.testing.assert_allclose(outputs[at : at + 4], step.output, rtol=2e-2, atol=0.5)
-
-
 def test_a_large_offset_does_not_hide_a_small_spread() -> None:
     x, y = classes_stream(1500)
     shifted = (x.astype(np.float64) * 64 + 2.0**24).astype(np.float32)  # rounded to integers
     ensemble = default_ensemble(Shape((6, 16, 3), skip=True), 6)
     start, accuracies = initial(ensemble), []
     for rows in (x, shifted):
-        outputs, _ = ensemble.learn(ensemble.init(start), rows, y, mini_batch=1, initial=start)
+        outputs, _ = learn(ensemble, ensemble.init(start), rows, y, mini_batch=1, initial=start)
         accuracies.append((outputs.argmax(axis=1) == y)[500:].mean())
     assert accuracies[1] > accuracies[0] - 0.02
 
@@ -394,9 +312,9 @@ def test_other_options_are_refused(options: dict[str, Any], message: str) -> Non
 def test_a_state_that_does_not_fit_is_refused(name: str, array: Array) -> None:
     ensemble = Ensemble(Shape((2, 2)), (MemberOptions("adam"),), 2, capacity=4)
     start = initial(ensemble)
-    state = replace(ensemble.init(start), **{name: array})
+    state = ensemble.init(start)._replace(**{name: array})
     with pytest.raises(ValueError, match="must be"):
-        ensemble.predict(state, np.zeros((1, 2), np.float32))
+        predict(ensemble, state, np.zeros((1, 2), np.float32))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)
@@ -406,15 +324,15 @@ def test_any_state_is_survived(data: st.DataObject, seed: int, part: float) -> N
     ensemble, rng = draw_ensemble(data), np.random.default_rng(seed)
     start = initial(ensemble)
     state = ensemble.init(start)
-    for array in vars(state).values():
+    for array in state:
         wild = rng.integers(0, 256, array.nbytes, np.uint8).view(array.dtype).reshape(array.shape)
         array[...] = np.where(rng.random(array.shape) < part, wild, array)
     for counter in (state.appended, state.learned):
         counter[...] = abs(int(counter)) % 2**62
     rows = draw_rows(ensemble, rng, 5)
     for _ in range(2):
-        output, trained = ensemble.learn(state, *rows, mini_batch=3, initial=start)
-        assert output.shape == ensemble.predict(state, rows[0]).shape
+        output, trained = learn(ensemble, state, *rows, mini_batch=3, initial=start)
+        assert output.shape == predict(ensemble, state, rows[0]).shape
         assert trained.shape == (2,)
 
 
@@ -422,7 +340,7 @@ def test_no_rows_are_nothing() -> None:
     ensemble = Ensemble(Shape((2, 2)), (MemberOptions(),), 2)
     state = ensemble.init(initial(ensemble))
     before, none = state.copy(), np.zeros((0, 2), np.float32)
-    output, trained = ensemble.learn(state, none, none[:, :1], mini_batch=3, initial=state.theta)
-    assert output.shape == ensemble.predict(state, none).shape == (0, 2)
+    output, trained = learn(ensemble, state, none, none[:, :1], mini_batch=3, initial=state.theta)
+    assert output.shape == predict(ensemble, state, none).shape == (0, 2)
     assert trained.shape == (0,)
     assert_same(state, before)

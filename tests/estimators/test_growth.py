@@ -90,10 +90,10 @@ def test_an_absent_number_of_the_first_row_has_its_running_mean_and_a_later_one_
     for i in range(20):
         model.learn_one({"a": float(i), "b": 2.0 * i}, i)
         model.learn_one({"a": float(i), "word": 3.0}, i)
-    statistics = model._model.state.model.feature_moments  # type: ignore[union-attr]
+    statistics = model._model.state.model  # type: ignore[union-attr]
     columns = [model._columns.numbers[name] for name in ("a", "b", "word")]
     assert statistics.rows[columns].tolist() == [40, 20, 40]
-    assert statistics.mean[columns].tolist() == pytest.approx([9.5, 19, 1.5])
+    assert statistics.means[columns].tolist() == pytest.approx([9.5, 19, 1.5])
 
 
 def test_a_frame_may_lack_columns_have_new_ones_and_have_them_in_any_order() -> None:

@@ -205,12 +205,12 @@ def test_features_can_be_named_beforehand_in_any_order() -> None:
 def test_a_feature_missing_in_a_dict_is_its_running_mean() -> None:
     model = RiverRegressor(hidden=8)
     model.learn_many(NUMBERS, PRICE)
-    mean = dict(zip(("age", "weight"), model._model.state.model.feature_moments.mean, strict=True))  # type: ignore[union-attr]
+    mean = dict(zip(("age", "weight"), model._model.state.model.means, strict=True))  # type: ignore[union-attr]
     for gone in ({}, {"age": None}, {"age": np.nan}, {"age": pd.NA}, {"age": np.float32("nan")}):
         assert model.predict_one({"weight": 40.0, **gone}) == model.predict_one({**mean, "weight": 40.0})
-    before = model._model.state.model.feature_moments.rows.tolist()  # type: ignore[union-attr]
+    before = model._model.state.model.rows.tolist()  # type: ignore[union-attr]
     model.learn_one({"weight": 40.0}, 80.0)
-    after = model._model.state.model.feature_moments.rows.tolist()  # type: ignore[union-attr]
+    after = model._model.state.model.rows.tolist()  # type: ignore[union-attr]
     assert [now - then for now, then in zip(after, before, strict=True)] == [0, 1]
 
 

@@ -18,12 +18,11 @@ from typer.testing import CliRunner
 
 from streaming_nn.cli.app import app
 from streaming_nn.cli.app import run as run_command
+from streaming_nn.core.structures import ACTIVATIONS, MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
 from streaming_nn.estimators.model import Model, load, new_model, predict
 from streaming_nn.export.onnx import OPSET, to_onnx
-from streaming_nn.nn.activations import ACTIVATIONS
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.preprocessing import MISSING, SCALES
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version_log import VersionLog
 
@@ -90,12 +89,12 @@ def test_every_scaling_with_every_way_to_handle_missing_values(
 
 def test_a_member_that_is_not_finite_is_not_in_the_graph() -> None:
     model = trained(**ENSEMBLE, classes=THREE)
-    model.state.model.replay_members.theta[1] = np.nan
+    model.state.model.theta[6] = np.nan
     x = rows(50, False, 5)
     whole, proto = (to_onnx(each, schema_of(each)) for each in (trained(**ENSEMBLE, classes=THREE), model))
     assert sizes(proto) == {(members - 1, *rest) for members, *rest in sizes(whole)}
     check(model, x)
-    model.state.model.sgd_members.theta[:], model.state.model.replay_members.theta[:] = np.inf, np.nan
+    model.state.model.theta[:] = np.inf
     with pytest.raises(ValueError, match=r"^cannot export the model: no member has finite weights$"):
         to_onnx(model, schema_of(model))
 
@@ -113,10 +112,16 @@ def test_an_untrained_model(kind: dict[str, Any], classes: Any) -> None:
     np.testing.assert_allclose([*found.values()][-1], predict(model, rows(1, False)), atol=1e-5)
 
 
+def last_biases(model: Model) -> np.ndarray:
+    _, biases = model.learner.shape.views(model.state.model.theta[0])[-1]
+    return biases
+
+
 def test_quantiles_that_cross_are_sorted() -> None:
     model = trained(**MLP, loss="quantile", quantiles=(0.2, 0.5, 0.8))
-    model.state.model.theta[:, -3:] = 0.3, 0.1, 0.2  # the last biases
-    model.state.model.theta[:, :-3] = 0
+    theta = model.state.model.theta
+    theta[:] = 0
+    last_biases(model)[:] = 0.3, 0.1, 0.2
     (answer,) = run(to_onnx(model, schema_of(model)), rows(1, False))["prediction"]
     assert sorted(set(answer.tolist())) == answer.tolist()
 
@@ -124,7 +129,7 @@ def test_quantiles_that_cross_are_sorted() -> None:
 @pytest.mark.parametrize("bias", [-90, 90])
 def test_counts_stay_finite(bias: float) -> None:
     model = trained(**MLP, loss="poisson")
-    model.state.model.theta[:, -1] = bias
+    last_biases(model)[:] = bias
     check(model, rows(20, False))
 
 

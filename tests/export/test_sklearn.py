@@ -13,11 +13,11 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
+from streaming_nn.core.structures import MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
 from streaming_nn.estimators.model import Model, member_parameters, predict
 from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
-from streaming_nn.nn import moments, network
-from streaming_nn.nn.preprocessing import MISSING, SCALES
+from streaming_nn.nn.preprocessing import target_unit
 
 pytestmark = pytest.mark.commit
 
@@ -28,11 +28,24 @@ THREE, TWO = ("c", "a", "b"), (7, 3)
 def alone(model: Model, member: int | None, x: np.ndarray) -> np.ndarray:
     """Return what a member predicts alone: probabilities in the order of classes, or unbounded targets."""
     learner, state = model.learner, model.state.model
-    z = learner.scaler.prepare(state.feature_moments, x)
-    output = network.predict(learner.shape, member_parameters(model, member), z)[0]
-    if state.target_moments is not None:
-        return moments.restore(state.target_moments, output)
+    output = learner.shape.predict(member_parameters(model, member), prepared(model, x))
+    if learner.classes is None:
+        counts = learner.loss == "poisson"
+        return output * target_unit(state, counts) + (0 if counts else state.targets[0, 1])
     return np.hstack([1 - output, output]) if output.shape[1] == 1 else output
+
+
+def prepared(model: Model, x: np.ndarray) -> np.ndarray:
+    """Return rows as the network gets them: imputed, scaled, clipped, with indicators."""
+    scaler, state = model.learner.scaler, model.state.model
+    filling, affine = scaler.filling(state), scaler.affine(state)
+    z = x.astype(np.float64) if filling is None else np.where(np.isnan(x), filling, x)
+    if affine is not None:
+        origin, width, far = affine
+        z = np.clip((z - origin) / width, -far, far)
+    if scaler.missing == "indicate":
+        z = np.hstack([z, np.isnan(x)])
+    return z.astype(np.float32)
 
 
 def check(model: Model, member: int | None, x: np.ndarray) -> Pipeline:
@@ -154,7 +167,7 @@ def test_what_scikit_learn_lacks_is_a_one_line_error(options: Any, member: Any, 
 
 def test_a_member_that_is_not_finite_is_refused() -> None:
     model = trained(**ENSEMBLE)
-    model.state.model.sgd_members.theta[1, 3] = np.nan
+    model.state.model.theta[1, 3] = np.nan
     check(model, 0, rows(20, False))
     with pytest.raises(ValueError, match=r"^member must have finite weights; got 1$"):
         to_sklearn(model, 1)

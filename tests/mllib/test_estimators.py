@@ -596,7 +596,8 @@ def test_layers_are_spark_s(iris: DataFrame) -> None:
     ours = StreamingClassifier(layers=[4, 5, 6, 3], maxIter=1, learner="mlp").fit(iris)
     theirs = MultilayerPerceptronClassifier(layers=[4, 5, 6, 3], maxIter=1, seed=0).fit(iris)
     assert ours._learner.hidden == (5, 6)
-    assert ours._state.model.theta.size == theirs.weights.size
+    layers = ours._learner.shape.views(ours._state.model.theta[0])
+    assert sum(part.size for layer in layers for part in layer) == theirs.weights.size
 
 
 def test_sparse_vectors_are_rows_too(spark: SparkSession, fitted: Any) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_nn.nn import averaging
-from streaming_nn.nn.optimizers import Adam
 
 pytestmark = pytest.mark.commit
 
@@ -20,25 +19,11 @@ def test_rows_of_tasks_are_interleaved(counts: list[int], last: int) -> None:
     assert len(order) == min(last, sum(counts))
 
 
-def test_powers_are_averaged_by_the_number_of_steps() -> None:
-    adam, rng = Adam(0.01), np.random.default_rng(0)
-    theta = rng.normal(size=(2, 5)).astype(np.float32)
-
-    def after(steps: int) -> object:
-        state, at = adam.init(theta), theta
-        for _ in range(steps):
-            at, state = adam.update(state, rng.normal(size=theta.shape).astype(np.float32), at)
-        return state
-
-    parts = [after(10), after(30)]
-    merged = averaging.average_states(parts, averaging.shares([1, 3]))  # type: ignore[type-var]
-    np.testing.assert_allclose(merged.power1, 0.9**25)  # 1/4 of 10 and 3/4 of 30 steps
-    np.testing.assert_allclose(merged.m, 0.25 * parts[0].m + 0.75 * parts[1].m, rtol=1e-6)
-    assert merged.m.dtype == np.float32
-
-
-def test_no_rows_share_evenly() -> None:
-    np.testing.assert_array_equal(averaging.shares([0, 0]), [0.5, 0.5])
+def test_shares_are_by_rows_and_even_without_any() -> None:
+    assert averaging.shares([1, 3]).tolist() == [0.25, 0.75]
+    assert averaging.shares([0, 5]).tolist() == [0, 1]
+    assert averaging.shares([0, 0]).tolist() == [0.5, 0.5]
+    assert averaging.shares([7]).tolist() == [1]
 
 
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=6))
@@ -83,7 +68,38 @@ def test_a_mean_power_is_the_power_of_the_mean_number_of_steps(steps: tuple[int,
     np.testing.assert_allclose(averaging.average_powers(powers, share), exact, rtol=1e-13)
 
 
-def test_a_power_that_has_become_zero_stays_next_to_zero() -> None:
-    powers = [np.array([0.0, 5e-324]), np.array([0.0, 0.0])]
-    mean = averaging.average_powers(powers, averaging.shares([1, 1]))
-    assert ((mean >= 0) & (mean < 1e-300)).all()
+def test_arrays_are_averaged_in_float64_and_keep_their_dtype() -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(3, 4)).astype(np.float32) for _ in range(5)]
+    share = averaging.shares([1, 2, 3, 4, 5])
+    mean = averaging.average_arrays(arrays, share)
+    assert mean.dtype == np.float32
+    np.testing.assert_allclose(mean, np.average(arrays, axis=0, weights=share), rtol=1e-6)
+    near = [np.full(2, 16_777_216, np.float32), np.full(2, 16_777_218, np.float32)]
+    assert averaging.average_arrays(near, averaging.shares([3, 1])).tolist() == [16_777_216] * 2
+    assert averaging.average_arrays(near[:1], np.ones(1)).tobytes() == near[0].tobytes()
+    assert averaging.average_arrays([np.zeros((0, 3))] * 2, share[:2]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (0.9**10, 0.9**30, 0.9**25),  # a quarter of 10 and three quarters of 30 steps
+        (1.0, 1.0, 1.0),
+        (1.0, 0.9**4, 0.9**3),
+        (2.0**-1022, 1.0, 2.0 ** (-1022 / 4)),  # the least that is normal
+        (2.0**-1030, 1.0, 2.0 ** (-1022 / 4)),  # others count as it
+        (5e-324, 0.5, 2.0 ** ((-1022 - 3) / 4)),
+        (0.0, 0.5, 2.0 ** ((-1022 - 3) / 4)),
+        (0.5, 0.0, 2.0 ** ((-1 - 3 * 1022) / 4)),
+    ],
+)
+def test_powers_are_averaged_by_the_number_of_steps(one: float, other: float, expected: float) -> None:
+    powers = [np.array([[one, 0.5], [0.25, 1.0]]), np.array([[other, 0.5], [0.25, 1.0]])]
+    merged = averaging.average_powers(powers, averaging.shares([1, 3]))
+    np.testing.assert_allclose(merged, [[expected, 0.5], [0.25, 1.0]], rtol=1e-12)
+
+
+def test_the_average_of_powers_of_nearly_0_is_nearly_0() -> None:
+    merged = averaging.average_powers([np.array([0.0, 5e-324])] * 3, averaging.shares([1, 2, 3]))
+    assert ((merged > 0) & (merged < 4e-308)).all()

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming_nn.core.ensemble import EnsembleState
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn import metrics, network, preprocessing, replay_buffer, state_dict
-from streaming_nn.nn.ensemble import Ensemble, EnsembleState
-from streaming_nn.nn.learner import Batch, Counts, Learner, Step, initial, test_then_train
+from streaming_nn.nn import metrics, replay_buffer, state_dict
+from streaming_nn.nn.ensemble import Ensemble
+from streaming_nn.nn.learner import Batch, Counts, Learner, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
 
 pytestmark = pytest.mark.commit
@@ -47,6 +48,20 @@ def after(learner: Ensemble, rows: int) -> EnsembleState:
     return test_then_train(learner, initial(learner), [batch])[0].model
 
 
+def learn(learner: Ensemble, model: EnsembleState, batch: Batch) -> tuple[EnsembleState, np.ndarray]:
+    """Return the model after rows that are all learned, and their predictions; `model` is not changed."""
+    after, output, rows = learner.learn(learner.copy(model), batch)
+    assert rows == len(batch.y)
+    return after, output
+
+
+def with_member(model: EnsembleState, member: int, theta: Any) -> EnsembleState:
+    """Return the model with other parameters of one member."""
+    every = model.theta.copy()
+    every[member] = theta
+    return model._replace(theta=every)
+
+
 class Slow:
     """A reference ensemble: one member, one row at a time, in float64, by the papers' formulas."""
 
@@ -55,12 +70,13 @@ class Slow:
         self.rows: list[Any] = []
         self.seen: list[np.ndarray] = []  # x and y, as they count for means and deviations
         state = learner.init()
-        self.theta = [t.astype(np.float64) for t in (*state.sgd_members.theta, *state.replay_members.theta)]
+        self.theta = [theta.astype(np.float64) for theta in state.theta]
         self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
         self.weights = np.full(len(self.theta), 1 / len(self.theta))
 
-    def moments(self, column: int) -> tuple[float, float]:
-        seen = np.array([row[column] for row in self.seen] or [0.0], np.float64)
+    def moments(self, column: int, new: list[Any] | None = None) -> tuple[float, float]:
+        values = [row[column] for row in self.seen] + [y for _, y, _ in new or []]
+        seen = np.array(values or [0.0], np.float64)
         return seen.mean(), seen.std() or 1.0
 
     def count(self, batch: list[Any]) -> None:
@@ -71,26 +87,30 @@ class Slow:
         self.seen += list(new)
         self.rows += batch
 
-    def standardized(self, x: np.ndarray, y: float) -> tuple[np.ndarray, float]:
-        columns = [self.moments(column) for column in range(4)]
-        z = [np.clip((v - mean) / sd, -5, 5) for v, (mean, sd) in zip(x, columns[:3], strict=True)]
-        t = y if self.options.classes else np.clip((y - columns[3][0]) / columns[3][1], -6, 6)
-        return np.array(z) * bool(self.rows), t * (bool(self.rows) or bool(self.options.classes))
+    def standardized(self, x: np.ndarray, y: float, batch: list[Any]) -> tuple[np.ndarray, float]:
+        columns = [self.moments(column) for column in range(3)]
+        z = [np.clip((v - mean) / sd, -5, 5) for v, (mean, sd) in zip(x, columns, strict=True)]
+        mean, sd = self.moments(3, batch)  # a target's unit is known once it is there
+        t = y if self.options.classes else np.clip((y - mean) / sd, -6, 6)
+        return np.array(z) * bool(self.rows), t
 
     def predict(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        net = self.options._network
-        (V, b), (W, c) = [(A[0], d[0, 0]) for A, d in network.views(net, self.theta[i][None])]
+        (V, b), (W, c) = self.options.shape.views(self.theta[i])
         h = np.maximum(z @ V + b, 0)
-        out = h @ W + c + z @ network.skip_view(net, self.theta[i][None])[0]
+        out = h @ W + c + z @ self.options.shape.linear_view(self.theta[i])
         return h, np.exp(out) / np.exp(out).sum() if self.options.classes else out
 
     def slope(self, i: int, z: np.ndarray, t: float) -> np.ndarray:
-        (_, _), (W, _) = network.views(self.options._network, self.theta[i][None])
+        shape = self.options.shape
+        (_, _), (W, _) = shape.views(self.theta[i])
         h, out = self.predict(i, z)
         error = out - np.eye(len(out))[int(t)] if self.options.classes else np.clip(out - t, -1, 1)
-        back = (W[0] @ error) * (h > 0)
-        parts = [np.outer(z, back), back, np.outer(h, error), error, np.outer(z, error)]
-        return np.concatenate([part.ravel() for part in parts])
+        back = (W @ error) * (h > 0)
+        slope: np.ndarray = np.zeros_like(self.theta[i])
+        (by_v, by_b), (by_w, by_c) = shape.views(slope)
+        by_v[...], by_b[...], by_w[...], by_c[...] = np.outer(z, back), back, np.outer(h, error), error
+        shape.linear_view(slope)[...] = np.outer(z, error)
+        return slope
 
     def drawn(self) -> list[Any]:
         capacity = self.options.capacity
@@ -103,8 +123,8 @@ class Slow:
 
     def step(self, batch: list[Any]) -> np.ndarray:
         options, k, old = self.options, len(batch), self.drawn()
-        new = [(*self.standardized(x, y), w) for x, y, w in batch]
-        kept = [(*self.standardized(x, y), w) for x, y, w in old]
+        new = [(*self.standardized(x, y, batch), w) for x, y, w in batch]
+        kept = [(*self.standardized(x, y, batch), w) for x, y, w in old]
         predictions = np.array([[self.predict(i, z)[1] for z, _, _ in new] for i in range(len(self.theta))])
         if options.classes is None:
             mixed = np.tensordot(self.weights, np.clip(predictions, -6, 6), 1)
@@ -149,13 +169,11 @@ def test_steps_match_a_slow_reference_implementation(learner: Ensemble, weighted
     for start in range(0, 120, 8):
         at = slice(start, start + 8)
         weight = WEIGHT[at] if weighted else np.ones(8, np.float32)
-        state, step = learner.step(state, Batch(wild[at], y[at], weight if weighted else None))
+        state, output = learn(learner, state, Batch(wild[at], y[at], weight if weighted else None))
         expected = slow.step(list(zip(wild[at], y[at], weight, strict=True)))
-        assert step.trained
-        np.testing.assert_allclose(step.output, expected, rtol=2e-3, atol=2e-3)
-    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
+        np.testing.assert_allclose(output, expected, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(state.weights, slow.weights, rtol=1e-2)
-    np.testing.assert_allclose(theta, slow.theta, atol=2e-3)
+    np.testing.assert_allclose(state.theta, slow.theta, atol=2e-3)
     assert state.weights.max() > 1.2 * state.weights.min()
     assert state.restarts.tolist() == [0, 0, 0, 0]
 
@@ -192,34 +210,9 @@ def test_a_step_predicts_what_predict_returns(hidden: Any, mini_batch: int, clas
     for start in range(0, 150, mini_batch):
         batch = Batch(X[start : start + mini_batch], y[start : start + mini_batch])
         served = learner.predict(state, batch.x)
-        state, step = learner.step(state, batch)
-        assert step.output.tobytes() == served.tobytes()
-        assert step.output.dtype == np.float32
-
-
-@BOTH
-def test_a_step_changes_nothing_that_came_in(learner: Ensemble) -> None:
-    state = after(learner, 290)
-    before = bits(state)
-    wild = state._replace(sgd_members=state.sgd_members._replace(theta=state.sgd_members.theta * np.nan))
-    for model in (state, wild):
-        learner.step(model, Batch(X[:8], truth(learner)[:8]))
-    assert bits(state) == before
-
-
-@BOTH
-def test_many_steps_are_those_one_by_one_and_change_nothing_that_came_in(learner: Ensemble) -> None:
-    start = after(learner, 40)
-    before = bits(start)
-    batches = [Batch(X[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)]
-    one, outputs = start, []
-    for batch in batches:
-        one, step = learner.step(one, batch)
-        outputs.append(step.output.tolist())
-    many, steps = learner.steps(start, batches)
-    assert [step.output.tolist() for step in steps] == outputs
-    assert bits(many) == bits(one)
-    assert bits(start) == before
+        state, output = learn(learner, state, batch)
+        assert output.tobytes() == served.tobytes()
+        assert output.dtype == np.float32
 
 
 @BOTH
@@ -238,53 +231,44 @@ def test_a_member_that_diverges_restarts_as_a_copy_of_the_best(
     learner: Ensemble, poison: float, member: int
 ) -> None:
     state = after(learner, 100)
-    group, index = divmod(member, 2)
-    theta = state[group].theta.copy()
-    theta[index] = poison
-    sick = state._replace(**{state._fields[group]: state[group]._replace(theta=theta)})
-    batch = Batch(X[100:108], truth(learner)[100:108])
-    well, step = learner.step(sick, batch)
-    assert step.trained
-    assert np.isfinite(step.output).all()
+    sick = with_member(state, member, poison)
+    well, output = learn(learner, sick, Batch(X[100:108], truth(learner)[100:108]))
+    assert np.isfinite(output).all()
     assert well.restarts.tolist() == [int(i == member) for i in range(4)]
     assert all(np.isfinite(array).all() for array in state_dict.flatten(well).values())
-    every = np.concatenate([well.sgd_members.theta, well.replay_members.theta])
     best = np.where(np.arange(4) == member, -1, well.weights).argmax()
-    assert every[member].tobytes() == every[best].tobytes()
+    assert well.theta[member].tobytes() == well.theta[best].tobytes()
     assert well.weights[member] < state.weights[member]
-    if group:
-        memory = well.replay_members.optimizer
-        assert not memory.m[index].any()
-        assert not memory.v[index].any()
-        assert memory.power1[index] == memory.power2[index] == 1
-        assert memory.m[1 - index].any()
+    if member == 3:
+        assert not well.first[1].any()
+        assert not well.second[1].any()
+        assert well.powers[3].tolist() == [1, 1]
+    assert well.first[0].any()
+    assert (well.powers[2] < 1).all()
     if not np.isfinite(poison) and learner.classes:
-        np.testing.assert_allclose(step.output.sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(output.sum(axis=1), 1, rtol=1e-5)
 
 
 @BOTH
 def test_a_diverged_member_never_restarts_as_a_copy_of_itself(learner: Ensemble) -> None:
-    state = after(learner, 100)
-    theta = np.stack([state.sgd_members.theta[0] * np.nan, state.sgd_members.theta[1]])
-    sick = state._replace(
-        sgd_members=state.sgd_members._replace(theta=theta), weights=np.array([0.997, 0.001, 0.001, 0.001])
-    )
-    well, _ = learner.step(sick, Batch(X[:1], truth(learner)[:1]))
+    state = with_member(after(learner, 100), 0, np.nan)
+    sick = state._replace(weights=np.array([0.997, 0.001, 0.001, 0.001]))
+    well, _ = learn(learner, sick, Batch(X[:1], truth(learner)[:1]))
     assert well.weights.argmax() == 0  # still: one row takes no more than a factor
-    assert np.isfinite(well.sgd_members.theta).all()
+    assert np.isfinite(well.theta).all()
 
 
 @BOTH
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_member_that_is_not_finite_has_weight_0(learner: Ensemble, poison: float) -> None:
     state = after(learner, 100)
-    theta = state.sgd_members.theta.copy()
-    *_, (_, bias) = network.views(learner._network, theta)
-    bias[1, 0, 0] = poison
-    sick = state._replace(sgd_members=state.sgd_members._replace(theta=theta))
+    theta = state.theta[1].copy()
+    *_, (_, bias) = learner.shape.views(theta)
+    bias[0] = poison
     weights = np.where(np.arange(4) == 1, 0, state.weights)
     expected = learner.predict(state._replace(weights=weights / weights.sum()), X)
-    np.testing.assert_allclose(learner.predict(sick, X), expected, rtol=1e-5, atol=1e-6)
+    found = learner.predict(with_member(state, 1, theta), X)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_row_that_is_not_finite_gets_a_default_prediction() -> None:
@@ -294,29 +278,32 @@ def test_a_row_that_is_not_finite_gets_a_default_prediction() -> None:
     assert regression.item() == pytest.approx(TARGETS[:104].mean(), rel=1e-5)
 
 
+def first_layers(learner: Ensemble, state: EnsembleState) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return each member's first weights (inputs, units) and biases (units,)."""
+    return [learner.shape.views(theta)[0] for theta in state.theta]
+
+
 def test_the_first_prediction_is_even_and_units_of_few_inputs_have_different_kinks() -> None:
     learner = replace(CLASSIFIER, inputs=1, hidden=(400,))
     state = learner.init()
     x = np.linspace(-3, 3, 50, dtype=np.float32)[:, None]
     np.testing.assert_allclose(learner.predict(state, x), 1 / 3)
-    (V, b), _ = network.views(learner.shape, state.sgd_members.theta)
+    V, b = (np.concatenate(each, axis=None) for each in zip(*first_layers(learner, state), strict=True))
     bends = -b / V  # where a unit of one input turns on; all at 0, the mean, if no bias were drawn
     assert np.quantile(bends, [0.2, 0.8]) == pytest.approx([-1, 1], abs=0.15)
 
 
 def test_members_restart_from_scratch_where_all_diverge() -> None:
     state = after(CLASSIFIER, 100)
-    sick = state._replace(
-        sgd_members=state.sgd_members._replace(theta=state.sgd_members.theta * np.nan),
-        replay_members=state.replay_members._replace(theta=state.replay_members.theta * np.nan),
-    )
-    well, step = CLASSIFIER.step(sick, Batch(X[:8], Y[:8]))
-    np.testing.assert_allclose(step.output, 1 / 3)
+    sick = state._replace(theta=state.theta * np.float32(np.nan))
+    well, output = learn(CLASSIFIER, sick, Batch(X[:8], Y[:8]))
+    np.testing.assert_allclose(output, 1 / 3)
     assert well.restarts.tolist() == [1, 1, 1, 1]
-    first = CLASSIFIER.init()
-    assert well.sgd_members.theta.tobytes() == first.sgd_members.theta.tobytes()
-    assert well.replay_members.theta.tobytes() == first.replay_members.theta.tobytes()
+    assert well.theta.tobytes() == CLASSIFIER.init().theta.tobytes()
+    assert (well.powers == 1).all()
+    assert not well.first.any()
     assert well.weights.sum() == pytest.approx(1)
+    assert int(well.learned) == 108
 
 
 def test_rates_that_explode_are_survived() -> None:
@@ -341,14 +328,15 @@ def test_a_row_that_is_not_finite_is_skipped_with_its_mini_batch(
     state = after(learner, 100)
     batch = Batch(X[:8].copy(), truth(learner)[:8].copy(), np.ones(8, np.float32))
     getattr(batch, column)[3] = poison
-    same, step = learner.step(state, batch)
-    assert not step.trained
-    assert same is state
+    same, output, rows = learner.learn(learner.copy(state), batch)
+    assert rows == 0
+    assert bits(same) == bits(state)
+    assert np.isfinite(output).all()
 
 
 def test_heavy_rows_are_not_a_divergence() -> None:
     state = after(CLASSIFIER, 100)
-    well, _ = CLASSIFIER.step(state, Batch(X[:8], Y[:8], np.full(8, 1e6, np.float32)))
+    well, _ = learn(CLASSIFIER, state, Batch(X[:8], Y[:8], np.full(8, 1e6, np.float32)))
     assert not well.restarts.any()
 
 
@@ -373,7 +361,8 @@ def test_members_of_one_kind_are_enough(learner: Ensemble, members: dict[str, An
 def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
     assert Ensemble(8).capacity == 5000
     wide = Ensemble(784)
-    assert wide.capacity == replay_buffer.init(wide.capacity, 786).ring.nbytes // (4 * 786) == 2668
+    assert wide.capacity == len(wide.init().ring) == 2668
+    assert wide.init().ring.nbytes <= 8 << 20
     assert Ensemble(8, buffer_bytes=1).capacity == 1
 
 
@@ -409,6 +398,13 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
         ({"buffer_rows": 0}, "^buffer_rows must be an integer >= 1; got 0$"),
         ({"eta": 0}, r"^eta must be a number in \(0, inf\); got 0$"),
         ({"share": 1.0}, r"^share must be a number in \(0, 1\); got 1.0$"),
+        ({"class_weight": "balanced"}, "^class_weight must be left out without classes; got 'balanced'$"),
+        (
+            {"classes": (0, 1), "class_weight": {2: 1}},
+            r"^class_weight must be for labels among \(0, 1\); got 2$",
+        ),
+        ({"class_beta": 0}, r"^class_beta must be a number in \(0, 1\); got 0$"),
+        ({"seed": -1}, "^seed must be an integer >= 0; got -1$"),
         ({"activation": "rleu"}, "^activation must be one of 'identity', .*; got 'rleu'$"),
         ({"clip": 0}, r"^clip must be a number in \(0, inf\); got 0$"),
     ],
@@ -440,21 +436,22 @@ def test_each_field_of_the_state_is_merged_by_its_rule(learner: Ensemble) -> Non
     each = parts(learner, start, 4)
     merged = loop.combine(learner, start, each).model
     models, share = [part.model for part in each], [part.counts.trained / 100 for part in each]
-    for group in ("sgd_members", "replay_members"):
-        mean = sum(s * getattr(m, group).theta.astype(float) for s, m in zip(share, models, strict=True))
-        np.testing.assert_allclose(getattr(merged, group).theta, mean, rtol=1e-6, atol=1e-7)
-    mean = sum(s * m.replay_members.optimizer.m.astype(float) for s, m in zip(share, models, strict=True))
-    np.testing.assert_allclose(merged.replay_members.optimizer.m, mean, rtol=1e-5, atol=1e-9)
-    steps = np.log(merged.replay_members.optimizer.power1) / np.log(0.9)
+    for name in ("theta", "first", "second"):
+        mean = sum(s * getattr(m, name).astype(float) for s, m in zip(share, models, strict=True))
+        np.testing.assert_allclose(getattr(merged, name), mean, rtol=1e-5, atol=1e-8)
+    steps = np.log(merged.powers[2:]) / np.log([0.9, 0.999])
     np.testing.assert_allclose(
         steps, 7 + sum(s * -(-p.counts.trained // 8) for s, p in zip(share, each, strict=True))
     )
-    np.testing.assert_allclose(merged.feature_moments.mean, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
-    np.testing.assert_allclose(merged.feature_moments.m2, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
-    assert int(merged.replay_buffer.rows) == 150
-    assert (
-        replay_buffer.latest(merged.replay_buffer, 70)[:, :3].tolist() == X[80:150].tolist()
-    )  # in the stream's order
+    assert (merged.powers[:2] == 1).all()
+    np.testing.assert_allclose(merged.means, X[:150].mean(axis=0, dtype=float), rtol=1e-9)
+    np.testing.assert_allclose(merged.squares, X[:150].var(axis=0, dtype=float) * 150, rtol=1e-9)
+    if learner.classes is None:
+        wide = TARGETS[:150].astype(float)
+        np.testing.assert_allclose(merged.targets, [[150, wide.mean(), wide.var() * 150]], rtol=1e-9)
+    assert int(merged.appended) == int(merged.learned) == 150
+    in_order = replay_buffer.latest(merged, 70)
+    assert in_order[:, :3].tolist() == X[80:150].tolist()  # in the stream's order
     moved = sum(np.log(m.weights) - np.log(start.model.weights) for m in models)
     new = start.model.weights * np.exp(moved - moved.max())
     expected = new / new.sum() * (1 - learner.share) + learner.share / len(new)
@@ -469,9 +466,11 @@ def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() ->
     broken = each[0].model._replace(restarts=np.array([0, 0, 0, 1]))
     merged = loop.combine(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
     assert merged.restarts.tolist() == [0, 0, 0, 1]
-    theta = np.concatenate([merged.sgd_members.theta, merged.replay_members.theta])
-    assert theta[3].tobytes() == theta[:3][merged.weights[:3].argmax()].tobytes()
-    assert not merged.replay_members.optimizer.m[1].any()
+    assert merged.theta[3].tobytes() == merged.theta[:3][merged.weights[:3].argmax()].tobytes()
+    assert not merged.first[1].any()
+    assert not merged.second[1].any()
+    assert merged.powers[3].tolist() == [1, 1]
+    assert merged.first[0].any()
     happened = loop.events(CLASSIFIER, start, start._replace(model=merged))
     assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
 
@@ -497,7 +496,7 @@ def test_a_drift_is_detected_reported_and_reacted_to(learner: Ensemble) -> None:
         assert loop.report(watching, state)["drifts"] >= len(drifts)
         restarted = [begin for begin, event in happened if event["event"] == "member restarted"]
         assert bool(restarted) == (how in ("restart", "fresh"))
-        assert (state.model.rate_boost is not None) == (how == "raise")
+        assert bool(state.model.boost) == (how == "raise")
         assert set(restarted) <= set(drifts)
 
 
@@ -507,6 +506,8 @@ def test_another_mini_batch_size_resets_the_detector() -> None:
     other = replace(watching, mini_batch=2)
     resumed = test_then_train(watching, state, [Batch(X[:40], Y[:40])])[0]
     reset = test_then_train(other, state, [Batch(X[:40], Y[:40])])[0]
+    assert reset.drift
+    assert resumed.drift
     assert int(reset.drift.detector.width) == 1  # a mean over 32 rows; 8 rows are pending
     assert reset.drift.pending[1] == 8
     assert int(resumed.drift.detector.width) == 10  # of 340 rows, 12 of which are pending besides 8
@@ -527,11 +528,11 @@ def test_losses_are_averaged_over_32_rows() -> None:
     with mock.patch.object(Ensemble, "detector", Spy()):
         state, losses = initial(watching), []
         for cut in np.split(np.arange(300), [25, 31, 200]):
-            outputs, model = [], state.model
+            outputs, model = [], watching.copy(state.model)
             for start in range(0, len(cut), 10):
                 rows = cut[start : start + 10]
-                model, step = watching.step(model, Batch(X[rows], Y[rows]))
-                outputs.append(-np.log(step.output[np.arange(len(rows)), Y[rows]]))
+                model, output, _ = watching.learn(model, Batch(X[rows], Y[rows]))
+                outputs.append(-np.log(output[np.arange(len(rows)), Y[rows]]))
             losses += outputs
             state = test_then_train(watching, state, [Batch(X[cut], Y[cut])])[0]
     expected, bin_ = [], np.empty(0)
@@ -541,6 +542,7 @@ def test_losses_are_averaged_over_32_rows() -> None:
             expected.append(bin_.mean())
             bin_ = np.empty(0)
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    assert state.drift
     np.testing.assert_allclose(state.drift.pending, [bin_.sum(), len(bin_)], rtol=1e-5)
 
 
@@ -581,8 +583,8 @@ class Bare(Learner[tuple[()]]):
     def predict(self, state: tuple[()], x: np.ndarray) -> np.ndarray:
         return np.full((len(x), 3), 1 / 3, np.float32)
 
-    def step(self, state: tuple[()], batch: Batch) -> tuple[tuple[()], Step]:
-        return state, Step(self.predict(state, batch.x), True)
+    def learn(self, state: tuple[()], batch: Batch) -> tuple[tuple[()], np.ndarray, int]:
+        return state, self.predict(state, batch.x), len(batch.y)
 
 
 def test_a_learner_without_averaging_or_growth_is_refused() -> None:
@@ -612,8 +614,7 @@ def test_the_defaults_of_a_learner_do_nothing() -> None:
     assert bare.members(()) == []
     assert loop.events(bare, state, state) == []
     assert not {"members", "drifts"} & loop.report(bare, state).keys()
-    _, steps = bare.steps((), [Batch(X[:8], Y[:8]), Batch(X[8:11], Y[8:11])])
-    assert [len(step.output) for step in steps] == [8, 3]
+    assert bare.copy(()) == ()
 
 
 @BOTH
@@ -645,7 +646,7 @@ def test_a_missing_value_is_predicted_as_the_columns_mean() -> None:
     state = test_then_train(given, initial(given), [Batch(X, Y)])[0].model
     gap, mean = X[:5].copy(), X[:5].copy()
     gap[:, 0] = np.nan
-    mean[:, 0] = state.feature_moments.mean[0]
+    mean[:, 0] = state.means[0]
     assert given.predict(state, gap).tobytes() == given.predict(state, mean).tobytes()
 
 
@@ -664,16 +665,13 @@ def test_rates_are_raised_after_a_drift_and_decay() -> None:
     state = test_then_train(raising, initial(raising), [Batch(X[:96], Y[:96])])[0].model
     raised = raising.react(state)
     batch = Batch(X[96:104], Y[96:104])
-    calm, wild = (raising.step(model, batch)[0] for model in (state, raised))
-    moved = wild.sgd_members.theta.astype(float) - state.sgd_members.theta
-    np.testing.assert_allclose(
-        moved, 3 * (calm.sgd_members.theta.astype(float) - state.sgd_members.theta), atol=1e-6
-    )
-    assert float(wild.rate_boost) == pytest.approx(0.5 ** (8 / 500))
-    assert float(calm.rate_boost) == 0
-    for _ in range(1000):
-        raised = raising.step(raised, batch)[0]
-    assert float(raised.rate_boost) == 0
+    calm, wild = (learn(raising, model, batch)[0] for model in (state, raised))
+    moved = wild.theta.astype(float) - state.theta
+    np.testing.assert_allclose(moved, 3 * (calm.theta.astype(float) - state.theta), atol=1e-6)
+    assert float(wild.boost) == pytest.approx(0.5 ** (8 / 500))
+    assert calm.boost == 0
+    later, _ = learn(raising, raised, Batch(np.tile(batch.x, (700, 1)), np.tile(batch.y, 700)))
+    assert later.boost == 0
 
 
 def partly_constant(rows: int) -> np.ndarray:
@@ -685,45 +683,26 @@ def partly_constant(rows: int) -> np.ndarray:
     return x
 
 
-INACTIVE = [0, 3, 5, 6, 7]
+CONSTANT = [0, 3, 5, 6, 7]
 
 
 def with_ten_inputs(learner: Ensemble, **options: Any) -> Ensemble:
     return replace(learner, inputs=10, **options)
 
 
-def first_layer(learner: Ensemble, state: EnsembleState) -> np.ndarray:
-    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
-    return network.views(learner.shape, theta)[0][0]
-
-
 @BOTH
 @pytest.mark.parametrize("options", [{}, {"scale": "minmax"}, {"missing": "impute"}], ids=str)
-def test_inactive_columns_cost_nothing_and_change_nothing(learner: Ensemble, options: dict[str, Any]) -> None:
+def test_constant_columns_change_no_weight(learner: Ensemble, options: dict[str, Any]) -> None:
     learner = with_ten_inputs(learner, **options)
-    batches = [
-        Batch(partly_constant(300)[at : at + 8], truth(learner)[at : at + 8]) for at in range(0, 296, 8)
-    ]
-    taken: list[int] = []
-    gradient = network.gradient
+    state, _ = learn(learner, learner.init(), Batch(partly_constant(300), truth(learner)))
+    changed = [(W != V).any(axis=1) for W, V in first_weights(learner, state)]
+    assert [np.flatnonzero(each).tolist() for each in changed] == [[1, 2, 4, 8, 9]] * 4
 
-    def counted(shape: network.Network, *rest: Any) -> Any:
-        taken.append(shape.layers[0])
-        return gradient(shape, *rest)
 
-    with mock.patch.object(network, "gradient", counted):
-        state, steps = learner.steps(learner.init(), batches)
-    assert taken[::2] == [10] * 13 + [3] * 5 + [4] * 8 + [5] * 11
-    with mock.patch.object(preprocessing, "MAX_ACTIVE", 0):
-        dense, expected = learner.steps(learner.init(), batches)
-    for one, other in zip(steps, expected, strict=True):
-        np.testing.assert_allclose(one.output, other.output, rtol=2e-3, atol=2e-4)
-    for name, tensor in state_dict.flatten(dense).items():
-        np.testing.assert_allclose(
-            state_dict.flatten(state)[name], tensor, rtol=1e-2, atol=1e-3, err_msg=name
-        )
-    weights, before = first_layer(learner, state), first_layer(learner, learner.init())
-    assert (weights != before).any(axis=(0, 2)).nonzero()[0].tolist() == [1, 2, 4, 8, 9]
+def first_weights(learner: Ensemble, state: EnsembleState) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return each member's first weights (inputs, units) now and before any row."""
+    now, before = first_layers(learner, state), first_layers(learner, learner.init())
+    return [(W, V) for (W, _), (V, _) in zip(now, before, strict=True)]
 
 
 @settings(max_examples=6, deadline=None)
@@ -733,12 +712,12 @@ def test_inactive_columns_cost_nothing_and_change_nothing(learner: Ensemble, opt
     bad=st.sets(st.integers(0, 299), max_size=3),
     cuts=st.lists(st.integers(0, 300), max_size=8),
 )
-def test_any_cut_gives_the_same_bits_while_columns_become_active(
+def test_any_cut_gives_the_same_bits_while_columns_start_to_change(
     learner: Ensemble, mini_batch: int, bad: set[int], cuts: list[int]
 ) -> None:
     learner = with_ten_inputs(learner, mini_batch=mini_batch)
     x = partly_constant(300)
-    x[sorted(bad), 6] = np.inf  # of an inactive column: the step is skipped, and the column stays inactive
+    x[sorted(bad), 6] = np.inf  # of a constant column: the step is skipped, and the column stays constant
     pieces = zip(np.split(x, sorted(cuts)), np.split(truth(learner), sorted(cuts)), strict=True)
     with mock.patch.object(loop, "MEASURE_ROWS", 30):
         whole, counted = test_then_train(learner, initial(learner), [Batch(x, truth(learner))])
@@ -746,22 +725,19 @@ def test_any_cut_gives_the_same_bits_while_columns_become_active(
     assert counted == again
     assert (counted.skipped > 0) == bool(bad)
     assert bits(whole) == bits(cut)
-    weights = first_layer(learner, whole.model)[:, INACTIVE]
-    assert weights.tobytes() == first_layer(learner, learner.init())[:, INACTIVE].tobytes()
+    for W, V in first_weights(learner, whole.model):
+        assert W[CONSTANT].tobytes() == V[CONSTANT].tobytes()
 
 
 @BOTH
 @pytest.mark.parametrize("mini_batch", [1, 8])
-def test_predict_and_step_agree_while_columns_are_inactive(learner: Ensemble, mini_batch: int) -> None:
+def test_predict_and_learn_agree_while_columns_are_constant(learner: Ensemble, mini_batch: int) -> None:
     learner, state = with_ten_inputs(learner, mini_batch=mini_batch), with_ten_inputs(learner).init()
     for start in range(0, 240, mini_batch):
         at = slice(start, start + mini_batch)
         served = learner.predict(state, partly_constant(300)[at])
-        before = bits(state)
-        after, step = learner.step(state, Batch(partly_constant(300)[at], truth(learner)[at]))
-        assert step.output.tobytes() == served.tobytes()
-        assert bits(state) == before
-        state = after
+        state, output = learn(learner, state, Batch(partly_constant(300)[at], truth(learner)[at]))
+        assert output.tobytes() == served.tobytes()
 
 
 @BOTH
@@ -780,20 +756,63 @@ def test_a_stream_of_constant_columns_is_learned(learner: Ensemble) -> None:
 
 @BOTH
 @pytest.mark.parametrize("member", [0, 3])
-def test_a_member_restarts_with_all_columns_while_some_are_inactive(learner: Ensemble, member: int) -> None:
+def test_a_member_restarts_with_all_columns_while_some_are_constant(learner: Ensemble, member: int) -> None:
     learner, x, y = with_ten_inputs(learner), partly_constant(300), truth(learner)
-    state, _ = learner.steps(
-        learner.init(), [Batch(x[at : at + 8], y[at : at + 8]) for at in range(0, 128, 8)]
-    )
-    theta = np.concatenate([state.sgd_members.theta, state.replay_members.theta])
-    theta[member, 0] = np.nan  # of column 0, which is inactive: no prediction depends on it
-    network.views(learner.shape, theta)[-1][1][member] = np.nan
-    wild = state._replace(
-        sgd_members=state.sgd_members._replace(theta=theta[:2]),
-        replay_members=state.replay_members._replace(theta=theta[2:]),
-    )
-    healed, step = learner.step(wild, Batch(x[128:136], y[128:136]))
-    assert step.trained
-    assert np.isfinite(step.output).all()
+    state, _ = learn(learner, learner.init(), Batch(x[:128], y[:128]))
+    theta = state.theta[member].copy()
+    (V, _), (_, b) = learner.shape.views(theta)
+    V[0] = b[:] = np.nan  # of column 0, which is constant: no prediction depends on it
+    healed, output = learn(learner, with_member(state, member, theta), Batch(x[128:136], y[128:136]))
+    assert np.isfinite(output).all()
     assert healed.restarts.tolist() == [int(i == member) for i in range(4)]
     assert all(np.isfinite(tensor).all() for tensor in state_dict.flatten(healed).values())
+
+
+WEIGHTS_OF_CLASSES: list[Any] = [{"b": 2.0, "a": 0.5}, "balanced", "effective"]
+
+
+@pytest.mark.parametrize("given", WEIGHTS_OF_CLASSES, ids=str)
+def test_class_weights_are_weights_of_new_and_of_replayed_rows(given: Any) -> None:
+    learner = replace(CLASSIFIER, class_beta=0.9, class_weight=given)
+    start = after(CLASSIFIER, 100)
+    seen = np.array([60.0, 30, 10])
+    counted = seen + np.bincount(Y[100:108], minlength=3)
+    of_class = {
+        "balanced": counted.sum() / (3 * counted),
+        "effective": 1 / (1 - 0.9**counted) * 3 / (1 / (1 - 0.9**counted)).sum(),
+    }.get(str(learner.class_weight), np.array([0.5, 2, 1]))
+    # the plain ensemble, with the classes' weights as weights of the rows, those in the ring too
+    plain, ring = start.copy(), start.ring.copy()
+    ring[:, 4] *= of_class[ring[:, 3].astype(int)].astype(np.float32)
+    own = of_class.astype(np.float32)[Y[100:108]]
+    expected, output = learn(CLASSIFIER, plain._replace(ring=ring), Batch(X[100:108], Y[100:108], own))
+    weighed = start._replace(class_rows=seen) if isinstance(learner.class_weight, str) else start
+    found, same = learn(learner, weighed, Batch(X[100:108], Y[100:108]))
+    assert same.tobytes() == output.tobytes()
+    np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6)
+    assert found.class_rows.tolist() == (counted.tolist() if len(found.class_rows) else [])
+    slot = np.arange(100, 108) % 70
+    assert found.ring[slot, 4].tolist() == [1] * 8  # the ring has the rows as they came
+
+
+@pytest.mark.parametrize("how", [None, "balanced"])
+def test_a_rare_class_is_recalled_where_classes_are_balanced(how: str | None) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(3000) < 0.03).astype(np.int32)
+    x = (rng.normal(size=(3000, 3)) + 1.2 * y[:, None]).astype(np.float32)
+    learner = replace(CLASSIFIER, classes=(0, 1), class_weight=how)
+    state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
+    recall = metrics.report(state.metrics)["prequential"]["cumulative"]["per_class"]["recall"][1]
+    assert recall < 0.4 if how is None else recall > 0.6
+
+
+def test_weighted_classes_are_merged_and_grow() -> None:
+    learner = replace(CLASSIFIER, class_weight="balanced")
+    start = test_then_train(learner, initial(learner), [Batch(X[:50], Y[:50])])[0]
+    merged = loop.combine(learner, start, parts(learner, start, 3)).model
+    assert merged.class_rows.tolist() == np.bincount(Y[:150]).tolist()
+    wider = replace(learner, classes=("a", "b", "c", "d"))
+    grown = loop.grow(wider, start)
+    assert grown.model.class_rows.tolist() == [*np.bincount(Y[:50], minlength=3), 0]
+    learn(wider, grown.model, Batch(X, np.full(300, 3, np.int32)))

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.commit
             inputs=3, classes=(0, 1), class_weight="effective", dropout=0.2, optimizer="adamw", clip_norm=1.0
         ),
         Ensemble(inputs=3),
+        Ensemble(inputs=3, classes=("a", True), class_weight={True: 2.0}, missing="indicate", scale="minmax"),
+        Ensemble(inputs=3, classes=(0, 1), class_weight="effective", class_beta=0.9, drift="none"),
         Ensemble(
             inputs=2, classes=(0, 1), sgd_rates=(0.1,), replay_rates=((0.01, 2), (0.003, 1)), buffer_rows=50
         ),

@@ -680,6 +680,8 @@ def predict(options: Any, state: Any, x: Array) -> Array:
 def valid_targets(options: Any, y: Array) -> bool:
     if options.shape.loss == "softmax":
         return bool(np.all((y >= 0) & (y < options.shape.units[-1])))
+    if options.shape.loss == "logistic":
+        return bool(np.isin(y, (0, 1)).all())
     return bool(np.isfinite(y).all()) and not (options.shape.loss == "poisson" and bool((y < 0).any()))
 
 

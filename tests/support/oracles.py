@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn.learner import Batch, Learner, Step
+from streaming_nn.nn.learner import Batch, Learner
+
+Floats = NDArray[np.float32]
 
 
 class Counts(NamedTuple):
@@ -35,27 +37,27 @@ class Counting(Learner[Counts]):
     def init(self) -> Counts:
         return Counts(np.zeros(self.records, np.int32))
 
-    def predict(self, state: Counts, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(self, state: Counts, x: Floats) -> Floats:
         return np.full((len(x), 2), 0.5, np.float32)
 
-    def step(self, state: Counts, batch: Batch) -> tuple[Counts, Step]:
+    def learn(self, state: Counts, batch: Batch) -> tuple[Counts, Floats, int]:
         counts = state.counts.copy()
         np.add.at(counts, batch.x[:, 0].astype(np.int64), 1)
-        return Counts(counts), Step(self.predict(state, batch.x), True)
+        return Counts(counts), self.predict(state, batch.x), len(batch.y)
 
 
 @dataclass(frozen=True)
 class Fatal(Counting):
-    """Counts, but kills the process it runs in at its first step past `after` records, once."""
+    """Counts, but kills the process it runs in at its first block past `after` records, once."""
 
     marker: str = ""  # a file that says it is done
     after: int = 3000
 
-    def step(self, state: Counts, batch: Batch) -> tuple[Counts, Step]:
-        if state.counts.sum() >= self.after and not Path(self.marker).exists():
+    def learn(self, state: Counts, batch: Batch) -> tuple[Counts, Floats, int]:
+        if state.counts.sum() + len(batch.y) > self.after and not Path(self.marker).exists():
             Path(self.marker).write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(state, batch)
+        return super().learn(state, batch)
 
 
 class Link(NamedTuple):
@@ -78,12 +80,12 @@ class Chain(Learner[Link]):
     def init(self) -> Link:
         return Link(np.zeros(32, np.uint8))
 
-    def predict(self, state: Link, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(self, state: Link, x: Floats) -> Floats:
         return np.full((len(x), 2), 0.5, np.float32)
 
-    def step(self, state: Link, batch: Batch) -> tuple[Link, Step]:
+    def learn(self, state: Link, batch: Batch) -> tuple[Link, Floats, int]:
         digest = chained(state.digest.tobytes(), batch.x[:, 0].tolist())
-        return Link(np.frombuffer(digest, np.uint8)), Step(self.predict(state, batch.x), True)
+        return Link(np.frombuffer(digest, np.uint8)), self.predict(state, batch.x), len(batch.y)
 
 
 def chained(digest: bytes, numbers: Iterable[float]) -> bytes:
@@ -102,5 +104,5 @@ def counting_from(options: Mapping[str, Any]) -> Counting:
 class Stuck(Counting):
     """Never takes a finite step."""
 
-    def step(self, state: Counts, batch: Batch) -> tuple[Counts, Step]:
-        return state, Step(self.predict(state, batch.x), False)
+    def learn(self, state: Counts, batch: Batch) -> tuple[Counts, Floats, int]:
+        return state, self.predict(state, batch.x), 0

@@ -422,7 +422,6 @@ def trainer(tmp_path: Path) -> Any:
             stdin=pipe,
             stdout=pipe,
             text=True,
-            env=os.environ | ONE_THREAD,
         )
         started.append(process)
         assert process.stdout is not None
@@ -435,7 +434,6 @@ def trainer(tmp_path: Path) -> Any:
         process.communicate()
 
 
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 Start = Callable[..., subprocess.Popen[str]]
 
 

@@ -1,12 +1,13 @@
 """Learn recorded versions again from the topic, and check that the same bits result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from pyspark.sql import SparkSession
 
+from streaming_nn.core.library import ARITHMETIC
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner
 from streaming_nn.spark.replay.plan import LearnerFactory
@@ -52,6 +53,7 @@ def verify(
     start = log.read(log.nearest_kept(max(first - 1, 0)))
     tensors, rows = start.tensors, 0
     manifests = Recorded(log, start.number + 1, last)
+    _check_arithmetic(manifests)
     check_available(kafka, manifests)
     for chunk in split_chunks(manifests, _rules):
         if chunk[0].kind == "damaged":  # lost; a later version that repaired the log has tensors
@@ -69,6 +71,16 @@ def verify(
         tensors = learned.tensors
         progress(chunk[-1].number)
     return Verified(start.number + 1, last, rows)
+
+
+def _check_arithmetic(manifests: Iterable[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest.arithmetic != ARITHMETIC:
+            raise ValueError(
+                f"cannot verify version {manifest.number}: arithmetic must be {ARITHMETIC}; got "
+                f"{manifest.arithmetic}; verify it with release "
+                f"{manifest.environment.get('streaming_nn', 'of streaming_nn that learned it')}"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """Who learns a micro-batch: the driver itself as long as that is not slower, otherwise Spark tasks."""
 
-from functools import cached_property
 from typing import Protocol
 
 from pyspark.sql import SparkSession
-from threadpoolctl import ThreadpoolController
 
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import merge_unseen
@@ -29,21 +27,15 @@ class Executor(Protocol):
 class DriverExecutor:
     """Learns in this process, task by task, to the same bits as Spark tasks do."""
 
-    @cached_property
-    def _threads(self) -> ThreadpoolController:
-        return ThreadpoolController()  # NumPy may have been imported with several
-
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Read and learn the records here, without a Spark job."""
         order = ORDER[1:] if work.averaged else ORDER
-        with self._threads.limit(limits=1):
-            records = plan.table().sort_by([(name, "ascending") for name in order])
-            batches = iter(records.combine_chunks().to_batches())
-            start = work.start
-            return [
-                learn_records(work.learner, work.schema, start, task, work.limit)
-                for task in split_tasks(batches, work.averaged)
-            ]
+        records = plan.table().sort_by([(name, "ascending") for name in order])
+        batches = iter(records.combine_chunks().to_batches())
+        return [
+            learn_records(work.learner, work.schema, work.start, task, work.limit)
+            for task in split_tasks(batches, work.averaged)
+        ]
 
 
 class TaskExecutor:

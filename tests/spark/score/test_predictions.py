@@ -29,8 +29,8 @@ def trained(classes: tuple[Any, ...] | None, rows: int = 100) -> tuple[Learner[A
     rng, state = np.random.default_rng(0), initial(learner)
     x = rng.normal(size=(rows, 3)).astype(np.float32)
     y = x[:, 0] if classes is None else rng.integers(0, len(classes), rows).astype(np.int32)
-    model, step = learner.step(state.model, Batch(x, y))
-    assert step.trained
+    model, _, count = learner.learn(learner.copy(state.model), Batch(x, y))
+    assert count == rows
     return learner, state._replace(model=model)
 
 

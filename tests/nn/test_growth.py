@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streaming_nn.core.ensemble import EnsembleState
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn import network, replay_buffer
+from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, State, initial, test_then_train
+from streaming_nn.nn.networks import NetworkLearner
 from streaming_nn.nn.preprocessing import ColumnGrowth
-from streaming_nn.nn.state_dict import flatten
+from streaming_nn.nn.state_dict import flatten, unflatten
 
 pytestmark = pytest.mark.commit
 
@@ -35,14 +37,14 @@ CHOICES: list[dict[str, Any]] = [
 ]
 
 
-def trained(options: dict[str, Any], x: Any = X, y: Any = Y) -> tuple[Learner[Any], State[Any]]:
+def trained(options: dict[str, Any], x: Any = X, y: Any = Y) -> tuple[NetworkLearner, State[EnsembleState]]:
     small = {"hidden": (8,), "mini_batch": 4, "classes": (0, 1), "seed": 5}
     learner: Any = learner_from({**small, **options, "inputs": x.shape[1]})
     state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
     return learner, state
 
 
-def grown(learner: Learner[Any], state: State[Any], origin: list[int], fill: float) -> Any:
+def grown(learner: NetworkLearner, state: State[EnsembleState], origin: list[int], fill: float) -> Any:
     wide = learner_from({**learner.options(), "inputs": len(origin)})
     new = ColumnGrowth(learner.inputs, np.array(origin, np.intp), np.full(len(origin), fill, np.float32))
     return wide, loop.grow_inputs(wide, state, new)
@@ -95,6 +97,87 @@ def test_a_new_column_is_learned(options: dict[str, Any]) -> None:
         assert np.array_equal(flatten(after.model)[name], part)
 
 
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_the_order_of_arrival_decides_the_weights_and_not_the_position(options: dict[str, Any]) -> None:
+    learner, state = trained(options)
+    fill = fill_of(options)
+    one, first = grown(learner, state, [0, 1, 2, -1], fill)
+    before, second = grown(one, first, [-1, 0, 1, 2, 3], fill)  # the newest comes first
+    after, end = grown(one, first, [0, 1, 2, 3, -1], fill)
+    moves = [4, 0, 1, 2, 3]
+    if options["missing"] == "indicate":
+        moves += [9, 5, 6, 7, 8]
+    ours, theirs = (
+        [learner.shape.views(theta)[0][0] for theta in grown.model.theta]
+        for learner, grown in ((before, second), (after, end))
+    )
+    for W, V in zip(ours, theirs, strict=True):
+        assert W.tobytes() == V[moves].tobytes()
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does(
+    options: dict[str, Any],
+) -> None:
+    learner, state = trained(options)
+    wide, after = grown(learner, state, [-1, 2, 0, 1, -1], fill_of(options))
+    places, new = [2, 3, 1], [0, 4]  # of the old columns, and of the new ones
+    if options["missing"] == "indicate":
+        places, new = [*places, 7, 8, 6], [*new, 5, 9]
+    fresh = wide.core.init(after.model.theta)
+    for name in ("theta", "first", "second"):
+        vectors = zip(*(getattr(each.model, name) for each in (after, state)), strict=True)
+        for row, (vector, old) in enumerate(vectors):
+            layers = zip(wide.shape.views(vector), learner.shape.views(old), strict=True)
+            for layer, ((W, b), (V, c)) in enumerate(layers):
+                assert b.tobytes() == c.tobytes()
+                assert (W[places] if layer == 0 else W).tobytes() == V.tobytes()
+            linear, then = wide.shape.linear_view(vector), learner.shape.linear_view(old)
+            assert linear[places if len(linear) else []].tobytes() == then.tobytes()
+            assert not linear[new if len(linear) else []].any()
+            if name != "theta":
+                first, expected = (
+                    wide.shape.views(each)[0][0] for each in (vector, getattr(fresh, name)[row])
+                )
+                assert first[new].tobytes() == expected[new].tobytes()
+    for name in ("powers", "weights", "restarts", "learned", "boost", "appended", "drawn", "class_rows"):
+        assert getattr(after.model, name).tobytes() == getattr(state.model, name).tobytes(), name
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=str)
+def test_a_grown_model_shares_no_memory_with_the_one_before(options: dict[str, Any]) -> None:
+    learner, state = trained(options)
+    wide, more_columns = grown(learner, state, [0, 1, 2, -1], fill_of(options))
+    wider = learner_from({**learner.options(), "classes": [0, 1, 2]})
+    more_classes = loop.grow(wider, state)
+    for after in (more_columns, more_classes):
+        for name, array in flatten(after.model).items():
+            assert not np.shares_memory(array, flatten(state.model)[name]), name
+    before = bits(state.model)
+    wide.learn(more_columns.model, Batch(np.tile(X[:, :1], (1, 4)), Y))  # in place, as estimators do
+    wider.learn(more_classes.model, Batch(X, Y + 1))
+    assert bits(state.model) == before
+
+
+def test_members_draw_other_weights_for_a_new_column() -> None:
+    wide, after = grown(*trained({"learner": "ensemble", "missing": "impute"}), [0, 1, 2, -1], np.nan)
+    rows = {wide.shape.views(theta)[0][0][3].tobytes() for theta in after.model.theta}
+    assert len(rows) == len(after.model.theta) == 9
+
+
+def test_a_grown_model_resumes_from_its_tensors_and_merges() -> None:
+    learner, state = trained({"learner": "ensemble", "missing": "indicate", "buffer_rows": 60})
+    wide, after = grown(learner, state, [0, 1, -1, 2], np.nan)
+    again = unflatten(initial(wide), {name: tensor.copy() for name, tensor in flatten(after).items()})
+    x = RNG.normal(size=(40, 4)).astype(np.float32)
+    one, other = (test_then_train(wide, each, [Batch(x, Y[:40])])[0] for each in (after, again))
+    assert bits(one) == bits(other)
+    parts = [loop.learn_part(wide, after, [Batch(x[cut], Y[cut])]) for cut in (slice(0, 10), slice(10, 40))]
+    merged = loop.combine(wide, after, parts).model
+    assert np.isfinite(wide.predict(merged, x)).all()
+    assert int(merged.appended) == 200
+
+
 def test_a_column_of_zeros_has_the_statistics_and_replayed_rows_of_one_that_was_always_there() -> None:
     options = {"learner": "ensemble", "missing": "impute", "buffer_rows": 100}
     wide_x = np.concatenate([X, np.zeros((len(X), 2), np.float32)], axis=1)
@@ -102,12 +185,8 @@ def test_a_column_of_zeros_has_the_statistics_and_replayed_rows_of_one_that_was_
     learner, state = trained(options)
     _, after = grown(learner, state, [0, 1, 2, -1, -1], 0.0)
     expected, found = always.model, after.model
-    assert bits(found.feature_moments) == bits(expected.feature_moments)
-    assert found.replay_buffer.draws == expected.replay_buffer.draws
-    rows = [replay_buffer.latest(each.replay_buffer, 100) for each in (found, expected)]
-    assert np.array_equal(*rows)
-    drawn = [replay_buffer.draw(each.replay_buffer, 64)[0] for each in (found, expected)]
-    assert np.array_equal(*drawn)
+    for name in ("rows", "means", "squares", "ring", "appended", "drawn"):
+        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
 
 
 def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
@@ -115,7 +194,7 @@ def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
     learner, state = trained(options)
     wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
     assert wide.capacity == 71
-    kept = replay_buffer.latest(after.model.replay_buffer, 100)
+    kept = replay_buffer.latest(after.model, 100)
     assert kept.shape == (71, 7)
     assert np.array_equal(kept[:, :3], X[-71:])
     assert np.isnan(kept[:, 3:5]).all()
@@ -125,7 +204,7 @@ def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
 def test_two_new_columns_have_different_weights() -> None:
     learner, state = trained({"learner": "mlp", "missing": "impute"})
     wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
-    W = network.first_weights(wide.shape, after.model.theta)[0]
+    W, _ = wide.shape.views(after.model.theta[0])[0]
     assert not np.allclose(W[3], W[4])
     assert 0.1 < W[3:].std() < 2
 
@@ -141,8 +220,8 @@ def test_a_learner_without_growth_names_itself() -> None:
         def predict(self, state: Any, x: Any) -> Any:
             return x
 
-        def step(self, state: Any, batch: Any) -> Any:
-            return state, None
+        def learn(self, state: Any, batch: Any) -> Any:
+            return state, batch.x, 0
 
     with pytest.raises(ValueError, match="cannot add inputs to learner 'fixed'; train a new model"):
         Fixed().grow_inputs((), ColumnGrowth(1, np.array([0, -1]), np.zeros(2, np.float32)))

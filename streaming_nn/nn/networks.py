@@ -1,0 +1,201 @@
+"""Networks that learn in the compiled core: what `MLP` and `Ensemble` do with their options."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
+from streaming_nn.core.ensemble import EnsembleState, Model
+from streaming_nn.core.functions import chain_sum, exponential, logarithm
+from streaming_nn.core.networks import Shape
+from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer
+from streaming_nn.nn.initializers import Initial, initialize
+from streaming_nn.nn.learner import Batch, Learner
+from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler, inputs_moments, targets_moments
+
+Floats = NDArray[np.float32]
+
+
+class NetworkLearner(Learner[EnsembleState]):
+    """A learner whose model is an ensemble of networks; one network is an ensemble of one member."""
+
+    seed: int
+    on_drift: str
+
+    @property
+    @abstractmethod
+    def core(self) -> CoreEnsemble:
+        """The ensemble that the core runs."""
+
+    @property
+    @abstractmethod
+    def scaler(self) -> Scaler:
+        """The preprocessing of rows."""
+
+    @property
+    @abstractmethod
+    def initial(self) -> Initial:
+        """How initial parameters are drawn."""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of a member's network; with it, parameters can be viewed as layers."""
+        return self.core.shape
+
+    @cached_property
+    def initial_parameters(self) -> Floats:
+        """The parameters (members, parameters) of an untrained model; each member's are another draw."""
+        return initialize(self.shape, self.initial, self.seed, len(self.core.members))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the options only."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def init(self) -> EnsembleState:
+        """Return an untrained model."""
+        return self.core.init(self.initial_parameters)
+
+    def copy(self, state: EnsembleState) -> EnsembleState:
+        """Return a model that `learn` may change."""
+        return state.copy()
+
+    def predict(self, state: EnsembleState, x: Floats) -> Floats:
+        """Predict rows (rows, inputs): class probabilities or targets (rows, outputs).
+
+        The logistic loss has the probabilities of both classes. Quantiles that crossed are sorted.
+        """
+        return self._of_classes(self._bound(state).predict(np.ascontiguousarray(x, np.float32)))
+
+    def learn(self, state: EnsembleState, batch: Batch) -> tuple[EnsembleState, Floats, int]:
+        """Predict and learn rows, mini-batch by mini-batch, and change the state.
+
+        Return it, the predictions from before each mini-batch was learned, and the rows that were learned:
+        of a mini-batch with a value that is not finite, none are.
+        """
+        x, y, weight = batch
+        given = None if weight is None else np.ascontiguousarray(weight, np.float32)
+        output, trained = self._bound(state).learn(
+            np.ascontiguousarray(x, np.float32), y, given, mini_batch=self.mini_batch
+        )
+        count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
+        return state, self._of_classes(output), count
+
+    def _bound(self, state: EnsembleState) -> Model:
+        return self.core.bind(state, self.initial_parameters)
+
+    def _of_classes(self, output: Floats) -> Floats:
+        if self.classes is None or output.shape[1] == len(self.classes):
+            return output
+        return np.concatenate([1 - output, output], axis=1)
+
+    def react(self, state: EnsembleState) -> EnsembleState:
+        """React as `on_drift` requires.
+
+        "report": not at all; "raise": raise the rates for a while; "restart": restart the worse half of the
+        members as copies of the best; "fresh": restart the worst member from scratch.
+        """
+        if self.on_drift == "report":
+            return state
+        if self.on_drift == "raise":
+            return state._replace(boost=np.ones(()))
+        ranks = state.weights.argsort(kind="stable")
+        if self.on_drift == "restart":
+            return self._restart(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
+        return self._restart_from_scratch(state, np.arange(len(ranks)) == ranks[0])
+
+    def _restart(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
+        """Restart bad members as copies of the best other one, or from scratch if all are bad."""
+        if bad.all():
+            return self._restart_from_scratch(state, bad)
+        best = np.where(bad, -1.0, state.weights).argmax()
+        return self._with_theta(state, np.where(bad[:, None], state.theta[best], state.theta), bad)
+
+    def _restart_from_scratch(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
+        return self._with_theta(state, np.where(bad[:, None], self.initial_parameters, state.theta), bad)
+
+    def _with_theta(self, state: EnsembleState, theta: Floats, bad: NDArray[np.bool_]) -> EnsembleState:
+        """Replace the parameters; bad members' optimizers start again, and their restarts are counted."""
+        first, second, powers = state.first.copy(), state.second.copy(), state.powers.copy()
+        for member in np.flatnonzero(bad):
+            one, two = self.core.rows_of(int(member))
+            if one is not None:
+                first[one] = self.core.members[member].first(theta[member])
+            if two is not None:
+                second[two] = 0
+            powers[member] = 1
+        restarts = state.restarts + bad
+        return state._replace(theta=theta, first=first, second=second, powers=powers, restarts=restarts)
+
+    def merge(
+        self, start: EnsembleState, parts: Sequence[EnsembleState], rows: Sequence[int]
+    ) -> EnsembleState:
+        """Combine what tasks have learned from `start`; docs/averaged.md has the rule of each field.
+
+        A member that one of them had to restart is restarted from the combined ones.
+        """
+        share = averaging.shares(rows)
+
+        def mean(name: str) -> Any:
+            return averaging.average_arrays([getattr(part, name) for part in parts], share)
+
+        def summed(name: str) -> Any:
+            return sum((getattr(part, name) - getattr(start, name) for part in parts), getattr(start, name))
+
+        inputs = moments.combine(inputs_moments(start), [inputs_moments(part) for part in parts])
+        targets = moments.combine(targets_moments(start), [targets_moments(part) for part in parts])
+        merged = replay_buffer.merge(start, parts)._replace(
+            theta=mean("theta"),
+            first=mean("first"),
+            second=mean("second"),
+            powers=averaging.average_powers([part.powers for part in parts], share),
+            weights=self._merged_weights(start, parts),
+            rows=inputs.rows,
+            means=inputs.mean,
+            squares=inputs.m2,
+            low=np.minimum.reduce([part.low for part in parts]),
+            high=np.maximum.reduce([part.high for part in parts]),
+            targets=np.stack(targets, axis=-1),
+            class_rows=summed("class_rows"),
+            learned=np.asarray(summed("learned")),
+            boost=drift.decay_boost(start.boost, sum(rows)),
+        )
+        self.core.settle(merged)
+        bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
+        return self._restart(merged, bad) if bad.any() else merged
+
+    def _merged_weights(self, start: EnsembleState, parts: Sequence[EnsembleState]) -> NDArray[np.float64]:
+        """Multiply the weights by what each task has multiplied them with, and redistribute as for a row."""
+        if len(start.weights) == 1:
+            return start.weights
+        before = logarithm(start.weights)
+        moved = chain_sum(np.stack([logarithm(part.weights) - before for part in parts], axis=-1))
+        new = start.weights * exponential(moved - moved.max())
+        share = self.core.share
+        return new * ((1 - share) / chain_sum(new)) + share / len(new)
+
+    def grow(self, state: EnsembleState, classes: int) -> EnsembleState:
+        """Add an output for each new class to each member: with weights 0, and the least of the biases."""
+        return growth.add_classes(self.core, state.copy(), classes)
+
+    def grow_inputs(self, state: EnsembleState, columns: ColumnGrowth) -> EnsembleState:
+        """Add columns to each member: their weights are drawn, those of their indicators 0."""
+        return growth.add_columns(self, state.copy(), columns)
+
+
+def _trained_rows(trained: NDArray[np.bool_], mini_batch: int, rows: int) -> int:
+    sizes = np.minimum(mini_batch, rows - mini_batch * np.arange(len(trained)))
+    return int(sizes[trained].sum())
+
+
+def as_json(name: str, learner: Any) -> dict[str, Any]:
+    """Return a learner's options, ready for JSON, with its name under "learner"."""
+    return {"learner": name, **{option: _listed(value) for option, value in asdict(learner).items()}}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
