@@ -2,16 +2,20 @@
 
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.java_gateway import launch_gateway
+
+from streaming_nn.spark import temporary
 
 # Spark starts every JVM with this module, of which the JVM warns; no option of either prevents that
 NOISE = "WARNING: Using incubator modules: jdk.incubator.vector"
@@ -22,6 +26,8 @@ VARIABLES = (  # that Spark's scripts and its JVM read
     *("SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS", "SPARK_LOCAL_DIRS"),
     *("SPARK_LOCAL_IP", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"),
 )
+# What the system reports in a Java exception, which names no file
+NOT_WRITTEN = ("No space left on device", "Disk quota exceeded", "Read-only file system", "File too large")
 OURS = "127.0.0.1"  # of SPARK_LOCAL_IP, which `session` sets
 LAST_LINES = 5.0  # seconds to read them after a JVM has ended
 
@@ -77,7 +83,9 @@ def started(options: Mapping[str, str]) -> Iterator[None]:
         yield
     except (PySparkException, Py4JError, OSError) as error:
         read = f" (it read {', '.join(variables)})" if variables else ""
-        raise RuntimeError(f"Spark did not start: {_reason(error)}{read}") from None
+        reason = _reason(error)
+        reason = not_written(reason, temporary.directory()) or reason
+        raise RuntimeError(f"Spark did not start: {reason}{read}") from None
     finally:
         for line in relay.take() if relay else ():
             _print(line)
@@ -122,6 +130,21 @@ def _printed(lines: Sequence[str]) -> str:
     logged = [found[1] for found in map(LOGGED.match, lines) if found]
     others = [line for line in lines if not line.startswith(REMARKS)]
     return next(iter([*exceptions, *logged, *others]), "")
+
+
+def not_written(text: str, *directories: str | Path) -> str:
+    """Return what the system reports if something could not be written, with the directories; else ""."""
+    words = next((words for words in NOT_WRITTEN if words in text), None)
+    return f"{words}; it writes to {' and '.join(map(_describe, directories))}" if words else ""
+
+
+def _describe(directory: str | Path) -> str:
+    path = Path(str(directory).removeprefix("file://"))
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:  # it is elsewhere, or was deleted
+        return str(path)
+    return f"{path} ({free / 1e9:.2f} GB free)"
 
 
 def in_one_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """A streaming query with our micro-batches: how the trainer and the scorer start, wait and drain."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.spark.jvm import in_one_line
+from streaming_nn.spark.jvm import in_one_line, not_written
 from streaming_nn.spark.session import on_one_machine
 
 MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 QUICK_MANAGER = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-
-# What the system reports in a Java exception, which names no file
-NOT_WRITTEN = ("No space left on device", "Disk quota exceeded", "Read-only file system", "File too large")
 
 INTERRUPTIONS = (
     "java.nio.channels.ClosedByInterruptException",
@@ -58,19 +54,7 @@ def local(spark: SparkSession, checkpoint: str) -> Path | None:
 
 def reason(error: BaseException, *directories: str | Path) -> str:
     """Return in one line why a query ended; if it could not write, with the directories that it writes to."""
-    words = next((words for words in NOT_WRITTEN if words in str(error)), None)
-    if words is None:
-        return in_one_line(error)
-    return f"{words}; it writes to {' and '.join(map(_describe, directories))}"
-
-
-def _describe(directory: str | Path) -> str:
-    path = Path(str(directory).removeprefix("file://"))
-    try:
-        free = shutil.disk_usage(path).free
-    except OSError:  # it is elsewhere, or was deleted
-        return str(path)
-    return f"{path} ({free / 1e9:.2f} GB free)"
+    return not_written(str(error), *directories) or in_one_line(error)
 
 
 @contextmanager

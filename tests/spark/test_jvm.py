@@ -10,7 +10,7 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import java
-from streaming_nn.spark import jvm, session
+from streaming_nn.spark import jvm, session, temporary
 from streaming_nn.spark.installation import required
 from streaming_nn.spark.jvm import NOISE, Relay, started
 
@@ -77,6 +77,14 @@ def test_a_jvm_that_does_not_start_ends_in_one_line(
     assert str(error.value).endswith(" (it read SPARK_HOME)")
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == "", "the page is dropped"
+
+
+def test_a_full_disk_is_named(launcher: Launcher) -> None:
+    launcher(f"{jvm.EXCEPTION}java.io.IOException: No space left on device\n{FRAMES}", 1)
+    with pytest.raises(RuntimeError) as error, started({"spark.master": "local[1]"}):
+        pytest.fail("it did not start")
+    where = f"No space left on device; it writes to {temporary.directory()} ("
+    assert str(error.value).startswith(f"Spark did not start: {where}")
 
 
 def test_the_session_reports_it(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:

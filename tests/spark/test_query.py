@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from streaming_nn.spark.query import INTERRUPTIONS, NOT_WRITTEN, reason, shortened, url
+from streaming_nn.spark.jvm import NOT_WRITTEN
+from streaming_nn.spark.query import INTERRUPTIONS, reason, shortened, url
 
 pytestmark = pytest.mark.commit
 
