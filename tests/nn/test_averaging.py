@@ -103,3 +103,5 @@ def test_powers_are_averaged_by_the_number_of_steps(one: float, other: float, ex
 def test_the_average_of_powers_of_nearly_0_is_nearly_0() -> None:
     merged = averaging.average_powers([np.array([0.0, 5e-324])] * 3, averaging.shares([1, 2, 3]))
     assert ((merged > 0) & (merged < 4e-308)).all()
+    mean = averaging.average_powers([np.zeros(1), np.ones(1)], averaging.shares([1, 1]))
+    np.testing.assert_allclose(mean, 2.0**-511, rtol=1e-12)

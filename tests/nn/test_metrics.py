@@ -424,6 +424,26 @@ def test_merged_sums_have_the_bits_of_the_reference(
             assert array.tobytes() == getattr(theirs, name).tobytes(), name
 
 
+@pytest.mark.parametrize("left", [1.0, 0.9, 0.999**100])
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_of_targets_are_taken_apart_and_added_in_the_order_of_the_reference(
+    seed: int, left: float
+) -> None:
+    rng = np.random.default_rng(seed)
+
+    def draw(rows: float, squares: float) -> metrics.TargetSums:
+        three = (rows * rng.uniform(1, 2), rng.uniform(-10, 10), squares * rng.uniform(1, 2))
+        return metrics.TargetSums(*map(np.array, three), *rng.uniform(0, 100, (2, 4)))
+
+    start, now = draw(50, 1e3), draw(150, 4e4)
+    new = metrics._since(now, start, left)
+    both = metrics._add(start, new, left)
+    expected = metrics_reference.added_by(now, start, left)
+    for ours, theirs in ((new, expected), (both, metrics_reference.added(start, expected, left))):
+        for name, array in ours._asdict().items():
+            assert array.tobytes() == getattr(theirs, name).tobytes(), name
+
+
 def test_one_averaged_task_fades_like_a_sequential_one() -> None:
     start = metrics.init(3, WINDOW, FADING)
     (part,), _ = parts_of(start, 3, [33])
@@ -457,7 +477,8 @@ def test_losses_of_steps_have_the_bits_of_the_reference(
     _, ((y, output, _),) = parts_of(state, classes, [rows])
     output = output.astype(np.float32)
     wild = np.random.default_rng(seed).random(output.shape)
-    output[wild < 0.1], output[wild > 0.9], output[(wild > 0.5) & (wild < 0.6)] = np.nan, np.inf, 0
+    for least, value in ((0.5, 0), (0.6, 1 + 2**-23), (0.7, np.nan), (0.8, np.inf)):
+        output[(wild > least) & (wild < least + 0.1)] = value
     if classes is None:
         y = y.astype(np.float32)
         y[::13], y[5::17] = np.nan, np.inf
