@@ -69,7 +69,7 @@ def measure_classes(
     """
     ring, rows, classes = metrics.window, len(y), len(metrics.cumulative.actual)
     window, weights = _window(metrics), np.empty(rows)
-    scored = len(metrics.scores) > 0 and metrics.scores.size > 0
+    scored = metrics.scores.size > 0
     bins = BINS_OF_TWO if classes <= 2 else BINS_OF_MORE
     if scored and classes > SCORED_CLASSES:
         raise ValueError(f"scores must be of up to {SCORED_CLASSES} classes; got {classes}")

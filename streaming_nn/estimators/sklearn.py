@@ -230,7 +230,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **options})
         tensors = flatten(self.state_)
-        if shapes(flatten(initial(learner, tensors))) != shapes(tensors):
+        if shapes(flatten(initial(learner))) != shapes(tensors):
             changes = difference(self.learner_.options(), learner.options())
             raise ValueError(f"cannot partial_fit with {changes}: call fit, which trains a new model")
         self._model, self._used_options = self._model._replace(learner=learner), options

@@ -171,7 +171,7 @@ class StreamingLearner:
         changes = self.estimator._options(only_set=True)
         with spark_names_in_errors():
             learner = learner_from({**recorded, **changes, "seed": recorded.get("seed", 0)})
-        if shapes(flatten(initial(learner, head.tensors))) != shapes(head.tensors):
+        if shapes(flatten(initial(learner))) != shapes(head.tensors):
             changed = _difference(recorded, learner)
             raise ValueError(
                 f"model {self.log.directory} was created with {changed}; use a new model directory"

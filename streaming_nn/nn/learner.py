@@ -1,7 +1,7 @@
 """The base class of a learner, and the one loop that changes a model: predict, measure, learn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -144,16 +144,10 @@ class Part(NamedTuple, Generic[S]):
     counts: Counts
 
 
-def initial(learner: Learner[S], tensors: Container[str] | None = None) -> State[S]:
-    """Return the state before the first row, with the parts of a version that has `tensors`.
-
-    A version from before scores were counted has none, and so have its successors: they are learned again to
-    the same bits.
-    """
+def initial(learner: Learner[S]) -> State[S]:
+    """Return the state before the first row."""
     classes = None if learner.classes is None else len(learner.classes)
     counts = metrics.init(classes, learner.window, learner.fading)
-    if tensors is not None and "metrics.scores" not in tensors:
-        counts = metrics.without_scores(counts)
     return State(learner.init(), counts, _init_drift(learner))
 
 
@@ -162,7 +156,7 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
 
     Errors: ValueError if they do not fit the learner.
     """
-    return grow(learner, unflatten(initial(learner, tensors), tensors))
+    return grow(learner, unflatten(initial(learner), tensors))
 
 
 OnPredictions = Callable[[NDArray[np.float32]], object]

@@ -65,7 +65,7 @@ class Metrics(NamedTuple):
     fading: ClassCounts | TargetSums
     cumulative: ClassCounts | TargetSums
     scores: Any = ()  # (2, 2, classes, bins) int64 rows: [all or those of the class, who, class, bin]
-    # No classes if there are too many; () for regression, and for a model from before they were counted
+    # No classes if there are too many; () for regression
 
 
 def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metrics:
@@ -87,11 +87,6 @@ def _with_scores(metrics: Metrics, classes: int) -> Metrics:
     bins = core.BINS_OF_TWO if classes <= 2 else core.BINS_OF_MORE
     ring = metrics.window._replace(scores=np.zeros((2, scored, len(metrics.window.y)), np.uint8))
     return metrics._replace(window=ring, scores=np.zeros((2, 2, scored, bins), np.int64))
-
-
-def without_scores(metrics: Metrics) -> Metrics:
-    """Return the metrics of a model whose scores are not counted."""
-    return metrics._replace(window=metrics.window._replace(scores=()), scores=())
 
 
 def _no_counts(classes: int) -> ClassCounts:
@@ -265,7 +260,7 @@ def grow(metrics: Metrics, classes: int) -> Metrics:
         )
 
     wide = metrics._replace(fading=wider(metrics.fading), cumulative=wider(metrics.cumulative))
-    return _grow_scores(wide, classes) if len(metrics.scores) else wide
+    return _grow_scores(wide, classes)
 
 
 def _grow_scores(metrics: Metrics, classes: int) -> Metrics:
@@ -324,7 +319,7 @@ def _rankings(metrics: Metrics) -> dict[tuple[str, int], dict[str, float | None]
     if isinstance(metrics.cumulative, TargetSums):
         return {}
     keys, scores = list(product(("window", "cumulative"), (0, 1))), metrics.scores
-    if not len(scores) or not scores.size:
+    if not scores.size:
         return dict.fromkeys(keys, dict.fromkeys(RANKINGS))
     ring, rows = metrics.window, min(int(metrics.rows), len(metrics.window.y))
     recent = np.zeros_like(scores)

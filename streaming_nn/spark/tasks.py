@@ -94,7 +94,7 @@ def unpack_part(learner: Learner[Any], data: bytes, counts: Counts) -> Part[Any]
     """Return a part of this learner from the bytes of `pack_part`."""
     tensors = safetensors.numpy.load(data)
     losses = tensors.pop("losses")
-    state = unflatten(initial(learner, tensors)._replace(drift=()), tensors)
+    state = unflatten(initial(learner)._replace(drift=()), tensors)
     return Part(state.model, state.metrics, losses, counts)
 
 

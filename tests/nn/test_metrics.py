@@ -268,16 +268,6 @@ def test_scores_take_few_bytes_and_end_with_many_classes(classes: int) -> None:
     assert (report["prequential"]["window"]["roc_auc"] is None) == (classes > core.SCORED_CLASSES)
 
 
-def test_a_model_from_before_scores_were_counted_stays_without() -> None:
-    rng = np.random.default_rng(0)
-    y, p = rng.integers(0, 2, 50).astype(np.int32), probabilities(rng, 50, 2)
-    old = metrics.without_scores(metrics.init(2, WINDOW, FADING))
-    new = metrics.update(old, y, p, p)
-    assert new.scores == new.window.scores == ()
-    assert metrics.merge(old, [new, old]).scores == metrics.grow(new, 3).scores == ()
-    assert metrics.report(new)["prequential"]["window"]["roc_auc"] is None
-
-
 DEGENERATE = {  # targets and predictions of a regression; classes and probabilities
     "no rows": (np.zeros(0), np.zeros(0), np.zeros(0, int), np.zeros((0, 2))),
     "one row": (np.ones(1), np.zeros(1), np.zeros(1, int), np.array([[0.3, 0.7]])),

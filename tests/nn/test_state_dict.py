@@ -64,21 +64,6 @@ def test_a_learner_resumes_from_its_tensors_with_the_same_bits(classes: Any, opt
     assert [one[name].tobytes() for name in one] == [other[name].tobytes() for name in one]
 
 
-def test_a_version_from_before_scores_were_counted_resumes_without_and_with_its_bits() -> None:
-    learner = MLP(inputs=2, classes=(0, 1), hidden=(4,), mini_batch=8)
-    rng = np.random.default_rng(0)
-    batch = Batch(rng.normal(size=(50, 2)).astype(np.float32), rng.integers(0, 2, 50))
-    tensors = state_dict.flatten(initial(learner))
-    old = {name: tensor for name, tensor in tensors.items() if not name.endswith("scores")}
-    resumed = state_dict.unflatten(initial(learner, old), old)
-    counted, uncounted = (
-        state_dict.flatten(test_then_train(learner, state, [batch])[0])
-        for state in (initial(learner), resumed)
-    )
-    assert uncounted.keys() == old.keys()
-    assert [uncounted[name].tobytes() for name in old] == [counted[name].tobytes() for name in old]
-
-
 def test_shapes_may_differ() -> None:
     again = state_dict.unflatten(Inner(np.zeros(2), np.zeros(3)), {"a": np.zeros((4, 4)), "b": np.zeros(())})
     assert again.a.shape == (4, 4)

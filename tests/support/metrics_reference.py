@@ -59,7 +59,7 @@ def measure_class(metrics: Any, truth: int, outputs: list[Array], weight: float)
     count(metrics.cumulative, truth, predictions, losses, 1.0)
     count(metrics.fading, truth, predictions, losses, weight)
     ring.y[slot], ring.predictions[:, slot], ring.log_loss[:, slot] = truth, predictions, losses
-    if len(metrics.scores) and metrics.scores.size:
+    if metrics.scores.size:
         for k, each in enumerate(cleaned):
             bins = bins_of(each, metrics.scores.shape[3])
             ring.scores[k, :, slot] = bins

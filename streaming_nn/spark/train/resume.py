@@ -61,7 +61,7 @@ def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | No
     learner = learner or make_learner(settings, head.manifest.learner)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
-    if shapes(flatten(initial(learner, head.tensors))) != shapes(head.tensors):
+    if shapes(flatten(initial(learner))) != shapes(head.tensors):
         changes = difference(head.manifest.learner, learner.options()) or "other options"
         raise ValueError(f"model {settings.model} was created with {changes}; use a new model directory")
     return learner
