@@ -115,9 +115,10 @@ def _one_line(error: Exception) -> str:
         return _escape(str(error))
     if not type(error).__module__.startswith(("pyspark.", "py4j.")):
         raise error
-    from streaming_nn.spark.jvm import in_one_line
+    from streaming_nn.spark import jvm, temporary
 
-    return f"Spark: {in_one_line(error)}"
+    full = jvm.not_written(str(error), temporary.directory())
+    return f"Spark: {full or jvm.in_one_line(error)}"
 
 
 def _escape(message: str) -> str:

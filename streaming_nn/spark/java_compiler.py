@@ -7,6 +7,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from streaming_nn.versions.atomic_files import naming
+
 _classes: dict[Path, Any] = {}  # by their jar: py4j confuses a class that is loaded twice
 
 
@@ -18,8 +20,9 @@ def instance(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
     context: Any = spark.sparkContext
     jar = Path(context._temp_dir, f"streaming-nn-{here.name}.jar")  # deleted with the session
     if jar not in _classes:
-        write(jar, compile_classes(spark, sources, here))
-        spark.sql(f"ADD JAR '{jar}'").collect()
+        with naming(jar):
+            write(jar, compile_classes(spark, sources, here))
+        spark.sql(f"ADD JAR '{jar.as_uri()}'").collect()  # a path may contain quotes
         _classes[jar] = _load(spark, jar, sources[-1])
     return _classes[jar].getDeclaredConstructor(None).newInstance(None)
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from exit_codes import OF_ERRORS
 from paths import ROOT
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from typer.main import get_command
 
 from streaming_nn import __version__, errors
 from streaming_nn.cli import app as commands
 from streaming_nn.cli import options
 from streaming_nn.kafka.broker import Address, Broker
+from streaming_nn.spark import temporary
 
 pytestmark = pytest.mark.commit
 
@@ -194,6 +195,16 @@ def test_a_file_that_cannot_be_written_is_named(
     monkeypatch.setattr(commands, "app", failing(error))
     assert commands.run([]) == 1
     assert capsys.readouterr().err == "streaming-nn: /model\\nb/versions/1: No space left on device\n"
+
+
+def test_a_full_disk_under_spark_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = PySparkException("java.lang.RuntimeException: t-0: java.io.IOException: No space left on device")
+    monkeypatch.setattr(commands, "app", failing(error))
+    assert commands.run([]) == 1
+    line = f"streaming-nn: Spark: No space left on device; it writes to {temporary.directory()} ("
+    assert capsys.readouterr().err.startswith(line)
 
 
 def failing(error: Exception) -> Any:
