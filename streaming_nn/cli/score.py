@@ -15,7 +15,9 @@ def score(
     predictions: Annotated[str | None, typer.Option(help="Topic of the predictions.")] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="batch, or realtime: a prediction in milliseconds, by networks that Java can run."),
+        typer.Option(
+            help="batch, or realtime: a prediction in milliseconds, of the formats that Java reads."
+        ),
     ] = None,
     trigger: Annotated[
         str | None, typer.Option(help="Interval between micro-batches (default: none).")

@@ -84,7 +84,7 @@ public final class Predictor implements UDF4 {
     model.network.predict(work);
     float[] output = work.output;
     if (model.labels == null) {
-      text.append("{\"prediction\":").append(output[0]);
+      text.append("{\"prediction\":").append((double) output[model.network.point]);
       return;
     }
     int known = model.labels.length;  // classes that grow may be fewer than the outputs
@@ -102,9 +102,9 @@ public final class Predictor implements UDF4 {
     text.append(keyed ? '}' : ']');
   }
 
-  /** Appends a probability with six digits. */
+  /** Appends a probability with six digits, rounded half to even. */
   private void appendProbability(float p) {
-    long digits = 1000000 + Math.round(p * 1e6);
+    long digits = 1000000 + (long) Math.rint(p * 1e6);
     text.append(digits / 1000000 - 1).append('.').append(digits % 1000000 + 1000000);
     text.deleteCharAt(text.length() - 7);
   }

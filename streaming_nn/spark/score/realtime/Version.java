@@ -116,6 +116,13 @@ final class Version {
     return values;
   }
 
+  /** Returns the numbers of a tensor that must have so many. */
+  double[] doubles(String name, int count) throws IOException {
+    double[] values = doubles(name);
+    if (values.length == count) return values;
+    throw new IOException("tensor " + name + " must have " + count + " numbers; got " + values.length);
+  }
+
   /** Returns the rows of a float32 tensor (members, parameters). */
   float[][] floats(String name) throws IOException {
     int members = at(at(at(header, name), "shape"), 0).asInt();

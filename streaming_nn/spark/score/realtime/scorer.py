@@ -32,7 +32,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
-SOURCES = ("Version", "Network", "Records", "Fields", "Predictor")  # Java classes; each uses those before it
+SOURCES = (  # Java classes; each uses those before it
+    "Version",
+    "Functions",
+    "Scaling",
+    "Network",
+    "Records",
+    "Fields",
+    "Predictor",
+)
 HEADERS = "array<struct<key: string, value: binary>>"  # as Spark has them
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.01  # seconds between two checks whether a batch has ended: the next one begins 0.1 seconds later

@@ -8,8 +8,6 @@ from streaming_nn.records.paths import is_plain
 from streaming_nn.settings import Settings
 from streaming_nn.versions.version import Manifest
 
-ACTIVATIONS = ("relu", "tanh", "sigmoid")  # those that Network.java supports; LOSSES likewise
-LOSSES = ("softmax", "logistic", "squared", "absolute", "huber")
 FRAMINGS = ("none", "confluent")  # those that Records.java removes
 UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
     "where": None,
@@ -22,7 +20,7 @@ UNSET: dict[str, Any] = {  # settings of records that it does not have, with the
 
 def check(manifest: Manifest) -> None:
     """Raise ValueError, which names the batch engine, for a version that the Java classes do not support."""
-    learner, schema = manifest.learner, manifest.schema
+    schema = manifest.schema
     features, framing, wrong = schema["features"], schema.get("framing", "none"), None
     if schema["format"] not in ("json", "packed"):
         wrong = f"records must be json or packed; got {schema['format']}"
@@ -34,10 +32,6 @@ def check(manifest: Manifest) -> None:
         wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
     elif framing not in FRAMINGS:
         wrong = f"records.framing must be one of {', '.join(FRAMINGS)}; got {framing}"
-    elif learner["activation"] not in ACTIVATIONS:
-        wrong = f"activation must be one of {', '.join(ACTIVATIONS)}; got {learner['activation']}"
-    elif learner.get("loss") not in (None, *LOSSES):
-        wrong = f"loss must be one of {', '.join(LOSSES)}; got {learner['loss']}"
     if wrong:
         raise ValueError(f"score --engine realtime: {wrong}; use --engine batch")
 

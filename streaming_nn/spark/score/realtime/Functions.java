@@ -1,0 +1,124 @@
+package streaming_nn;
+
+/**
+ * Elementary functions of float64, by + - * / and the bits of a number alone, and activations: the bits are those of
+ * core/functions.h and core/losses.c. See docs/arithmetic.md, "Functions" and "Activations".
+ */
+final class Functions {
+  private static final double LOG2E = 0x1.71547652b82fep0;
+  private static final double LN2_HIGH = 0x1.62e42feep-1;  // 33 bits: times an exponent it is exact
+  private static final double LN2_LOW = 0x1.a39ef35793c76p-33;
+  private static final double SHIFT = 0x1.8p52;  // added and taken off, it rounds to the nearest integer
+  private static final double GELU_SCALE = 0x1.9884533d43651p-1;  // sqrt(2 / pi)
+  private static final double GELU_CUBE = 0.044715;
+  private static final long SQRT_HALF = 0x3fe6a09e00000000L;  // bits of about sqrt(1/2)
+  private static final long MANTISSA = 0x000fffffffffffffL;
+
+  private Functions() {}
+
+  /** (exp(r) - 1 - r) / r^2, for |r| at most 0.35. */
+  private static double expSeries(double r) {
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    return p * r + 0.5;
+  }
+
+  static double exp(double x) {
+    x = x < -708.0 ? -708.0 : x;
+    x = x > 709.0 ? 709.0 : x;
+    double shifted = x * LOG2E + SHIFT;
+    double k = shifted - SHIFT;
+    double r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    double p = 1.0 + (r + r * r * expSeries(r));
+    return p * Double.longBitsToDouble((Double.doubleToRawLongBits(shifted) + 1023L) << 52);
+  }
+
+  static double expm1(double x) {
+    return Math.abs(x) < 0.35 ? x + x * x * expSeries(x) : exp(x) - 1.0;
+  }
+
+  /** log((1 + f) / (1 - f)) / f, for |f| at most 0.1716. */
+  private static double logSeries(double f) {
+    double s = f * f;
+    double p = 2.0 / 23.0;
+    p = p * s + 2.0 / 21.0;
+    p = p * s + 2.0 / 19.0;
+    p = p * s + 2.0 / 17.0;
+    p = p * s + 2.0 / 15.0;
+    p = p * s + 2.0 / 13.0;
+    p = p * s + 2.0 / 11.0;
+    p = p * s + 2.0 / 9.0;
+    p = p * s + 2.0 / 7.0;
+    p = p * s + 2.0 / 5.0;
+    p = p * s + 2.0 / 3.0;
+    return p * s + 2.0;
+  }
+
+  /** log(x) of a normal, positive x. */
+  static double log(double x) {
+    if (x != x) return x;
+    long bits = Double.doubleToRawLongBits(x) - SQRT_HALF;
+    double k = (double) (bits >> 52);
+    double m = Double.longBitsToDouble((bits & MANTISSA) + SQRT_HALF);
+    double f = (m - 1.0) / (m + 1.0);
+    return k * LN2_HIGH + (f * logSeries(f) + k * LN2_LOW);
+  }
+
+  /** log(1 + x), for x above -1. */
+  static double log1p(double x) {
+    double f = x / (2.0 + x);
+    return Math.abs(f) < 0.17 ? f * logSeries(f) : log(1.0 + x);
+  }
+
+  static double tanh(double x) {
+    double size = Math.abs(x);
+    double e = expm1(2.0 * (size > 20.0 ? 20.0 : size));
+    double t = e / (e + 2.0);
+    return x < 0.0 ? -t : t;
+  }
+
+  static double sigmoid(double x) {
+    double e = exp(-Math.abs(x));
+    return x < 0.0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+  }
+
+  /** log(1 + exp(x)). */
+  static double softplus(double x) {
+    double y = log1p(exp(-Math.abs(x)));
+    return x > 0.0 ? x + y : y;
+  }
+
+  /** Overwrites sums with the units' values. */
+  static void activate(String activation, float[] h) {
+    if (activation.equals("relu")) relu(h);
+    else if (activation.equals("leaky_relu")) leakyRelu(h);
+    else if (!activation.equals("identity")) for (int j = 0; j < h.length; j++) h[j] = (float) value(activation, h[j]);
+  }
+
+  /** Where a sum is -0, this has +0, which no product's bits depend on. A branch would be mispredicted. */
+  private static void relu(float[] h) {
+    for (int j = 0; j < h.length; j++) h[j] = Math.max(h[j], 0f);
+  }
+
+  private static void leakyRelu(float[] h) {
+    for (int j = 0; j < h.length; j++) h[j] = Math.max(h[j], 0.01f * h[j]);
+  }
+
+  private static double value(String activation, double z) {
+    if (activation.equals("sigmoid")) return sigmoid(z);
+    if (activation.equals("tanh")) return tanh(z);
+    if (activation.equals("softplus")) return softplus(z);
+    if (activation.equals("elu")) return z > 0.0 ? z : expm1(z);
+    double t = tanh(GELU_SCALE * (z + GELU_CUBE * (z * z * z)));
+    return (0.5 * z) * (1.0 + t);
+  }
+}

@@ -1,0 +1,68 @@
+package streaming_nn;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
+import java.util.Arrays;
+
+/** Makes a row ready for the network by a version's statistics: docs/arithmetic.md, "Rows". */
+final class Scaling {
+  final int columns;  // of a row as it comes
+  final int inputs;  // of the network
+  private final boolean missing;  // a NaN is a missing value
+  private final double[] means;  // of each column: they replace missing values
+  private final double[] origins;  // subtracted from each column
+  private final float[] widths;  // by which the difference is divided
+  private final float bound;  // of the quotient
+
+  Scaling(Version version) throws IOException {
+    JsonNode options = Version.at(version.manifest, "learner");
+    String scale = Version.at(options, "scale").asText();
+    this.columns = Version.at(options, "inputs").asInt();
+    this.missing = !Version.at(options, "missing").asText().equals("refuse");
+    this.inputs = Version.at(options, "missing").asText().equals("indicate") ? 2 * columns : columns;
+    this.means = version.doubles("model.means", columns);
+    this.origins = new double[columns];
+    this.widths = new float[columns];
+    float clip = (float) Version.at(options, "clip").asDouble();
+    this.bound = scale.equals("standard") ? clip : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
+    if (scale.equals("standard")) standardize(version);
+    else if (scale.equals("minmax")) span(version);
+    else Arrays.fill(widths, 1f);
+  }
+
+  private void standardize(Version version) throws IOException {
+    double[] rows = version.doubles("model.rows", columns);
+    double[] squares = version.doubles("model.squares", columns);
+    for (int i = 0; i < columns; i++) {
+      float width = (float) deviation(rows[i], squares[i]);
+      origins[i] = means[i];
+      widths[i] = rows[i] == 0 ? Float.POSITIVE_INFINITY : width == 0f ? 1f : width;
+    }
+  }
+
+  private void span(Version version) throws IOException {
+    double[] low = version.doubles("model.low", columns);
+    double[] high = version.doubles("model.high", columns);
+    for (int i = 0; i < columns; i++) {
+      boolean seen = low[i] <= high[i];
+      float half = (float) ((high[i] - low[i]) / 2.0);
+      origins[i] = seen ? (low[i] + high[i]) / 2.0 : 0.0;
+      widths[i] = !seen ? Float.POSITIVE_INFINITY : half == 0f ? 1f : half;
+    }
+  }
+
+  static double deviation(double count, double squares) {
+    return Math.sqrt(squares / (count < 1.0 ? 1.0 : count));
+  }
+
+  /** Writes the network's inputs z from a row x. */
+  void prepare(float[] x, float[] z) {
+    for (int i = 0; i < columns; i++) {
+      double value = missing && x[i] != x[i] ? means[i] : (double) x[i];
+      float scaled = (float) (value - origins[i]) / widths[i];
+      scaled = scaled > bound ? bound : scaled;
+      z[i] = scaled < -bound ? -bound : scaled;
+    }
+    for (int i = columns; i < inputs; i++) z[i] = x[i - columns] != x[i - columns] ? 1f : 0f;
+  }
+}

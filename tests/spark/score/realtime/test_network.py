@@ -1,0 +1,248 @@
+"""Network.java beside the compiled core: the same bits, for every network and whatever a row has."""
+
+import ctypes
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from streaming_nn.core import library, networks, structures
+from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.networks import Shape
+from streaming_nn.nn.mlp import MLP
+from streaming_nn.spark import java_compiler
+from streaming_nn.spark.score.realtime.scorer import HERE
+from streaming_nn.versions.version import Manifest, encode_file, state_digest
+
+pytestmark = pytest.mark.merge
+
+Array = NDArray[Any]
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")  # in the core's order
+CLASSES = ("softmax", "logistic")
+
+
+@pytest.fixture(scope="module")
+def java(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a Java object that calls the classes under test."""
+    folder = tmp_path_factory.mktemp("java-bits")
+    sources = ("Version", "Functions", "Scaling", "Network", "Bits")
+    for name in sources:
+        shutil.copy((Path(__file__).parent if name == "Bits" else HERE) / f"{name}.java", folder)
+    return java_compiler.instance(spark, folder, sources)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bits") / "version.safetensors"
+
+
+def manifest_options(ensemble: Ensemble) -> dict[str, Any]:
+    """Return the options that a version's manifest has of such a learner."""
+    shape = ensemble.shape
+    count = 2 if shape.loss == "logistic" else shape.units[-1]
+    quantiles = shape.options.get("quantiles")
+    return {
+        "learner": "ensemble" if shape.skip else "mlp",
+        "inputs": ensemble.columns,
+        "classes": list(range(count)) if shape.loss in CLASSES else None,
+        "hidden": list(shape.units[1:-1]),
+        "activation": shape.activation,
+        "loss": shape.loss,
+        "quantiles": None if quantiles is None else list(quantiles),
+        **{name: getattr(ensemble, name) for name in ("scale", "clip", "missing")},
+    }
+
+
+def write(file: Path, ensemble: Ensemble, state: EnsembleState, **changes: Any) -> None:
+    """Write a version's file; `changes` replace keys of its manifest."""
+    tensors = {f"model.{name}": array for name, array in vars(state).items()}
+    manifest = Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json()
+    file.write_bytes(encode_file(manifest | {"arithmetic": 1} | changes, tensors))
+
+
+def assert_same_bits(java: Any, file: Path, ensemble: Ensemble, state: EnsembleState, x: Array) -> None:
+    write(file, ensemble, state)
+    expected = ensemble.predict(state, x)
+    if ensemble.shape.loss == "logistic":  # as the product has it: both classes' probabilities
+        expected = np.concatenate([1 - expected, expected], axis=1)
+    predicted = np.frombuffer(java.predict(str(file), x.tobytes()), np.float32).reshape(expected.shape)
+    np.testing.assert_array_equal(predicted, expected)
+    assert predicted.tobytes() == expected.tobytes(), "zeros have the same signs"
+
+
+def initial(ensemble: Ensemble, seed: int) -> Array:
+    shape, thetas = ensemble.shape, []
+    for k in range(len(ensemble.members)):
+        theta = np.zeros(shape.parameters, np.float32)
+        parts = [each for pair in shape.views(theta) for each in pair] + [shape.linear_view(theta)]
+        for i, part in enumerate(parts):
+            size = (1, part.size) if part.ndim == 1 else part.shape
+            part[:] = networks.draw("normal", 0.5, seed, k, i, 0, size).reshape(part.shape)
+        thetas.append(theta)
+    return np.stack(thetas)
+
+
+def draw_ensemble(data: st.DataObject) -> Ensemble:
+    loss = data.draw(st.sampled_from(structures.LOSSES))
+    outputs = data.draw(st.integers(1, 10)) if loss in ("softmax", "quantile") else 1
+    columns = data.draw(st.integers(1, 13))
+    missing = data.draw(st.sampled_from(structures.MISSING))
+    hidden = data.draw(st.lists(st.integers(1, 19), max_size=3))
+    options: dict[str, Any] = {"skip": data.draw(st.booleans())}
+    if loss == "quantile":
+        options["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
+    return Ensemble(
+        Shape(
+            (columns * (2 if missing == "indicate" else 1), *hidden, outputs),
+            data.draw(st.sampled_from(structures.ACTIVATIONS)),
+            loss,
+            **options,
+        ),
+        (MemberOptions("sgd", 0.1),) * data.draw(st.integers(1, 4)),
+        columns,
+        scale=data.draw(st.sampled_from(structures.SCALES)),
+        missing=missing,
+        clip=data.draw(st.sampled_from([0.1, 3.0, 5.0])),
+        eta=2.0,
+    )
+
+
+def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> Array:
+    """Draw columns of several scales, some constant, with zeros and missing values."""
+    scales = rng.choice([0, 1e-3, 1, 1e6], ensemble.columns)
+    x = rng.normal(size=(rows, ensemble.columns)) * scales + rng.choice([0, 7, 1e9], ensemble.columns)
+    x[rng.random(x.shape) < 0.2] = 0
+    if ensemble.missing != "refuse":
+        x[rng.random(x.shape) < 0.2] = np.nan
+    return x.astype(np.float32)
+
+
+def learn(ensemble: Ensemble, state: EnsembleState, x: Array, rng: np.random.Generator) -> None:
+    shape, size = ensemble.shape, (len(x), ensemble.shape.targets)
+    y = rng.normal(size=size) * 20 - 5
+    if shape.loss != "squared":
+        y = rng.integers(0, shape.units[-1] if shape.loss == "softmax" else 2, size)
+    ensemble.learn(state, x, y.astype(np.float32), mini_batch=4, initial=state.theta.copy())
+
+
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=150,
+)
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObject, seed: int) -> None:
+    ensemble, rng = draw_ensemble(data), np.random.default_rng(seed)
+    state = ensemble.init(initial(ensemble, seed))
+    with np.errstate(all="ignore"):
+        if rows := data.draw(st.sampled_from([0, 1, 30])):
+            learn(ensemble, state, draw_rows(ensemble, rng, rows), rng)
+        for theta in state.theta:
+            theta *= data.draw(st.sampled_from([0, 1, 1, 100, 1e30]), label="size of weights")
+        x = draw_rows(ensemble, rng, data.draw(st.integers(1, 20)))
+        x[rng.random(x.shape) < 0.1] = data.draw(st.sampled_from([1, -1e9, 3e38, 1e-42]), label="wild")
+        assert_same_bits(java, file, ensemble, state, x)
+
+
+@pytest.mark.parametrize("activation", structures.ACTIVATIONS)
+def test_a_network_of_the_usual_size_has_the_bits_of_the_core(java: Any, file: Path, activation: str) -> None:
+    shape = Shape((54, 64, 7), activation, skip=True)
+    ensemble, rng = Ensemble(shape, (MemberOptions(),) * 9, 54), np.random.default_rng(0)
+    state, x = ensemble.init(initial(ensemble, 0)), rng.normal(size=(400, 54)).astype(np.float32)
+    learn(ensemble, state, x[:200], rng)
+    assert_same_bits(java, file, ensemble, state, x)
+
+
+@pytest.mark.parametrize("loss", structures.LOSSES)
+@pytest.mark.parametrize("bad", [[0], [0, 1, 2]], ids=["one", "all"])
+def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: str, bad: list[int]) -> None:
+    outputs = 4 if loss == "softmax" else 1
+    options = {"quantiles": (0.5,)} if loss == "quantile" else {}
+    ensemble = Ensemble(Shape((3, 5, outputs), loss=loss, **options), (MemberOptions(),) * 3, 3)
+    state, rng = ensemble.init(initial(ensemble, 1)), np.random.default_rng(1)
+    learn(ensemble, state, draw_rows(ensemble, rng, 30), rng)
+    state.theta[bad] = np.array([np.nan, np.inf, -np.inf])[bad, None]
+    assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
+
+
+@pytest.mark.parametrize("quantiles", [(0.5,), (0.1, 0.5, 0.9), (0.1, 0.4, 0.6), (0.05, 0.2), (0.9, 0.95)])
+def test_the_point_is_the_quantile_nearest_to_the_median(
+    java: Any, file: Path, quantiles: tuple[float, ...]
+) -> None:
+    shape = Shape((2, len(quantiles)), loss="quantile", quantiles=quantiles)
+    ensemble = Ensemble(shape, (MemberOptions(),), 2)
+    write(file, ensemble, ensemble.init(initial(ensemble, 0)))
+    assert java.point(str(file)) == MLP(2, loss="quantile", quantiles=quantiles).point
+
+
+def computed(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute a function in the core."""
+    y = np.empty_like(x)
+    x_at, y_at = library.address(x, "f8", x.shape), library.address(y, "f8", x.shape)
+    assert library.load().core_function(FUNCTIONS.index(name), x_at, y_at, ctypes.c_long(x.size)) == 0
+    return y
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_have_the_bits_of_the_core(java: Any, name: str) -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=4000) * scale for scale in (1e-9, 0.1, 1, 30, 500)]
+    edges = np.array([0.0, 0.17, 0.35, 0.5, 1.0, np.sqrt(0.5), 2.0, 20.0, 708.0, 709.0, 1e300, np.inf])
+    near = np.concatenate([np.nextafter(edges, -np.inf), edges, np.nextafter(edges, np.inf)])
+    x = np.concatenate([*parts, near, -near, [np.nan]])
+    if name in ("log", "log1p"):  # not defined for others
+        x = x[np.isnan(x) | (x >= 1e-300 if name == "log" else x > -1)]
+    x = x[np.isnan(x) | np.isfinite(x)] if name.startswith("log") else x
+    ours = np.frombuffer(java.apply(name, x.tobytes()), np.float64)
+    np.testing.assert_array_equal(ours, computed(name, x))
+    number = ~np.isnan(ours)
+    assert ours[number].tobytes() == computed(name, x)[number].tobytes()
+
+
+def small(columns: int = 3) -> tuple[Ensemble, EnsembleState]:
+    ensemble = Ensemble(Shape((columns, 2), skip=True), (MemberOptions(),), columns)
+    return ensemble, ensemble.init(initial(ensemble, 0))
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "shown"), [({}, "none"), ({"arithmetic": 2}, "2"), ({"arithmetic": "1"}, '"1"')], ids=str
+)
+def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: dict[str, Any], shown: str) -> None:
+    ensemble, state = small()
+    write(file, ensemble, state, **({"arithmetic": None} | arithmetic))
+    if not arithmetic:
+        tensors = {f"model.{name}": array for name, array in vars(state).items()}
+        values = Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json()
+        file.write_bytes(encode_file({k: v for k, v in values.items() if k != "arithmetic"}, tensors))
+    with pytest.raises(Py4JJavaError, match=f"version 7: arithmetic must be 1; got {shown}; score it with"):
+        java.predict(str(file), b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": 4}, "tensor model.means must have 4 numbers; got 3"),
+        ({"hidden": [5]}, "a member must have 104 parameters; got 56"),
+        ({"learner": "mlp"}, "a member must have 32 parameters; got 56"),
+        ({"classes": None}, "tensor model.targets must have 3 numbers; got 0"),
+        ({"activation": "swish"}, "activation must be one of identity, sigmoid, .*; got swish"),
+        ({"loss": "hinge"}, "loss must be one of softmax, logistic, .*; got hinge"),
+    ],
+    ids=str,
+)
+def test_a_state_that_does_not_fit_is_refused(
+    java: Any, file: Path, changes: dict[str, Any], message: str
+) -> None:
+    ensemble, state = small()
+    options = manifest_options(ensemble) | {"loss": None} | changes
+    object.__setattr__(state, "targets", np.zeros((0, 3)))
+    write(file, ensemble, state, learner=options)
+    with pytest.raises(Py4JJavaError, match=message):
+        java.predict(str(file), b"")
