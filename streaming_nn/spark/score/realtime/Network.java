@@ -10,6 +10,7 @@ final class Network {
   private static final int PADDING = 8;  // floats: rows of weights are a multiple of it
   private static final float TARGET_CLIP = 6f;  // deviations
   private static final double STEEP = 30.0;  // Poisson: bound of the sum whose exponential is the mean
+  private static final double[] QUANTILES = {0.05, 0.5, 0.95};  // where none are chosen, as in nn/options.py
   private static final String ACTIVATIONS = "identity sigmoid tanh relu leaky_relu elu gelu softplus";
   private static final String LOSSES = "softmax logistic squared absolute huber quantile poisson";
 
@@ -34,7 +35,6 @@ final class Network {
   Network(Version version) throws IOException {
     requireArithmetic(version.manifest);
     JsonNode options = Version.at(version.manifest, "learner");
-    JsonNode quantiles = Version.at(options, "quantiles");
     this.scaling = new Scaling(version);
     this.inputs = scaling.columns;
     this.classes = !Version.at(options, "classes").isNull();
@@ -42,8 +42,9 @@ final class Network {
     boolean given = Version.at(options, "loss").isTextual();
     String name = given ? Version.at(options, "loss").asText() : classes ? "softmax" : "squared";
     this.loss = requireOneOf("loss", name, LOSSES);
+    double[] quantiles = loss.equals("quantile") ? quantiles(Version.at(options, "quantiles")) : new double[1];
     this.units = units(Version.at(options, "hidden"),
-        loss.equals("softmax") ? Version.at(options, "classes").size() : Math.max(quantiles.size(), 1));
+        loss.equals("softmax") ? Version.at(options, "classes").size() : quantiles.length);
     this.last = units.length - 2;
     this.outputs = loss.equals("logistic") ? 2 : units[last + 1];
     this.point = nearestToMedian(quantiles);
@@ -79,15 +80,18 @@ final class Network {
     return units;
   }
 
-  /** Returns the index of the quantile that is the prediction, as `point` of nn/mlp.py; 0 without quantiles. */
-  private static int nearestToMedian(JsonNode quantiles) {
+  private static double[] quantiles(JsonNode chosen) {
+    if (!chosen.isArray()) return QUANTILES;
+    double[] quantiles = new double[chosen.size()];
+    for (int j = 0; j < quantiles.length; j++) quantiles[j] = Version.at(chosen, j).asDouble();
+    return quantiles;
+  }
+
+  /** Returns the index of the quantile that is the prediction, as `point` of nn/mlp.py. */
+  private static int nearestToMedian(double[] quantiles) {
     int best = 0;
-    double least = Double.POSITIVE_INFINITY;
-    for (int j = 0; j < quantiles.size(); j++) {
-      double distance = Math.abs(Version.at(quantiles, j).asDouble() - 0.5);
-      if (distance >= least) continue;
-      best = j;
-      least = distance;
+    for (int j = 1; j < quantiles.length; j++) {
+      if (Math.abs(quantiles[j] - 0.5) < Math.abs(quantiles[best] - 0.5)) best = j;
     }
     return best;
   }

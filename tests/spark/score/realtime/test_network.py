@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import core_steps
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,8 @@ from pyspark.sql import SparkSession
 from streaming_nn.core import library, networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.score.realtime.scorer import HERE
@@ -61,15 +64,17 @@ def manifest_options(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def write(file: Path, ensemble: Ensemble, state: EnsembleState, **changes: Any) -> None:
-    """Write a version's file; `changes` replace keys of its manifest."""
-    tensors = {f"model.{name}": array for name, array in vars(state).items()}
-    manifest = Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json()
-    file.write_bytes(encode_file(manifest | {"arithmetic": 1} | changes, tensors))
+    """Write a version's file; `changes` replace keys of its manifest, None removes one."""
+    tensors = {f"model.{name}": array for name, array in state._asdict().items()}
+    manifest = (
+        Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json() | changes
+    )
+    file.write_bytes(encode_file({k: v for k, v in manifest.items() if v is not None}, tensors))
 
 
 def assert_same_bits(java: Any, file: Path, ensemble: Ensemble, state: EnsembleState, x: Array) -> None:
     write(file, ensemble, state)
-    expected = ensemble.predict(state, x)
+    expected = core_steps.predict(ensemble, state, x)
     if ensemble.shape.loss == "logistic":  # as the product has it: both classes' probabilities
         expected = np.concatenate([1 - expected, expected], axis=1)
     predicted = np.frombuffer(java.predict(str(file), x.tobytes()), np.float32).reshape(expected.shape)
@@ -129,7 +134,7 @@ def learn(ensemble: Ensemble, state: EnsembleState, x: Array, rng: np.random.Gen
     y = rng.normal(size=size) * 20 - 5
     if shape.loss != "squared":
         y = rng.integers(0, shape.units[-1] if shape.loss == "softmax" else 2, size)
-    ensemble.learn(state, x, y.astype(np.float32), mini_batch=4, initial=state.theta.copy())
+    core_steps.learn(ensemble, state, x, y.astype(np.float32), mini_batch=4)
 
 
 @settings(
@@ -172,14 +177,45 @@ def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: s
     assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
 
 
-@pytest.mark.parametrize("quantiles", [(0.5,), (0.1, 0.5, 0.9), (0.1, 0.4, 0.6), (0.05, 0.2), (0.9, 0.95)])
-def test_the_point_is_the_quantile_nearest_to_the_median(
-    java: Any, file: Path, quantiles: tuple[float, ...]
+LEARNERS: list[dict[str, Any]] = [
+    *({"activation": activation, "classes": 5} for activation in structures.ACTIVATIONS),
+    {"classes": 5, "sgd_rates": [0.1], "replay_rates": []},
+    {"classes": None, "hidden": [7, 3], "scale": "minmax"},
+    {"classes": None, "missing": "indicate"},
+    {"learner": "mlp", "classes": 5, "dropout": 0.5, "hidden": [30, 10], "missing": "indicate"},
+    {"learner": "mlp", "classes": 2, "loss": "logistic", "scale": "minmax", "missing": "impute"},
+    {"learner": "mlp", "classes": None, "loss": "quantile", "quantiles": [0.9, 0.1]},
+    *({"learner": "mlp", "classes": None, "loss": loss} for loss in structures.LOSSES[2:]),
+    *({"learner": "mlp", "classes": None, "hidden": hidden} for hidden in ([], [1], [9, 8, 7])),
+]
+
+
+@pytest.mark.parametrize("options", LEARNERS, ids=str)
+def test_the_bits_are_those_that_the_batch_engine_predicts(
+    java: Any, file: Path, options: dict[str, Any]
 ) -> None:
-    shape = Shape((2, len(quantiles)), loss="quantile", quantiles=quantiles)
-    ensemble = Ensemble(shape, (MemberOptions(),), 2)
-    write(file, ensemble, ensemble.init(initial(ensemble, 0)))
-    assert java.point(str(file)) == MLP(2, loss="quantile", quantiles=quantiles).point
+    classes = None if options["classes"] is None else list(range(options["classes"]))
+    learner, rng = learner_from({"inputs": 6, **options, "classes": classes}), np.random.default_rng(0)
+    x = rng.normal(size=(150, 6)).astype(np.float32) * [1, 5, 0, 1e-3, 1e6, 1] + np.float32(3)
+    x[rng.random(x.shape) < 0.1] = np.nan if learner.missing != "refuse" else 0
+    y = rng.integers(0, options["classes"] or 9, 150)
+    batch = Batch(x.astype(np.float32), y.astype(np.int32 if classes else np.float32))
+    state, _, learned = learner.learn(learner.init(), batch)
+    assert learned == 150
+    write(file, learner.core, state, learner=learner.options())
+    assert java.predict(str(file), batch.x.tobytes()) == learner.predict(state, batch.x).tobytes()
+    assert java.point(str(file)) == learner.point
+
+
+@pytest.mark.parametrize(
+    "quantiles", [None, (0.5,), (0.1, 0.5, 0.9), (0.1, 0.4, 0.6), (0.05, 0.2), (0.9, 0.95)]
+)
+def test_the_point_is_the_quantile_nearest_to_the_median(
+    java: Any, file: Path, quantiles: tuple[float, ...] | None
+) -> None:
+    learner = MLP(2, loss="quantile", quantiles=quantiles)
+    write(file, learner.core, learner.init(), learner=learner.options())
+    assert java.point(str(file)) == learner.point
 
 
 def computed(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -212,15 +248,11 @@ def small(columns: int = 3) -> tuple[Ensemble, EnsembleState]:
 
 
 @pytest.mark.parametrize(
-    ("arithmetic", "shown"), [({}, "none"), ({"arithmetic": 2}, "2"), ({"arithmetic": "1"}, '"1"')], ids=str
+    ("arithmetic", "shown"), [(None, "none"), (0, "0"), (2, "2"), (1.0, "1.0"), ("1", '"1"'), ([1], r"\[1\]")]
 )
-def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: dict[str, Any], shown: str) -> None:
+def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: Any, shown: str) -> None:
     ensemble, state = small()
-    write(file, ensemble, state, **({"arithmetic": None} | arithmetic))
-    if not arithmetic:
-        tensors = {f"model.{name}": array for name, array in vars(state).items()}
-        values = Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json()
-        file.write_bytes(encode_file({k: v for k, v in values.items() if k != "arithmetic"}, tensors))
+    write(file, ensemble, state, arithmetic=arithmetic)
     with pytest.raises(Py4JJavaError, match=f"version 7: arithmetic must be 1; got {shown}; score it with"):
         java.predict(str(file), b"")
 
@@ -242,7 +274,6 @@ def test_a_state_that_does_not_fit_is_refused(
 ) -> None:
     ensemble, state = small()
     options = manifest_options(ensemble) | {"loss": None} | changes
-    object.__setattr__(state, "targets", np.zeros((0, 3)))
     write(file, ensemble, state, learner=options)
     with pytest.raises(Py4JJavaError, match=message):
         java.predict(str(file), b"")
