@@ -56,7 +56,7 @@ final class Network {
     this.firstWeights = new float[units[0]][members * firstRow];
     this.weights = new float[members][last + 1][][];
     this.biases = new float[members][last + 1][];
-    float[][] theta = version.floats("model.theta");
+    float[][] theta = version.floats("model.theta", members);
     for (int m = 0; m < members; m++) cut(m, theta[m]);
   }
 

@@ -123,12 +123,13 @@ final class Version {
     throw new IOException("tensor " + name + " must have " + count + " numbers; got " + values.length);
   }
 
-  /** Returns the rows of a float32 tensor (members, parameters). */
-  float[][] floats(String name) throws IOException {
-    int members = at(at(at(header, name), "shape"), 0).asInt();
+  /** Returns the rows of a float32 tensor (rows, columns) that must have so many. */
+  float[][] floats(String name, int rows) throws IOException {
     ByteBuffer data = data(name);
-    float[][] values = new float[members][members == 0 ? 0 : data.remaining() / 4 / members];
-    for (int i = 0; i < members; i++) {
+    int found = at(at(at(header, name), "shape"), 0).asInt();
+    if (found != rows) throw new IOException("tensor " + name + " must have " + rows + " rows; got " + found);
+    float[][] values = new float[rows][rows == 0 ? 0 : data.remaining() / 4 / rows];
+    for (int i = 0; i < rows; i++) {
       for (int j = 0; j < values[i].length; j++) values[i][j] = data.getFloat();
     }
     return values;
