@@ -184,7 +184,7 @@ LEARNERS: list[dict[str, Any]] = [
     {"classes": None, "missing": "indicate"},
     {"learner": "mlp", "classes": 5, "dropout": 0.5, "hidden": [30, 10], "missing": "indicate"},
     {"learner": "mlp", "classes": 2, "loss": "logistic", "scale": "minmax", "missing": "impute"},
-    {"learner": "mlp", "classes": None, "loss": "quantile", "quantiles": [0.9, 0.1]},
+    {"learner": "mlp", "classes": None, "loss": "quantile", "quantiles": [0.2, 0.9]},
     *({"learner": "mlp", "classes": None, "loss": loss} for loss in structures.LOSSES[2:]),
     *({"learner": "mlp", "classes": None, "hidden": hidden} for hidden in ([], [1], [9, 8, 7])),
 ]
