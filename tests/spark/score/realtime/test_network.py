@@ -140,7 +140,7 @@ def learn(ensemble: Ensemble, state: EnsembleState, x: Array, rng: np.random.Gen
 @settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     deadline=None,
-    max_examples=150,
+    max_examples=100,
 )
 @given(data=st.data(), seed=st.integers(0, 2**20))
 def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObject, seed: int) -> None:
