@@ -10,7 +10,7 @@ final class Network {
   private static final int PADDING = 8;  // floats: rows of weights are a multiple of it
   private static final float TARGET_CLIP = 6f;  // deviations
   private static final double STEEP = 30.0;  // Poisson: bound of the sum whose exponential is the mean
-  private static final double[] QUANTILES = {0.05, 0.5, 0.95};  // where none are chosen, as in nn/options.py
+  private static final double[] QUANTILES = {0.05, 0.5, 0.95};  // the default, as in nn/options.py
   private static final String ACTIVATIONS = "identity sigmoid tanh relu leaky_relu elu gelu softplus";
   private static final String LOSSES = "softmax logistic squared absolute huber quantile poisson";
 
