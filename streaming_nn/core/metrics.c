@@ -6,6 +6,8 @@
 
 enum { PREDICTIONS = 4, OF_MODELS = 2, OCTAVES = 16, PART = 64 }; /* PART: rows looked at together */
 static const float LEAST = 0x1p-23f; /* of a right class's probability, and of its distance from 1 */
+static const double LEAST_WATCHED = 1e-4; /* probability below which a loss stops growing for a drift detector */
+static const double MOST_WATCHED = 10.0;  /* deviations of the target at which an error does */
 
 INLINE float finite_or_0(float p) { return p - p == 0.0f ? p : 0.0f; }
 
@@ -203,7 +205,32 @@ EXPORTED int core_measure_classes(const ClassMetrics *m, const int32_t *y, const
     return 0;
 }
 
+/* What a drift detector reads: sums (2, steps) of the losses and rows of steps of `size` rows, the last one shorter.
+   Of classes y (rows) with probabilities output (rows, classes). Returns 1 for a class that does not exist. */
+EXPORTED int core_class_losses(const int32_t *y, const float *output, long rows, long classes, long size, double *sums) {
+    long steps = (rows + size - 1) / size;
+    if (!are_classes(y, rows, classes)) return 1;
+    fill_bytes(sums, 0, 2 * steps * (long)sizeof(double));
+    for (long r = 0; r < rows; r++) {
+        double right = output[r * classes + y[r]], least = right < LEAST_WATCHED ? LEAST_WATCHED : right;
+        sums[r / size] += right - right == 0.0 ? -logarithm(least > 1.0 ? 1.0 : least) : MOST_WATCHED;
+        sums[steps + r / size] += 1.0;
+    }
+    return 0;
+}
+
 /* --- Targets */
+
+/* The same of targets y (rows), with predictions output (rows), in `unit`. */
+EXPORTED void core_target_losses(const double *y, const float *output, long rows, double unit, long size, double *sums) {
+    long steps = (rows + size - 1) / size;
+    fill_bytes(sums, 0, 2 * steps * (long)sizeof(double));
+    for (long r = 0; r < rows; r++) {
+        double error = absolute((double)output[r] - y[r]) / unit;
+        sums[r / size] += error < MOST_WATCHED ? error : MOST_WATCHED;
+        sums[steps + r / size] += 1.0;
+    }
+}
 
 static void add_target(const TargetSums *s, double y, const double *p, long step, double weight) {
     double before = s->weight[0], total = before + weight, delta = y - s->mean[0];

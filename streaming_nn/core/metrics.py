@@ -157,6 +157,48 @@ def add_targets(sums: Any, y: NDArray[np.float64], predictions: NDArray[np.float
     )
 
 
+def class_losses(y: NDArray[np.int32], output: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+    """Return losses and rows (2, steps) of steps of `size` rows, for a drift detector: of classes y (rows,).
+
+    Output has their probabilities (rows, classes). Errors: as `measure_classes`.
+    """
+    rows, classes = output.shape
+    sums = _no_losses(rows, size)
+    failed = library.load().core_class_losses(
+        address(y, I4, (rows,)),
+        address(output, F4, (rows, classes)),
+        c_long(rows),
+        c_long(classes),
+        c_long(size),
+        address(sums, F8, sums.shape),
+    )
+    _require_classes(failed, classes)
+    return sums
+
+
+def target_losses(
+    y: NDArray[np.float64], output: NDArray[np.float32], unit: float, size: int
+) -> NDArray[np.float64]:
+    """Return the same of targets y (rows,), with predictions output (rows,), in this unit."""
+    rows = len(y)
+    sums = _no_losses(rows, size)
+    library.load().core_target_losses(
+        address(y, F8, (rows,)),
+        address(output, F4, (rows,)),
+        c_long(rows),
+        c_double(unit),
+        c_long(size),
+        address(sums, F8, sums.shape),
+    )
+    return sums
+
+
+def _no_losses(rows: int, size: int) -> NDArray[np.float64]:
+    if size < 1:
+        raise ValueError(f"size must be >= 1; got {size}")
+    return np.empty((2, -(-rows // size)))
+
+
 def _class_counts(counts: Any, classes: int) -> ClassCounts:
     return ClassCounts(
         classes,

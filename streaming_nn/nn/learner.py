@@ -234,8 +234,7 @@ def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watc
     block = waiting[0] if len(waiting) == 1 else _Predicted(*map(np.concatenate, zip(*waiting, strict=True)))
     losses = part.losses
     if watched:
-        with np.errstate(all="ignore"):
-            new = metrics.step_losses(part.metrics, block.y, block.output, learner.mini_batch)
+        new = metrics.step_losses(part.metrics, block.y, block.output, learner.mini_batch)
         losses = np.concatenate([losses, new], axis=1)
     return part._replace(metrics=metrics.update(part.metrics, *block), losses=losses)
 
@@ -353,6 +352,8 @@ def _detect(learner: Learner[Any], drift: DriftWatch, losses: NDArray[np.float64
     if size != drift.mini_batch:
         memory, pending = detector.init(), np.zeros(2)
     means, pending = _means(np.concatenate([pending[:, None], losses], axis=1))
+    if not len(means):
+        return DriftWatch(memory, size, drift.detected, pending)
     memory, indices = detector.update(memory, means)
     return DriftWatch(memory, size, np.asarray(drift.detected + len(indices)), pending)
 

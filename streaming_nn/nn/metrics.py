@@ -22,8 +22,6 @@ Array = NDArray[Any]
 CONFUSION_CLASSES = 100  # with more, no confusion matrix is kept or reported: it would outweigh the model
 ROUNDING = 1e-12  # a reference's error below this part of the figures it is computed from is rounding
 MOST = 1e6  # times the reference's error; beyond it a figure measures the reference rather than the model
-MIN_PROBABILITY = 1e-4  # below it a row's loss stops growing for a drift detector: no row alone is a drift
-MAX_ERROR = 10.0  # deviations of the target at which a row's error stops growing for a drift detector
 SPANS = ("window", "fading", "cumulative")
 
 
@@ -136,16 +134,11 @@ def step_losses(metrics: Metrics, y: Array, output: Array, size: int) -> NDArray
     A step is `size` rows; the last one may be shorter. A row's loss is the log loss, or the absolute error in
     deviations of the targets so far; both are bounded.
     """
-    sums, size = metrics.cumulative, min(size, len(y))
-    if isinstance(sums, TargetSums):
-        unit = float(np.sqrt(sums.m2 / np.maximum(sums.weight, 1))) or 1.0
-        loss = np.fmin(np.abs(output[:, 0].astype(np.float64) - y) / unit, MAX_ERROR)  # NaN is MAX_ERROR too
-    else:
-        right = output[np.arange(len(y)), y].astype(np.float64)
-        loss = -logarithm(np.minimum(np.maximum(right, MIN_PROBABILITY), 1.0))
-        loss[~np.isfinite(right)] = MAX_ERROR
-    steps = np.arange(len(y)) // size
-    return np.stack([np.bincount(steps, loss), np.bincount(steps)])  # bincount's sums are chains
+    sums, output = metrics.cumulative, np.ascontiguousarray(output, np.float32)
+    if isinstance(sums, ClassCounts):
+        return core.class_losses(np.ascontiguousarray(y, np.int32), output, size)
+    unit = sqrt(float(sums.m2) / max(float(sums.weight), 1.0)) or 1.0
+    return core.target_losses(y.astype(np.float64), np.ascontiguousarray(output[:, 0]), unit, size)
 
 
 def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:

@@ -192,3 +192,14 @@ def test_other_shapes_of_predictions_are_refused() -> None:
     for output, served in ((p[:, :2], p), (p, p[:1])):
         with pytest.raises(ValueError, match="must be float32"):
             metrics.update(metrics.init(3), np.zeros(2, np.int32), output, served)
+
+
+def test_losses_of_no_rows_and_of_classes_that_do_not_exist() -> None:
+    p = np.ones((2, 3), np.float32)
+    assert metrics.step_losses(metrics.init(3), np.zeros(0, np.int32), p[:0], 5).shape == (2, 0)
+    for wrong in (-1, 3):
+        with pytest.raises(ValueError, match="class indices"):
+            metrics.step_losses(metrics.init(3), np.array([0, wrong]), p, 1)
+    for other in (metrics.init(3), metrics.init(None)):
+        with pytest.raises(ValueError, match="size must be >= 1; got 0"):
+            metrics.step_losses(other, np.zeros(2, np.int32), p, 0)
