@@ -101,7 +101,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.sources.spark_source.SparkSource": lambda kind: kind(SPARK, SETTINGS, LOG),
     "spark.train.circuit_breaker.CircuitBreaker": lambda kind: kind(SETTINGS.train),
     "spark.train.dead_letters.DeadLetters": lambda kind: kind(KAFKA, "dead-letters"),
-    "spark.train.executor.SmallInDriverExecutor": lambda kind: kind(SPARK, SPARK, 1),
+    "spark.train.executor.DriverFirstExecutor": lambda kind: kind(SPARK, SPARK, 1),
     "spark.train.executor.TaskExecutor": lambda kind: kind(SPARK),
     "spark.train.progress.Progress": lambda kind: kind(10),
     "spark.train.trainer.Trainer": _trainer,

@@ -1,20 +1,25 @@
-"""Who learns a micro-batch: the driver itself as long as that is not slower, otherwise Spark tasks."""
+"""Who learns a micro-batch: on one machine the driver, where that is not slower; else Spark tasks."""
 
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import merge_unseen
+from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.spark.session import on_one_machine, rows_of, shared
 from streaming_nn.spark.sources.order import ORDER
+from streaming_nn.spark.sources.prefetch.reader import plain_of
 from streaming_nn.spark.sources.source import Plan
 from streaming_nn.spark.tasks import Learn, TaskResult, learn_records, result_from_row, split_tasks
 from streaming_nn.spark.train.micro_batch import Learned, Work, combine_results
 
-DRIVER_RECORDS = 15_000  # the most that the driver learns on one machine: starting a worker takes longer
-DRIVER_VALUES = 1_000_000  # and their values
-TASKS = 3  # if tasks would share the records, a third of them is the most
+DRIVER_RECORDS = 1_000_000  # the most that the driver learns at once
+DRIVER_VALUES = 32_000_000  # and their values: 128 MB as rows, and twice as much while they are sorted
+PARSED_RECORDS = 5_000  # the most of those that Python parses one by one, if tasks would share them
 
 
 class Executor(Protocol):
@@ -25,17 +30,22 @@ class Executor(Protocol):
 
 
 class DriverExecutor:
-    """Learns in this process, task by task, to the same bits as Spark tasks do."""
+    """Learns in this process, to the same bits as Spark tasks do: averaged tasks in threads."""
 
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Read and learn the records here, without a Spark job."""
         order = ORDER[1:] if work.averaged else ORDER
         records = plan.table().sort_by([(name, "ascending") for name in order])
         batches = iter(records.combine_chunks().to_batches())
-        return [
-            learn_records(work.learner, work.schema, work.start, task, work.limit)
-            for task in split_tasks(batches, work.averaged)
-        ]
+
+        def learn(task: Iterable[pa.RecordBatch]) -> TaskResult:
+            return learn_records(work.learner, work.schema, work.start, task, work.limit)
+
+        if not work.averaged:
+            return [learn(batches)]
+        tasks = [list(task) for task in split_tasks(batches, averaged=True)]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # the core releases the GIL
+            return list(threads.map(learn, tasks))
 
 
 class TaskExecutor:
@@ -53,10 +63,11 @@ class TaskExecutor:
         return sorted(results, key=lambda result: (result.topic, result.partition))
 
 
-class SmallInDriverExecutor:
-    """Learns few records in the driver, and many in Spark tasks.
+class DriverFirstExecutor:
+    """Learns in the driver what fits there, and the rest in Spark tasks.
 
-    No records at all, as in a query's first micro-batch, are few: they prepare the reader.
+    Python parses records in one thread at a time. If tasks would share them, these are faster, except for
+    few. No records at all, as in a query's first micro-batch, prepare the reader.
     """
 
     def __init__(self, driver: Executor, tasks: Executor, records: int) -> None:
@@ -64,22 +75,28 @@ class SmallInDriverExecutor:
 
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Learn a micro-batch where it is faster."""
-        records = plan.count
-        limit = self._records // TASKS if work.averaged else self._records
-        few = records is not None and records <= limit and records * work.schema.inputs <= DRIVER_VALUES
-        return (self._driver if few else self._tasks).learn(work, plan)
+        records, limit = plan.count, self._records
+        if work.averaged and _is_parsed_in_python(work.schema):
+            limit = min(limit, PARSED_RECORDS)
+        fits = records is not None and records <= limit and records * work.schema.inputs <= DRIVER_VALUES
+        return (self._driver if fits else self._tasks).learn(work, plan)
+
+
+def _is_parsed_in_python(schema: Schema) -> bool:
+    """Return whether Python parses each record: packed ones need no parser, and Java parses plain JSON."""
+    return schema.format != "packed" and not plain_of(schema, labeled=True)
 
 
 def executor_for(spark: SparkSession, driver_records: int | None = None) -> Executor:
     """Return the executor for a session; the driver learns up to `driver_records` (None: DRIVER_RECORDS).
 
-    On a cluster it learns nothing: the tasks' machines may have other bits, and those must not be mixed.
+    On a cluster it learns nothing: the executors have more cores, and the driver may have little memory.
     """
     tasks = TaskExecutor(spark)
     if not on_one_machine(spark):
         return tasks
     records = DRIVER_RECORDS if driver_records is None else driver_records
-    return SmallInDriverExecutor(DriverExecutor(), tasks, records)
+    return DriverFirstExecutor(DriverExecutor(), tasks, records)
 
 
 def learn_micro_batch(executor: Executor, work: Work, plan: Plan) -> tuple[Work, Learned]:

@@ -18,7 +18,7 @@ from streaming_nn.spark.tasks import TaskResult, learn_records
 from streaming_nn.spark.train import executor
 from streaming_nn.spark.train.executor import (
     DriverExecutor,
-    SmallInDriverExecutor,
+    DriverFirstExecutor,
     TaskExecutor,
     executor_for,
     learn_micro_batch,
@@ -65,21 +65,42 @@ def work_of(averaged: bool = False, inputs: int = 3) -> Work:
         (0, False, 3, "driver"),
         (30, False, 3, "driver"),
         (31, False, 3, "tasks"),
-        (10, True, 3, "driver"),
-        (11, True, 3, "tasks"),
+        (30, True, 3, "driver"),
+        (31, True, 3, "tasks"),
         (30, False, executor.DRIVER_VALUES // 30 + 1, "tasks"),
         (None, False, 3, "tasks"),
     ],
 )
-def test_the_driver_learns_few_records(count: int | None, averaged: bool, inputs: int, chosen: str) -> None:
+def test_the_driver_learns_what_fits(count: int | None, averaged: bool, inputs: int, chosen: str) -> None:
     calls: list[str] = []
-    small = SmallInDriverExecutor(Named("driver", calls), Named("tasks", calls), records=30)
+    small = DriverFirstExecutor(Named("driver", calls), Named("tasks", calls), records=30)
     small.learn(work_of(averaged, inputs), Plan(count))
     assert calls == [chosen]
 
 
 @pytest.mark.parametrize(
-    ("master", "kind"), [("local[2]", SmallInDriverExecutor), ("spark://host:7077", TaskExecutor)]
+    ("options", "averaged", "chosen"),
+    [
+        ({}, True, "driver"),
+        ({"format": "packed"}, True, "driver"),
+        ({"numbers_as_strings": True}, True, "tasks"),
+        ({"numbers_as_strings": True}, False, "driver"),
+        ({"format": "csv", "features": ("a", "b", "c")}, True, "tasks"),
+    ],
+)
+def test_records_that_python_parses_are_shared_by_tasks(
+    options: dict[str, Any], averaged: bool, chosen: str
+) -> None:
+    calls: list[str] = []
+    first = DriverFirstExecutor(Named("driver", calls), Named("tasks", calls), executor.DRIVER_RECORDS)
+    work = replace(work_of(averaged), schema=Schema(3, (0, 1), **options))
+    first.learn(work, Plan(executor.PARSED_RECORDS + 1))
+    first.learn(work, Plan(executor.PARSED_RECORDS))
+    assert calls == [chosen, "driver"]
+
+
+@pytest.mark.parametrize(
+    ("master", "kind"), [("local[2]", DriverFirstExecutor), ("spark://host:7077", TaskExecutor)]
 )
 def test_a_cluster_learns_in_tasks_only(master: str, kind: type) -> None:
     spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(master=master))

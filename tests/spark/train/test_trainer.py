@@ -31,7 +31,6 @@ from streaming_nn.errors import DataLossError, DeadLetterError, TooManyRejectedE
 from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
 from streaming_nn.spark.replay.verify import verify
-from streaming_nn.spark.sources.kafka_source import KafkaPlan
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import no_counts
@@ -462,26 +461,6 @@ def test_empty_and_small_micro_batches_are_learned_in_the_driver(
     finally:
         trainer.stop()
     assert rows_of(tmp_path) == {"received": 20, "trained": 20, "skipped": 0, "rejected": 0, "filtered": 0}
-
-
-@pytest.mark.parametrize(("update", "few"), [("sequential", True), ("averaged", False)])
-def test_the_driver_learns_fewer_records_if_tasks_would_share_them(
-    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str, few: bool
-) -> None:
-    jobs = []
-
-    def count_jobs(self: Any, *work: Any) -> Any:
-        jobs.append(work)
-        return tasks(self, *work)
-
-    tasks = KafkaPlan.tasks
-    monkeypatch.setattr(KafkaPlan, "tasks", count_jobs)
-    monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", 30)
-    topic = broker.topic("shared")
-    fill(broker.options, topic, labeled(20))
-    learn(spark, settings_of(broker.options, tmp_path, topic, train={"update": update}))
-    assert rows_of(tmp_path)["trained"] == 20
-    assert (not jobs) == few
 
 
 @pytest.mark.parametrize("update", ["sequential", "averaged"])
