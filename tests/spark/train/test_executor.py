@@ -1,6 +1,6 @@
 """Who learns a micro-batch, and that the driver learns what tasks do; no Spark is needed for it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
