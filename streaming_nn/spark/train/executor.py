@@ -1,4 +1,4 @@
-"""Who learns a micro-batch: on one machine the driver, where that is not slower; else Spark tasks."""
+"""Who learns a micro-batch: on one machine the driver, if it is not slower; else Spark tasks."""
 
 import os
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, merge_unseen
+from streaming_nn.records.values import Rules
 from streaming_nn.spark.session import on_one_machine, rows_of, shared
 from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.sources.prefetch.reader import plain_of
@@ -83,8 +84,12 @@ class DriverFirstExecutor:
 
 
 def _is_parsed_in_python(schema: Schema) -> bool:
-    """Return whether Python parses each record: packed ones need no parser, and Java parses plain JSON."""
-    return schema.format != "packed" and not plain_of(schema, labeled=True)
+    """Return whether Python parses each record: packed ones need no parser, and Java parses plain JSON.
+
+    Java leaves gaps, and numbers in other forms, to Python.
+    """
+    is_plain = plain_of(schema, labeled=True) and schema.rules == Rules()
+    return schema.format != "packed" and not is_plain
 
 
 def executor_for(spark: SparkSession, driver_records: int | None = None) -> Executor:
