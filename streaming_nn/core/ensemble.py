@@ -273,7 +273,8 @@ class Model:
     """
 
     def __init__(self, ensemble: Ensemble, state: EnsembleState, initial: Floats | None = None) -> None:
-        self.ensemble, self.state = ensemble, state
+        self.ensemble = ensemble
+        self._arrays = tuple(state)  # not the state itself, which may hold this model: a cycle would stay
         self.initial = state.theta.copy() if initial is None else initial
         self._core = library.load()
         self._core.core_step_bytes.restype = ctypes.c_long

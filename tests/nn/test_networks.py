@@ -1,6 +1,8 @@
 """What every learner of networks does with its state: learn in place, merge, be copied, stored and shared."""
 
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -399,3 +401,17 @@ def test_rows_of_mini_batches_that_are_not_finite_are_not_counted(poison: float)
     assert trained == 0
     assert bits(model) == bits(learner.init())
     assert np.isfinite(output).all()
+
+
+def test_a_state_that_is_replaced_is_freed_at_once() -> None:
+    """A cycle would keep states of megabytes until the garbage collection of old objects."""
+    learner = Ensemble(3, (0, 1), (4,), buffer_rows=9)
+    state, x, y = initial(learner), np.ones((8, 3), np.float32), np.zeros(8, np.int32)
+    gc.disable()
+    try:
+        state, _ = test_then_train(learner, state, [Batch(x, y)])
+        before = weakref.ref(state.model.theta)
+        state, _ = test_then_train(learner, state, [Batch(x, y)])
+        assert before() is None
+    finally:
+        gc.enable()
