@@ -277,12 +277,19 @@ def oracle(schema, record):
         return f"label not in classes: {show(label)}"
     if any(type(v) not in (int, float) for v in row):
         return f"not a number: {schema.features}"
+    with np.errstate(over="ignore"):
+        row = [float(np.float32(to_float(v))) for v in row]
+    first = next((v for v in row if not math.isfinite(v)), None)
+    if first is None:
+        return row, index[0]
+    return f"{'not a number' if math.isnan(first) else 'not finite'}: {schema.features}"
+
+
+def to_float(number):
     try:
-        with np.errstate(over="ignore"):
-            row = [float(np.float32(float(v))) for v in row]
+        return float(number)
     except OverflowError:
-        return f"not finite: {schema.features}"
-    return (row, index[0]) if all(map(math.isfinite, row)) else f"not finite: {schema.features}"
+        return math.inf
 
 
 def check_against_oracle(schema, values):
