@@ -151,7 +151,7 @@ def measure(
     learners_: Annotated[str, typer.Option("--learners", help="Comma-separated names.")] = ",".join(
         (*OURS, *PEERS)
     ),
-    mini_batch: Annotated[int, typer.Option(min=1, help="Rows per step of ours.")] = 1,
+    mini_batch: Annotated[int, typer.Option(min=1, help="Rows per step of our learners.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     short: Annotated[bool, typer.Option("--short", help="Two streams.")] = False,
     json_: Json = False,

@@ -31,6 +31,7 @@ BENCHMARKS = (
     "freshness",
     "averaged",
     "reactions",
+    "outliers",
 )
 OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Kafka's scripts
     *(

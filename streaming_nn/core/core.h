@@ -155,7 +155,7 @@ typedef struct {
     int32_t weighting; /* of classes */
     int32_t point;     /* the output that is the point prediction of a regression */
     double clip;       /* bound of z-scores */
-    double reach;      /* deviations to which a value may move the statistics; 0: any */
+    double reach;      /* deviations beyond which a value is far from the others; 0: none is */
     double eta, share; /* of the mixture: rate of its weights, part that is redistributed per row */
     double dropout;
     double class_beta; /* of EFFECTIVE */
@@ -176,9 +176,11 @@ typedef struct {
 typedef struct {
     double *weights;   /* (members) of the mixture */
     int64_t *restarts; /* (members) */
-    double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations of the inputs */
+    double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations that scale the inputs */
+    double *clusters;               /* (7, columns) count, mean, squares of near and of far values; votes */
     float *low, *high; /* (columns) of MINMAX */
     double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
+    double *target_clusters; /* (7, targets) */
     double *class_rows; /* (classes) rows learned of each class, of BALANCED and EFFECTIVE */
     int64_t *learned;  /* rows */
     double *boost;     /* of the rate after a drift: 1 at the drift, then decaying */
@@ -238,7 +240,9 @@ typedef struct {
 void scaling_of(const Options *options, const State *state, Scaling scaling);
 void prepare_row(const Options *options, Scaling scaling, const float *x, float *z);
 void add_rows(const Options *options, const State *state, const float *x, long rows, double *work);
-void add_values(double *moments, const float *y, long step, long rows);
+void add_values(double *clusters, long columns, const float *x, long step, long rows, double reach, double *work);
+void moments_of(const double *clusters, long columns, long j, double *moments, long step);
+int is_far(const double *moments, double y, double reach);
 double unit_of(const double *moments, int counts);
 
 #endif

@@ -49,12 +49,14 @@ class _Arrays(NamedTuple):
     powers: NDArray[np.float64]  # (members, 2) Adam's betas to the number of steps
     weights: NDArray[np.float64]  # (members,) of the mixture
     restarts: NDArray[np.int64]  # (members,)
-    rows: NDArray[np.float64]  # (columns,) values of each input
+    rows: NDArray[np.float64]  # (columns,) values of each input that scale it
     means: NDArray[np.float64]  # (columns,)
     squares: NDArray[np.float64]  # (columns,) sums of squared deviations
+    clusters: NDArray[np.float64]  # (7, columns) count, mean, squares of near and of far values; votes
     low: Floats  # (columns,) least values, of "minmax"
     high: Floats  # (columns,) largest values, of "minmax"
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
+    target_clusters: NDArray[np.float64]  # (7, targets)
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
     learned: NDArray[np.int64]  # () rows learned
     boost: NDArray[np.float64]  # () of the rates since a drift
@@ -170,9 +172,11 @@ class Ensemble:
             rows=np.zeros(columns),
             means=np.zeros(columns),
             squares=np.zeros(columns),
+            clusters=np.zeros((7, columns)),
             low=np.full(spans, np.inf, np.float32),
             high=np.full(spans, -np.inf, np.float32),
             targets=np.zeros((0 if classification else targets, 3)),
+            target_clusters=np.zeros((7, 0 if classification else targets)),
             class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
             learned=np.zeros((), np.int64),
             boost=np.zeros(()),

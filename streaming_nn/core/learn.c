@@ -29,6 +29,7 @@ typedef struct {
     double *sums;                   /* (outputs) of one row's mixture */
     double *member_losses;          /* (members) in the mixture */
     double *moments;                /* (targets, 3) with the new rows */
+    double *clusters;               /* (7, targets) with the new rows */
     double *class_rows;             /* (classes) with the new rows */
     float *class_weights;           /* (classes) */
     double *statistics;             /* memory of add_rows */
@@ -69,9 +70,10 @@ static char *divide(Step *s, long most, char *at) {
     s->sums = take(&at, s->outputs * d);
     s->member_losses = take(&at, members * d);
     s->moments = take(&at, s->targets * 3 * d);
+    s->clusters = take(&at, s->targets * 7 * d);
     s->class_rows = take(&at, s->classes * d);
     s->class_weights = take(&at, s->classes * f);
-    s->statistics = take(&at, 6 * n * d);
+    s->statistics = take(&at, 6 * larger(n, s->targets) * d);
     s->bad = take(&at, members);
     s->pass = take(&at, pass_bytes(network, rows, o->dropout));
     return at;
@@ -239,13 +241,15 @@ static void standardize_targets(Step *s) {
     const Options *o = s->options;
     if (is_classes(o)) return;
     int counts = o->network.loss == POISSON;
+    copy_bytes(s->clusters, s->state->target_clusters, 7 * s->targets * sizeof(double));
+    add_values(s->clusters, s->targets, s->y, s->targets, s->fresh, o->reach, s->statistics);
     for (long t = 0; t < s->targets; t++) {
         double *moments = s->moments + 3 * t;
-        copy_bytes(moments, s->state->targets + 3 * t, 3 * sizeof(double));
-        add_values(moments, s->y + t, s->targets, s->fresh);
+        moments_of(s->clusters, s->targets, t, moments, 1);
         double unit = unit_of(moments, counts), origin = counts ? 0.0 : moments[1];
         for (long r = 0; r < s->rows; r++) {
             float *y = s->y + r * s->targets + t;
+            if (is_far(moments, *y, o->reach)) s->weight[r] = 0.0f;
             *y = (float)(((double)*y - origin) / unit);
             if (!counts) *y = (float)clipped(o, *y);
         }
@@ -407,7 +411,10 @@ static void commit(const Step *s, const float *x, const float *y, const float *w
     const Options *o = s->options;
     const State *state = s->state;
     add_rows(o, state, x, s->fresh, s->statistics);
-    if (!is_classes(o)) copy_bytes(state->targets, s->moments, s->targets * 3 * sizeof(double));
+    if (!is_classes(o)) {
+        copy_bytes(state->targets, s->moments, s->targets * 3 * sizeof(double));
+        copy_bytes(state->target_clusters, s->clusters, s->targets * 7 * sizeof(double));
+    }
     if (is_counting(o)) copy_bytes(state->class_rows, s->class_rows, s->classes * sizeof(double));
     append_rows(s, x, y, weight);
     *state->learned += s->fresh;

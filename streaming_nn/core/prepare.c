@@ -1,10 +1,10 @@
 /* Rows made ready for the network, and their running statistics: docs/arithmetic.md, "Rows".
 
-   The mean is taken off in float64, before rounding: a column of timestamps keeps its small differences. */
+   The statistics are those of the values that are near to most others: a wild one is kept apart. The mean is taken off in float64, before rounding: a column of timestamps keeps its small differences. */
 #include "core.h"
 #include "functions.h"
 
-static const double SETTLED = 100.0; /* rows after which deviations are trusted to bound outliers */
+static const double ENOUGH = 30.0; /* votes with which far values become the near ones */
 
 static double deviation(double rows, double squares) { return root(squares / (rows < 1.0 ? 1.0 : rows)); }
 
@@ -56,43 +56,152 @@ void prepare_row(const Options *options, Scaling scaling, const float *restrict 
         for (long j = 0; j < n; j++) z[n + j] = x[j] != x[j] ? 1.0f : 0.0f;
 }
 
-static double first_value(const float *x, long row, long rows) {
-    for (long r = 0; r < rows; r++)
-        if (x[r * row] == x[r * row]) return x[r * row];
-    return 0.0;
+/* Count, mean and sum of squared deviations of some values. */
+typedef struct { double rows, mean, squares; } Moments;
+
+static void push(Moments *m, double value) {
+    double delta = value - m->mean;
+    m->rows += 1.0;
+    double shift = delta / m->rows;
+    m->mean = m->mean + shift;
+    m->squares = m->squares + delta * (delta - shift);
 }
 
-/* Adds rows x (rows, columns) to the statistics: their moments about the old mean, or about the first value. */
-void add_rows(const Options *options, const State *s, const float *x, long rows, double *work) {
-    long n = options->columns;
-    double *origin = work, *low = origin + n, *high = low + n, *count = high + n, *total = count + n, *squares = total + n;
+/* The moments of two sets of values; the first is not empty. */
+static Moments merged(Moments a, Moments b) {
+    double rows = a.rows + b.rows, part = b.rows / rows, delta = b.mean - a.mean;
+    return (Moments){rows, delta * part + a.mean, delta * delta * (a.rows * part) + a.squares + b.squares};
+}
+
+/* The two clusters of one column's values: near ones, and those that are far from them. */
+typedef struct {
+    Moments near, far;
+    double votes; /* far values, less the near ones since */
+} Clusters;
+
+static Moments moments_at(const double *clusters, long step, long j) {
+    return (Moments){clusters[j], clusters[step + j], clusters[2 * step + j]};
+}
+
+static void write_moments(double *clusters, long step, long j, Moments m) {
+    clusters[j] = m.rows;
+    clusters[step + j] = m.mean;
+    clusters[2 * step + j] = m.squares;
+}
+
+/* How far from their mean near values are: infinite without a reach. */
+static double limit_of(Moments near, double reach) {
+    return reach > 0.0 ? reach * deviation(near.rows, near.squares) : __builtin_inf();
+}
+
+/* What the far values are measured by: how far they are from the near ones' mean. */
+static double distance(const Clusters *c) {
+    double delta = c->far.mean - c->near.mean;
+    return root(delta * delta + c->far.squares / c->far.rows);
+}
+
+/* Adds a value that is outside the limit: it joins the far ones if it is about as far as they are, replaces them if it
+   is much nearer, and outvotes them if it is much farther. Near values without a deviation take in far ones that vary. */
+static void add_far(Clusters *c, double value, double reach) {
+    double size = absolute(value - c->near.mean), other = c->far.rows > 0.0 ? distance(c) : 0.0;
+    int farther = c->far.rows > 0.0 && size > reach * other;
+    if (farther && c->votes > 0.0) {
+        c->votes -= 1.0;
+        return;
+    }
+    if (farther || c->far.rows == 0.0 || other > reach * size) {
+        c->far = (Moments){1.0, value, 0.0};
+        c->votes = 1.0;
+        return;
+    }
+    push(&c->far, value);
+    c->votes += 1.0;
+    if (c->near.squares == 0.0 && c->far.squares > 0.0 && distance(c) <= limit_of(c->far, reach)) {
+        c->near = merged(c->near, c->far);
+        c->far = (Moments){0.0, 0.0, 0.0};
+        c->votes = 0.0;
+    }
+}
+
+/* The far values become the near ones once enough of them came. */
+static void elect(Clusters *c, double reach) {
+    if (!(c->votes > (c->near.rows < ENOUGH ? c->near.rows : ENOUGH))) return;
+    Moments before = c->near;
+    c->near = c->far;
+    c->votes = 0.0;
+    int apart = absolute(before.mean - c->near.mean) > limit_of(c->near, reach);
+    c->far = apart ? before : (Moments){0.0, 0.0, 0.0};
+}
+
+/* Adds values outside the limit, in order, `step` floats apart; those that have come within it meanwhile are near. */
+static void add_outside(double *clusters, long columns, long j, const float *x, long step, long rows, double low,
+                        double high, double inside, double reach) {
+    Clusters c = {moments_at(clusters, columns, j), moments_at(clusters + 3 * columns, columns, j),
+                  clusters[6 * columns + j]};
+    for (long r = 0; r < rows; r++) {
+        double value = x[r * step];
+        if (value != value || (value >= low && value <= high)) continue;
+        if (c.near.rows == 0.0 || absolute(value - c.near.mean) <= limit_of(c.near, reach)) {
+            push(&c.near, value);
+            inside += 1.0;
+        } else {
+            add_far(&c, value, reach);
+        }
+    }
+    c.votes = c.votes > inside ? c.votes - inside : 0.0;
+    elect(&c, reach);
+    write_moments(clusters, columns, j, c.near);
+    write_moments(clusters + 3 * columns, columns, j, c.far);
+    clusters[6 * columns + j] = c.votes;
+}
+
+/* Adds rows x (rows, columns), `step` floats apart, to the clusters (7, columns); work is (6, columns). */
+void add_values(double *clusters, long columns, const float *x, long step, long rows, double reach, double *work) {
+    long n = columns;
+    double *low = work, *high = low + n, *count = high + n, *total = count + n, *squares = total + n, *outside = squares + n;
     const double infinite = __builtin_inf();
     for (long j = 0; j < n; j++) {
-        origin[j] = s->rows[j] > 0.0 ? s->means[j] : first_value(x + j, n, rows);
-        int trusted = options->reach > 0.0 && s->rows[j] >= SETTLED && s->squares[j] > 0.0;
-        double far = trusted ? options->reach * deviation(s->rows[j], s->squares[j]) : infinite;
-        low[j] = s->means[j] - far;
-        high[j] = s->means[j] + far;
-        count[j] = total[j] = squares[j] = 0.0;
+        double far = limit_of(moments_at(clusters, n, j), reach);
+        low[j] = clusters[j] > 0.0 ? clusters[n + j] - far : infinite; /* without values, all are outside */
+        high[j] = clusters[j] > 0.0 ? clusters[n + j] + far : -infinite;
+        count[j] = total[j] = squares[j] = outside[j] = 0.0;
     }
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < n; j++) {
-            float raw = x[r * n + j];
-            int missing = raw != raw;
-            double value = raw;
-            value = value < low[j] ? low[j] : value;
-            value = value > high[j] ? high[j] : value;
-            double delta = missing ? 0.0 : value - origin[j];
-            count[j] += missing ? 0.0 : 1.0;
+            double value = x[r * step + j];
+            int inside = (value >= low[j]) & (value <= high[j]);
+            double delta = inside ? value - clusters[n + j] : 0.0;
+            count[j] += inside ? 1.0 : 0.0;
+            outside[j] += inside | (value != value) ? 0.0 : 1.0;
             total[j] += delta;
             squares[j] += delta * delta;
         }
     for (long j = 0; j < n; j++) {
-        double all = s->rows[j] + count[j], shift = total[j] / (all < 1.0 ? 1.0 : all);
-        double more = squares[j] - total[j] * shift;
-        s->rows[j] = all;
-        s->means[j] = origin[j] + shift;
-        s->squares[j] = (more > 0.0 ? more : 0.0) + s->squares[j];
+        double all = clusters[j] + count[j], shift = total[j] / (all < 1.0 ? 1.0 : all), more = squares[j] - total[j] * shift;
+        double votes = clusters[6 * n + j];
+        write_moments(clusters, n, j, (Moments){all, clusters[n + j] + shift, (more > 0.0 ? more : 0.0) + clusters[2 * n + j]});
+        if (outside[j] == 0.0) clusters[6 * n + j] = votes > count[j] ? votes - count[j] : 0.0;
+    }
+    for (long j = 0; j < n; j++)
+        if (outside[j] > 0.0) add_outside(clusters, n, j, x + j, step, rows, low[j], high[j], count[j], reach);
+}
+
+/* The moments that rows are scaled by: of near values without a deviation, with the far ones. */
+void moments_of(const double *clusters, long columns, long j, double *moments, long step) {
+    Moments near = moments_at(clusters, columns, j), far = moments_at(clusters + 3 * columns, columns, j);
+    write_moments(moments, step, 0, near.squares == 0.0 && far.rows > 0.0 ? merged(near, far) : near);
+}
+
+/* Adds rows x (rows, columns) to the statistics. */
+void add_rows(const Options *options, const State *s, const float *x, long rows, double *work) {
+    long n = options->columns;
+    add_values(s->clusters, n, x, n, rows, options->reach, work);
+    for (long j = 0; j < n; j++) {
+        double moments[3];
+        moments_of(s->clusters, n, j, moments, 1);
+        s->rows[j] = moments[0];
+        s->means[j] = moments[1];
+        s->squares[j] = moments[2];
     }
     if (options->scale != MINMAX) return;
     for (long r = 0; r < rows; r++)
@@ -103,18 +212,10 @@ void add_rows(const Options *options, const State *s, const float *x, long rows,
         }
 }
 
-/* Adds the values of one target, `step` floats apart, to its moments (3), as `add_rows` does. */
-void add_values(double *moments, const float *y, long step, long rows) {
-    double origin = moments[0] > 0.0 ? moments[1] : (double)y[0], total = 0.0, squares = 0.0;
-    for (long r = 0; r < rows; r++) {
-        double delta = (double)y[r * step] - origin;
-        total += delta;
-        squares += delta * delta;
-    }
-    moments[0] = moments[0] + (double)rows;
-    double shift = total / moments[0], more = squares - total * shift;
-    moments[1] = origin + shift;
-    moments[2] = (more > 0.0 ? more : 0.0) + moments[2];
+/* Whether a target is too far from the others to be learned. */
+int is_far(const double *moments, double y, double reach) {
+    if (reach == 0.0 || moments[2] == 0.0) return 0;
+    return absolute(y - moments[1]) > reach * deviation(moments[0], moments[2]);
 }
 
 /* The unit of a target: its deviation, of counts (Poisson) its mean; 1 where that is 0. */

@@ -80,8 +80,8 @@ class State(Structure):
     _fields_ = tuple(
         (name, c_void_p)
         for name in (
-            *("weights", "restarts", "rows", "means", "squares", "low", "high", "targets", "class_rows"),
-            *("learned", "boost", "ring", "appended", "drawn"),
+            *("weights", "restarts", "rows", "means", "squares", "clusters", "low", "high", "targets"),
+            *("target_clusters", "class_rows", "learned", "boost", "ring", "appended", "drawn"),
         )
     )
 

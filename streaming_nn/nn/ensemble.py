@@ -14,9 +14,8 @@ from streaming_nn.nn import class_weight, drift, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial
 from streaming_nn.nn.networks import NetworkLearner, as_json
-from streaming_nn.nn.preprocessing import Scaler
+from streaming_nn.nn.preprocessing import REACH, Scaler
 
-REACH = 2.0  # times the clip: how far a value may move the running mean and deviation
 REACTIONS = ("report", "raise", "restart", "fresh")
 TARGET_RATE = 0.3  # factor of SGD's rates for regression
 # else, with few inputs, all units' kinks start at the mean; and predictions start at the mixture's prior
@@ -105,7 +104,7 @@ class Ensemble(NetworkLearner):
             self.scale,
             self.missing,
             self.clip,
-            REACH * self.clip,
+            REACH,
             self.eta,
             self.share,
             self.replay_rows,

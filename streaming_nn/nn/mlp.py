@@ -14,7 +14,7 @@ from streaming_nn.nn import class_weight, drift, options, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial
 from streaming_nn.nn.networks import NetworkLearner, as_json
-from streaming_nn.nn.preprocessing import Scaler
+from streaming_nn.nn.preprocessing import REACH, Scaler
 
 REACTIONS = ("report", "raise", "fresh")
 OF_CLASSES = ("softmax", "logistic")
@@ -149,6 +149,7 @@ class MLP(NetworkLearner):
             self.scale,
             self.missing,
             self.clip,
+            REACH,
             schedule=self._schedule(),
             class_weight=class_weight.per_class(self.class_weight, self.classes),
             class_beta=self.class_beta,

@@ -16,7 +16,7 @@ from streaming_nn.core.networks import Shape
 from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer
 from streaming_nn.nn.initializers import Initial, initialize
 from streaming_nn.nn.learner import Batch, Learner
-from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler, inputs_moments, targets_moments
+from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler
 
 Floats = NDArray[np.float32]
 
@@ -146,8 +146,12 @@ class NetworkLearner(Learner[EnsembleState]):
         def summed(name: str) -> Any:
             return sum((getattr(part, name) - getattr(start, name) for part in parts), getattr(start, name))
 
-        inputs = moments.combine(inputs_moments(start), [inputs_moments(part) for part in parts])
-        targets = moments.combine(targets_moments(start), [targets_moments(part) for part in parts])
+        def clusters(name: str) -> Any:
+            states = [getattr(part, name) for part in parts]
+            return moments.combine_clusters(getattr(start, name), states, self.core.reach)
+
+        of_inputs, of_targets = clusters("clusters"), clusters("target_clusters")
+        inputs = moments.scaling(of_inputs)
         merged = replay_buffer.merge(start, parts)._replace(
             theta=mean("theta"),
             first=mean("first"),
@@ -157,9 +161,11 @@ class NetworkLearner(Learner[EnsembleState]):
             rows=inputs.rows,
             means=inputs.mean,
             squares=inputs.m2,
+            clusters=of_inputs,
             low=np.minimum.reduce([part.low for part in parts]),
             high=np.maximum.reduce([part.high for part in parts]),
-            targets=np.stack(targets, axis=-1),
+            targets=np.stack(moments.scaling(of_targets), axis=-1),
+            target_clusters=of_targets,
             class_rows=summed("class_rows"),
             learned=np.asarray(summed("learned")),
             boost=drift.decay_boost(start.boost, sum(rows)),

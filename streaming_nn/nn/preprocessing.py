@@ -13,6 +13,7 @@ from streaming_nn.nn.moments import Moments
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
+REACH = 20.0  # deviations beyond which a value is kept apart from the others
 
 
 class ColumnGrowth(NamedTuple):
@@ -88,10 +89,12 @@ class Scaler:
         """Return the statistics with new columns, as if their values had been `growth.fill` in all rows."""
         most = float(state.learned)  # a column without gaps has had a value in every row
         absent = np.isnan(growth.fill)
+        rows = np.where(absent, 0.0, most)
         grown = state._replace(
-            rows=growth.move(state.rows, np.where(absent, 0.0, most)),
+            rows=growth.move(state.rows, rows),
             means=growth.move(state.means, 0.0),
             squares=growth.move(state.squares, 0.0),
+            clusters=growth.move(state.clusters, np.stack([rows, *np.zeros((6, len(rows)))])),
         )
         if self.scale != "minmax":
             return grown

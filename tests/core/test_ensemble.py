@@ -175,17 +175,66 @@ def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> 
     assert np.concatenate(outputs).tobytes() == output.tobytes()
 
 
-@pytest.mark.parametrize("before", [98, 99, 100, 101])
-def test_an_outlier_is_bounded_from_100_rows_on_by_the_reference_too(before: int) -> None:
-    ensemble = Ensemble(Shape((2, 3)), (MemberOptions("sgd", 0.01),), 2, reach=4.0)
-    rng, steps = np.random.default_rng(before), []
-    for size in (before, 1, 2):
-        x, y, _ = draw_rows(ensemble, rng, size)
-        x[0, 0] = 1000 if size < before else x[0, 0]
-        steps.append((x, y, None))
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("wild", [1e3, 1e30])
+@pytest.mark.parametrize("row", [0, 1, 4, 60])
+def test_a_wild_value_does_not_scale_the_others_by_the_reference_too(
+    row: int, wild: float, size: int
+) -> None:
+    ensemble = Ensemble(Shape((2, 1), loss="huber"), (MemberOptions("sgd", 0.01),), 2, reach=20.0)
+    rng = np.random.default_rng(row)
+    x, y, _ = draw_rows(ensemble, rng, 80)
+    x[row, 0] = y[row] = wild
+    steps = [(x[at : at + size], y[at : at + size], None) for at in range(0, 80, size)]
     state = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
-    bounded = before >= 100
-    assert (state.squares[0] < 1e5) == bounded
+    others = np.delete(np.column_stack([x, y]), row, axis=0)[3:].astype(np.float64)
+    scaled = np.sqrt(np.append(state.squares / state.rows, state.targets[0, 2] / state.targets[0, 0]))
+    np.testing.assert_allclose(scaled, others.std(axis=0), rtol=0.2)
+
+
+def stream_of(*parts: Any) -> Array:
+    return np.concatenate([np.broadcast_to(part, np.shape(part) or (1,)) for part in parts]).astype(
+        np.float32
+    )
+
+
+NORMAL = np.random.default_rng(5).normal(size=200)
+COLUMNS = {
+    "a constant that moves": (np.full(100, 5.0), NORMAL, 1.0),
+    "a constant, a wild value, then it moves": (np.full(100, 5.0), 1e12, NORMAL, 1.0),
+    "a sentinel for a stretch": (NORMAL, np.full(90, -999.0), NORMAL, 1.0),
+    "a sentinel in a fifth of the rows": (
+        np.where(np.arange(400) % 5 == 2, 1e9, np.resize(NORMAL, 400)),
+        1.0,
+    ),
+    "a sentinel from the first row on": (np.where(np.arange(400) % 5 == 0, 1e9, np.resize(NORMAL, 400)), 1.0),
+    "another unit": (NORMAL, NORMAL * 1e6, 1e6),
+    "rare ones": (np.arange(400) % 50 == 7, np.sqrt(0.02 * 0.98)),
+    "rare ones after a wild value": (0.0, 1e9, np.arange(400) % 50 == 7, np.sqrt(0.02 * 0.98)),
+    "counts": (np.arange(400) % 50 // 47, 0.24),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_scale_of_a_column(name: str, size: int) -> None:
+    *parts, expected = COLUMNS[name]
+    x, ensemble = stream_of(*parts)[:, None], Ensemble(Shape((1, 2)), (MemberOptions(),), 1, reach=20.0)
+    y = np.zeros((len(x), 1), np.float32)
+    steps = [(x[at : at + size], y[at : at + size], None) for at in range(0, len(x), size)]
+    state = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
+    ratio = np.sqrt(state.squares[0] / state.rows[0]) / expected
+    assert 0.4 < ratio < 3
+
+
+def test_values_that_are_not_far_have_the_moments_of_all() -> None:
+    x = np.random.default_rng(1).normal(3, 2, (500, 3)).astype(np.float32)
+    ensemble = Ensemble(Shape((3, 2)), (MemberOptions(),), 3, reach=20.0)
+    state, y = ensemble.init(initial(ensemble)), np.zeros(500, np.float32)
+    learn(ensemble, state, x, y, None, mini_batch=8, initial=initial(ensemble))
+    np.testing.assert_allclose(state.rows, 500, atol=3)
+    np.testing.assert_allclose(state.means, x.mean(axis=0), rtol=0.02)
+    np.testing.assert_allclose(np.sqrt(state.squares / state.rows), x.std(axis=0), rtol=0.01)
 
 
 def test_a_bound_model_has_the_bits_of_separate_calls_whatever_the_sizes() -> None:

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,3 +118,58 @@ def test_what_came_in_is_not_changed() -> None:
     before = bits(one), bits(two)
     moments.merge(one, two), moments.subtract(one, two), moments.combine(one, [two, one])
     assert (bits(one), bits(two)) == before
+
+
+def clusters_of(near: Moments, far: Moments = NOTHING, votes: float = 0) -> np.ndarray:
+    return np.stack([*near, *far, np.full(3, float(votes))])
+
+
+def test_clusters_of_tasks_are_those_of_all_rows() -> None:
+    a, b, c = (np.random.default_rng(seed).normal(size=(50, 3)) for seed in range(3))
+    tasks = [clusters_of(of(np.concatenate([a, new]))) for new in (b, c)]
+    combined = moments.combine_clusters(clusters_of(of(a)), tasks, 20)
+    same(Moments(*combined[:3]), of(np.concatenate([a, b, c])), a, b, c)
+    assert not combined[3:].any()
+    same(moments.scaling(combined), of(np.concatenate([a, b, c])), a, b, c)
+
+
+def test_far_values_of_tasks_stay_apart() -> None:
+    a, b = (np.random.default_rng(seed).normal(size=(50, 3)) for seed in range(2))
+    far = of(np.full((4, 3), 1e9))
+    tasks = [clusters_of(of(np.concatenate([a, b])), far, 4), clusters_of(of(a), of(np.full((2, 3), 1e9)), 2)]
+    combined = moments.combine_clusters(clusters_of(of(a)), tasks, 20)
+    same(Moments(*combined[:3]), of(np.concatenate([a, b])), a, b)
+    assert combined[3:].tolist() == [[6] * 3, [1e9] * 3, [0] * 3, [4] * 3]
+
+
+def test_a_task_that_saw_a_wild_value_alone_does_not_scale_the_others() -> None:
+    a = np.random.default_rng(1).normal(size=(50, 3))
+    for tasks in permutations([clusters_of(of(a)), clusters_of(of(np.full((1, 3), 1e30)))]):
+        same(moments.scaling(moments.combine_clusters(clusters_of(NOTHING), tasks, 20)), of(a), a)
+
+
+def test_a_column_whose_values_a_task_has_replaced_begins_with_its() -> None:
+    a, b = np.random.default_rng(1).normal(size=(2, 50, 3))
+    start, replaced = of(a), of(b[:40] * 1e6 + 1e9)
+    assert not moments.contains(replaced, start).any()
+    assert moments.contains(of(np.concatenate([a, b])), start).all()
+    combined = moments.combine(start, [replaced, moments.merge(start, of(b[:10]))], 20)
+    assert bits(combined) == bits(replaced)
+
+
+def test_rare_values_are_counted_by_all_tasks() -> None:
+    zeros, ones = of(np.zeros((90, 3))), of(np.ones((5, 3)))
+    start = clusters_of(zeros, ones)
+    task = clusters_of(of(np.zeros((190, 3))), of(np.ones((10, 3))))
+    combined = moments.combine_clusters(start, [task, task], 20)
+    assert combined[[0, 3]].tolist() == [[290] * 3, [15] * 3]
+    expected = np.repeat([[0.0] * 3, [1.0] * 3], [290, 15], axis=0)
+    same(moments.scaling(combined), of(expected), expected)
+
+
+def test_tasks_that_met_two_values_in_another_order_have_both() -> None:
+    zeros, ones = of(np.zeros((9, 3))), of(np.ones((5, 3)))
+    combined = moments.combine_clusters(
+        clusters_of(NOTHING), [clusters_of(zeros, ones), clusters_of(ones, zeros)], 20
+    )
+    assert (moments.scaling(combined).m2 > 0).all()

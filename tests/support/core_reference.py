@@ -593,42 +593,97 @@ def prepare(options: Any, state: Any, x: Array) -> Array:
     return np.concatenate([z, missing], axis=1, dtype=F4) if options.missing == "indicate" else z
 
 
-def add_rows(options: Any, state: Any, x: Array) -> None:
-    there = ~np.isnan(x)
-    first = np.array([next((v for v in column if v == v), 0.0) for column in x.T.astype(np.float64)])
-    origin = np.where(state.rows > 0, state.means, first)
-    far = np.full(options.columns, np.inf)
-    if options.reach > 0:
-        trusted = (state.rows >= 100) & (state.squares > 0)
-        far = np.where(trusted, options.reach * deviation(state.rows, state.squares), np.inf)
-    low, high = state.means - far, state.means + far
-    count, total, squares = (np.zeros(options.columns) for _ in range(3))
-    for row, valid in zip(x.astype(np.float64), there, strict=True):
-        value = np.where(row < low, low, row)
-        value = np.where(value > high, high, value)
-        delta = np.where(valid, value - origin, 0.0)
-        count, total, squares = count + valid, total + delta, squares + delta * delta
-    rows = state.rows + count
-    shift = total / np.where(rows < 1.0, 1.0, rows)
+class Moments:
+    """Count, mean and sum of squared deviations of some values, one by one."""
+
+    def __init__(self, values: Any) -> None:
+        self.rows, self.mean, self.squares = map(float, values)
+
+    def push(self, value: float) -> None:
+        delta = value - self.mean
+        self.rows = self.rows + 1
+        shift = delta / self.rows
+        self.mean, self.squares = self.mean + shift, self.squares + delta * (delta - shift)
+
+    def limit(self, reach: float) -> float:
+        return reach * one(deviation, self.rows, self.squares) if reach > 0 else np.inf
+
+    def numbers(self) -> list[float]:
+        return [self.rows, self.mean, self.squares]
+
+
+def merged(a: Moments, b: Moments) -> Moments:
+    rows = a.rows + b.rows
+    part, delta = b.rows / rows, b.mean - a.mean
+    return Moments([rows, delta * part + a.mean, delta * delta * (a.rows * part) + a.squares + b.squares])
+
+
+def distance(near: Moments, far: Moments) -> float:
+    delta = far.mean - near.mean
+    return one(np.sqrt, delta * delta + far.squares / far.rows)
+
+
+def add_column(column: Array, values: list[float], reach: float) -> None:
+    """Add one column's values to its clusters (7,)."""
+    near, far, votes = Moments(column[:3]), Moments(column[3:6]), float(column[6])
+    limit = near.limit(reach)
+    low, high = (near.mean - limit, near.mean + limit) if near.rows > 0 else (np.inf, -np.inf)
+    inside, total, squares, outside = 0, 0.0, 0.0, []
+    for value in values:
+        if low <= value <= high:
+            delta = value - near.mean
+            inside, total, squares = inside + 1, total + delta, squares + delta * delta
+        elif value == value:
+            outside.append(value)
+    near.rows = near.rows + inside
+    shift = total / max(near.rows, 1.0)
     more = squares - total * shift
-    state.rows[:], state.means[:] = rows, origin + shift
-    state.squares[:] = np.where(more > 0, more, 0.0) + state.squares
+    near.mean, near.squares = near.mean + shift, (more if more > 0 else 0.0) + near.squares
+    for value in outside:
+        size = abs(value - near.mean)
+        if near.rows == 0 or size <= near.limit(reach):
+            near.push(value)
+            inside += 1
+            continue
+        other = distance(near, far) if far.rows > 0 else 0.0
+        farther = far.rows > 0 and size > reach * other
+        if farther and votes > 0:
+            votes -= 1
+        elif farther or far.rows == 0 or other > reach * size:
+            far, votes = Moments([1, value, 0]), 1
+        else:
+            far.push(value)
+            votes += 1
+            if near.squares == 0 < far.squares and distance(near, far) <= far.limit(reach):
+                near, far, votes = merged(near, far), Moments([0, 0, 0]), 0
+    votes = max(votes - inside, 0)
+    if outside and votes > min(near.rows, 30):
+        near, far, votes = far, near, 0
+        if not abs(far.mean - near.mean) > near.limit(reach):
+            far = Moments([0, 0, 0])
+    column[:] = [*near.numbers(), *far.numbers(), votes]
+
+
+def moments_of(column: Array) -> list[float]:
+    """Return count, mean and squares of the values that scale a column."""
+    near, far = Moments(column[:3]), Moments(column[3:6])
+    return merged(near, far).numbers() if near.squares == 0 and far.rows > 0 else near.numbers()
+
+
+def add_rows(options: Any, state: Any, x: Array) -> None:
+    for j in range(options.columns):
+        add_column(state.clusters[:, j], x[:, j].astype(np.float64).tolist(), options.reach)
+        state.rows[j], state.means[j], state.squares[j] = moments_of(state.clusters[:, j])
     if options.scale == "minmax":
         for row in x:
             state.low[:] = np.where(row < state.low, row, state.low)
             state.high[:] = np.where(row > state.high, row, state.high)
 
 
-def add_values(moments: Array, y: Array) -> None:
-    origin = moments[1] if moments[0] > 0 else float(y[0])
-    total = squares = 0.0
-    for value in y.tolist():
-        delta = value - origin
-        total, squares = total + delta, squares + delta * delta
-    moments[0] = moments[0] + len(y)
-    shift = total / moments[0]
-    more = squares - total * shift
-    moments[1], moments[2] = origin + shift, max(more, 0.0) + moments[2]
+def is_far(moments: Array, y: Array, reach: float) -> Any:
+    if reach == 0 or moments[2] == 0:
+        return np.zeros(len(y), bool)
+    return np.abs(y - moments[1]) > reach * one(deviation, moments[0], moments[2])
 
 
 def unit_of(moments: Array, counts: bool) -> float:
@@ -741,13 +796,15 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         return predict(options, state, x), False
     z = prepare(options, state, np.concatenate([x, drawn[:, :columns]]))
     w = np.concatenate([given, drawn[:, -1]])
-    moments = state.targets.copy()
+    moments, clusters = state.targets.copy(), state.target_clusters.copy()
     if not is_classes(options):
         counts = shape.loss == "poisson"
         for t in range(targets):
-            add_values(moments[t], both_y[:rows, t].astype(np.float64))
+            add_column(clusters[:, t], both_y[:rows, t].astype(np.float64).tolist(), options.reach)
+            moments[t] = moments_of(clusters[:, t])
             origin = 0.0 if counts else moments[t, 1]
             unit = unit_of(moments[t], counts)
+            w = np.where(is_far(moments[t], both_y[:, t].astype(np.float64), options.reach), F4(0), w)
             both_y[:, t] = clipped(options, ((both_y[:, t].astype(np.float64) - origin) / unit).astype(F4))
     class_rows = state.class_rows.copy()
     if options.class_weight is not None:
@@ -787,7 +844,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         update_mixture(options, state, member_losses, bad, w[:rows])
     restart(options, state, bad, initial)
     add_rows(options, state, x)
-    state.targets[:], state.class_rows[:] = moments, class_rows
+    state.targets[:], state.target_clusters[:], state.class_rows[:] = moments, clusters, class_rows
     if options.capacity:
         block = np.concatenate([x, y, given[:, None]], axis=1)
         for r in range(rows):
