@@ -73,7 +73,7 @@ static char *divide(Step *s, long most, char *at) {
     s->clusters = take(&at, s->targets * 7 * d);
     s->class_rows = take(&at, s->classes * d);
     s->class_weights = take(&at, s->classes * f);
-    s->statistics = take(&at, 6 * larger(n, s->targets) * d);
+    s->statistics = take(&at, 8 * larger(n, s->targets) * d);
     s->bad = take(&at, members);
     s->pass = take(&at, pass_bytes(network, rows, o->dropout));
     return at;

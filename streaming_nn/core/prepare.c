@@ -5,6 +5,7 @@
 #include "functions.h"
 
 static const double ENOUGH = 30.0; /* votes with which far values become the near ones */
+static const long FEW = 4;           /* rows below which looking for equal far values costs more than adding them */
 
 static double deviation(double rows, double squares) { return root(squares / (rows < 1.0 ? 1.0 : rows)); }
 
@@ -155,17 +156,29 @@ static void add_outside(double *clusters, long columns, long j, const float *x, 
     clusters[6 * columns + j] = c.votes;
 }
 
-/* Adds rows x (rows, columns), `step` floats apart, to the clusters (7, columns); work is (6, columns). */
-void add_values(double *clusters, long columns, const float *x, long step, long rows, double reach, double *work) {
+/* The value of far ones that have all been equal beside a constant, such as a rare 1 among zeros; NaN if they are not.
+   More of them only count. */
+static double rare_value(const double *clusters, long columns, long j, double reach) {
+    Clusters c = {moments_at(clusters, columns, j), moments_at(clusters + 3 * columns, columns, j), 0.0};
+    if (c.near.squares != 0.0 || c.far.rows == 0.0 || c.far.squares != 0.0) return __builtin_nan("");
+    double size = absolute(c.far.mean - c.near.mean), other = distance(&c);
+    return size > reach * other || other > reach * size ? __builtin_nan("") : c.far.mean;
+}
+
+/* Adds rows x (rows, columns), `step` floats apart, to the clusters (7, columns); work is (8, columns). */
+void add_values(double *restrict clusters, long columns, const float *restrict x, long step, long rows, double reach,
+                double *restrict work) {
     long n = columns;
     double *low = work, *high = low + n, *count = high + n, *total = count + n, *squares = total + n, *outside = squares + n;
+    double *rare = outside + n, *equal = rare + n;
     const double infinite = __builtin_inf();
     for (long j = 0; j < n; j++) {
         double far = limit_of(moments_at(clusters, n, j), reach);
         low[j] = clusters[j] > 0.0 ? clusters[n + j] - far : infinite; /* without values, all are outside */
         high[j] = clusters[j] > 0.0 ? clusters[n + j] + far : -infinite;
-        count[j] = total[j] = squares[j] = outside[j] = 0.0;
+        count[j] = total[j] = squares[j] = outside[j] = equal[j] = 0.0;
     }
+    for (long j = 0; j < n; j++) rare[j] = rows < FEW ? __builtin_nan("") : rare_value(clusters, n, j, reach);
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < n; j++) {
             double value = x[r * step + j];
@@ -173,6 +186,7 @@ void add_values(double *clusters, long columns, const float *x, long step, long 
             double delta = inside ? value - clusters[n + j] : 0.0;
             count[j] += inside ? 1.0 : 0.0;
             outside[j] += inside | (value != value) ? 0.0 : 1.0;
+            equal[j] += !inside & (value == rare[j]) ? 1.0 : 0.0;
             total[j] += delta;
             squares[j] += delta * delta;
         }
@@ -182,8 +196,15 @@ void add_values(double *clusters, long columns, const float *x, long step, long 
         write_moments(clusters, n, j, (Moments){all, clusters[n + j] + shift, (more > 0.0 ? more : 0.0) + clusters[2 * n + j]});
         if (outside[j] == 0.0) clusters[6 * n + j] = votes > count[j] ? votes - count[j] : 0.0;
     }
-    for (long j = 0; j < n; j++)
-        if (outside[j] > 0.0) add_outside(clusters, n, j, x + j, step, rows, low[j], high[j], count[j], reach);
+    for (long j = 0; j < n; j++) {
+        if (outside[j] == 0.0) continue;
+        long some = outside[j] == equal[j] ? 0 : rows;
+        if (!some) {
+            clusters[3 * n + j] += equal[j];
+            clusters[6 * n + j] += equal[j];
+        }
+        add_outside(clusters, n, j, x + j, step, some, low[j], high[j], count[j], reach);
+    }
 }
 
 /* The moments that rows are scaled by: of near values without a deviation, with the far ones. */
