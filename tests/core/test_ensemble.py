@@ -215,7 +215,9 @@ COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize(
+    "size", [64, pytest.param(1, marks=pytest.mark.nightly), pytest.param(7, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("name", COLUMNS)
 def test_the_scale_of_a_column(name: str, size: int) -> None:
     *parts, expected = COLUMNS[name]

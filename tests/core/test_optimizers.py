@@ -218,7 +218,18 @@ def test_river_descends_the_same(name: str, options: dict[str, float], theirs: A
     np.testing.assert_allclose(descend(name, start, **options), [*w.values()], rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", structures.OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sgd",
+        "adam",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in structures.OPTIMIZERS[1:]
+            if name != "adam"
+        ),
+    ],
+)
 def test_it_finds_the_minimum_of_a_quadratic(name: str) -> None:
     options, state = structures.optimizer(name, 0.02), initial(np.ones(3, np.float32))
     if name == "ftrl":

@@ -70,7 +70,7 @@ def rates(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray, reference: 
     return figures
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     classes=st.integers(2, 6),
     rows=st.integers(1, 60),
