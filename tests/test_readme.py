@@ -172,7 +172,7 @@ def with_port(words: list[str], port: str) -> list[str]:
     return [*words, "--port", port] if words[:2] == ["broker", "start"] else words
 
 
-@pytest.mark.merge
+@pytest.mark.nightly
 @pytest.mark.timeout(400)
 def test_the_commands_work_in_order_in_this_process(
     spark: "SparkSession",

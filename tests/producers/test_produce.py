@@ -322,6 +322,7 @@ def values_of(broker, topic):
     return [record.value for record in records_of(broker, topic)]
 
 
+@pytest.mark.nightly
 def test_all_records_can_have_one_timestamp(broker, topics, table):
     began = time.time() * 1000
     run_json(broker, "csv", table, "--topic", topics[0], "--timestamp", "now", "--rate", 10)

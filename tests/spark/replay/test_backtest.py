@@ -325,7 +325,7 @@ def test_expired_records_and_a_recreated_topic_are_a_data_loss(
         run(spark, settings, plan_versions(VersionLog(settings.model), 3), ["seed=2"], tmp_path / "z")
 
 
-@pytest.mark.merge
+@pytest.mark.nightly
 @pytest.mark.usefixtures("oracles")
 def test_a_topic_is_cut_in_learning_order(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
     """Two partitions with mixed and equal timestamps; in any other order the hashes differ."""

@@ -115,7 +115,7 @@ def test_a_csv_is_learned_in_its_order_in_micro_batches_of_that_size(
         backtest_file(settings_of(broker.options), file, tmp_path / "x", [], 100)
 
 
-@pytest.mark.merge
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_a_file_with_strings_gaps_and_a_decimal_comma_is_learned(broker: Any, tmp_path: Path) -> None:
     lines = [
