@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core import library, structures
-from streaming_nn.core.library import address
+from streaming_nn.core.library import MOST_ROWS, address
 from streaming_nn.core.networks import Floats, Shape, aligned
 
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
 FLOAT32 = np.dtype(np.float32)
-MOST_ROWS = 2**62  # so that no sum overflows
 STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
 TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
 

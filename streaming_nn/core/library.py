@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streaming_nn.core import build_backend
 
+MOST_ROWS = 2**62  # so that no sum of counts overflows
 ARITHMETIC = 1  # the number of docs/arithmetic.md that the library must have
 BUILD = "pip install -e ."  # in a checkout
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streaming_nn.core import library
-from streaming_nn.core.library import address
+from streaming_nn.core.library import MOST_ROWS, address
 
 SCORED_CLASSES = 10  # with more, no scores are counted: 6 KB of a version for each class
 OCTAVES = 16  # of a probability's odds, on each side of 1, that bins distinguish: 1:65,536 to 65,536:1
 BINS_OF_TWO, BINS_OF_MORE = 8 * 2 * OCTAVES, 4 * 2 * OCTAVES  # 8 in each octave up to two classes, else 4
-MOST_ROWS = 2**62  # so that no sum overflows
 
 F4, F8, I1, I4, I8 = (np.dtype(each) for each in ("f4", "f8", "u1", "i4", "i8"))
 Array = NDArray[Any]

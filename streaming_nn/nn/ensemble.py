@@ -14,7 +14,7 @@ from streaming_nn.nn import class_weight, drift, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial
 from streaming_nn.nn.networks import NetworkLearner, as_json
-from streaming_nn.nn.preprocessing import REACH, Scaler
+from streaming_nn.nn.preprocessing import REACH
 
 REACTIONS = ("report", "raise", "restart", "fresh")
 TARGET_RATE = 0.3  # factor of SGD's rates for regression
@@ -82,11 +82,6 @@ class Ensemble(NetworkLearner):
             validation.between("sgd_rates", rate, 0, np.inf)
         _ = self.scaler  # it validates the rest
 
-    @cached_property
-    def scaler(self) -> Scaler:
-        """The preprocessing of rows."""
-        return Scaler(self.inputs, self.scale, self.clip, self.missing)
-
     @property
     def initial(self) -> Initial:
         """How initial parameters are drawn."""
@@ -118,11 +113,6 @@ class Ensemble(NetworkLearner):
         scale = TARGET_RATE if self.classes is None else 1
         by_sgd = (MemberOptions("sgd", rate * scale) for rate in self.sgd_rates)
         return (*by_sgd, *(MemberOptions("adam", rate, emphasis) for rate, emphasis in self.replay_rates))
-
-    @cached_property
-    def detector(self) -> Any:
-        """The detector that watches the loss; None: drift is not detected."""
-        return None if self.drift == "none" else drift.DEFAULT_DETECTORS[self.drift]
 
     @property
     def capacity(self) -> int:

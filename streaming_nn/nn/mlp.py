@@ -14,7 +14,7 @@ from streaming_nn.nn import class_weight, drift, options, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial
 from streaming_nn.nn.networks import NetworkLearner, as_json
-from streaming_nn.nn.preprocessing import REACH, Scaler
+from streaming_nn.nn.preprocessing import REACH
 
 REACTIONS = ("report", "raise", "fresh")
 OF_CLASSES = ("softmax", "logistic")
@@ -123,16 +123,6 @@ class MLP(NetworkLearner):
                 "schedule must be 'constant' and warmup 0 with 'ftrl', which adapts its rates itself; "
                 f"got {self.schedule!r} and {self.warmup}"
             )
-
-    @cached_property
-    def detector(self) -> Any:
-        """The detector that watches the loss; None: drift is not detected."""
-        return None if self.drift == "none" else drift.DEFAULT_DETECTORS[self.drift]
-
-    @cached_property
-    def scaler(self) -> Scaler:
-        """The preprocessing of rows."""
-        return Scaler(self.inputs, self.scale, self.clip, self.missing)
 
     @property
     def initial(self) -> Initial:

@@ -24,18 +24,26 @@ Floats = NDArray[np.float32]
 class NetworkLearner(Learner[EnsembleState]):
     """A learner whose model is an ensemble of networks; one network is an ensemble of one member."""
 
-    seed: int
+    scale: str
+    clip: float
+    drift: str
     on_drift: str
+    seed: int
 
     @property
     @abstractmethod
     def core(self) -> CoreEnsemble:
         """The ensemble that the core runs."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def scaler(self) -> Scaler:
         """The preprocessing of rows."""
+        return Scaler(self.inputs, self.scale, self.clip, self.missing)
+
+    @cached_property
+    def detector(self) -> Any:
+        """The detector that watches the loss; None: drift is not detected."""
+        return None if self.drift == "none" else drift.DEFAULT_DETECTORS[self.drift]
 
     @property
     @abstractmethod
