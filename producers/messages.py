@@ -218,7 +218,7 @@ def _encode(
     names: tuple[str, ...] | None,
 ) -> list[bytes]:
     """Encode rows of numbers, or with values as they are; a row's number is its id, unless it has its own."""
-    own = not isinstance(schema.features, str) and _has_own_id(names, schema.label)
+    own = not isinstance(schema.features, str) and _has_own_id(names, str(schema.label))
     numbers = None if own else ids
     if x.dtype != object:
         return encode(schema, x, y, numbers)

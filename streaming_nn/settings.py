@@ -91,10 +91,11 @@ class Records(Section):
 
     format: str = "json"  # json, packed, csv or avro; see docs/records.md
     features: str | list[str] = "features"
-    label: str = "label"
+    label: str | list[str] = "label"  # several fields: targets of a regression, or labels
     inputs: int | None = None
     classes: list[str | int | bool] | Literal["grow"] | None = None  # "grow": new labels become classes
     regression: bool = False
+    multilabel: bool = False  # the label is an array of the classes that apply, or several boolean fields
     max_bytes: int = 1 << 20
     numbers_as_strings: bool = False  # true: " 1.5 " is a number; in CSV it always is
     na_values: list[str] = []  # words for a gap, such as ["NA", "?"]
@@ -186,6 +187,12 @@ class Records(Section):
             raise PydanticCustomError("classes", "regression and classes = 'grow' cannot be combined")
         if self.regression and self.classes is not None:
             raise PydanticCustomError("classes", "regression and classes cannot be combined")
+        if self.regression and self.multilabel:
+            raise PydanticCustomError("multilabel", "regression and multilabel cannot be combined")
+        if isinstance(self.label, list) and not (self.regression or self.multilabel):
+            raise PydanticCustomError("label", "several fields need regression or multilabel")
+        if isinstance(self.label, list) and self.classes is not None:
+            raise PydanticCustomError("classes", "classes and several label fields cannot be combined")
         return self
 
 

@@ -132,7 +132,7 @@ def test_variables_that_are_read_elsewhere_are_not_settings(monkeypatch: pytest.
             "[train]\nstarting_offsets = 'middle'",
             r"train.starting_offsets: .*'earliest' or 'latest'; got 'middle'",
         ),
-        ("[records]\nlabel = 7", r"records.label: .*; got 7"),
+        ("[records]\nlabel = 7", r"records.label.*; got 7"),
         ("[records]\nclasses = 'grwo'", r"records.classes: must be .* or 'grow'; got 'grwo'"),
         ("[records]\nclasses = [1.5]", r"records.classes: must be .* or 'grow'; got \[1.5\]"),
         ("[records]\nclasses = ['a']", r"records.classes: must be at least two, or 'grow'; got \['a'\]"),
@@ -153,6 +153,12 @@ def test_variables_that_are_read_elsewhere_are_not_settings(monkeypatch: pytest.
             r"regression and classes = 'grow' cannot be combined",
         ),
         ("[records]\nregression = true\nclasses = [0, 1]", r"regression and classes cannot be combined"),
+        ("[records]\nregression = true\nmultilabel = true", "regression and multilabel cannot be combined"),
+        ("[records]\nlabel = ['a', 'b']", "several fields need regression or multilabel"),
+        (
+            "[records]\nlabel = ['a', 'b']\nmultilabel = true\nclasses = [0, 1]",
+            "classes and several label fields cannot be combined",
+        ),
         *[
             (f"[{job}]\ntrigger = {value}", f"^setting {job}.trigger: must be an interval .*; got {value}$")
             for job in ("train", "score")

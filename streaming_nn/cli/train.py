@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
@@ -43,13 +44,18 @@ def train(
     features: Annotated[
         str | None, typer.Option(help="Array field, or fields a,b,c.d; one field is 'a,'.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Field of the label.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Field of the label; a,b: of several targets or labels.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Labels a,b,c; true,false are booleans (default: inferred); grow: new labels too."),
     ] = None,
     regression: Annotated[
         bool | None, typer.Option("--regression", help="Treat the label as a regression target.")
+    ] = None,
+    multilabel: Annotated[
+        bool | None, typer.Option("--multilabel", help="The label is an array, or several boolean fields.")
     ] = None,
     hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers: 64,32.")] = None,
     optimizer: Annotated[
@@ -82,9 +88,10 @@ def train(
         model=model,
         records={
             "features": options.features(features),
-            "label": label,
+            "label": options.features(label),
             "classes": classes if classes == "grow" else options.split(classes, options.label),
             "regression": regression,
+            "multilabel": multilabel,
         },
         learner={
             "hidden": _parse_widths(hidden),
@@ -216,7 +223,7 @@ def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:
     """
     window = manifest.metrics.get("prequential", {}).get("window", {})
     as_served = manifest.metrics.get("as_served", {}).get("window", {})
-    names = ("accuracy", "f1_macro", "log_loss") if "accuracy" in window else ("mae", "rmse", "r2")
+    names = [*leading(window)]
     parts = [
         f"version {manifest.number}",
         f"{manifest.counts['trained']:,} rows",

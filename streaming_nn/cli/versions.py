@@ -10,6 +10,7 @@ import typer
 
 from streaming_nn.cli.options import Config, Json, Model, load_settings
 from streaming_nn.errors import DamagedVersionError
+from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:  # imported where they are needed, as in options.py
     from rich.table import Table
@@ -29,8 +30,8 @@ UNREADABLE = "unreadable"  # the kind of a version whose file is damaged or miss
 WIDTH = 160  # columns without a terminal: a name that is cut off is of no use in a file
 # The metrics that a table shows; --json has all of them
 SHOWN = re.compile(
-    r"(prequential|as_served)\.window\.(accuracy|f1_macro|roc_auc|average_precision|mcc|log_loss|mae|rmse|r2)"
-    r"|baselines\.\w+\.window\.(accuracy|mae)|rows"
+    r"(prequential|as_served)\.window\.(accuracy|f1_macro|roc_auc|average_precision|mcc|log_loss|mae|rmse|r2"
+    r"|subset_accuracy|hamming_loss|f1_micro)|baselines\.\w+\.window\.(accuracy|mae|subset_accuracy)|rows"
 )
 
 
@@ -78,7 +79,7 @@ def _row(log: "VersionLog", number: int, tag_names: list[str]) -> dict[str, Any]
         return {"version": number, "kind": UNREADABLE, "kept": False, "tags": tag_names}
     prequential = manifest.metrics.get("prequential", {}).get("window", {})
     as_served = manifest.metrics.get("as_served", {}).get("window", {})
-    metric = "mae" if "mae" in prequential else "accuracy"
+    metric = next(iter(leading(prequential)))
     return {
         "version": manifest.number,
         "kind": manifest.kind,

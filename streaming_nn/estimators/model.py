@@ -74,8 +74,10 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
     """
     learner: Any = model.learner
     if learner.loss == "poisson" and (batch.y < 0).any():
-        row = int((batch.y < 0).argmax())
-        raise ValueError(f"y must not be negative with loss 'poisson'; got {batch.y[row]:g} in row {row}")
+        row, *_ = np.argwhere(batch.y < 0)[0].tolist()
+        raise ValueError(
+            f"y must not be negative with loss 'poisson'; got {batch.y[row].min():g} in row {row}"
+        )
     if mini_batch is not None:
         learner = replace(learner, mini_batch=mini_batch)
     owned = model.state is not model.start and len(batch.y) <= learner.mini_batch

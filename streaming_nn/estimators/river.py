@@ -132,7 +132,7 @@ class _RiverModel(Holder):
             (name, *_) = [*described.datetimes, *described.arrays]
             raise ValueError(f"cannot read dicts for a model of dates or arrays of records; got {name!r}")
         options = {name: value for name, value in model.learner.options().items() if name != "inputs"}
-        classes = options.pop("classes")
+        classes, _, _ = (options.pop(name) for name in ("classes", "multilabel", "targets"))
         known = {} if classes is None else {"classes": classes}
         columns, label = of_columns.columns_from(described), described.label or "label"
         all_sparse = bool(columns.numbers) and not np.isnan(columns.blank).any()

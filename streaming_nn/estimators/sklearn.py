@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streaming_nn.core.networks import Shape
 from streaming_nn.estimators import model as models
 from streaming_nn.estimators.model import Holder, Model, new_model, to_python
-from streaming_nn.nn import metrics
+from streaming_nn.nn import multioutput
 from streaming_nn.nn.factory import difference, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction
 from streaming_nn.nn.state_dict import flatten
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.pipeline import Pipeline
-    from sklearn.utils import check_array, check_random_state
+    from sklearn.utils import check_array, check_random_state, column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
@@ -108,6 +108,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._missing_allowed()
         tags.input_tags.sparse = True
+        tags.target_tags.multi_output = _is_regressor(self)
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -153,7 +154,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             raise AttributeError(f"coefs_ and intercepts_ need one member: {error}") from None
 
     def _window_metrics(self) -> dict[str, Any]:
-        window: dict[str, Any] = metrics.report(self.state_.metrics)["prequential"]["window"]
+        window: dict[str, Any] = multioutput.report(self.state_.metrics)["prequential"]["window"]
         return window
 
     def save(self, model_dir: str | Path) -> int:
@@ -193,8 +194,15 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             return loaded
         names = getattr(self, "feature_names_in_", None)
         fields = "features" if names is None else tuple(map(str, names))
-        missing = self._missing_allowed()
-        return Schema(self.learner_.inputs, self.learner_.classes, fields, missing=missing)
+        learner = self.learner_
+        return Schema(
+            learner.inputs,
+            learner.classes,
+            fields,
+            learner.targets or "label",
+            missing=self._missing_allowed(),
+            multilabel=learner.multilabel,
+        )
 
     def _adopt(self, model: Model, schema: Schema) -> None:
         options = {"random_state": model.learner.options().get("seed", 0), **model.learner.options()}
@@ -215,9 +223,9 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         }
         return {name: to_python(name, value) for name, value in given.items() if value is not None}
 
-    def _create(self, inputs: int, classes: list[Any] | None) -> None:
+    def _create(self, inputs: int, outputs: Mapping[str, Any]) -> None:
         learner = learner_from(
-            {**self._options(), "inputs": inputs, "classes": classes, "seed": _seed(self.random_state)}
+            {**self._options(), "inputs": inputs, **outputs, "seed": _seed(self.random_state)}
         )
         self._set_model(new_model(learner))
         self.__dict__.pop("_loaded_schema", None)
@@ -237,13 +245,16 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, new: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them; `new`: create a new one."""
+        names = [*map(str, y.columns)] if hasattr(y, "columns") else None
         with _validating(X=X, y=y):
-            X, y = validate_data(self, X, y, reset=new, y_numeric=_is_regressor(self), **self._validation())
+            options = {"y_numeric": _is_regressor(self), "multi_output": True, **self._validation()}
+            X, y = validate_data(self, X, y, reset=new, **options)
+            y = _one_or_several(y)
             weight = sample_weight
             if weight is not None:
                 weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
         if new:
-            self._create(X.shape[1], self._labels(y, classes))
+            self._create(X.shape[1], self._outputs(y, names, classes))
         else:
             self._update_options()
         return Batch(X, self._targets(y), weight)
@@ -256,7 +267,8 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     def _missing_allowed(self) -> bool:
         return self.missing not in (None, "refuse")
 
-    def _labels(self, y: Array, classes: Any) -> list[Any] | None:
+    def _outputs(self, y: Array, names: list[str] | None, classes: Any) -> dict[str, Any]:
+        """Return the options of a learner for such targets; `names` are those of the columns of y."""
         raise NotImplementedError
 
     def _targets(self, y: Array) -> Array:
@@ -292,7 +304,9 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
     or the network where an `optimizer` is named. The other parameters are their options; one that is None
     has the learner's default. `mini_batch` rows are predicted and learned at a time. With an integer
     `random_state` the same rows give the same model, to the bit, as in a stream with that `seed`. `member`
-    chooses whose weights `coefs_` and `intercepts_` show. X may be a matrix of scipy.sparse: it is learned as
+    chooses whose weights `coefs_` and `intercepts_` show. y may be a multilabel indicator (rows, labels):
+    then predictions are one too, and `classes` are the labels in the order of its columns, by default their
+    names, or their numbers. X may be a matrix of scipy.sparse: it is learned as
     the same array is, and made dense piece by piece. Invalid input is a ValueError; the model is unchanged.
     """
 
@@ -304,8 +318,8 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> "OnlineClassifier":
-        """Learn more rows; the first call must have all `classes` that will occur."""
-        self._check_classes(classes)
+        """Learn more rows; the first call must have all `classes` that will occur, or an indicator."""
+        self._check_classes(y, classes)
         self._learn(X, y, sample_weight, not hasattr(self, "_model"), classes)
         return self
 
@@ -318,12 +332,12 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
         mini_batch: int | None = None,
     ) -> Array:
         """Learn as `partial_fit` does; return the labels predicted before each mini-batch was learned."""
-        self._check_classes(classes)
+        self._check_classes(y, classes)
         new = not hasattr(self, "_model")
         return self._to_labels(self._learn(X, y, sample_weight, new, classes, mini_batch))
 
     def predict(self, X: Any) -> Array:
-        """Predict labels (rows,)."""
+        """Predict labels (rows,); of a multilabel model an indicator (rows, labels)."""
         return self._to_labels(self._predict(X))
 
     def predict_proba(self, X: Any) -> Array:
@@ -342,12 +356,19 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
         return _array_of(self.learner_.classes)
 
     def _to_labels(self, output: Array) -> Array:
+        if self.learner_.multilabel:
+            return (output > 0.5).astype(int)
         labels: Array = self.classes_[output.argmax(axis=1)]
         return labels
 
-    def _check_classes(self, classes: Any) -> None:
-        fitted = hasattr(self, "_model")
-        if not fitted and classes is None:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _check_classes(self, y: Any, classes: Any) -> None:
+        fitted, indicator = hasattr(self, "_model"), len(getattr(y, "shape", None) or np.shape(y)) == 2
+        if not fitted and classes is None and not indicator:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if fitted and classes is not None and set(np.unique(classes).tolist()) != set(self.classes_.tolist()):
             raise ValueError(
@@ -355,14 +376,22 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
                 f"was: {self.classes_!r}"
             )
 
-    def _labels(self, y: Array, classes: Any) -> list[Any]:
+    def _outputs(self, y: Array, names: list[str] | None, classes: Any) -> dict[str, Any]:
+        if y.ndim == 2:
+            given = classes if classes is not None else names or range(y.shape[1])
+            labels = [*map(integral_to_int, np.asarray(given).tolist())]
+            if len(labels) != y.shape[1]:
+                raise ValueError(f"classes must be one per column of y, {y.shape[1]}; got {len(labels)}")
+            return {"classes": labels, "multilabel": True}
         check_classification_targets(y)
         labels = [integral_to_int(label) for label in np.unique(y if classes is None else classes).tolist()]
         if len(labels) < 2:
             raise ValueError(f"classes must be two or more; got {len(labels)} class: {labels}")
-        return labels
+        return {"classes": labels}
 
     def _targets(self, y: Array) -> Array:
+        if self.learner_.multilabel or y.ndim == 2:
+            return _indicator(y, len(self.classes_), self.learner_.multilabel)
         check_classification_targets(y)
         labels, inverse = np.unique(y, return_inverse=True)
         indices = {label: index for index, label in enumerate(self.learner_.classes)}
@@ -376,7 +405,10 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
 
 
 class OnlineRegressor(RegressorMixin, _OnlineModel):  # type: ignore[misc]
-    """A regressor that learns rows in their order, once each; parameters as for `OnlineClassifier`."""
+    """A regressor that learns rows in their order, once each; parameters as for `OnlineClassifier`.
+
+    y may have several targets (rows, targets): then predictions have as many.
+    """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineRegressor":
         """Train a new model: learn the rows once, in their order."""
@@ -396,7 +428,7 @@ class OnlineRegressor(RegressorMixin, _OnlineModel):  # type: ignore[misc]
         return self._point(self._learn(X, y, sample_weight, new, None, mini_batch))
 
     def predict(self, X: Any) -> Array:
-        """Predict targets (rows,); of quantiles, the one nearest to the median."""
+        """Predict targets (rows,) or (rows, targets); of quantiles, the one nearest to the median."""
         return self._point(self._predict(X))
 
     def predict_quantiles(self, X: Any) -> Array:
@@ -404,19 +436,27 @@ class OnlineRegressor(RegressorMixin, _OnlineModel):  # type: ignore[misc]
         return self._predict(X)
 
     def _point(self, output: Array) -> Array:
+        if self.learner_.targets:
+            return np.asarray(output, np.float64)
         return point_prediction(self.learner_, output)[:, 0]
 
     @property
     def loss_(self) -> float:
         """Mean squared error of the last `window` rows, each predicted before it was learned."""
-        return float(self._window_metrics()["rmse"]) ** 2
+        window = self._window_metrics()
+        each = window["per_target"]["rmse"] if self.learner_.targets else [window["rmse"]]
+        return float(np.mean(np.square(each)))
 
-    def _labels(self, y: Array, classes: Any) -> None:
-        return None
+    def _outputs(self, y: Array, names: list[str] | None, classes: Any) -> dict[str, Any]:
+        return {"targets": names or [f"y{i}" for i in range(y.shape[1])]} if y.ndim == 2 else {}
 
     def _targets(self, y: Array) -> Array:
         with np.errstate(over="ignore"):
-            return check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")  # type: ignore[no-any-return]
+            y = check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")
+        columns = len(self.learner_.targets or ())
+        if (y.shape[1] if y.ndim == 2 else 0) != columns:
+            raise ValueError(f"y must have as many targets as before, {columns or 1}; got shape {y.shape}")
+        return y
 
 
 def load(model_dir: str | Path) -> OnlineClassifier | OnlineRegressor:
@@ -454,6 +494,23 @@ def _validating(**given: Any) -> Iterator[None]:
             yield
     except OverflowError:
         raise ValueError("Input contains an integer that is too large for float64") from None
+
+
+def _one_or_several(y: Any) -> Array:
+    """Return y as an array: (rows,) of one column, with a warning as in scikit-learn, or (rows, columns)."""
+    y = y.toarray() if hasattr(y, "toarray") else y
+    several: Array = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    return several
+
+
+def _indicator(y: Array, labels: int, multilabel: bool) -> Array:
+    """Return a multilabel indicator as integers; ValueError if it is none, or not of these labels."""
+    if not multilabel or y.ndim != 2 or y.shape[1] != labels:
+        expected = f"(rows, {labels}), a multilabel indicator" if multilabel else "(rows,), as before"
+        raise ValueError(f"y must be {expected}; got shape {y.shape}")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError("y must be a multilabel indicator of 0 and 1; got other values")
+    return y.astype(np.int32)
 
 
 def _is_regressor(estimator: _OnlineModel) -> bool:

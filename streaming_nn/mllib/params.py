@@ -25,9 +25,10 @@ def spark_name(option: str) -> str:
 
 
 def _option_types() -> dict[str, Any]:
-    """Return the learners' options and their types, in the order of their classes."""
+    """Return the learners' options and their types; those that follow from the rows are left out."""
     each = {field.name: field.type for kind in LEARNERS.values() for field in fields(kind)}
-    return {option: kind for option, kind in each.items() if option != "inputs"}
+    of_rows = ("inputs", "multilabel", "targets")
+    return {option: kind for option, kind in each.items() if option not in of_rows}
 
 
 NAMES = {option: spark_name(option) for option in _option_types()}

@@ -26,6 +26,8 @@ INITIAL = Initial(biases="lecun_normal", last="zeros")
 class Ensemble(NetworkLearner):
     """Networks with a linear part, mixed by fixed share (Herbster & Warmuth 1998, section 5).
 
+    `classes` holds the labels in the order of the outputs, None means regression. With `multilabel` any
+    number of them applies to a row; a regression of several targets has their names in `targets`.
     `sgd_rates` has the rates of the members that learn new rows only, by SGD. `replay_rates` has, for each of
     the others, Adam's rate and how many old rows a new one weighs; they learn the new rows and `replay_rows`
     rows drawn from the last `buffer_rows` (fewer where these would take more than `buffer_bytes`). `eta` is
@@ -57,13 +59,14 @@ class Ensemble(NetworkLearner):
     seed: int = 0
     window: int = 1000
     fading: float = 0.999
+    multilabel: bool = False
+    targets: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", validation.widths("hidden", self.hidden))
         object.__setattr__(self, "sgd_rates", validation.sequence("sgd_rates", self.sgd_rates, "numbers"))
         object.__setattr__(self, "replay_rates", _pairs(self.replay_rates))
-        if self.classes is not None:
-            object.__setattr__(self, "classes", validation.labels("classes", self.classes))
+        self._check_outputs()
         if self.class_weight is not None:
             object.__setattr__(self, "class_weight", class_weight.validate(self.class_weight, self.classes))
         for name in ("inputs", "replay_rows", "buffer_rows", "buffer_bytes", "mini_batch", "window"):
@@ -90,7 +93,8 @@ class Ensemble(NetworkLearner):
     @cached_property
     def core(self) -> CoreEnsemble:
         """The ensemble that the core runs."""
-        outputs, loss = (1, "huber") if self.classes is None else (len(self.classes), "softmax")
+        outputs = self.columns_of_y or (1 if self.classes is None else len(self.classes))
+        loss = "huber" if self.classes is None else "logistic" if self.multilabel else "softmax"
         shape = Shape((self.scaler.width, *self.hidden, outputs), self.activation, loss, skip=True)
         return CoreEnsemble(
             shape,
@@ -117,7 +121,8 @@ class Ensemble(NetworkLearner):
     @property
     def capacity(self) -> int:
         """Rows that the replay buffer holds."""
-        return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * (self.inputs + 2))))
+        width = self.inputs + (self.columns_of_y or 1) + 1
+        return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * width)))
 
     def options(self) -> dict[str, Any]:
         """Return the options, ready for JSON."""

@@ -21,7 +21,8 @@ Floats = NDArray[np.float32]
 def add_classes(ensemble: Ensemble, state: EnsembleState, classes: int) -> EnsembleState:
     """Return the state with all of the ensemble's outputs; it has the first `classes` of them.
 
-    The new outputs' weights are 0, and their biases the least of the others'.
+    The new outputs' weights are 0, and their biases the least of the others'. New labels of several have
+    applied to none of the rows that are kept.
     """
     shape = ensemble.shape
     before = shape.with_units((*shape.units[:-1], classes))
@@ -36,7 +37,12 @@ def add_classes(ensemble: Ensemble, state: EnsembleState, classes: int) -> Ensem
     counted = state.class_rows
     if len(counted):
         counted = np.append(counted, np.zeros(shape.units[-1] - classes))
-    return _start_new(ensemble, grown._replace(class_rows=counted), before, add)
+    grown = _start_new(ensemble, grown._replace(class_rows=counted), before, add)
+    if before.targets == shape.targets:
+        return grown
+    rows, labels = replay_buffer.latest(state, ensemble.capacity), ensemble.columns + before.targets
+    wide = np.insert(rows, [labels] * (shape.targets - before.targets), 0, axis=1)
+    return grown._replace(ring=replay_buffer.ring_of(wide, int(state.appended), ensemble.capacity))
 
 
 def add_columns(learner: "NetworkLearner", state: EnsembleState, columns: ColumnGrowth) -> EnsembleState:

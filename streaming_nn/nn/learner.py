@@ -7,9 +7,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.nn import averaging, metrics
+from streaming_nn.nn import averaging, metrics, multioutput
 from streaming_nn.nn.drift import Detector
-from streaming_nn.nn.metrics import Metrics
+from streaming_nn.nn.multioutput import Measured
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import unflatten
 
@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     """Labeled rows, in the order in which they are learned."""
 
     x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any]  # (rows,) int32 class index, or float32 target
+    # (rows,) int32 class index, or float32 target; (rows, labels) int32 0 or 1, or (rows, targets) float32
+    y: NDArray[Any]
     weight: NDArray[np.float32] | None = None  # (rows,) None: every row weighs 1
 
 
@@ -47,6 +48,8 @@ class Learner(ABC, Generic[S]):
 
     inputs: int  # features of a row
     classes: tuple[Any, ...] | None  # the labels, in the order of the outputs; None for regression
+    multilabel: bool = False  # whether any number of labels applies to a row
+    targets: tuple[str, ...] | None = None  # names of a regression's targets; None: one without a name
     mini_batch: int  # rows a step learns from
     window: int  # rows in the metrics' window
     fading: float  # factor of a row's weight in the fading metrics at each later row
@@ -77,6 +80,13 @@ class Learner(ABC, Generic[S]):
     def copy(self, state: S) -> S:
         """Return a state that `learn` may change; by default the same, which it must not change."""
         return state
+
+    @property
+    def columns_of_y(self) -> int | None:
+        """The columns of y, one for each output: labels that apply or not, or targets; None: y is (rows,)."""
+        if self.multilabel:
+            return len(self.classes or ())
+        return None if self.targets is None else len(self.targets)
 
     @property
     def detector(self) -> Detector[Any] | None:
@@ -131,7 +141,7 @@ class State(NamedTuple, Generic[S]):
     """All that a version holds: the model, its metrics so far, and the drift detector's state."""
 
     model: S
-    metrics: Metrics
+    metrics: Measured
     drift: DriftWatch | tuple[()] = ()  # () where the learner has no detector
 
 
@@ -139,7 +149,7 @@ class Part(NamedTuple, Generic[S]):
     """What one task has learned from a micro-batch's common start: all of it, or one partition's rows."""
 
     model: S
-    metrics: Metrics
+    metrics: Measured
     losses: NDArray[np.float64]  # (2, steps) sum and rows of each mini-batch's loss; no steps: no detector
     counts: Counts
 
@@ -147,7 +157,10 @@ class Part(NamedTuple, Generic[S]):
 def initial(learner: Learner[S]) -> State[S]:
     """Return the state before the first row."""
     classes = None if learner.classes is None else len(learner.classes)
-    counts = metrics.init(classes, learner.window, learner.fading)
+    if learner.columns_of_y is None:
+        counts: Measured = metrics.init(classes, learner.window, learner.fading)
+    else:
+        counts = multioutput.init(learner.columns_of_y, learner.multilabel, learner.window, learner.fading)
     return State(learner.init(), counts, _init_drift(learner))
 
 
@@ -234,9 +247,9 @@ def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watc
     block = waiting[0] if len(waiting) == 1 else _Predicted(*map(np.concatenate, zip(*waiting, strict=True)))
     losses = part.losses
     if watched:
-        new = metrics.step_losses(part.metrics, block.y, block.output, learner.mini_batch)
+        new = multioutput.step_losses(part.metrics, block.y, block.output, learner.mini_batch)
         losses = np.concatenate([losses, new], axis=1)
-    return part._replace(metrics=metrics.update(part.metrics, *block), losses=losses)
+    return part._replace(metrics=multioutput.update(part.metrics, *block), losses=losses)
 
 
 def _count(counts: Counts, rows: int, trained: int) -> Counts:
@@ -245,7 +258,7 @@ def _count(counts: Counts, rows: int, trained: int) -> Counts:
 
 def point_prediction(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the predictions that are measured: of a regression's outputs, the one nearest to the median."""
-    if learner.classes is not None or output.shape[1] == 1:
+    if learner.classes is not None or learner.targets is not None or output.shape[1] == 1:
         return output
     return output[:, learner.point : learner.point + 1]
 
@@ -264,7 +277,7 @@ def combine(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> S
         model = learner.merge(
             state.model, [part.model for part in parts], [part.counts.trained for part in parts]
         )
-        measured = metrics.merge(state.metrics, [part.metrics for part in parts])
+        measured = multioutput.merge(state.metrics, [part.metrics for part in parts])
     if not state.drift:
         return State(model, measured)
     drift = _detect(learner, state.drift, _interleave([part.losses for part in parts]))
@@ -295,12 +308,11 @@ def grow(learner: Learner[S], state: State[S]) -> State[S]:
 
     Errors: ValueError where the learner cannot grow.
     """
-    counts = state.metrics.cumulative
-    before = len(counts.actual) if isinstance(counts, metrics.ClassCounts) else 0
+    before = multioutput.classes(state.metrics)
     if learner.classes is None or before == len(learner.classes):
         return state
     model = learner.grow(state.model, before)
-    return state._replace(model=model, metrics=metrics.grow(state.metrics, len(learner.classes)))
+    return state._replace(model=model, metrics=multioutput.grow(state.metrics, len(learner.classes)))
 
 
 def grow_inputs(learner: Learner[S], state: State[S], growth: ColumnGrowth) -> State[S]:
@@ -313,7 +325,7 @@ def grow_inputs(learner: Learner[S], state: State[S], growth: ColumnGrowth) -> S
 
 def report(learner: Learner[S], state: State[S]) -> dict[str, Any]:
     """Return a version's metrics, ready for JSON: scores, the members, and the number of drifts detected."""
-    figures = metrics.report(state.metrics)
+    figures = multioutput.report(state.metrics)
     if members := learner.members(state.model):
         figures["members"] = members
     if state.drift:
@@ -433,22 +445,23 @@ def validate_batch(learner: Learner[S], batch: Batch) -> Batch:
     y = (
         np.ascontiguousarray(batch.y, np.float32)
         if learner.classes is None
-        else _indices(learner.classes, batch.y)
+        else _indices(2 if learner.multilabel else len(learner.classes), batch.y)
     )
-    if y.shape != x.shape[:1]:
+    if learner.columns_of_y is not None and y.shape != (len(x), learner.columns_of_y):
+        kind = "label" if learner.multilabel else "target"
+        raise ValueError(f"y must be ({len(x)}, {learner.columns_of_y}), a column per {kind}; got {y.shape}")
+    if learner.columns_of_y is None and y.shape != x.shape[:1]:
         raise ValueError(f"y must be ({len(x)},), one value per row of x; got {y.shape}")
     weight = None if batch.weight is None else np.ascontiguousarray(batch.weight, np.float32)
-    if weight is not None and weight.shape != y.shape:
+    if weight is not None and weight.shape != x.shape[:1]:
         raise ValueError(f"weight must be ({len(x)},), one value per row of x; got {weight.shape}")
     return Batch(x, y, weight)
 
 
-def _indices(classes: tuple[Any, ...], y: NDArray[Any]) -> NDArray[np.int32]:
+def _indices(classes: int, y: NDArray[Any]) -> NDArray[np.int32]:
     indices = np.asarray(y)
     if indices.dtype.kind not in "iu":
         raise ValueError(f"y must be class indices (int32); got {indices.dtype}")
-    if indices.size and not (indices.min() >= 0 and indices.max() < len(classes)):
-        raise ValueError(
-            f"y must be class indices in [0, {len(classes)}); got {indices.min()} to {indices.max()}"
-        )
+    if indices.size and not (indices.min() >= 0 and indices.max() < classes):
+        raise ValueError(f"y must be class indices in [0, {classes}); got {indices.min()} to {indices.max()}")
     return np.ascontiguousarray(indices, np.int32)

@@ -9,7 +9,7 @@ in an axis of 2, the first two. Every row counts once, whatever its weight in le
 from collections.abc import Callable, Sequence
 from itertools import product
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,20 +54,30 @@ class TargetSums(NamedTuple):
     squared: NDArray[np.float64]  # (4,) sum of error squared
 
 
+class RowCounts(NamedTuple):
+    """Weighted counts of rows of several labels."""
+
+    actual: NDArray[np.float64]  # (1,) rows
+    correct: NDArray[np.float64]  # (4,) rows whose labels are all predicted as they are
+
+
+Span: TypeAlias = ClassCounts | TargetSums | RowCounts
+
+
 class Metrics(NamedTuple):
     """All accumulators; they are part of a version."""
 
     rows: NDArray[np.int64]  # () rows counted
     decay: NDArray[np.float64]  # () factor of a row's weight in `fading` at each later row
     window: Ring
-    fading: ClassCounts | TargetSums
-    cumulative: ClassCounts | TargetSums
+    fading: Span
+    cumulative: Span
     scores: Any = ()  # (2, 2, classes, bins) int64 rows: [all or those of the class, who, class, bin]
     # No classes if there are too many; () for regression
 
 
 def init(classes: int | None, window: int = 1000, fading: float = 0.999) -> Metrics:
-    """Return the metrics of no rows; `classes` None means regression."""
+    """Return the metrics of no rows; `classes` None means regression. Several targets: see `multioutput`."""
     kind = np.float64 if classes is None else np.int32
     ring = Ring(
         np.zeros(window, kind),
@@ -115,17 +125,17 @@ def update(metrics: Metrics, y: Array, output: Array, as_served: Array) -> Metri
         measure, predictions, y = core.measure_targets, [each[known, 0] for each in predictions], y[known]
     if not len(y):
         return metrics
-    counted: Metrics = _copied(metrics)
+    counted: Metrics = copied(metrics)
     truth = np.ascontiguousarray(y, metrics.window.y.dtype)
     measure(counted, truth, *(np.ascontiguousarray(each, np.float32) for each in predictions))
     return counted
 
 
-def _copied(part: Any) -> Any:
+def copied(part: Any) -> Any:
     """Return a copy of arrays, or of nested NamedTuples of them."""
     if not isinstance(part, tuple):
         return part.copy()
-    return type(part)(*map(_copied, part)) if part else part
+    return type(part)(*map(copied, part)) if part else part
 
 
 def step_losses(metrics: Metrics, y: Array, output: Array, size: int) -> NDArray[np.float64]:
@@ -137,6 +147,7 @@ def step_losses(metrics: Metrics, y: Array, output: Array, size: int) -> NDArray
     sums, output = metrics.cumulative, np.ascontiguousarray(output, np.float32)
     if isinstance(sums, ClassCounts):
         return core.class_losses(np.ascontiguousarray(y, np.int32), output, size)
+    assert isinstance(sums, TargetSums)
     unit = sqrt(float(sums.m2) / max(float(sums.weight), 1.0)) or 1.0
     return core.target_losses(y.astype(np.float64), np.ascontiguousarray(output[:, 0]), unit, size)
 
@@ -170,12 +181,10 @@ def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:
     return Metrics(np.asarray(start.rows + rows), start.decay, window, fading, cumulative, scores)
 
 
-def _add(
-    old: ClassCounts | TargetSums, new: ClassCounts | TargetSums, kept: float
-) -> ClassCounts | TargetSums:
+def _add(old: Span, new: Span, kept: float) -> Span:
     """Add two accumulators, the old one's weight multiplied by `kept`."""
-    if isinstance(old, ClassCounts):
-        return ClassCounts(*(a * kept + b for a, b in zip(old, new, strict=True)))
+    if not isinstance(old, TargetSums):
+        return type(old)(*(a * kept + b for a, b in zip(old, new, strict=True)))
     assert isinstance(new, TargetSums)
     weight, delta = old.weight * kept + new.weight, new.mean - old.mean
     part = new.weight / weight
@@ -188,24 +197,22 @@ def _add(
     )
 
 
-def _weight(span: ClassCounts | TargetSums) -> float:
+def _weight(span: Span) -> float:
     return float(span.weight) if isinstance(span, TargetSums) else _total(span.actual)
 
 
-def _scaled(span: ClassCounts | TargetSums, by: float) -> ClassCounts | TargetSums:
-    if isinstance(span, ClassCounts):
-        return ClassCounts(*(part * by for part in span))
+def _scaled(span: Span, by: float) -> Span:
+    if not isinstance(span, TargetSums):
+        return type(span)(*(part * by for part in span))
     return TargetSums(
         *(part if name == "mean" else np.asarray(part * by) for name, part in span._asdict().items())
     )
 
 
-def _since(
-    now: ClassCounts | TargetSums, before: ClassCounts | TargetSums, kept: float
-) -> ClassCounts | TargetSums:
+def _since(now: Span, before: Span, kept: float) -> Span:
     """Return what has been added to `before`, of which `kept` is left: the inverse of `_add`."""
-    if isinstance(now, ClassCounts):
-        return ClassCounts(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
+    if not isinstance(now, TargetSums):
+        return type(now)(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))
     assert isinstance(before, TargetSums)
     old = before.weight * kept
     weight = now.weight - old
@@ -224,7 +231,7 @@ def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Rin
     window, begin = len(start.window.y), int(start.rows)
     order = interleave(counts, window)
     at = np.arange(begin + sum(counts) - len(order), begin + sum(counts)) % window
-    merged: Ring = _copied(start.window)
+    merged: Ring = copied(start.window)
     for task, ring in enumerate(rings):
         mine = order[:, 0] == task
         source = (begin + order[mine, 1]) % window
@@ -237,7 +244,7 @@ def _merged(start: Metrics, rings: Sequence[Ring], counts: Sequence[int]) -> Rin
 def grow(metrics: Metrics, classes: int) -> Metrics:
     """Add classes; the old ones keep their counts. The new ones' probabilities have been 0 so far."""
 
-    def wider(counts: ClassCounts | TargetSums) -> ClassCounts:
+    def wider(counts: Span) -> ClassCounts:
         assert isinstance(counts, ClassCounts)
         more = classes - len(counts.actual)
         side = [(0, 0), (0, more), (0, more)]
@@ -279,12 +286,12 @@ def report(metrics: Metrics) -> dict[str, Any]:
     matrices have the true classes in their rows; they and the figures of each class are left out above 100
     classes.
     """
-    spans = dict(zip(SPANS, (_recent(metrics), metrics.fading, metrics.cumulative), strict=True))
-    rankings = _rankings(metrics)
+    spans = dict(zip(SPANS, (recent(metrics), metrics.fading, metrics.cumulative), strict=True))
+    ranked = rankings(metrics)
     baseline = "mean" if isinstance(metrics.cumulative, TargetSums) else "majority_class"
 
     def scores(who: int) -> dict[str, Any]:
-        return {name: _scores(span, who) | rankings.get((name, who), {}) for name, span in spans.items()}
+        return {name: _scores(span, who) | ranked.get((name, who), {}) for name, span in spans.items()}
 
     return {
         "rows": int(metrics.rows),
@@ -294,7 +301,7 @@ def report(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _recent(metrics: Metrics) -> ClassCounts | TargetSums:
+def recent(metrics: Metrics) -> Span:
     """Count the rows of the window."""
     rows = min(int(metrics.rows), len(metrics.window.y))
     y, *columns = (np.ascontiguousarray(part[..., :rows]) for part in metrics.window[:3])
@@ -302,12 +309,13 @@ def _recent(metrics: Metrics) -> ClassCounts | TargetSums:
         sums = _no_sums()
         core.add_targets(sums, y, columns[0])
         return sums
+    assert isinstance(metrics.cumulative, ClassCounts)
     counts = _no_counts(len(metrics.cumulative.actual))
     core.count_classes(counts, y, *columns)
     return counts
 
 
-def _rankings(metrics: Metrics) -> dict[tuple[str, int], dict[str, float | None]]:
+def rankings(metrics: Metrics) -> dict[tuple[str, int], dict[str, float | None]]:
     """Return the figures that need scores by span, and by whose they are; none for regression."""
     if isinstance(metrics.cumulative, TargetSums):
         return {}
@@ -330,9 +338,10 @@ def _count_scores(scores: Array, bins: Array, y: Array) -> None:
         counts += np.bincount(indices, None, len(counts))
 
 
-def _scores(span: ClassCounts | TargetSums, who: int) -> dict[str, Any]:
+def _scores(span: Span, who: int) -> dict[str, Any]:
     if isinstance(span, TargetSums):
-        return _errors(span, who)
+        return errors(span, who)
+    assert isinstance(span, ClassCounts)
     figures = _rates(span, who)
     if who < 2 and len(span.actual) <= CONFUSION_CLASSES and figures["accuracy"] is not None:
         figures["per_class"] = _listed(*_per_class(span, who))
@@ -340,9 +349,10 @@ def _scores(span: ClassCounts | TargetSums, who: int) -> dict[str, Any]:
     return figures
 
 
-def _errors(sums: TargetSums, who: int) -> dict[str, Any]:
+def errors(sums: TargetSums, who: int) -> dict[str, Any]:
+    """Return the figures of a target."""
     if not sums.weight:
-        return dict.fromkeys(("mae", "rmse", "r2"))
+        return dict.fromkeys(ERRORS)
     squared = float(sums.squared[who])
     least = float(ROUNDING * sums.mean)
     rounding = float(sums.weight) * (least * least)
@@ -359,6 +369,7 @@ def _gain(error: float, reference: float, rounding: float = ROUNDING) -> float |
     return None if undefined else float(1 - error / reference)
 
 
+ERRORS = ("mae", "rmse", "r2")
 RANKINGS = ("roc_auc", "average_precision")
 PER_CLASS = ("precision", "recall", "f1")
 AVERAGES = tuple(f"{rate}_{average}" for average in ("macro", "weighted") for rate in PER_CLASS)
@@ -394,9 +405,19 @@ def _total(x: Array) -> float:
 def _per_class(counts: ClassCounts, who: int) -> tuple[Array, Array]:
     """Return the classes' rates (3, classes), 0 where undefined, and the rows that they are parts of."""
     actual, predicted, correct = counts.actual, counts.predicted[who], counts.correct[who]
+    parts, wholes = fractions(actual, predicted, correct)
+    return ratio(parts, wholes), wholes
+
+
+def fractions(actual: Array, predicted: Array, correct: Array) -> tuple[Array, Array]:
+    """Return numerators and denominators (3, ...) of precision, recall and F1."""
     parts = np.stack((correct, correct, 2 * correct))
-    wholes = np.stack((predicted, actual, actual + predicted))
-    return np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0), wholes
+    return parts, np.stack((predicted, actual, actual + predicted))
+
+
+def ratio(parts: Array, wholes: Array) -> Array:
+    """Return parts / wholes, 0 where a whole is 0."""
+    return np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0)
 
 
 def _listed(rates: Array, wholes: Array) -> dict[str, list[float | None]]:
@@ -446,6 +467,6 @@ def _precision(own: Array, rows: Array) -> Array:
 def _mean(parts: Array, wholes: Array) -> list[float | None]:
     """Return the mean over the classes of parts / wholes (n, classes) where that is defined."""
     defined = wholes > 0
-    sums = chain_sum(np.divide(parts, wholes, out=np.zeros_like(parts), where=defined))
+    sums = chain_sum(ratio(parts, wholes))
     pairs = zip(sums.tolist(), np.count_nonzero(defined, axis=1).tolist(), strict=True)
     return [total / count if count else None for total, count in pairs]

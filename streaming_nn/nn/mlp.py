@@ -28,10 +28,12 @@ IN_THE_CORE = {"beta1": "momentum", "rho": "beta2"}  # optimizers' options with 
 class MLP(NetworkLearner):
     """A multilayer perceptron that learns online; options only, the model is an `EnsembleState`.
 
-    `classes` holds the labels in the order of the outputs, None means regression. `window` and `fading` are
-    those of the metrics. An option that is None has the default of what it belongs to: `loss` of the task
-    (softmax or squared), `initializer` of the activation, `quantiles` and the like of the loss, `momentum`
-    and the like of the optimizer, and all that begin with `schedule_` of the schedule.
+    `classes` holds the labels in the order of the outputs, None means regression. With `multilabel` any
+    number of them applies to a row; a regression of several targets has their names in `targets`. `window`
+    and `fading` are those of the metrics. An option that is None has the default of what it belongs to:
+    `loss` of the task (softmax, logistic with `multilabel`, or squared), `initializer` of the activation,
+    `quantiles` and the like of the loss, `momentum` and the like of the optimizer, and all that begin with
+    `schedule_` of the schedule.
 
     Targets, and with them `huber_delta`, are in standard deviations; for the Poisson loss in running means.
     `warmup` and the schedules count rows. `l1` and `l2` are part of the gradient, `weight_decay` is not, and
@@ -83,11 +85,12 @@ class MLP(NetworkLearner):
     missing: str = "refuse"
     drift: str = "none"
     on_drift: str = "report"
+    multilabel: bool = False
+    targets: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", validation.widths("hidden", self.hidden))
-        if self.classes is not None:
-            object.__setattr__(self, "classes", validation.labels("classes", self.classes))
+        self._check_outputs()
         if self.quantiles is not None:
             object.__setattr__(self, "quantiles", options.quantiles(self.quantiles))
         if self.class_weight is not None:
@@ -149,25 +152,34 @@ class MLP(NetworkLearner):
         )
 
     def _shape(self) -> Shape:
-        loss = self.loss or ("squared" if self.classes is None else "softmax")
+        loss = self.loss or self._default_loss()
         if self.classes is None:
             validation.one_of(
                 "loss without classes", loss, [n for n in options.LOSSES if n not in OF_CLASSES]
             )
         else:
             validation.one_of("loss with classes", loss, OF_CLASSES)
-        if loss == "logistic" and self.classes is not None and len(self.classes) != 2:
+        if self.multilabel and loss != "logistic":
+            raise ValueError(f"loss must be 'logistic' with multilabel; got {loss!r}")
+        if loss == "logistic" and not self.multilabel and self.classes is not None and len(self.classes) != 2:
             raise ValueError(f"classes must be two with loss 'logistic'; got {self.classes!r}")
+        if loss == "quantile" and self.targets is not None:
+            raise ValueError(f"targets must be left out with loss 'quantile'; got {self.targets!r}")
         if self.quantiles is not None and loss != "quantile":
             raise ValueError(f"quantiles must be left out with loss {loss!r}; got {self.quantiles!r}")
         given = {name: getattr(self, name) for name in ("huber_delta", "focal_gamma")}
         of_loss: dict[str, Any] = options.values(f"loss {loss!r}", options.LOSSES[loss], given)
         if loss == "quantile":
             of_loss["quantiles"] = self._quantiles
-        outputs = len(self._quantiles) if loss == "quantile" else 1
+        outputs = len(self._quantiles) if loss == "quantile" else self.columns_of_y or 1
         if loss == "softmax" and self.classes is not None:
             outputs = len(self.classes)
         return Shape((self.scaler.width, *self.hidden, outputs), self.activation, loss, **of_loss)
+
+    def _default_loss(self) -> str:
+        if self.classes is None:
+            return "squared"
+        return "logistic" if self.multilabel else "softmax"
 
     @property
     def _quantiles(self) -> tuple[float, ...]:

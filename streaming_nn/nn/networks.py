@@ -13,7 +13,8 @@ from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.ensemble import EnsembleState, Model
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
-from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer
+from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer, validation
+from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial, initialize
 from streaming_nn.nn.learner import Batch, Learner
 from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler
@@ -24,6 +25,7 @@ Floats = NDArray[np.float32]
 class NetworkLearner(Learner[EnsembleState]):
     """A learner whose model is an ensemble of networks; one network is an ensemble of one member."""
 
+    class_weight: ClassWeight
     scale: str
     clip: float
     drift: str
@@ -73,9 +75,9 @@ class NetworkLearner(Learner[EnsembleState]):
         return state.copy()
 
     def predict(self, state: EnsembleState, x: Floats) -> Floats:
-        """Predict rows (rows, inputs): class probabilities or targets (rows, outputs).
+        """Predict rows (rows, inputs): probabilities of classes or labels, or targets (rows, outputs).
 
-        The logistic loss has the probabilities of both classes. Quantiles that crossed are sorted.
+        Of two classes, the logistic loss has the probabilities of both. Quantiles that crossed are sorted.
         """
         return self._of_classes(self._bound(state).predict(np.ascontiguousarray(x, np.float32)))
 
@@ -96,8 +98,22 @@ class NetworkLearner(Learner[EnsembleState]):
     def _bound(self, state: EnsembleState) -> Model:
         return self.core.bind(state, self.initial_parameters)
 
+    def _check_outputs(self) -> None:
+        """Check classes, multilabel and targets, and make tuples of them. Errors: ValueError."""
+        if type(self.multilabel) is not bool:
+            raise ValueError(f"multilabel must be true or false; got {self.multilabel!r}")
+        for name, check in (("classes", validation.labels), ("targets", validation.names)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
+        if self.multilabel and self.classes is None:
+            raise ValueError("classes must be the labels with multilabel; got none")
+        if self.targets is not None and self.classes is not None:
+            raise ValueError(f"targets must be left out with classes; got {self.targets!r}")
+        if self.multilabel and self.class_weight is not None:
+            raise ValueError(f"class_weight must be left out with multilabel; got {self.class_weight!r}")
+
     def _of_classes(self, output: Floats) -> Floats:
-        if self.classes is None or output.shape[1] == len(self.classes):
+        if self.classes is None or self.multilabel or output.shape[1] == len(self.classes):
             return output
         return np.concatenate([1 - output, output], axis=1)
 

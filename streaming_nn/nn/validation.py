@@ -56,6 +56,14 @@ def between(
     raise ValueError(f"{name} must be a number in {brackets}; got {value!r}")
 
 
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """Return names as a tuple; ValueError unless there are some, all different and not empty."""
+    found = sequence(name, value, "names")
+    if not found or not all(isinstance(each, str) and each for each in found) or len({*found}) < len(found):
+        raise ValueError(f"{name} must be one or more names, all different; got {found!r}")
+    return found
+
+
 def labels(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
     """Return labels as a tuple of JSON's types; ValueError unless there are some, all different.
 

@@ -71,7 +71,9 @@ def encode_named(
     """Encode rows given by the fields' names; an absent field is empty."""
     layout = _Layout(schema)
     fields = [{layout.index[name]: _to_string(value) for name, value in row.items()} for row in rows]
-    return layout.write(fields, None if labels is None else [_to_string(label) for label in labels], ids)
+    several = isinstance(schema.label, tuple)
+    strings = [[*map(_to_string, each if several else [each])] for each in labels or ()]
+    return layout.write(fields, None if labels is None else strings, ids)
 
 
 def inspect(schema: Schema, blobs: Blobs) -> Inspected:
@@ -82,14 +84,15 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             fields = layout.split(blob)
-            label = layout.pop_label(fields)
+            found = layout.pop_labels(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
                 to_number(fields[index], schema.rules, layout.path(index))
         except BadRecord as error:
             rejected.append(error.at(i))
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
-        count_label(labels, parse_label(label))
+        for label in found:
+            count_label(labels, parse_label(label))
     return Inspected(widths, labels, rejected)
 
 
@@ -107,12 +110,12 @@ class _Layout:
 
     def __init__(self, schema: Schema):
         features = schema.columns if isinstance(schema.features, str) else schema.features
-        label = [schema.label] if schema.label else []
-        names = schema.csv_columns or (*features, *label)
+        names = schema.csv_columns or (*features, *schema.labels)
         self.named, self.width, self.names = not isinstance(schema.features, str), len(names), names
         backwards = reversed([*enumerate(names)])  # of two with the same name ("label[0]"), the first
         self.index = {name: index for index, name in backwards}
-        self.label = None if not label else names.index(label[0]) if schema.csv_columns else len(names) - 1
+        last = range(len(names) - len(schema.labels), len(names))
+        self.labels = [names.index(label) for label in schema.labels] if schema.csv_columns else [*last]
         numbers = [self.index[name] for name in features if name not in schema.encoded]
         self.numbers = np.array(numbers, np.int64)
         self.encoded = {name: self.index[name] for name in features if name in schema.encoded}
@@ -134,13 +137,20 @@ class _Layout:
         except csv.Error:
             raise BadRecord(reasons.NOT_CSV) from None
 
-    def pop_label(self, fields: list[str]) -> str:
-        """Return the label of a line of any width, and remove it from fields that have no names."""
-        if len(fields) != self.width if self.named else self.label is not None and len(fields) < 2:
+    def pop_labels(self, fields: list[str]) -> list[str]:
+        """Return the labels of a line of any width, and remove them from fields that have no names."""
+        count = len(self.labels)
+        if len(fields) != self.width if self.named else count and len(fields) <= count:
             raise BadRecord(reasons.WRONG_FIELDS, value=len(fields))
-        if self.label is None:
-            return ""
-        return fields[self.label] if self.named else fields.pop()
+        if self.named or not count:
+            return [fields[index] for index in self.labels]
+        found, fields[-count:] = fields[-count:], []
+        return found
+
+    def insert_labels(self, fields: list[str]) -> None:
+        """Insert empty labels into the fields of a line without them."""
+        for index in sorted(self.labels):
+            fields.insert(index, "")
 
     def path(self, index: int) -> str:
         """Return the path of a field in a line of any width."""
@@ -152,8 +162,8 @@ class _Layout:
             fields = self.split(line)
         except BadRecord:
             return None
-        if self.label is not None and len(fields) == self.width - 1:
-            fields.insert(self.label, "")
+        if len(fields) == self.width - len(self.labels):
+            self.insert_labels(fields)
         if len(fields) != self.width:
             return None
         return {column_name(name): parse_label(field) for name, field in zip(self.names, fields, strict=True)}
@@ -161,18 +171,18 @@ class _Layout:
     def write(
         self,
         rows: Sequence[Mapping[int, str]],
-        labels: Sequence[str] | None,
+        labels: Sequence[Sequence[str]] | None,
         ids: Sequence[object] | None,
     ) -> list[bytes]:
-        """Return lines of the strings at their indices; without labels, the label's field is left out."""
-        indices = [index for index in range(self.width) if labels is not None or index != self.label]
+        """Return lines of the strings at their indices; without labels, the labels' fields are left out."""
+        indices = [index for index in range(self.width) if labels is not None or index not in self.labels]
         out = []
         for i, row in enumerate(rows):
             strings = dict(row)
             if ids is not None and "id" in self.index:
                 strings.setdefault(self.index["id"], _to_string(ids[i]))
-            if labels is not None and self.label is not None:
-                strings[self.label] = labels[i]
+            if labels is not None:
+                strings |= zip(self.labels, labels[i], strict=True)
             out.append(
                 self.delimiter.join(self._quoted(strings.get(index, "")) for index in indices).encode()
             )
@@ -197,7 +207,7 @@ class _LineDecoder:
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.encode_label = label_encoder(schema, self.labels)
         self.by_string: dict[str, Label] = {label_to_csv(label): label for label in self.labels}
-        self.least_width = self.layout.width - (not labeled and self.layout.label is not None)
+        self.least_width = self.layout.width - (0 if labeled else len(self.layout.labels))
 
     def decode_chunk(self, values: list[bytes], positions: NDArray[np.int64]) -> DecodedRows:
         """Decode consecutive lines."""
@@ -243,7 +253,7 @@ class _LineDecoder:
             try:
                 fields = self.layout.split(value)
                 if len(fields) == self.least_width < self.layout.width:
-                    fields.insert(self.layout.label or 0, "")
+                    self.layout.insert_labels(fields)
                 if len(fields) != self.layout.width:
                     raise BadRecord(reasons.WRONG_FIELDS, value=len(fields))
                 lines.append(fields)
@@ -254,8 +264,8 @@ class _LineDecoder:
 
     def _cells(self, indices: NDArray[np.int64], width: int, rows: int) -> NDArray[np.int64]:
         """Return the positions of each line's cells at these indices; `width` is that of the lines."""
-        if self.layout.label is not None and width < self.layout.width:  # they have no label
-            indices = indices - (indices > self.layout.label)
+        if width < self.layout.width:  # they have no labels
+            indices = indices - np.searchsorted(np.sort(self.layout.labels), indices)
         found: NDArray[np.int64] = (np.arange(rows)[:, None] * width + indices).ravel()
         return found
 
@@ -265,13 +275,13 @@ class _LineDecoder:
 
     def _encode_labels(self, cells: Any, rows: int, bad: dict[int, BadRecord]) -> list[Any]:
         """Return the index, or the target, of each row's label; rows without one are bad."""
-        assert self.layout.label is not None  # checked by decode()
-        found: list[Any] = []
-        for j, text in enumerate(self._column(cells, self.layout.label, self.layout.width, rows)):
+        columns = [self._column(cells, index, self.layout.width, rows) for index in self.layout.labels]
+        several, found = isinstance(self.schema.label, tuple), list[Any]()
+        for j, texts in enumerate(zip(*columns, strict=True)):
             try:
-                found.append(self.encode_label(self._label_value(text)))
+                found.append(self.encode_label(texts if several else self._label_value(texts[0])))
             except BadRecord as error:
-                found.append(0)
+                found.append([0] * len(texts) if several else 0)
                 bad[j] = error
         return found
 
@@ -336,10 +346,14 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _label_strings(schema: Schema, y: NDArray[Any]) -> list[str]:
+def _label_strings(schema: Schema, y: NDArray[Any]) -> list[list[str]]:
+    """Return each row's labels or targets as CSV has them; class -1 is empty."""
+    rows = y.reshape(len(y), len(schema.labels))
     if schema.classes is None:
-        return [_to_string(number) for number in shortest(np.asarray(y, np.float32)).tolist()]
-    return [label_to_csv(schema.classes[index]) if index >= 0 else "" for index in y.tolist()]
+        return [[*map(_to_string, row)] for row in shortest(np.asarray(rows, np.float32)).tolist()]
+    if schema.multilabel:
+        return [[*map(str, row)] for row in rows.tolist()]
+    return [[label_to_csv(schema.classes[index]) if index >= 0 else ""] for (index,) in rows.tolist()]
 
 
 def _to_string(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Decode records into rows, in order, and reject bad ones with a reason; encode rows as records."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,7 +36,7 @@ class Decoded(NamedTuple):
     """The rows of a batch of records; each position is in one of kept, rejected, waiting and filtered."""
 
     x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite; NaN for a missing value, if that is allowed
-    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; None: not required
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; see `Batch`; None: not required
     kept: NDArray[np.int64]  # (rows,) the rows' positions among the given records, ascending
     rejected: list[Rejection]  # their positions ascend
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
@@ -214,14 +215,10 @@ def _reject_not_finite(
     rejected += [_not_finite(schema, int(rows.kept[j]), x[j], bad[j]) for j in np.flatnonzero(~good)]
     y = rows.y if labeled else None
     if y is not None and y.dtype == np.float32:
-        finite = np.isfinite(y)
+        each = np.isfinite(y.reshape(len(y), len(schema.labels)))
+        finite = each.all(axis=1)
         rejected += [
-            Rejection(
-                int(rows.kept[j]),
-                LABEL_MISSING if np.isnan(y[j]) else LABEL_NOT_FINITE,
-                schema.label or "",
-                str(y[j]),
-            )
+            _label_not_finite(int(rows.kept[j]), *_first(schema.labels, y[j], ~each[j]))
             for j in np.flatnonzero(good & ~finite)
         ]
         good &= finite
@@ -229,6 +226,16 @@ def _reject_not_finite(
         x, rows = x[good], rows._replace(kept=rows.kept[good])
         y = None if y is None else y[good]
     return Decoded(x, y, rows.kept, sorted(rejected))
+
+
+def _first(names: Sequence[str], values: Any, bad: NDArray[np.bool_]) -> tuple[str, Any]:
+    """Return the first bad one of a row's targets, or its single one: name and value."""
+    k = int(bad.argmax())
+    return names[k], np.reshape(values, -1)[k]
+
+
+def _label_not_finite(position: int, name: str, value: Any) -> Rejection:
+    return Rejection(position, LABEL_MISSING if np.isnan(value) else LABEL_NOT_FINITE, name, str(value))
 
 
 def _not_finite(schema: Schema, position: int, row: NDArray[np.float32], bad: NDArray[np.bool_]) -> Rejection:
@@ -281,13 +288,24 @@ def _separate_waiting(
     """Separate the rows whose label is unseen; those beyond the limit of classes are rejected."""
     x, y, kept, rejected, *_ = decoded
     known = len(schema.classes or ())
-    if not schema.grow or y is None or not (new := y >= known).any():
+    if not schema.grow or y is None:
         return decoded, ()
-    indices = list(dict.fromkeys(y[new].tolist()))[: MAX_CLASSES - known]
-    waiting = new & np.isin(y, indices)
+    new = np.asarray(y[:, known:].any(axis=1) if schema.multilabel else y >= known)
+    if schema.multilabel:
+        unseen = {int(j): (known + np.flatnonzero(y[j, known:])).tolist() for j in np.flatnonzero(new)}
+        y = y[:, :known]
+    else:
+        unseen = {int(j): [int(y[j])] for j in np.flatnonzero(new)}
+    if not unseen:
+        return decoded._replace(y=y), ()
+    indices = list(dict.fromkeys(chain.from_iterable(unseen.values())))[: MAX_CLASSES - known]
+    excess = {j: [index for index in each if index not in indices] for j, each in unseen.items()}
+    waiting = new.copy()
+    waiting[[j for j, each in excess.items() if each]] = False
     over = [
-        Rejection(int(kept[j]), TOO_MANY_CLASSES, schema.label or "", show(rows.labels[y[j]]))
-        for j in np.flatnonzero(new & ~waiting)
+        Rejection(int(kept[j]), TOO_MANY_CLASSES, str(schema.label), show(rows.labels[each[0]]))
+        for j, each in excess.items()
+        if each
     ]
     rest = decoded._replace(
         x=x[~new],

@@ -261,9 +261,7 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if type(value) is str and rejection.reason == reasons.NOT_AN_ARRAY:
         return f"{name} is a string: send an array of numbers"
     if rejection.reason == reasons.WRONG_FIELDS and not isinstance(schema.features, str):
-        columns = len(schema.csv_columns or sample.names) + (
-            schema.label is not None and not schema.csv_columns
-        )
+        columns = len(schema.csv_columns or (*sample.names, *schema.labels))
         return (
             f"a line has {rejection.value} fields, and {columns} are named: name all in records.csv_columns"
         )

@@ -17,7 +17,14 @@ from streaming_nn.records.paths import get_field, is_plain, parse_path, split_le
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
-from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection, label_array
+from streaming_nn.records.types import (
+    Blobs,
+    DecodedRows,
+    Inspected,
+    Rejection,
+    concatenate_labels,
+    label_array,
+)
 from streaming_nn.records.values import BLANKS, BOOLEANS, Rules, from_mongo, is_gap, to_number
 
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
@@ -41,7 +48,7 @@ def concatenate(parts: Sequence[DecodedRows], labeled: bool) -> DecodedRows:
     if len(parts) == 1:
         return parts[0]
     x, y, kept, rejected, _, unseen = zip(*parts, strict=True)
-    whole_y = np.concatenate(y) if labeled else None
+    whole_y = concatenate_labels(y) if labeled else None
     rejects, new = list(chain.from_iterable(rejected)), list(chain.from_iterable(unseen))
     return DecodedRows(np.concatenate(x), whole_y, np.concatenate(kept), rejects, parts[-1].labels, new)
 
@@ -54,7 +61,7 @@ class RecordDecoder:
         self.labels = list(schema.classes or ())  # growing ones are extended for this batch
         self.read_features = (_weighted_reader if labeled and schema.weight else _feature_reader)(schema)
         self.encode_label = label_encoder(schema, self.labels) if labeled else return_none
-        self.path = parse_path(schema.label) if schema.label else ()
+        self.read_label = label_reader(schema)
         self.fast_parse: Callable[[bytes], ParsedFields | None] = return_none  # None: a record that it leaves
 
     def decode_rows(self, blobs: Blobs, positions: NDArray[np.int64]) -> DecodedRows:
@@ -83,7 +90,7 @@ class RecordDecoder:
 
     def extract(self, record: Record) -> ParsedFields:
         """Return the features and the label of an object."""
-        return self.read_features(record), get_field(record, self.path)
+        return self.read_features(record), self.read_label(record)
 
 
 def _filtering(schema: Schema, parse: Callable[[bytes], Record]) -> Callable[[bytes], Record]:
@@ -116,7 +123,7 @@ def to_rows(
         del kept[j]
         if y is not None:
             del y[j]
-    array = None if y is None else label_array(y, schema.classes)
+    array = None if y is None else label_array(y, schema.classes, schema.columns_of_y)
     x = _float32(table.table, table.bad)
     return DecodedRows(x, array, np.array(kept, np.int64), rejected, labels, new)
 
@@ -134,11 +141,8 @@ def rows_to_records(
         numbers = iter(row)
         for path, length in paths:
             _set_field(record, path, next(numbers) if length is None else [*islice(numbers, length)])
-        if y is not None and schema.label is not None:
-            if schema.classes is None:
-                _set_field(record, parse_path(schema.label), float(y[i]))
-            elif y[i] >= 0:
-                _set_field(record, parse_path(schema.label), schema.classes[y[i]])
+        if y is not None:
+            _set_labels(record, schema, y[i])
         if ids is not None:
             record["id"] = ids[i]
         out.append(record)
@@ -158,7 +162,9 @@ def named_rows_to_records(
         for name, value in row.items():
             _set_field(record, parse_path(split_length(name)[0]), value)
         if labels is not None and schema.label is not None:
-            _set_field(record, parse_path(schema.label), labels[i])
+            values = labels[i] if isinstance(schema.label, tuple) else [labels[i]]
+            for name, value in zip(schema.labels, values, strict=True):
+                _set_field(record, parse_path(name), value)
         if ids is not None:
             record["id"] = ids[i]
         out.append(record)
@@ -169,7 +175,7 @@ def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> I
     """Count the widths, and the labels with their types, of the records that can be decoded."""
     widths, labels, rejected = Counter[int](), Counter[tuple[type, Any]](), list[Rejection]()
     positions, parse = np.flatnonzero(~blobs.absent), _filtering(schema, parse)
-    label_path = parse_path(schema.label) if schema.label else None
+    read_label = label_reader(schema)
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             record = parse(blob)
@@ -178,7 +184,9 @@ def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> I
             rejected.append(error.at(i))
             continue
         widths[width] += 1
-        count_label(labels, get_field(record, label_path) if label_path else None)
+        value = read_label(record)
+        for label in value if type(value) is list and schema.multilabel else [value]:
+            count_label(labels, label)
     return Inspected(widths, labels, rejected)
 
 
@@ -326,11 +334,46 @@ def return_none(_: object) -> None:
     return
 
 
+def label_reader(schema: Schema) -> Callable[[Record], Any]:
+    """Return a function that returns a record's label, or the list of the values of several fields."""
+    if not isinstance(schema.label, tuple):
+        path = parse_path(schema.label) if schema.label else ()
+        return lambda record: get_field(record, path)
+    paths = [*map(parse_path, schema.label)]
+    return lambda record: [get_field(record, path) for path in paths]
+
+
 def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
-    """Return a function that returns a label's index among the labels, which it may extend, or its target."""
+    """Return a function that returns a label's index among the labels, which it may extend, or its target.
+
+    Of several labels or targets it returns a list: 0 or 1 for each label, or the targets.
+    """
+    rules, path = schema.rules, str(schema.label or "")
+    if isinstance(schema.label, tuple):
+        parse, fields = _parse_flag if schema.multilabel else _parse_target, schema.label
+        return lambda values: [parse(value, rules, name) for name, value in zip(fields, values, strict=True)]
     if schema.classes is None:
-        rules, path = schema.rules, schema.label or ""
         return lambda value: _parse_target(value, rules, path)
+    encode = _class_encoder(schema, labels, path)
+    return _indicator_encoder(encode, labels, rules, path) if schema.multilabel else encode
+
+
+def _indicator_encoder(
+    encode: Callable[[Any], int], labels: Sequence[Label], rules: Rules, path: str
+) -> Callable[[Any], list[int]]:
+    """Return a function that returns 0 or 1 for each label so far, from the array of those that apply."""
+
+    def encode_labels(values: Any) -> list[int]:
+        if type(values) is not list:
+            missing = is_gap(values, rules)
+            raise BadRecord(reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_AN_ARRAY, path, values)
+        apply = {encode(value) for value in values}
+        return [int(index in apply) for index in range(len(labels))]
+
+    return encode_labels
+
+
+def _class_encoder(schema: Schema, labels: list[Label], path: str) -> Callable[[Any], int]:
     index = {label_key(label): i for i, label in enumerate(labels)}
     strings = schema.rules.numbers_as_strings
     known = (
@@ -355,7 +398,7 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
             return encode_label(plain)
         missing = is_gap(value, schema.rules)
         reason = reasons.LABEL_MISSING if missing else reasons.LABEL_NOT_IN_CLASSES
-        raise BadRecord(reason, schema.label or "", value)
+        raise BadRecord(reason, path, value)
 
     return encode_label
 
@@ -392,6 +435,13 @@ def _parse_target(value: Any, rules: Rules, path: str) -> float:
         finite = error.reason == reasons.NOT_FINITE
         reason = reasons.LABEL_NOT_FINITE if finite else reasons.LABEL_NOT_A_NUMBER
         raise BadRecord(reason, path, value) from None
+
+
+def _parse_flag(value: Any, rules: Rules, path: str) -> int:
+    number = _parse_target(value, rules, path)
+    if number not in (0, 1):
+        raise BadRecord(reasons.LABEL_NOT_A_BOOLEAN, path, value)
+    return int(number)
 
 
 def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArray[np.float32]:
@@ -506,6 +556,20 @@ def number_paths(schema: Schema, width: int) -> Sequence[str]:
     if isinstance(schema.features, str):
         return [f"{schema.features}[{i}]" for i in range(width)]
     return [name for name in schema.scalars if name not in schema.encoded]
+
+
+def _set_labels(record: Record, schema: Schema, y: Any) -> None:
+    """Write a row's label, or its labels or targets; class -1 is not written."""
+    if schema.classes is None:
+        values = y.tolist() if isinstance(schema.label, tuple) else [float(y)]
+    elif not schema.multilabel:
+        values = [schema.classes[y]] if y >= 0 else []
+    elif isinstance(schema.label, tuple):
+        values = [bool(each) for each in y]
+    else:
+        values = [[label for label, applies in zip(schema.classes, y, strict=True) if applies]]
+    for name, value in zip(schema.labels, values, strict=False):
+        _set_field(record, parse_path(name), value)
 
 
 def _set_field(record: Record, path: Sequence[str], value: Any) -> None:

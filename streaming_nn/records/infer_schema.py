@@ -25,7 +25,7 @@ def infer_schema(
     *,
     format: str = "json",
     features: str | Sequence[str] = "features",
-    label: str | None = "label",
+    label: str | Sequence[str] | None = "label",
     regression: bool = False,
     numbers_as_strings: bool = False,
     na_values: Sequence[str] = (),
@@ -45,6 +45,7 @@ def infer_schema(
     encoding: str = "utf-8",
     where: str | None = None,
     weight: str | None = None,
+    multilabel: bool = False,
 ) -> InferredSchema:
     """Infer the number of columns and the classes from the first records of a topic, by majority.
 
@@ -52,17 +53,18 @@ def infer_schema(
     not classes and `regression` is not set; ConnectionError as `decode` does.
     """
     names = features if isinstance(features, str) else tuple(features)
+    named = label is not None and not isinstance(label, str)  # so are the targets, or the classes
     schema = Schema(
         inputs=width(names, categories or {}, datetimes or {}) or 1,
         features=names,
-        label=label,
+        label=label if label is None or isinstance(label, str) else tuple(label),
         format=format,
         numbers_as_strings=numbers_as_strings,
         na_values=tuple(na_values),
         decimal=decimal,
         thousands=thousands,
         missing=missing,
-        grow=label is not None and not regression,  # any class is read
+        grow=label is not None and not regression and not named,  # any class is read
         sparse=tuple(sparse),
         categories=categories or {},
         datetimes=datetimes or {},
@@ -75,6 +77,7 @@ def infer_schema(
         encoding=encoding,
         where=where,
         weight=weight,
+        multilabel=multilabel,
     )
     widths, labels, rejected = inspect(schema, values)
     reasons = describe_reasons(count_reasons(rejected))
@@ -90,8 +93,8 @@ def infer_schema(
         remarks.append(f"{len(rejected):,} of {len(values):,} records cannot be decoded: {reasons}")
     if len(rejected) > widths.total():
         remarks += explain(schema, values, as_inferred)
-    if regression or label is None:
-        return InferredSchema(inputs, None, widths.total(), tuple(remarks))
+    if regression or label is None or named:
+        return InferredSchema(inputs, schema.classes, widths.total(), tuple(remarks))
     if not labels and not grow:
         message = f"no record has a label in {label!r}; set the label's field, or none"
         raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))

@@ -6,6 +6,9 @@ Byte for byte, with n = inputs:
     labeled, regression   4 + 4n bytes: float32 target, then n float32
     unlabeled             4n bytes: n float32
 
+Of m targets or labels, the first number is m of them: float32 targets, or int32 that are 1 for a label that
+applies, else 0.
+
 The length shows whether there is a label; if none is required, both lengths are accepted. A NaN is a missing
 value. Growing classes are 0, 1, 2 and so on, and an index may be beyond the current ones.
 """
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.records.reasons import (
     LABEL_MISSING,
+    LABEL_NOT_A_BOOLEAN,
     LABEL_NOT_IN_CLASSES,
     TOO_MANY_CLASSES,
     WRONG_WIDTH,
@@ -30,7 +34,8 @@ from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
     """Decode the records at these positions, without a copy if they are contiguous."""
     sizes = (blobs.ends - blobs.starts)[positions]
-    bare, full = 4 * schema.inputs, 4 * schema.inputs + 4
+    columns = schema.columns_of_y or 1
+    bare, full = 4 * schema.inputs, 4 * (schema.inputs + columns)
     allowed = (sizes == full) if labeled else (sizes == full) | (sizes == bare)
     rejected = [
         Rejection(int(i), LABEL_MISSING)
@@ -42,15 +47,17 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
     words = _read_words(blobs, kept, sizes, full if labeled else bare)
     if not labeled:
         return DecodedRows(words, None, kept, rejected)
-    x, first = words[:, 1:], words[:, 0]
+    x, first = words[:, columns:], words[:, :columns] if schema.columns_of_y else words[:, 0]
     if schema.classes is None:
         return DecodedRows(x, first.copy(), kept, rejected)
+    if schema.multilabel:
+        return _multilabel(schema, DecodedRows(x, np.ascontiguousarray(first).view(np.int32), kept, rejected))
     y = first.view(np.int32) if first.flags.c_contiguous else np.ascontiguousarray(first).view(np.int32)
     limit = MAX_CLASSES if schema.grow else len(schema.classes)
     known = (y >= 0) & (y < limit)
     for i, index in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
         reason = TOO_MANY_CLASSES if schema.grow and index > 0 else LABEL_NOT_IN_CLASSES
-        rejected.append(Rejection(i, reason, schema.label or "", str(index)))
+        rejected.append(Rejection(i, reason, str(schema.label), str(index)))
     x = x[known] if not known.all() else x
     return DecodedRows(x, y[known], kept[known], rejected, range(limit))
 
@@ -62,21 +69,33 @@ def encode(
     if y is None:
         return [row.tobytes() for row in x.astype("<f4")]
     kind = "<f4" if schema.classes is None else "<i4"
-    table = np.empty(len(x), dtype=[("y", kind), ("x", "<f4", (schema.inputs,))])
+    columns = () if schema.columns_of_y is None else (schema.columns_of_y,)
+    table = np.empty(len(x), dtype=[("y", kind, columns), ("x", "<f4", (schema.inputs,))])
     table["y"], table["x"] = y, x
     raw, size = table.tobytes(), table.itemsize
     return [raw[start : start + size] for start in range(0, len(raw), size)]
 
 
+def _multilabel(schema: Schema, rows: DecodedRows) -> DecodedRows:
+    """Reject the rows whose labels are neither 0 nor 1."""
+    assert rows.y is not None
+    good = ((rows.y == 0) | (rows.y == 1)).all(axis=1)
+    rejected = rows.rejected + [
+        Rejection(int(rows.kept[j]), LABEL_NOT_A_BOOLEAN, str(schema.labels[0]), str(rows.y[j].tolist()))
+        for j in np.flatnonzero(~good)
+    ]
+    return rows._replace(x=rows.x[good], y=rows.y[good], kept=rows.kept[good], rejected=rejected)
+
+
 def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count widths and labels; the classes are 0 to the largest index."""
-    extra = 0 if schema.label is None else 1
+    extra = 0 if schema.label is None else schema.columns_of_y or 1
     sizes = blobs.ends - blobs.starts
     whole = (sizes % 4 == 0) & (sizes // 4 > extra)
     wrong = np.flatnonzero(~whole & ~blobs.absent)
     rejected = [Rejection(int(i), WRONG_WIDTH, value=f"{sizes[i]} bytes") for i in wrong]
     widths = Counter((sizes[whole & ~blobs.absent] // 4 - extra).tolist())
-    if not widths or not extra:
+    if not widths or not extra or schema.columns_of_y:
         return Inspected(widths, Counter(), rejected)
     full = 4 * widths.most_common(1)[0][0] + 4
     kept = np.flatnonzero((sizes == full) & ~blobs.absent)

@@ -73,7 +73,7 @@ class Sample:
         """Return the fields of a line of CSV by their names; none if it has more, or fewer."""
         schema = self.schema
         features = schema.columns if isinstance(schema.features, str) else schema.features
-        names = schema.csv_columns or (*features, *([schema.label] if schema.label else []))
+        names = schema.csv_columns or (*features, *schema.labels)
         fields = _split_line(line, schema.delimiter)
         return dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
 
@@ -109,8 +109,8 @@ class Sample:
         """The labels that are there."""
         if not self.labeled or self.schema.label is None:
             return []
-        path = parse_path(self.schema.label)
-        found = [get_field(record, path) for record in self.objects]
+        paths = [*map(parse_path, self.schema.labels)]
+        found = [get_field(record, path) for record in self.objects for path in paths]
         return [label for label in found if not is_gap(label, self.schema.rules)]
 
 
@@ -211,11 +211,11 @@ def _headers(sample: Sample, delimiter: str) -> list[Settings]:
     """Return the names of a line's fields, if one of the first records has the names of the schema."""
     schema = sample.schema
     named = not isinstance(schema.features, str)
-    wanted = {schema.label} if schema.label else set()
+    wanted = {*schema.labels}
     wanted |= set(schema.features) if named else set()
     for fields in (_split_line(line, delimiter) for line in sample.own[:3]):
         if wanted and wanted <= {*fields} and len({*fields}) == len(fields) and all(fields):
-            features = [name for name in fields if name not in (schema.label, schema.weight)]
+            features = [name for name in fields if name not in (*schema.labels, schema.weight)]
             return [{"csv_columns": fields} | ({} if named else {"features": features})]
     return []
 
@@ -250,12 +250,12 @@ def _sizes(sample: Sample) -> Iterator[Settings]:
             yield {"inputs": each}
     size = max(map(len, sample.own), default=0)
     if schema.format == "packed" and size % 4 == 0 and size >= 8:
-        yield {"inputs": size // 4 - sample.labeled}
+        yield {"inputs": max(size // 4 - sample.labeled * (schema.columns_of_y or 1), 1)}
     counts = Counter(int(each.value) for each in sample.rejected if each.reason == reasons.WRONG_FIELDS)
     if schema.format == "csv" and not schema.csv_columns:
         yield from _headers(sample, schema.delimiter)
     if schema.format == "csv" and isinstance(schema.features, str) and counts:
-        yield {"inputs": max(counts.most_common(1)[0][0] - (schema.label is not None), 1)}
+        yield {"inputs": max(counts.most_common(1)[0][0] - len(schema.labels), 1)}
 
 
 # Fields
@@ -281,7 +281,7 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
     schema, found = sample.schema, sample.richest
     if not found or schema.format == "csv":
         return
-    wanted = [*sample.names, *([schema.label] if sample.labeled and schema.label else [])]
+    wanted = [*sample.names, *(schema.labels if sample.labeled else ())]
     renamed = {
         name: other
         for name in wanted
@@ -325,7 +325,11 @@ def _is_missing(sample: Sample, name: str) -> bool:
 def _renamed_label(sample: Sample) -> Settings:
     """Return where the label is, if it is not where it should be."""
     label, found = sample.schema.label, sample.richest
-    if not sample.labeled or label is None or not _is_missing(sample, label):
+    if isinstance(label, tuple) and sample.labeled:
+        missing = [name for name in label if name not in found and _is_missing(sample, name)]
+        others = {name: other for name in missing if (other := _closest(name, found))}
+        return {"label": [others.get(name, name) for name in label]} if others else {}
+    if not sample.labeled or not isinstance(label, str) or not _is_missing(sample, label):
         return {}
     for name in (label, *LABELS):
         if (other := _closest(name, found, 1.0 if name != label else SIMILAR)) and type(found[other]) not in (
@@ -384,7 +388,7 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     rows = [get_field(record, parse_path(name)) for record in sample.objects] if name else []
     if rows and all(type(row) is list and len(row) == 1 and type(row[0]) is list for row in rows):
         yield {"features": f"{name}.0"} | label
-    skip = {schema.label, schema.weight, *label.values()}
+    skip = {*schema.labels, schema.weight, *label.values()}
     groups: dict[tuple[str, ...], list[str]] = {}
     for path, value in found.items():
         *parents, last = parse_path(path)
@@ -506,7 +510,7 @@ def _categories(sample: Sample) -> Iterator[Settings]:
 def _labels(sample: Sample) -> Iterator[Settings]:
     """Yield settings for labels that are not in the classes, or not numbers."""
     schema, labels = sample.schema, sample.labels
-    if not labels:
+    if not labels or schema.columns_of_y is not None:
         return
     if all(type(label) is list and len(label) == 1 for label in labels):
         yield {"label": f"{schema.label}.0"}

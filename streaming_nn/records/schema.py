@@ -29,7 +29,9 @@ class Schema:
     `features` is the name of an array field, or a tuple of the names of fields; `a.b.c` is field c of object
     b of object a, and `a.b[0:64]` is all 64 elements of array b of object a. `classes` are the labels in the
     order of the network's outputs, None for regression.
-    `label` is None if records have none, as in a topic to be scored.
+    `label` is None if records have none, as in a topic to be scored. A list of fields has several targets.
+    With `multilabel` the label is an array of the classes that apply; a list of fields has the names of the
+    classes, and each field is whether its class applies.
 
     `inputs` is the number of columns. A field in `categories` takes as many as its encoding has, at its
     position among the features: {"hash": 32} hashes values into 32 columns, {"one_hot": 16} has a column for
@@ -55,7 +57,7 @@ class Schema:
     inputs: int
     classes: tuple[Label, ...] | None = None
     features: str | tuple[str, ...] = "features"
-    label: str | None = "label"
+    label: str | tuple[str, ...] | None = "label"
     format: str = "json"
     max_bytes: int = MAX_BYTES  # a larger record is rejected
     numbers_as_strings: bool = False  # True: "1.5" is a number
@@ -77,6 +79,7 @@ class Schema:
     encoding: str = "utf-8"  # framing.UTF8: the field above hides the module
     where: str | None = None
     weight: str | None = None
+    multilabel: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _check_features(self.features))
@@ -85,9 +88,8 @@ class Schema:
             raise ValueError(f"format must be one of {_join_names(FORMATS)}; got {self.format!r}{hint}")
         _check_positive("inputs", self.inputs)
         _check_positive("max_bytes", self.max_bytes)
-        if self.label is not None:
-            _check_field_path("label", self.label)
-        for name in ("numbers_as_strings", "missing", "grow"):
+        object.__setattr__(self, "label", _check_label(self.label))
+        for name in ("numbers_as_strings", "missing", "grow", "multilabel"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}")
         object.__setattr__(self, "na_values", _check_na_values(self.na_values))
@@ -104,8 +106,11 @@ class Schema:
         _check_framing(self)
         _check_where(self)
         _check_weight(self)
+        _check_outputs(self)
         if self.grow and self.classes is None:
             object.__setattr__(self, "classes", ())
+        if self.multilabel and isinstance(self.label, tuple):
+            object.__setattr__(self, "classes", self.label)
         if self.classes is not None:
             object.__setattr__(self, "classes", _check_classes(self.classes, self.grow))
             self._check_growth()
@@ -127,6 +132,27 @@ class Schema:
                 f"growing classes of packed records must be 0, 1, 2 and so on, the indices in the records; "
                 f"got {list(self.classes)!r}"
             )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The paths of the label, or of the labels or targets if there are several fields of them."""
+        if self.label is None:
+            return ()
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    @property
+    def columns_of_y(self) -> int | None:
+        """The columns of y: one for each label or target, if there are several; None: y is (rows,)."""
+        if self.multilabel:
+            return len(self.classes or ())
+        return len(self.label) if isinstance(self.label, tuple) else None
+
+    @property
+    def learner_options(self) -> dict[str, Any]:
+        """The options of a learner that follow from the records."""
+        targets = self.label if self.classes is None and isinstance(self.label, tuple) else None
+        several = {"multilabel": self.multilabel, "targets": targets}
+        return {"inputs": self.inputs, "classes": self.classes, **several}
 
     @cached_property
     def rules(self) -> Rules:
@@ -217,7 +243,7 @@ def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema
     Known values keep their index; new ones come after them, in the given order, up to the limits.
     Raise ValueError for a field that does not grow.
     """
-    growing = [*schema.vocabulary] + ([schema.label] if schema.grow else [])
+    growing = [*schema.vocabulary] + ([*schema.labels] if schema.grow else [])
     for name in unseen:
         if name not in growing:
             raise ValueError(f"fields that grow must be among {_join_names(growing) or 'none'}; got {name!r}")
@@ -225,7 +251,7 @@ def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema
         name: _extend(known, unseen.get(name, ()), schema.categories[name]["one_hot"])
         for name, known in schema.vocabulary.items()
     }
-    new = unseen.get(schema.label or "", ())
+    new = unseen.get(schema.label, ()) if isinstance(schema.label, str) else ()
     if schema.format == "packed":  # a label is its index among the classes, so all lower ones exist too
         new = range(max(map(int, new), default=-1) + 1)
     classes = schema.classes if not schema.grow else _extend(schema.classes or (), new, MAX_CLASSES)
@@ -255,7 +281,7 @@ def _check_categories(schema: Schema) -> dict[str, dict[str, int]]:
         raise ValueError(f"categories must be fields and their encodings; got {schema.categories!r}")
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
     for name, encoding in schema.categories.items():
-        if name not in names or name == schema.label:
+        if name not in names or name in schema.labels:
             raise ValueError(f"categories must be among the features, {_join_names(names)}; got {name!r}")
         found[name] = check_encoding(name, encoding)
         if isinstance(schema.features, str) and "hash" not in encoding:
@@ -355,6 +381,35 @@ def _check_features(features: Any) -> str | tuple[str, ...]:
     return tuple(features)
 
 
+def _check_label(label: Any) -> str | tuple[str, ...] | None:
+    if label is None:
+        return None
+    several = isinstance(label, (list, tuple))
+    if several and not label:
+        raise ValueError("label must be a field's name, or a list of names; got an empty list")
+    for name in label if several else (label,):
+        _check_field_path("label", name)
+    check_distinct("label", label if several else ())
+    return tuple(label) if several else str(label)
+
+
+def _check_outputs(schema: Schema) -> None:
+    """Raise ValueError unless label, classes and multilabel fit each other."""
+    names = isinstance(schema.label, tuple)
+    if schema.multilabel and schema.classes is None and not names and not schema.grow:
+        raise ValueError("multilabel needs classes, or the list of the labels' fields; got neither")
+    if schema.multilabel and names and schema.classes is not None and tuple(schema.classes) != schema.label:
+        raise ValueError(
+            f"classes must be the labels' fields, {_join_names(schema.labels)}; got {schema.classes!r}"
+        )
+    if names and not schema.multilabel and (schema.classes is not None or schema.grow):
+        raise ValueError(f"label must be one field with classes; got {_join_names(schema.labels)}")
+    if schema.multilabel and schema.grow and (names or schema.format == "packed"):
+        raise ValueError("grow must be false with several label fields, or packed ones; got true")
+    if schema.multilabel and schema.format == "csv" and not names:
+        raise ValueError(f"label must be a list of fields with multilabel in CSV; got {schema.label!r}")
+
+
 def _check_csv_columns(schema: Schema) -> tuple[str, ...]:
     names = schema.csv_columns
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
@@ -366,7 +421,7 @@ def _check_csv_columns(schema: Schema) -> tuple[str, ...]:
     if isinstance(schema.features, str):
         raise ValueError(f"csv_columns need features in a list of names; got {schema.features!r}")
     check_distinct("csv_columns", names)
-    for name in (*schema.features, *([schema.label] if schema.label else [])):
+    for name in (*schema.features, *schema.labels):
         if name not in names:
             raise ValueError(f"csv_columns must include the features and the label; {name!r} is missing")
     return tuple(names)
@@ -414,7 +469,7 @@ def _check_weight(schema: Schema) -> None:
         return
     _check_field_path("weight", schema.weight)
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
-    if schema.weight in (*names, schema.label):
+    if schema.weight in (*names, *schema.labels):
         raise ValueError(f"weight must be neither a feature nor the label; got {schema.weight!r}")
     if schema.format == "packed" or schema.features in schema.categories:
         raise ValueError("weight needs a field beside the features; packed records and tokens have none")
@@ -433,7 +488,7 @@ def _check_where(schema: Schema) -> None:
         raise ValueError(f"where {error}; got {schema.where!r}") from None
     if schema.format == "packed" or (schema.format == "csv" and isinstance(schema.features, str)):
         raise ValueError(f"where needs records with named fields; got format {schema.format!r}")
-    columns = schema.csv_columns or (*schema.features, *([schema.label] if schema.label else []))
+    columns = schema.csv_columns or (*schema.features, *schema.labels)
     names = [column_name(name) for name in columns]
     for name in parsed.fields if schema.format == "csv" else ():
         if column_name(name) not in names or len(parse_path(name)) > 1:

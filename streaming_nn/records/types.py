@@ -43,7 +43,7 @@ class DecodedRows(NamedTuple):
     """Result of a format's decoder: rows that may still have NaN or infinity."""
 
     x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any] | None  # (rows,) int32 index into labels, or float32 target
+    y: NDArray[Any] | None  # (rows,) int32 index into labels, or float32 target; (rows, columns) of several
     kept: NDArray[np.int64]  # (rows,) positions of the rows' records
     rejected: list[Rejection]
     labels: Sequence[Label] = ()  # the classes, then the new ones of growing classes
@@ -58,11 +58,26 @@ class Inspected(NamedTuple):
     rejected: list[Rejection]
 
 
-def label_array(labels: list[Any], classes: object) -> NDArray[Any]:
-    """Return encoded labels as the array that a learner takes: int32 indices, or float32 targets."""
+def label_array(labels: list[Any], classes: object, columns: int | None) -> NDArray[Any]:
+    """Return encoded labels as the array that a learner takes: int32 indices, or float32 targets.
+
+    Of several labels or targets it has so many columns, and more for new labels.
+    """
+    shape: tuple[int, ...] = (len(labels),)
+    if columns is not None:
+        width = max([columns, *map(len, labels)])
+        labels, shape = [[*row, *[0] * (width - len(row))] for row in labels], (len(labels), width)
     with np.errstate(over="ignore"):
         return (
             np.array(labels, np.int32)
             if classes is not None
             else np.array(labels, np.float64).astype(np.float32)
-        )
+        ).reshape(shape)
+
+
+def concatenate_labels(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate what `label_array` returns; a later part may have more labels."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    columns = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, [(0, 0), (0, columns - part.shape[1])]) for part in parts])

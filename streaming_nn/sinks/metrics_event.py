@@ -37,8 +37,9 @@ def metrics_event(manifest: Manifest) -> dict[str, Any]:
     - `offsets`: {topic: {partition: next}} after it
     - `mini_batch`: rows per step, which matter when accuracies are compared; null if unknown
     - `metrics`: {"prequential", "as_served": {"window", "fading", "cumulative"}, "baselines", "rows", ...};
-      rounded to 6 digits. Every hundredth event also has `per_class`, and `confusion` up to 32 classes: more
-      do not fit into a Kafka record. The version's manifest has all; that of a pruned version has no metrics
+      rounded to 6 digits. Every hundredth event also has `per_class` or `per_label`, and `confusion` up to 32
+      classes: more do not fit into a Kafka record. The version's manifest has all; that of a pruned version
+      has no metrics
     - `seconds`: {step of the micro-batch: its duration}, so counts["received"] / seconds["learn"] is the rate
     - `events`: what happened in it, such as a drift or a rollback; see `versions.version`
     - `digest`: of the weights and all other state; its first 12 characters are in the predictions
@@ -58,7 +59,8 @@ def _shortened(metrics: dict[str, Any], with_classes: bool) -> dict[str, Any]:
         if isinstance(value, dict)
         else _rounded(value, is_count=name == "confusion")
         for name, value in metrics.items()
-        if name not in ("per_class", "confusion") or (with_classes and len(value) <= CONFUSION_CLASSES)
+        if name not in ("per_class", "per_label", "confusion")
+        or (with_classes and len(value) <= CONFUSION_CLASSES)
     }
 
 

@@ -17,6 +17,7 @@ from streaming_nn.nn import metrics
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
+from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
@@ -431,3 +432,70 @@ def test_other_processes_fit_and_predict_the_same_bits() -> None:
     assert [bits(each.state_) for each in fitted] == [bits(here.state_)] * 2
     predicted = Parallel(n_jobs=2)(delayed(here.predict_proba)(X[200:300]) for _ in range(2))
     assert all((each == here.predict_proba(X[200:300])).all() for each in predicted)
+
+
+def digest(model: Any) -> str:
+    return state_digest(flatten(model.state_))
+
+
+def several_of(kind: Any) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 4)).astype(np.float32)
+    y = x @ rng.normal(size=(4, 3))
+    return x, y if kind is OnlineRegressor else (y > 0).astype(int)
+
+
+@pytest.mark.parametrize("kind", [OnlineClassifier, OnlineRegressor])
+@pytest.mark.parametrize("options", [{}, {**SMALL, "learning_rate": 0.03}])
+def test_several_targets_or_labels_are_learned(kind: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    """Public case 35: several targets, multilabel."""
+    x, y = several_of(kind)
+    estimator = kind(**options).fit(x, y).partial_fit(x, y)
+    assert estimator.predict(x).shape == y.shape
+    assert estimator.score(x, y) > 0.6
+    assert estimator.test_then_train(x[:5], y[:5]).shape == (5, 3)
+    estimator.save(tmp_path)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(x), estimator.predict(x))
+    for each in (loaded, estimator):
+        each.partial_fit(x[:9], y[:9])
+    assert digest(loaded) == digest(estimator)
+    assert loaded.save(tmp_path) == 1
+
+
+def test_columns_of_a_frame_name_the_targets_and_the_labels() -> None:
+    x, y = several_of(OnlineRegressor)
+    frame = pd.DataFrame(y, columns=["u", "v", "w"])
+    assert OnlineRegressor(**SMALL).fit(x, frame).learner_.targets == ("u", "v", "w")
+    labels = OnlineClassifier(**SMALL).partial_fit(x, (frame > 0).astype(int))
+    assert labels.classes_.tolist() == ["u", "v", "w"]
+    assert labels.predict_proba(x).shape == (400, 3)
+    named = OnlineClassifier(**SMALL).partial_fit(x, (y > 0).astype(int), classes=["c", "a", "b"])
+    assert named.classes_.tolist() == ["c", "a", "b"]
+
+
+def test_the_loss_of_several_is_scikit_learns_mean() -> None:
+    x, y = several_of(OnlineRegressor)
+    model = OnlineRegressor(**SMALL, window=400)
+    predicted = model.test_then_train(x, y)
+    assert model.loss_ == pytest.approx(((predicted - y.astype(np.float32)) ** 2).mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "then", "error"),
+    [
+        (OnlineRegressor, 3, np.zeros(400), r"y must have as many targets as before, 3; got shape \(400,\)"),
+        (OnlineRegressor, 3, np.zeros((400, 2)), "y must have as many targets as before, 3"),
+        (OnlineRegressor, 1, np.zeros((400, 2)), "y must have as many targets as before, 1"),
+        (OnlineClassifier, 3, np.zeros(400, int), r"y must be \(rows, 3\), a multilabel indicator"),
+        (OnlineClassifier, 3, np.full((400, 3), 2), "y must be a multilabel indicator of 0 and 1"),
+        (OnlineClassifier, 1, np.zeros((400, 2), int), r"y must be \(rows,\), as before; got shape"),
+    ],
+)
+def test_another_number_of_targets_is_refused(kind: Any, first: int, then: Any, error: str) -> None:
+    x, y = several_of(kind)
+    model = kind(**SMALL).fit(x, y[:, :first].squeeze())
+    before = digest(model)
+    with pytest.raises(ValueError, match=f"^{error}"):
+        model.partial_fit(x, then)
+    assert digest(model) == before

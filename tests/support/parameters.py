@@ -12,7 +12,13 @@ from typing import Any
 
 from streaming_nn.nn.factory import LEARNERS
 
-NOT_PARAMETERS = {"inputs", "classes", "seed"}  # every API has them in its own way, or from the rows
+NOT_PARAMETERS = {
+    "inputs",
+    "classes",
+    "multilabel",
+    "targets",
+    "seed",
+}  # every API has them in its own way, or from the rows
 WIDER = {  # a parameter takes more than the option, which is a tuple
     "tuple[int, ...]": "Sequence[int] | int",
     "tuple[float, ...]": "Sequence[float]",

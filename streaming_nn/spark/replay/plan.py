@@ -153,7 +153,7 @@ def plan_topic(
             f"cannot backtest topic {topic!r} with classes or categories that grow: train a model on it, and "
             "backtest that model"
         )
-    learner = make_learner(settings, {"inputs": schema.inputs, "classes": schema.classes})
+    learner = make_learner(settings, schema.learner_options)
     size = train.max_offsets_per_trigger
     parent = Manifest(
         0,

@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from streaming_nn.nn.figures import CLASSES, LABELS, TARGETS, leading
 from streaming_nn.spark.replay.trials import Outcome
 
 PREDICTIONS = {"prequential": "prequential", "as_served": "as served"}
 SPANS = ("window", "cumulative")
-CLASSIFICATION = {"accuracy": max, "f1_macro": max, "log_loss": min}  # metrics, and which value is the best
-SHORT = {"f1_macro": "F1", "log_loss": "log loss"}
+SHORT = {
+    "f1_macro": "F1",
+    "log_loss": "log loss",
+    "subset_accuracy": "subset acc.",
+    "hamming_loss": "Hamming",
+}
 NOT_LEARNED = ("skipped", "rejected", "filtered")  # counts that are named if there are any
-REGRESSION = {"mae": min, "rmse": min, "r2": max}
 
 
 class Metric(NamedTuple):
@@ -39,7 +43,7 @@ def compared_metrics(outcomes: Iterable[Outcome], span: str) -> list[Metric]:
 def _names(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     first = next(iter(outcomes))
     cumulative = first.metrics.get("prequential", {}).get("cumulative", {})
-    return REGRESSION if "mae" in cumulative else CLASSIFICATION
+    return leading(cumulative)
 
 
 def best(outcomes: list[Outcome], metric: Metric) -> list[str]:
@@ -113,7 +117,8 @@ def _table(outcomes: list[Outcome], span: str) -> Table:
 
 def _heading(metric: Metric) -> str:
     """Return a metric's name, below the kind of predictions if it is the first of that kind."""
-    group = PREDICTIONS[metric.predictions] if metric.name in ("accuracy", "mae") else ""
+    first = any(metric.name == next(iter(names)) for names in (CLASSES, LABELS, TARGETS))
+    group = PREDICTIONS[metric.predictions] if first else ""
     return f"{group}\n{SHORT.get(metric.name, metric.name)}"
 
 

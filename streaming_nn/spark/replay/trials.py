@@ -10,7 +10,12 @@ from typing import Any
 from streaming_nn.nn.factory import changed
 from streaming_nn.settings import toml_value
 
-SET_BY_RECORDS = ("inputs", "classes")  # options of a learner that the stream decides
+SET_BY_RECORDS = (
+    "inputs",
+    "classes",
+    "multilabel",
+    "targets",
+)  # options of a learner that the stream decides
 FORM = "a trial must be key=value[,key=value]"
 NAME_LENGTH = 100  # characters; a directory's name may have 255 bytes
 

@@ -111,11 +111,12 @@ class CsvFiles:
         frame: DataFrame = reader.options(**own, **theirs).schema(self.columns()).load()
         return frame.where(F.coalesce(*map(column, self.kinds), CORRUPT).isNotNull())
 
-    def suggest(self, label: str | None) -> str:
+    def suggest(self, labels: Sequence[str | None]) -> str:
         """Return the settings by which the columns may be features."""
-        numbers = [name for name, kind in self.kinds.items() if kind in (NUMBER, BOOLEAN) and name != label]
-        strings = [name for name, kind in self.kinds.items() if kind == STRING and name != label]
-        dates = [name for name, kind in self.kinds.items() if kind == DATE and name != label]
+        kinds = {name: kind for name, kind in self.kinds.items() if name not in labels}
+        numbers = [name for name, kind in kinds.items() if kind in (NUMBER, BOOLEAN)]
+        strings = [name for name, kind in kinds.items() if kind == STRING]
+        dates = [name for name, kind in kinds.items() if kind == DATE]
         parts = [("numbers", numbers), ("records.categories", strings), ("records.datetimes", dates)]
         return "; ".join(f"{what}: {', '.join(names[:SHOWN])}" for what, names in parts if names)
 

@@ -133,13 +133,14 @@ def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = N
             f"the source has {list(types)}: choose with source.select"
         )
     names = [shape.features] if isinstance(shape.features, str) else shape.features
-    named = [*(split_length(name)[0] for name in names), shape.label, shape.weight]
+    labels = [shape.label] if isinstance(shape.label, str | None) else shape.label
+    named = [*(split_length(name)[0] for name in names), *labels, shape.weight]
     fields = dict.fromkeys(parse_path(name)[0] for name in named if name)
     for name in fields:
         if name not in types:
             raise ValueError(
                 f"records.features, records.label and records.weight must be among the source's columns, "
-                f"{list(types)}; got {name!r}" + (f"; {files.suggest(shape.label)}" if files else "")
+                f"{list(types)}; got {name!r}" + (f"; {files.suggest(labels)}" if files else "")
             )
     if files is not None:
         return files.records(frame, [*fields])

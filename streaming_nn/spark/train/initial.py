@@ -79,5 +79,5 @@ def _settings_of(schema: Schema) -> dict[str, Any]:
 
 
 def _new_learner(settings: Settings, schema: Schema, given: Learner[Any] | None) -> Learner[Any]:
-    options: dict[str, Any] = {"inputs": schema.inputs, "classes": schema.classes}
-    return given or make_learner(settings, options | ({"missing": "impute"} if schema.missing else {}))
+    missing = {"missing": "impute"} if schema.missing else {}
+    return given or make_learner(settings, schema.learner_options | missing)

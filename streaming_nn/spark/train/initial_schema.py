@@ -38,7 +38,8 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
     """
     records = settings.records
     inputs = records.inputs or width(records.features, records.categories, records.datetimes)
-    if inputs is not None and (records.regression or isinstance(records.classes, list)):
+    known = records.regression or isinstance(records.classes, list) or isinstance(records.label, list)
+    if inputs is not None and known:
         return complete_schema(settings, inputs, None)
     inferred = _infer(source, settings, record_options(settings))
     return complete_schema(settings, inferred.inputs, inferred.classes)

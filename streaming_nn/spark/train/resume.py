@@ -27,10 +27,12 @@ def check_settings(settings: Settings, head: Version | None) -> None:
         return
     records = settings.records
     classes = records.classes if isinstance(records.classes, list) else None
+    fields = records.label if isinstance(records.label, list) else None
+    labels = None if records.regression else tuple(classes or fields or ("a", "b"))
     if classes or not settings.learner.get("class_weight"):  # which names classes
-        labels = None if records.regression else classes or ["a", "b"]
-        make_learner(settings, {"inputs": 1, "classes": labels})
-    complete_schema(settings, 1, None)
+        several = {"multilabel": records.multilabel, "targets": fields if records.regression else None}
+        make_learner(settings, {"inputs": 1, "classes": labels, **several})
+    complete_schema(settings, 1, labels if records.multilabel else None)
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:

@@ -165,8 +165,8 @@ def test_what_spark_cannot_read_is_one_line(text: str, error: str) -> None:
 
 
 def test_columns_are_suggested_by_their_kind() -> None:
-    assert files_of(TITANIC).suggest("Survived") == "numbers: Id, Age, Fare; records.categories: Name"
-    assert files_of(POWER).suggest(None) == (
+    assert files_of(TITANIC).suggest(["Survived"]) == "numbers: Id, Age, Fare; records.categories: Name"
+    assert files_of(POWER).suggest([]) == (
         "numbers: Global_active_power, Sub_metering_3; records.datetimes: Date, Time"
     )
 

@@ -111,11 +111,12 @@ def plain_of(schema: Schema, labeled: bool) -> str:
     It finds keys and classes by their bytes in JSON, in which 1, "1" and true differ, as in `label_key`.
     """
     names = (schema.features,) if isinstance(schema.features, str) else schema.features
-    keys = [*names, schema.label or ""] if labeled else names
+    keys = [*names, *schema.labels] if labeled else names
     unsupported = schema.encoded or schema.arrays or schema.grow or len(set(keys)) < len(keys)
     unsupported = unsupported or not all(map(is_plain, keys)) or schema.where is not None
     unsupported = unsupported or (schema.framing, schema.encoding) != (NONE, UTF8)
-    if schema.format != "json" or unsupported or (labeled and (schema.label is None or schema.weight)):
+    unsupported = unsupported or schema.columns_of_y is not None or (labeled and not schema.labels)
+    if schema.format != "json" or unsupported or (labeled and schema.weight):
         return ""
     fields = {
         "keys": [to_json(key).decode() for key in keys],
