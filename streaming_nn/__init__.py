@@ -43,6 +43,8 @@ _PUBLIC = {
     "OnlineClassifier": "estimators.sklearn:OnlineClassifier",
     "OnlineRegressor": "estimators.sklearn:OnlineRegressor",
     "RiverClassifier": "estimators.river:RiverClassifier",
+    "RiverMultiLabelClassifier": "estimators.river:RiverMultiLabelClassifier",
+    "RiverMultiTargetRegressor": "estimators.river:RiverMultiTargetRegressor",
     "RiverRegressor": "estimators.river:RiverRegressor",
     "StreamingClassifier": "mllib.estimators:StreamingClassifier",
     "StreamingClassificationModel": "mllib.models:StreamingClassificationModel",

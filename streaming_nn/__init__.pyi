@@ -11,7 +11,12 @@ from streaming_nn.errors import (
     VersionConflictError,
 )
 from streaming_nn.estimators.model import load as load_model
-from streaming_nn.estimators.river import RiverClassifier, RiverRegressor
+from streaming_nn.estimators.river import (
+    RiverClassifier,
+    RiverMultiLabelClassifier,
+    RiverMultiTargetRegressor,
+    RiverRegressor,
+)
 from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 from streaming_nn.export.onnx import to_onnx
 from streaming_nn.export.sklearn import to_sklearn
@@ -48,6 +53,8 @@ __all__ = [
     "OnlineRegressor",
     "RealTimeScorer",
     "RiverClassifier",
+    "RiverMultiLabelClassifier",
+    "RiverMultiTargetRegressor",
     "RiverRegressor",
     "Schema",
     "Scorer",

@@ -182,8 +182,18 @@ def load(model_dir: str | Path, number: int | None = None) -> tuple[Model, Schem
     learner = learner_from(version.manifest.learner)
     state = load_state(learner, version.tensors)
     options = version.manifest.schema
-    schema = schema_from(options) if options else Schema(learner.inputs, learner.classes)
+    schema = schema_from(options) if options else describe(learner)
     return Model(learner, state, state, Counts(), _parent(log, version)), schema
+
+
+def describe(
+    learner: Learner[Any], features: str | tuple[str, ...] = "features", missing: bool = False
+) -> Schema:
+    """Return the schema of records that such a learner learns."""
+    label = learner.targets or "label"
+    return Schema(
+        learner.inputs, learner.classes, features, label, missing=missing, multilabel=learner.multilabel
+    )
 
 
 def parameters(model: Model) -> NDArray[np.float32]:

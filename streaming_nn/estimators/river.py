@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction
 from streaming_nn.records import schema
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
+from streaming_nn.records.paths import column_name
 from streaming_nn.records.schema import MAX_CLASSES, Schema
 
 if TYPE_CHECKING:
@@ -26,13 +27,24 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 try:
-    from river.base import MiniBatchClassifier, MiniBatchRegressor
+    from river.base import (
+        MiniBatchClassifier,
+        MiniBatchRegressor,
+        MultiLabelClassifier,
+        MultiTargetRegressor,
+    )
 except ModuleNotFoundError:  # River's pipelines and metrics need its own classes; without River, these do
 
     class MiniBatchClassifier:  # type: ignore[no-redef]
         """Replaces River's class."""
 
     class MiniBatchRegressor:  # type: ignore[no-redef]
+        """Replaces River's class."""
+
+    class MultiLabelClassifier:  # type: ignore[no-redef]
+        """Replaces River's class."""
+
+    class MultiTargetRegressor:  # type: ignore[no-redef]
         """Replaces River's class."""
 
 
@@ -46,7 +58,7 @@ OPTIONS = {"learner"} | {field.name for learner in LEARNERS.values() for field i
 
 
 class _RiverModel(Holder):
-    """What classifier and regressor share. The model and its columns are replaced together, or not at all."""
+    """What classifiers and regressors share. Model and columns are replaced together, or not at all."""
 
     _model: Model | None = None
     _columns: Columns = NOTHING
@@ -72,22 +84,23 @@ class _RiverModel(Holder):
             raise ValueError(f"categories must map features to encodings; got {self.categories!r}")
         for name, encoding in (self.categories or {}).items():
             schema.check_encoding(name, encoding)
-        self._create_learner(1, self._known_labels() or (False, True))
+        self._create_learner(1, self._any_outputs())
 
     def _unit_test_skips(self) -> set[str]:
         """Name River's checks that do not apply: many rows are read at once, and learned in mini-batches."""
         return {"check_learn_many_matches_learn_one"}
 
-    def _known_labels(self) -> tuple[Any, ...] | None:
+    def _any_outputs(self) -> Mapping[str, Any]:
+        """Return what a learner's options say of its outputs, before a row is learned."""
         raise NotImplementedError
 
-    def _create_learner(self, inputs: int, classes: Any) -> Any:
+    def _create_learner(self, inputs: int, outputs: Mapping[str, Any]) -> Any:
         given = {
             name: to_python(name, value)
             for name, value in self.__dict__.items()
             if name in OPTIONS and value is not None
         }
-        return learner_from({**given, "inputs": inputs, "classes": classes})
+        return learner_from({**given, "inputs": inputs, **outputs})
 
     def save(self, model_dir: str | Path) -> int:
         """Commit the model to the log in `model_dir` as its newest version, and return the version's number.
@@ -134,7 +147,8 @@ class _RiverModel(Holder):
         options = {name: value for name, value in model.learner.options().items() if name != "inputs"}
         classes, _, _ = (options.pop(name) for name in ("classes", "multilabel", "targets"))
         known = {} if classes is None else {"classes": classes}
-        columns, label = of_columns.columns_from(described), described.label or "label"
+        columns = of_columns.columns_from(described)
+        label = described.label if isinstance(described.label, str) else "label"
         all_sparse = bool(columns.numbers) and not np.isnan(columns.blank).any()
         build: Any = cls
         created = build(
@@ -146,10 +160,12 @@ class _RiverModel(Holder):
             **options,
         )
         created._model, created._columns = model, columns
-        created._base = replace(described, label=label)
+        created._base = replace(described, label=described.label or model.learner.targets or label)
         return created
 
-    def _create(self, features: Mapping[str, Any], classes: Any) -> tuple[Model, Columns, Schema]:
+    def _create(
+        self, features: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> tuple[Model, Columns, Schema]:
         """Return a new model for rows like these; names are sorted, so that their order does not matter."""
         encodings = self._encodings(features)
         if self.features is not None:
@@ -159,17 +175,19 @@ class _RiverModel(Holder):
             names = tuple(sorted([*encodings, *_with_values(features, encodings)]))
         else:
             names = tuple(sorted(features))
-        self._check_first_names(names)
+        label, classes = outputs.get("targets") or self.label, outputs.get("classes")
+        self._check_first_names(names, (label,) if isinstance(label, str) else label)
         missing = self.missing not in (None, "refuse")
         columns = of_columns.columns_of(names, encodings, self.absent == "zero", missing)
         base = Schema(
             classes=classes,
-            label=self.label,
+            label=label,
             missing=missing,
             grow=classes is not None,
+            multilabel=outputs.get("multilabel", False),
             **columns.options(),
         )
-        return new_model(self._create_learner(columns.inputs, classes)), columns, base
+        return new_model(self._create_learner(columns.inputs, outputs)), columns, base
 
     def _encodings(self, features: Mapping[str, Any]) -> dict[str, Encoding]:
         """Return the encodings of those features that are categories."""
@@ -180,9 +198,8 @@ class _RiverModel(Holder):
     def _given_encodings(self) -> dict[str, Encoding]:
         return {of_columns.path_of(name): dict(each) for name, each in (self.categories or {}).items()}
 
-    def _check_first_names(self, names: Sequence[str]) -> None:
-        if self.label in names:
-            raise ValueError(_label_error(self.label))
+    def _check_first_names(self, names: Sequence[str], labels: Sequence[str]) -> None:
+        _check_label(labels, names)
         if self.extra == "grow":
             return
         if not names:
@@ -238,8 +255,7 @@ class _RiverModel(Holder):
         return {name: values for name, values in found.items() if never[columns.numbers[name]]}
 
     def _check_growth(self, base: Schema, names: Sequence[str], encodings: Iterable[str]) -> None:
-        if self.label in names:
-            raise ValueError(_label_error(self.label))
+        _check_label(base.labels, names)
         if isinstance(base.features, str) or base.format != "json":
             kind = "arrays" if isinstance(base.features, str) else f"of format {base.format!r}"
             raise ValueError(f"features must be the model's, whose records are {kind}; got {names[0]!r} too")
@@ -265,7 +281,7 @@ class _RiverModel(Holder):
         """Learn rows in the learner's mini-batches; an error leaves the model unchanged."""
         labels = self._labels(y)
         if self._model is None:
-            model, columns, base = self._create(read(NOTHING)[1], self._first_classes(labels))
+            model, columns, base = self._create(read(NOTHING)[1], self._outputs(labels))
         else:
             model, columns, base = self._model, self._columns, self._base
         x, features = read(columns)
@@ -294,13 +310,18 @@ class _RiverModel(Holder):
         X is a pandas DataFrame, or a table of polars or Arrow, and y a series of the same library. A row's
         loss counts `w` times: one number, or a series with one for each row.
         """
-        read, labels = _table_reader(X), tables.series(X, "y", y)
+        read, labels = _table_reader(X), self._labels_of(X, y)
         rows = len(labels)
         weight = _weights(w if np.isscalar(w) else tables.series(X, "w", w), rows)
         if rows:
             self._learn(read, labels, weight)
 
-    def _first_classes(self, labels: Any) -> tuple[Any, ...] | None:
+    def _labels_of(self, X: Any, y: Any) -> Any:
+        """Return a label for each row of a table."""
+        return tables.series(X, "y", y)
+
+    def _outputs(self, labels: Any) -> Mapping[str, Any]:
+        """Return what a learner's options say of its outputs, by the first labels."""
         raise NotImplementedError
 
     def _labels(self, y: Iterable[Any]) -> Any:
@@ -325,7 +346,51 @@ class _RiverModel(Holder):
         return models.predict(self._model, x)
 
 
-class RiverClassifier(_RiverModel, MiniBatchClassifier):
+class _Labeled(_RiverModel):
+    """What classifiers share: labels become classes when they are first seen."""
+
+    classes: Sequence[Any] | None
+
+    def _classes(self) -> tuple[Any, ...]:
+        assert self._model is not None
+        return self._model.learner.classes or ()
+
+    def _known_labels(self) -> tuple[Any, ...] | None:
+        return None if self.classes is None else tuple(_label(y, "classes") for y in self.classes)
+
+    def _any_outputs(self) -> Mapping[str, Any]:
+        return {"classes": self._known_labels() or (False, True)}
+
+    def _with_labels(self, model: Model, base: Schema, labels: Sequence[Any]) -> Model:
+        """Return the model with the new labels as classes, in the order of their first appearance."""
+        classes = model.learner.classes or ()
+        known = set(map(label_key, classes))
+        new = tuple({label_key(y): y for y in labels if label_key(y) not in known}.values())
+        if not new:
+            return model
+        if not base.grow:
+            raise ValueError(f"y must be one of {_listed(classes)}; got {shown(new[0])}")
+        _check_valid(new)
+        if len({*classes, *new}) < len(classes) + len(new):  # no dict of probabilities can hold both
+            raise ValueError(f"y must not be both numbers and booleans; got {_listed({*classes, *new})}")
+        if len(classes) + len(new) > MAX_CLASSES:
+            raise ValueError(f"classes must be {MAX_CLASSES:,} at most; got {len(classes) + len(new):,}")
+        return models.grow(model, (*classes, *new))
+
+
+class _MultiOutput(_RiverModel):
+    """What models of several targets or labels share: y is a dict, or for a table another table."""
+
+    def _labels_of(self, X: Any, y: Any) -> list[dict[Any, Any]]:
+        if tables.rows(y) != tables.rows(X):
+            raise ValueError(f"y must have {tables.rows(X)} rows, as X has; got {tables.rows(y)}")
+        if isinstance(X, pd.DataFrame) and not y.index.equals(X.index):
+            raise ValueError("y must have the index of X; got another one")
+        names, columns = zip(*tables.columns(y), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+class RiverClassifier(_Labeled, MiniBatchClassifier):
     """A classifier that learns dicts and frames in their order, once each; the default needs no tuning.
 
     `learner` is "ensemble" (see nn/ensemble.py) or "mlp", one network (see nn/mlp.py); None: the ensemble,
@@ -352,7 +417,6 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
     """
 
     _multiclass = True
-    classes: Sequence[Any] | None
 
     def __init__(
         self,
@@ -448,38 +512,18 @@ class RiverClassifier(_RiverModel, MiniBatchClassifier):
             return tables.frame_like(X, (), np.empty((tables.rows(X), 0)))
         return tables.frame_like(X, self._classes(), _normalize(self._predict(read)))
 
-    def _classes(self) -> tuple[Any, ...]:
-        assert self._model is not None
-        return self._model.learner.classes or ()
-
-    def _known_labels(self) -> tuple[Any, ...] | None:
-        return None if self.classes is None else tuple(_label(y, "classes") for y in self.classes)
-
-    def _first_classes(self, labels: Sequence[Any]) -> tuple[Any, ...]:
+    def _outputs(self, labels: Sequence[Any]) -> Mapping[str, Any]:
         """Return the initial classes: the known ones, or the first label."""
         if known := self._known_labels():
-            return known
+            return {"classes": known}
         _check_valid(labels[:1])
-        return (labels[0],)
+        return {"classes": (labels[0],)}
 
     def _labels(self, y: Iterable[Any]) -> Sequence[Any]:
         return list(map(_label, y))
 
     def _with_classes(self, model: Model, base: Schema, labels: Sequence[Any]) -> Model:
-        """Return the model with the new labels as classes, in the order of their first appearance."""
-        classes = model.learner.classes or ()
-        known = set(map(label_key, classes))
-        new = tuple({label_key(y): y for y in labels if label_key(y) not in known}.values())
-        if not new:
-            return model
-        if not base.grow:
-            raise ValueError(f"y must be one of {_listed(classes)}; got {shown(new[0])}")
-        _check_valid(new)
-        if len({*classes, *new}) < len(classes) + len(new):  # no dict of probabilities can hold both
-            raise ValueError(f"y must not be both numbers and booleans; got {_listed({*classes, *new})}")
-        if len(classes) + len(new) > MAX_CLASSES:
-            raise ValueError(f"classes must be {MAX_CLASSES:,} at most; got {len(classes) + len(new):,}")
-        return models.grow(model, (*classes, *new))
+        return self._with_labels(model, base, labels)
 
     def _targets(self, model: Model, labels: Sequence[Any]) -> Array:
         indices = {label_key(label): index for index, label in enumerate(model.learner.classes or ())}
@@ -566,14 +610,11 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         assert self._model is not None
         return point_prediction(self._model.learner, self._predict(read))[:, 0]
 
-    def _known_labels(self) -> None:
-        return None
+    def _any_outputs(self) -> Mapping[str, Any]:
+        return {}
 
-    def _create_learner(self, inputs: int, classes: Any) -> Any:
-        return super()._create_learner(inputs, None)
-
-    def _first_classes(self, labels: Array) -> None:
-        return None
+    def _outputs(self, labels: Array) -> Mapping[str, Any]:
+        return {}
 
     def _labels(self, y: Iterable[Any]) -> Array:
         wide = of_columns.numbers_of("y", y)
@@ -586,7 +627,123 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         return of_columns.to_float32(labels)
 
 
-def load(model_dir: str | Path) -> RiverClassifier | RiverRegressor:
+class RiverMultiLabelClassifier(_MultiOutput, _Labeled, MultiLabelClassifier):
+    """A classifier of several labels: y is a dict of them, true for those that apply.
+
+    Parameters are as for `RiverClassifier`; `label` is the name of the array of labels in records. A label
+    that a row's dict lacks does not apply to it. It is a `river.base.MultiLabelClassifier`.
+    """
+
+    __init__ = RiverClassifier.__init__
+
+    def predict_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, bool]:
+        """Predict for each label seen or known whether it applies; {} before a row is learned."""
+        return {label: p[True] > 0.5 for label, p in self.predict_proba_one(x).items()}
+
+    def predict_proba_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, dict[bool, float]]:
+        """Predict the probability that each label applies, and that it does not."""
+        read = _dict_reader(x)
+        if self._model is None:
+            return {}
+        pairs = zip(self._classes(), self._predict(read)[0].tolist(), strict=True)
+        return {label: {False: 1 - p, True: p} for label, p in pairs}
+
+    def predict_many(self, X: Any) -> Any:
+        """Predict which labels apply: a table like X of booleans, a column for each label."""
+        output, classes = self._output(X)
+        return tables.frame_like(X, classes, output > 0.5)
+
+    def predict_proba_many(self, X: Any) -> Any:
+        """Predict the probability that each label applies: a table like X."""
+        output, classes = self._output(X)
+        return tables.frame_like(X, classes, output)
+
+    def _output(self, X: Any) -> tuple[NDArray[np.float64], tuple[Any, ...]]:
+        read = _table_reader(X)
+        if self._model is None:
+            return np.empty((tables.rows(X), 0)), ()
+        return self._predict(read).astype(np.float64), self._classes()
+
+    def _any_outputs(self) -> Mapping[str, Any]:
+        return {**super()._any_outputs(), "multilabel": True}
+
+    def _outputs(self, labels: Sequence[Mapping[Any, bool]]) -> Mapping[str, Any]:
+        found = self._known_labels() or tuple(labels[0])
+        if not found:
+            raise ValueError("y must have a label or more in the first row; got none")
+        _check_valid(found)
+        return {"classes": found, "multilabel": True}
+
+    def _labels(self, y: Iterable[Any]) -> Sequence[dict[Any, bool]]:
+        return [{_label(key): _flag(key, each) for key, each in _mapping(row).items()} for row in y]
+
+    def _with_classes(self, model: Model, base: Schema, labels: Any) -> Model:
+        return self._with_labels(model, base, [label for row in labels for label in row])
+
+    def _targets(self, model: Model, labels: Sequence[Mapping[Any, bool]]) -> Array:
+        classes = model.learner.classes or ()
+        return np.array([[row.get(label, False) for label in classes] for row in labels], np.int32)
+
+
+class RiverMultiTargetRegressor(_MultiOutput, MultiTargetRegressor):  # type: ignore[misc]
+    """A regressor of several targets: y is a dict of numbers; parameters as for `RiverClassifier`.
+
+    The first row's names are the targets. It is a `river.base.MultiTargetRegressor`.
+    """
+
+    __init__ = RiverRegressor.__init__
+
+    def predict_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, float]:
+        """Predict one row's targets; {} before a row is learned."""
+        read = _dict_reader(x)
+        if self._model is None:
+            return {}
+        return dict(zip(self._names(), self._predict(read)[0].tolist(), strict=True))
+
+    def predict_many(self, X: Any) -> Any:
+        """Predict targets: a table like X, a column for each."""
+        read = _table_reader(X)
+        if self._model is None:
+            return tables.frame_like(X, (), np.empty((tables.rows(X), 0)))
+        return tables.frame_like(X, self._names(), self._predict(read).astype(np.float64))
+
+    def _names(self) -> list[str]:
+        assert self._model is not None
+        return [column_name(name) for name in self._model.learner.targets or ()]
+
+    def _any_outputs(self) -> Mapping[str, Any]:
+        return {"targets": ("y",)}
+
+    def _outputs(self, labels: Sequence[Mapping[str, float]]) -> Mapping[str, Any]:
+        if not labels[0]:
+            raise ValueError("y must have a target or more; got none")
+        return {"targets": tuple(labels[0])}
+
+    def _labels(self, y: Iterable[Any]) -> Sequence[dict[str, float]]:
+        rows = [{of_columns.name_of(key): each for key, each in _mapping(row).items()} for row in y]
+        for row in rows:
+            wide = of_columns.numbers_of("y", row.values())
+            bad = ~np.isfinite(of_columns.to_float32(wide))
+            if bad.any():
+                raise ValueError(f"y must be finite; got {wide[bad][0]}")
+            row.update(zip(row, wide.tolist(), strict=True))
+        return rows
+
+    def _targets(self, model: Model, labels: Sequence[Mapping[str, float]]) -> Array:
+        names = model.learner.targets or ()
+        for row in labels:
+            if row.keys() != {*names}:
+                raise ValueError(f"y must have the targets {_listed(names)}; got {_listed(row)}")
+        wide = np.array([[row[name] for name in names] for row in labels], np.float64)
+        return of_columns.to_float32(wide)
+
+
+RiverModel: TypeAlias = (
+    RiverClassifier | RiverRegressor | RiverMultiLabelClassifier | RiverMultiTargetRegressor
+)
+
+
+def load(model_dir: str | Path) -> RiverModel:
     """Read the newest version of a model directory, by any writer; `save` commits to the same directory.
 
     Where it was trained on arrays without names, the columns are called features[0], features[1] and so on.
@@ -594,7 +751,11 @@ def load(model_dir: str | Path) -> RiverClassifier | RiverRegressor:
     no names.
     """
     model, described = models.load(model_dir)
-    kind = RiverRegressor if model.learner.classes is None else RiverClassifier
+    learner = model.learner
+    if learner.columns_of_y is not None:
+        several = RiverMultiLabelClassifier if learner.multilabel else RiverMultiTargetRegressor
+        return several._from(model, described)  # type: ignore[no-any-return]
+    kind = RiverRegressor if learner.classes is None else RiverClassifier
     return kind._from(model, described)  # type: ignore[no-any-return]
 
 
@@ -660,8 +821,25 @@ def _normalize(output: Array) -> NDArray[np.float64]:
     return probabilities
 
 
-def _label_error(name: str) -> str:
-    return f"label must not be the name of a feature; got {name!r}: set label to another name"
+def _check_label(labels: Sequence[str], features: Sequence[str]) -> None:
+    for name in labels:
+        if name in features:
+            raise ValueError(
+                f"label must not be the name of a feature; got {name!r}: set label to another name"
+            )
+
+
+def _mapping(y: Any) -> Mapping[Any, Any]:
+    if not isinstance(y, Mapping):
+        raise TypeError(f"y must be a dict; got {type(y).__name__}")
+    return y
+
+
+def _flag(label: Any, value: Any) -> bool:
+    """Return whether a label applies."""
+    if value not in (0, 1):
+        raise ValueError(f"y must be true or false for each label; got {shown(value)} for {shown(label)}")
+    return bool(value)
 
 
 def _listed(names: Iterable[Hashable]) -> str:

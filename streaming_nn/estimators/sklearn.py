@@ -194,15 +194,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             return loaded
         names = getattr(self, "feature_names_in_", None)
         fields = "features" if names is None else tuple(map(str, names))
-        learner = self.learner_
-        return Schema(
-            learner.inputs,
-            learner.classes,
-            fields,
-            learner.targets or "label",
-            missing=self._missing_allowed(),
-            multilabel=learner.multilabel,
-        )
+        return models.describe(self.learner_, fields, self._missing_allowed())
 
     def _adopt(self, model: Model, schema: Schema) -> None:
         options = {"random_state": model.learner.options().get("seed", 0), **model.learner.options()}

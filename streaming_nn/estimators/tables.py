@@ -7,7 +7,6 @@ import sys
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -60,7 +59,7 @@ def series_like(X: Any, values: pd.Series) -> Any:
     return _native(X, pa.chunked_array([pa.Array.from_pandas(values)]), values.name)
 
 
-def frame_like(X: Any, names: Sequence[Any], values: NDArray[np.float64]) -> Any:
+def frame_like(X: Any, names: Sequence[Any], values: NDArray[Any]) -> Any:
     """Return a column (rows,) for each name in the form of X; other than pandas', its names are strings."""
     if isinstance(X, pd.DataFrame):
         return pd.DataFrame(values, X.index, list(names))

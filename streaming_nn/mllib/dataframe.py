@@ -36,7 +36,7 @@ Array = NDArray[Any]
 
 LEARNED = "partition int, part binary, counts string, curve string, error string"
 HINTS = {"string": "; encode strings with StringIndexer", "boolean": "; cast booleans to int"}  # for labels
-PREDICTED = "prediction double, output array<double>, raw array<double>"
+PREDICTED = "output array<double>, raw array<double>"
 
 
 class Columns(NamedTuple):
@@ -65,39 +65,51 @@ def require_classic(given: DataFrame | SparkSession) -> None:
 
 
 def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
-    """Select features, label and weight as x (floats), y (double) and weight (float).
+    """Select features, label and weight as x (floats), y (double, or an array) and weight (float).
 
     Errors: RuntimeError for a frame of Spark Connect, ValueError for a column that is missing or of another
     type.
     """
     require_classic(dataset)
     chosen = [feature_column(dataset, columns.features).alias("x")]
-    for name, kind, alias in ((columns.label, "label", "y"), (columns.weight, "weight", "weight")):
-        if name is not None:
-            chosen.append(_number(dataset, f"{kind}Col", name, "double" if alias == "y" else "float", alias))
+    if columns.label is not None:
+        several = _array(dataset, "labelCol", columns.label, "double")
+        one = None if several is not None else _number(dataset, "labelCol", columns.label, "double")
+        chosen.append((one if several is None else several).alias("y"))  # type: ignore[union-attr]
+    if columns.weight is not None:
+        chosen.append(_number(dataset, "weightCol", columns.weight, "float").alias("weight"))
     return dataset.select(*chosen)
 
 
 def feature_column(dataset: DataFrame, name: str) -> Column:
     """Return the features as an array of floats, from dense and sparse vectors and arrays of numbers."""
-    kind, column = _type(dataset, "featuresCol", name), _column(name)
-    if kind.simpleString() == "vector":
-        from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
-
-        return f.when(column.isNotNull(), vector_to_array(column, "float32"))
-    if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
-        return column.cast("array<float>")
+    column = _array(dataset, "featuresCol", name, "float")
+    if column is not None:
+        return column
+    kind = _type(dataset, "featuresCol", name)
     raise ValueError(
         f"featuresCol {name!r} must have vectors or arrays of numbers; got {kind.simpleString()}"
     )
 
 
-def _number(dataset: DataFrame, param: str, name: str, cast: str, alias: str) -> Column:
+def _array(dataset: DataFrame, param: str, name: str, cast: str) -> Column | None:
+    """Return vectors, or arrays of numbers, as arrays of this type; None for another column."""
+    kind, column = _type(dataset, param, name), _column(name)
+    if kind.simpleString() == "vector":
+        from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
+
+        return f.when(column.isNotNull(), vector_to_array(column, f"float{32 if cast == 'float' else 64}"))
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
+        return column.cast(f"array<{cast}>")
+    return None
+
+
+def _number(dataset: DataFrame, param: str, name: str, cast: str) -> Column:
     kind = _type(dataset, param, name)
     if not isinstance(kind, NumericType):
         hint = HINTS.get(kind.simpleString(), "") if param == "labelCol" else ""
         raise ValueError(f"{param} {name!r} must have numbers; got {kind.simpleString()}{hint}")
-    return _column(name).cast(cast).alias(alias)
+    return _column(name).cast(cast)
 
 
 def _type(dataset: DataFrame, param: str, name: str) -> DataType:
@@ -132,16 +144,34 @@ def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.flo
 
 
 def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
-    """Return class indices or float32 targets (rows,). ValueError: null, not finite, or an unknown label."""
-    if column.null_count:
+    """Return class indices or float32 targets (rows,), or (rows, columns) of several.
+
+    ValueError: null, not finite, or an unknown label.
+    """
+    columns = learner.columns_of_y
+    if pa.types.is_list(column.type) != (columns is not None):
+        kind = "numbers" if columns is None else "arrays"
+        raise ValueError(f"labelCol {name!r} must have {kind}, as the model's; got another type")
+    if column.null_count or (columns is not None and column.flatten().null_count):
         raise ValueError(f"labelCol {name!r} must not contain nulls; got one")
+    if columns is not None:
+        widths = np.asarray(pc.list_value_length(column))
+        if (other := widths[widths != columns]).size:
+            raise ValueError(f"labelCol {name!r} must have {columns} numbers per row; got {other[0]}")
+        column = column.flatten()
     y = np.asarray(column, np.float64)
+    if columns is not None:
+        y = y.reshape(-1, columns)
     if learner.classes is None:
         with np.errstate(over="ignore"):
             y = y.astype(np.float32)
         if not np.isfinite(y).all():
             raise ValueError(f"labelCol {name!r} must have finite float32 numbers; got another")
         return y
+    if learner.multilabel:
+        if (other := y[(y != 0) & (y != 1)]).size:
+            raise ValueError(f"labelCol {name!r} must have 0 or 1 for each label; got {float(other[0])}")
+        return y.astype(np.int32)
     known = label_values(learner.classes)
     order = np.argsort(known)
     positions = np.searchsorted(known[order], y).clip(max=len(known) - 1)
@@ -296,7 +326,8 @@ def prediction_column(
             yield _to_struct(learner, output, thresholds)
 
     functions: Any = f  # its stubs lack arrow_udf
-    column: Column = functions.arrow_udf(predict_batches, PREDICTED)(x)
+    kind = "double" if learner.columns_of_y is None else "array<double>"
+    column: Column = functions.arrow_udf(predict_batches, f"prediction {kind}, {PREDICTED}")(x)
     return column
 
 
@@ -310,10 +341,12 @@ def predict(learner: Learner[Any], model: Any, x: NDArray[np.float32]) -> Array:
 def to_labels_or_targets(
     learner: Learner[Any], output: Array, thresholds: Sequence[float] | None = None
 ) -> Array:
-    """Return the labels, as Spark's numbers, or the targets (rows,).
+    """Return the labels, as Spark's numbers, or the targets (rows,); of several (rows, columns).
 
     The label is that with the largest probability / threshold, as in Spark, where 0 / 0 is the least.
     """
+    if learner.columns_of_y is not None:
+        return (output > 0.5 if learner.multilabel else output).astype(np.float64)
     if learner.classes is None:
         return point_prediction(learner, output)[:, 0].astype(np.float64)
     if thresholds is not None:
@@ -330,9 +363,10 @@ def log_probabilities(output: Array) -> Array:
 
 def _to_struct(learner: Learner[Any], output: Array, thresholds: Sequence[float] | None) -> pa.Array:
     nulls = pa.nulls(len(output), pa.list_(pa.float64()))
+    predicted = to_labels_or_targets(learner, output, thresholds)
     return pa.StructArray.from_arrays(
         [
-            pa.array(to_labels_or_targets(learner, output, thresholds), pa.float64()),
+            pa.array(predicted, pa.float64()) if predicted.ndim == 1 else _lists(predicted),
             _lists(output),
             nulls if learner.classes is None else _lists(log_probabilities(output)),
         ],

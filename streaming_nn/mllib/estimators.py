@@ -11,6 +11,7 @@ from pyspark.ml.regression import Regressor
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.types import NumericType
 
 from streaming_nn.mllib import dataframe
 from streaming_nn.mllib.dataframe import Columns
@@ -44,21 +45,34 @@ class StreamingEstimator(LearnerParams, DefaultParamsWritable):
             raise ValueError("fit requires a batch frame; got a streaming one: use fitStream")
         rows.persist(StorageLevel.MEMORY_AND_DISK)  # passes must see the same rows, in the same order
         try:
-            learner = self._new_learner(
-                count_features(rows.first(), columns), self._find_classes(rows, dataset)
-            )
+            first = rows.first()
+            inputs = count_features(first, columns)
+            learner = self._new_learner(inputs, self._find_outputs(first, rows, dataset))
             result = dataframe.learn_passes(learner, initial(learner), rows, columns, passes)
         finally:
             rows.unpersist()
         model = self.model_class(learner, result.state, result.curve)
         return self._copyValues(model._resetUid(self.uid))
 
-    def _new_learner(self, inputs: int, classes: Sequence[Any] | None) -> Learner[Any]:
-        self._check_layers(inputs, 1 if classes is None else len(classes))
+    def _new_learner(self, inputs: int, outputs: Mapping[str, Any]) -> Learner[Any]:
+        self._check_layers(inputs, len(outputs.get("classes") or outputs.get("targets") or (0,)))
         with spark_names_in_errors():
-            return learner_from({**self._options(), "inputs": inputs, "classes": classes})
+            return learner_from({**self._options(), "inputs": inputs, **outputs})
 
-    def _find_classes(self, rows: DataFrame | None, dataset: DataFrame) -> Sequence[Any] | None:
+    def _find_outputs(self, first: Any, rows: DataFrame | None, dataset: DataFrame) -> dict[str, Any]:
+        """Return the learner's options that depend on the labels; `first` is a row, `rows` None: a stream."""
+        name = self.getOrDefault("labelCol")
+        if isinstance(dataset.schema[name].dataType, NumericType):
+            return self._single_output(rows, dataset)
+        if not first.y:
+            raise ValueError(f"labelCol {name!r} must have a number or more per row; got none")
+        return self._several_outputs(len(first.y))
+
+    def _single_output(self, rows: DataFrame | None, dataset: DataFrame) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _several_outputs(self, columns: int) -> dict[str, Any]:
+        """Return the options for labels that are arrays of so many numbers."""
         raise NotImplementedError
 
     def fitStream(
@@ -101,7 +115,8 @@ class StreamingClassifier(StreamingEstimator, ProbabilisticClassifier, DefaultPa
 
     `featuresCol` has vectors, or arrays of numbers; `labelCol` integers: StringIndexer makes them. The
     classes are `classes`, or those that StringIndexer left in the column's metadata, or the distinct labels.
-    A param that is None has its default.
+    Arrays of 0 and 1 in `labelCol` are several labels, of which any number applies; then `predictionCol` has
+    such arrays, and `probabilityCol` the probability of each. A param that is None has its default.
     """
 
     model_class = StreamingClassificationModel
@@ -172,7 +187,15 @@ class StreamingClassifier(StreamingEstimator, ProbabilisticClassifier, DefaultPa
         super().__init__()
         self._set_params(params)
 
-    def _find_classes(self, rows: DataFrame | None, dataset: DataFrame) -> Sequence[Any]:
+    def _several_outputs(self, columns: int) -> dict[str, Any]:
+        name = self.getLabelCol()
+        given = self.getOrDefault(self.classes) if self.isSet("classes") else range(columns)
+        labels = _to_integers(name, given)
+        if len(labels) != columns:
+            raise ValueError(f"classes must be one for each number of labelCol, {columns}; got {len(labels)}")
+        return {"classes": labels, "multilabel": True}
+
+    def _single_output(self, rows: DataFrame | None, dataset: DataFrame) -> dict[str, Any]:
         name = self.getLabelCol()
         values = dataset.schema[name].metadata.get("ml_attr", {}).get("vals")
         if self.isSet("classes"):
@@ -186,7 +209,7 @@ class StreamingClassifier(StreamingEstimator, ProbabilisticClassifier, DefaultPa
             if None in distinct:
                 raise ValueError(f"labelCol {name!r} must not contain nulls; got one")
             labels = sorted(distinct)
-        return _to_integers(name, labels)
+        return {"classes": _to_integers(name, labels)}
 
 
 def _given(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +229,10 @@ def _to_integers(name: str, labels: Sequence[float]) -> list[int]:
 
 
 class StreamingRegressor(StreamingEstimator, Regressor, DefaultParamsReadable):  # type: ignore[type-arg]
-    """A regressor; params as for `StreamingClassifier`. With `hiddenLayers=[]` it is linear regression."""
+    """A regressor; params as for `StreamingClassifier`. With `hiddenLayers=[]` it is linear regression.
+
+    Arrays or vectors in `labelCol` are several targets; then `predictionCol` has arrays.
+    """
 
     model_class = StreamingRegressionModel
 
@@ -272,5 +298,8 @@ class StreamingRegressor(StreamingEstimator, Regressor, DefaultParamsReadable): 
         super().__init__()
         self._set_params(params)
 
-    def _find_classes(self, rows: DataFrame | None, dataset: DataFrame) -> None:
-        return None
+    def _single_output(self, rows: DataFrame | None, dataset: DataFrame) -> dict[str, Any]:
+        return {}
+
+    def _several_outputs(self, columns: int) -> dict[str, Any]:
+        return {"targets": tuple(f"y{i}" for i in range(columns))}

@@ -84,6 +84,10 @@ class StreamingModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[typ
             raise ValueError(f"a row must have {self.numFeatures} features; got {x.shape[1]}")
         return dataframe.predict(self._learner, self._state.model, x)
 
+    def _predict_one(self, value: Vector, thresholds: Sequence[float] | None = None) -> Any:
+        (one,) = dataframe.to_labels_or_targets(self._learner, self._predict_vector(value), thresholds)
+        return float(one) if np.ndim(one) == 0 else DenseVector(one)
+
     def _predictions(self, dataset: DataFrame, thresholds: Sequence[float] | None = None) -> Any:
         dataframe.require_classic(dataset)
         name = self.getOrDefault("featuresCol")
@@ -141,6 +145,8 @@ class StreamingClassificationModel(StreamingModel, ProbabilisticClassificationMo
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         thresholds = self._thresholds()
+        if thresholds is not None and self._learner.multilabel:
+            raise ValueError(f"thresholds must be left out with several labels; got {thresholds}")
         if thresholds is not None:
             _check_thresholds(thresholds, self.numClasses)
         columns = {
@@ -167,10 +173,9 @@ class StreamingClassificationModel(StreamingModel, ProbabilisticClassificationMo
             confusion[labels.index(y), labels.index(prediction)] += w
         return ClassificationSummary(tuple(labels), tuple(map(tuple, confusion.tolist())))
 
-    def predict(self, value: Vector) -> float:
-        """Predict one row's label."""
-        output = self._predict_vector(value)
-        return float(dataframe.to_labels_or_targets(self._learner, output, self._thresholds())[0])
+    def predict(self, value: Vector) -> Any:
+        """Predict one row's label, or a vector of 0 and 1 of several labels."""
+        return self._predict_one(value, self._thresholds())
 
     def predictProbability(self, value: Vector) -> Vector:
         """Predict one row's probabilities."""
@@ -213,13 +218,15 @@ class StreamingRegressionModel(StreamingModel, RegressionModel):  # type: ignore
         r2 = 1 - squared / variance if variance else float("nan")
         return RegressionSummary(absolute / rows, float(np.sqrt(squared / rows)), r2)
 
-    def predict(self, value: Vector) -> float:
-        """Predict one row's target."""
-        return float(dataframe.to_labels_or_targets(self._learner, self._predict_vector(value))[0])
+    def predict(self, value: Vector) -> Any:
+        """Predict one row's target, or a vector of several."""
+        return self._predict_one(value)
 
 
 def _score(model: Any, dataset: DataFrame) -> tuple[str, DataFrame, Any]:
     """Return the name of the prediction column, a frame with it and the label y, and the rows' weight."""
+    if model._learner.columns_of_y is not None:
+        raise ValueError("evaluate needs one label or target per row; got several: see summary.metrics")
     columns = model._columns()
     rows = dataframe.select_rows(dataset, columns)
     scored = model.copy({model.getParam("featuresCol"): "x", model.getParam("predictionCol"): "prediction"})

@@ -9,17 +9,17 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
+from streaming_nn.estimators.model import describe
 from streaming_nn.mllib import dataframe
 from streaming_nn.nn.learner import Counts, Learner, report
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version import Version, decode, encode
 from streaming_nn.versions.version_log import SUFFIX, VersionLog, next_manifest
 
 
 def describe_schema(learner: Learner[Any]) -> dict[str, Any]:
     """Return the schema of a stream that resumes from the model."""
-    return Schema(learner.inputs, learner.classes).options()
+    return describe(learner).options()
 
 
 class ModelWriter(MLWriter):
@@ -27,14 +27,15 @@ class ModelWriter(MLWriter):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        learner, received = model._learner, int(model._state.metrics.rows)
+        learner, figures = model._learner, report(model._learner, model._state)
+        received = figures["rows"]
         self.model, self.tensors = model, flatten(model._state)
         self.fields: dict[str, Any] = {  # of the version's manifest
             "kind": "saved",
             "learner": learner.options(),
             "schema": describe_schema(learner),
             "counts": Counts(received, received)._asdict(),
-            "metrics": report(learner, model._state),
+            "metrics": figures,
         }
 
     def save(self, path: str) -> None:

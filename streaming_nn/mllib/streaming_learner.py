@@ -131,8 +131,8 @@ class StreamingLearner:
         first = rows.first()
         if first is None:
             return None
-        classes = self.estimator._find_classes(None, dataset)
-        learner = self.estimator._new_learner(count_features(first, columns), classes)
+        inputs = count_features(first, columns)
+        learner = self.estimator._new_learner(inputs, self.estimator._find_outputs(first, None, dataset))
         changed = self._change(head.manifest, learner) if head else ""
         if head and not changed:
             return head

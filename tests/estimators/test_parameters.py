@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from parameters import keywords, options
 
-from streaming_nn.estimators.river import RiverClassifier, RiverRegressor
+from streaming_nn.estimators.river import (
+    RiverClassifier,
+    RiverMultiLabelClassifier,
+    RiverMultiTargetRegressor,
+    RiverRegressor,
+)
 from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor
 
 pytestmark = pytest.mark.commit
@@ -21,6 +26,8 @@ RIVER = {"features", "categories", "label", "extra", "absent", "max_bytes", "see
         (OnlineRegressor, SKLEARN, {"mini_batch": 32}),
         (RiverClassifier, RIVER | {"classes"}, {"missing": "impute"}),
         (RiverRegressor, RIVER, {"missing": "impute"}),
+        (RiverMultiLabelClassifier, RIVER | {"classes"}, {"missing": "impute"}),
+        (RiverMultiTargetRegressor, RIVER, {"missing": "impute"}),
     ],
 )
 def test_every_option_is_a_parameter_with_its_type(

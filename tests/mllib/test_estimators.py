@@ -664,3 +664,37 @@ def test_the_examples_of_the_page_run(spark: SparkSession, tmp_path: Path) -> No
         assert query.awaitTermination(120)
     assert spark.table("predictions").count() == 150
     assert VersionLog(tmp_path / "model").manifest(1).source == {"query_id": names["query"].id, "batch_id": 0}
+
+
+def several(spark: SparkSession, y: Any) -> DataFrame:
+    rows = [(Vectors.dense(row.tolist()), each.tolist()) for row, each in zip(X, y, strict=True)]
+    return spark.createDataFrame(spark.sparkContext.parallelize(rows, 1), ["features", "label"])
+
+
+@pytest.mark.parametrize("multilabel", [False, pytest.param(True, marks=pytest.mark.merge)])
+def test_arrays_of_labels_are_learned_as_in_scikit_learn_s_api(
+    spark: SparkSession, tmp_path: Path, multilabel: bool
+) -> None:
+    y = np.stack([Y == 0, Y > 0, X[:, 0] > 6], axis=1).astype(np.float64)
+    y = y if multilabel else y * X[:, :3]
+    rows = several(spark, y)
+    estimator: Any = (StreamingClassifier if multilabel else StreamingRegressor)(**SMALL, maxIter=1)
+    model = estimator.fit(rows)
+    kind: Any = sklearn.OnlineClassifier if multilabel else sklearn.OnlineRegressor
+    other = kind("mlp", **AS_ARRAYS).fit(X, y)
+    assert bits(model._state) == bits(other.state_)
+    found = model.transform(rows).collect()
+    np.testing.assert_allclose([row.prediction for row in found], other.predict(X), rtol=1e-6)
+    assert model.predict(found[0].features).toArray().tolist() == found[0].prediction
+    if multilabel:
+        probability = np.array([row.probability.toArray() for row in found])
+        np.testing.assert_allclose(probability, other.predict_proba(X), rtol=1e-6)
+    model.save(str(tmp_path / "model"))
+    assert bits(type(model).load(str(tmp_path / "model"))._state) == bits(model._state)
+    np.testing.assert_array_equal(sklearn.load(tmp_path / "model").predict(X), other.predict(X))
+    with pytest.raises(ValueError, match=r"^evaluate needs one label or target per row; got several"):
+        model.evaluate(rows)
+    learner = StreamingLearner(tmp_path / "stream", estimator, query_id="q")
+    learner.update(rows, 0)
+    with pytest.raises(ValueError, match=r"^labelCol 'label' must have 3 numbers per row; got 2"):
+        learner.update(several(spark, y[:, :2]), 1)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.commit
 
 def test_every_option_of_every_learner_is_a_param() -> None:
     options = {field.name for learner in LEARNERS.values() for field in fields(learner)}
-    assert options - {"inputs"} == NAMES.keys()
+    assert options - {"inputs", "multilabel", "targets"} == NAMES.keys()
     params = {param.name for param in LearnerParams().params}
     assert set(NAMES.values()) | {"learner", "layers", "maxIter", "weightCol"} == params
 
