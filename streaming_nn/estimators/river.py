@@ -91,7 +91,7 @@ class _RiverModel(Holder):
         return {"check_learn_many_matches_learn_one"}
 
     def _any_outputs(self) -> Mapping[str, Any]:
-        """Return what a learner's options say of its outputs, before a row is learned."""
+        """Return the options of a learner's outputs, before a row is learned."""
         raise NotImplementedError
 
     def _create_learner(self, inputs: int, outputs: Mapping[str, Any]) -> Any:
@@ -321,7 +321,7 @@ class _RiverModel(Holder):
         return tables.series(X, "y", y)
 
     def _outputs(self, labels: Any) -> Mapping[str, Any]:
-        """Return what a learner's options say of its outputs, by the first labels."""
+        """Return the options of a learner's outputs, by the first labels."""
         raise NotImplementedError
 
     def _labels(self, y: Iterable[Any]) -> Any:

@@ -135,10 +135,13 @@ class Predict:
 
     def _predictions(self, output: NDArray[np.float32]) -> pa.Array:
         """Return predictions as JSON without an end: by columns, since row by row costs most."""
+        if self.learner.targets is not None:
+            return _join('{"prediction":{', *_named_numbers(self.learner.targets, output), "}")
         if self.learner.classes is None:
             return _join('{"prediction":', _numbers(point_prediction(self.learner, output)[:, 0]))
         known = output[:, : len(self.learner.classes)]  # classes that grow may be fewer than the outputs
-        parts: list[pa.Array | str] = ['{"prediction":', _most_probable(known, self.learner.classes)]
+        choose = _that_apply if self.learner.multilabel else _most_probable
+        parts: list[pa.Array | str] = ['{"prediction":', choose(known, self.learner.classes)]
         if self.probabilities == OBJECT:
             keys = [to_json(key) + b":" for key in label_keys(self.learner.classes)]
             parts += [',"probabilities":{', _probabilities(known, keys), "}"]
@@ -174,6 +177,21 @@ def _most_probable(p: NDArray[np.float32], labels: Sequence[Label]) -> pa.Array:
     if not labels:
         return pa.array(["null"] * len(p), pa.string())
     return pa.array([to_json(label).decode() for label in labels]).take(pa.array(p.argmax(axis=1)))
+
+
+def _that_apply(p: NDArray[np.float32], labels: Sequence[Label]) -> pa.Array:
+    """Return the list of each row's labels that apply, in JSON."""
+    texts = [to_json(label).decode() for label in labels]
+    rows = (np.flatnonzero(row).tolist() for row in p > 0.5)
+    return pa.array(["[" + ",".join(texts[i] for i in row) + "]" for row in rows], pa.string())
+
+
+def _named_numbers(names: Sequence[str], output: NDArray[np.float32]) -> list[pa.Array | str]:
+    """Return each row's targets after their names, as parts to be joined."""
+    parts = list[pa.Array | str]()
+    for name, column in zip(names, output.T, strict=True):
+        parts += [("," if parts else "") + to_json(name).decode() + ":", _numbers(column)]
+    return parts
 
 
 def label_keys(labels: Sequence[Label]) -> list[str]:

@@ -43,7 +43,8 @@ def predict(
     **options: Any,
 ) -> list[str]:
     """Return the predictions of records, as texts."""
-    schema = Schema(inputs=3, classes=learner.classes)
+    label = learner.targets or "label"
+    schema = Schema(3, learner.classes, label=label, multilabel=learner.multilabel)
     broadcast = SimpleNamespace(value=pack(state))
     work = Predict(
         learner, schema, broadcast, {"version": 7}, frozenset(), probabilities, outcomes, **options
@@ -66,6 +67,41 @@ def rows(count: int) -> np.ndarray[Any, Any]:
 
 def encoded(x: np.ndarray[Any, Any]) -> list[bytes]:
     return encode(Schema(inputs=3, label=None), x)
+
+
+def several(**options: Any) -> tuple[Learner[Any], Any, Any]:
+    """Return a learner of several targets or labels, its state after some rows, and predictions of 20."""
+    learner = learner_from({"learner": "mlp", "inputs": 3, "learning_rate": 0.1, **options})
+    state, x = initial(learner), rows(100)
+    y = (x > 1).astype(np.int32) if learner.multilabel else x[:, : learner.columns_of_y]
+    model, _, _ = learner.learn(learner.copy(state.model), Batch(x, y))
+    return learner, state._replace(model=model), learner.predict(model, rows(20))
+
+
+def test_targets_have_their_names() -> None:
+    learner, state, expected = several(targets=["a", 'b"c'])
+    predictions = [json.loads(text) for text in predict(learner, state, encoded(rows(20)))]
+    assert [list(each["prediction"].items()) for each in predictions] == [
+        [("a", pytest.approx(a)), ('b"c', pytest.approx(b))] for a, b in expected.tolist()
+    ]
+    assert "probabilities" not in predictions[0]
+
+
+@pytest.mark.parametrize("probabilities", ["object", "array", "none"])
+def test_labels_that_apply_are_a_list(probabilities: str) -> None:
+    classes = ("x", 1, True)
+    learner, state, expected = several(classes=classes, multilabel=True)
+    texts = predict(learner, state, encoded(rows(20)), probabilities)
+    for text, p in zip(texts, expected, strict=True):
+        prediction = json.loads(text)
+        assert prediction["prediction"] == [
+            label for label, each in zip(classes, p, strict=True) if each > 0.5
+        ]
+        found = prediction.get("probabilities", [])
+        named = dict(zip(["x", "1", "true"], p, strict=True))
+        wanted = {"object": named, "array": list(p), "none": []}[probabilities]
+        assert found == pytest.approx(wanted, abs=6e-7)
+    assert any(json.loads(text)["prediction"] == [] for text in texts)
 
 
 def test_probabilities_have_their_labels() -> None:

@@ -21,6 +21,7 @@ final class Network {
   private final String activation;
   private final String loss;
   private final boolean classes;
+  private final boolean multilabel;  // any number of the classes applies to a row
   private final boolean skip;  // there is a linear part from inputs to outputs
   private final int[] units;  // from the network's inputs to its outputs
   private final int last;  // index of the last layer
@@ -39,19 +40,22 @@ final class Network {
     this.inputs = scaling.columns;
     this.classes = !Version.at(options, "classes").isNull();
     this.activation = requireOneOf("activation", Version.at(options, "activation").asText(), ACTIVATIONS);
+    this.multilabel = Version.at(options, "multilabel").asBoolean();
     boolean given = Version.at(options, "loss").isTextual();
-    String name = given ? Version.at(options, "loss").asText() : classes ? "softmax" : "squared";
+    String ofTask = classes ? multilabel ? "logistic" : "softmax" : "squared";
+    String name = given ? Version.at(options, "loss").asText() : ofTask;
     this.loss = requireOneOf("loss", name, LOSSES);
     double[] quantiles = loss.equals("quantile") ? quantiles(Version.at(options, "quantiles")) : new double[1];
-    this.units = units(Version.at(options, "hidden"),
-        loss.equals("softmax") ? Version.at(options, "classes").size() : quantiles.length);
+    JsonNode names = Version.at(options, classes ? "classes" : "targets");
+    boolean named = multilabel || loss.equals("softmax") || names.isArray() && !classes;
+    this.units = units(Version.at(options, "hidden"), named ? names.size() : quantiles.length);
     this.last = units.length - 2;
-    this.outputs = loss.equals("logistic") ? 2 : units[last + 1];
+    this.outputs = loss.equals("logistic") && !multilabel ? 2 : units[last + 1];
     this.point = nearestToMedian(quantiles);
     this.skip = Version.at(options, "learner").asText().equals("ensemble");
     this.shares = version.doubles("model.weights");
     this.members = shares.length;
-    this.targets = classes ? new double[0] : version.doubles("model.targets", 3);
+    this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
     this.firstRow = padded(units[1]) + (skip ? padded(units[last + 1]) : 0);
     this.firstWeights = new float[units[0]][members * firstRow];
     this.weights = new float[members][last + 1][][];
@@ -166,7 +170,7 @@ final class Network {
     }
     for (int j = 0; j < p.length; j++) {
       double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / p.length : 0.0;
-      work.output[j] = (float) (classes ? mean : restored(mean));
+      work.output[j] = (float) (classes ? mean : restored(mean, targets.length > 3 ? 3 * j : 0));
     }
     complete(work.output);
   }
@@ -228,8 +232,12 @@ final class Network {
 
   private void link(float[] z, double[] exponentials) {
     if (loss.equals("softmax")) softmax(z, exponentials);
-    else if (loss.equals("logistic")) z[0] = (float) Functions.sigmoid(z[0]);
-    else if (loss.equals("poisson")) z[0] = (float) Functions.exp(z[0] < -STEEP ? -STEEP : z[0] > STEEP ? STEEP : z[0]);
+    else if (loss.equals("logistic")) for (int j = 0; j < z.length; j++) z[j] = (float) Functions.sigmoid(z[j]);
+    else if (loss.equals("poisson")) for (int j = 0; j < z.length; j++) z[j] = (float) Functions.exp(bounded(z[j]));
+  }
+
+  private static double bounded(double z) {
+    return z < -STEEP ? -STEEP : z > STEEP ? STEEP : z;
   }
 
   private static void softmax(float[] z, double[] exponentials) {
@@ -252,17 +260,17 @@ final class Network {
     return p > TARGET_CLIP ? TARGET_CLIP : p < -TARGET_CLIP ? -TARGET_CLIP : p;
   }
 
-  /** Returns a target in its own unit: deviations from the mean before, of counts means. */
-  private double restored(double value) {
+  /** Returns a target, whose statistics begin at k, in its own unit: deviations from the mean before, of counts means. */
+  private double restored(double value, int k) {
     boolean counts = loss.equals("poisson");
-    double unit = counts ? targets[1] : Scaling.deviation(targets[0], targets[2]);
-    return value * (unit > 0.0 ? unit : 1.0) + (counts ? 0.0 : targets[1]);
+    double unit = counts ? targets[k + 1] : Scaling.deviation(targets[k], targets[k + 2]);
+    return value * (unit > 0.0 ? unit : 1.0) + (counts ? 0.0 : targets[k + 1]);
   }
 
   /** Sorts quantiles; adds the first class's probability to that of the second. */
   private void complete(float[] output) {
     if (loss.equals("quantile")) sort(output);
-    if (!loss.equals("logistic")) return;
+    if (!loss.equals("logistic") || multilabel) return;
     output[1] = output[0];
     output[0] = 1f - output[1];
   }

@@ -83,14 +83,22 @@ public final class Predictor implements UDF4 {
   private void predict() {
     model.network.predict(work);
     float[] output = work.output;
+    if (model.targets != null) {
+      text.append("{\"prediction\":{");
+      for (int j = 0; j < output.length; j++) {
+        text.append(j > 0 ? "," : "").append(model.targets[j]).append(':').append((double) output[j]);
+      }
+      text.append('}');
+      return;
+    }
     if (model.labels == null) {
       text.append("{\"prediction\":").append((double) output[model.network.point]);
       return;
     }
     int known = model.labels.length;  // classes that grow may be fewer than the outputs
-    int best = 0;
-    for (int j = 1; j < known; j++) if (output[j] > output[best]) best = j;
-    text.append("{\"prediction\":").append(known > 0 ? model.labels[best] : "null");
+    text.append("{\"prediction\":");
+    if (model.multilabel) appendLabels(output, known);
+    else text.append(known > 0 ? model.labels[best(output, known)] : "null");
     if (probabilities.equals("none")) return;
     boolean keyed = probabilities.equals("object");
     text.append(keyed ? ",\"probabilities\":{" : ",\"probabilities\":[");
@@ -100,6 +108,24 @@ public final class Predictor implements UDF4 {
       appendProbability(output[j]);
     }
     text.append(keyed ? '}' : ']');
+  }
+
+  private static int best(float[] output, int known) {
+    int best = 0;
+    for (int j = 1; j < known; j++) if (output[j] > output[best]) best = j;
+    return best;
+  }
+
+  /** Appends the list of the labels that apply. */
+  private void appendLabels(float[] output, int known) {
+    text.append('[');
+    String separator = "";
+    for (int j = 0; j < known; j++) {
+      if (!(output[j] > 0.5f)) continue;
+      text.append(separator).append(model.labels[j]);
+      separator = ",";
+    }
+    text.append(']');
   }
 
   /** Appends a probability with six digits, rounded half to even. */
@@ -120,6 +146,8 @@ public final class Predictor implements UDF4 {
     final Network network;
     final String[] labels;  // in JSON; null for regression
     final String[] keys;  // of the labels, in JSON
+    final boolean multilabel;  // any number of the labels applies
+    final String[] targets;  // names in JSON; null: one target, or classes
     final String versionFields;
     final long writtenAt;  // milliseconds since 1970
 
@@ -132,6 +160,10 @@ public final class Predictor implements UDF4 {
       this.labels = classes.isArray() ? new String[classes.size()] : null;
       for (int i = 0; i < classes.size(); i++) labels[i] = Version.at(classes, i).toString();
       this.keys = keys(classes);
+      this.multilabel = Version.at(Version.at(manifest, "learner"), "multilabel").asBoolean();
+      JsonNode names = Version.at(Version.at(manifest, "learner"), "targets");
+      this.targets = names.isArray() ? new String[names.size()] : null;
+      for (int i = 0; i < names.size(); i++) targets[i] = Version.at(names, i).toString();
       String digest = Version.at(manifest, "digest").asText().substring(0, 12);
       this.versionFields = ",\"version\":" + number + ",\"digest\":\"" + digest + '"';
       String writtenAt = Version.at(manifest, "written_at").asText();

@@ -36,6 +36,7 @@ final class Records {
   private final String features;
   private final boolean missing;
   private final boolean strings;  // "1.5" is a number
+  private final int labelBytes;  // of a packed record
   private final int maxBytes;
   private final String notANumber;  // reasons with the field, as `reasons.key` returns them
   private final String isDate;
@@ -55,6 +56,8 @@ final class Records {
     this.features = Version.at(schema, "features").asText();
     this.missing = Version.at(schema, "missing").asBoolean();
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean();
+    JsonNode several = Version.at(schema, Version.at(schema, "multilabel").asBoolean() ? "classes" : "label");
+    this.labelBytes = 4 * (several.isArray() ? several.size() : 1);
     this.maxBytes = Version.at(schema, "max_bytes").asInt();
     this.notANumber = "not a number: " + features;
     this.isDate = "date, not in records.datetimes: " + features;
@@ -101,10 +104,10 @@ final class Records {
     return null;
   }
 
-  /** Reads the last 4n bytes; four bytes before them would be a label. */
+  /** Reads the last 4n bytes; the bytes before them would be labels or targets. */
   private String packed(byte[] value, float[] x) {
     int size = 4 * x.length;
-    if (value.length != size && value.length != size + 4) return wrongWidth;
+    if (value.length != size && value.length != size + labelBytes) return wrongWidth;
     ByteBuffer.wrap(value, value.length - size, size).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(x);
     return null;
   }

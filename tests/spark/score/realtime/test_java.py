@@ -49,7 +49,10 @@ def trained(options: dict[str, Any], count: int = 200) -> Any:
     """Return a learner and its state after some rows."""
     learner = learner_from({"inputs": INPUTS, **options})
     x, rng = rows(count), np.random.default_rng(1)
-    if learner.classes is None:
+    if learner.columns_of_y is not None:
+        noise = rng.normal(size=(count, learner.columns_of_y))
+        y = (noise > 0).astype(np.int32) if learner.multilabel else (noise + x[:, :1]).astype(np.float32)
+    elif learner.classes is None:
         y = np.rint(100 + 20 * x[:, 0] + rng.normal(size=count)).astype(np.float32)
     else:
         y = rng.integers(0, len(learner.classes), count).astype(np.int32)
@@ -121,6 +124,11 @@ def assert_equal(java: list[dict[str, Any]], python: list[dict[str, Any]]) -> No
 MLP = {"learner": "mlp", "hidden": [16]}
 ENSEMBLE = {"learner": "ensemble", "hidden": [16]}
 TASKS: dict[str, dict[str, Any]] = {"labels": {"classes": LABELS}, "target": {"classes": None}}
+SEVERAL: list[dict[str, Any]] = [
+    {"classes": LABELS, "multilabel": True},
+    {"targets": ["a", 'weather."b c"', "\u00e9"]},
+    {"targets": ["one"]},
+]
 NETWORKS = {
     "mlp": MLP,
     "ensemble": ENSEMBLE,
@@ -172,6 +180,23 @@ def test_predictions_are_equal_with_other_options(
     if missing:
         x[::3, 1] = x[::4, 0] = np.nan
     values = list[bytes | None](encode(replace(schema, label=None), x))
+    assert_equal(
+        predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
+    )
+
+
+@pytest.mark.parametrize("network", [MLP, ENSEMBLE], ids=["mlp", "ensemble"])
+@pytest.mark.parametrize("several", SEVERAL, ids=str)
+def test_several_targets_and_labels_are_predicted_alike(
+    spark: SparkSession, tmp_path: Path, network: dict[str, Any], several: dict[str, Any]
+) -> None:
+    learner, state = trained(network | several)
+    label = learner.targets or "label"
+    schema = Schema(INPUTS, learner.classes, "features", label, "packed", multilabel=learner.multilabel)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
+    assert learner.columns_of_y is not None
+    y = np.zeros((9, learner.columns_of_y), int)
+    values = [*encode(schema, rows(9), y), *encode(schema, rows(9, seed=2)), bytes(4 * INPUTS + 5)]
     assert_equal(
         predict_in_java(spark, tmp_path, values), predict_in_python(learner, state, schema, manifest, values)
     )

@@ -185,6 +185,12 @@ LEARNERS: list[dict[str, Any]] = [
     {"learner": "mlp", "classes": 5, "dropout": 0.5, "hidden": [30, 10], "missing": "indicate"},
     {"learner": "mlp", "classes": 2, "loss": "logistic", "scale": "minmax", "missing": "impute"},
     {"learner": "mlp", "classes": None, "loss": "quantile", "quantiles": [0.2, 0.9]},
+    *(
+        {"learner": name, "classes": classes, **several}
+        for name in ("mlp", "ensemble")
+        for classes, several in ((None, {"targets": ["a", "b", "c"]}), (2, {"multilabel": True}))
+    ),
+    {"learner": "mlp", "classes": None, "targets": ["a", "b"], "loss": "poisson"},
     *({"learner": "mlp", "classes": None, "loss": loss} for loss in structures.LOSSES[2:]),
     *({"learner": "mlp", "classes": None, "hidden": hidden} for hidden in ([], [1], [9, 8, 7])),
 ]
@@ -198,7 +204,7 @@ def test_the_bits_are_those_that_the_batch_engine_predicts(
     learner, rng = learner_from({"inputs": 6, **options, "classes": classes}), np.random.default_rng(0)
     x = rng.normal(size=(150, 6)).astype(np.float32) * [1, 5, 0, 1e-3, 1e6, 1] + np.float32(3)
     x[rng.random(x.shape) < 0.1] = np.nan if learner.missing != "refuse" else 0
-    y = rng.integers(0, options["classes"] or 9, 150)
+    y = rng.integers(0, options["classes"] or 9, (150, *filter(None, [learner.columns_of_y])))
     batch = Batch(x.astype(np.float32), y.astype(np.int32 if classes else np.float32))
     state, _, learned = learner.learn(learner.init(), batch)
     assert learned == 150
