@@ -85,8 +85,17 @@ def _output(graph: _Graph, value: str, name: str, kind: int, *columns: int) -> A
 
 
 def _classification_outputs(graph: _Graph, model: Model, probabilities: str) -> list[Any]:
-    """Add the most probable label, in its own type; the first one of equal ones, as NumPy's argmax."""
+    """Add the most probable label, in its own type; the first one of equal ones, as NumPy's argmax.
+
+    Of several labels, add which of them apply.
+    """
     labels = class_labels(model)
+    if model.learner.multilabel:
+        apply = graph.add("Cast", graph.add("Greater", probabilities, _one(0.5)), to=TensorProto.INT64)
+        return [
+            _output(graph, apply, "label", TensorProto.INT64, len(labels)),
+            _output(graph, probabilities, "probabilities", TensorProto.FLOAT, len(labels)),
+        ]
     constant = labels.astype(object) if labels.dtype.kind == "U" else labels  # as onnx needs strings
     best = graph.add("ArgMax", probabilities, axis=1, keepdims=0)
     kind = helper.np_dtype_to_tensor_dtype(constant.dtype)
@@ -114,7 +123,7 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     """Add the nodes of `predict`: one network is a mixture of one."""
     learner: Any = model.learner
     state: EnsembleState = model.state.model
-    loss = learner.loss  # the ensemble has none to choose
+    loss = "logistic" if learner.multilabel else learner.loss  # the ensemble has none to choose
     z = _prepare(graph, learner.scaler, state, rows)
     theta, weight = parameters(model), state.weights
     finite = np.isfinite(theta).all(axis=1)
@@ -127,7 +136,7 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     mixed = _mix(graph, outputs, weight[finite])
     if learner.classes is None:
         return _restore_unit(graph, mixed, state, loss, learner.shape.units[-1])
-    if loss == "logistic":  # one output, and the probabilities of both classes
+    if loss == "logistic" and not learner.multilabel:  # one output, and the probabilities of both classes
         return graph.add("Concat", graph.add("Sub", _one(1), mixed), mixed, axis=1)
     return mixed
 
@@ -208,12 +217,12 @@ def _mix(graph: _Graph, outputs: str, weight: Array) -> str:
 
 def _restore_unit(graph: _Graph, z: str, state: EnsembleState, loss: str | None, outputs: int) -> str:
     """Return to the unit of the targets, in double precision."""
-    unit = np.array(target_unit(state, loss == "poisson"))
+    unit = target_unit(state, loss == "poisson")
     wide = graph.add("Mul", graph.add("Cast", z, to=TensorProto.DOUBLE), unit)
     if loss != "poisson":
-        wide = graph.add("Add", wide, state.targets[:1, 1])
+        wide = graph.add("Add", wide, state.targets[:, 1])
     prediction = graph.add("Cast", wide, to=TensorProto.FLOAT)
-    return prediction if outputs == 1 else _sort(graph, prediction, outputs)
+    return _sort(graph, prediction, outputs) if loss == "quantile" and outputs > 1 else prediction
 
 
 def _sort(graph: _Graph, prediction: str, outputs: int) -> str:

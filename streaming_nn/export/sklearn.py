@@ -78,6 +78,10 @@ def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
     if len(labels) < 2:
         raise ValueError(f"classes must be two or more for scikit-learn; got {labels.tolist()!r}")
     *hidden, (W, b) = layers
+    if model.learner.multilabel:
+        mlp = MLPClassifier(**_options(model.learner, layers))
+        mlp.partial_fit(np.zeros((2, len(layers[0][0]))), np.eye(2, len(b), dtype=int), classes=range(len(b)))
+        return _with_layers(mlp, layers)
     if model.learner.loss == "logistic":  # of the second class against 0 of the first
         W, b = np.hstack([np.zeros_like(W), W]), np.append(0.0, b)
     W, b = W[:, order], b[order]
@@ -92,7 +96,7 @@ def _regressor(learner: Any, layers: list[Layer], state: EnsembleState) -> MLPRe
     """Return the regressor; its last layer restores the unit of the targets."""
     *hidden, (W, b) = layers
     options = _options(learner, layers)
-    if len(b) > 1:
+    if learner.loss == "quantile" and len(b) > 1:
         raise ValueError(f"quantiles must be one for scikit-learn, which does not sort them; got {len(b)}")
     if learner.loss == "poisson":
         if "loss" not in MLPRegressor().get_params():
@@ -101,9 +105,9 @@ def _regressor(learner: Any, layers: list[Layer], state: EnsembleState) -> MLPRe
         b = b + np.log(target_unit(state, counts=True))
     else:
         unit = target_unit(state, counts=False)
-        W, b = W * unit, b * unit + state.targets[0, 1]
+        W, b = W * unit, b * unit + state.targets[:, 1]
     mlp = MLPRegressor(**options)
-    mlp.partial_fit(np.zeros((1, len(layers[0][0]))), [1.0])
+    mlp.partial_fit(np.zeros((1, len(layers[0][0]))), np.ones((1, len(b))) if learner.targets else [1.0])
     return _with_layers(mlp, [*hidden, (W, b)])
 
 

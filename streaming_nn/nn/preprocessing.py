@@ -112,11 +112,11 @@ def targets_moments(state: EnsembleState) -> Moments:
     return Moments(*state.targets.T)
 
 
-def target_unit(state: EnsembleState, counts: bool) -> float:
-    """Return the unit of the first target: its deviation, of counts (Poisson) its mean; 1 where that is 0."""
+def target_unit(state: EnsembleState, counts: bool) -> Doubles:
+    """Return the unit of each target: its deviation, of counts (Poisson) its mean; 1 where that is 0."""
     targets = targets_moments(state)
-    unit = targets.mean[0] if counts else moments.deviation(targets)[0]
-    return float(unit) if unit > 0 else 1.0
+    unit = targets.mean if counts else moments.deviation(targets)
+    return np.where(unit > 0, unit, 1.0)
 
 
 def _span(state: EnsembleState) -> tuple[Doubles, Floats]:

@@ -20,7 +20,7 @@ from streaming_nn.cli.app import app
 from streaming_nn.cli.app import run as run_command
 from streaming_nn.core.structures import ACTIVATIONS, MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.estimators.model import Model, load, new_model, predict
+from streaming_nn.estimators.model import Model, describe, load, new_model, predict
 from streaming_nn.export.onnx import OPSET, to_onnx
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.records.schema import Schema
@@ -42,7 +42,7 @@ LOSSES: list[dict[str, Any]] = [
 
 
 def schema_of(model: Model) -> Schema:
-    return Schema(model.learner.inputs, model.learner.classes)
+    return describe(model.learner)
 
 
 def run(proto: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,6 +61,9 @@ def check(model: Model, x: np.ndarray) -> None:
         np.testing.assert_allclose(found["prediction"], expected, rtol=1e-5, atol=1e-5 * expected.std())
         return
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-5)
+    if model.learner.multilabel:
+        assert found["label"].tolist() == (found["probabilities"] > 0.5).astype(int).tolist()
+        return
     named = np.array(model.learner.classes)[found["probabilities"].argmax(axis=1)]
     assert found["label"].tolist() == named.tolist()
 
@@ -69,6 +72,13 @@ def check(model: Model, x: np.ndarray) -> None:
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss["loss"])
 def test_every_activation_with_every_loss(activation: str, loss: dict[str, Any]) -> None:
     check(trained(**MLP, **loss, activation=activation), with_outliers(rows(100, False, 5)))
+
+
+@pytest.mark.parametrize("network", [ENSEMBLE, MLP, {**MLP, "missing": "indicate"}], ids=str)
+@pytest.mark.parametrize("several", [{"targets": ("u", "v", "w")}, {"classes": THREE, "multilabel": True}])
+def test_several_targets_and_labels(network: dict[str, Any], several: dict[str, Any]) -> None:
+    model = trained(**network, **several)
+    check(model, with_outliers(rows(100, "missing" in network, 5)))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

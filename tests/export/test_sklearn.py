@@ -31,7 +31,7 @@ def alone(model: Model, member: int | None, x: np.ndarray) -> np.ndarray:
     output = learner.shape.predict(member_parameters(model, member), prepared(model, x))
     if learner.classes is None:
         counts = learner.loss == "poisson"
-        return output * target_unit(state, counts) + (0 if counts else state.targets[0, 1])
+        return output * target_unit(state, counts) + (0 if counts else state.targets[:, 1])
     return np.hstack([1 - output, output]) if output.shape[1] == 1 else output
 
 
@@ -67,6 +67,23 @@ def test_a_member_of_the_ensemble(member: int, classes: Any) -> None:
     pipeline = check(trained(**ENSEMBLE, classes=classes), member, with_outliers(rows(100, False, 5)))
     assert [*pipeline.named_steps] == ["scale", "clip", "mlp"]
     assert type(pipeline["mlp"]) is (MLPRegressor if classes is None else MLPClassifier)
+
+
+@pytest.mark.parametrize("network", [MLP, {**MLP, "loss": "poisson"}, ENSEMBLE], ids=str)
+def test_several_targets(network: dict[str, Any]) -> None:
+    model = trained(**network, targets=("u", "v", "w"))
+    x, member = rows(100, False, 5), 4 if network is ENSEMBLE else None
+    pipeline, expected = to_sklearn(model, member), alone(model, member, x)
+    np.testing.assert_allclose(pipeline.predict(x), expected, rtol=1e-5, atol=1e-5 * expected.std())
+
+
+@pytest.mark.parametrize("network", [MLP, ENSEMBLE], ids=str)
+def test_several_labels(network: dict[str, Any]) -> None:
+    model = trained(**network, classes=THREE, multilabel=True)
+    x, member = rows(100, False, 5), 4 if network is ENSEMBLE else None
+    pipeline, expected = to_sklearn(model, member), alone(model, member, x)
+    np.testing.assert_allclose(pipeline.predict_proba(x), expected, rtol=0, atol=1e-5)
+    assert pipeline.predict(x).tolist() == (pipeline.predict_proba(x) > 0.5).astype(int).tolist()
 
 
 @pytest.mark.parametrize("activation", PASS_THROUGH)

@@ -26,7 +26,10 @@ def trained(**options: Any) -> Model:
     learner = learner_from({**options, "inputs": COLUMNS})
     x = rows(200, options.get("missing", "refuse") != "refuse")
     total = np.nan_to_num(x[:, 0]) + np.sin(np.nan_to_num(x[:, 3]) * 3)
-    if learner.classes is None:
+    if learner.columns_of_y is not None:
+        y = total[:, None] * np.arange(1, learner.columns_of_y + 1) - np.nan_to_num(x[:, 3:])
+        y = (y > 0).astype(np.int32) if learner.multilabel else np.abs(y + 9).astype(np.float32)
+    elif learner.classes is None:
         y = np.abs(total * 20 + 100).astype(np.float32)
     else:
         y = np.digitize(total, np.linspace(-2, 2, len(learner.classes) + 1)[1:-1]).astype(np.int32)
