@@ -514,6 +514,10 @@ def _labels(sample: Sample) -> Iterator[Settings]:
         return
     if all(type(label) is list and len(label) == 1 for label in labels):
         yield {"label": f"{schema.label}.0"}
+    elif all(type(label) is list for label in labels) and schema.format != "csv":
+        yield {"multilabel": True}
+        if not schema.grow:
+            yield {"multilabel": True, "classes": "grow"}
     if any(isinstance(label, str) for label in labels) and not schema.numbers_as_strings:
         yield {"numbers_as_strings": True}
     distinct = {label_key(label): label for label in labels if isinstance(label, str | int)}

@@ -188,6 +188,17 @@ READ = {
     "a near name": (NAMED, renamed(price="prise"), {"features": ["prise", "size"]}),
     "only the label's name": (NAMED, renamed(label="Label"), {"label": "Label"}),
     "a label in an array": (NAMED, changed(SALES, label=[1]), {"label": "label.0"}),
+    "labels in an array": (NAMED, changed(SALES, label=[1, 0]), {"multilabel": True}),
+    "other labels in an array": (
+        NAMED,
+        changed(SALES, label=["x", "y"]),
+        {"multilabel": True, "classes": "grow"},
+    ),
+    "another name of a target": (
+        Schema(2, None, ("price", "size"), ("low", "high")),
+        changed(SALES, low=1, HIGH=2),
+        {"label": ["low", "HIGH"]},
+    ),
     "another name of the weight": (
         Schema(2, (0, 1), ("price", "size"), weight="w"),
         changed(SALES, W=2),

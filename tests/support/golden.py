@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.estimators.model import describe
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, State, initial, load_state, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version import Manifest, Version, decode, encode, state_digest
 
 FOLDER = Path(__file__).parents[1] / "versions" / "golden"
@@ -22,6 +22,8 @@ SMALL = {"hidden": [5], "buffer_rows": 40, "window": 50}
 MODELS: dict[str, dict[str, Any]] = {
     "classes": {**SMALL, "classes": ["a", "b", "c"], "missing": "indicate", "mini_batch": 4},
     "targets": {**SMALL, "on_drift": "raise", "mini_batch": 1},
+    "two_targets": {**SMALL, "targets": ["u", "v"], "mini_batch": 2},
+    "multilabel": {**SMALL, "classes": ["a", "b"], "multilabel": True, "mini_batch": 2},
     "minmax": {
         "optimizer": "nadam",
         "hidden": [6, 4],
@@ -59,6 +61,9 @@ def rows(name: str) -> Batch:
     y: NDArray[Any] = (x[:, 0] * 2 - x[:, 1] + 10).astype(np.float32)
     if learner.classes is not None:
         y = (x[:, 0] > 0).astype(np.int32) + (len(learner.classes) > 2) * (x[:, 1] > 0)
+    if learner.columns_of_y is not None:
+        y = x[:, :2] * 2 - x[:, 2:]
+        y = (y > 0).astype(np.int32) if learner.multilabel else y
     if learner.missing != "refuse":
         x[rng.randint(0, 9, x.shape) == 0] = np.nan
     return Batch(x, y.astype(np.float32 if learner.classes is None else np.int32))
@@ -79,7 +84,7 @@ def write() -> None:
         learner, (x, y, _) = learner_of(name), rows(name)
         state, _ = test_then_train(learner, initial(learner), [Batch(x[:ROWS], y[:ROWS])])
         fields: dict[str, Any] = {"learner": learner.options(), "metrics": report(learner, state)}
-        manifest = Manifest(0, "saved", schema=Schema(INPUTS, learner.classes).options(), nonce="0", **fields)
+        manifest = Manifest(0, "saved", schema=describe(learner).options(), nonce="0", **fields)
         data = encode(Version(manifest, flatten(state)))
         (FOLDER / f"{name}.safetensors").write_bytes(data)
         version = decode(data)
