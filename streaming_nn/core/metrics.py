@@ -1,6 +1,7 @@
 """Predictions measured by the core, in place, in the arrays that `streaming_nn.nn.metrics` names."""
 
 import ctypes
+from collections.abc import Callable, Iterator
 from ctypes import Structure, c_double, c_int64, c_long, c_void_p
 from typing import Any
 
@@ -66,13 +67,76 @@ def measure_classes(
 
     Errors: ValueError for a class that does not exist, and for arrays of another shape or dtype.
     """
-    ring, rows, classes = metrics.window, len(y), len(metrics.cumulative.actual)
-    window, weights = _window(metrics), np.empty(rows)
+    rows, classes = len(y), len(metrics.cumulative.actual)
+    weights = np.empty(rows)
+    _require_classes(
+        library.load().core_measure_classes(
+            ctypes.byref(_class_metrics(metrics)),
+            address(y, I4, (rows,)),
+            address(output, F4, (rows, classes)),
+            address(as_served, F4, (rows, classes)),
+            c_long(rows),
+            address(weights, F8, (rows,)),
+        ),
+        classes,
+    )
+
+
+def measure_labels(
+    metrics: Any, y: NDArray[np.int32], output: NDArray[np.float32], as_served: NDArray[np.float32]
+) -> None:
+    """Measure rows of labels y (labels, rows); each label is two classes of output (labels, rows, 2).
+
+    The metrics' arrays have one more axis, of labels, before those of a label. Errors: as `measure_classes`.
+    """
+    (labels, rows), weights, core = y.shape, np.empty(y.shape[1]), library.load()
+    of_rows = [
+        address(y, I4, (labels, rows)).value,
+        *(address(each, F4, (labels, rows, 2)).value for each in (output, as_served)),
+    ]
+    for i, structure in enumerate(_structures(metrics, labels, _class_metrics)):
+        at = (c_void_p(first + i * size * rows) for first, size in zip(of_rows, (4, 8, 8), strict=True))
+        failed = core.core_measure_classes(
+            ctypes.byref(structure), *at, c_long(rows), address(weights, F8, (rows,))
+        )
+        _require_classes(failed, 2)
+
+
+def _structures(metrics: Any, count: int, structure_of: Callable[[Any], Structure]) -> Iterator[Structure]:
+    """Yield the structure of each part of metrics with one more axis; two are checked, the others follow."""
+    arrays = [*_arrays(metrics)]
+    if not all(len(array) == count and array.flags.c_contiguous for array in arrays):
+        raise ValueError(f"metrics must have {count} parts side by side; got others")
+    found = [structure_of(part_of(metrics, i)) for i in range(min(count, 2))]
+    yield from found
+    if count > 2:  # all fields have 8 bytes; addresses move on by the same step
+        first, second = (np.frombuffer(bytes(each), np.int64) for each in found)
+        for i in range(2, count):
+            yield type(found[0]).from_buffer_copy((first + i * (second - first)).tobytes())
+
+
+def part_of(metrics: Any, i: int) -> Any:
+    """Return views of arrays, in nested NamedTuples, at an index of their first axis."""
+    if isinstance(metrics, tuple):
+        return type(metrics)(*[part_of(each, i) for each in metrics]) if metrics else metrics
+    return metrics[i, ...]
+
+
+def _arrays(part: Any) -> Iterator[Array]:
+    if isinstance(part, tuple):
+        for each in part:
+            yield from _arrays(each)
+    else:
+        yield part
+
+
+def _class_metrics(metrics: Any) -> ClassMetrics:
+    ring, window, classes = metrics.window, _window(metrics), len(metrics.cumulative.actual)
     scored = metrics.scores.size > 0
     bins = BINS_OF_TWO if classes <= 2 else BINS_OF_MORE
     if scored and classes > SCORED_CLASSES:
         raise ValueError(f"scores must be of up to {SCORED_CLASSES} classes; got {classes}")
-    structure = ClassMetrics(
+    return ClassMetrics(
         window,
         bins,
         float(metrics.decay),
@@ -84,17 +148,6 @@ def measure_classes(
         _class_counts(metrics.fading, classes),
         _class_counts(metrics.cumulative, classes),
         _written(metrics.scores, I8, (2, 2, classes, bins)) if scored else None,
-    )
-    _require_classes(
-        library.load().core_measure_classes(
-            ctypes.byref(structure),
-            address(y, I4, (rows,)),
-            address(output, F4, (rows, classes)),
-            address(as_served, F4, (rows, classes)),
-            c_long(rows),
-            address(weights, F8, (rows,)),
-        ),
-        classes,
     )
 
 

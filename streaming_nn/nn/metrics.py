@@ -118,17 +118,23 @@ def update(metrics: Metrics, y: Array, output: Array, as_served: Array) -> Metri
     A prediction that is not finite counts as wrong: a probability as 0, a target as the mean so far. A row
     whose target is not finite is not counted. Errors: ValueError for a class that does not exist.
     """
-    measure: Callable[..., None] = core.measure_classes
-    predictions = [output, as_served]
-    if isinstance(metrics.cumulative, TargetSums):
-        known = np.isfinite(y)
-        measure, predictions, y = core.measure_targets, [each[known, 0] for each in predictions], y[known]
     if not len(y):
         return metrics
     counted: Metrics = copied(metrics)
-    truth = np.ascontiguousarray(y, metrics.window.y.dtype)
-    measure(counted, truth, *(np.ascontiguousarray(each, np.float32) for each in predictions))
+    measure(counted, y, output, as_served)
     return counted
+
+
+def measure(counted: Metrics, y: Array, output: Array, as_served: Array) -> None:
+    """Measure rows as `update` does, in place."""
+    in_core: Callable[..., None] = core.measure_classes
+    predictions = [output, as_served]
+    if isinstance(counted.cumulative, TargetSums):
+        known = np.isfinite(y)
+        in_core, predictions, y = core.measure_targets, [each[known, 0] for each in predictions], y[known]
+    if len(y):
+        truth = np.ascontiguousarray(y, counted.window.y.dtype)
+        in_core(counted, truth, *(np.ascontiguousarray(each, np.float32) for each in predictions))
 
 
 def copied(part: Any) -> Any:

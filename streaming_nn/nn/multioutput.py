@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core import metrics as core
 from streaming_nn.core.functions import chain_sum
-from streaming_nn.core.metrics import SCORED_CLASSES
 from streaming_nn.nn import metrics
 from streaming_nn.nn.metrics import SPANS, ClassCounts, Metrics, Ring, RowCounts, TargetSums
 
@@ -53,16 +53,15 @@ def update(measured: Measured, y: Array, output: Array, as_served: Array) -> Mea
         return metrics.update(measured, y, output, as_served)
     if not len(y):
         return measured
-    parts = [
-        metrics.update(part, *columns)
-        for part, *columns in zip(
-            _parts(measured.each), y.T, *(_columns(measured, p) for p in (output, as_served)), strict=True
-        )
-    ]
-    exact = measured.exact
+    exact, each = measured.exact, metrics.copied(measured.each)
+    columns = [np.ascontiguousarray(_columns(measured, p)) for p in (output, as_served)]
     if exact:
+        core.measure_labels(each, np.ascontiguousarray(y.T, np.int32), *columns)
         exact = _count_exact(exact, measured.each, y, output, as_served)
-    return MultiMetrics(_stack(parts), exact)
+    else:
+        for part, *column in zip(_parts(each), y.T, *columns, strict=True):
+            metrics.measure(part, *column)
+    return MultiMetrics(each, exact)
 
 
 def step_losses(measured: Measured, y: Array, output: Array, size: int) -> NDArray[np.float64]:
@@ -231,36 +230,21 @@ def _unseen(label: Metrics) -> Metrics:
 
 def _scored(one: Metrics, outputs: int) -> Metrics:
     """Return a label's metrics; without its scores if there are too many labels to count them."""
-    if not len(one.scores) or outputs <= SCORED_CLASSES:
+    if not len(one.scores) or outputs <= core.SCORED_CLASSES:
         return one
     ring = one.window._replace(scores=one.window.scores[:, :0])
     return one._replace(window=ring, scores=one.scores[:, :, :0])
 
 
-def _columns(measured: MultiMetrics, output: Array) -> Iterator[Array]:
-    """Yield each column of the predictions, as one target, or as two classes, has it (rows, outputs)."""
-    for column in np.ascontiguousarray(output, np.float32).T:
-        yield np.stack([1 - column, column], axis=1) if measured.exact else column[:, None]
+def _columns(measured: MultiMetrics, output: Array) -> Array:
+    """Return the predictions as those of single targets, or of two classes each (parts, rows, outputs)."""
+    columns = np.ascontiguousarray(output.T, np.float32)
+    return np.stack([1 - columns, columns], axis=-1) if measured.exact else columns[..., None]
 
 
 def _parts(stacked: Any) -> Iterator[Any]:
-    """Yield views of arrays, in nested NamedTuples, by their first axis."""
-    length = len(next(_arrays(stacked)))
-    return (_at(stacked, i) for i in range(length))
-
-
-def _arrays(part: Any) -> Iterator[Array]:
-    if isinstance(part, tuple):
-        for each in part:
-            yield from _arrays(each)
-    else:
-        yield part
-
-
-def _at(part: Any, i: int) -> Any:
-    if isinstance(part, tuple):
-        return type(part)(*(_at(each, i) for each in part)) if part else part
-    return part[i, ...]
+    """Yield views of a NamedTuple's arrays, of nested ones too, by their first axis."""
+    return (core.part_of(stacked, i) for i in range(len(stacked[0])))
 
 
 def _stack(parts: Sequence[Any]) -> Any:
