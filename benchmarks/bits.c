@@ -7,12 +7,12 @@
 
 #include "core.h"
 
-void core_learn(const Options *options, Member *members, const State *state, const float *x, const float *y,
-                const float *weight, long rows, long most, float *output, uint8_t *trained, void *work);
+void core_learn(const Options *options, Member *members, const State *state, const double *x, const double *y,
+                const float *weight, long rows, long most, void *output, uint8_t *trained, void *work);
 long core_step_bytes(const Options *options, long most);
 int core_measure_classes(const ClassMetrics *metrics, const int32_t *y, const float *output, const float *as_served,
                          long rows, double *weights);
-void core_measure_targets(const TargetMetrics *metrics, const double *y, const float *output, const float *as_served,
+void core_measure_targets(const TargetMetrics *metrics, const double *y, const double *output, const double *as_served,
                           long rows, double *weights);
 
 typedef struct {
@@ -54,7 +54,7 @@ enum { WINDOW = 20, BINS = 128 };
 static const double DECAY = 0.99;
 
 /* Measures all rows but the first; as served is the prediction of the row before. */
-static void measure_classes(const float *y, const float *output, long rows, long classes) {
+static void measure_classes(const double *y, const float *output, long rows, long classes) {
     const int64_t d = sizeof(double), sizes[] = {
         8, WINDOW * 4, 4 * WINDOW * 4, 2 * WINDOW * 4, 2 * classes * WINDOW,
         classes * d, 4 * classes * d, 4 * classes * d, 2 * classes * classes * d, 2 * d,
@@ -75,8 +75,8 @@ static void measure_classes(const float *y, const float *output, long rows, long
     for (int i = 0; i < COUNT; i++) write_block(a[i]);
 }
 
-/* The same of the first target, which is y's and the output's first column. */
-static void measure_targets(const float *y, long targets, const float *output, long outputs, long rows) {
+/* The same of the first target, which is y's and the output's first column; the logistic loss has float32. */
+static void measure_targets(int loss, const double *y, long targets, const void *output, long outputs, long rows) {
     const int64_t d = sizeof(double), sizes[] = {
         8, WINDOW * d, 4 * WINDOW * d, d, d, d, 4 * d, 4 * d, d, d, d, 4 * d, 4 * d,
     };
@@ -89,10 +89,10 @@ static void measure_targets(const float *y, long targets, const float *output, l
         {a[8].bytes, a[9].bytes, a[10].bytes, a[11].bytes, a[12].bytes},
     };
     double *truth = memory(rows * d);
-    float *predictions = memory(rows * (int64_t)sizeof(float));
+    double *predictions = memory(rows * d);
     for (long r = 0; r < rows; r++) {
         truth[r] = y[r * targets];
-        predictions[r] = output[r * outputs];
+        predictions[r] = loss == LOGISTIC ? ((const float *)output)[r * outputs] : ((const double *)output)[r * outputs];
     }
     core_measure_targets(&metrics, truth + 1, predictions + 1, predictions, rows - 1, memory(rows * d));
     for (int i = 0; i < COUNT; i++) write_block(a[i]);
@@ -129,7 +129,9 @@ static void learn_stream(void) {
     Block x = read_block(), y = read_block(), weight = read_block(), sizes = read_block();
     must(sizes.size == 2 * sizeof(int64_t));
     int64_t rows = ((int64_t *)sizes.bytes)[0], most = ((int64_t *)sizes.bytes)[1];
-    Block output = {rows * options->network.units[options->network.layers] * (int64_t)sizeof(float), 0};
+    int loss = options->network.loss, is_classes = loss == SOFTMAX || loss == LOGISTIC;
+    long outputs = options->network.units[options->network.layers], targets = y.size / (rows * (int64_t)sizeof(double));
+    Block output = {rows * outputs * (int64_t)(is_classes ? sizeof(float) : sizeof(double)), 0};
     Block trained = {(rows + most - 1) / most, 0};
     output.bytes = memory(output.size);
     trained.bytes = memory(trained.size);
@@ -139,11 +141,10 @@ static void learn_stream(void) {
     for (size_t i = 0; i < ARRAYS; i++) write_block(arrays[i]);
     write_block(output);
     write_block(trained);
-    long outputs = options->network.units[options->network.layers], targets = y.size / (rows * (int64_t)sizeof(float));
-    if (options->network.loss == SOFTMAX)
+    if (loss == SOFTMAX)
         measure_classes(y.bytes, output.bytes, rows, outputs);
     else
-        measure_targets(y.bytes, targets, output.bytes, outputs, rows);
+        measure_targets(loss, y.bytes, targets, output.bytes, outputs, rows);
 }
 
 int main(void) {

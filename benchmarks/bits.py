@@ -241,7 +241,7 @@ def _stream(
         for layer, (W, b) in enumerate(shape.views(theta)):
             W[:] = networks.draw("normal", len(W) ** -0.5, number, k, layer, 0, W.shape)
             b[:] = networks.draw("uniform", 0.1, number, k, layer, W.size, (1, len(b)))[0]
-    x = networks.draw("normal", 3.0, number, 100, 0, 0, (ROWS, columns)) + np.float32(50)
+    x = networks.draw("normal", 3.0, number, 100, 0, 0, (ROWS, columns)).astype(np.float64) + 50.1
     noise = networks.draw("uniform", 1.0, number, 101, 0, 0, (ROWS, columns))
     x[noise > 0.9] = np.nan if options.get("missing", "refuse") != "refuse" else 0
     if name.startswith("mostly zero"):
@@ -254,11 +254,11 @@ def _stream(
 
 
 def _targets(shape: Shape, x: Array) -> Array:
-    score: Array = np.nan_to_num(x[:, :3]) - np.float32(50)
+    score: Array = np.nan_to_num(x[:, :3]) - 50.0
     if shape.loss == "softmax":
-        return np.asarray(score.argmax(axis=1)[:, None], np.float32)
+        return np.asarray(score.argmax(axis=1)[:, None], np.float64)
     if shape.loss in ("logistic", "poisson"):
-        return np.asarray(score > 0, np.float32)
+        return np.asarray(score > 0, np.float64)
     return np.ascontiguousarray(score[:, : shape.targets])
 
 

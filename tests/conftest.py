@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import compiled_core
+import hypothesis
 import pytest
 import tiers
 from registries import Registry, serving
@@ -23,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     tiers.configure(config)
     compiled_core.refresh()
+    hypothesis.settings.register_profile("busy", deadline=None)  # the machine may run other tests beside
+    hypothesis.settings.load_profile("busy")
 
 
 class SessionBroker:

@@ -178,13 +178,13 @@ typedef struct {
     int64_t *restarts; /* (members) */
     double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations that scale the inputs */
     double *clusters;               /* (7, columns) count, mean, squares of near and of far values; votes */
-    float *low, *high; /* (columns) of MINMAX */
+    double *low, *high; /* (columns) of MINMAX */
     double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
     double *target_clusters; /* (7, targets) */
     double *class_rows; /* (classes) rows learned of each class, of BALANCED and EFFECTIVE */
     int64_t *learned;  /* rows */
     double *boost;     /* of the rate after a drift: 1 at the drift, then decaying */
-    float *ring;       /* (capacity, columns + targets + 1) rows as they came, targets, weight */
+    double *ring;      /* (capacity, columns + targets + 1) rows as they came, targets, weight */
     int64_t *appended; /* rows */
     uint64_t *drawn;   /* rows */
 } State;
@@ -238,9 +238,9 @@ typedef struct {
 
 /* prepare.c */
 void scaling_of(const Options *options, const State *state, Scaling scaling);
-void prepare_row(const Options *options, Scaling scaling, const float *x, float *z);
-void add_rows(const Options *options, const State *state, const float *x, long rows, double *work);
-void add_values(double *clusters, long columns, const float *x, long step, long rows, double reach, double *work);
+void prepare_row(const Options *options, Scaling scaling, const double *x, float *z);
+void add_rows(const Options *options, const State *state, const double *x, long rows, double *work);
+void add_values(double *clusters, long columns, const double *x, long step, long rows, double reach, double *work);
 void moments_of(const double *clusters, long columns, long j, double *moments, long step);
 int is_far(const double *moments, double y, double reach);
 double unit_of(const double *moments, int counts);

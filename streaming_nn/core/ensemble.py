@@ -15,7 +15,8 @@ from streaming_nn.core.library import MOST_ROWS, address
 from streaming_nn.core.networks import Floats, Shape, aligned
 
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+Rows = NDArray[np.float64]
 STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
 TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
 
@@ -52,14 +53,14 @@ class _Arrays(NamedTuple):
     means: NDArray[np.float64]  # (columns,)
     squares: NDArray[np.float64]  # (columns,) sums of squared deviations
     clusters: NDArray[np.float64]  # (7, columns) count, mean, squares of near and of far values; votes
-    low: Floats  # (columns,) least values, of "minmax"
-    high: Floats  # (columns,) largest values, of "minmax"
+    low: Rows  # (columns,) least values, of "minmax"
+    high: Rows  # (columns,) largest values, of "minmax"
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
     target_clusters: NDArray[np.float64]  # (7, targets)
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
     learned: NDArray[np.int64]  # () rows learned
     boost: NDArray[np.float64]  # () of the rates since a drift
-    ring: Floats  # (capacity, columns + targets + 1) the latest rows: inputs, targets, weight
+    ring: Rows  # (capacity, columns + targets + 1) the latest rows: inputs, targets, weight
     appended: NDArray[np.int64]  # () rows appended to the ring
     drawn: NDArray[np.uint64]  # () rows drawn from the ring
 
@@ -130,6 +131,15 @@ class Ensemble:
             return 2 if self.shape.units[-1] == 1 else 0
         return self.shape.units[-1] if self.shape.loss == "softmax" else 0
 
+    @property
+    def is_classification(self) -> bool:
+        """Whether predictions are probabilities."""
+        return self.shape.loss in ("softmax", "logistic")
+
+    def output(self, rows: int) -> NDArray[Any]:
+        """Return memory for predictions: probabilities in float32, targets in float64."""
+        return np.empty((rows, self.shape.units[-1]), np.float32 if self.is_classification else np.float64)
+
     @cached_property
     def structure(self) -> structures.Options:
         """The options as the core reads them."""
@@ -160,7 +170,7 @@ class Ensemble:
         """Return an untrained model with these weights (members, parameters)."""
         members, columns, targets = len(self.members), self.columns, self.shape.targets
         spans = columns if self.scale == "minmax" else 0
-        classification = self.shape.loss in ("softmax", "logistic")
+        classification = self.is_classification
         state = EnsembleState(
             theta=theta.copy(),
             first=np.zeros((len(self._with_first), self.shape.parameters), np.float32),
@@ -172,14 +182,14 @@ class Ensemble:
             means=np.zeros(columns),
             squares=np.zeros(columns),
             clusters=np.zeros((7, columns)),
-            low=np.full(spans, np.inf, np.float32),
-            high=np.full(spans, -np.inf, np.float32),
+            low=np.full(spans, np.inf),
+            high=np.full(spans, -np.inf),
             targets=np.zeros((0 if classification else targets, 3)),
             target_clusters=np.zeros((7, 0 if classification else targets)),
             class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
             learned=np.zeros((), np.int64),
             boost=np.zeros(()),
-            ring=np.zeros((self.capacity, columns + targets + 1), np.float32),
+            ring=np.zeros((self.capacity, columns + targets + 1)),
             appended=np.zeros((), np.int64),
             drawn=np.zeros((), np.uint64),
         )
@@ -286,16 +296,16 @@ class Model:
         self._writeable = all(array.flags.writeable for array in state)
         self._work, self._most = aligned(0), 0
 
-    def predict(self, x: Floats) -> Floats:
-        """Predict rows x (rows, columns); return (rows, outputs): probabilities, or targets in their unit."""
+    def predict(self, x: Rows) -> NDArray[Any]:
+        """Predict rows x (rows, columns); return probabilities (float32) or targets (rows, outputs)."""
         rows = len(x)
-        output = np.empty((rows, self.ensemble.shape.units[-1]), np.float32)
+        output = self.ensemble.output(rows)
         most = max(min(rows, PREDICTED), 1)
         self._core.core_predict(
             self._options,
             self._members,
             self._state,
-            address(x, FLOAT32, (rows, self.ensemble.columns)),
+            address(x, FLOAT64, (rows, self.ensemble.columns)),
             ctypes.c_long(rows),
             ctypes.c_long(most),
             ctypes.c_void_p(output.ctypes.data),
@@ -304,8 +314,8 @@ class Model:
         return output
 
     def learn(
-        self, x: Floats, y: NDArray[Any], weight: Floats | None = None, *, mini_batch: int
-    ) -> tuple[Floats, NDArray[np.bool_]]:
+        self, x: Rows, y: NDArray[Any], weight: Floats | None = None, *, mini_batch: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Predict and learn rows, mini-batch by mini-batch; the state is changed in place.
 
         x is (rows, columns), y (rows,) or (rows, targets): class indices, or targets; weight (rows,). Return
@@ -317,15 +327,15 @@ class Model:
         if not self._writeable:
             raise ValueError("a state that the core writes must be writeable; got a read-only one")
         rows, shape = len(x), self.ensemble.shape
-        truth = np.ascontiguousarray(y, np.float32).reshape(rows, shape.targets)
-        output = np.empty((rows, shape.units[-1]), np.float32)
+        truth = np.ascontiguousarray(y, np.float64).reshape(rows, shape.targets)
+        output = self.ensemble.output(rows)
         trained = np.zeros(-(-rows // mini_batch), np.bool_)
         most = max(min(mini_batch, rows), 1)
         self._core.core_learn(
             self._options,
             self._members,
             self._state,
-            address(x, FLOAT32, (rows, self.ensemble.columns)),
+            address(x, FLOAT64, (rows, self.ensemble.columns)),
             ctypes.c_void_p(truth.ctypes.data),
             None if weight is None else address(weight, FLOAT32, (rows,)),
             ctypes.c_long(rows),

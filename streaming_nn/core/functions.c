@@ -15,7 +15,8 @@ EXPORTED int core_function(int which, const double *x, double *y, long count) {
         MAP(4, hyperbolic_tangent(x[i]))
         MAP(5, sigmoid(x[i]))
         MAP(6, softplus(x[i]))
-        MAP(7, cosine_of_pi(x[i]))
+        MAP(7, error_function(x[i]))
+        MAP(8, cosine_of_pi(x[i]))
     }
 #undef MAP
     return 1;

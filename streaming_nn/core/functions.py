@@ -9,7 +9,8 @@ from streaming_nn.core import library
 
 Doubles = NDArray[np.float64]
 
-FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "cospi")  # numbers in functions.c
+# in the order of functions.c
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "cospi")
 
 
 def exponential(x: Doubles) -> Doubles:

@@ -21,6 +21,7 @@ typedef struct {
     const State *state;
     long fresh, rows, inputs, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
     Scaling scaling;
+    double *given;                  /* (rows, targets) as they came */
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
     float *active;                  /* (rows, active columns) of z */
     int32_t *index;                 /* (active columns) */
@@ -41,7 +42,7 @@ static int is_classes(const Options *o) { return o->network.loss == SOFTMAX || o
 
 static int is_counting(const Options *o) { return o->weighting == BALANCED || o->weighting == EFFECTIVE; }
 
-static long row_floats(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
+static long ring_row(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
 
 static void *take(char **at, long bytes) {
     char *start = *at;
@@ -63,6 +64,7 @@ static char *divide(Step *s, long most, char *at) {
     s->z = take(&at, rows * s->inputs * f);
     s->active = take(&at, rows * s->inputs * f);
     s->index = take(&at, s->inputs * (long)sizeof(int32_t));
+    s->given = take(&at, rows * s->targets * d);
     s->y = take(&at, rows * s->targets * f);
     s->weight = take(&at, rows * f);
     s->scaled = take(&at, rows * f);
@@ -87,10 +89,10 @@ static int row_is_finite(const float *p, long m) {
     return sum == 0.0f;
 }
 
-static void sort(float *p, long m) {
+static void sort(double *p, long m) {
     for (long i = 1; i < m; i++)
         for (long j = i; j > 0 && p[j - 1] > p[j]; j--) {
-            float larger = p[j - 1];
+            double larger = p[j - 1];
             p[j - 1] = p[j];
             p[j] = larger;
         }
@@ -102,8 +104,8 @@ static double clipped(const Options *o, float p) {
     return p < -TARGET_CLIP ? -TARGET_CLIP : p;
 }
 
-/* Mixes the members' predictions of one row; one that is not finite has weight 0. */
-static void mix(const Step *s, long r, float *output) {
+/* Mixes the members' predictions of one row into the sums; one that is not finite has weight 0. */
+static void mix(const Step *s, long r) {
     const Options *o = s->options;
     long m = s->outputs, all = s->fresh * m;
     double total = 0.0, *sums = s->sums;
@@ -122,9 +124,9 @@ static void mix(const Step *s, long r, float *output) {
             int counts = o->network.loss == POISSON;
             value = value * unit_of(moments, counts) + (counts ? 0.0 : moments[1]);
         }
-        output[j] = (float)value;
+        sums[j] = value;
     }
-    if (o->network.loss == QUANTILE) sort(output, m);
+    if (o->network.loss == QUANTILE) sort(sums, m);
 }
 
 /* Leaves out columns that are 0 in all rows, such as constant ones: no bit depends on it, as weights are finite. */
@@ -154,33 +156,48 @@ static void predict_fresh(const Step *s, long k) {
     copy_bytes(s->predictions + k * s->fresh * s->outputs, pass.outputs, s->fresh * s->outputs * sizeof(float));
 }
 
-static void prepare_fresh(const Step *s, const float *x) {
+static void prepare_fresh(const Step *s, const double *x) {
     scaling_of(s->options, s->state, s->scaling);
     for (long r = 0; r < s->fresh; r++)
         prepare_row(s->options, s->scaling, x + r * s->options->columns, s->z + r * s->inputs);
 }
 
-static void write_output(const Step *s, float *output) {
-    for (long r = 0; r < s->fresh; r++) mix(s, r, output + r * s->outputs);
+/* Writes predictions of the new rows from `start` on: probabilities in float32, targets in float64. */
+static void write_output(const Step *s, void *output, long start) {
+    for (long r = 0; r < s->fresh; r++) {
+        long at = (start + r) * s->outputs;
+        mix(s, r);
+        for (long j = 0; j < s->outputs; j++)
+            if (is_classes(s->options))
+                ((float *)output)[at + j] = (float)s->sums[j];
+            else
+                ((double *)output)[at + j] = s->sums[j];
+    }
 }
 
 /* --- Rows */
 
 static int is_missing_allowed(const Options *o) { return o->missing != REFUSE; }
 
-static int targets_are_valid(const Step *s, const float *y) {
-    if (s->options->network.loss == SOFTMAX) return y[0] >= 0.0f && y[0] < (float)s->outputs;
-    for (long t = 0; s->options->network.loss == LOGISTIC && t < s->targets; t++)
-        if (y[t] != 0.0f && y[t] != 1.0f) return 0;
-    for (long t = 0; s->options->network.loss == POISSON && t < s->targets; t++)
-        if (y[t] < 0.0f) return 0; /* a count */
-    return row_is_finite(y, s->targets);
+/* Whether a row's targets, rounded to float32, are ones of the loss. */
+static int targets_are_valid(const Step *s, const double *y) {
+    int loss = s->options->network.loss;
+    if (loss == SOFTMAX) return (float)y[0] >= 0.0f && (float)y[0] < (float)s->outputs;
+    float sum = 0.0f;
+    for (long t = 0; t < s->targets; t++) {
+        float value = (float)y[t];
+        if (loss == LOGISTIC && value != 0.0f && value != 1.0f) return 0;
+        if (loss == POISSON && value < 0.0f) return 0; /* a count */
+        sum += value * 0.0f;
+    }
+    return sum == 0.0f;
 }
 
-static int is_learnable(const Step *s, const float *x, const float *y, const float *weight) {
+/* Whether all numbers are finite in float32, as gradients are. */
+static int is_learnable(const Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     float sum = 0.0f;
-    for (long i = 0; i < s->fresh * o->columns; i++) sum += is_missing_allowed(o) && x[i] != x[i] ? 0.0f : x[i] * 0.0f;
+    for (long i = 0; i < s->fresh * o->columns; i++) sum += is_missing_allowed(o) && x[i] != x[i] ? 0.0f : (float)x[i] * 0.0f;
     for (long r = 0; r < s->fresh; r++) {
         if (weight) sum += weight[r] * 0.0f;
         if (!targets_are_valid(s, y + r * s->targets)) return 0;
@@ -193,17 +210,17 @@ static long kept_rows(const Step *s) { return larger(smaller(*s->state->appended
 static long drawn_rows(const Step *s) { return smaller(s->options->replay_rows, kept_rows(s)); }
 
 /* The i-th row that this step draws: multiples of the golden ratio cover the ring evenly. */
-static const float *drawn_row(const Step *s, long i) {
+static const double *drawn_row(const Step *s, long i) {
     uint64_t turn = (*s->state->drawn + (uint64_t)i) * GOLDEN;
     long slot = (long)(((turn >> 32) * (uint64_t)kept_rows(s)) >> 32);
-    return s->state->ring + slot * row_floats(s->options);
+    return s->state->ring + slot * ring_row(s->options);
 }
 
 /* Starts to load the drawn rows: the ring is larger than the caches, and its slots come in no order. */
 static void prefetch_rows(const Step *s) {
     for (long i = 0; i < drawn_rows(s); i++) {
-        const float *row = drawn_row(s, i);
-        for (long j = 0; j < row_floats(s->options); j += 16) __builtin_prefetch(row + j);
+        const double *row = drawn_row(s, i);
+        for (long j = 0; j < ring_row(s->options); j += 8) __builtin_prefetch(row + j);
     }
 }
 
@@ -213,45 +230,47 @@ static int draw_rows(Step *s) {
     long count = drawn_rows(s);
     for (long i = 0; i < count; i++) {
         long r = s->fresh + i;
-        const float *row = drawn_row(s, i);
+        const double *row = drawn_row(s, i);
         prepare_row(o, s->scaling, row, s->z + r * s->inputs);
-        copy_bytes(s->y + r * s->targets, row + o->columns, s->targets * sizeof(float));
-        s->weight[r] = row[o->columns + s->targets];
-        if (!targets_are_valid(s, s->y + r * s->targets)) return 0;
+        copy_bytes(s->given + r * s->targets, row + o->columns, s->targets * sizeof(double));
+        s->weight[r] = (float)row[o->columns + s->targets];
+        if (!targets_are_valid(s, s->given + r * s->targets)) return 0;
     }
     s->rows = s->fresh + count;
     return 1;
 }
 
-static void append_rows(const Step *s, const float *x, const float *y, const float *weight) {
+static void append_rows(const Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     if (o->capacity < 1) return;
     for (long r = 0; r < s->fresh; r++) {
-        float *row = s->state->ring + (*s->state->appended + r) % o->capacity * row_floats(o);
-        copy_bytes(row, x + r * o->columns, o->columns * sizeof(float));
-        copy_bytes(row + o->columns, y + r * s->targets, s->targets * sizeof(float));
-        row[o->columns + s->targets] = weight ? weight[r] : 1.0f;
+        double *row = s->state->ring + (*s->state->appended + r) % o->capacity * ring_row(o);
+        copy_bytes(row, x + r * o->columns, o->columns * sizeof(double));
+        copy_bytes(row + o->columns, y + r * s->targets, s->targets * sizeof(double));
+        row[o->columns + s->targets] = weight ? (double)weight[r] : 1.0;
     }
     *s->state->appended += s->fresh;
     *s->state->drawn += (uint64_t)(s->rows - s->fresh);
 }
 
-/* Targets in their units, by moments that include the new rows: so the first rows have a unit already. */
+/* Class indices as they are; targets in their units, by moments that include the new rows: so the first rows have a
+   unit already. */
 static void standardize_targets(Step *s) {
     const Options *o = s->options;
+    for (long i = 0; is_classes(o) && i < s->rows * s->targets; i++) s->y[i] = (float)s->given[i];
     if (is_classes(o)) return;
     int counts = o->network.loss == POISSON;
     copy_bytes(s->clusters, s->state->target_clusters, 7 * s->targets * sizeof(double));
-    add_values(s->clusters, s->targets, s->y, s->targets, s->fresh, o->reach, s->statistics);
+    add_values(s->clusters, s->targets, s->given, s->targets, s->fresh, o->reach, s->statistics);
     for (long t = 0; t < s->targets; t++) {
         double *moments = s->moments + 3 * t;
         moments_of(s->clusters, s->targets, t, moments, 1);
         double unit = unit_of(moments, counts), origin = counts ? 0.0 : moments[1];
         for (long r = 0; r < s->rows; r++) {
-            float *y = s->y + r * s->targets + t;
-            if (is_far(moments, *y, o->reach)) s->weight[r] = 0.0f;
-            *y = (float)(((double)*y - origin) / unit);
-            if (!counts) *y = (float)clipped(o, *y);
+            double given = s->given[r * s->targets + t];
+            if (is_far(moments, given, o->reach)) s->weight[r] = 0.0f;
+            float y = (float)((given - origin) / unit);
+            s->y[r * s->targets + t] = counts ? y : (float)clipped(o, y);
         }
     }
 }
@@ -407,7 +426,7 @@ static double rate_factor(const Step *s) {
     return factor * schedule_factor(&s->options->schedule, (double)*s->state->learned);
 }
 
-static void commit(const Step *s, const float *x, const float *y, const float *weight) {
+static void commit(const Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     const State *state = s->state;
     add_rows(o, state, x, s->fresh, s->statistics);
@@ -423,18 +442,18 @@ static void commit(const Step *s, const float *x, const float *y, const float *w
 }
 
 /* Returns 1 if the step was taken; else only the predictions are written. */
-static int learn_fresh(Step *s, const float *x, const float *y, const float *weight, float *output) {
+static int learn_fresh(Step *s, const double *x, const double *y, const float *weight, void *output, long start) {
     const Options *o = s->options;
     int any_bad = 0;
     prefetch_rows(s);
     prepare_fresh(s, x);
     s->rows = s->fresh;
-    copy_bytes(s->y, y, s->fresh * s->targets * sizeof(float));
+    copy_bytes(s->given, y, s->fresh * s->targets * sizeof(double));
     for (long r = 0; r < s->fresh; r++) s->weight[r] = weight ? weight[r] : 1.0f;
     if (!is_learnable(s, x, y, weight) || !draw_rows(s)) {
         select_columns(s, s->fresh);
         for (long k = 0; k < o->members; k++) predict_fresh(s, k);
-        write_output(s, output);
+        write_output(s, output, start);
         return 0;
     }
     standardize_targets(s);
@@ -445,7 +464,7 @@ static int learn_fresh(Step *s, const float *x, const float *y, const float *wei
         learn_member(s, k, factor, limit);
         any_bad |= s->bad[k];
     }
-    write_output(s, output);
+    write_output(s, output, start);
     if (any_bad && o->members == 1) return 0;
     if (o->members > 1) update_mixture(s);
     if (any_bad) restart_members(s);
@@ -455,20 +474,20 @@ static int learn_fresh(Step *s, const float *x, const float *y, const float *wei
 
 /* Learns rows, `most` at a time: x (rows, columns), y (rows, targets), weight (rows) or null. Writes the predictions from
    before each step (rows, outputs), and for each step whether it was taken. */
-EXPORTED void core_learn(const Options *options, Member *members, const State *state, const float *x, const float *y,
-                         const float *weight, long rows, long most, float *output, uint8_t *trained, void *work) {
+EXPORTED void core_learn(const Options *options, Member *members, const State *state, const double *x, const double *y,
+                         const float *weight, long rows, long most, void *output, uint8_t *trained, void *work) {
     Step step = {.options = options, .members = members, .state = state};
     divide(&step, most, work);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
         *trained++ = (uint8_t)learn_fresh(&step, x + start * options->columns, y + start * step.targets,
-                                          weight ? weight + start : 0, output + start * step.outputs);
+                                          weight ? weight + start : 0, output, start);
     }
 }
 
 /* Predicts rows, `most` at a time. */
-EXPORTED void core_predict(const Options *options, Member *members, const State *state, const float *x, long rows,
-                           long most, float *output, void *work) {
+EXPORTED void core_predict(const Options *options, Member *members, const State *state, const double *x, long rows,
+                           long most, void *output, void *work) {
     Step step = {.options = options, .members = members, .state = state};
     divide(&step, most, work);
     for (long start = 0; start < rows; start += most) {
@@ -476,7 +495,7 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
         prepare_fresh(&step, x + start * options->columns);
         select_columns(&step, step.fresh);
         for (long k = 0; k < options->members; k++) predict_fresh(&step, k);
-        write_output(&step, output + start * step.outputs);
+        write_output(&step, output, start);
     }
 }
 

@@ -3,18 +3,15 @@
 #include "functions.h"
 
 static const float SLOPE = 0.01f;                      /* of leaky relu, left of 0 */
-static const double GELU_SCALE = 0x1.9884533d43651p-1; /* sqrt(2 / pi) */
-static const double GELU_CUBE = 0.044715;
+static const double ROOT_HALF = 0x1.6a09e667f3bcdp-1; /* sqrt(1 / 2) */
+static const double NORMAL_PEAK = 0x1.9884533d43651p-2; /* 1 / sqrt(2 pi) */
 static const double LEAST = 1e-37; /* bound of probabilities in a logarithm */
 static const double STEEP = 30.0;  /* Poisson: bound of the sum whose exponential is the mean */
 
-static inline double gelu_tangent(double z) { return hyperbolic_tangent(GELU_SCALE * (z + GELU_CUBE * (z * z * z))); }
-
-static inline double gelu(double z) { return 0.5 * z * (1.0 + gelu_tangent(z)); }
+static inline double gelu(double z) { return 0.5 * z * (1.0 + error_function(ROOT_HALF * z)); }
 
 static inline double gelu_slope(double z) {
-    double t = gelu_tangent(z);
-    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * (GELU_SCALE * (1.0 + 3.0 * GELU_CUBE * (z * z)));
+    return 0.5 * (1.0 + error_function(ROOT_HALF * z)) + z * (NORMAL_PEAK * exponential(-0.5 * z * z));
 }
 
 #define EACH(expression) \

@@ -222,11 +222,11 @@ EXPORTED int core_class_losses(const int32_t *y, const float *output, long rows,
 /* --- Targets */
 
 /* The same of targets y (rows), with predictions output (rows), in `unit`. */
-EXPORTED void core_target_losses(const double *y, const float *output, long rows, double unit, long size, double *sums) {
+EXPORTED void core_target_losses(const double *y, const double *output, long rows, double unit, long size, double *sums) {
     long steps = (rows + size - 1) / size;
     fill_bytes(sums, 0, 2 * steps * (long)sizeof(double));
     for (long r = 0; r < rows; r++) {
-        double error = absolute((double)output[r] - y[r]) / unit;
+        double error = absolute(output[r] - y[r]) / unit;
         sums[r / size] += error < MOST_WATCHED ? error : MOST_WATCHED;
         sums[steps + r / size] += 1.0;
     }
@@ -258,7 +258,7 @@ EXPORTED void core_add_targets(const TargetSums *sums, const double *y, const do
 }
 
 /* Measures rows: y (rows) finite, output and as_served (rows); weights (rows) is written. */
-EXPORTED void core_measure_targets(const TargetMetrics *m, const double *y, const float *output, const float *as_served,
+EXPORTED void core_measure_targets(const TargetMetrics *m, const double *y, const double *output, const double *as_served,
                                    long rows, double *weights) {
     long window = m->window;
     int64_t before = m->rows[0];

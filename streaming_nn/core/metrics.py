@@ -170,7 +170,7 @@ def count_classes(
 
 
 def measure_targets(
-    metrics: Any, y: NDArray[np.float64], output: NDArray[np.float32], as_served: NDArray[np.float32]
+    metrics: Any, y: NDArray[np.float64], output: NDArray[np.float64], as_served: NDArray[np.float64]
 ) -> None:
     """Measure rows of finite targets y (rows,); output and as_served are predictions (rows,).
 
@@ -190,8 +190,8 @@ def measure_targets(
     library.load().core_measure_targets(
         ctypes.byref(structure),
         address(y, F8, (rows,)),
-        address(output, F4, (rows,)),
-        address(as_served, F4, (rows,)),
+        address(output, F8, (rows,)),
+        address(as_served, F8, (rows,)),
         c_long(rows),
         address(weights, F8, (rows,)),
     )
@@ -229,14 +229,14 @@ def class_losses(y: NDArray[np.int32], output: NDArray[np.float32], size: int) -
 
 
 def target_losses(
-    y: NDArray[np.float64], output: NDArray[np.float32], unit: float, size: int
+    y: NDArray[np.float64], output: NDArray[np.float64], unit: float, size: int
 ) -> NDArray[np.float64]:
     """Return the same of targets y (rows,), with predictions output (rows,), in this unit."""
     rows = len(y)
     sums = _no_losses(rows, size)
     library.load().core_target_losses(
         address(y, F8, (rows,)),
-        address(output, F4, (rows,)),
+        address(output, F8, (rows,)),
         c_long(rows),
         c_double(unit),
         c_long(size),

@@ -10,11 +10,11 @@ static const long FEW = 4;           /* rows below which looking for equal far v
 static double deviation(double rows, double squares) { return root(squares / (rows < 1.0 ? 1.0 : rows)); }
 
 /* The middle and half the width of a column's span. */
-static double middle(const State *s, long j) { return s->low[j] <= s->high[j] ? ((double)s->low[j] + (double)s->high[j]) / 2.0 : 0.0; }
+static double middle(const State *s, long j) { return s->low[j] <= s->high[j] ? (s->low[j] + s->high[j]) / 2.0 : 0.0; }
 
 static float half_width(const State *s, long j) {
     if (!(s->low[j] <= s->high[j])) return __builtin_inff();
-    float half = (float)(((double)s->high[j] - (double)s->low[j]) / 2.0);
+    float half = (float)((s->high[j] - s->low[j]) / 2.0);
     return half == 0.0f ? 1.0f : half;
 }
 
@@ -40,17 +40,17 @@ static float bounded(float z, float most) {
 }
 
 /* Writes one row z (inputs) from x (columns). */
-void prepare_row(const Options *options, Scaling scaling, const float *restrict x, float *restrict z) {
+void prepare_row(const Options *options, Scaling scaling, const double *restrict x, float *restrict z) {
     long n = options->columns;
     const double *origins = scaling.origins;
     const float *widths = scaling.widths;
     float most = options->scale == MINMAX ? 1.0f : options->scale == STANDARD ? (float)options->clip : __builtin_inff();
     if (options->missing == REFUSE) {
-        for (long j = 0; j < n; j++) z[j] = bounded((float)((double)x[j] - origins[j]) / widths[j], most);
+        for (long j = 0; j < n; j++) z[j] = bounded((float)(x[j] - origins[j]) / widths[j], most);
         return;
     }
     for (long j = 0; j < n; j++) {
-        double value = x[j] != x[j] ? scaling.fills[j] : (double)x[j];
+        double value = x[j] != x[j] ? scaling.fills[j] : x[j];
         z[j] = bounded((float)(value - origins[j]) / widths[j], most);
     }
     if (options->missing == INDICATE)
@@ -134,8 +134,8 @@ static void elect(Clusters *c, double reach) {
     c->far = apart ? before : (Moments){0.0, 0.0, 0.0};
 }
 
-/* Adds values outside the limit, in order, `step` floats apart; those that have come within it meanwhile are near. */
-static void add_outside(double *clusters, long columns, long j, const float *x, long step, long rows, double low,
+/* Adds values outside the limit, in order, `step` numbers apart; those that have come within it meanwhile are near. */
+static void add_outside(double *clusters, long columns, long j, const double *x, long step, long rows, double low,
                         double high, double inside, double reach) {
     Clusters c = {moments_at(clusters, columns, j), moments_at(clusters + 3 * columns, columns, j),
                   clusters[6 * columns + j]};
@@ -165,8 +165,8 @@ static double rare_value(const double *clusters, long columns, long j, double re
     return size > reach * other || other > reach * size ? __builtin_nan("") : c.far.mean;
 }
 
-/* Adds rows x (rows, columns), `step` floats apart, to the clusters (7, columns); work is (8, columns). */
-void add_values(double *restrict clusters, long columns, const float *restrict x, long step, long rows, double reach,
+/* Adds rows x (rows, columns), `step` numbers apart, to the clusters (7, columns); work is (8, columns). */
+void add_values(double *restrict clusters, long columns, const double *restrict x, long step, long rows, double reach,
                 double *restrict work) {
     long n = columns;
     double *low = work, *high = low + n, *count = high + n, *total = count + n, *squares = total + n, *outside = squares + n;
@@ -214,7 +214,7 @@ void moments_of(const double *clusters, long columns, long j, double *moments, l
 }
 
 /* Adds rows x (rows, columns) to the statistics. */
-void add_rows(const Options *options, const State *s, const float *x, long rows, double *work) {
+void add_rows(const Options *options, const State *s, const double *x, long rows, double *work) {
     long n = options->columns;
     add_values(s->clusters, n, x, n, rows, options->reach, work);
     for (long j = 0; j < n; j++) {
@@ -227,7 +227,7 @@ void add_rows(const Options *options, const State *s, const float *x, long rows,
     if (options->scale != MINMAX) return;
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < n; j++) {
-            float value = x[r * n + j];
+            double value = x[r * n + j];
             if (value < s->low[j]) s->low[j] = value;
             if (value > s->high[j]) s->high[j] = value;
         }

@@ -18,7 +18,7 @@ from streaming_nn.records.labels import Label
 from streaming_nn.records.paths import is_plain, parse_path
 from streaming_nn.records.reasons import FROM_DATES, IS_A_DATE, NOT_FINITE, BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.values import Rules, to_number
+from streaming_nn.records.values import Rules, bounded, to_number
 
 Array = NDArray[Any]
 Features = Mapping[str, Any]  # by name: a feature's values, one a row; a Series, an array or a list
@@ -44,7 +44,7 @@ class Columns:
     numbers: Mapping[str, int]
     starts: Mapping[str, int]
     encoded: Schema | None  # None: there are no categories
-    blank: NDArray[np.float32]  # (inputs,)
+    blank: NDArray[np.float64]  # (inputs,)
     unused: Sequence[int] = ()
 
     @property
@@ -99,7 +99,7 @@ class Columns:
             found[name] = values
         return found
 
-    def row(self, x: Mapping[Any, Any]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def row(self, x: Mapping[Any, Any]) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Return a dict as a row (1, inputs), and the features that are still to be filled in, by name."""
         numbers, columns, values, rest = self.numbers, list[int](), [], dict[Any, Any]()
         for key, value in x.items():
@@ -111,7 +111,7 @@ class Columns:
                 rest[key] = value
         row = self.blank.copy()
         try:
-            row[columns] = to_float32(np.array(values, np.float64))
+            row[columns] = bounded(np.array(values, np.float64))
         except OverflowError:  # an integer beyond float64: `fill` names the feature
             rest = dict(x)
         if np.isinf(row).any():
@@ -122,11 +122,11 @@ class Columns:
 
     def rows(
         self, features: Iterable[tuple[Hashable, Any]], rows: int
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Return rows (rows, inputs) without features, and the features that are to be filled in, by name."""
         return np.tile(self.blank, (rows, 1)), self.named(features)
 
-    def fill(self, x: NDArray[np.float32], features: Features) -> dict[str, tuple[Label, ...]]:
+    def fill(self, x: NDArray[np.float64], features: Features) -> dict[str, tuple[Label, ...]]:
         """Write features into rows (rows, inputs); return the values that vocabularies can be extended by.
 
         ValueError: an invalid value. A feature without columns is left out.
@@ -139,7 +139,7 @@ class Columns:
                 unseen[name] = tuple(new)
         return unseen
 
-    def _encode(self, name: str, values: Iterable[Any], x: NDArray[np.float32]) -> list[Label]:
+    def _encode(self, name: str, values: Iterable[Any], x: NDArray[np.float64]) -> list[Label]:
         """Write a category's columns, and return the values that are new."""
         assert self.encoded is not None
         labels, size = list(map(to_label_type, values)), sum(self.encoded.categories[name].values())
@@ -157,7 +157,7 @@ class Columns:
         room = self.encoded.categories[name].get("one_hot", 0) - len(known)
         return [*dict.fromkeys(value for _, value in result.unseen)][:room]
 
-    def refuse_missing(self, x: NDArray[np.float32], given: Iterable[str]) -> None:
+    def refuse_missing(self, x: NDArray[np.float64], given: Iterable[str]) -> None:
         """Raise ValueError if a feature is missing; `given` are the categories that the rows have."""
         gaps: NDArray[np.bool_] = np.logical_or.reduce(np.isnan(x), axis=0)
         names = [name for name, column in self.numbers.items() if gaps[column]]
@@ -181,7 +181,7 @@ class Columns:
             {**self.numbers, **dict(zip(numbers, found, strict=False))},
             starts,
             _with_encodings(self.encoded, encodings, True),
-            np.append(self.blank, np.zeros(end - self.inputs, np.float32)),
+            np.append(self.blank, np.zeros(end - self.inputs)),
             found[len(numbers) :] if columns else self.unused[len(numbers) :],
         )
 
@@ -204,12 +204,12 @@ class Columns:
         """Return how a model with the columns `before` grows to these, which were added to them."""
         new = self.inputs - before.inputs
         origin = np.append(np.arange(before.inputs), np.full(new, -1))
-        return ColumnGrowth(before.inputs, origin, np.zeros(self.inputs, np.float32))
+        return ColumnGrowth(before.inputs, origin, np.zeros(self.inputs))
 
     def cut(self, name: str) -> ColumnGrowth:
         """Return how a model with these columns is left without those that `drop` removes."""
         origin = np.delete(np.arange(self.inputs), self.numbers[name])
-        return ColumnGrowth(self.inputs, origin, np.zeros(len(origin), np.float32))
+        return ColumnGrowth(self.inputs, origin, np.zeros(len(origin)))
 
 
 def columns_of(
@@ -223,7 +223,7 @@ def columns_of(
     for name in names:
         (starts if name in encodings else numbers)[name] = end
         end += sum(encodings[name].values()) if name in encodings else 1
-    blank = np.zeros(max(1, end), np.float32)
+    blank = np.zeros(max(1, end))
     blank[list(numbers.values())] = 0 if sparse else np.nan
     encoded = _with_encodings(None, {name: encodings[name] for name in starts}, missing)
     return Columns(numbers, starts, encoded, blank, () if end else (0,))
@@ -323,22 +323,16 @@ def to_label_type(value: Any) -> Any:
     return None if is_missing(value) else value
 
 
-def to_float32(wide: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return numbers as float32; one that is too large becomes infinite."""
-    with np.errstate(over="ignore"):
-        return wide.astype(np.float32)
-
-
 def shown(value: Any) -> str:
     """Return a value as an error shows it: in one line, cut."""
     return " ".join(repr(value).split())[:80]
 
 
-def _finite(name: str, wide: NDArray[np.float64]) -> NDArray[np.float32]:
-    narrow = to_float32(wide)
-    if np.isinf(narrow).any():
-        raise ValueError(f"feature {name!r} must be finite; got {wide[np.isinf(narrow)][0]}")
-    return narrow
+def _finite(name: str, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    large = np.isinf(bounded(numbers))
+    if large.any():
+        raise ValueError(f"feature {name!r} must be finite; got {numbers[large][0]}")
+    return numbers
 
 
 def _missing_error(name: str) -> ValueError:

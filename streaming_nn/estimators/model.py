@@ -88,7 +88,7 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
     return model._replace(state=state, counts=total)
 
 
-def predict(model: Model, x: Any) -> NDArray[np.float32]:
+def predict(model: Model, x: Any) -> NDArray[Any]:
     """Return the predictions (rows, outputs) for rows (rows, inputs), an array or a sparse matrix."""
     rows = PREDICT_ROWS if isinstance(x, np.ndarray) else min(PREDICT_ROWS, loop.piece_rows(model.learner))
     starts = range(0, max(1, x.shape[0]), rows)
@@ -96,7 +96,7 @@ def predict(model: Model, x: Any) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _dense(x: Any) -> NDArray[np.float32]:
+def _dense(x: Any) -> NDArray[np.float64]:
     return x if isinstance(x, np.ndarray) else x.toarray()
 
 

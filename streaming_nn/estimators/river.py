@@ -21,6 +21,7 @@ from streaming_nn.records import schema
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
 from streaming_nn.records.paths import column_name
 from streaming_nn.records.schema import MAX_CLASSES, Schema
+from streaming_nn.records.values import bounded
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,7 +50,7 @@ except ModuleNotFoundError:  # River's pipelines and metrics need its own classe
 
 
 Array = NDArray[Any]
-Read = Callable[[Columns], tuple[NDArray[np.float32], dict[str, Any]]]  # rows, and features to be filled in
+Read = Callable[[Columns], tuple[NDArray[np.float64], dict[str, Any]]]  # rows, and features to be filled in
 EXTRA = ("grow", "refuse", "ignore")
 ABSENT = ("missing", "zero")
 MAX_BYTES = 256 << 20  # of weights: 50,000 columns of the default learner with two classes
@@ -601,7 +602,7 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
     def predict_many(self, X: Any) -> Any:
         """Predict targets: a series like X, with its index if it has one; 0.0 before a row is learned."""
         read = _table_reader(X)
-        zeros = np.zeros(tables.rows(X), np.float32)
+        zeros = np.zeros(tables.rows(X))
         targets = zeros if self._model is None else self._point(read)
         return tables.series_like(X, pd.Series(targets, name=self.label))
 
@@ -617,14 +618,14 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         return {}
 
     def _labels(self, y: Iterable[Any]) -> Array:
-        wide = of_columns.numbers_of("y", y)
-        bad = ~np.isfinite(of_columns.to_float32(wide))
+        targets = of_columns.numbers_of("y", y)
+        bad = ~np.isfinite(bounded(targets))
         if bad.any():
-            raise ValueError(f"y must be finite; got {wide[bad][0]}")
-        return wide
+            raise ValueError(f"y must be finite; got {targets[bad][0]}")
+        return targets
 
     def _targets(self, model: Model, labels: Array) -> Array:
-        return of_columns.to_float32(labels)
+        return labels
 
 
 class RiverMultiLabelClassifier(_MultiOutput, _Labeled, MultiLabelClassifier):
@@ -723,7 +724,7 @@ class RiverMultiTargetRegressor(_MultiOutput, MultiTargetRegressor):  # type: ig
         rows = [{of_columns.name_of(key): each for key, each in _mapping(row).items()} for row in y]
         for row in rows:
             wide = of_columns.numbers_of("y", row.values())
-            bad = ~np.isfinite(of_columns.to_float32(wide))
+            bad = ~np.isfinite(bounded(wide))
             if bad.any():
                 raise ValueError(f"y must be finite; got {wide[bad][0]}")
             row.update(zip(row, wide.tolist(), strict=True))
@@ -734,8 +735,7 @@ class RiverMultiTargetRegressor(_MultiOutput, MultiTargetRegressor):  # type: ig
         for row in labels:
             if row.keys() != {*names}:
                 raise ValueError(f"y must have the targets {_listed(names)}; got {_listed(row)}")
-        wide = np.array([[row[name] for name in names] for row in labels], np.float64)
-        return of_columns.to_float32(wide)
+        return np.array([[row[name] for name in names] for row in labels], np.float64)
 
 
 RiverModel: TypeAlias = (
@@ -783,7 +783,7 @@ def _weights(w: Any, rows: int) -> NDArray[np.float32] | None:
     if type(w) in (float, int) and w == 1:
         return None
     values = of_columns.numbers_of("w", w if isinstance(w, pd.Series) else [w])
-    weight = of_columns.to_float32(values)
+    weight = bounded(values).astype(np.float32)
     bad = ~((weight >= 0) & np.isfinite(weight))
     if bad.any():
         raise ValueError(f"w must be a number of 0 or more; got {values[bad][0]}")

@@ -18,6 +18,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import integral_to_int
 from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.values import bounded
 from streaming_nn.versions.rollback import shapes
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             weight = sample_weight
             if weight is not None:
                 weight = _check_sample_weight(weight, X, dtype=np.float32, ensure_non_negative=True)
+        _refuse_large("X", X)
         if new:
             self._create(X.shape[1], self._outputs(y, names, classes))
         else:
@@ -254,7 +256,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     def _validation(self) -> dict[str, Any]:
         """Return the options of scikit-learn's validate_data."""
         finite = "allow-nan" if self._missing_allowed() else True
-        return {"dtype": np.float32, "order": "C", "ensure_all_finite": finite, "accept_sparse": "csr"}
+        return {"dtype": np.float64, "order": "C", "ensure_all_finite": finite, "accept_sparse": "csr"}
 
     def _missing_allowed(self) -> bool:
         return self.missing not in (None, "refuse")
@@ -286,6 +288,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         check_is_fitted(self)
         with _validating(X=X):
             x = validate_data(self, X, reset=False, **self._validation())
+        _refuse_large("X", x)
         return models.predict(self._model, x)
 
 
@@ -443,12 +446,14 @@ class OnlineRegressor(RegressorMixin, _OnlineModel):  # type: ignore[misc]
         return {"targets": names or [f"y{i}" for i in range(y.shape[1])]} if y.ndim == 2 else {}
 
     def _targets(self, y: Array) -> Array:
-        with np.errstate(over="ignore"):
-            y = check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")
+        targets: Array = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        _refuse_large("y", targets)
         columns = len(self.learner_.targets or ())
-        if (y.shape[1] if y.ndim == 2 else 0) != columns:
-            raise ValueError(f"y must have as many targets as before, {columns or 1}; got shape {y.shape}")
-        return y
+        if (targets.shape[1] if targets.ndim == 2 else 0) != columns:
+            raise ValueError(
+                f"y must have as many targets as before, {columns or 1}; got shape {targets.shape}"
+            )
+        return targets
 
 
 def load(model_dir: str | Path) -> OnlineClassifier | OnlineRegressor:
@@ -482,8 +487,7 @@ def _validating(**given: Any) -> Iterator[None]:
         if any(getattr(dtype, "kind", "") in DATES for dtype in dtypes):
             raise ValueError(f"{name} must have numbers; got dates or durations: {FROM_DATES}")
     try:
-        with np.errstate(over="ignore"):  # a value too large for float32 is an error, not a warning
-            yield
+        yield
     except OverflowError:
         raise ValueError("Input contains an integer that is too large for float64") from None
 
@@ -503,6 +507,12 @@ def _indicator(y: Array, labels: int, multilabel: bool) -> Array:
     if not np.isin(y, (0, 1)).all():
         raise ValueError("y must be a multilabel indicator of 0 and 1; got other values")
     return y.astype(np.int32)
+
+
+def _refuse_large(name: str, values: Any) -> None:
+    """Raise ValueError, as scikit-learn does, for a number beyond float32, which gradients have."""
+    if np.isinf(bounded(values if isinstance(values, np.ndarray) else values.data)).any():
+        raise ValueError(f"Input {name} contains infinity or a value too large for dtype('float32').")
 
 
 def _is_regressor(estimator: _OnlineModel) -> bool:

@@ -26,7 +26,7 @@ TARGET_CLIP, STEEP = (
     6.0,
     30.0,
 )  # bounds of a regression's outputs, and of the sums of counts: docs/arithmetic.md
-SLOPE, GELU, CUBE = 0.01, float(np.sqrt(2 / np.pi)), 0.044715  # of leaky relu and gelu, as there
+SLOPE = 0.01  # of leaky relu
 OPSET, IR = 13, 7  # of ONNX 1.8, 2020: nothing newer is needed, and all runtimes since then support it
 INPUT_DOC = "numbers, in the columns that the metadata names; categories must be encoded before"
 
@@ -192,10 +192,9 @@ def _activate(graph: _Graph, activation: str, z: str) -> str:
 
 
 def _gelu(graph: _Graph, z: str) -> str:
-    """Add 0.5 z (1 + tanh(GELU (z + CUBE z³))); ONNX has it as one operator only since opset 20."""
-    cubed = graph.add("Mul", graph.add("Mul", graph.add("Mul", z, z), z), _one(CUBE))
-    t = graph.add("Tanh", graph.add("Mul", graph.add("Add", z, cubed), _one(GELU)))
-    return graph.add("Mul", graph.add("Mul", z, _one(0.5)), graph.add("Add", t, _one(1)))
+    """Add 0.5 z (1 + erf(z / √2)); ONNX has it as one operator only since opset 20."""
+    e = graph.add("Erf", graph.add("Mul", z, _one(float(np.sqrt(0.5)))))
+    return graph.add("Mul", graph.add("Mul", z, _one(0.5)), graph.add("Add", e, _one(1)))
 
 
 def _activate_outputs(graph: _Graph, sums: str, loss: str | None, classes: Any) -> str:

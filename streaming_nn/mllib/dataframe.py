@@ -27,6 +27,7 @@ from streaming_nn.nn.learner import (
     test_then_train,
 )
 from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.values import bounded
 from streaming_nn.spark.score.predictions import PREDICT_ROWS
 from streaming_nn.spark.session import rows_of, shared
 from streaming_nn.spark.tasks import pack, pack_part, unpack, unpack_part
@@ -82,8 +83,8 @@ def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
 
 
 def feature_column(dataset: DataFrame, name: str) -> Column:
-    """Return the features as an array of floats, from dense and sparse vectors and arrays of numbers."""
-    column = _array(dataset, "featuresCol", name, "float")
+    """Return the features as an array of float64, from dense and sparse vectors and arrays of numbers."""
+    column = _array(dataset, "featuresCol", name, "double")
     if column is not None:
         return column
     kind = _type(dataset, "featuresCol", name)
@@ -129,14 +130,14 @@ def label_values(classes: Sequence[Any]) -> Array:
     return np.array(classes, np.float64)
 
 
-def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.float32]:
+def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.float64]:
     """Return features (rows, inputs). ValueError: null, of another width, or not finite in float32."""
     if column.null_count or column.flatten().null_count:
         raise ValueError(f"featuresCol {name!r} must not contain nulls; got one")
     widths = np.asarray(pc.list_value_length(column))
     if (other := widths[widths != learner.inputs]).size:
         raise ValueError(f"featuresCol {name!r} must have {learner.inputs} features per row; got {other[0]}")
-    x = np.asarray(column.flatten(), np.float32).reshape(-1, learner.inputs)
+    x: Array = bounded(np.asarray(column.flatten(), np.float64)).reshape(-1, learner.inputs)
     gaps = learner.missing != "refuse"
     if not (np.isfinite(x) | np.isnan(x) if gaps else np.isfinite(x)).all():
         raise ValueError(f"featuresCol {name!r} must have finite float32 numbers; got another")
@@ -144,7 +145,7 @@ def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.flo
 
 
 def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
-    """Return class indices or float32 targets (rows,), or (rows, columns) of several.
+    """Return class indices or targets (rows,), or (rows, columns) of several.
 
     ValueError: null, not finite, or an unknown label.
     """
@@ -163,9 +164,7 @@ def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
     if columns is not None:
         y = y.reshape(-1, columns)
     if learner.classes is None:
-        with np.errstate(over="ignore"):
-            y = y.astype(np.float32)
-        if not np.isfinite(y).all():
+        if not np.isfinite(bounded(y)).all():
             raise ValueError(f"labelCol {name!r} must have finite float32 numbers; got another")
         return y
     if learner.multilabel:
@@ -331,7 +330,7 @@ def prediction_column(
     return column
 
 
-def predict(learner: Learner[Any], model: Any, x: NDArray[np.float32]) -> Array:
+def predict(learner: Learner[Any], model: Any, x: NDArray[np.float64]) -> Array:
     """Predict rows (rows, inputs), a block at a time: many at once would need much memory."""
     starts = range(0, max(len(x), 1), PREDICT_ROWS)
     output = np.concatenate([learner.predict(model, x[start : start + PREDICT_ROWS]) for start in starts])
@@ -348,7 +347,7 @@ def to_labels_or_targets(
     if learner.columns_of_y is not None:
         return (output > 0.5 if learner.multilabel else output).astype(np.float64)
     if learner.classes is None:
-        return point_prediction(learner, output)[:, 0].astype(np.float64)
+        return point_prediction(learner, output)[:, 0]
     if thresholds is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             output = np.nan_to_num(output / np.array(thresholds), nan=-np.inf, posinf=np.inf)

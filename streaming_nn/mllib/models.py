@@ -79,7 +79,7 @@ class StreamingModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[typ
         return TrainingSummary(len(self._curve), self._curve, report(self._learner, self._state))
 
     def _predict_vector(self, value: Vector) -> Array:
-        x = np.asarray(value.toArray(), np.float32)[None]
+        x = np.asarray(value.toArray(), np.float64)[None]
         if x.shape[1] != self.numFeatures:
             raise ValueError(f"a row must have {self.numFeatures} features; got {x.shape[1]}")
         return dataframe.predict(self._learner, self._state.model, x)

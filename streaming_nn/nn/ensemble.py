@@ -45,7 +45,7 @@ class Ensemble(NetworkLearner):
     replay_rates: tuple[tuple[float, float], ...] = ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
     replay_rows: int = 32
     buffer_rows: int = 5000
-    buffer_bytes: int = 8 << 20
+    buffer_bytes: int = 16 << 20
     eta: float = 0.25
     share: float = 0.003
     mini_batch: int = 32
@@ -122,7 +122,7 @@ class Ensemble(NetworkLearner):
     def capacity(self) -> int:
         """Rows that the replay buffer holds."""
         width = self.inputs + (self.columns_of_y or 1) + 1
-        return max(1, min(self.buffer_rows, self.buffer_bytes // (4 * width)))
+        return max(1, min(self.buffer_rows, self.buffer_bytes // (8 * width)))
 
     def options(self) -> dict[str, Any]:
         """Return the options, ready for JSON."""

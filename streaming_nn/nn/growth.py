@@ -67,7 +67,7 @@ def add_columns(learner: "NetworkLearner", state: EnsembleState, columns: Column
     rows = ColumnGrowth(  # of the ring: the columns, then targets and weight
         columns.before + (others := shape.targets + 1),
         np.append(columns.origin, columns.before + np.arange(others)),
-        np.append(columns.fill, np.zeros(others, np.float32)),
+        np.append(columns.fill, np.zeros(others)),
     )
     kept = replay_buffer.latest(state, ensemble.capacity)
     ring = replay_buffer.ring_of(rows.move(kept, rows.fill), int(state.appended), ensemble.capacity)

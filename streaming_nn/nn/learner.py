@@ -14,7 +14,7 @@ from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import unflatten
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
-PIECE_BYTES = 256 << 20  # of rows that are learned at once: 4,096 rows of up to 16,384 columns
+PIECE_BYTES = 256 << 20  # of rows that are learned at once: 4,096 rows of up to 8,192 columns
 DRIFT_ROWS = 32  # rows, or more, in a mean loss that a drift detector reads
 
 S = TypeVar("S", bound=tuple[Any, ...])
@@ -23,8 +23,8 @@ S = TypeVar("S", bound=tuple[Any, ...])
 class Batch(NamedTuple):
     """Labeled rows, in the order in which they are learned."""
 
-    x: NDArray[np.float32]  # (rows, inputs)
-    # (rows,) int32 class index, or float32 target; (rows, labels) int32 0 or 1, or (rows, targets) float32
+    x: NDArray[Any]  # (rows, inputs) float64
+    # (rows,) int32 class index, or float64 target; (rows, labels) int32 0 or 1, or (rows, targets) float64
     y: NDArray[Any]
     weight: NDArray[np.float32] | None = None  # (rows,) None: every row weighs 1
 
@@ -65,11 +65,11 @@ class Learner(ABC, Generic[S]):
         """Return the state of an untrained model."""
 
     @abstractmethod
-    def predict(self, state: S, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict rows (rows, inputs): class probabilities or targets (rows, outputs)."""
+    def predict(self, state: S, x: NDArray[np.float64]) -> NDArray[Any]:
+        """Predict rows (rows, inputs): class probabilities (float32) or targets (float64) (rows, outputs)."""
 
     @abstractmethod
-    def learn(self, state: S, batch: Batch) -> tuple[S, NDArray[np.float32], int]:
+    def learn(self, state: S, batch: Batch) -> tuple[S, NDArray[Any], int]:
         """Predict and learn rows, mini-batch by mini-batch; the state may be one that `copy` returned.
 
         Return the new state, which may be the same object, changed; the predictions (rows, outputs) from
@@ -172,10 +172,10 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
     return grow(learner, unflatten(initial(learner), tensors))
 
 
-OnPredictions = Callable[[NDArray[np.float32]], object]
+OnPredictions = Callable[[NDArray[Any]], object]
 
 
-def _ignore(output: NDArray[np.float32]) -> None:
+def _ignore(output: NDArray[Any]) -> None:
     pass
 
 
@@ -238,8 +238,8 @@ class _Predicted(NamedTuple):
     """Rows of a block that are still to be measured."""
 
     y: NDArray[Any]  # (rows,)
-    output: NDArray[np.float32]  # (rows, outputs) before they were learned
-    as_served: NDArray[np.float32]
+    output: NDArray[Any]  # (rows, outputs) before they were learned
+    as_served: NDArray[Any]
 
 
 def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watched: bool) -> Part[S]:
@@ -256,7 +256,7 @@ def _count(counts: Counts, rows: int, trained: int) -> Counts:
     return Counts(counts.received + rows, counts.trained + trained, counts.skipped + rows - trained)
 
 
-def point_prediction(learner: Learner[Any], output: NDArray[np.float32]) -> NDArray[np.float32]:
+def point_prediction(learner: Learner[Any], output: NDArray[Any]) -> NDArray[Any]:
     """Return the predictions that are measured: of a regression's outputs, the one nearest to the median."""
     if learner.classes is not None or learner.targets is not None or output.shape[1] == 1:
         return output
@@ -397,7 +397,7 @@ def _block_rows(learner: Learner[Any]) -> int:
 def piece_rows(learner: Learner[Any]) -> int:
     """Return the rows that are learned at once: a block, or of very wide rows a part of one."""
     steps = _block_rows(learner) // learner.mini_batch
-    most = max(1, PIECE_BYTES // (4 * learner.inputs * learner.mini_batch))
+    most = max(1, PIECE_BYTES // (8 * learner.inputs * learner.mini_batch))
     return learner.mini_batch * next(some for some in range(min(steps, most), 0, -1) if steps % some == 0)
 
 
@@ -439,11 +439,11 @@ def validate_batch(learner: Learner[S], batch: Batch) -> Batch:
 
     Errors: ValueError for shapes that are not the learner's, and for a class index out of range.
     """
-    x = np.ascontiguousarray(batch.x, np.float32)
+    x = np.ascontiguousarray(batch.x, np.float64)
     if x.ndim != 2 or x.shape[1] != learner.inputs:
         raise ValueError(f"x must be (rows, {learner.inputs}); got {x.shape}")
     y = (
-        np.ascontiguousarray(batch.y, np.float32)
+        np.ascontiguousarray(batch.y, np.float64)
         if learner.classes is None
         else _indices(2 if learner.multilabel else len(learner.classes), batch.y)
     )

@@ -128,13 +128,14 @@ def update(metrics: Metrics, y: Array, output: Array, as_served: Array) -> Metri
 def measure(counted: Metrics, y: Array, output: Array, as_served: Array) -> None:
     """Measure rows as `update` does, in place."""
     in_core: Callable[..., None] = core.measure_classes
-    predictions = [output, as_served]
+    predictions, dtype = [output, as_served], "f4"
     if isinstance(counted.cumulative, TargetSums):
         known = np.isfinite(y)
         in_core, predictions, y = core.measure_targets, [each[known, 0] for each in predictions], y[known]
+        dtype = "f8"
     if len(y):
         truth = np.ascontiguousarray(y, counted.window.y.dtype)
-        in_core(counted, truth, *(np.ascontiguousarray(each, np.float32) for each in predictions))
+        in_core(counted, truth, *(np.ascontiguousarray(each, dtype) for each in predictions))
 
 
 def copied(part: Any) -> Any:
@@ -150,12 +151,14 @@ def step_losses(metrics: Metrics, y: Array, output: Array, size: int) -> NDArray
     A step is `size` rows; the last one may be shorter. A row's loss is the log loss, or the absolute error in
     deviations of the targets so far; both are bounded.
     """
-    sums, output = metrics.cumulative, np.ascontiguousarray(output, np.float32)
+    sums = metrics.cumulative
     if isinstance(sums, ClassCounts):
-        return core.class_losses(np.ascontiguousarray(y, np.int32), output, size)
+        probabilities = np.ascontiguousarray(output, np.float32)
+        return core.class_losses(np.ascontiguousarray(y, np.int32), probabilities, size)
     assert isinstance(sums, TargetSums)
     unit = sqrt(float(sums.m2) / max(float(sums.weight), 1.0)) or 1.0
-    return core.target_losses(y.astype(np.float64), np.ascontiguousarray(output[:, 0]), unit, size)
+    targets, predictions = (np.ascontiguousarray(each, np.float64) for each in (y, output[:, 0]))
+    return core.target_losses(targets, predictions, unit, size)
 
 
 def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:

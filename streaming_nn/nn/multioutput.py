@@ -238,7 +238,7 @@ def _scored(one: Metrics, outputs: int) -> Metrics:
 
 def _columns(measured: MultiMetrics, output: Array) -> Array:
     """Return the predictions as those of single targets, or of two classes each (parts, rows, outputs)."""
-    columns = np.ascontiguousarray(output.T, np.float32)
+    columns = np.ascontiguousarray(output.T)
     return np.stack([1 - columns, columns], axis=-1) if measured.exact else columns[..., None]
 
 

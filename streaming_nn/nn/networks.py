@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
-from streaming_nn.core.ensemble import EnsembleState, Model
+from streaming_nn.core.ensemble import EnsembleState, Model, Rows
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer, validation
@@ -74,14 +74,14 @@ class NetworkLearner(Learner[EnsembleState]):
         """Return a model that `learn` may change."""
         return state.copy()
 
-    def predict(self, state: EnsembleState, x: Floats) -> Floats:
+    def predict(self, state: EnsembleState, x: Rows) -> NDArray[Any]:
         """Predict rows (rows, inputs): probabilities of classes or labels, or targets (rows, outputs).
 
         Of two classes, the logistic loss has the probabilities of both. Quantiles that crossed are sorted.
         """
-        return self._of_classes(self._bound(state).predict(np.ascontiguousarray(x, np.float32)))
+        return self._of_classes(self._bound(state).predict(np.ascontiguousarray(x, np.float64)))
 
-    def learn(self, state: EnsembleState, batch: Batch) -> tuple[EnsembleState, Floats, int]:
+    def learn(self, state: EnsembleState, batch: Batch) -> tuple[EnsembleState, NDArray[Any], int]:
         """Predict and learn rows, mini-batch by mini-batch, and change the state.
 
         Return it, the predictions from before each mini-batch was learned, and the rows that were learned:
@@ -90,7 +90,7 @@ class NetworkLearner(Learner[EnsembleState]):
         x, y, weight = batch
         given = None if weight is None else np.ascontiguousarray(weight, np.float32)
         output, trained = self._bound(state).learn(
-            np.ascontiguousarray(x, np.float32), y, given, mini_batch=self.mini_batch
+            np.ascontiguousarray(x, np.float64), y, given, mini_batch=self.mini_batch
         )
         count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
         return state, self._of_classes(output), count
@@ -112,7 +112,7 @@ class NetworkLearner(Learner[EnsembleState]):
         if self.multilabel and self.class_weight is not None:
             raise ValueError(f"class_weight must be left out with multilabel; got {self.class_weight!r}")
 
-    def _of_classes(self, output: Floats) -> Floats:
+    def _of_classes(self, output: NDArray[Any]) -> NDArray[Any]:
         if self.classes is None or self.multilabel or output.shape[1] == len(self.classes):
             return output
         return np.concatenate([1 - output, output], axis=1)

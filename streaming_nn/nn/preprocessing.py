@@ -21,7 +21,7 @@ class ColumnGrowth(NamedTuple):
 
     before: int  # columns before
     origin: NDArray[np.intp]  # (columns,) each column's index before; -1: it is new
-    fill: Floats  # (columns,) the value of a new one in all rows so far: 0, or NaN, missing
+    fill: Doubles  # (columns,) the value of a new one in all rows so far: 0, or NaN, missing
 
     def move(self, values: NDArray, new: float | NDArray) -> NDArray:  # type: ignore[type-arg]
         """Return values (…, before) in their new order (…, columns), with `new` for the new columns."""
@@ -80,7 +80,7 @@ class Scaler:
         if self.missing != "indicate":
             return growth
         indicators = np.where(growth.origin < 0, -1, growth.origin + growth.before)
-        fill = np.isnan(growth.fill).astype(np.float32)
+        fill = np.isnan(growth.fill).astype(np.float64)
         return ColumnGrowth(
             2 * growth.before, np.append(growth.origin, indicators), np.append(np.zeros_like(fill), fill)
         )
@@ -98,7 +98,7 @@ class Scaler:
         )
         if self.scale != "minmax":
             return grown
-        nothing = np.where(absent | (most == 0), np.float32(np.inf), np.float32(0))
+        nothing = np.where(absent | (most == 0), np.inf, 0.0)
         return grown._replace(low=growth.move(state.low, nothing), high=growth.move(state.high, -nothing))
 
 

@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streaming_nn.core.ensemble import EnsembleState
+from streaming_nn.core.ensemble import EnsembleState, Rows
 from streaming_nn.nn.averaging import interleave
 
-Floats = NDArray[np.float32]
 
-
-def latest(state: EnsembleState, count: int) -> Floats:
+def latest(state: EnsembleState, count: int) -> Rows:
     """Return the last `count` rows appended, oldest first; at most those that are kept."""
     rows, capacity = int(state.appended), len(state.ring)
     numbers = np.arange(rows - min(count, rows, capacity), rows)
     return state.ring[numbers % max(capacity, 1)]
 
 
-def ring_of(rows: Floats, appended: int, capacity: int) -> Floats:
+def ring_of(rows: Rows, appended: int, capacity: int) -> Rows:
     """Return the ring (capacity, columns) in which `rows` were appended last, up to number `appended`."""
-    ring = np.zeros((capacity, rows.shape[1]), np.float32)
+    ring = np.zeros((capacity, rows.shape[1]))
     kept = rows[len(rows) - min(len(rows), capacity) :]
     ring[np.arange(appended - len(kept), appended) % max(capacity, 1)] = kept
     return ring
@@ -32,7 +29,7 @@ def merge(start: EnsembleState, parts: Sequence[EnsembleState]) -> EnsembleState
     counts = [int(part.appended - start.appended) for part in parts]
     drawn = start.drawn + sum((part.drawn - start.drawn for part in parts), np.uint64(0))
     order = interleave(counts, capacity)
-    rows = np.empty((len(order), start.ring.shape[1]), np.float32)
+    rows = np.empty((len(order), start.ring.shape[1]))
     for task, (part, count) in enumerate(zip(parts, counts, strict=True)):
         block, mine = latest(part, count), order[:, 0] == task
         rows[mine] = block[order[mine, 1] - (count - len(block))]

@@ -36,7 +36,7 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
 
 
 def encode(
-    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+    schema: Schema, x: NDArray[Any], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
     """Encode rows as datums of the schema's `avro_schema`; raise ValueError if they do not match it."""
     return write(schema, field_records.rows_to_records(schema, x.astype(np.float64), y, ids))

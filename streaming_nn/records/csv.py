@@ -53,9 +53,9 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
 
 
 def encode(
-    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+    schema: Schema, x: NDArray[Any], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
-    """Encode rows with the fewest digits that decode to the same float32; a column `id` has the IDs."""
+    """Encode rows as JSON does; a column `id` has the IDs."""
     layout = _Layout(schema)
     numbers = [[_to_string(number) for number in row] for row in shortest(x).tolist()]
     fields = [dict(zip(layout.numbers.tolist(), row, strict=True)) for row in numbers]
@@ -350,7 +350,7 @@ def _label_strings(schema: Schema, y: NDArray[Any]) -> list[list[str]]:
     """Return each row's labels or targets as CSV has them; class -1 is empty."""
     rows = y.reshape(len(y), len(schema.labels))
     if schema.classes is None:
-        return [[*map(_to_string, row)] for row in shortest(np.asarray(rows, np.float32)).tolist()]
+        return [[*map(_to_string, row)] for row in shortest(rows).tolist()]
     if schema.multilabel:
         return [[*map(str, row)] for row in rows.tolist()]
     return [[label_to_csv(schema.classes[index]) if index >= 0 else ""] for (index,) in rows.tolist()]

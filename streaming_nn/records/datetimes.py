@@ -1,8 +1,7 @@
 """Dates and times as numbers: the time since an origin, and the phases of a day, a week and a year.
 
 A phase is two columns, the sine and the cosine of its angle, so that the end of a cycle is next to its
-beginning. All are of UTC; a time without an offset is one of UTC. The learner has float32: at 20,000 days
-since 1970 it resolves 169 seconds, so a part of a day needs an origin that is near, or the phase `hour`.
+beginning. All are of UTC; a time without an offset is one of UTC.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
-LARGE = np.float32(2**53)  # beyond it not every integer is a float64, and only one in 2^30 is a float32
+LARGE = 2.0**53  # beyond it not every integer is a float64
 
 FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "avro": avro}
 
@@ -35,8 +35,8 @@ FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "a
 class Decoded(NamedTuple):
     """The rows of a batch of records; each position is in one of kept, rejected, waiting and filtered."""
 
-    x: NDArray[np.float32]  # (rows, inputs) C-contiguous, finite; NaN for a missing value, if that is allowed
-    y: NDArray[Any] | None  # (rows,) int32 class index, or float32 target; see `Batch`; None: not required
+    x: NDArray[np.float64]  # (rows, inputs) C-contiguous, finite; NaN for a missing value, if that is allowed
+    y: NDArray[Any] | None  # (rows,) int32 class index, or float64 target; see `Batch`; None: not required
     kept: NDArray[np.int64]  # (rows,) the rows' positions among the given records, ascending
     rejected: list[Rejection]  # their positions ascend
     waiting: NDArray[np.int64] = np.empty(0, np.int64)  # positions of rows whose label is unseen, ascending
@@ -103,14 +103,14 @@ def _unwrap(schema: Schema, values: Values) -> tuple[Blobs, NDArray[np.int64], l
 
 
 def decode_mixed(schema: Schema, values: pa.Array, read: pa.Array, labeled: bool) -> Decoded:
-    """Decode records, some of them already read and packed; the value of those is null.
+    """Decode records, some of them already read by Plain.java; the value of those is null.
 
     The rows are those of `decode` without packed ones. If there are any, the schema must not grow.
     """
     if read.null_count == len(read):
         return decode(schema, values, labeled)
     done = read.is_valid().to_numpy(zero_copy_only=False)
-    rows = packed.decode_rows(schema, blobs_of(read), np.flatnonzero(done), labeled)
+    rows = packed.decode_rows(schema, blobs_of(read), np.flatnonzero(done), labeled, packed.WIDE_WORD)
     from_packed = _reject_not_finite(schema, rows, labeled, [])
     if not read.null_count:
         return from_packed
@@ -133,13 +133,14 @@ def encode(
 ) -> list[bytes]:
     """Encode rows (rows, inputs) as records; y as in `Decoded`: None for unlabeled rows, class -1 for one.
 
-    float32 features are decoded to the same bits; NaN and infinity, which JSON does not have, become null.
+    float64 is decoded to the same bits; float32 is written in the fewest digits that round to it, except in
+    Avro. NaN and infinity, which JSON does not have, become null.
     `ids`, one a row, become the field "id" if the format has names. Avro records have no schema ID: see
     `avro.add_schema_id`. Raise ValueError if the shapes do not match.
     """
     if schema.encoded:
         raise ValueError("cannot encode columns of categories or dates: use encode_named")
-    x = np.atleast_2d(np.asarray(x, dtype=np.float32))
+    x = np.atleast_2d(np.asarray(x))
     if x.shape[1] != schema.inputs:
         raise ValueError(f"x must have {schema.inputs} columns; got {x.shape[1]}")
     if y is not None and len(y) != len(x):
@@ -192,11 +193,8 @@ def blobs_of(values: Values) -> Blobs:
     return Blobs(memoryview(data) if data is not None else b"", edges[:-1], edges[1:], absent)
 
 
-def large_columns(schema: Schema, x: NDArray[np.float32]) -> list[str]:
-    """Return the columns of rows that have a number of LARGE or more, as an identifier may be.
-
-    Packed records are float32 themselves: nothing is rounded.
-    """
+def large_columns(schema: Schema, x: NDArray[np.float64]) -> list[str]:
+    """Return the columns of rows that have a number of LARGE or more, as an identifier may be."""
     if schema.format == "packed" or not ((x >= LARGE).any() or (x <= -LARGE).any()):
         return []
     found = np.flatnonzero((np.abs(x) >= LARGE).any(axis=0))
@@ -214,7 +212,7 @@ def _reject_not_finite(
     rejected = rejected + rows.rejected
     rejected += [_not_finite(schema, int(rows.kept[j]), x[j], bad[j]) for j in np.flatnonzero(~good)]
     y = rows.y if labeled else None
-    if y is not None and y.dtype == np.float32:
+    if y is not None and y.dtype == np.float64:
         each = np.isfinite(y.reshape(len(y), len(schema.labels)))
         finite = each.all(axis=1)
         rejected += [
@@ -238,7 +236,7 @@ def _label_not_finite(position: int, name: str, value: Any) -> Rejection:
     return Rejection(position, LABEL_MISSING if np.isnan(value) else LABEL_NOT_FINITE, name, str(value))
 
 
-def _not_finite(schema: Schema, position: int, row: NDArray[np.float32], bad: NDArray[np.bool_]) -> Rejection:
+def _not_finite(schema: Schema, position: int, row: NDArray[np.float64], bad: NDArray[np.bool_]) -> Rejection:
     column = int(bad.argmax())
     tokens = isinstance(schema.features, str) and schema.features in schema.categories
     field = str(schema.features) if tokens else schema.columns[column]

@@ -17,15 +17,17 @@ from streaming_nn.records.paths import get_field, is_plain, parse_path, split_le
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
-from streaming_nn.records.types import (
-    Blobs,
-    DecodedRows,
-    Inspected,
-    Rejection,
-    concatenate_labels,
+from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection, concatenate_labels
+from streaming_nn.records.values import (
+    BLANKS,
+    BOOLEANS,
+    Rules,
+    bounded,
+    from_mongo,
+    is_gap,
     label_array,
+    to_number,
 )
-from streaming_nn.records.values import BLANKS, BOOLEANS, Rules, from_mongo, is_gap, to_number
 
 CHUNK = 1024  # records whose numbers are Python objects before they become an array: about 2 MB
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})", re.ASCII)
@@ -124,7 +126,7 @@ def to_rows(
         if y is not None:
             del y[j]
     array = None if y is None else label_array(y, schema.classes, schema.columns_of_y)
-    x = _float32(table.table, table.bad)
+    x = bounded(np.delete(table.table, list(table.bad), axis=0) if table.bad else table.table)
     return DecodedRows(x, array, np.array(kept, np.int64), rejected, labels, new)
 
 
@@ -442,13 +444,6 @@ def _parse_flag(value: Any, rules: Rules, path: str) -> int:
     if number not in (0, 1):
         raise BadRecord(reasons.LABEL_NOT_A_BOOLEAN, path, value)
     return int(number)
-
-
-def _float32(table: NDArray[np.float64], bad: Mapping[int, BadRecord]) -> NDArray[np.float32]:
-    """Return the table without its bad rows."""
-    table = np.delete(table, list(bad), axis=0) if bad else table
-    with np.errstate(over="ignore"):  # too large for float32: becomes infinite, and is rejected as such
-        return table.astype(np.float32)
 
 
 def _to_table(features: list[Any], schema: Schema) -> Table:

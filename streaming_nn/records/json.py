@@ -53,11 +53,11 @@ class _JsonDecoder(field_records.RecordDecoder):
 
 
 def encode(
-    schema: Schema, x: NDArray[np.float32], y: NDArray[Any] | None, ids: Sequence[object] | None
+    schema: Schema, x: NDArray[Any], y: NDArray[Any] | None, ids: Sequence[object] | None
 ) -> list[bytes]:
-    """Encode rows with the fewest digits that decode to the same float32."""
+    """Encode rows: float64 exactly, float32 with the fewest digits that round to the same float32."""
     if y is not None and schema.classes is None:
-        y = shortest(np.asarray(y, np.float32))
+        y = shortest(np.asarray(y))
     return _write(field_records.rows_to_records(schema, shortest(x), y, ids))
 
 
@@ -91,9 +91,11 @@ def _write(records: Sequence[Record]) -> list[bytes]:
     return [to_json(record, inf_nan_mode="null") for record in records]
 
 
-def shortest(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return x in float64 with the fewest of 6 to 9 decimal digits that round to the same float32."""
+def shortest(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Return float32 as float64 with the fewest of 6 to 9 decimal digits that round to it; others exactly."""
     wide = x.astype(np.float64)
+    if x.dtype != np.float32:
+        return wide
     size = np.where((wide == 0) | ~np.isfinite(wide), 1.0, np.abs(wide))
     magnitude = np.floor(np.log10(size)).astype(np.int64)
     short = wide.copy()

@@ -11,6 +11,8 @@ applies, else 0.
 
 The length shows whether there is a label; if none is required, both lengths are accepted. A NaN is a missing
 value. Growing classes are 0, 1, 2 and so on, and an index may be beyond the current ones.
+
+Other records that Plain.java has read come in the same layout, in words of eight bytes: int64 and float64.
 """
 
 from collections import Counter
@@ -30,12 +32,16 @@ from streaming_nn.records.reasons import (
 from streaming_nn.records.schema import MAX_CLASSES, Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
 
+WORD, WIDE_WORD = 4, 8  # bytes
 
-def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
-    """Decode the records at these positions, without a copy if they are contiguous."""
+
+def decode_rows(
+    schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool, word: int = WORD
+) -> DecodedRows:
+    """Decode the records at these positions."""
     sizes = (blobs.ends - blobs.starts)[positions]
     columns = schema.columns_of_y or 1
-    bare, full = 4 * schema.inputs, 4 * (schema.inputs + columns)
+    bare, full = word * schema.inputs, word * (schema.inputs + columns)
     allowed = (sizes == full) if labeled else (sizes == full) | (sizes == bare)
     rejected = [
         Rejection(int(i), LABEL_MISSING)
@@ -44,15 +50,16 @@ def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labe
         for i, size in zip(positions[~allowed], sizes[~allowed], strict=True)
     ]
     kept, sizes = positions[allowed], sizes[allowed]
-    words = _read_words(blobs, kept, sizes, full if labeled else bare)
+    words = _read_words(blobs, kept, sizes, full if labeled else bare, word)
     if not labeled:
-        return DecodedRows(words, None, kept, rejected)
-    x, first = words[:, columns:], words[:, :columns] if schema.columns_of_y else words[:, 0]
+        return DecodedRows(words.astype(np.float64), None, kept, rejected)
+    x = words[:, columns:].astype(np.float64)
+    first = np.ascontiguousarray(words[:, :columns] if schema.columns_of_y else words[:, 0])
     if schema.classes is None:
-        return DecodedRows(x, first.copy(), kept, rejected)
+        return DecodedRows(x, first.astype(np.float64), kept, rejected)
+    y = first.view(f"<i{word}").astype(np.int32)
     if schema.multilabel:
-        return _multilabel(schema, DecodedRows(x, np.ascontiguousarray(first).view(np.int32), kept, rejected))
-    y = first.view(np.int32) if first.flags.c_contiguous else np.ascontiguousarray(first).view(np.int32)
+        return _multilabel(schema, DecodedRows(x, y, kept, rejected))
     limit = MAX_CLASSES if schema.grow else len(schema.classes)
     known = (y >= 0) & (y < limit)
     for i, index in zip(kept[~known].tolist(), y[~known].tolist(), strict=True):
@@ -106,15 +113,15 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
 
 
 def _read_words(
-    blobs: Blobs, kept: NDArray[np.int64], sizes: NDArray[np.int64], size: int
-) -> NDArray[np.float32]:
-    """Return the last `size` bytes of each record as a row of float32."""
+    blobs: Blobs, kept: NDArray[np.int64], sizes: NDArray[np.int64], size: int, word: int
+) -> NDArray[Any]:
+    """Return the last `size` bytes of each record as a row of words; no copy if they are contiguous."""
     if not len(kept):
-        return np.empty((0, size // 4), np.float32)
+        return np.empty((0, size // word), f"<f{word}")
     starts, ends = blobs.starts[kept], blobs.ends[kept]
     data = np.frombuffer(blobs.data, np.uint8)
     if (sizes == size).all() and (starts[1:] == ends[:-1]).all():
         run = data[starts[0] : ends[-1]]
     else:
         run = data[((ends - size)[:, None] + np.arange(size)).ravel()]
-    return run.view("<f4").reshape(len(kept), size // 4).astype(np.float32, copy=False)
+    return run.view(f"<f{word}").reshape(len(kept), size // word)

@@ -42,8 +42,8 @@ class Rejection(NamedTuple):
 class DecodedRows(NamedTuple):
     """Result of a format's decoder: rows that may still have NaN or infinity."""
 
-    x: NDArray[np.float32]  # (rows, inputs)
-    y: NDArray[Any] | None  # (rows,) int32 index into labels, or float32 target; (rows, columns) of several
+    x: NDArray[np.float64]  # (rows, inputs)
+    y: NDArray[Any] | None  # (rows,) int32 index into labels, or float64 target; (rows, columns) of several
     kept: NDArray[np.int64]  # (rows,) positions of the rows' records
     rejected: list[Rejection]
     labels: Sequence[Label] = ()  # the classes, then the new ones of growing classes
@@ -56,23 +56,6 @@ class Inspected(NamedTuple):
     widths: Counter[int]  # columns: how many records have them
     labels: Counter[tuple[type, Any]]  # type and label: how many of these records have it
     rejected: list[Rejection]
-
-
-def label_array(labels: list[Any], classes: object, columns: int | None) -> NDArray[Any]:
-    """Return encoded labels as the array that a learner takes: int32 indices, or float32 targets.
-
-    Of several labels or targets it has so many columns, and more for new labels.
-    """
-    shape: tuple[int, ...] = (len(labels),)
-    if columns is not None:
-        width = max([columns, *map(len, labels)])
-        labels, shape = [[*row, *[0] * (width - len(row))] for row in labels], (len(labels), width)
-    with np.errstate(over="ignore"):
-        return (
-            np.array(labels, np.int32)
-            if classes is not None
-            else np.array(labels, np.float64).astype(np.float32)
-        ).reshape(shape)
 
 
 def concatenate_labels(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

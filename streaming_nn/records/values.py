@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streaming_nn.records.reasons import ABSENT, IS_A_DATE, NOT_A_NUMBER, NOT_FINITE, BadRecord
 
@@ -23,6 +24,9 @@ _GAPS = frozenset(("NAType", "NaTType"))  # pandas' types of a missing value; im
 _NUMBERS = (Real, Decimal, np.bool_)
 _NANS = (float, np.generic)  # types of which one value differs from itself
 _MONGO = frozenset(("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"))
+
+
+LARGEST = float(np.finfo(np.float32).max)  # gradients are float32, and must stay finite
 
 
 class Rules(NamedTuple):
@@ -119,3 +123,23 @@ def number_pattern(decimal: str, thousands: str) -> re.Pattern[str]:
     d, t = re.escape(decimal), re.escape(thousands)
     whole = rf"[1-9]\d{{0,2}}(?:{t}\d{{3}})+|\d+" if thousands else r"\d+"
     return re.compile(rf"[+-]?(?:(?:{whole})(?:{d}\d*)?|{d}\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+def bounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers as they are; those beyond float32, which cannot be learned, become infinite."""
+    large = np.abs(numbers) > LARGEST
+    return np.where(large, np.copysign(np.inf, numbers), numbers) if large.any() else numbers
+
+
+def label_array(labels: list[Any], classes: object, columns: int | None) -> NDArray[Any]:
+    """Return encoded labels as the array that a learner takes: int32 indices, or float64 targets.
+
+    Of several labels or targets it has so many columns, and more for new labels.
+    """
+    shape: tuple[int, ...] = (len(labels),)
+    if columns is not None:
+        width = max([columns, *map(len, labels)])
+        labels, shape = [[*row, *[0] * (width - len(row))] for row in labels], (len(labels), width)
+    if classes is not None:
+        return np.array(labels, np.int32).reshape(shape)
+    return bounded(np.array(labels, np.float64)).reshape(shape)

@@ -50,7 +50,7 @@ class TaskResult(NamedTuple):
     dead_letters: Sequence[DeadLetter]
     seconds: float  # of work, without waiting for records
     unseen: Mapping[str, Sequence[Label]] = NO_VALUES  # by field; the schema must grow by them first
-    large: Sequence[str] = ()  # columns with numbers that float32 rounds coarsely: `large_columns`
+    large: Sequence[str] = ()  # columns with numbers of 2^53 or more: `large_columns`
 
     @property
     def counts(self) -> Counts:

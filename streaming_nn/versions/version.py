@@ -50,6 +50,8 @@ FORMAT = 3
 FORMAT_1 = "record"  # metadata key of files in format 1, which had the manifest under it
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 
+ROWS = "model.ring"  # rows as they came, half of a version: float64, but of many streams all are float32
+
 SEQUENTIAL, AVERAGED = UPDATES = ("sequential", "averaged")  # one task learns; one per partition, averaged
 
 INITIAL = "initial"  # the kind of a version that begins a model: see `Manifest.untrained`
@@ -161,10 +163,10 @@ class Version(NamedTuple):
 
 
 def state_digest(tensors: Tensors) -> str:
-    """Return the sha256 (hex) of names, dtypes, shapes and bytes, sorted by name."""
+    """Return the sha256 (hex) of names, dtypes, shapes and bytes as they are stored, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = _dense(tensors[name])
+        tensor = _stored(name, tensors[name])
         digest.update(f"{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
         digest.update(tensor.tobytes() if tensor.ndim == 0 else tensor.data)
     return digest.hexdigest()
@@ -177,7 +179,7 @@ def sha256(data: bytes) -> str:
 
 def encode(version: Version) -> bytes:
     """Return the bytes of a version's file, with its digest. Equal versions give equal bytes."""
-    tensors = {name: _dense(tensor) for name, tensor in version.tensors.items()}
+    tensors = {name: _stored(name, tensor) for name, tensor in version.tensors.items()}
     values = version.manifest.to_json()
     if version.manifest.kept:
         values["digest"] = state_digest(tensors)
@@ -188,7 +190,8 @@ def encode_file(values: dict[str, Any], tensors: Tensors) -> bytes:
     """Return the bytes of a safetensors file with sealed `values` (JSON-able) in its header."""
     text = to_text({key: value for key, value in values.items() if key != "seal"})
     text = f"{text[:-1]}{_SEAL}{sha256(text.encode())}" + '"}'
-    return bytes(safetensors.numpy.save(tensors, {"manifest": text}))
+    stored = {name: _stored(name, tensor) for name, tensor in tensors.items()}
+    return bytes(safetensors.numpy.save(stored, {"manifest": text}))
 
 
 def to_text(values: dict[str, Any]) -> str:
@@ -234,6 +237,8 @@ def decode(data: bytes, number: int | None = None, name: str = "version") -> Ver
         ) from None
     if manifest.kept and state_digest(tensors) != manifest.digest:
         raise DamagedVersionError(f"{name} is damaged: its tensors do not have the digest in its manifest")
+    if ROWS in tensors:
+        tensors[ROWS] = tensors[ROWS].astype(np.float64, copy=False)
     return Version(manifest, tensors)
 
 
@@ -289,6 +294,16 @@ def _values(header: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(json.loads(body))
 
 
-def _dense(tensor: NDArray[Any]) -> NDArray[Any]:
-    """Return it little-endian and C-contiguous: safetensors would save a strided array's memory."""
+def _stored(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
+    """Return it little-endian and C-contiguous: safetensors would save a strided array's memory.
+
+    Kept rows become float32 if they lose nothing by it.
+    """
+    if name == ROWS and tensor.dtype == np.float64 and _is_float32(tensor[:1]) and _is_float32(tensor):
+        return tensor.astype("<f4", order="C")
     return np.asarray(tensor, dtype=tensor.dtype.newbyteorder("<"), order="C")
+
+
+def _is_float32(rows: NDArray[Any]) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(((rows.astype(np.float32) == rows) | np.isnan(rows)).all())

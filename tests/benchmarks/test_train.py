@@ -57,7 +57,7 @@ def test_each_kind_of_record_holds_the_same_rows(kind: str) -> None:
         x[:, ::6] = x[:, ::6] > 0
         x[np.isnan(rows.x)] = np.nan
     assert rows.y is not None
-    np.testing.assert_array_equal(rows.x, x)
+    np.testing.assert_array_equal(rows.x.astype(np.float32), x)
     assert (rows.y == y).all()
 
 

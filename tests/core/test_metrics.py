@@ -41,9 +41,9 @@ def of_classes(rng: np.random.Generator, rows: int, classes: int, wild: float) -
 def of_targets(rng: np.random.Generator, rows: int, wild: float) -> Iterator[Array]:
     y = rng.normal(rng.choice([0, 1e6]), rng.choice([0, 1, 1e3]), rows)
     y[rng.random(rows) < wild] = rng.choice([1e30, -3e38, 0])
-    yield y.astype(np.float32).astype(np.float64)
+    yield y
     for _ in range(2):
-        p = (y + rng.normal(size=rows)).astype(np.float32)[:, None]
+        p = (y + rng.normal(size=rows))[:, None]
         p[rng.random(p.shape) < wild] = rng.choice([np.nan, np.inf, -np.inf, 3e38])
         yield p
 

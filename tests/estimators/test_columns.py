@@ -57,7 +57,7 @@ def test_a_dict_has_the_bits_of_a_table_of_one_row(x: dict[str, Any]) -> None:
     assert row.tobytes() == rows.tobytes()
     for name, value in x.items():
         if value is not None and value == value:
-            assert row[0, "abcd".index(name)] == np.float32(float(value))
+            assert row[0, "abcd".index(name)] == float(value)
 
 
 def test_a_row_leaves_to_be_filled_in_what_is_more_than_a_number() -> None:

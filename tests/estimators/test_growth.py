@@ -300,7 +300,7 @@ def test_a_grown_model_is_exported(tmp_path: Path) -> None:
     model = learn(RiverClassifier(**SMALL), STREAM)
     graph = runtime.InferenceSession(model.to_onnx().SerializeToString())
     rows = np.concatenate([model._columns.row(x)[0] for x in ({"a": 1.0, "w3": 2.0}, {"w5": 1.0})])
-    found = graph.run(["probabilities"], {"features": rows})[0]
+    found = graph.run(["probabilities"], {"features": rows.astype(np.float32)})[0]
     expected = [list(model.predict_proba_one(x).values()) for x in ({"a": 1.0, "w3": 2.0}, {"w5": 1.0})]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 

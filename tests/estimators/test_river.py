@@ -70,7 +70,7 @@ def test_the_loop_scikit_learn_s_api_and_river_s_learn_the_same_bits(name: str) 
     frame = RiverClassifier(name, seed=3, missing="refuse", classes=["a", "b"], **options)
     for rows in chunks(80):
         X, y = NUMBERS.iloc[rows], KIND.iloc[rows]
-        state, _ = test_then_train(learner, state, [Batch(X.to_numpy(np.float32), (y == "b").to_numpy(int))])
+        state, _ = test_then_train(learner, state, [Batch(X.to_numpy(np.float64), (y == "b").to_numpy(int))])
         array.partial_fit(X, y, classes=["a", "b"])
         frame.learn_many(X, y)
     assert digest(frame) == state_digest(flatten(array.state_)) == state_digest(flatten(state))

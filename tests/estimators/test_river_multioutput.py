@@ -80,12 +80,12 @@ def test_rows_tables_and_arrays_give_the_same_bits(kind: Any, y: pd.DataFrame, t
     for start in range(0, 300, 70):
         by_tables.learn_many(X[start : start + 70], y[start : start + 70])
     arrays: Any = sklearn.OnlineRegressor if y is TARGETS else sklearn.OnlineClassifier
-    array = arrays(**{**SMALL, "mini_batch": 1}).fit(X.to_numpy(np.float32), y.astype(float))
+    array = arrays(**{**SMALL, "mini_batch": 1}).fit(X.to_numpy(np.float64), y.astype(float))
     models = (by_rows._model.state, by_tables._model.state, array.state_)  # fading figures depend on the cuts
     assert len({state_digest(flatten(state.model)) for state in models}) == 1
     table = by_rows.predict_many(X)
     assert table.columns.tolist() == y.columns.tolist()
-    np.testing.assert_array_equal(table.to_numpy(float), array.predict(X.to_numpy(np.float32)))
+    np.testing.assert_array_equal(table.to_numpy(float), array.predict(X.to_numpy(np.float64)))
     one = by_rows.predict_one(X.iloc[0].to_dict())
     assert one == table.iloc[0].to_dict()
     by_rows.save(tmp_path)

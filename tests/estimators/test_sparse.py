@@ -85,7 +85,7 @@ def test_rows_become_dense_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> No
         return to_array(self, *args, **kwargs)
 
     whole = OnlineClassifier(**SMALL).fit(X, Y)
-    monkeypatch.setattr(loop, "PIECE_BYTES", 4 * 20 * 20)  # 20 rows; a mini-batch has 8, and 16 divide 4,096
+    monkeypatch.setattr(loop, "PIECE_BYTES", 8 * 20 * 20)  # 20 rows; a mini-batch has 8, and 16 divide 4,096
     monkeypatch.setattr(sparse.csr_array, "toarray", counted)
     rows = OnlineClassifier(**SMALL).fit(sparse.csr_array(X), Y)
     predictions = rows.predict_proba(sparse.csr_array(X))

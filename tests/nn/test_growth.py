@@ -22,7 +22,7 @@ Y = (X[:, 0] > X[:, 1]).astype(np.int32)
 CHOICES: list[dict[str, Any]] = [
     {"learner": "ensemble", "missing": "impute"},
     {"learner": "ensemble", "missing": "indicate", "scale": "minmax"},
-    {"learner": "ensemble", "missing": "refuse", "buffer_bytes": 1600},
+    {"learner": "ensemble", "missing": "refuse", "buffer_bytes": 3200},
     {"learner": "mlp", "optimizer": "adam", "learning_rate": 0.01, "missing": "impute"},
     {"learner": "mlp", "optimizer": "ftrl", "learning_rate": 0.1, "missing": "refuse"},
     {
@@ -190,7 +190,7 @@ def test_a_column_of_zeros_has_the_statistics_and_replayed_rows_of_one_that_was_
 
 
 def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
-    options = {"learner": "ensemble", "missing": "impute", "buffer_bytes": 4 * 5 * 100}
+    options = {"learner": "ensemble", "missing": "impute", "buffer_bytes": 8 * 5 * 100}
     learner, state = trained(options)
     wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
     assert wide.capacity == 71

@@ -15,7 +15,7 @@ from streaming_nn.nn.mlp import MLP
 pytestmark = pytest.mark.commit
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(200, 3)).astype(np.float32)
+X = RNG.normal(size=(200, 3)).astype(np.float64)
 Y = RNG.integers(0, 3, 200).astype(np.int32)
 WEIGHT = RNG.uniform(0.5, 2, 200).astype(np.float32)
 CLASSIFIER = MLP(inputs=3, classes=("a", "b", "c"), hidden=(5,), mini_batch=8, window=50)
@@ -52,22 +52,22 @@ def test_any_cut_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
-@pytest.mark.parametrize("piece_bytes", [1, 12 * 16, 12 * 50, 12 * 10_000])
+@pytest.mark.parametrize("piece_bytes", [1, 24 * 16, 24 * 50, 24 * 10_000])
 def test_very_wide_rows_are_learned_in_pieces_of_a_block(learner: MLP, piece_bytes: int) -> None:
-    y = Y if learner.classes else Y.astype(np.float32)
+    y = Y if learner.classes else Y.astype(np.float64)
     whole, counted = test_then_train(learner, initial(learner), [Batch(X, y, WEIGHT)])
     heard: list[Any] = []
     with mock.patch.object(loop, "PIECE_BYTES", piece_bytes):
         pieces, again = test_then_train(learner, initial(learner), [Batch(X, y, WEIGHT)], heard.append)
-    assert max(map(len, heard)) == {1: 8, 12 * 16: 16, 12 * 50: 32}.get(piece_bytes, 200)
+    assert max(map(len, heard)) == {1: 8, 24 * 16: 16, 24 * 50: 32}.get(piece_bytes, 200)
     assert counted == again == Counts(200, 200)
     assert bits(pieces) == bits(whole)
 
 
 def test_pieces_are_whole_mini_batches_that_divide_a_block() -> None:
     for inputs, mini_batch, rows in (
-        *((3, 32, 4096), (16_384, 32, 4096), (16_385, 32, 2048), (1 << 20, 32, 64)),
-        *((1 << 30, 32, 32), (1 << 20, 1, 64), (1 << 20, 100, 100), (3, 5000, 5000)),
+        *((3, 32, 4096), (8192, 32, 4096), (8193, 32, 2048), (1 << 20, 32, 32)),
+        *((1 << 30, 32, 32), (1 << 20, 1, 32), (1 << 20, 100, 100), (3, 5000, 5000)),
     ):
         learner = MLP(inputs=inputs, hidden=(1,), mini_batch=mini_batch)
         assert loop.piece_rows(learner) == rows
@@ -76,7 +76,7 @@ def test_pieces_are_whole_mini_batches_that_divide_a_block() -> None:
 @pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
 @pytest.mark.parametrize("measure", [16, 4096])
 def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int) -> None:
-    y = Y if learner.classes else Y.astype(np.float32)
+    y = Y if learner.classes else Y.astype(np.float64)
     before, _ = test_then_train(learner, initial(learner), [Batch(X[:50], y[:50])])
     heard: list[Any] = []
     with mock.patch.object(loop, "MEASURE_ROWS", measure):
@@ -129,7 +129,7 @@ def test_what_came_in_is_not_changed() -> None:
 @pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(learner: MLP, poison: float) -> None:
-    y = Y if learner.classes else Y.astype(np.float32)
+    y = Y if learner.classes else Y.astype(np.float64)
     state, _ = test_then_train(learner, initial(learner), [Batch(X, y)])
     x = X.copy()
     x[9, 1] = poison  # in the second mini-batch
@@ -147,7 +147,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(learner: MLP, 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_target_or_weight_that_is_not_finite_is_skipped(poison: float) -> None:
     for column in (1, 2):
-        parts: list[Any] = [X[:8], Y[:8].astype(np.float32), WEIGHT[:8].copy()]
+        parts: list[Any] = [X[:8], Y[:8].astype(np.float64), WEIGHT[:8].copy()]
         parts[column][3] = poison
         after, rows = test_then_train(REGRESSOR, initial(REGRESSOR), [Batch(*parts)])
         assert rows == Counts(received=8, skipped=8)
@@ -184,7 +184,7 @@ class InPlace(Counting):
         return state, self.predict(state, batch.x), len(batch.y)
 
 
-NUMBERED = Batch(np.repeat(np.arange(200, dtype=np.float32)[:, None], 3, axis=1), Y)
+NUMBERED = Batch(np.repeat(np.arange(200, dtype=np.float64)[:, None], 3, axis=1), Y)
 
 
 @pytest.mark.parametrize("learner", [Counting(), InPlace()])
@@ -204,7 +204,7 @@ def test_a_pure_learner_needs_no_copy() -> None:
 
 @pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
 def test_a_mini_batch_may_be_learned_in_place_with_the_same_bits(learner: MLP) -> None:
-    y = Y if learner.classes else Y.astype(np.float32)
+    y = Y if learner.classes else Y.astype(np.float64)
     state, _ = test_then_train(learner, initial(learner), [Batch(X[:50], y[:50])])
     batch = Batch(X[50:58], y[50:58])
     copied, counts = test_then_train(learner, state, [batch])
@@ -249,7 +249,7 @@ def test_a_batch_that_fits_is_not_copied() -> None:
     batch = loop.validate_batch(CLASSIFIER, Batch(X, Y, WEIGHT))
     assert all(np.shares_memory(ours, given) for ours, given in zip(batch, (X, Y, WEIGHT), strict=True))
     other = loop.validate_batch(CLASSIFIER, Batch(np.asfortranarray(X, np.float64), Y.astype(np.int64)))
-    assert [str(other.x.dtype), str(other.y.dtype)] == ["float32", "int32"]
+    assert [str(other.x.dtype), str(other.y.dtype)] == ["float64", "int32"]
     assert other.x.flags.c_contiguous
 
 

@@ -18,9 +18,9 @@ from streaming_nn.nn.options import LOSSES, OPTIMIZERS
 pytestmark = pytest.mark.commit
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(3, 2, size=(60, 4)).astype(np.float32)
+X = RNG.normal(3, 2, size=(60, 4)).astype(np.float64)
 LABELS = (np.arange(60) % 3).astype(np.int32)
-TARGETS = (X[:, 0] * 10 + 100).astype(np.float32)
+TARGETS = (X[:, 0] * 10 + 100).astype(np.float64)
 
 
 def learn(learner: MLP, model: EnsembleState, batch: Batch) -> tuple[EnsembleState, np.ndarray]:
@@ -131,11 +131,11 @@ def test_every_loss_is_learned_by_every_optimizer(loss: str, optimizer: str) -> 
     rate = {"adagrad": 0.1, "ftrl": 0.1, "sgd": 0.05}.get(optimizer, 0.003)
     learner = MLP(4, classes, (8, 6), "tanh", optimizer, rate, loss=loss, mini_batch=5)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(700, 4)).astype(np.float32)
-    y = (x[:, 0] > 0).astype(np.int32) if classes else np.exp2(np.round(x[:, 0] + 2)).astype(np.float32)
+    x = rng.normal(size=(700, 4)).astype(np.float64)
+    y = (x[:, 0] > 0).astype(np.int32) if classes else np.exp2(np.round(x[:, 0] + 2)).astype(np.float64)
     state, rows = test_then_train(learner, initial(learner), [Batch(x, y)])
     assert rows.trained == 700
-    assert learner.predict(state.model, x).dtype == np.float32
+    assert learner.predict(state.model, x).dtype == (np.float32 if learner.classes else np.float64)
     assert mean_loss(learner, state.model, x, y) < 0.9 * mean_loss(learner, learner.init(), x, y)
 
 
@@ -162,8 +162,8 @@ def test_the_logistic_loss_predicts_both_probabilities() -> None:
 
 def test_quantiles_have_their_coverage_and_never_cross() -> None:
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, size=(12_000, 1)).astype(np.float32)
-    y = (10 * x[:, 0] + (2 + x[:, 0]) * rng.normal(size=12_000)).astype(np.float32)
+    x = rng.uniform(-1, 1, size=(12_000, 1)).astype(np.float64)
+    y = (10 * x[:, 0] + (2 + x[:, 0]) * rng.normal(size=12_000)).astype(np.float64)
     quantiles = (0.1, 0.4, 0.5, 0.9)
     learner = MLP(
         1, loss="quantile", quantiles=quantiles, mini_batch=8, schedule="inverse", schedule_rows=1000
@@ -189,10 +189,10 @@ def test_predictions_whose_quantiles_cross_are_sorted() -> None:
 
 def test_counts_of_any_size_are_learned_by_their_means() -> None:
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, size=(8000, 1)).astype(np.float32)
+    x = rng.uniform(-1, 1, size=(8000, 1)).astype(np.float64)
     for size in (1.0, 1e4):
         mean = size * np.exp(x[:, 0])
-        y = rng.poisson(mean).astype(np.float32)
+        y = rng.poisson(mean).astype(np.float64)
         learner = MLP(1, loss="poisson", mini_batch=8)
         state, rows = test_then_train(learner, initial(learner), [Batch(x, y)])
         assert rows.trained == 8000
@@ -202,7 +202,7 @@ def test_counts_of_any_size_are_learned_by_their_means() -> None:
 
 def test_a_negative_count_is_skipped() -> None:
     learner = MLP(4, loss="poisson", mini_batch=4)
-    y = np.array([1, 2, 3, 4, 5, -1, 0, 0], np.float32)
+    y = np.array([1, 2, 3, 4, 5, -1, 0, 0], np.float64)
     state, rows = test_then_train(learner, initial(learner), [Batch(X[:8], y)])
     assert rows == Counts(received=8, trained=4, skipped=4)
     assert np.isfinite(state.model.theta).all()
@@ -292,7 +292,7 @@ def test_a_class_without_rows_takes_no_part_in_the_balance() -> None:
 def test_a_rare_class_is_recalled_where_classes_are_balanced(how: str | None) -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(6000) < 0.03).astype(np.int32)
-    x = (rng.normal(size=(6000, 2)) + 1.5 * y[:, None]).astype(np.float32)
+    x = (rng.normal(size=(6000, 2)) + 1.5 * y[:, None]).astype(np.float64)
     learner = MLP(2, (0, 1), class_weight=how, mini_batch=8)
     state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
     recall = metrics.report(state.metrics)["prequential"]["cumulative"]["per_class"]["recall"][1]
@@ -473,7 +473,7 @@ def test_new_classes_leave_what_was_learned_as_it_was(optimizer: str) -> None:
 @pytest.mark.parametrize("hidden", [(), (5,), (8, 7, 6), (8, 8, 8, 8, 8, 8)])
 def test_networks_of_any_depth_learn(hidden: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(4000, 4)).astype(np.float32)
+    x = rng.normal(size=(4000, 4)).astype(np.float64)
     y = (x[:, 0] > x[:, 1]).astype(np.int32)
     learner = MLP(4, (0, 1), hidden, mini_batch=8)
     state, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
@@ -487,7 +487,7 @@ def test_it_learns_digits(activation: str, optimizer: str, rate: float) -> None:
     digits = load_digits()
     learner = MLP(64, tuple(range(10)), (64,), activation, optimizer, rate, mini_batch=8)
     order = np.random.default_rng(0).permutation(np.tile(np.arange(1797), 3))
-    batch = Batch(digits.data[order].astype(np.float32), digits.target[order].astype(np.int32))
+    batch = Batch(digits.data[order].astype(np.float64), digits.target[order].astype(np.int32))
     state, rows = test_then_train(learner, initial(learner), [batch])
     report = metrics.report(state.metrics)
     assert rows.trained == len(order)
@@ -498,7 +498,7 @@ def test_it_learns_digits(activation: str, optimizer: str, rate: float) -> None:
 def test_it_learns_a_regression_in_the_targets_own_unit() -> None:
     data = load_diabetes()
     order = np.random.default_rng(0).permutation(np.tile(np.arange(442), 10))
-    batch = Batch(data.data[order].astype(np.float32), data.target[order].astype(np.float32))
+    batch = Batch(data.data[order].astype(np.float64), data.target[order].astype(np.float64))
     learner = MLP(10, mini_batch=4)
     report = metrics.report(test_then_train(learner, initial(learner), [batch])[0].metrics)
     assert report["prequential"]["window"]["mae"] < 0.65 * report["baselines"]["mean"]["window"]["mae"]
@@ -628,8 +628,8 @@ def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> N
 
 def test_the_median_of_the_quantiles_is_measured() -> None:
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(2000, 2)).astype(np.float32)
-    y = (x[:, 0] + rng.exponential(size=2000)).astype(np.float32)
+    x = rng.normal(size=(2000, 2)).astype(np.float64)
+    y = (x[:, 0] + rng.exponential(size=2000)).astype(np.float64)
     learner = MLP(2, loss="quantile", quantiles=(0.05, 0.5, 0.95), mini_batch=8, window=500)
     state, rows = test_then_train(learner, initial(learner), [Batch(x, y)])
     assert rows.trained == 2000
@@ -644,7 +644,7 @@ def test_the_median_of_the_quantiles_is_measured() -> None:
 @pytest.mark.parametrize("on_drift", ["report", "raise", "fresh"])
 def test_a_drift_is_detected_and_reacted_to(on_drift: str) -> None:
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(6000, 3)).astype(np.float32)
+    x = rng.normal(size=(6000, 3)).astype(np.float64)
     y = (x[:, 0] > 0).astype(np.int32)
     y[3000:] = 1 - y[3000:]
     learner = MLP(3, (0, 1), (8,), mini_batch=8, drift="page_hinkley", on_drift=on_drift, missing="impute")

@@ -23,8 +23,8 @@ SPANS = {
 def of_targets(seed: int = 0, targets: int = 3) -> list[np.ndarray]:
     """Return truth, predictions, and predictions as served (rows, targets)."""
     rng = np.random.default_rng(seed)
-    y = (rng.normal(size=(ROWS, targets)) * 10.0 ** np.arange(targets)).astype(np.float32)
-    return [y, *(y + rng.normal(size=(2, ROWS, targets)).astype(np.float32))]
+    y = rng.normal(size=(ROWS, targets)) * 10.0 ** np.arange(targets)
+    return [y, *(y + rng.normal(size=(2, ROWS, targets)))]
 
 
 def of_labels(seed: int = 0, labels: int = 4) -> list[np.ndarray]:
@@ -186,8 +186,8 @@ ALONE: dict[str, Any] = {"optimizer": "sgd", "inputs": 4, "hidden": [], "initial
 
 def rows_of(columns: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(40, 4)).astype(np.float32)
-    return x, (x @ rng.normal(size=(4, columns))).astype(np.float32)
+    x = rng.normal(size=(40, 4))
+    return x, x @ rng.normal(size=(4, columns))
 
 
 @pytest.mark.parametrize("loss", ["squared", "absolute", "huber", "poisson"])
@@ -300,7 +300,7 @@ def test_an_option_that_does_not_fit_is_refused_in_one_line(options: dict[str, A
 def test_a_y_of_another_shape_is_refused(outputs: dict[str, Any], y: np.ndarray, error: str) -> None:
     learner = learner_from({"inputs": 2, **outputs})
     with pytest.raises(ValueError, match=f"^{error}"):
-        test_then_train(learner, initial(learner), [Batch(np.zeros((3, 2), np.float32), y)])
+        test_then_train(learner, initial(learner), [Batch(np.zeros((3, 2)), y)])
 
 
 def test_right_rows_fade_by_the_written_arithmetic() -> None:

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.commit
 EVERY = list(product(SCALES, MISSING))
 GAPS = [(scale, missing) for scale, missing in EVERY if missing != "refuse"]
 numbers = st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False)
-full = arrays(np.float32, st.tuples(st.integers(0, 30), st.just(3)), elements=numbers)
+full = arrays(np.float64, st.tuples(st.integers(0, 30), st.just(3)), elements=numbers)
 gappy = arrays(
-    np.float32, st.tuples(st.integers(0, 30), st.just(3)), elements=st.one_of(numbers, st.just(np.nan))
+    np.float64, st.tuples(st.integers(0, 30), st.just(3)), elements=st.one_of(numbers, st.just(np.nan))
 )
 
 
@@ -113,7 +113,7 @@ def test_statistics_are_those_of_numpy_and_missing_values_count_in_no_column(
 
 @pytest.mark.parametrize("missing", MISSING)
 def test_z_scores_have_mean_0_and_deviation_1(missing: str) -> None:
-    x = np.random.default_rng(0).normal(1000, 0.5, (3000, 4)).astype(np.float32)
+    x = np.random.default_rng(0).normal(1000, 0.5, (3000, 4)).astype(np.float64)
     scaler = Scaler(4, missing=missing)
     z = prepared(scaler, seen(scaler, x, 100, 2000), x)[:, :4]
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-3)
@@ -123,11 +123,11 @@ def test_z_scores_have_mean_0_and_deviation_1(missing: str) -> None:
 @pytest.mark.parametrize(("scale", "missing"), GAPS)
 def test_a_missing_value_is_the_running_mean(scale: str, missing: str) -> None:
     scaler = Scaler(2, scale, missing=missing)
-    state = seen(scaler, np.array([[1, 5], [3, np.nan], [8, 6]], np.float32))
+    state = seen(scaler, np.array([[1, 5], [3, np.nan], [8, 6]], np.float64))
     filling = scaler.filling(state)
     assert filling is not None
     assert filling.tolist() == [4, 5.5]
-    gap, mean = np.array([[np.nan, np.nan]], np.float32), np.array([[4, 5.5]], np.float32)
+    gap, mean = np.array([[np.nan, np.nan]], np.float64), np.array([[4, 5.5]], np.float64)
     np.testing.assert_array_equal(prepared(scaler, state, gap)[:, :2], prepared(scaler, state, mean)[:, :2])
     if scale == "standard":
         assert prepared(scaler, state, gap)[:, :2].tolist() == [[0, 0]]
@@ -136,28 +136,28 @@ def test_a_missing_value_is_the_running_mean(scale: str, missing: str) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_where_missing_values_are_refused_nothing_is_imputed(scale: str) -> None:
     scaler = Scaler(2, scale)
-    assert scaler.filling(seen(scaler, np.ones((3, 2), np.float32))) is None
+    assert scaler.filling(seen(scaler, np.ones((3, 2), np.float64))) is None
 
 
 def test_minmax_goes_from_least_to_largest() -> None:
     scaler = Scaler(2, "minmax")
-    state = seen(scaler, np.array([[0, 7], [10, 7], [4, 7]], np.float32))
-    x = np.array([[0, 7], [5, 7], [10, 7.5], [99, 99]], np.float32)
+    state = seen(scaler, np.array([[0, 7], [10, 7], [4, 7]], np.float64))
+    x = np.array([[0, 7], [5, 7], [10, 7.5], [99, 99]], np.float64)
     assert prepared(scaler, state, x).tolist() == [[-1, 0], [0, 0], [1, 0.5], [1, 1]]
 
 
 @pytest.mark.parametrize("scale", ["standard", "minmax"])
 def test_before_any_row_all_is_zero(scale: str) -> None:
     scaler = Scaler(2, scale)
-    nothing = seen(scaler, np.zeros((0, 2), np.float32))
-    x = np.array([[0, 7], [99, -1e30]], np.float32)
+    nothing = seen(scaler, np.zeros((0, 2), np.float64))
+    x = np.array([[0, 7], [99, -1e30]], np.float64)
     assert prepared(scaler, nothing, x).tolist() == by_hand(scaler, nothing, x).tolist() == [[0, 0]] * 2
 
 
 @pytest.mark.parametrize(("low", "high"), [(-3e38, 3e38), (0, 1e-45), (1e-45, 3e-45), (1e30, 1.0000001e30)])
 @pytest.mark.parametrize("scale", ["standard", "minmax"])
 def test_the_widest_and_the_narrowest_spans(scale: str, low: float, high: float) -> None:
-    x = np.array([[low], [high]], np.float32)
+    x = np.array([[low], [high]], np.float64)
     scaler = Scaler(1, scale)
     z = prepared(scaler, seen(scaler, x), x)
     assert np.isfinite(z).all()
@@ -167,13 +167,13 @@ def test_the_widest_and_the_narrowest_spans(scale: str, low: float, high: float)
 
 def test_none_has_no_scale() -> None:
     scaler = Scaler(2, "none")
-    assert scaler.affine(seen(scaler, np.array([[3, -3]], np.float32))) is None
+    assert scaler.affine(seen(scaler, np.array([[3, -3]], np.float64))) is None
 
 
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("value", [0.1, 1e-30, 3e7, -1e38])
 def test_a_constant_column_has_no_deviation_whatever_its_cut(missing: str, value: float) -> None:
-    x = np.full((300, 2), value, np.float32)
+    x = np.full((300, 2), value, np.float64)
     if missing != "refuse":
         x[:150, 1] = np.nan
     scaler = Scaler(2, missing=missing)
@@ -186,8 +186,8 @@ def test_a_constant_column_has_no_deviation_whatever_its_cut(missing: str, value
 
 
 def test_a_constant_column_that_starts_to_change_has_bounded_scores() -> None:
-    scaler, moving = Scaler(1), np.array([[1e6], [3.0]], np.float32)
-    x = np.concatenate([np.full((1000, 1), 3, np.float32), np.tile(moving, (20, 1))])
+    scaler, moving = Scaler(1), np.array([[1e6], [3.0]], np.float64)
+    x = np.concatenate([np.full((1000, 1), 3, np.float64), np.tile(moving, (20, 1))])
     for rows in range(1000, 1040, 8):
         assert np.abs(prepared(scaler, seen(scaler, x[:rows], 1000), moving)).max() <= 5
 
@@ -196,7 +196,7 @@ def test_a_constant_column_that_starts_to_change_has_bounded_scores() -> None:
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_is_refused(scale: str, missing: str, bad: float) -> None:
     scaler = Scaler(2, scale, missing=missing)
-    state, x = seen(scaler, np.ones((1, 2), np.float32)), np.array([[1, 2], [bad, 3]], np.float32)
+    state, x = seen(scaler, np.ones((1, 2), np.float64)), np.array([[1, 2], [bad, 3]], np.float64)
     before = [array.tobytes() for array in state]
     _, trained = through(scaler).bind(state).learn(x, np.zeros((2, scaler.width)), mini_batch=2)
     may_be = bool(np.isnan(bad)) and missing != "refuse"
@@ -222,7 +222,7 @@ def test_a_wrong_option_is_one_line(options: dict[str, object], error: str) -> N
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
 def test_columns_without_values_are_always_missing_or_sparse_and_0(scale: str, missing: str) -> None:
-    x = np.array([[1, 0, 0, 2], [3, 0, 0, 4]], np.float32)
+    x = np.array([[1, 0, 0, 2], [3, 0, 0, 4]], np.float64)
     sparse = np.array([False, False, True, True])
     scaler = Scaler(4, scale, missing=missing)
     assert scaler.without_values(seen(scaler, x), sparse).tolist() == [False, False, True, False]
@@ -238,9 +238,9 @@ def test_new_columns_have_the_statistics_of_their_fill_in_all_rows(
     scale: str, missing: str, rows: int
 ) -> None:
     fills = [0.0, 0.0] if missing == "refuse" else [0.0, np.nan]
-    x = np.random.default_rng(0).normal(5, 2, (rows, 3)).astype(np.float32)
-    wide = np.insert(x[:, [2, 0, 1]], [0, 2], np.asarray(fills, np.float32), axis=1)
-    growth = ColumnGrowth(3, np.array([-1, 2, 0, -1, 1]), np.array([fills[0], 0, 0, fills[1], 0], np.float32))
+    x = np.random.default_rng(0).normal(5, 2, (rows, 3)).astype(np.float64)
+    wide = np.insert(x[:, [2, 0, 1]], [0, 2], np.asarray(fills, np.float64), axis=1)
+    growth = ColumnGrowth(3, np.array([-1, 2, 0, -1, 1]), np.array([fills[0], 0, 0, fills[1], 0], np.float64))
     wider, state = Scaler(5, scale, missing=missing), seen(Scaler(3, scale, missing=missing), x, 4)
     before = [array.tobytes() for array in state]
     grown, always = wider.grow(state, growth), seen(wider, wide, 4)
@@ -252,9 +252,9 @@ def test_new_columns_have_the_statistics_of_their_fill_in_all_rows(
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_new_columns_have_had_their_fill_in_every_row_though_each_other_one_has_gaps(scale: str) -> None:
-    x = np.array([[1, np.nan], [np.nan, 2], [3, np.nan], [np.nan, np.nan]], np.float32)
+    x = np.array([[1, np.nan], [np.nan, 2], [3, np.nan], [np.nan, np.nan]], np.float64)
     wide = np.insert(x, 2, 0, axis=1)
-    growth = ColumnGrowth(2, np.array([0, 1, -1]), np.zeros(3, np.float32))
+    growth = ColumnGrowth(2, np.array([0, 1, -1]), np.zeros(3, np.float64))
     wider = Scaler(3, scale, missing="impute")
     grown, always = wider.grow(seen(Scaler(2, scale, missing="impute"), x), growth), seen(wider, wide)
     assert grown.rows.tolist() == always.rows.tolist() == [2, 1, 4]
@@ -262,15 +262,15 @@ def test_new_columns_have_had_their_fill_in_every_row_though_each_other_one_has_
 
 
 def test_a_growth_moves_columns_and_fills_new_ones() -> None:
-    growth = ColumnGrowth(3, np.array([2, -1, 0, -1]), np.array([9, 0, 9, np.nan], np.float32))
-    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    growth = ColumnGrowth(3, np.array([2, -1, 0, -1]), np.array([9, 0, 9, np.nan], np.float64))
+    rows = np.arange(6, dtype=np.float64).reshape(2, 3)
     np.testing.assert_array_equal(growth.move(rows, growth.fill), [[2, 0, 0, np.nan], [5, 0, 3, np.nan]])
     assert growth.move(np.array([1.0, 2.0, 3.0]), 7).tolist() == [3, 7, 1, 7]
-    assert growth.move(rows, growth.fill).dtype == np.float32
+    assert growth.move(rows, growth.fill).dtype == np.float64
 
 
 def test_prepared_rows_have_the_new_values_and_then_their_indicators() -> None:
-    growth = ColumnGrowth(2, np.array([1, -1, 0, -1]), np.array([0, 0, 0, np.nan], np.float32))
+    growth = ColumnGrowth(2, np.array([1, -1, 0, -1]), np.array([0, 0, 0, np.nan], np.float64))
     assert Scaler(4, missing="impute").prepared_growth(growth) is growth
     wide = Scaler(4, missing="indicate").prepared_growth(growth)
     assert wide.before == 4
@@ -280,7 +280,7 @@ def test_prepared_rows_have_the_new_values_and_then_their_indicators() -> None:
 
 def test_the_unit_of_targets_is_their_deviation_and_of_counts_their_mean() -> None:
     scaler, y = Scaler(1), np.array([2, 4, 9], np.float64)
-    state = seen(scaler, np.zeros((0, 1), np.float32))
+    state = seen(scaler, np.zeros((0, 1), np.float64))
     assert preprocessing.target_unit(state, False) == preprocessing.target_unit(state, True) == 1
     known = state._replace(targets=np.array([[3, y.mean(), y.var() * 3]]))
     assert preprocessing.target_unit(known, False) == pytest.approx(y.std())

@@ -20,14 +20,16 @@ def keeping(capacity: int) -> Ensemble:
 
 def numbered(start: int, count: int) -> np.ndarray:
     """Return rows (number, its negative)."""
-    return np.stack([np.arange(start, start + count), -np.arange(start, start + count)], 1).astype(np.float32)
+    return np.stack([np.arange(start, start + count), -np.arange(start, start + count)], 1).astype(np.float64)
 
 
 def append(state: EnsembleState, x: np.ndarray) -> EnsembleState:
     """Return a state that has learned the rows too, with their half as target and their double as weight."""
     after = state.copy()
     model = keeping(len(state.ring)).bind(after)
-    _, trained = model.learn(x, x[:, 0] / 2, np.abs(x[:, 0]) * 2, mini_batch=max(len(x), 1))
+    _, trained = model.learn(
+        x, x[:, 0] / 2, np.abs(x[:, 0]).astype(np.float32) * 2, mini_batch=max(len(x), 1)
+    )
     assert trained.all()
     return after
 

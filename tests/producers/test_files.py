@@ -189,7 +189,7 @@ def test_dates_that_were_sent_are_learned_as_days(tmp_path, case, setting, days)
     assert f"records.datetimes={setting}" in words
     decoded, _ = learned(schema, plan, values)
     at = [i for i, name in enumerate(schema.columns) if name.endswith("@days")]
-    np.testing.assert_array_equal(decoded.x[0, at], np.float32(days))
+    np.testing.assert_array_equal(decoded.x[0, at], days)
 
 
 def test_dates_of_parquet_and_json_lines_are_learned_as_days(tmp_path):

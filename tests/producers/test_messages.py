@@ -51,9 +51,9 @@ def test_messages_have_the_rows_of_the_stream(make, format, named):
             continue
         ids = [m.row for m in some]
         assert decoded.rejected == []
-        np.testing.assert_array_equal(decoded.x, x[ids])
+        np.testing.assert_array_equal(decoded.x.astype(np.float32), x[ids])
         if kind == LABELED:
-            np.testing.assert_array_equal(decoded.y, y[ids])
+            np.testing.assert_array_equal(decoded.y.astype(y.dtype), y[ids])
         else:
             assert len(decode(schema, [m.value for m in some], labeled=True).kept) == 0  # no label leaks
 

@@ -47,7 +47,7 @@ def test_rows_labels_and_times(folder, kind):
     out = list(messages(open_table(folder, kind), Plan("t", speed=2)))
     np.testing.assert_allclose([m.at for m in out], (TIMES - TIMES[0]) / 2)
     decoded = decode(schema_of(stream, Plan("t")), [m.value for m in out], labeled=True)
-    np.testing.assert_array_equal(decoded.x, X)
+    np.testing.assert_array_equal(decoded.x.astype(np.float32), X)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
@@ -64,8 +64,8 @@ def test_named_columns_and_a_regression_target(folder):
     assert stream.classes is None
     (message,) = messages(limited(stream, 1), Plan("t", named=True))
     decoded = decode(schema_of(stream, Plan("t", named=True)), [message.value], labeled=True)
-    np.testing.assert_array_equal(decoded.x, [X[0, [2, 0]]])
-    np.testing.assert_array_equal(decoded.y, X[:1, 1])
+    np.testing.assert_array_equal(decoded.x.astype(np.float32), [X[0, [2, 0]]])
+    np.testing.assert_array_equal(decoded.y.astype(np.float32), X[:1, 1])
 
 
 def test_a_missing_number_is_sent_as_null(tmp_path):

@@ -58,11 +58,11 @@ def test_encoded_rows_are_decoded_to_the_same_bits(format, classes):
     x = np.where(np.isfinite(bits), bits, np.float32(0))
     y = rng.integers(0, 3, 3000).astype(np.int32) if classes else x[:, 0].copy()
     decoded = decode(schema, encode(schema, x, y), labeled=True)
-    np.testing.assert_array_equal(decoded.x, x)
-    np.testing.assert_array_equal(decoded.y, y)
-    assert decoded.x.dtype == np.float32
+    np.testing.assert_array_equal(decoded.x.astype(np.float32), x)
+    np.testing.assert_array_equal(decoded.y if classes else decoded.y.astype(np.float32), y)
+    assert decoded.x.dtype == np.float64
     assert decoded.x.flags.c_contiguous
-    assert decoded.y.dtype == (np.int32 if classes else np.float32)
+    assert decoded.y.dtype == (np.int32 if classes else np.float64)
     assert decoded.rejected == []
 
 
@@ -226,20 +226,26 @@ def test_slices_and_chunks_of_arrow_arrays(schema, kind):
         decode(schema, pa.array([1]), True)
 
 
+def wide_words(x, y):
+    """Return rows as Plain.java does: words of eight bytes, the label first."""
+    first = y.astype(np.int64 if y.dtype.kind == "i" else np.float64)
+    return [one.tobytes() + row.tobytes() for one, row in zip(first, x, strict=True)]
+
+
 @pytest.mark.parametrize("schema", [DIGITS, PACKED, replace(DIGITS, format="csv")])
 def test_tombstones_are_filtered(schema):  # debezium#45, hudi#2149: a delete, then a record without a value
     values = encode(schema, np.ones((2, 3), np.float32), np.array([0, 1]))
     decoded = decode(schema, [None, values[0], b"?", None, values[1]], labeled=True)
     assert decoded.filtered.tolist() == [0, 3]
     assert (decoded.kept.tolist(), [i for i, *_ in decoded.rejected]) == ([1, 4], [2])
-    packed = pa.array([*encode(PACKED, np.ones((1, 3), np.float32), np.array([1])), None, None])
+    packed = pa.array([wide_words(np.ones((1, 3)), np.array([1]))[0], None, None])
     mixed = decode_mixed(DIGITS, pa.array([None, None, b"?"], pa.binary()), packed, labeled=True)
     assert (mixed.kept.tolist(), mixed.filtered.tolist()) == ([0], [1])
 
 
 def test_chunks_are_concatenated_in_order():
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(5000, 3)).astype(np.float32), rng.integers(0, 3, 5000).astype(np.int32)
+    x, y = rng.normal(size=(5000, 3)), rng.integers(0, 3, 5000).astype(np.int32)
     values = encode(DIGITS, x, y)
     bad = sorted(rng.choice(5000, 50, replace=False).tolist())
     for i in bad:
@@ -277,9 +283,8 @@ def oracle(schema, record):
         return f"label not in classes: {show(label)}"
     if any(type(v) not in (int, float) for v in row):
         return f"not a number: {schema.features}"
-    with np.errstate(over="ignore"):
-        row = [float(np.float32(to_float(v))) for v in row]
-    first = next((v for v in row if not math.isfinite(v)), None)
+    row = [to_float(v) for v in row]
+    first = next((v for v in row if not abs(v) <= np.finfo(np.float32).max), None)
     if first is None:
         return row, index[0]
     return f"{'not a number' if math.isnan(first) else 'not finite'}: {schema.features}"
@@ -297,7 +302,7 @@ def check_against_oracle(schema, values):
     expected = [oracle(schema, value) for value in values]
     assert dict(keys_of(decoded.rejected)) == {i: e for i, e in enumerate(expected) if isinstance(e, str)}
     good = [e for e in expected if not isinstance(e, str)]
-    np.testing.assert_array_equal(decoded.x, np.array([row for row, _ in good], np.float32).reshape(-1, 2))
+    np.testing.assert_array_equal(decoded.x, np.array([row for row, _ in good], np.float64).reshape(-1, 2))
     np.testing.assert_array_equal(decoded.y, [index for _, index in good])
 
 
@@ -385,9 +390,9 @@ def test_packed_records_keep_their_positions(classes, labeled, kinds):
     """The rows and the rejected are those of the same records without any packed ones."""
     schema = Schema(inputs=2, classes=classes, max_bytes=80)
     n = len(kinds)
-    y = np.arange(n) % 2 if classes else np.arange(n, dtype=np.float32)
-    x = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
-    read = zip(kinds, encode(replace(schema, format="packed"), x, y), strict=True)
+    y = np.arange(n) % 2 if classes else np.arange(n, dtype=np.float64)
+    x = np.arange(2 * n, dtype=np.float64).reshape(n, 2) / 10
+    read = zip(kinds, wide_words(x, y), strict=True)
     written = zip(kinds, encode(schema, x, y), strict=True)
     values = [{"odd": b"{}", "none": None}.get(kind, value) for kind, value in written]
     left = [None if kind == "read" else value for kind, value in zip(kinds, values, strict=True)]

@@ -160,9 +160,9 @@ def test_rows_with_arrays_are_written_and_read(format):
     fields = [{"name": "a", "type": "float"}, {"name": "v", "type": {"type": "array", "items": "float"}}]
     text = json.dumps({"type": "record", "name": "R", "fields": fields})
     schema = Schema(4, None, ("a", "v[0:3]"), None, format, avro_schema=text if format == "avro" else None)
-    x = np.array([[1, 2, 3, 0.1]], np.float32)
+    x = np.array([[1, 2, 3, 0.125]])
     np.testing.assert_array_equal(decode(schema, encode(schema, x), labeled=False).x, x)
-    named = encode_named(schema, [{"a": 1, "v[0:3]": [2, 3, 0.1]}])
+    named = encode_named(schema, [{"a": 1, "v[0:3]": [2, 3, 0.125]}])
     np.testing.assert_array_equal(decode(schema, named, labeled=False).x, x)
 
 

@@ -39,10 +39,14 @@ def schema(format: str, options: dict[str, Any]) -> Schema:
 )
 def test_what_is_encoded_is_decoded_to_the_same_bits(format: str, options: dict[str, Any]) -> None:
     rng, of = np.random.default_rng(0), schema(format, options)
-    x = rng.normal(size=(9, 3)).astype(np.float32)
+    x = np.round(64 * rng.normal(size=(9, 3))) / 64
     assert of.columns_of_y is not None
     shape = (9, of.columns_of_y)
-    y = rng.integers(0, 2, shape).astype(np.int32) if of.multilabel else rng.normal(size=shape).astype("f4")
+    y = (
+        rng.integers(0, 2, shape).astype(np.int32)
+        if of.multilabel
+        else np.round(64 * rng.normal(size=shape)) / 64
+    )
     labeled = encode(of, x, y)
     rows = decode(of, labeled, labeled=True)
     assert rows.rejected == []

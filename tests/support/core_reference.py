@@ -30,7 +30,7 @@ LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 SHIFT = 1.5 * 2.0**52
 PI = float.fromhex("0x1.921fb54442d18p1")
 FACTORIAL = [1.0]
-for n in range(1, 17):
+for n in range(1, 18):
     FACTORIAL.append(FACTORIAL[-1] * n)
 
 
@@ -95,6 +95,37 @@ def softplus(x: Array) -> Array:
     return np.where(x > 0, x + more, more)
 
 
+ERFC = [
+    "-0x1.581a78efdeeb8p-4",
+    "0x1.3f2a92f69c284p-1",
+    "-0x1.0b84905213d0dp1",
+    "0x1.08c34c9d1f661p2",
+    "-0x1.53167eed5d5b3p2",
+    "0x1.23977dd696befp2",
+    "-0x1.5e684413d4e9ep1",
+    "0x1.4c61179308a7bp0",
+    "-0x1.0aa7ba1ea6e9fp-1",
+    "0x1.2a252271220d9p-4",
+    "-0x1.05fffb54d696dp-5",
+    "0x1.692fa8fb692bdp-4",
+    "0x1.68036d63754c2p-3",
+    "0x1.f999c3db69cd8p-3",
+    "0x1.20dce6494ebf4p-2",
+    "0x1.20dd785a1d659p-2",
+]
+
+
+def error_function(x: Array) -> Array:
+    size = np.abs(x)
+    size = np.where(size > 6.0, 6.0, size)
+    s, t = size * size, 2.0 / (2.0 + size)
+    series = horner(s, [(-1) ** n / (FACTORIAL[n] * (2 * n + 1)) for n in range(17, -1, -1)])
+    small = size * (float.fromhex("0x1.20dd750429b6dp0") * series)
+    large = 1.0 - exponential(-s) * (t * horner(t, [float.fromhex(each) for each in ERFC]))
+    y = np.where(size < 1.0, small, large)
+    return np.where(x < 0, -y, y)
+
+
 def power(x: Array, y: Array | float) -> Array:
     return np.where(x > 0, exponential(y * logarithm(x)), 0.0)
 
@@ -118,6 +149,7 @@ FUNCTIONS = (
     hyperbolic_tangent,
     sigmoid,
     softplus,
+    error_function,
     cosine_of_pi,
 )
 
@@ -206,22 +238,17 @@ def draw(kind: str, size: float, seed: int, a: int, b: int, start: int, shape: t
 # --- Activations: sums to values, and a gradient by the values to one by the sums; both in float32
 
 SLOPE = F4(0.01)
-GELU_SCALE = float.fromhex("0x1.9884533d43651p-1")
-GELU_CUBE = 0.044715
+ROOT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
+NORMAL_PEAK = float.fromhex("0x1.9884533d43651p-2")
 
 
 def in_float64(function: Any) -> Any:
     return lambda z: function(z.astype(np.float64)).astype(F4)
 
 
-def gelu_tangent(z: Array) -> Array:
-    return hyperbolic_tangent(GELU_SCALE * (z + GELU_CUBE * (z * z * z)))
-
-
 def gelu_slope(z: Array) -> Array:
-    t = gelu_tangent(z)
-    curve = GELU_SCALE * (1.0 + (3.0 * GELU_CUBE) * (z * z))
-    return 0.5 * (1.0 + t) + ((0.5 * z) * (1.0 - t * t)) * curve
+    density = NORMAL_PEAK * exponential((-0.5 * z) * z)
+    return 0.5 * (1.0 + error_function(ROOT_HALF * z)) + z * density
 
 
 ACTIVATE: dict[str, Any] = {
@@ -231,7 +258,7 @@ ACTIVATE: dict[str, Any] = {
     "relu": lambda z: np.where(z < 0, F4(0), z),
     "leaky_relu": lambda z: np.where(z > 0, z, SLOPE * z),
     "elu": lambda z: np.where(z > 0, z, in_float64(exponential_minus_1)(z)),
-    "gelu": in_float64(lambda z: (0.5 * z) * (1.0 + gelu_tangent(z))),
+    "gelu": in_float64(lambda z: (0.5 * z) * (1.0 + error_function(ROOT_HALF * z))),
     "softplus": in_float64(softplus),
 }
 
@@ -672,7 +699,7 @@ def moments_of(column: Array) -> list[float]:
 
 def add_rows(options: Any, state: Any, x: Array) -> None:
     for j in range(options.columns):
-        add_column(state.clusters[:, j], x[:, j].astype(np.float64).tolist(), options.reach)
+        add_column(state.clusters[:, j], x[:, j].tolist(), options.reach)
         state.rows[j], state.means[j], state.squares[j] = moments_of(state.clusters[:, j])
     if options.scale == "minmax":
         for row in x:
@@ -710,7 +737,7 @@ def clipped(options: Any, p: Array) -> Array:
 def mix(options: Any, state: Any, predictions: Array) -> Array:
     """Return the mixture (rows, outputs) of predictions (members, rows, outputs)."""
     counts, outputs = options.shape.loss == "poisson", predictions.shape[2]
-    mixed = np.zeros(predictions.shape[1:], F4)
+    mixed = np.zeros(predictions.shape[1:], F4 if is_classes(options) else np.float64)
     for r in range(predictions.shape[1]):
         finite = np.isfinite(predictions[:, r]).all(axis=1)
         total, sums = 0.0, np.zeros(outputs)
@@ -723,7 +750,7 @@ def mix(options: Any, state: Any, predictions: Array) -> Array:
             moments = [state.targets[0 if len(state.targets) == 1 else j] for j in range(outputs)]
             units = np.array([unit_of(each, counts) for each in moments])
             value = value * units + np.array([0.0 if counts else each[1] for each in moments])
-        mixed[r] = value.astype(F4)
+        mixed[r] = value
     return np.sort(mixed, axis=1) if options.shape.loss == "quantile" else mixed
 
 
@@ -787,25 +814,26 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
     """Take one step; return the predictions from before it, and whether it was taken."""
     shape, rows = options.shape, len(x)
     given = np.ones(rows, F4) if weight is None else weight
-    finite = np.isfinite(x) | (np.isnan(x) if options.missing != "refuse" else False)
+    finite = np.isfinite(x.astype(F4)) | (np.isnan(x) if options.missing != "refuse" else False)
     slots = draws(options, state)
     drawn = state.ring[slots]
     targets, columns = shape.targets, options.columns
-    both_y = np.concatenate([y, drawn[:, columns:-1]]).astype(F4)
+    raw_y = np.concatenate([y, drawn[:, columns:-1]])
+    both_y = raw_y.astype(F4)
     if not (finite.all() and np.isfinite(given).all() and valid_targets(options, both_y)):
         return predict(options, state, x), False
     z = prepare(options, state, np.concatenate([x, drawn[:, :columns]]))
-    w = np.concatenate([given, drawn[:, -1]])
+    w = np.concatenate([given, drawn[:, -1].astype(F4)])
     moments, clusters = state.targets.copy(), state.target_clusters.copy()
     if not is_classes(options):
         counts = shape.loss == "poisson"
         for t in range(targets):
-            add_column(clusters[:, t], both_y[:rows, t].astype(np.float64).tolist(), options.reach)
+            add_column(clusters[:, t], raw_y[:rows, t].tolist(), options.reach)
             moments[t] = moments_of(clusters[:, t])
             origin = 0.0 if counts else moments[t, 1]
             unit = unit_of(moments[t], counts)
-            w = np.where(is_far(moments[t], both_y[:, t].astype(np.float64), options.reach), F4(0), w)
-            both_y[:, t] = clipped(options, ((both_y[:, t].astype(np.float64) - origin) / unit).astype(F4))
+            w = np.where(is_far(moments[t], raw_y[:, t], options.reach), F4(0), w)
+            both_y[:, t] = clipped(options, ((raw_y[:, t] - origin) / unit).astype(F4))
     class_rows = state.class_rows.copy()
     if options.class_weight is not None:
         for truth in both_y[:rows, 0] if isinstance(options.class_weight, str) else ():

@@ -19,9 +19,9 @@ def learn(
     *,
     mini_batch: int,
     initial: Array | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[Array, NDArray[np.bool_]]:
     return Model(ensemble, state, initial).learn(x, y, weight, mini_batch=mini_batch)
 
 
-def predict(ensemble: Ensemble, state: EnsembleState, x: Array) -> NDArray[np.float32]:
+def predict(ensemble: Ensemble, state: EnsembleState, x: Array) -> Array:
     return Model(ensemble, state).predict(x)

@@ -57,8 +57,8 @@ def learner_of(name: str) -> Learner[Any]:
 def rows(name: str) -> Batch:
     """Return rows whose bits depend on integers alone: multiples of 1/64."""
     rng, learner = np.random.RandomState(len(name)), learner_of(name)  # its stream never changes
-    x = (rng.randint(-200, 200, (ROWS + MORE, INPUTS)) / 64).astype(np.float32)
-    y: NDArray[Any] = (x[:, 0] * 2 - x[:, 1] + 10).astype(np.float32)
+    x = rng.randint(-200, 200, (ROWS + MORE, INPUTS)) / 64
+    y: NDArray[Any] = x[:, 0] * 2 - x[:, 1] + 10
     if learner.classes is not None:
         y = (x[:, 0] > 0).astype(np.int32) + (len(learner.classes) > 2) * (x[:, 1] > 0)
     if learner.columns_of_y is not None:
@@ -66,7 +66,7 @@ def rows(name: str) -> Batch:
         y = (y > 0).astype(np.int32) if learner.multilabel else y
     if learner.missing != "refuse":
         x[rng.randint(0, 9, x.shape) == 0] = np.nan
-    return Batch(x, y.astype(np.float32 if learner.classes is None else np.int32))
+    return Batch(x, y.astype(np.float64 if learner.classes is None else np.int32))
 
 
 def resumed(name: str, version: Version) -> dict[str, str]:

@@ -24,9 +24,9 @@ UNLABELED = Schema(inputs=3, label=None)
 Headers = list[tuple[str, bytes]]
 
 
-def rows(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def rows(count: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Rows that a network can learn: the class says on which side of a plane they are."""
-    x = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    x = np.round(64 * np.random.default_rng(seed).normal(size=(count, 3))) / 64  # float32 has them
     return x, (x @ np.array([1, -2, 0.5]) > 0).astype(np.int32)
 
 

@@ -129,11 +129,11 @@ class Predict:
             return [{"key": CONTENT_TYPE, "value": EVENT_TYPE.encode()}, *others]
         return [*({**h, "value": JSON_TYPE.encode()} for h in typed[:1]), *others] or None
 
-    def _outputs(self, model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _outputs(self, model: Any, x: NDArray[np.float64]) -> NDArray[Any]:
         starts = range(0, max(len(x), 1), PREDICT_ROWS)
         return np.concatenate([self.learner.predict(model, x[i : i + PREDICT_ROWS]) for i in starts])
 
-    def _predictions(self, output: NDArray[np.float32]) -> pa.Array:
+    def _predictions(self, output: NDArray[Any]) -> pa.Array:
         """Return predictions as JSON without an end: by columns, since row by row costs most."""
         if self.learner.targets is not None:
             return _join('{"prediction":{', *_named_numbers(self.learner.targets, output), "}")

@@ -167,4 +167,4 @@ def _field(name: str, kind: DataType) -> Column:
 
 
 def _number(column: Column) -> Column:
-    return F.when(~F.isnan(column), column)
+    return F.when(~F.isnan(column), column.cast("double"))  # a float's few digits are of another number

@@ -60,7 +60,7 @@ class Learned(NamedTuple):
     rejected: dict[str, int]  # by reason and field
     dead_letters: list[DeadLetter]
     seconds: float  # of learning; the slowest task's
-    large: frozenset[str] = frozenset()  # columns with numbers that float32 rounds coarsely
+    large: frozenset[str] = frozenset()  # columns with numbers of 2^53 or more
 
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:

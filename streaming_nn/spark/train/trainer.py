@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
 LARGE = (
-    "feature %s has numbers of 2^53 or more, which float32 rounds to steps of a billion or more: if they are "
+    "feature %s has numbers of 2^53 or more, where float64 does not have every integer: if they are "
     "identifiers, leave it out or make it a category"
 )
 

@@ -52,8 +52,8 @@ def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def rows(count: int = ROWS) -> tuple[Any, Any]:
-    x = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
-    return x, x @ np.array([1, -2, 0.5], np.float32)
+    x = np.round(64 * np.random.default_rng(0).normal(size=(count, 3))) / 64
+    return x, x @ np.array([1, -2, 0.5])
 
 
 def table(y: Any) -> pa.Table:

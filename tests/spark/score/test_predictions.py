@@ -62,7 +62,7 @@ def predict(
 
 
 def rows(count: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(1).normal(size=(count, 3)).astype(np.float32)
+    return np.random.default_rng(1).normal(size=(count, 3))
 
 
 def encoded(x: np.ndarray[Any, Any]) -> list[bytes]:

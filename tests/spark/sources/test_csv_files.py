@@ -193,13 +193,13 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], list[list[float]], list[Any]]] =
             "missing": True,
         },
         [[17]],  # the other row has no target
-        [np.float32(4.216)],
+        [4.216],
     ),
     "AirQuality": (
         AIR,
         {"features": ["T"], "label": "CO(GT)", "regression": True, "na_values": ["-200"]},
         [[13.6]],
-        [np.float32(2.6)],
+        [2.6],
     ),
     "Titanic": (
         TITANIC,
@@ -232,7 +232,7 @@ def test_published_tables_are_read_by_spark(
         values = dataframe_json.first_values(spark, source, shape, 10, files)
         options = shape.model_dump(exclude={"regression", "inputs"})
         decoded = decode(Schema(len(shape.features), **options), values, labeled=True)
-        np.testing.assert_array_equal(decoded.x, np.array(x, np.float32), name)
+        np.testing.assert_array_equal(decoded.x, np.array(x, np.float64), name)
         np.testing.assert_array_equal(decoded.y, y, name)
     lines = [record.getMessage() for record in caplog.records if "source csv:" in record.getMessage()]
     assert len(lines) == len(PUBLISHED)

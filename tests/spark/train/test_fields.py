@@ -114,7 +114,7 @@ def row(event: dict[str, Any]) -> tuple[float, float, float]:
     return float(event["price"]), float(event["demand"]["now"]), float(event["measured"]["load"])
 
 
-def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[Any], NDArray[np.float32]]:
+def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[Any], NDArray[np.float64]]:
     """Learn the rows again without Spark, cut as in the versions; return the state and the targets."""
     head = VersionLog(model).head()
     assert head is not None
@@ -123,10 +123,10 @@ def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[An
     for record in records_of(model)[1:]:
         (begin, end) = next(iter(record.ranges.values()))[0]
         rows = [row(event) for event in sent[begin:end] if event in learnable]
-        table = np.array(rows, np.float64).astype(np.float32).reshape(-1, 3)
+        table = np.array(rows, np.float64).reshape(-1, 3)
         state, _ = test_then_train(learner, state, [Batch(table[:, :2], table[:, 2])])
         targets += table[:, 2].tolist()
-    return state, np.array(targets, np.float32)
+    return state, np.array(targets, np.float64)
 
 
 def encoded(records: list[Any]) -> list[bytes]:
@@ -174,7 +174,7 @@ def test_nested_fields_and_a_regression_target_are_learned_as_sent(
     assert verify(spark, broker.options, VersionLog(settings.model)).identical
 
 
-def check_metrics(found: dict[str, Any], state: State[Any], targets: NDArray[np.float32]) -> None:
+def check_metrics(found: dict[str, Any], state: State[Any], targets: NDArray[np.float64]) -> None:
     """Check a version's metrics against those of the oracle, and the baselines against their formulas."""
     assert found == metrics.report(state.metrics)
     y = targets.astype(np.float64)
@@ -208,7 +208,7 @@ def test_predictions_of_a_regression_are_numbers(spark: SparkSession, broker: An
     head = VersionLog(settings.model).head()
     assert head is not None
     learner = learner_from(head.manifest.learner)
-    x = np.array([[e["price"], e["demand"]["now"]] for e in unlabeled], np.float32)
+    x = np.array([[e["price"], e["demand"]["now"]] for e in unlabeled], np.float64)
     expected = learner.predict(unflatten(initial(learner), head.tensors).model, x)[:, 0]
     predicted = [by_offset[i]["prediction"] for i in range(len(unlabeled))]
     np.testing.assert_allclose(predicted, expected, rtol=1e-6)

@@ -58,7 +58,7 @@ def learned_again(model: Path, y: np.ndarray) -> Any:
     head = VersionLog(model).head()
     assert head is not None
     learner = learner_from(head.manifest.learner)
-    x = np.array([[event["p"], event["q"]] for event in events()], np.float32)
+    x = np.array([[event["p"], event["q"]] for event in events()], np.float64)
     state = initial(learner)
     for version in records_of(model)[1:]:
         ((begin, end),) = next(iter(version.ranges.values())).values()
@@ -89,13 +89,13 @@ def test_several_targets_are_learned_verified_and_predicted(
     assert rows_of(settings.model)["trained"] == ROWS
     last = log.head().manifest  # type: ignore[union-attr]
     assert last.rejected_by_reason == {"label missing: y.product": 1, "label not a number: y.product": 1}
-    y = np.array([[event["y"]["sum"], event["y"]["product"]] for event in events()], np.float32)
+    y = np.array([[event["y"]["sum"], event["y"]["product"]] for event in events()], np.float64)
     learner, state = learned_again(settings.model, y)
     assert learner.targets == ("y.sum", "y.product")
     assert last.metrics["prequential"]["window"]["per_target"]["r2"][0] > 0.8
     assert verify(spark, settings.kafka, log).identical
 
-    x = np.array([[event["p"], event["q"]] for event in events()[:30]], np.float32)
+    x = np.array([[event["p"], event["q"]] for event in events()[:30]], np.float64)
     expected = learner.predict(state.model, x)
     for prediction, row in zip(predictions_of(spark, settings), expected.tolist(), strict=True):
         assert prediction["prediction"] == pytest.approx(
@@ -126,7 +126,7 @@ def test_labels_grow_and_are_averaged_and_verified(spark: SparkSession, broker: 
     assert f"subset_accuracy {window['subset_accuracy']:.3f}" in summarize(head.manifest)
     assert verify(spark, settings.kafka, log).identical
 
-    x = np.array([[event["p"], event["q"]] for event in events()[:30]], np.float32)
+    x = np.array([[event["p"], event["q"]] for event in events()[:30]], np.float64)
     expected = learner.predict(load_state(learner, head.tensors).model, x)
     for prediction, p in zip(predictions_of(spark, settings), expected, strict=True):
         classes = learner.classes or ()
@@ -142,7 +142,7 @@ def test_boolean_fields_are_labels(spark: SparkSession, broker: Any, tmp_path: P
 
     settings = settings_of(broker, tmp_path, label=LABELS, multilabel=True, format=format)
     schema = Schema(2, features=("p", "q"), label=tuple(LABELS), multilabel=True, format=format)
-    x = np.array([[event["p"], event["q"]] for event in events()], np.float32)
+    x = np.array([[event["p"], event["q"]] for event in events()], np.float64)
     y = np.array([[event[label] for label in LABELS] for event in events()], np.int32)
     fill(settings.kafka, settings.train.topics[0], encode(schema, x, y))
     learn(spark, settings)

@@ -9,8 +9,8 @@ final class Functions {
   private static final double LN2_HIGH = 0x1.62e42feep-1;  // 33 bits: times an exponent it is exact
   private static final double LN2_LOW = 0x1.a39ef35793c76p-33;
   private static final double SHIFT = 0x1.8p52;  // added and taken off, it rounds to the nearest integer
-  private static final double GELU_SCALE = 0x1.9884533d43651p-1;  // sqrt(2 / pi)
-  private static final double GELU_CUBE = 0.044715;
+  private static final double TWO_BY_ROOT_PI = 0x1.20dd750429b6dp0;  // 2 / sqrt(pi)
+  private static final double ROOT_HALF = 0x1.6a09e667f3bcdp-1;  // sqrt(1 / 2)
   private static final long SQRT_HALF = 0x3fe6a09e00000000L;  // bits of about sqrt(1/2)
   private static final long MANTISSA = 0x000fffffffffffffL;
 
@@ -97,6 +97,59 @@ final class Functions {
     return x > 0.0 ? x + y : y;
   }
 
+  /** erf(x) * sqrt(pi) / (2 x), for |x| at most 1, of s = x^2. */
+  private static double erfSeries(double s) {
+    double p = -1.0 / 12449059983360000.0;
+    p = p * s + 1.0 / 690452066304000.0;
+    p = p * s - 1.0 / 40537905408000.0;
+    p = p * s + 1.0 / 2528170444800.0;
+    p = p * s - 1.0 / 168129561600.0;
+    p = p * s + 1.0 / 11975040000.0;
+    p = p * s - 1.0 / 918086400.0;
+    p = p * s + 1.0 / 76204800.0;
+    p = p * s - 1.0 / 6894720.0;
+    p = p * s + 1.0 / 685440.0;
+    p = p * s - 1.0 / 75600.0;
+    p = p * s + 1.0 / 9360.0;
+    p = p * s - 1.0 / 1320.0;
+    p = p * s + 1.0 / 216.0;
+    p = p * s - 1.0 / 42.0;
+    p = p * s + 1.0 / 10.0;
+    p = p * s - 1.0 / 3.0;
+    p = p * s + 1.0;
+    return p;
+  }
+
+  /** (1 - erf(x)) * exp(x^2) / t, for x from 1 to 6, of t = 2 / (2 + x). */
+  private static double erfcSeries(double t) {
+    double p = -0x1.581a78efdeeb8p-4;
+    p = p * t + 0x1.3f2a92f69c284p-1;
+    p = p * t - 0x1.0b84905213d0dp1;
+    p = p * t + 0x1.08c34c9d1f661p2;
+    p = p * t - 0x1.53167eed5d5b3p2;
+    p = p * t + 0x1.23977dd696befp2;
+    p = p * t - 0x1.5e684413d4e9ep1;
+    p = p * t + 0x1.4c61179308a7bp0;
+    p = p * t - 0x1.0aa7ba1ea6e9fp-1;
+    p = p * t + 0x1.2a252271220d9p-4;
+    p = p * t - 0x1.05fffb54d696dp-5;
+    p = p * t + 0x1.692fa8fb692bdp-4;
+    p = p * t + 0x1.68036d63754c2p-3;
+    p = p * t + 0x1.f999c3db69cd8p-3;
+    p = p * t + 0x1.20dce6494ebf4p-2;
+    p = p * t + 0x1.20dd785a1d659p-2;
+    return p;
+  }
+
+  static double erf(double x) {
+    double size = Math.abs(x);
+    size = size > 6.0 ? 6.0 : size;
+    double t = 2.0 / (2.0 + size);
+    double y = size < 1.0 ? size * (TWO_BY_ROOT_PI * erfSeries(size * size))
+        : 1.0 - exp(-(size * size)) * (t * erfcSeries(t));
+    return x < 0.0 ? -y : y;
+  }
+
   /** Overwrites sums with the units' values. */
   static void activate(String activation, float[] h) {
     if (activation.equals("relu")) relu(h);
@@ -118,7 +171,6 @@ final class Functions {
     if (activation.equals("tanh")) return tanh(z);
     if (activation.equals("softplus")) return softplus(z);
     if (activation.equals("elu")) return z > 0.0 ? z : expm1(z);
-    double t = tanh(GELU_SCALE * (z + GELU_CUBE * (z * z * z)));
-    return (0.5 * z) * (1.0 + t);
+    return (0.5 * z) * (1.0 + erf(ROOT_HALF * z));
   }
 }

@@ -129,8 +129,8 @@ final class Network {
 
   /** The arrays that a prediction needs, and the prediction. */
   final class Work {
-    final float[] x = new float[inputs];  // the row, filled in by the caller
-    final float[] output = new float[outputs];
+    final double[] x = new double[inputs];  // the row, filled in by the caller
+    final double[] output = new double[outputs];  // probabilities, which are floats, or targets
     private final float[] z = new float[units[0]];  // the network's inputs
     private final float[] first = new float[members * firstRow];  // sums of the members' first layers
     private final float[][] sums = new float[last + 1][];  // of each later layer
@@ -170,7 +170,7 @@ final class Network {
     }
     for (int j = 0; j < p.length; j++) {
       double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / p.length : 0.0;
-      work.output[j] = (float) (classes ? mean : restored(mean, targets.length > 3 ? 3 * j : 0));
+      work.output[j] = classes ? (float) mean : restored(mean, targets.length > 3 ? 3 * j : 0);
     }
     complete(work.output);
   }
@@ -268,18 +268,18 @@ final class Network {
   }
 
   /** Sorts quantiles; adds the first class's probability to that of the second. */
-  private void complete(float[] output) {
+  private void complete(double[] output) {
     if (loss.equals("quantile")) sort(output);
     if (!loss.equals("logistic") || multilabel) return;
     output[1] = output[0];
-    output[0] = 1f - output[1];
+    output[0] = 1f - (float) output[1];
   }
 
   /** Sorts by insertion: Arrays.sort would order zeros by their signs. */
-  private static void sort(float[] p) {
+  private static void sort(double[] p) {
     for (int i = 1; i < p.length; i++) {
       for (int j = i; j > 0 && p[j - 1] > p[j]; j--) {
-        float larger = p[j - 1];
+        double larger = p[j - 1];
         p[j - 1] = p[j];
         p[j] = larger;
       }

@@ -82,17 +82,17 @@ public final class Predictor implements UDF4 {
 
   private void predict() {
     model.network.predict(work);
-    float[] output = work.output;
+    double[] output = work.output;
     if (model.targets != null) {
       text.append("{\"prediction\":{");
       for (int j = 0; j < output.length; j++) {
-        text.append(j > 0 ? "," : "").append(model.targets[j]).append(':').append((double) output[j]);
+        text.append(j > 0 ? "," : "").append(model.targets[j]).append(':').append(output[j]);
       }
       text.append('}');
       return;
     }
     if (model.labels == null) {
-      text.append("{\"prediction\":").append((double) output[model.network.point]);
+      text.append("{\"prediction\":").append(output[model.network.point]);
       return;
     }
     int known = model.labels.length;  // classes that grow may be fewer than the outputs
@@ -110,18 +110,18 @@ public final class Predictor implements UDF4 {
     text.append(keyed ? '}' : ']');
   }
 
-  private static int best(float[] output, int known) {
+  private static int best(double[] output, int known) {
     int best = 0;
     for (int j = 1; j < known; j++) if (output[j] > output[best]) best = j;
     return best;
   }
 
   /** Appends the list of the labels that apply. */
-  private void appendLabels(float[] output, int known) {
+  private void appendLabels(double[] output, int known) {
     text.append('[');
     String separator = "";
     for (int j = 0; j < known; j++) {
-      if (!(output[j] > 0.5f)) continue;
+      if (!(output[j] > 0.5)) continue;
       text.append(separator).append(model.labels[j]);
       separator = ",";
     }
@@ -129,7 +129,7 @@ public final class Predictor implements UDF4 {
   }
 
   /** Appends a probability with six digits, rounded half to even. */
-  private void appendProbability(float p) {
+  private void appendProbability(double p) {
     long digits = 1000000 + (long) Math.rint(p * 1e6);
     text.append(digits / 1000000 - 1).append('.').append(digits % 1000000 + 1000000);
     text.deleteCharAt(text.length() - 7);

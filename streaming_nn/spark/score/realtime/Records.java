@@ -89,30 +89,31 @@ final class Records {
   }
 
   /** Reads the features of a record of so many bytes into x; returns null, or the reason if it is bad. */
-  String read(byte[] content, int size, float[] x) {
+  String read(byte[] content, int size, double[] x) {
     if (size > maxBytes) return "too large";
     if (content == null) return NO_SCHEMA_ID;
     String reason = packed ? packed(content, x) : json(content, x);
     return reason != null ? reason : check(x);
   }
 
-  private String check(float[] x) {
+  private String check(double[] x) {
     for (int i = 0; i < x.length; i++) {
-      if (Float.isInfinite(x[i])) return notFinite;
-      if (Float.isNaN(x[i]) && !missing) return notANumber;
+      if (Math.abs(x[i]) > Float.MAX_VALUE) return notFinite;
+      if (Double.isNaN(x[i]) && !missing) return notANumber;
     }
     return null;
   }
 
   /** Reads the last 4n bytes; the bytes before them would be labels or targets. */
-  private String packed(byte[] value, float[] x) {
+  private String packed(byte[] value, double[] x) {
     int size = 4 * x.length;
     if (value.length != size && value.length != size + labelBytes) return wrongWidth;
-    ByteBuffer.wrap(value, value.length - size, size).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(x);
+    ByteBuffer words = ByteBuffer.wrap(value, value.length - size, size).order(ByteOrder.LITTLE_ENDIAN);
+    for (int i = 0; i < x.length; i++) x[i] = words.getFloat();
     return null;
   }
 
-  private String json(byte[] value, float[] x) {
+  private String json(byte[] value, double[] x) {
     if (!utf8(value) || !paired(value)) return NOT_JSON;
     try {
       JsonParser parser = json.createParser(value);
@@ -195,7 +196,7 @@ final class Records {
   }
 
   /** Reads to the object's end; of duplicate keys the last one counts. */
-  private String object(JsonParser parser, float[] x) throws IOException {
+  private String object(JsonParser parser, double[] x) throws IOException {
     String reason = "field missing: " + features;
     while (parser.nextToken() == JsonToken.FIELD_NAME) {
       boolean wanted = parser.currentName().equals(features);
@@ -206,7 +207,7 @@ final class Records {
     return reason;
   }
 
-  private String array(JsonParser parser, float[] x) throws IOException {
+  private String array(JsonParser parser, double[] x) throws IOException {
     int width = 0;
     String reason = null;
     for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
@@ -221,15 +222,15 @@ final class Records {
   }
 
   /** Reads a number; `read` is whether it may be a string. Of an object, it goes to the end. */
-  private String number(JsonParser parser, JsonToken token, float[] x, int index, boolean read) throws IOException {
+  private String number(JsonParser parser, JsonToken token, double[] x, int index, boolean read) throws IOException {
     if (token == JsonToken.VALUE_NUMBER_FLOAT) {
-      x[index] = (float) parser.getDoubleValue();
+      x[index] = parser.getDoubleValue();
     } else if (token == JsonToken.VALUE_NUMBER_INT) {
       double value = parser.getDoubleValue();
       if (Double.isInfinite(value)) return notFinite;
-      x[index] = (float) value;
+      x[index] = value;
     } else if (token == JsonToken.VALUE_NULL && missing) {
-      x[index] = Float.NaN;
+      x[index] = Double.NaN;
     } else if (token == JsonToken.VALUE_TRUE || token == JsonToken.VALUE_FALSE) {
       x[index] = token == JsonToken.VALUE_TRUE ? 1 : 0;
     } else if (token == JsonToken.VALUE_STRING) {
@@ -244,7 +245,7 @@ final class Records {
   }
 
   /** Reads an object of one number in MongoDB's extended JSON, as records/values.py does. */
-  private String extended(JsonParser parser, float[] x, int index) throws IOException {
+  private String extended(JsonParser parser, double[] x, int index) throws IOException {
     String reason = notANumber;
     String last = null;
     boolean one = true;
@@ -265,15 +266,15 @@ final class Records {
   }
 
   /** Reads a number that is a string, as records/values.py does. */
-  private String string(String text, float[] x, int index) {
+  private String string(String text, double[] x, int index) {
     if (NUMBER.matcher(text).matches()) {
-      x[index] = (float) Double.parseDouble(text);
+      x[index] = Double.parseDouble(text);
     } else if (WORD.matcher(text).matches()) {
-      x[index] = text.toLowerCase().endsWith("nan") ? Float.NaN : Float.POSITIVE_INFINITY;
+      x[index] = text.toLowerCase().endsWith("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
     } else if (BOOLEAN.matcher(text).matches()) {
       x[index] = text.charAt(0) == 't' || text.charAt(0) == 'T' ? 1 : 0;
     } else if (text.isEmpty() && missing) {
-      x[index] = Float.NaN;
+      x[index] = Double.NaN;
     } else {
       return date(text);
     }

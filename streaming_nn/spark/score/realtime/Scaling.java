@@ -56,9 +56,9 @@ final class Scaling {
   }
 
   /** Writes the network's inputs z from a row x. */
-  void prepare(float[] x, float[] z) {
+  void prepare(double[] x, float[] z) {
     for (int i = 0; i < columns; i++) {
-      double value = missing && x[i] != x[i] ? means[i] : (double) x[i];
+      double value = missing && x[i] != x[i] ? means[i] : x[i];
       float scaled = (float) (value - origins[i]) / widths[i];
       scaled = scaled > bound ? bound : scaled;
       z[i] = scaled < -bound ? -bound : scaled;

@@ -10,7 +10,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 
 /**
- * Converts ordinary JSON records to packed ones (records/packed.py), as Python would read them.
+ * Converts ordinary JSON records to rows of words (records/packed.py), as Python would read them.
  *
  * <p>Anything unusual is left to Python, which has the rules and the reasons: escapes, characters beyond ASCII, a
  * missing or duplicate field, a label that is not a class, a number whose rounding takes more than one operation.
@@ -48,7 +48,7 @@ public final class Plain {
     this.indices = indices(keys);
     this.label = at(schema, "labeled").asBoolean() ? keys.length - 1 : -1;
     this.classes = at(schema, "classes").isNull() ? null : indices(texts(at(schema, "classes")));
-    this.row = ByteBuffer.allocate(4 * inputs + 4).order(ByteOrder.LITTLE_ENDIAN);
+    this.row = ByteBuffer.allocate(8 * inputs + 8).order(ByteOrder.LITTLE_ENDIAN);
     this.seen = new long[keys.length];
   }
 
@@ -101,7 +101,7 @@ public final class Plain {
         seen[key] = number;
         left--;
         expected = key + 1 < keys.length ? key + 1 : 0;
-        at = key == label ? label(b, at, end) : array ? array(b, at, end) : number(b, at, end, 4 * key + 4);
+        at = key == label ? label(b, at, end) : array ? array(b, at, end) : number(b, at, end, 8 * key + 8);
       }
       if (at < 0) return false;
       at = space(b, at, end);
@@ -134,14 +134,14 @@ public final class Plain {
     int after = skip(b, at, end, DEEPEST);
     int index = after < 0 ? -1 : indexOf(classes, b, at, after);
     if (index < 0) return -1;
-    row.putInt(0, index);
+    row.putLong(0, index);
     return after;
   }
 
   private int array(byte[] b, int at, int end) {
     if (at == end || b[at] != '[') return -1;
     for (int i = 0; i < inputs; i++) {
-      at = number(b, space(b, at + 1, end), end, 4 * i + 4);
+      at = number(b, space(b, at + 1, end), end, 8 * i + 8);
       if (at < 0) return -1;
       at = space(b, at, end);
       if (at == end || b[at] != (i < inputs - 1 ? ',' : ']')) return -1;
@@ -151,7 +151,7 @@ public final class Plain {
 
   // The next two are short enough to be inlined into the loop that calls them: 325 bytes of bytecode.
 
-  /** Writes a number into the row as a float, at a byte. */
+  /** Writes a number into the row, at a byte. */
   private int number(byte[] b, int from, int end, int slot) {
     if (end - from > 8) {
       int sign = (b[from] & 255 ^ '-') - 1 >>> 31;  // 1: it is a minus; half of them are, which no branch can predict
@@ -194,7 +194,7 @@ public final class Plain {
     return ((pairs & 0xff000000ffL) * 0xf424000000064L + (pairs >>> 16 & 0xff000000ffL) * 0x271000000001L) >>> 32;
   }
 
-  /** Writes any number into the row as a float; at -1, only skips it. */
+  /** Writes any number into the row; at -1, only skips it. */
   private int any(byte[] b, int from, int end, int slot) {
     int sign = from < end && b[from] == '-' ? 1 : 0;
     int first = from + sign;
@@ -231,14 +231,14 @@ public final class Plain {
   }
 
   /**
-   * Writes digits times a power of ten into the row as a float.
+   * Writes digits times a power of ten into the row.
    *
    * <p>Both are exact as doubles, so the one operation rounds correctly: the fast case of Clinger 1990, "How to Read
-   * Floating Point Numbers Accurately". The largest, 2^53 times 10^22, is finite as a float.
+   * Floating Point Numbers Accurately". The largest, 2^53 times 10^22, is finite in float32.
    */
   private void put(long digits, int power, int sign, int slot) {
-    float size = (float) (power < 0 ? digits / POWERS[-power] : digits * POWERS[power]);
-    row.putInt(slot, Float.floatToRawIntBits(size) | sign << 31);
+    double size = power < 0 ? digits / POWERS[-power] : digits * POWERS[power];
+    row.putLong(slot, Double.doubleToRawLongBits(size) | (long) sign << 63);
   }
 
   /** Reads a string without escapes. */

@@ -21,19 +21,20 @@ public final class Bits {
     if (name.equals("log1p")) return Functions.log1p(x);
     if (name.equals("tanh")) return Functions.tanh(x);
     if (name.equals("sigmoid")) return Functions.sigmoid(x);
+    if (name.equals("erf")) return Functions.erf(x);
     return Functions.softplus(x);
   }
 
-  /** Returns the predictions (rows, outputs) of float32 rows (rows, columns) by a version's file. */
+  /** Returns the predictions (rows, outputs) of rows (rows, columns), both in float64, by a version's file. */
   public byte[] predict(String file, byte[] rows) throws Exception {
     Network network = new Network(new Version(new File(file)));
     Network.Work work = network.work();
     ByteBuffer x = buffer(rows);
     ByteBuffer p = buffer(new byte[rows.length / network.inputs * network.outputs]);
     while (x.hasRemaining()) {
-      for (int i = 0; i < network.inputs; i++) work.x[i] = x.getFloat();
+      for (int i = 0; i < network.inputs; i++) work.x[i] = x.getDouble();
       network.predict(work);
-      for (int j = 0; j < network.outputs; j++) p.putFloat(work.output[j]);
+      for (int j = 0; j < network.outputs; j++) p.putDouble(work.output[j]);
     }
     return p.array();
   }

@@ -42,7 +42,7 @@ def rows(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     """Columns of several scales, the last constant but for a few rows far off."""
     x = np.random.default_rng(seed).normal(size=(count, INPUTS)) * [1, 1000, 1e-3, 5, 0] + [0, 7, 0, -2, 3]
     x[:: max(count // 3, 1), -1] = 1e6
-    return x.astype(np.float32)
+    return x
 
 
 def trained(options: dict[str, Any], count: int = 200) -> Any:

@@ -27,7 +27,7 @@ from streaming_nn.versions.version import Manifest, encode_file, state_digest
 pytestmark = pytest.mark.merge
 
 Array = NDArray[Any]
-FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus")  # in the core's order
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf")  # in the core's order
 CLASSES = ("softmax", "logistic")
 
 
@@ -77,7 +77,8 @@ def assert_same_bits(java: Any, file: Path, ensemble: Ensemble, state: EnsembleS
     expected = core_steps.predict(ensemble, state, x)
     if ensemble.shape.loss == "logistic":  # as the product has it: both classes' probabilities
         expected = np.concatenate([1 - expected, expected], axis=1)
-    predicted = np.frombuffer(java.predict(str(file), x.tobytes()), np.float32).reshape(expected.shape)
+    expected = expected.astype(np.float64)
+    predicted = np.frombuffer(java.predict(str(file), x.tobytes())).reshape(expected.shape)
     np.testing.assert_array_equal(predicted, expected)
     assert predicted.tobytes() == expected.tobytes(), "zeros have the same signs"
 
@@ -126,7 +127,7 @@ def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> Array:
     x[rng.random(x.shape) < 0.2] = 0
     if ensemble.missing != "refuse":
         x[rng.random(x.shape) < 0.2] = np.nan
-    return x.astype(np.float32)
+    return x
 
 
 def learn(ensemble: Ensemble, state: EnsembleState, x: Array, rng: np.random.Generator) -> None:
@@ -134,7 +135,7 @@ def learn(ensemble: Ensemble, state: EnsembleState, x: Array, rng: np.random.Gen
     y = rng.normal(size=size) * 20 - 5
     if shape.loss != "squared":
         y = rng.integers(0, shape.units[-1] if shape.loss == "softmax" else 2, size)
-    core_steps.learn(ensemble, state, x, y.astype(np.float32), mini_batch=4)
+    core_steps.learn(ensemble, state, x, y, mini_batch=4)
 
 
 @settings(
@@ -160,7 +161,7 @@ def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObje
 def test_a_network_of_the_usual_size_has_the_bits_of_the_core(java: Any, file: Path, activation: str) -> None:
     shape = Shape((54, 64, 7), activation, skip=True)
     ensemble, rng = Ensemble(shape, (MemberOptions(),) * 9, 54), np.random.default_rng(0)
-    state, x = ensemble.init(initial(ensemble, 0)), rng.normal(size=(400, 54)).astype(np.float32)
+    state, x = ensemble.init(initial(ensemble, 0)), rng.normal(size=(400, 54))
     learn(ensemble, state, x[:200], rng)
     assert_same_bits(java, file, ensemble, state, x)
 
@@ -202,14 +203,15 @@ def test_the_bits_are_those_that_the_batch_engine_predicts(
 ) -> None:
     classes = None if options["classes"] is None else list(range(options["classes"]))
     learner, rng = learner_from({"inputs": 6, **options, "classes": classes}), np.random.default_rng(0)
-    x = rng.normal(size=(150, 6)).astype(np.float32) * [1, 5, 0, 1e-3, 1e6, 1] + np.float32(3)
+    x = rng.normal(size=(150, 6)) * [1, 5, 0, 1e-3, 1e6, 1] + [3, 1e12, 3, 3, 3, 3]
     x[rng.random(x.shape) < 0.1] = np.nan if learner.missing != "refuse" else 0
     y = rng.integers(0, options["classes"] or 9, (150, *filter(None, [learner.columns_of_y])))
-    batch = Batch(x.astype(np.float32), y.astype(np.int32 if classes else np.float32))
+    batch = Batch(x, y.astype(np.int32 if classes else np.float64))
     state, _, learned = learner.learn(learner.init(), batch)
     assert learned == 150
     write(file, learner.core, state, learner=learner.options())
-    assert java.predict(str(file), batch.x.tobytes()) == learner.predict(state, batch.x).tobytes()
+    expected = learner.predict(state, x).astype(np.float64)
+    assert java.predict(str(file), x.tobytes()) == expected.tobytes()
     assert java.point(str(file)) == learner.point
 
 

@@ -59,14 +59,15 @@ def agree(
 ) -> None:
     """Check that what was packed has the bits of `decode`, and that both together have its rows."""
     whole = decode(schema, values, labeled)
-    first = np.zeros(len(whole.x), np.int32) if whole.y is None else whole.y
+    first = np.zeros(len(whole.x)) if whole.y is None else whole.y
     pairs = zip(whole.x, first, strict=True)
     expected = dict(zip(whole.kept.tolist(), pairs, strict=True))
     for i, row in enumerate(found):
         if row is not None:
             assert i in expected, values[i]
             x, y = expected[i]
-            assert y.tobytes() + x.tobytes() == row, values[i]
+            word = y.astype(np.int64 if y.dtype.kind == "i" else np.float64)
+            assert word.tobytes() + x.tobytes() == row, values[i]
     left = [value if row is None else None for value, row in zip(values, found, strict=True)]
     mixed = decode_mixed(schema, pa.array(left, pa.binary()), pa.array(found, pa.binary()), labeled)
     assert mixed.x.tobytes() == whole.x.tobytes()
@@ -315,16 +316,17 @@ def test_a_plain_record_is_packed_in_place_of_its_value(spark: SparkSession, bro
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
         table = Reader(spark, broker.options, ids, plain_of(schema, True)).here(ranges)
         as_before = [None] * 20 if schema == SCHEMA else values
-        packed = encode(replace(SCHEMA, format="packed"), *rows(20)) if schema == SCHEMA else [None] * 20
+        words = [np.int64(y).tobytes() + x.tobytes() for x, y in zip(*rows(20), strict=True)]
+        packed = words if schema == SCHEMA else [None] * 20
         assert table.column("value").to_pylist() == [*as_before, b"{}", None]
         assert table.column("packed").to_pylist() == [*packed, None, None]
 
 
 def test_unlabeled_records_need_no_label(plain: Plain) -> None:
     """What is in its place is not read."""
-    good, zero = b'{"features":[1,2.5,-3]}', np.zeros(1, np.int32).tobytes()
+    good, zero = b'{"features":[1,2.5,-3]}', np.zeros(1).tobytes()
     values = [good, good[:-1] + b',"label":"unknown"}', good[:-1] + b',"label":1,"label":2}']
-    expected = zero + np.array([1, 2.5, -3], "<f4").tobytes()
+    expected = zero + np.array([1, 2.5, -3], "<f8").tobytes()
     for schema in (ARRAY, replace(ARRAY, label=None)):
         assert plain(schema, values, labeled=False) == [expected] * 3
         agree(schema, values, [expected] * 3, labeled=False)
