@@ -64,7 +64,7 @@ def list_(
     if as_json:
         print(json.dumps(rows))
     else:
-        titles = max((list(row) for row in rows), key=len)
+        titles = max((list(row) for row in reversed(rows)), key=len)  # the first version has no metrics
         _print(_table(titles, [[_text(row.get(title)) for title in titles] for row in rows]))
     if unreadable := [row["version"] for row in rows if row["kind"] == UNREADABLE]:
         raise DamagedVersionError(

@@ -1,13 +1,17 @@
 """Records of several targets, or of several labels."""
 
+import re
+import tomllib
 from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from streaming_nn.records.decode import decode, encode, encode_named, inspect
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema, schema_from
+from streaming_nn.settings import Records
 
 pytestmark = pytest.mark.commit
 
@@ -90,6 +94,23 @@ def test_a_bad_record_is_rejected_with_its_field(
     value = b'{"f1":1,"f2":2,"f3":3,' + record + b"}"
     (rejection,) = decode(schema("json", options), [value], labeled=True).rejected
     assert rejection[1:] == reason
+
+
+def test_the_page_s_records_are_read_by_its_settings() -> None:
+    page = (ROOT / "docs" / "records.md").read_text("utf-8").split("## Several targets, several labels")[1]
+    rows = re.findall(r"^\| (`label.*?) \| `(.*?)` \| (.*?) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    for settings, record, _ in rows:
+        toml = "\n".join(re.findall(r"`([^`]*)`", settings))
+        records = Records.model_validate(tomllib.loads(toml))
+        options = records.model_dump(include={"label", "multilabel"})
+        classes = ["news", "sport", "other"] if options["label"] == "tags" else None
+        found = decode(
+            schema_from({"inputs": 2, "classes": classes, **options}), [record.encode()], labeled=True
+        )
+        assert found.rejected == []
+        expected = [[3.5, 21]] if records.regression else [[1, 1, 0]] if classes else [[1, 0]]
+        assert np.asarray(found.y).tolist() == expected
 
 
 def test_labels_that_apply_are_read_in_any_order() -> None:

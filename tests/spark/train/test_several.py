@@ -104,7 +104,9 @@ def test_several_targets_are_learned_verified_and_predicted(
     assert "mae " in summarize(last)
     for words in (["show", "head"], ["list"], ["diff", "1", "2"]):
         commands.app(["versions", *words, "--model", str(settings.model)], standalone_mode=False)
-    assert "mae" in capsys.readouterr().out
+    found = capsys.readouterr().out
+    assert "mae" in found
+    assert "accuracy" not in found
 
 
 def test_labels_grow_and_are_averaged_and_verified(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
@@ -148,4 +150,7 @@ def test_boolean_fields_are_labels(spark: SparkSession, broker: Any, tmp_path: P
     learn(spark, settings)
     learner, _ = learned_again(settings.model, y)
     assert learner.classes == tuple(LABELS)
+    fill(settings.kafka, settings.train.topics[0], encode(schema, x[:50], y[:50]))
+    learn(spark, settings)  # resumes
+    assert rows_of(settings.model)["trained"] == ROWS + 50
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
