@@ -353,7 +353,11 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
     rules, path = schema.rules, str(schema.label or "")
     if isinstance(schema.label, tuple):
         parse, fields = _parse_flag if schema.multilabel else _parse_target, schema.label
-        return lambda values: [parse(value, rules, name) for name, value in zip(fields, values, strict=True)]
+        plain = (bool,) if schema.multilabel else (float,)  # what is not finite is rejected later
+        return lambda values: [
+            value if type(value) in plain else parse(value, rules, name)
+            for name, value in zip(fields, values, strict=True)
+        ]
     if schema.classes is None:
         return lambda value: _parse_target(value, rules, path)
     encode = _class_encoder(schema, labels, path)

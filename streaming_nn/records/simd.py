@@ -17,7 +17,8 @@ from streaming_nn.records.schema import Schema
 
 MAX_OBJECTS = 100  # more objects in a record may be nested deeper than the decoder's limit
 
-ParsedFields = tuple[Any, Any]  # the row, a buffer of float64 (or, from the decoder, numbers); label's value
+# the row, a buffer of float64 (or, from the decoder, numbers); the label's value, or those of several fields
+ParsedFields = tuple[Any, Any]
 
 
 def installed() -> bool:
@@ -34,7 +35,9 @@ def fast_parser(schema: Schema, keys: list[str]) -> Callable[[bytes], ParsedFiel
     name, inputs = schema.features, schema.inputs
     if not isinstance(name, str) or name not in keys:
         return None
-    label = schema.label if schema.label in keys else None
+    if isinstance(schema.label, tuple) and not {*schema.label} <= {*keys}:
+        return None
+    labels, several = [name for name in schema.labels if name in keys], isinstance(schema.label, tuple)
     parse = import_module("simdjson").Parser().parse
 
     def fast_parse(blob: bytes) -> ParsedFields | None:
@@ -48,7 +51,8 @@ def fast_parser(schema: Schema, keys: list[str]) -> Callable[[bytes], ParsedFiel
             row = record[name]
             if len(row) != inputs:
                 return None
-            return row.as_buffer(of_type="d"), ABSENT if label is None else _scalar(record[label])
+            values = [_scalar(record[label]) for label in labels]
+            return row.as_buffer(of_type="d"), values if several else values[0] if values else ABSENT
         except (ValueError, TypeError, RuntimeError, LookupError, AttributeError):
             return None
 

@@ -139,7 +139,9 @@ def label_array(labels: list[Any], classes: object, columns: int | None) -> NDAr
     shape: tuple[int, ...] = (len(labels),)
     if columns is not None:
         width = max([columns, *map(len, labels)])
-        labels, shape = [[*row, *[0] * (width - len(row))] for row in labels], (len(labels), width)
+        if width > columns:
+            labels = [[*row, *[0] * (width - len(row))] for row in labels]
+        shape = (len(labels), width)
     if classes is not None:
         return np.array(labels, np.int32).reshape(shape)
     return bounded(np.array(labels, np.float64)).reshape(shape)

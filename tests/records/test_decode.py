@@ -284,7 +284,7 @@ def oracle(schema, record):
     if any(type(v) not in (int, float) for v in row):
         return f"not a number: {schema.features}"
     row = [to_float(v) for v in row]
-    first = next((v for v in row if not abs(v) <= np.finfo(np.float32).max), None)
+    first = next((v for v in row if not abs(v) <= float(np.finfo(np.float32).max)), None)
     if first is None:
         return row, index[0]
     return f"{'not a number' if math.isnan(first) else 'not finite'}: {schema.features}"

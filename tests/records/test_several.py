@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
+from streaming_nn.records import simd
 from streaming_nn.records.decode import decode, encode, encode_named, inspect
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import MAX_CLASSES, Schema, grow_schema, schema_from
@@ -60,6 +61,27 @@ def test_what_is_encoded_is_decoded_to_the_same_bits(format: str, options: dict[
     assert rows.y.dtype == y.dtype
     for values in (labeled, encode(of, x) if format != "avro" or options is not TAGS else labeled):
         np.testing.assert_array_equal(decode(of, values, labeled=False).x, x)
+
+
+@pytest.mark.parametrize("options", [TARGETS, FLAGS])
+def test_simdjson_reads_what_the_decoder_reads(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, rng = Schema(3, **options), np.random.default_rng(0)
+    y = rng.integers(0, 2, (20, 2)) if of.multilabel else rng.normal(size=(20, 2))
+    values: list[bytes | None] = list(encode(of, rng.normal(size=(20, 3)), y))
+    head = b'{"features":[1,2,3],'
+    names = [name.encode() for name in of.labels]
+    for first, second in ((b"1", b"null"), (b"[]", b"1"), (b"7", b"0"), (b'"x"', b"{}"), (b"true", b"1.0")):
+        values.append(head + b'"%b":%b,"%b":%b}' % (names[0], first, names[1], second))
+    values.append(head + b'"%b":1}' % names[0])
+    fast = decode(of, values, labeled=True)
+    monkeypatch.setattr(simd, "installed", lambda: False)
+    slow = decode(of, values, labeled=True)
+    assert len(fast.x) == 22 - of.multilabel
+    assert (fast.rejected, fast.kept.tolist()) == (slow.rejected, slow.kept.tolist())
+    np.testing.assert_array_equal(fast.x, slow.x)
+    np.testing.assert_array_equal(np.asarray(fast.y), np.asarray(slow.y))
 
 
 def test_fields_may_be_anywhere_in_a_line() -> None:
