@@ -53,12 +53,15 @@ def encoded(rows: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(row).encode() for row in rows]
 
 
-def learned_again(model: Path, y: np.ndarray) -> Any:
-    """Learn the rows without Spark and without a record, cut as in the versions; return learner and state."""
+def learned_again(model: Path, y: np.ndarray, kind: type[np.floating[Any]] = np.float64) -> Any:
+    """Learn the rows without Spark and without a record, cut as in the versions; return learner and state.
+
+    `kind` is the type of a record's numbers.
+    """
     head = VersionLog(model).head()
     assert head is not None
     learner = learner_from(head.manifest.learner)
-    x = np.array([[event["p"], event["q"]] for event in events()], np.float64)
+    x = np.array([[event["p"], event["q"]] for event in events()], kind)
     state = initial(learner)
     for version in records_of(model)[1:]:
         ((begin, end),) = next(iter(version.ranges.values())).values()
@@ -148,7 +151,7 @@ def test_boolean_fields_are_labels(spark: SparkSession, broker: Any, tmp_path: P
     y = np.array([[event[label] for label in LABELS] for event in events()], np.int32)
     fill(settings.kafka, settings.train.topics[0], encode(schema, x, y))
     learn(spark, settings)
-    learner, _ = learned_again(settings.model, y)
+    learner, _ = learned_again(settings.model, y, np.float32 if format == "packed" else np.float64)
     assert learner.classes == tuple(LABELS)
     fill(settings.kafka, settings.train.topics[0], encode(schema, x[:50], y[:50]))
     learn(spark, settings)  # resumes
