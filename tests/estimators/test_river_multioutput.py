@@ -18,7 +18,7 @@ pytestmark = pytest.mark.commit
 
 SMALL: dict[str, Any] = {"learner": "mlp", "hidden": (8,), "mini_batch": 8, "learning_rate": 0.02}
 RNG = np.random.default_rng(0)
-X = pd.DataFrame(RNG.normal(size=(300, 3)), columns=["a", "b", "c"])
+X = pd.DataFrame(RNG.normal(size=(150, 3)), columns=["a", "b", "c"])
 TARGETS = pd.DataFrame({"u": X["a"] - X["b"], "v": X["c"] * 2})
 LABELS = pd.DataFrame({"p": X["a"] > 0, "q": X["b"] + X["c"] > 0})
 
@@ -28,7 +28,7 @@ class Music:
 
     def __iter__(self) -> Iterator[tuple[dict[str, float], dict[str, bool]]]:
         of = random.Random(0)
-        for _ in range(50):
+        for _ in range(20):
             x = {name: of.gauss(0, 1) for name in "abcd"}
             yield x, {"u": x["a"] > 0, "v": x["b"] + x["c"] > 0}
 
@@ -58,13 +58,13 @@ def test_river_s_own_checks_pass(model: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rivers_metrics_measure_them() -> None:
     river = pytest.importorskip("river.api")
-    rows = X[:150].to_dict("records")
+    rows = X.to_dict("records")
     metric = river.metrics.multioutput.MicroAverage(river.metrics.F1())
-    stream = list(zip(rows, LABELS[:150].to_dict("records"), strict=True))
+    stream = list(zip(rows, LABELS.to_dict("records"), strict=True))
     river.evaluate.progressive_val_score(stream, RiverMultiLabelClassifier(**SMALL), metric)
     assert metric.get() > 0.8
     mae = river.metrics.multioutput.MacroAverage(river.metrics.MAE())
-    stream = list(zip(rows, TARGETS[:150].to_dict("records"), strict=True))
+    stream = list(zip(rows, TARGETS.to_dict("records"), strict=True))
     river.evaluate.progressive_val_score(stream, RiverMultiTargetRegressor(**SMALL), mae)
     assert mae.get() < 0.7
 
@@ -77,7 +77,7 @@ def test_rows_tables_and_arrays_give_the_same_bits(kind: Any, y: pd.DataFrame, t
     by_rows, by_tables = kind(**options), kind(**options)
     for row, label in zip(X.to_dict("records"), y.to_dict("records"), strict=True):
         by_rows.learn_one(row, label)
-    for start in range(0, 300, 70):
+    for start in range(0, 150, 70):
         by_tables.learn_many(X[start : start + 70], y[start : start + 70])
     arrays: Any = sklearn.OnlineRegressor if y is TARGETS else sklearn.OnlineClassifier
     array = arrays(**{**SMALL, "mini_batch": 1}).fit(X.to_numpy(np.float64), y.astype(float))
@@ -108,7 +108,7 @@ def test_labels_are_known_when_they_are_first_seen(tmp_path: Path) -> None:
     assert list(model.predict_one(row)) == ["p", "q"]
     p = model.predict_proba_one(row)["q"]
     assert p[False] + p[True] == 1
-    for _ in range(200):
+    for _ in range(100):
         model.learn_one(row, {"q": True})
     assert model.predict_one(row) == {"p": False, "q": True}
     known = RiverMultiLabelClassifier(**SMALL, classes=["x", "y"])
