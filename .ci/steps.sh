@@ -31,7 +31,7 @@ install_locked() {
 }
 
 install_newest() {
-  "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]'
+  "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]' ziglang
 }
 
 end() {

@@ -16,10 +16,12 @@ from typing import Any
 FOLDER = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
 ZIG = "ziglang>=0.13"
+ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
 FLAGS = (
     *(
         "-std=c11",
         "-O3",
+        "-g0",  # zig's default is debugging information, with the paths of the build
         "-fPIC",
         "-shared",
         "-fvisibility=hidden",
@@ -69,9 +71,11 @@ def sources() -> list[Path]:
     return sorted(FOLDER.glob("*.c"))
 
 
-def command(compiler: Sequence[str], flags: Sequence[str], output: Path) -> list[str]:
-    """Return the command that compiles the core."""
-    linked = LINKED.get(sys.platform, ())
+def command(
+    compiler: Sequence[str], flags: Sequence[str], output: Path, system: str = sys.platform
+) -> list[str]:
+    """Return the command that compiles the core for a system."""
+    linked = LINKED.get(system, ())
     return [*compiler, *FLAGS, *flags, *map(str, sources()), "-o", str(output), *linked]
 
 
@@ -79,11 +83,10 @@ def compile_core(folder: Path = FOLDER) -> None:
     """Compile each variant. Errors: CalledProcessError if the compiler fails."""
     from subprocess import run
 
-    with_zig = [sys.executable, "-m", "ziglang", "cc"]
     for variant, flags in variants().items():
         path = library(variant, folder)
         unfinished = path.with_suffix(f".{os.getpid()}")  # a process that has loaded the old one keeps it
-        run(command(compiler() or with_zig, flags, unfinished), check=True)
+        run(command(compiler() or ZIG_CC, flags, unfinished), check=True)
         unfinished.replace(path)
 
 

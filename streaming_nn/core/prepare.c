@@ -185,8 +185,8 @@ void add_values(double *restrict clusters, long columns, const double *restrict 
             int inside = (value >= low[j]) & (value <= high[j]);
             double delta = inside ? value - clusters[n + j] : 0.0;
             count[j] += inside ? 1.0 : 0.0;
-            outside[j] += inside | (value != value) ? 0.0 : 1.0;
-            equal[j] += !inside & (value == rare[j]) ? 1.0 : 0.0;
+            outside[j] += (inside | (value != value)) ? 0.0 : 1.0;
+            equal[j] += (!inside & (value == rare[j])) ? 1.0 : 0.0;
             total[j] += delta;
             squares[j] += delta * delta;
         }
