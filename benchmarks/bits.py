@@ -2,26 +2,32 @@
 
 Streams with every optimizer, activation, loss and scaling, with missing values, replay, restarts and dropout
 are learned by each build, and their predictions are measured; all bits of states, predictions and metrics are
-compared. A build whose compiler or emulator is missing is skipped, and listed as such.
+compared. Through the product, recorded versions of model directories are learned again by Python on AArch64,
+and here with the plain code of NumPy and of its BLAS; digests are compared. What lacks a compiler or an
+emulator is skipped, and listed as such.
 """
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
+from operator import eq
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
+from benchmarks import emulator, replayed
 from benchmarks.output import Json, print_results
-from streaming_nn.core import build_backend, networks, structures
+from streaming_nn.core import build_backend, build_wheels, networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import metrics
@@ -33,6 +39,9 @@ LEVELS = ("-O1", "-O2", "-O3")
 WINDOW, FADING = 20, 0.99  # of the metrics
 ROWS = 96  # of a stream: enough for the ring to be full and drawn from
 Array = NDArray[Any]
+Fetch = Annotated[
+    bool, typer.Option(help="First fetch Debian's qemu and Python for AArch64 to the cache folder.")
+]
 
 
 class Stream(NamedTuple):
@@ -55,23 +64,29 @@ class Build(NamedTuple):
     run: tuple[str, ...] = ()
 
 
-def measure(json_: Json = False) -> None:
+def measure(fetch: Fetch = False, json_: Json = False) -> None:
     """Learn the streams by each build, print a table and one JSON line. Exit code 1: bits that differ."""
+    if fetch:
+        emulator.fetch()
     streams = list(recorded())
     expected = [digest(*learn_here(stream)) for stream in streams]
     found: dict[str, str] = {}
     with TemporaryDirectory() as folder:
         for build in builds():
             found[build.name] = compare(build, streams, expected, Path(folder))
+        found |= compare_product(Path(folder))
     differing = [name for name, result in found.items() if result not in ("identical", "skipped")]
     line = {
         "benchmark": "bits",
         "streams": len(streams),
+        "versions": len(replayed.RECORDINGS) * (replayed.VERSIONS + 1),
         "digest": sha256("".join(expected).encode()).hexdigest()[:16],
         "builds": found,
         "differing": len(differing),
     }
-    table = Table("build", "bits", title=f"{len(streams)} streams", title_justify="left")
+    table = Table(
+        "build", "bits", title=f"{len(streams)} streams, {line['versions']} versions", title_justify="left"
+    )
     for name, result in found.items():
         table.add_row(name, result)
     print_results(line, json_, table)
@@ -90,17 +105,54 @@ def builds() -> list[Build]:
         for level in LEVELS
         for name, flags in sets.items()
     ]
-    zig = (sys.executable, "-m", "ziglang", "cc", "-O3", "-target")
+    zig = (*build_backend.ZIG_CC, "-O3", "-target")
     of_zig = {"-march=x86-64-v3": "-mcpu=x86_64_v3"}  # its own name
     for name, flags in sets.items():
         own_flags = (of_zig.get(flag, flag) for flag in flags)
         made.append(Build(f"zig, {name}", (*zig, f"{native}-linux-musl", *own_flags)))
-    emulators = {"aarch64": "qemu-aarch64", "riscv64": "qemu-riscv64"}
-    made += [
-        Build(f"zig, {machine} by qemu", (*zig, f"{machine}-linux-musl"), (emulator,))
-        for machine, emulator in emulators.items()
-    ]
+    for machine in ("aarch64", "riscv64"):
+        run = (emulator.emulator(machine) or "qemu",)
+        made.append(Build(f"zig, {machine} by qemu", (*zig, f"{machine}-linux-musl"), run))
     return made
+
+
+def compare_product(folder: Path) -> dict[str, str]:
+    """Return how each Python fares that learns recorded versions again, as `compare` does."""
+    recordings = folder / "recordings"
+    replayed.record(recordings)
+    expected = {each.name: replayed.recorded(recordings / each.name) for each in replayed.RECORDINGS}
+    found = {"Python here, NumPy and BLAS by plain code": learn_by_plain_code(recordings)}
+    given = emulator.packages(folder / "packages") if can_emulate() else None
+    for numpy in emulator.NUMPY:
+        words = ["-m", "benchmarks.replayed", str(recordings)]
+        name = f"Python on AArch64 by qemu, {numpy} NumPy"
+        found[name] = emulator.python(words, numpy, given, build_wheels.ROOT) if given else ""
+    return {name: differing_versions(expected, said) if said else "skipped" for name, said in found.items()}
+
+
+def can_emulate() -> bool:
+    """Return whether there is a Python for AArch64, and a compiler of its core."""
+    return emulator.home().exists() and find_spec("ziglang") is not None
+
+
+def learn_by_plain_code(recordings: Path) -> str:
+    """Learn versions again by another process, whose NumPy and BLAS leave out what CPU features they can."""
+    config: Any = np.show_config(mode="dicts")
+    plain = {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(config["SIMD Extensions"].get("found", [])),
+        "OPENBLAS_CORETYPE": "Prescott",  # of x86-64; others ignore it
+    }
+    command = [sys.executable, "-m", "benchmarks.replayed", str(recordings)]
+    ran = subprocess.run(command, env={**os.environ, **plain}, stdout=subprocess.PIPE, check=True, text=True)
+    return ran.stdout
+
+
+def differing_versions(expected: dict[str, list[str]], said: str) -> str:
+    """Return "identical", or the first version of each model directory whose digest differs."""
+    found = json.loads(said)["digests"]
+    same = {name: list(map(eq, each, found[name])) for name, each in expected.items()}
+    first = [f"{name} {each.index(False)}" for name, each in same.items() if not all(each)]
+    return f"differ: {', '.join(first)}" if first else "identical"
 
 
 def compare(build: Build, streams: Sequence[Stream], expected: Sequence[str], folder: Path) -> str:
