@@ -127,7 +127,10 @@ def compare_product(folder: Path) -> dict[str, str]:
         words = ["-m", "benchmarks.replayed", str(recordings)]
         name = f"Python on AArch64 by qemu, {numpy} NumPy"
         found[name] = emulator.python(words, numpy, given, build_wheels.ROOT) if given else ""
-    return {name: differing_versions(expected, said) if said else "skipped" for name, said in found.items()}
+    return {
+        name: differing_versions(expected, printed) if printed else "skipped"
+        for name, printed in found.items()
+    }
 
 
 def can_emulate() -> bool:
@@ -147,9 +150,9 @@ def learn_by_plain_code(recordings: Path) -> str:
     return ran.stdout
 
 
-def differing_versions(expected: dict[str, list[str]], said: str) -> str:
+def differing_versions(expected: dict[str, list[str]], printed: str) -> str:
     """Return "identical", or the first version of each model directory whose digest differs."""
-    found = json.loads(said)["digests"]
+    found = json.loads(printed)["digests"]
     same = {name: list(map(eq, each, found[name])) for name, each in expected.items()}
     first = [f"{name} {each.index(False)}" for name, each in same.items() if not all(each)]
     return f"differ: {', '.join(first)}" if first else "identical"

@@ -32,6 +32,7 @@ BENCHMARKS = (
     "averaged",
     "reactions",
     "outliers",
+    "bits",
 )
 OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Kafka's scripts
     *(
