@@ -22,9 +22,6 @@ def test_the_short_form_prints_its_line(tmp_path: Path) -> None:
     assert line["benchmark"] == "core"
     assert all(line[key] > 0 for key in KEYS)
     assert line["gemm_share"] < 1
-    assert len(line["times_compiled"]) == 8
-    assert min(line["times_compiled"].values()) > 0
-    assert line["environment"]["kernels"] == {}
 
 
 def test_cases_alternate_and_reverse_their_order_each_round() -> None:

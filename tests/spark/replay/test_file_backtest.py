@@ -160,16 +160,15 @@ def test_without_kafka_a_broker_is_started_and_stopped(
 def test_rejected_rows_are_counted_and_belong_to_their_micro_batch(
     broker: Any, tmp_path: Path, format: str
 ) -> None:
-    """Some rows have a feature that is NaN; they count as records of a micro-batch."""
+    """Some rows have no label; they count as records of a micro-batch."""
     x, target = rows()
     y = (target > 0).astype(np.int64)
-    x[::50, 1] = np.nan
-    stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": y})
+    keep = np.arange(ROWS) % 50 != 7
+    stream = pa.table({"a": x[:, 0], "b": x[:, 1], "unused": y, "y": pa.array(y, mask=~keep)})
     pa.parquet.write_table(stream, tmp_path / "stream.parquet")
     file = StreamFile(tmp_path / "stream.parquet", features=("b", "a"))
     settings = settings_of(broker.options, records={"format": format})
     (outcome,) = backtest_file(settings, file, None, [], 90)
-    keep = np.isfinite(x[:, 1])
     learner = learner_from({**MLP, "inputs": 2, "classes": [0, 1]})
     assert outcome.metrics == learn_in_numpy(learner, x[:, [1, 0]], y.astype(np.int32), 90, keep)
     assert (outcome.counts["received"], outcome.counts["rejected"]) == (ROWS, int((~keep).sum()))
@@ -178,12 +177,10 @@ def test_rejected_rows_are_counted_and_belong_to_their_micro_batch(
 @pytest.mark.nightly
 @pytest.mark.usefixtures("_one_session")
 def test_a_file_that_cannot_be_sent_completely_is_not_learned(broker: Any, tmp_path: Path) -> None:
-    x, target = rows()
-    y = (target > 0).astype(np.int64)
-    stream = pa.table({"a": x[:, 0], "y": pa.array(y, mask=np.arange(ROWS) == 7)})
-    pa.parquet.write_table(stream, tmp_path / "stream.parquet")
-    with pytest.raises(ValueError, match=r"row 8 of stream.parquet must have a label in 'y'; got none"):
-        backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.parquet"), None, [], 90)
+    rows = "".join(f"{i},{i % 2}\n" for i in range(300_000))  # more than the block that is read at first
+    (tmp_path / "stream.csv").write_text(f"a,y\n{rows}1,1,1\n")
+    with pytest.raises(ValueError, match=r"stream.csv: cannot read row 300001: it has 3 fields, and the file 2 columns"):
+        backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.csv"), None, [], 90)
 
 
 def must_not_start(*arguments: Any) -> Any:
