@@ -7,7 +7,7 @@
 
 #include "core.h"
 
-void core_learn(const Options *options, Member *members, const State *state, const double *x, const double *y,
+void core_learn(const Options *options, Member *members, const State *state, const Given *x, const double *y,
                 const float *weight, long rows, long most, void *output, uint8_t *trained, void *work);
 long core_step_bytes(const Options *options, long most);
 int core_measure_classes(const ClassMetrics *metrics, const int32_t *y, const float *output, const float *as_served,
@@ -135,7 +135,8 @@ static void learn_stream(void) {
     Block trained = {(rows + most - 1) / most, 0};
     output.bytes = memory(output.size);
     trained.bytes = memory(trained.size);
-    core_learn(options, members, &state, x.bytes, y.bytes, weight.bytes, (long)rows, (long)most, output.bytes,
+    Given rows_of = {.values = x.bytes};
+    core_learn(options, members, &state, &rows_of, y.bytes, weight.bytes, (long)rows, (long)most, output.bytes,
                trained.bytes, memory(core_step_bytes(options, (long)most)));
     for (int i = 0; i < 4 * options->members; i++) write_block(vectors[i]);
     for (size_t i = 0; i < ARRAYS; i++) write_block(arrays[i]);

@@ -67,6 +67,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "core.ensemble.Ensemble": lambda kind: _ensemble(),
     "core.ensemble.Model": _core_model,
     "core.networks.Shape": lambda kind: kind((2, 3)),
+    "core.sparse.SparseRows": lambda kind: kind([0, 1], [0], [1.0], 2),
     "demo.run.DemoRun": lambda kind: kind(SPARK, MODEL),
     "estimators.river.RiverClassifier": lambda kind: kind(),
     "estimators.river.RiverRegressor": lambda kind: kind(),

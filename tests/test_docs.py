@@ -33,6 +33,7 @@ BENCHMARKS = (
     "reactions",
     "outliers",
     "bits",
+    "sparse",
 )
 OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Kafka's scripts
     *(

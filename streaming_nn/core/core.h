@@ -56,11 +56,37 @@ typedef struct {
     long weights, biases; /* offsets in the vector of parameters */
 } Layer;
 
+/* The entries of a network's rows, by row: inputs that are not 0. */
+typedef struct {
+    int64_t *starts;  /* (rows + 1) */
+    int32_t *columns; /* (entries) ascending in each row */
+    float *values;    /* (entries) */
+} Inputs;
+
+/* The order of entries by column. */
+typedef struct {
+    long active;     /* columns with entries */
+    int32_t *index;  /* (active) ascending */
+    int64_t *starts; /* (active + 1) */
+    int32_t *rows;   /* (entries) */
+    int64_t *from;   /* (entries) place among the entries by row */
+    uint64_t *set;   /* a bit per column */
+    int32_t *place;  /* (columns) */
+} ByColumn;
+
+/* The entries of a network's rows, by row and by column. */
+typedef struct {
+    Inputs inputs;
+    ByColumn by;
+    float *values; /* (entries) by column */
+} Sparse;
+
 /* Rows (rows, inputs); of mostly zeros, only the columns that are not 0 in all of them. */
 typedef struct {
     const float *x;       /* (rows, columns) */
     const int32_t *index; /* (columns) of each column among the inputs; null: all of them, in order */
     long columns;
+    const Sparse *sparse; /* instead of these */
 } Rows;
 
 /* The memory of one pass over some rows. */
@@ -140,7 +166,7 @@ uint64_t draw_key(uint64_t seed, uint64_t a, uint64_t b);
 uint64_t draw_bits(uint64_t key, uint64_t index);
 void keep_units(uint64_t key, double dropout, long start, float *kept, long count);
 
-enum { STANDARD, MINMAX, UNSCALED };
+enum { STANDARD, MINMAX, UNSCALED, SPARSE };
 enum { REFUSE, IMPUTE, INDICATE };
 enum { UNWEIGHTED, GIVEN, BALANCED, EFFECTIVE };
 
@@ -188,6 +214,26 @@ typedef struct {
     int64_t *appended; /* rows */
     uint64_t *drawn;   /* rows */
 } State;
+
+/* Rows as they come: dense (rows, columns), or their entries by row. */
+typedef struct {
+    const double *values;
+    const int64_t *starts;  /* (rows + 1); null: dense */
+    const int32_t *columns; /* (entries) ascending in each row */
+} Given;
+
+/* Entries of rows as they come: values that are not 0. */
+typedef struct {
+    int64_t *starts;
+    int32_t *columns;
+    double *values;
+} Entries;
+
+/* Which columns of the ring's rows are not 0: kept from call to call, with the rows appended when that was true. */
+typedef struct {
+    int64_t *appended;
+    uint64_t *sets; /* (capacity, words) */
+} RingIndex;
 
 /* The scaling of a row's columns. */
 typedef struct {
@@ -244,5 +290,16 @@ void add_values(double *clusters, long columns, const double *x, long step, long
 void moments_of(const double *clusters, long columns, long j, double *moments, long step);
 int is_far(const double *moments, double y, double reach);
 double unit_of(const double *moments, int counts);
+
+/* sparse.c */
+long words(long columns);
+void gather(const Options *options, Given x, long start, long rows, Entries *to);
+void prepare_entries(const Options *options, const State *s, const int32_t *columns, const double *values, long count,
+                     Inputs *to, long r);
+void sort_entries(const int64_t *starts, const int32_t *columns, long rows, long inputs, ByColumn *to);
+void add_entries(const Options *options, const State *s, const Entries *x, long rows, ByColumn *by, double *values);
+void index_ring(const Options *o, const State *s, RingIndex *index);
+void prepare_slot(const Options *o, const State *s, const RingIndex *index, long slot, Entries *memory, Inputs *to, long r);
+void write_slot(const Options *o, const State *s, RingIndex *index, long slot, const Entries *x, long r);
 
 #endif

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streaming_nn.core import library, structures
 from streaming_nn.core.library import MOST_ROWS, address
 from streaming_nn.core.networks import Floats, Shape, aligned
+from streaming_nn.core.sparse import SparseRows
 
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -296,8 +297,9 @@ class Model:
         self._writeable = all(array.flags.writeable for array in state)
         self._work, self._most = aligned(0), 0
 
-    def predict(self, x: Rows) -> NDArray[Any]:
+    def predict(self, x: Rows | SparseRows) -> NDArray[Any]:
         """Predict rows x (rows, columns); return probabilities (float32) or targets (rows, outputs)."""
+        given = self._given(x)
         rows = len(x)
         output = self.ensemble.output(rows)
         most = max(min(rows, PREDICTED), 1)
@@ -305,7 +307,7 @@ class Model:
             self._options,
             self._members,
             self._state,
-            address(x, FLOAT64, (rows, self.ensemble.columns)),
+            ctypes.byref(given),
             ctypes.c_long(rows),
             ctypes.c_long(most),
             ctypes.c_void_p(output.ctypes.data),
@@ -314,7 +316,7 @@ class Model:
         return output
 
     def learn(
-        self, x: Rows, y: NDArray[Any], weight: Floats | None = None, *, mini_batch: int
+        self, x: Rows | SparseRows, y: NDArray[Any], weight: Floats | None = None, *, mini_batch: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Predict and learn rows, mini-batch by mini-batch; the state is changed in place.
 
@@ -326,7 +328,7 @@ class Model:
             raise ValueError(f"mini_batch must be >= 1; got {mini_batch}")
         if not self._writeable:
             raise ValueError("a state that the core writes must be writeable; got a read-only one")
-        rows, shape = len(x), self.ensemble.shape
+        rows, shape, given = len(x), self.ensemble.shape, self._given(x)
         truth = np.ascontiguousarray(y, np.float64).reshape(rows, shape.targets)
         output = self.ensemble.output(rows)
         trained = np.zeros(-(-rows // mini_batch), np.bool_)
@@ -335,7 +337,7 @@ class Model:
             self._options,
             self._members,
             self._state,
-            address(x, FLOAT64, (rows, self.ensemble.columns)),
+            ctypes.byref(given),
             ctypes.c_void_p(truth.ctypes.data),
             None if weight is None else address(weight, FLOAT32, (rows,)),
             ctypes.c_long(rows),
@@ -346,8 +348,19 @@ class Model:
         )
         return output, trained
 
+    def _given(self, x: Rows | SparseRows) -> structures.Given:
+        columns = self.ensemble.columns
+        if not isinstance(x, SparseRows):
+            return structures.Given(address(x, FLOAT64, (len(x), columns)))
+        if x.columns != columns or self.ensemble.scale != "sparse":
+            raise ValueError(
+                f"sparse rows need scale 'sparse' and {columns} columns; "
+                f"got {self.ensemble.scale!r} and {x.columns}"
+            )
+        return structures.Given(*(each.ctypes.data for each in (x.values, x.starts, x.indices)))
+
     def _memory(self, most: int) -> ctypes.c_void_p:
-        """Return memory for steps of so many rows."""
+        """Return memory for steps of so many rows: 0 at first, then the same until there are more."""
         if most > self._most:
             self._work = aligned(int(self._core.core_step_bytes(self._options, ctypes.c_long(most))))
             self._most = most

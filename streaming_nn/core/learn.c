@@ -26,6 +26,11 @@ typedef struct {
     float *active;                  /* (rows, active columns) of z */
     int32_t *index;                 /* (active columns) */
     long columns;                   /* of them; all: z is used */
+    RingIndex ring;                 /* with SPARSE, as what follows is */
+    Entries entries, slot;          /* of the new rows as they came, of one drawn row */
+    ByColumn by;                    /* the order of the new rows' entries */
+    double *values;                 /* (fresh) entries of one column */
+    Sparse sparse;                  /* instead of z */
     float *predictions;             /* (members, fresh, outputs) */
     double *sums;                   /* (outputs) of one row's mixture */
     double *member_losses;          /* (members) in the mixture */
@@ -42,12 +47,37 @@ static int is_classes(const Options *o) { return o->network.loss == SOFTMAX || o
 
 static int is_counting(const Options *o) { return o->weighting == BALANCED || o->weighting == EFFECTIVE; }
 
+static int is_sparse(const Options *o) { return o->scale == SPARSE; }
+
 static long ring_row(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
 
 static void *take(char **at, long bytes) {
     char *start = *at;
     *at += (bytes + 63) / 64 * 64;
     return start;
+}
+
+static ByColumn take_order(char **at, long entries, long columns) {
+    long i = sizeof(int32_t), d = sizeof(int64_t), most = smaller(entries, columns);
+    ByColumn by = {.index = take(at, most * i), .starts = take(at, (most + 1) * d), .rows = take(at, entries * i)};
+    by.from = take(at, entries * d);
+    by.set = take(at, words(columns) * d);
+    by.place = take(at, columns * i);
+    return by;
+}
+
+/* Memory of rows that are mostly zero. It is virtual where they have few entries: nothing else of it is touched. */
+static char *divide_sparse(Step *s, long most, long rows, char *at) {
+    const Options *o = s->options;
+    long f = sizeof(float), d = sizeof(double), i = sizeof(int32_t), n = o->columns;
+    s->entries = (Entries){take(&at, (most + 1) * d), take(&at, most * n * i), take(&at, most * n * d)};
+    s->slot = (Entries){0, take(&at, n * i), take(&at, n * d)};
+    s->by = take_order(&at, most * n, n);
+    s->values = take(&at, most * d);
+    s->sparse.inputs = (Inputs){take(&at, (rows + 1) * d), take(&at, rows * s->inputs * i), take(&at, rows * s->inputs * f)};
+    s->sparse.by = take_order(&at, rows * s->inputs, s->inputs);
+    s->sparse.values = take(&at, rows * s->inputs * f);
+    return at;
 }
 
 static char *divide(Step *s, long most, char *at) {
@@ -58,12 +88,18 @@ static char *divide(Step *s, long most, char *at) {
     s->targets = targets_of(network);
     s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
     long f = sizeof(float), d = sizeof(double), rows = most + o->replay_rows, members = o->members, n = o->columns;
-    s->scaling.origins = take(&at, n * d);
-    s->scaling.fills = take(&at, n * d);
-    s->scaling.widths = take(&at, n * f);
-    s->z = take(&at, rows * s->inputs * f);
-    s->active = take(&at, rows * s->inputs * f);
-    s->index = take(&at, s->inputs * (long)sizeof(int32_t));
+    if (is_sparse(o)) {
+        s->ring.appended = take(&at, d); /* first, as its place must not depend on `most` */
+        s->ring.sets = take(&at, o->capacity * words(n) * d);
+        at = divide_sparse(s, most, rows, at);
+    } else {
+        s->scaling.origins = take(&at, n * d);
+        s->scaling.fills = take(&at, n * d);
+        s->scaling.widths = take(&at, n * f);
+        s->z = take(&at, rows * s->inputs * f);
+        s->active = take(&at, rows * s->inputs * f);
+        s->index = take(&at, s->inputs * (long)sizeof(int32_t));
+    }
     s->given = take(&at, rows * s->targets * d);
     s->y = take(&at, rows * s->targets * f);
     s->weight = take(&at, rows * f);
@@ -131,6 +167,12 @@ static void mix(const Step *s, long r) {
 
 /* Leaves out columns that are 0 in all rows, such as constant ones: no bit depends on it, as weights are finite. */
 static void select_columns(Step *s, long rows) {
+    if (is_sparse(s->options)) {
+        Sparse *x = &s->sparse;
+        sort_entries(x->inputs.starts, x->inputs.columns, rows, s->inputs, &x->by);
+        for (long i = 0; i < x->inputs.starts[rows]; i++) x->values[i] = x->inputs.values[x->by.from[i]];
+        return;
+    }
     long n = s->inputs, columns = 0;
     float *used = s->active; /* the sizes' sums are not 0 where a value is not; NaN neither */
     fill_bytes(used, 0, n * sizeof(float));
@@ -147,7 +189,8 @@ static void select_columns(Step *s, long rows) {
 static Rows rows_of(const Step *s) {
     Rows all = {.x = s->z, .columns = s->inputs};
     Rows some = {.x = s->active, .index = s->index, .columns = s->columns};
-    return s->columns == s->inputs ? all : some;
+    Rows entries = {.sparse = &s->sparse};
+    return is_sparse(s->options) ? entries : s->columns == s->inputs ? all : some;
 }
 
 static void predict_fresh(const Step *s, long k) {
@@ -156,10 +199,21 @@ static void predict_fresh(const Step *s, long k) {
     copy_bytes(s->predictions + k * s->fresh * s->outputs, pass.outputs, s->fresh * s->outputs * sizeof(float));
 }
 
-static void prepare_fresh(const Step *s, const double *x) {
-    scaling_of(s->options, s->state, s->scaling);
+/* Prepares the new rows: those of x from `start` on. */
+static void prepare_fresh(Step *s, Given x, long start) {
+    const Options *o = s->options;
+    if (!is_sparse(o)) {
+        scaling_of(o, s->state, s->scaling);
+        for (long r = 0; r < s->fresh; r++)
+            prepare_row(o, s->scaling, x.values + (start + r) * o->columns, s->z + r * s->inputs);
+        return;
+    }
+    const Entries *e = &s->entries;
+    gather(o, x, start, s->fresh, &s->entries);
+    s->sparse.inputs.starts[0] = 0;
     for (long r = 0; r < s->fresh; r++)
-        prepare_row(s->options, s->scaling, x + r * s->options->columns, s->z + r * s->inputs);
+        prepare_entries(o, s->state, e->columns + e->starts[r], e->values + e->starts[r], e->starts[r + 1] - e->starts[r],
+                        &s->sparse.inputs, r);
 }
 
 /* Writes predictions of the new rows from `start` on: probabilities in float32, targets in float64. */
@@ -193,11 +247,13 @@ static int targets_are_valid(const Step *s, const double *y) {
     return sum == 0.0f;
 }
 
-/* Whether all numbers are finite in float32, as gradients are. */
+/* Whether all numbers are finite in float32, as gradients are. With SPARSE, zeros need no look. */
 static int is_learnable(const Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     float sum = 0.0f;
-    for (long i = 0; i < s->fresh * o->columns; i++) sum += is_missing_allowed(o) && x[i] != x[i] ? 0.0f : (float)x[i] * 0.0f;
+    long count = is_sparse(o) ? s->entries.starts[s->fresh] : s->fresh * o->columns;
+    if (is_sparse(o)) x = s->entries.values;
+    for (long i = 0; i < count; i++) sum += is_missing_allowed(o) && x[i] != x[i] ? 0.0f : (float)x[i] * 0.0f;
     for (long r = 0; r < s->fresh; r++) {
         if (weight) sum += weight[r] * 0.0f;
         if (!targets_are_valid(s, y + r * s->targets)) return 0;
@@ -209,15 +265,17 @@ static long kept_rows(const Step *s) { return larger(smaller(*s->state->appended
 
 static long drawn_rows(const Step *s) { return smaller(s->options->replay_rows, kept_rows(s)); }
 
-/* The i-th row that this step draws: multiples of the golden ratio cover the ring evenly. */
-static const double *drawn_row(const Step *s, long i) {
+/* The slot of the i-th row that this step draws: multiples of the golden ratio cover the ring evenly. */
+static long drawn_slot(const Step *s, long i) {
     uint64_t turn = (*s->state->drawn + (uint64_t)i) * GOLDEN;
-    long slot = (long)(((turn >> 32) * (uint64_t)kept_rows(s)) >> 32);
-    return s->state->ring + slot * ring_row(s->options);
+    return (long)(((turn >> 32) * (uint64_t)kept_rows(s)) >> 32);
 }
+
+static const double *drawn_row(const Step *s, long i) { return s->state->ring + drawn_slot(s, i) * ring_row(s->options); }
 
 /* Starts to load the drawn rows: the ring is larger than the caches, and its slots come in no order. */
 static void prefetch_rows(const Step *s) {
+    if (is_sparse(s->options)) return;
     for (long i = 0; i < drawn_rows(s); i++) {
         const double *row = drawn_row(s, i);
         for (long j = 0; j < ring_row(s->options); j += 8) __builtin_prefetch(row + j);
@@ -231,7 +289,10 @@ static int draw_rows(Step *s) {
     for (long i = 0; i < count; i++) {
         long r = s->fresh + i;
         const double *row = drawn_row(s, i);
-        prepare_row(o, s->scaling, row, s->z + r * s->inputs);
+        if (is_sparse(o))
+            prepare_slot(o, s->state, &s->ring, drawn_slot(s, i), &s->slot, &s->sparse.inputs, r);
+        else
+            prepare_row(o, s->scaling, row, s->z + r * s->inputs);
         copy_bytes(s->given + r * s->targets, row + o->columns, s->targets * sizeof(double));
         s->weight[r] = (float)row[o->columns + s->targets];
         if (!targets_are_valid(s, s->given + r * s->targets)) return 0;
@@ -240,12 +301,16 @@ static int draw_rows(Step *s) {
     return 1;
 }
 
-static void append_rows(const Step *s, const double *x, const double *y, const float *weight) {
+static void append_rows(Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     if (o->capacity < 1) return;
     for (long r = 0; r < s->fresh; r++) {
-        double *row = s->state->ring + (*s->state->appended + r) % o->capacity * ring_row(o);
-        copy_bytes(row, x + r * o->columns, o->columns * sizeof(double));
+        long slot = (*s->state->appended + r) % o->capacity;
+        double *row = s->state->ring + slot * ring_row(o);
+        if (is_sparse(o))
+            write_slot(o, s->state, &s->ring, slot, &s->entries, r);
+        else
+            copy_bytes(row, x + r * o->columns, o->columns * sizeof(double));
         copy_bytes(row + o->columns, y + r * s->targets, s->targets * sizeof(double));
         row[o->columns + s->targets] = weight ? (double)weight[r] : 1.0;
     }
@@ -426,10 +491,13 @@ static double rate_factor(const Step *s) {
     return factor * schedule_factor(&s->options->schedule, (double)*s->state->learned);
 }
 
-static void commit(const Step *s, const double *x, const double *y, const float *weight) {
+static void commit(Step *s, const double *x, const double *y, const float *weight) {
     const Options *o = s->options;
     const State *state = s->state;
-    add_rows(o, state, x, s->fresh, s->statistics);
+    if (is_sparse(o))
+        add_entries(o, state, &s->entries, s->fresh, &s->by, s->values);
+    else
+        add_rows(o, state, x, s->fresh, s->statistics);
     if (!is_classes(o)) {
         copy_bytes(state->targets, s->moments, s->targets * 3 * sizeof(double));
         copy_bytes(state->target_clusters, s->clusters, s->targets * 7 * sizeof(double));
@@ -442,11 +510,12 @@ static void commit(const Step *s, const double *x, const double *y, const float 
 }
 
 /* Returns 1 if the step was taken; else only the predictions are written. */
-static int learn_fresh(Step *s, const double *x, const double *y, const float *weight, void *output, long start) {
+static int learn_fresh(Step *s, Given given, const double *y, const float *weight, void *output, long start) {
     const Options *o = s->options;
+    const double *x = is_sparse(o) ? 0 : given.values + start * o->columns;
     int any_bad = 0;
     prefetch_rows(s);
-    prepare_fresh(s, x);
+    prepare_fresh(s, given, start);
     s->rows = s->fresh;
     copy_bytes(s->given, y, s->fresh * s->targets * sizeof(double));
     for (long r = 0; r < s->fresh; r++) s->weight[r] = weight ? weight[r] : 1.0f;
@@ -472,27 +541,28 @@ static int learn_fresh(Step *s, const double *x, const double *y, const float *w
     return 1;
 }
 
-/* Learns rows, `most` at a time: x (rows, columns), y (rows, targets), weight (rows) or null. Writes the predictions from
-   before each step (rows, outputs), and for each step whether it was taken. */
-EXPORTED void core_learn(const Options *options, Member *members, const State *state, const double *x, const double *y,
+/* Learns rows, `most` at a time: y (rows, targets), weight (rows) or null; x has entries only with SPARSE. Writes the
+   predictions from before each step (rows, outputs), and for each step whether it was taken. `work` is 0 at first, and
+   the same for later steps with this state. */
+EXPORTED void core_learn(const Options *options, Member *members, const State *state, const Given *x, const double *y,
                          const float *weight, long rows, long most, void *output, uint8_t *trained, void *work) {
     Step step = {.options = options, .members = members, .state = state};
     divide(&step, most, work);
+    if (is_sparse(options) && options->capacity > 0) index_ring(options, state, &step.ring);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
-        *trained++ = (uint8_t)learn_fresh(&step, x + start * options->columns, y + start * step.targets,
-                                          weight ? weight + start : 0, output, start);
+        *trained++ = (uint8_t)learn_fresh(&step, *x, y + start * step.targets, weight ? weight + start : 0, output, start);
     }
 }
 
 /* Predicts rows, `most` at a time. */
-EXPORTED void core_predict(const Options *options, Member *members, const State *state, const double *x, long rows,
+EXPORTED void core_predict(const Options *options, Member *members, const State *state, const Given *x, long rows,
                            long most, void *output, void *work) {
     Step step = {.options = options, .members = members, .state = state};
     divide(&step, most, work);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
-        prepare_fresh(&step, x + start * options->columns);
+        prepare_fresh(&step, *x, start);
         select_columns(&step, step.fresh);
         for (long k = 0; k < options->members; k++) predict_fresh(&step, k);
         write_output(&step, output, start);

@@ -120,6 +120,16 @@ static Rows inputs_of(const Pass *pass, Rows x, int32_t l) {
 
 static long row_of(const Pass *pass, Rows x, int32_t l) { return l ? layer_of(pass->network, l - 1).row : x.columns; }
 
+/* The product of entries with the first layer's weights. */
+static void multiply_entries(Pass *pass, const Sparse *x, const float *weights, Layer layer, float *z) {
+    const Inputs *inputs = &x->inputs;
+    for (long r = 0; r < pass->rows; r++) {
+        long start = inputs->starts[r], count = inputs->starts[r + 1] - start;
+        product(inputs->values + start, 0, 1, weights, layer.row, inputs->columns + start, z + r * layer.row, layer.row,
+                1, count, layer.row, pass->panels);
+    }
+}
+
 /* Writes the predictions. */
 void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
     const Network *network = pass->network;
@@ -130,8 +140,11 @@ void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
         Layer layer = layer_of(network, l);
         Rows inputs = inputs_of(pass, x, l);
         float *z = part(pass, pass->hidden, l);
-        product(inputs.x, row_of(pass, x, l), 1, theta + layer.weights, layer.row, inputs.index, z, layer.row, pass->rows,
-                inputs.columns, layer.row, pass->panels);
+        if (inputs.sparse)
+            multiply_entries(pass, inputs.sparse, theta + layer.weights, layer, z);
+        else
+            product(inputs.x, row_of(pass, x, l), 1, theta + layer.weights, layer.row, inputs.index, z, layer.row,
+                    pass->rows, inputs.columns, layer.row, pass->panels);
         if (l == 0 && network->skip) linear = z + padded(layer.outputs);
         if (l < last) activate_layer(pass, layer, l, theta, with_dropout);
     }
@@ -240,7 +253,26 @@ static void descend_columns(Pass *pass, const int32_t *index, long start, long c
         apply(update, pass->gradient + k * layer.row, layer.weights + index[start + k] * layer.row, layer.row, 0);
 }
 
+/* Takes the step for the weights of inputs with entries; all others are left as they are. */
+static void descend_entries(Pass *pass, const Sparse *x, const float *delta, Layer layer, Update *update) {
+    const ByColumn *by = &x->by;
+    int plain = is_plain(update);
+    if (update->kind == GRADIENT) fill_bytes(update->first + layer.weights, 0, layer.inputs * layer.row * sizeof(float));
+    for (long k = 0; k < by->active; k++) {
+        long start = by->starts[k], count = by->starts[k + 1] - start;
+        while (count && by->rows[start + count - 1] >= pass->rows) count--; /* drawn rows that it does not learn */
+        if (!count && plain) continue;
+        product(x->values + start, 0, 1, delta, layer.row, by->rows + start, pass->gradient, layer.row, 1, count,
+                layer.row, pass->panels);
+        apply(update, pass->gradient, layer.weights + by->index[k] * layer.row, layer.row, 0);
+    }
+}
+
 static void descend_weights(Pass *pass, Rows inputs, long x_row, const float *delta, Layer layer, Update *update) {
+    if (inputs.sparse) {
+        descend_entries(pass, inputs.sparse, delta, layer, update);
+        return;
+    }
     if (pass->rows == 1 && is_plain(update)) {
         descend_row(inputs, delta, layer, update);
         return;
@@ -310,7 +342,9 @@ double gradient_squares(Pass *pass, Rows x, double limit) {
     for (int32_t l = 0; l < network->layers; l++) {
         Layer layer = layer_of(network, l);
         Rows given = inputs_of(pass, x, l);
-        double inputs = squares_at_most(given.x, row_of(pass, x, l), pass->rows, given.columns);
+        const Inputs *some = given.sparse ? &given.sparse->inputs : 0;
+        double inputs = some ? squares_at_most(some->values, 0, 1, some->starts[pass->rows])
+                             : squares_at_most(given.x, row_of(pass, x, l), pass->rows, given.columns);
         bound += (inputs + (double)pass->rows) * squares_at_most(part(pass, pass->deltas, l), layer.row, pass->rows, layer.row);
     }
     if (bound * 1.02 < limit && pass->rows < 65536) return 0.0;
@@ -332,7 +366,13 @@ void backward_clipped(Pass *pass, Rows x, Update *update, double most) {
     clipped.scale = length > most ? (float)(most / length) : 1.0f;
     for (int32_t l = 0; l < pass->network->layers; l++) {
         Layer layer = layer_of(pass->network, l);
-        apply(&clipped, pass->whole + layer.weights, layer.weights, layer.inputs * layer.row, 0);
+        if (l == 0 && x.sparse)
+            for (long k = 0; k < x.sparse->by.active; k++) {
+                long at = layer.weights + x.sparse->by.index[k] * layer.row;
+                apply(&clipped, pass->whole + at, at, layer.row, 0);
+            }
+        else
+            apply(&clipped, pass->whole + layer.weights, layer.weights, layer.inputs * layer.row, 0);
         apply(&clipped, pass->whole + layer.biases, layer.biases, padded(layer.outputs), 1);
     }
 }

@@ -8,7 +8,7 @@ ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber", "quantile", "poisson")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "nadam", "ftrl")  # from 1 on
 SCHEDULES = ("constant", "inverse", "step", "cosine")
-SCALES = ("standard", "minmax", "none")
+SCALES = ("standard", "minmax", "none", "sparse")
 MISSING = ("refuse", "impute", "indicate")
 WEIGHTINGS = ("none", "given", "balanced", "effective")  # of classes
 MOST_UNITS = 2**31  # a count is an int32
@@ -62,6 +62,12 @@ class Options(Structure):
         ("class_weights", POINTER(c_double)),
         ("seed", c_uint64),
     )
+
+
+class Given(Structure):
+    """The addresses of rows as they come; `starts` and `columns` are those of entries by row."""
+
+    _fields_ = (("values", c_void_p), ("starts", c_void_p), ("columns", c_void_p))
 
 
 class Member(Structure):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.sparse import SparseRows
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
@@ -69,7 +70,8 @@ def new_model(learner: Learner[Any]) -> Model:
 def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch: int | None = None) -> Model:
     """Learn rows; give `on_predictions` each block's predictions (rows, outputs) from before it was learned.
 
-    The rows may be a matrix of scipy.sparse in CSR form: it becomes an array block by block.
+    The rows may be a matrix of scipy.sparse in CSR form; it becomes an array block by block, unless the
+    learner's `scale` is "sparse".
     ValueError: an invalid target for the loss. A stream counts its mini-batch as skipped.
     """
     learner: Any = model.learner
@@ -82,7 +84,7 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
         learner = replace(learner, mini_batch=mini_batch)
     owned = model.state is not model.start and len(batch.y) <= learner.mini_batch
     state, counts = loop.test_then_train(
-        learner, model.state, _dense_batches(learner, batch), on_predictions, in_place=owned
+        learner, model.state, _batches(learner, batch), on_predictions, in_place=owned
     )
     total = Counts(*(a + b for a, b in zip(model.counts, counts, strict=True)))
     return model._replace(state=state, counts=total)
@@ -92,21 +94,30 @@ def predict(model: Model, x: Any) -> NDArray[Any]:
     """Return the predictions (rows, outputs) for rows (rows, inputs), an array or a sparse matrix."""
     rows = PREDICT_ROWS if isinstance(x, np.ndarray) else min(PREDICT_ROWS, loop.piece_rows(model.learner))
     starts = range(0, max(1, x.shape[0]), rows)
-    parts = [model.learner.predict(model.state.model, _dense(x[start : start + rows])) for start in starts]
+    learner: Any = model.learner
+    parts = [learner.predict(model.state.model, _rows(learner, x[start : start + rows])) for start in starts]
     return np.concatenate(parts)
 
 
-def _dense(x: Any) -> NDArray[np.float64]:
-    return x if isinstance(x, np.ndarray) else x.toarray()
+def _rows(learner: Any, x: Any) -> NDArray[np.float64] | SparseRows:
+    if isinstance(x, np.ndarray):
+        return x
+    if getattr(learner, "scale", None) != "sparse":
+        dense: NDArray[np.float64] = x.toarray()
+        return dense
+    if not x.has_canonical_format:
+        x = x.copy()
+        x.sum_duplicates()
+    return SparseRows(x.indptr, x.indices, x.data, x.shape[1])
 
 
-def _dense_batches(learner: Learner[Any], batch: Batch) -> Iterator[Batch]:
+def _batches(learner: Learner[Any], batch: Batch) -> Iterator[Batch]:
     rows: Any = batch.x
     size = len(batch.y) if isinstance(rows, np.ndarray) else loop.piece_rows(learner)
     for start in range(0, len(batch.y), max(1, size)):
         part = slice(start, start + size)
         weight = None if batch.weight is None else batch.weight[part]
-        yield Batch(_dense(rows[part]), batch.y[part], weight)
+        yield Batch(_rows(learner, rows[part]), batch.y[part], weight)
 
 
 def grow(model: Model, classes: Sequence[Any]) -> Model:

@@ -302,7 +302,8 @@ class OnlineClassifier(ClassifierMixin, _OnlineModel):  # type: ignore[misc]
     chooses whose weights `coefs_` and `intercepts_` show. y may be a multilabel indicator (rows, labels):
     then predictions are one too, and `classes` are the labels in the order of its columns, by default their
     names, or their numbers. X may be a matrix of scipy.sparse: it is learned as
-    the same array is, and made dense piece by piece. Invalid input is a ValueError; the model is unchanged.
+    the same array is, by its entries with `scale="sparse"`, else made dense piece by piece. Invalid input is
+    a ValueError; the model is unchanged.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "OnlineClassifier":

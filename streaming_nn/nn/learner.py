@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.sparse import SparseRows, concatenate
 from streaming_nn.nn import averaging, metrics, multioutput
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.multioutput import Measured
@@ -23,7 +24,7 @@ S = TypeVar("S", bound=tuple[Any, ...])
 class Batch(NamedTuple):
     """Labeled rows, in the order in which they are learned."""
 
-    x: NDArray[Any]  # (rows, inputs) float64
+    x: Any  # (rows, inputs) an array of float64, or `SparseRows` where the learner's scale is "sparse"
     # (rows,) int32 class index, or float64 target; (rows, labels) int32 0 or 1, or (rows, targets) float64
     y: NDArray[Any]
     weight: NDArray[np.float32] | None = None  # (rows,) None: every row weighs 1
@@ -429,9 +430,8 @@ def _concatenate(parts: list[Batch]) -> Batch:
     if any(part.weight is not None for part in parts):
         ones = [np.ones(len(part.y), np.float32) if part.weight is None else part.weight for part in parts]
         weights = np.concatenate(ones)
-    return Batch(
-        np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]), weights
-    )
+    join: Callable[[Any], Any] = concatenate if isinstance(parts[0].x, SparseRows) else np.concatenate
+    return Batch(join([part.x for part in parts]), np.concatenate([part.y for part in parts]), weights)
 
 
 def validate_batch(learner: Learner[S], batch: Batch) -> Batch:
@@ -439,8 +439,8 @@ def validate_batch(learner: Learner[S], batch: Batch) -> Batch:
 
     Errors: ValueError for shapes that are not the learner's, and for a class index out of range.
     """
-    x = np.ascontiguousarray(batch.x, np.float64)
-    if x.ndim != 2 or x.shape[1] != learner.inputs:
+    x = batch.x if isinstance(batch.x, SparseRows) else np.ascontiguousarray(batch.x, np.float64)
+    if len(x.shape) != 2 or x.shape[1] != learner.inputs:
         raise ValueError(f"x must be (rows, {learner.inputs}); got {x.shape}")
     y = (
         np.ascontiguousarray(batch.y, np.float64)
@@ -450,10 +450,10 @@ def validate_batch(learner: Learner[S], batch: Batch) -> Batch:
     if learner.columns_of_y is not None and y.shape != (len(x), learner.columns_of_y):
         kind = "label" if learner.multilabel else "target"
         raise ValueError(f"y must be ({len(x)}, {learner.columns_of_y}), a column per {kind}; got {y.shape}")
-    if learner.columns_of_y is None and y.shape != x.shape[:1]:
+    if learner.columns_of_y is None and y.shape != (len(x),):
         raise ValueError(f"y must be ({len(x)},), one value per row of x; got {y.shape}")
     weight = None if batch.weight is None else np.ascontiguousarray(batch.weight, np.float32)
-    if weight is not None and weight.shape != x.shape[:1]:
+    if weight is not None and weight.shape != (len(x),):
         raise ValueError(f"weight must be ({len(x)},), one value per row of x; got {weight.shape}")
     return Batch(x, y, weight)
 

@@ -13,6 +13,7 @@ from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.ensemble import EnsembleState, Model, Rows
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
+from streaming_nn.core.sparse import SparseRows
 from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial, initialize
@@ -74,12 +75,12 @@ class NetworkLearner(Learner[EnsembleState]):
         """Return a model that `learn` may change."""
         return state.copy()
 
-    def predict(self, state: EnsembleState, x: Rows) -> NDArray[Any]:
+    def predict(self, state: EnsembleState, x: Rows | SparseRows) -> NDArray[Any]:
         """Predict rows (rows, inputs): probabilities of classes or labels, or targets (rows, outputs).
 
         Of two classes, the logistic loss has the probabilities of both. Quantiles that crossed are sorted.
         """
-        return self._of_classes(self._bound(state).predict(np.ascontiguousarray(x, np.float64)))
+        return self._of_classes(self._bound(state).predict(_contiguous(x)))
 
     def learn(self, state: EnsembleState, batch: Batch) -> tuple[EnsembleState, NDArray[Any], int]:
         """Predict and learn rows, mini-batch by mini-batch, and change the state.
@@ -89,9 +90,7 @@ class NetworkLearner(Learner[EnsembleState]):
         """
         x, y, weight = batch
         given = None if weight is None else np.ascontiguousarray(weight, np.float32)
-        output, trained = self._bound(state).learn(
-            np.ascontiguousarray(x, np.float64), y, given, mini_batch=self.mini_batch
-        )
+        output, trained = self._bound(state).learn(_contiguous(x), y, given, mini_batch=self.mini_batch)
         count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
         return state, self._of_classes(output), count
 
@@ -215,6 +214,10 @@ class NetworkLearner(Learner[EnsembleState]):
     def grow_inputs(self, state: EnsembleState, columns: ColumnGrowth) -> EnsembleState:
         """Add columns to each member: their weights are drawn, those of their indicators 0."""
         return growth.add_columns(self, state.copy(), columns)
+
+
+def _contiguous(x: Any) -> Rows | SparseRows:
+    return x if isinstance(x, SparseRows) else np.ascontiguousarray(x, np.float64)
 
 
 def _trained_rows(trained: NDArray[np.bool_], mini_batch: int, rows: int) -> int:

@@ -33,7 +33,9 @@ class Scaler:
     """Options of the scaling. Errors: ValueError, one line.
 
     `scale` is "standard": running z-scores in [-clip, clip]; "minmax": the running least and largest value
-    become -1 and 1, and what is beyond them is clipped; "none": rows as they are. `missing` is what a NaN
+    become -1 and 1, and what is beyond them is clipped; "none": rows as they are; "sparse": values divided by
+    the root mean square of the column's that are not 0, in [-clip, clip], so that a 0 stays 0, as which a
+    missing value is taken. `missing` is what a NaN
     means: "refuse": an error for which the step is not taken; "impute": the column's running mean;
     "indicate": that too, and as many more columns, which are 1 where a value is missing.
     """
@@ -56,7 +58,9 @@ class Scaler:
 
     def filling(self, state: EnsembleState) -> Doubles | None:
         """Return the value imputed in each column (columns,); None where missing values are refused."""
-        return None if self.missing == "refuse" else state.means
+        if self.missing == "refuse":
+            return None
+        return np.zeros_like(state.means) if self.scale == "sparse" else state.means
 
     def affine(self, state: EnsembleState) -> tuple[Doubles, Floats, float] | None:
         """Return origin, width and bound: (x - origin) / width ends at -bound and bound; None of "none".
@@ -67,6 +71,10 @@ class Scaler:
             return None
         if self.scale == "minmax":
             return *_span(state), 1.0
+        if self.scale == "sparse":
+            squares = state.means * state.means + state.squares / np.maximum(state.rows, 1)
+            width = np.sqrt(squares).astype(np.float32)
+            return np.zeros_like(state.means), np.where(width == 0, np.float32(1), width), self.clip
         width = moments.deviation(inputs_moments(state)).astype(np.float32)
         return state.means, _usable(width, state.rows > 0), self.clip
 
@@ -89,7 +97,7 @@ class Scaler:
         """Return the statistics with new columns, as if their values had been `growth.fill` in all rows."""
         most = float(state.learned)  # a column without gaps has had a value in every row
         absent = np.isnan(growth.fill)
-        rows = np.where(absent, 0.0, most)
+        rows = np.where(absent | (self.scale == "sparse"), 0.0, most)  # zeros are not counted there
         grown = state._replace(
             rows=growth.move(state.rows, rows),
             means=growth.move(state.means, 0.0),

@@ -1,5 +1,6 @@
 """Steps of an ensemble: the reference's bits over shapes and options, and what must hold."""
 
+from dataclasses import replace
 from typing import Any
 
 import core_reference as reference
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from streaming_nn.core import networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions, Model
 from streaming_nn.core.networks import Shape
+from streaming_nn.core.sparse import SparseRows, concatenate
 
 pytestmark = pytest.mark.commit
 
@@ -132,6 +134,103 @@ def default_ensemble(shape: Shape, columns: int, **options: Any) -> Ensemble:
     ]
     given_options = {"reach": 10.0, "replay_rows": 32, "capacity": 5000} | options
     return Ensemble(shape, tuple(members), columns, **given_options)
+
+
+def by_entries(x: Array) -> SparseRows:
+    rows, columns = np.nonzero(x)
+    return SparseRows(np.searchsorted(rows, range(len(x) + 1)), columns, x[rows, columns], x.shape[1])
+
+
+def learn_entries(ensemble: Ensemble, steps: list[tuple[Array, Array, Array | None]]) -> None:
+    """Learn steps by entries, by arrays and by the reference, and compare all bits."""
+    start = initial(ensemble, 1)
+    state = ensemble.init(start)
+    dense, theirs, model = state.copy(), state.copy(), Model(ensemble, state, start)
+    with np.errstate(all="ignore"):
+        for x, y, weight in steps:
+            expected = reference.predict(ensemble, theirs, x)
+            assert model.predict(by_entries(x)).tobytes() == expected.tobytes()
+            output, trained = model.learn(by_entries(x), y, weight, mini_batch=len(x))
+            learn(ensemble, dense, x, y, weight, mini_batch=len(x), initial=start)
+            expected, taken = reference.learn(ensemble, theirs, x, y, weight, start)
+            assert output.tobytes() == expected.tobytes()
+            assert trained.tolist() == [taken]
+            assert_same(state, theirs)
+            assert_same(dense, theirs)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=15)
+@given(data=st.data(), seed=st.integers(0, 2**20), wild=st.sampled_from([0, 0, 1e20, np.inf]))
+def test_sparse_rows_have_the_bits_of_arrays_and_of_the_reference(
+    data: st.DataObject, seed: int, wild: float
+) -> None:
+    ensemble, rng, steps = replace(draw_ensemble(data), scale="sparse"), np.random.default_rng(seed), []
+    for size in data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)):
+        x, y, weight = draw_rows(ensemble, rng, size)
+        x[rng.random(x.shape) < rng.choice([0.3, 0.9])] = rng.choice([0.0, -0.0])
+        if wild and rng.random() < 0.4:
+            x[0, 0] = wild
+        steps.append((x, y, weight if rng.random() < 0.5 else None))
+    learn_entries(ensemble, steps)
+
+
+def test_sparse_rows_of_many_columns_have_the_bits_of_the_reference() -> None:
+    members = (MemberOptions("sgd", 0.1), MemberOptions("adam", 0.01, 8.0))
+    ensemble = Ensemble(
+        Shape((130, 4, 3), skip=True), members, 130, "sparse", reach=20.0, replay_rows=3, capacity=7
+    )
+    rng, steps = np.random.default_rng(0), []
+    for size in (1, 2, 8, 3, 9, 1):  # the ring turns, also within a step
+        x, y, _ = draw_rows(ensemble, rng, size)
+        steps.append((np.where(rng.random(x.shape) < 0.97, 0, x), y, None))
+    learn_entries(ensemble, steps)
+
+
+def test_weights_of_inputs_that_are_0_rest_whatever_the_optimizer() -> None:
+    for name in structures.OPTIMIZERS:
+        member = MemberOptions(name, 0.1, options={"l2": 0.1})
+        ensemble = Ensemble(Shape((3, 2)), (member,), 3, scale="sparse")
+        state = ensemble.init(initial(ensemble))
+        ((W, _),) = ensemble.shape.views(state.theta[0])
+        model = Model(ensemble, state)
+        for used in (0, 1, 0, 0):
+            before = W.copy()
+            model.learn(np.eye(3)[[used]], np.zeros(1), mini_batch=1)
+            assert [(W[k] != before[k]).any() for k in range(3)] == [k == used for k in range(3)]
+
+
+def test_the_gradient_of_resting_weights_is_0_where_its_norm_is_clipped() -> None:
+    member = MemberOptions("momentum", 0.1, options={"l2": 0.1, "clip_norm": 0.01})
+    ensemble = Ensemble(Shape((3, 2)), (member,), 3, scale="sparse")
+    steps = [(np.eye(3)[[used]] * 9, np.zeros(1), None) for used in (0, 1, 2, 0)]
+    learn_entries(ensemble, [(x, y[:, None], weight) for x, y, weight in steps])
+
+
+def test_slices_of_sparse_rows_are_rows_and_wrong_ones_are_one_line() -> None:
+    x = np.random.default_rng(0).random((7, 5)) * (np.random.default_rng(1).random((7, 5)) < 0.3)
+    rows = by_entries(x)
+    for part in (slice(0, 3), slice(3, 7), slice(5, 99), slice(4, 2)):
+        ours, theirs = rows[part], by_entries(x[part])
+        assert ours.shape == x[part].shape
+        for name in ("starts", "indices", "values"):
+            assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
+    assert concatenate([rows[:3], rows[3:]]).starts.tolist() == rows.starts.tolist()
+    for starts, indices, values, error in (
+        ([0, 1], [2], [1.0, 2.0], "values must be one per index"),
+        ([0, 2, 1, 3], [0, 1, 2], [1.0] * 3, "starts must go from 0 upwards"),
+        ([1, 2], [0, 1], [1.0] * 2, "starts must go from 0 upwards"),
+        ([0, 3], [0, 1], [1.0] * 2, "starts must end at 2"),
+        ([0, 1], [5], [1.0], r"indices must be in \[0, 5\)"),
+        ([0, 1], [-1], [1.0], r"indices must be in \[0, 5\)"),
+        ([0, 2, 3], [1, 1, 0], [1.0] * 3, "indices must ascend"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            SparseRows(starts, indices, values, 5)
+    model = Model(*(lambda e: (e, e.init(initial(e))))(Ensemble(Shape((5, 2)), (MemberOptions(),), 5)))
+    with pytest.raises(
+        ValueError, match="sparse rows need scale 'sparse' and 5 columns; got 'standard' and 5"
+    ):
+        model.predict(rows)
 
 
 def test_a_stretch_of_the_default_ensemble_has_the_bits_of_the_reference() -> None:

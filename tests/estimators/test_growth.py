@@ -51,9 +51,21 @@ def frame(x: Row) -> pd.DataFrame:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.dictionaries(NAMES, NUMBERS), min_size=1, max_size=12), st.sampled_from([*LEARNERS]))
-def test_a_bag_of_words_and_rows_with_all_zeros_learn_the_same_bits(rows: list[Row], name: str) -> None:
-    options: dict[str, Any] = {"learner": name, "hidden": 4, "absent": "zero", "classes": [0, 1]}
+@given(
+    st.lists(st.dictionaries(NAMES, NUMBERS), min_size=1, max_size=12),
+    st.sampled_from([*LEARNERS]),
+    st.sampled_from(["standard", "sparse"]),
+)
+def test_a_bag_of_words_and_rows_with_all_zeros_learn_the_same_bits(
+    rows: list[Row], name: str, scale: str
+) -> None:
+    options: dict[str, Any] = {
+        "learner": name,
+        "hidden": 4,
+        "absent": "zero",
+        "classes": [0, 1],
+        "scale": scale,
+    }
     bags = [{name: value for name, value in x.items() if value != 0} for x in rows]
     full = [dict.fromkeys("hgfedcba", 0) | x for x in rows]
     expected = learn(RiverClassifier(**options), bags)

@@ -76,6 +76,30 @@ def test_missing_values_in_sparse_rows_are_missing_and_zeros_are_not() -> None:
         OnlineClassifier(**SMALL).fit(sparse.csr_array(holes), Y)
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("missing", ["refuse", "indicate"])
+def test_with_scale_sparse_rows_are_learned_by_their_entries(
+    name: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = X if missing == "refuse" else np.where(RNG.random(X.shape) < 0.1, np.nan, X)
+    options = {"learner": name, "hidden": 4, "mini_batch": 8, "scale": "sparse", "missing": missing}
+    dense = OnlineClassifier(**options).partial_fit(x[:200], Y[:200], classes=[0, 1])
+    expected = dense.test_then_train(x[200:], Y[200:])
+    rows = sparse.csr_array(x)
+    twice = sparse.coo_array(  # of an entry, halves
+        (np.tile(rows.data / 2, 2), [np.tile(each, 2) for each in rows.tocoo().coords]), x.shape
+    )
+    for kind in (sparse.csr_array, sparse.csr_matrix, lambda _: sparse.csr_array(twice.tocsr())):
+        ours = OnlineClassifier(**options)
+        given = kind(rows)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(given), "toarray", None)
+            ours.partial_fit(given[:200], Y[:200], classes=[0, 1])
+            assert np.array_equal(ours.test_then_train(given[200:], Y[200:]), expected)
+            assert np.array_equal(ours.predict_proba(given), dense.predict_proba(x))
+        assert digest(ours) == digest(dense)
+
+
 def test_rows_become_dense_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     made = list[int]()
     to_array = sparse.csr_array.toarray

@@ -373,7 +373,7 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
     [
         ({"inputs": 0}, "^inputs must be an integer >= 1; got 0$"),
         ({"classes": ()}, r"^classes must be one or more labels, all different; got \(\)$"),
-        ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
+        ({"scale": "z"}, r"^scale must be one of 'standard', 'minmax', 'none', 'sparse'; got 'z'$"),
         ({"missing": "drop"}, r"^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
         ({"drift": "ddm"}, r"^drift must be one of 'none', 'page_hinkley', 'adwin'; got 'ddm'$"),
         (

@@ -589,7 +589,7 @@ def test_probabilities_sum_to_one() -> None:
             {"schedule": "step", "schedule_drop": 1.0},
             r"^schedule_drop must be .* in \(0, 1\); got 1.0$",
         ),
-        ({"scale": "z"}, "^scale must be one of 'standard', 'minmax', 'none'; got 'z'$"),
+        ({"scale": "z"}, "^scale must be one of 'standard', 'minmax', 'none', 'sparse'; got 'z'$"),
         ({"missing": "drop"}, "^missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'$"),
         ({"drift": "ddm"}, "^drift must be one of 'none', 'page_hinkley', 'adwin'; got 'ddm'$"),
         ({"on_drift": "restart"}, "^on_drift must be one of 'report', 'raise', 'fresh'; got 'restart'$"),

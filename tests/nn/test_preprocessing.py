@@ -82,7 +82,7 @@ def test_exports_prepare_rows_as_the_core_does(scale: str, missing: str, data: s
     assert z.shape == (len(x), scaler.width)
     np.testing.assert_array_equal(z, by_hand(scaler, state, x).astype(np.float32))
     if scale != "none":
-        assert np.abs(z[:, :3]).max(initial=0) <= {"standard": 4, "minmax": 1}[scale]
+        assert np.abs(z[:, :3]).max(initial=0) <= (1 if scale == "minmax" else 4)
     if missing == "indicate":
         np.testing.assert_array_equal(z[:, 3:], np.isnan(x))
 
@@ -100,6 +100,7 @@ def test_statistics_are_those_of_numpy_and_missing_values_count_in_no_column(
     )
     for column in range(3):
         there = x[~np.isnan(x[:, column]), column].astype(np.float64)
+        there = there[there != 0] if scale == "sparse" else there
         assert state.rows[column] == len(there)
         if not len(there):
             continue
@@ -121,13 +122,13 @@ def test_z_scores_have_mean_0_and_deviation_1(missing: str) -> None:
 
 
 @pytest.mark.parametrize(("scale", "missing"), GAPS)
-def test_a_missing_value_is_the_running_mean(scale: str, missing: str) -> None:
+def test_a_missing_value_is_the_running_mean_or_0_of_sparse_rows(scale: str, missing: str) -> None:
     scaler = Scaler(2, scale, missing=missing)
     state = seen(scaler, np.array([[1, 5], [3, np.nan], [8, 6]], np.float64))
     filling = scaler.filling(state)
     assert filling is not None
-    assert filling.tolist() == [4, 5.5]
-    gap, mean = np.array([[np.nan, np.nan]], np.float64), np.array([[4, 5.5]], np.float64)
+    assert filling.tolist() == ([0, 0] if scale == "sparse" else [4, 5.5])
+    gap, mean = np.array([[np.nan, np.nan]], np.float64), filling[None]
     np.testing.assert_array_equal(prepared(scaler, state, gap)[:, :2], prepared(scaler, state, mean)[:, :2])
     if scale == "standard":
         assert prepared(scaler, state, gap)[:, :2].tolist() == [[0, 0]]
@@ -137,6 +138,16 @@ def test_a_missing_value_is_the_running_mean(scale: str, missing: str) -> None:
 def test_where_missing_values_are_refused_nothing_is_imputed(scale: str) -> None:
     scaler = Scaler(2, scale)
     assert scaler.filling(seen(scaler, np.ones((3, 2), np.float64))) is None
+
+
+def test_sparse_values_are_in_units_of_their_root_mean_square_and_zeros_stay() -> None:
+    x = np.random.default_rng(0).normal(2, 3, (200, 3)) * (np.random.default_rng(1).random((200, 3)) < 0.1)
+    scaler = Scaler(3, "sparse")
+    z = prepared(scaler, seen(scaler, x, 70), x)
+    units = [np.sqrt(np.mean(column[column != 0] ** 2)) for column in x.T]
+    np.testing.assert_allclose(z, x / units, rtol=1e-6)
+    new = np.array([[0, 3, -1e30]], np.float64)
+    assert prepared(scaler, seen(scaler, x[:0]), new).tolist() == [[0, 3, -5]]
 
 
 def test_minmax_goes_from_least_to_largest() -> None:
@@ -208,7 +219,7 @@ def test_what_is_not_finite_is_refused(scale: str, missing: str, bad: float) -> 
     ("options", "error"),
     [
         ({"columns": 0}, "inputs must be an integer >= 1; got 0"),
-        ({"scale": "robust"}, "scale must be one of 'standard', 'minmax', 'none'; got 'robust'"),
+        ({"scale": "robust"}, "scale must be one of 'standard', 'minmax', 'none', 'sparse'; got 'robust'"),
         ({"missing": "drop"}, "missing must be one of 'refuse', 'impute', 'indicate'; got 'drop'"),
         ({"clip": 0}, r"clip must be a number in (0, inf); got 0"),
         ({"clip": np.inf}, r"clip must be a number in (0, inf); got inf"),
@@ -225,11 +236,12 @@ def test_columns_without_values_are_always_missing_or_sparse_and_0(scale: str, m
     x = np.array([[1, 0, 0, 2], [3, 0, 0, 4]], np.float64)
     sparse = np.array([False, False, True, True])
     scaler = Scaler(4, scale, missing=missing)
-    assert scaler.without_values(seen(scaler, x), sparse).tolist() == [False, False, True, False]
+    only_0 = scale == "sparse"  # it does not count zeros
+    assert scaler.without_values(seen(scaler, x), sparse).tolist() == [False, only_0, True, False]
     assert scaler.without_values(seen(scaler, x[:0]), sparse).all()
     if missing != "refuse":
         x[:, 0] = np.nan
-        assert scaler.without_values(seen(scaler, x), sparse).tolist() == [True, False, True, False]
+        assert scaler.without_values(seen(scaler, x), sparse).tolist() == [True, only_0, True, False]
 
 
 @pytest.mark.parametrize(("scale", "missing"), EVERY)
@@ -257,7 +269,7 @@ def test_new_columns_have_had_their_fill_in_every_row_though_each_other_one_has_
     growth = ColumnGrowth(2, np.array([0, 1, -1]), np.zeros(3, np.float64))
     wider = Scaler(3, scale, missing="impute")
     grown, always = wider.grow(seen(Scaler(2, scale, missing="impute"), x), growth), seen(wider, wide)
-    assert grown.rows.tolist() == always.rows.tolist() == [2, 1, 4]
+    assert grown.rows.tolist() == always.rows.tolist() == [2, 1, 0 if scale == "sparse" else 4]
     assert grown.low.tolist() == always.low.tolist()
 
 

@@ -518,18 +518,38 @@ def sum_of_squares(x: Array) -> float:
     return total
 
 
-def update(shape: Any, options: Any, factor: float, state: dict[str, Array], gradient: Array) -> None:
-    """Take one step for all parameters of a network, whose gradient has their layout."""
+def update(
+    shape: Any,
+    options: Any,
+    factor: float,
+    state: dict[str, Array],
+    gradient: Array,
+    resting: NDArray[np.bool_] | None = None,
+) -> None:
+    """Take one step for all parameters of a network, whose gradient has their layout, but resting ones."""
     step = begin_step(options, factor, state["powers"])
+    rest = np.zeros(len(gradient), bool) if resting is None else resting
+    before = {name: state[name][rest] for name in ("theta", "first", "second")}
     spans = [span for each in shape.layers for span in weights_and_biases(each)]
     for at, biases in spans:
         gradient[at] = adjusted(options, gradient[at], state["theta"][at], biases)
+    gradient[rest] = 0
     if options.clip_norm > 0:
         length = float(np.sqrt(sum_of_squares(gradient)))
         if length > options.clip_norm:
             gradient = gradient * F4(options.clip_norm / length)
     for at, biases in spans:
         take_step(options, step, state, at, gradient[at], biases)
+    for name, values in before.items():
+        state[name][rest] = values
+
+
+def resting(shape: Any, z: Array) -> NDArray[np.bool_]:
+    """Return which parameters (parameters,) are first weights of inputs that are 0 in all rows."""
+    first = shape.layers[0]
+    rest = np.zeros(shape.parameters, bool)
+    rest[first.weights : first.biases].reshape(first.inputs, -1)[:] = (z == 0).all(axis=0)[:, None]
+    return rest
 
 
 def weights_and_biases(layer: Any) -> list[tuple[slice, bool]]:
@@ -588,6 +608,10 @@ INFINITE = F4(np.inf)
 def widths_of(options: Any, state: Any) -> Array:
     if options.scale == "none":
         return np.ones(options.columns, F4)
+    if options.scale == "sparse":
+        squares = state.means * state.means + state.squares / np.where(state.rows < 1.0, 1.0, state.rows)
+        width = np.sqrt(squares).astype(F4)
+        return np.where(width == 0, F4(1), width)
     if options.scale == "minmax":
         half = ((state.high.astype(np.float64) - state.low.astype(np.float64)) / 2.0).astype(F4)
         half = np.where(half == 0, F4(1), half)
@@ -604,7 +628,7 @@ def deviation(rows: Array, squares: Array) -> Array:
 def origins_of(options: Any, state: Any) -> Array:
     if options.scale == "standard":
         return state.means
-    if options.scale == "none":
+    if options.scale in ("none", "sparse"):
         return np.zeros(options.columns)
     middle = (state.low.astype(np.float64) + state.high.astype(np.float64)) / 2.0
     return np.where(state.low <= state.high, middle, 0.0)
@@ -612,9 +636,9 @@ def origins_of(options: Any, state: Any) -> Array:
 
 def prepare(options: Any, state: Any, x: Array) -> Array:
     missing = np.isnan(x) & (options.missing != "refuse")
-    value = np.where(missing, state.means, x.astype(np.float64))
+    value = np.where(missing, 0.0 if options.scale == "sparse" else state.means, x.astype(np.float64))
     z = (value - origins_of(options, state)).astype(F4) / widths_of(options, state)
-    most = {"standard": F4(options.clip), "minmax": F4(1), "none": INFINITE}[options.scale]
+    most = {"minmax": F4(1), "none": INFINITE}.get(options.scale, F4(options.clip))
     z = np.where(z > most, most, z)
     z = np.where(z < -most, -most, z)
     return np.concatenate([z, missing], axis=1, dtype=F4) if options.missing == "indicate" else z
@@ -699,7 +723,10 @@ def moments_of(column: Array) -> list[float]:
 
 def add_rows(options: Any, state: Any, x: Array) -> None:
     for j in range(options.columns):
-        add_column(state.clusters[:, j], x[:, j].tolist(), options.reach)
+        values = x[:, j].tolist()
+        if options.scale == "sparse":
+            values = [value for value in values if value != 0]
+        add_column(state.clusters[:, j], values, options.reach)
         state.rows[j], state.means[j], state.squares[j] = moments_of(state.clusters[:, j])
     if options.scale == "minmax":
         for row in x:
@@ -867,14 +894,16 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
     factor = factor * schedule_factor(options.schedule, float(state.learned))
     for k, slope in enumerate(steps):
         if not bad[k]:
-            update(shape, options.members[k].structure, factor, vectors(options, state, k), slope)
+            rest = resting(shape, z) if options.scale == "sparse" else None
+            update(shape, options.members[k].structure, factor, vectors(options, state, k), slope, rest)
     if len(bad) > 1:
         update_mixture(options, state, member_losses, bad, w[:rows])
     restart(options, state, bad, initial)
     add_rows(options, state, x)
     state.targets[:], state.target_clusters[:], state.class_rows[:] = moments, clusters, class_rows
     if options.capacity:
-        block = np.concatenate([x, y, given[:, None]], axis=1)
+        kept = np.where(x == 0, 0.0, x) if options.scale == "sparse" else x  # +0
+        block = np.concatenate([kept, y, given[:, None]], axis=1)
         for r in range(rows):
             state.ring[(int(state.appended) + r) % options.capacity] = block[r]
         state.appended[...] += rows

@@ -9,7 +9,7 @@ final class Scaling {
   final int columns;  // of a row as it comes
   final int inputs;  // of the network
   private final boolean missing;  // a NaN is a missing value
-  private final double[] means;  // of each column: they replace missing values
+  private final double[] fills;  // of each column: they replace missing values
   private final double[] origins;  // subtracted from each column
   private final float[] widths;  // by which the difference is divided
   private final float bound;  // of the quotient
@@ -20,13 +20,14 @@ final class Scaling {
     this.columns = Version.at(options, "inputs").asInt();
     this.missing = !Version.at(options, "missing").asText().equals("refuse");
     this.inputs = Version.at(options, "missing").asText().equals("indicate") ? 2 * columns : columns;
-    this.means = version.doubles("model.means", columns);
+    this.fills = scale.equals("sparse") ? new double[columns] : version.doubles("model.means", columns);
     this.origins = new double[columns];
     this.widths = new float[columns];
     float clip = (float) Version.at(options, "clip").asDouble();
-    this.bound = scale.equals("standard") ? clip : scale.equals("minmax") ? 1f : Float.POSITIVE_INFINITY;
+    this.bound = scale.equals("minmax") ? 1f : scale.equals("none") ? Float.POSITIVE_INFINITY : clip;
     if (scale.equals("standard")) standardize(version);
     else if (scale.equals("minmax")) span(version);
+    else if (scale.equals("sparse")) keepZeros(version);
     else Arrays.fill(widths, 1f);
   }
 
@@ -35,7 +36,7 @@ final class Scaling {
     double[] squares = version.doubles("model.squares", columns);
     for (int i = 0; i < columns; i++) {
       float width = (float) deviation(rows[i], squares[i]);
-      origins[i] = means[i];
+      origins[i] = fills[i];
       widths[i] = rows[i] == 0 ? Float.POSITIVE_INFINITY : width == 0f ? 1f : width;
     }
   }
@@ -51,6 +52,16 @@ final class Scaling {
     }
   }
 
+  private void keepZeros(Version version) throws IOException {
+    double[] rows = version.doubles("model.rows", columns);
+    double[] means = version.doubles("model.means", columns);
+    double[] squares = version.doubles("model.squares", columns);
+    for (int i = 0; i < columns; i++) {
+      float width = (float) Math.sqrt(means[i] * means[i] + squares[i] / Math.max(rows[i], 1.0));
+      widths[i] = width == 0f ? 1f : width;
+    }
+  }
+
   static double deviation(double count, double squares) {
     return Math.sqrt(squares / (count < 1.0 ? 1.0 : count));
   }
@@ -58,7 +69,7 @@ final class Scaling {
   /** Writes the network's inputs z from a row x. */
   void prepare(double[] x, float[] z) {
     for (int i = 0; i < columns; i++) {
-      double value = missing && x[i] != x[i] ? means[i] : x[i];
+      double value = missing && x[i] != x[i] ? fills[i] : x[i];
       float scaled = (float) (value - origins[i]) / widths[i];
       scaled = scaled > bound ? bound : scaled;
       z[i] = scaled < -bound ? -bound : scaled;

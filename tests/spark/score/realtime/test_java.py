@@ -166,6 +166,7 @@ def test_predictions_equal_those_of_the_batch_engine(
                 (MLP, ENSEMBLE), ("impute", "indicate"), ("standard", "minmax", "none")
             )
         ),
+        MLP | {"classes": [0, 1], "missing": "indicate", "scale": "sparse"},
     ],
     ids=str,
 )
