@@ -210,6 +210,15 @@ def test_a_stop_signal_reaches_the_command_which_is_waited_for(tmp_path: Path) -
     assert ended.exists()
 
 
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no sh")
+def test_a_stop_signal_before_the_command_is_known_stops_it_too() -> None:
+    *shell, script, name = wrapped("trainer", [])
+    early = script.replace("child=$!\n", "sleep 0.3; kill -TERM $$; child=$!\n")
+    assert early != script
+    ended = subprocess.run([*shell, early, name, "sleep", "20"], timeout=10, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+
+
 @pytest.mark.nightly
 def test_the_commands_run_without_docker(tmp_path: Path) -> None:
     with Broker.start(tmp_path / "broker") as broker:
