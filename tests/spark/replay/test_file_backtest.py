@@ -179,9 +179,7 @@ def test_rejected_rows_are_counted_and_belong_to_their_micro_batch(
 def test_a_file_that_cannot_be_sent_completely_is_not_learned(broker: Any, tmp_path: Path) -> None:
     rows = "".join(f"{i},{i % 2}\n" for i in range(300_000))  # more than the block that is read at first
     (tmp_path / "stream.csv").write_text(f"a,y\n{rows}1,1,1\n")
-    with pytest.raises(
-        ValueError, match=r"stream.csv: cannot read row 300001: it has 3 fields, and the file 2 columns"
-    ):
+    with pytest.raises(ValueError, match="cannot read row 300001: it has 3 fields, and the file 2 columns"):
         backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.csv"), None, [], 90)
 
 
