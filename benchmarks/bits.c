@@ -4,6 +4,7 @@
    benchmarks/bits.py writes the streams to standard input, and compares the bits that come out. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core.h"
 
@@ -30,7 +31,7 @@ static void must(int condition) {
 static void *memory(int64_t size) {
     void *bytes = aligned_alloc(64, (size_t)(size + 128) / 64 * 64);
     must(bytes != 0);
-    return bytes;
+    return memset(bytes, 0, (size_t)size);
 }
 
 static Block read_block(void) {
