@@ -8,6 +8,7 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 143' INT TERM # after the step under way: its environment must not vanish beneath it
 bin=$scratch/venv/bin
 unset PYTHONPATH VIRTUAL_ENV
+unset PYTHONDONTWRITEBYTECODE # hundreds of tests start a process: each would compile all that it imports
 
 UV=0.13.9 # resolves and installs in a third of pip's time
 

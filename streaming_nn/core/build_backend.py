@@ -63,7 +63,7 @@ def variants(machine: str | None = None) -> dict[str, tuple[str, ...]]:
 
 def library(variant: str, folder: Path = FOLDER) -> Path:
     """Return the path of a variant's library."""
-    return folder / f"core_{variant}.so"
+    return folder / f"core.{variant}.so"
 
 
 def sources() -> list[Path]:

@@ -46,7 +46,7 @@ def check_contents(wheel: Path, platform: build_wheels.Platform) -> None:
     (about,) = (files[name].decode() for name in files if name.endswith(".dist-info/WHEEL"))
     assert {f"Tag: {tag}" for tag in tags} == {line for line in about.splitlines() if "Tag" in line}
     assert "Root-Is-Purelib: false" in about
-    assert {*libraries(wheel)} == {f"core_{name}" for name in build_backend.variants(platform.machine)}
+    assert {*libraries(wheel)} == {f"core.{name}" for name in build_backend.variants(platform.machine)}
     (record,) = (files[name].decode() for name in files if name.endswith(".dist-info/RECORD"))
     listed = [line.rsplit(",", 2) for line in record.splitlines()]
     assert [name for name, *_ in listed] == [*files]
@@ -75,7 +75,7 @@ def test_the_commands_are_those_of_the_build_backend_for_each_target(tmp_path: P
 def test_a_wheel_becomes_another_platforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tmp_path / "name-1.2-py3-none-here.whl"
     with zipfile.ZipFile(given, "w") as held:
-        for name in ("name.py", "streaming_nn/core/core_of_another.so", "name-1.2.dist-info/RECORD"):
+        for name in ("name.py", "streaming_nn/core/core.of_another.so", "name-1.2.dist-info/RECORD"):
             held.writestr(name, "content of the wheel")
         held.writestr(
             "name-1.2.dist-info/WHEEL",
