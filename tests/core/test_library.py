@@ -14,7 +14,7 @@ def test_the_fastest_variant_that_runs_is_loaded() -> None:
     core = library.load()
     assert core is library.load()
     assert core.core_arithmetic() == library.ARITHMETIC
-    assert Path(core._name).stem.removeprefix("core_") in build_backend.variants()
+    assert Path(core._name).stem.removeprefix("core.") in build_backend.variants()
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path) -> None:
