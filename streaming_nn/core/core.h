@@ -235,6 +235,10 @@ typedef struct {
     uint64_t *sets; /* (capacity, words) */
 } RingIndex;
 
+/* Numbers of a row of the ring, and the row in a slot. */
+INLINE long ring_row(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
+INLINE double *row_at(const Options *o, const State *s, long slot) { return s->ring + slot * ring_row(o); }
+
 /* The scaling of a row's columns. */
 typedef struct {
     double *origins, *fills;

@@ -171,7 +171,6 @@ class Ensemble:
         """Return an untrained model with these weights (members, parameters)."""
         members, columns, targets = len(self.members), self.columns, self.shape.targets
         spans = columns if self.scale == "minmax" else 0
-        classification = self.is_classification
         state = EnsembleState(
             theta=theta.copy(),
             first=np.zeros((len(self._with_first), self.shape.parameters), np.float32),
@@ -185,8 +184,8 @@ class Ensemble:
             clusters=np.zeros((7, columns)),
             low=np.full(spans, np.inf),
             high=np.full(spans, -np.inf),
-            targets=np.zeros((0 if classification else targets, 3)),
-            target_clusters=np.zeros((7, 0 if classification else targets)),
+            targets=np.zeros((0 if self.is_classification else targets, 3)),
+            target_clusters=np.zeros((7, 0 if self.is_classification else targets)),
             class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
             learned=np.zeros((), np.int64),
             boost=np.zeros(()),

@@ -49,8 +49,6 @@ static int is_counting(const Options *o) { return o->weighting == BALANCED || o-
 
 static int is_sparse(const Options *o) { return o->scale == SPARSE; }
 
-static long ring_row(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
-
 static void *take(char **at, long bytes) {
     char *start = *at;
     *at += (bytes + 63) / 64 * 64;
@@ -271,7 +269,7 @@ static long drawn_slot(const Step *s, long i) {
     return (long)(((turn >> 32) * (uint64_t)kept_rows(s)) >> 32);
 }
 
-static const double *drawn_row(const Step *s, long i) { return s->state->ring + drawn_slot(s, i) * ring_row(s->options); }
+static const double *drawn_row(const Step *s, long i) { return row_at(s->options, s->state, drawn_slot(s, i)); }
 
 /* Starts to load the drawn rows: the ring is larger than the caches, and its slots come in no order. */
 static void prefetch_rows(const Step *s) {
@@ -306,7 +304,7 @@ static void append_rows(Step *s, const double *x, const double *y, const float *
     if (o->capacity < 1) return;
     for (long r = 0; r < s->fresh; r++) {
         long slot = (*s->state->appended + r) % o->capacity;
-        double *row = s->state->ring + slot * ring_row(o);
+        double *row = row_at(o, s->state, slot);
         if (is_sparse(o))
             write_slot(o, s->state, &s->ring, slot, &s->entries, r);
         else

@@ -108,10 +108,6 @@ void add_entries(const Options *options, const State *s, const Entries *x, long 
 
 /* --- The ring: its rows have all columns, as without SPARSE; sets of columns say which of them are not 0. */
 
-static double *row_at(const Options *o, const State *s, long slot) {
-    return s->ring + slot * (o->columns + targets_of(&o->network) + 1);
-}
-
 /* Brings the sets up to date with the ring: after the first call, and after another memory wrote to the ring. */
 void index_ring(const Options *o, const State *s, RingIndex *index) {
     long appended = *s->appended, from = *index->appended > appended ? 0 : *index->appended;

@@ -618,11 +618,7 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         return {}
 
     def _labels(self, y: Iterable[Any]) -> Array:
-        targets = of_columns.numbers_of("y", y)
-        bad = ~np.isfinite(bounded(targets))
-        if bad.any():
-            raise ValueError(f"y must be finite; got {targets[bad][0]}")
-        return targets
+        return _finite_targets(y)
 
     def _targets(self, model: Model, labels: Array) -> Array:
         return labels
@@ -723,11 +719,7 @@ class RiverMultiTargetRegressor(_MultiOutput, MultiTargetRegressor):  # type: ig
     def _labels(self, y: Iterable[Any]) -> Sequence[dict[str, float]]:
         rows = [{of_columns.name_of(key): each for key, each in _mapping(row).items()} for row in y]
         for row in rows:
-            wide = of_columns.numbers_of("y", row.values())
-            bad = ~np.isfinite(bounded(wide))
-            if bad.any():
-                raise ValueError(f"y must be finite; got {wide[bad][0]}")
-            row.update(zip(row, wide.tolist(), strict=True))
+            row.update(zip(row, _finite_targets(row.values()).tolist(), strict=True))
         return rows
 
     def _targets(self, model: Model, labels: Sequence[Mapping[str, float]]) -> Array:
@@ -776,6 +768,15 @@ def _table_reader(X: Any) -> Read:
     """Return a function that reads a table's rows."""
     features, rows = tables.columns(X), tables.rows(X)
     return lambda columns: columns.rows(features, rows)
+
+
+def _finite_targets(values: Any) -> NDArray[np.float64]:
+    """Return targets (rows,); ValueError for one that is not a number, or not finite."""
+    targets = of_columns.numbers_of("y", values)
+    bad = ~np.isfinite(bounded(targets))
+    if bad.any():
+        raise ValueError(f"y must be finite; got {targets[bad][0]}")
+    return targets
 
 
 def _weights(w: Any, rows: int) -> NDArray[np.float32] | None:

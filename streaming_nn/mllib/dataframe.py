@@ -66,7 +66,7 @@ def require_classic(given: DataFrame | SparkSession) -> None:
 
 
 def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
-    """Select features, label and weight as x (floats), y (double, or an array) and weight (float).
+    """Select features, label and weight as x (array of double), y (double, or an array) and weight (float).
 
     Errors: RuntimeError for a frame of Spark Connect, ValueError for a column that is missing or of another
     type.
@@ -74,7 +74,7 @@ def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
     require_classic(dataset)
     chosen = [feature_column(dataset, columns.features).alias("x")]
     if columns.label is not None:
-        several = _array(dataset, "labelCol", columns.label, "double")
+        several = _array(dataset, "labelCol", columns.label)
         one = None if several is not None else _number(dataset, "labelCol", columns.label, "double")
         chosen.append((one if several is None else several).alias("y"))  # type: ignore[union-attr]
     if columns.weight is not None:
@@ -84,7 +84,7 @@ def select_rows(dataset: DataFrame, columns: Columns) -> DataFrame:
 
 def feature_column(dataset: DataFrame, name: str) -> Column:
     """Return the features as an array of float64, from dense and sparse vectors and arrays of numbers."""
-    column = _array(dataset, "featuresCol", name, "double")
+    column = _array(dataset, "featuresCol", name)
     if column is not None:
         return column
     kind = _type(dataset, "featuresCol", name)
@@ -93,15 +93,15 @@ def feature_column(dataset: DataFrame, name: str) -> Column:
     )
 
 
-def _array(dataset: DataFrame, param: str, name: str, cast: str) -> Column | None:
-    """Return vectors, or arrays of numbers, as arrays of this type; None for another column."""
+def _array(dataset: DataFrame, param: str, name: str) -> Column | None:
+    """Return vectors, or arrays of numbers, as arrays of double; None for another column."""
     kind, column = _type(dataset, param, name), _column(name)
     if kind.simpleString() == "vector":
         from pyspark.ml.functions import vector_to_array  # late: with pandas and SciPy it takes 0.4 s
 
-        return f.when(column.isNotNull(), vector_to_array(column, f"float{32 if cast == 'float' else 64}"))
+        return f.when(column.isNotNull(), vector_to_array(column))
     if isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType):
-        return column.cast(f"array<{cast}>")
+        return column.cast("array<double>")
     return None
 
 
