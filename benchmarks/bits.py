@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks import emulator, replayed
 from benchmarks.output import Json, print_results
-from streaming_nn.core import build_backend, build_wheels, networks, structures
+from streaming_nn.core import build_backend, build_wheels, library, networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import metrics
@@ -97,8 +97,11 @@ def measure(fetch: Fetch = False, json_: Json = False) -> None:
 def builds() -> list[Build]:
     """Return the builds to compare: each compiler at hand, each level and instruction set."""
     native = "x86_64" if "avx2" in build_backend.variants() else "native"
-    vectors = {"baseline": (), "AVX2": ("-mavx2",), "AVX2 with FMA": ("-march=x86-64-v3",)}
-    sets: dict[str, tuple[str, ...]] = vectors if native == "x86_64" else {"baseline": ()}
+    v3 = ("-march=x86-64-v3",)
+    vectors: dict[str, tuple[str, ...]] = {"baseline": (), "AVX2": ("-mavx2",), "AVX2 with FMA": v3}
+    if "avx512" in library.runnable():
+        vectors["AVX-512"] = build_backend.AVX512
+    sets = vectors if native == "x86_64" else {"baseline": ()}
     made = [
         Build(f"{compiler}, {level}, {name}", (compiler, level, *flags))
         for compiler in ("gcc", "clang")

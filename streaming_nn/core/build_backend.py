@@ -35,9 +35,10 @@ FLAGS = (
 # on Linux nothing is linked: memcpy and memset come from the C library of the process, whatever its version
 LINKED = {"linux": ("-nostdlib",), "darwin": ("-undefined", "dynamic_lookup")}
 GLIBC = "manylinux_2_17"  # the oldest that has a Python wheel for AArch64
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 # each variant of the core has the same bits; the loader takes the first one that the CPU can run
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {"avx2": ("-mavx2",), "baseline": ()},
+    "x86_64": {"avx512": AVX512, "avx2": ("-mavx2",), "baseline": ()},
     "aarch64": {"baseline": ()},
     "arm64": {"baseline": ()},
 }

@@ -13,8 +13,14 @@
 #define copy_bytes __builtin_memcpy
 #define fill_bytes __builtin_memset
 
-/* One register of float32. An element is computed the same way in either width. */
-#ifdef __AVX2__
+/* One register of float32. An element is computed the same way in any width. */
+#if defined(__AVX512F__)
+#define LANES 16
+typedef float vector __attribute__((vector_size(64), aligned(4), may_alias));
+#define SPREAD(a) ((vector){(a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a), (a)})
+typedef float half __attribute__((vector_size(32), aligned(4), may_alias));
+#define SPREAD_HALF(a) ((half){(a), (a), (a), (a), (a), (a), (a), (a)})
+#elif defined(__AVX2__)
 #define LANES 8
 typedef float vector __attribute__((vector_size(32), aligned(4), may_alias));
 #define SPREAD(a) ((vector){(a), (a), (a), (a), (a), (a), (a), (a)})
@@ -24,7 +30,7 @@ typedef float vector __attribute__((vector_size(16), aligned(4), may_alias));
 #define SPREAD(a) ((vector){(a), (a), (a), (a)})
 #endif
 
-#define PADDING 8 /* rows of weights are a multiple of as many columns, the last of them 0 */
+#define PADDING 8 /* floats: rows of weights are a multiple of as many columns, the last of them 0 */
 INLINE long padded(long columns) { return (columns + PADDING - 1) / PADDING * PADDING; }
 INLINE long larger(long a, long b) { return a > b ? a : b; }
 INLINE long smaller(long a, long b) { return a < b ? a : b; }

@@ -12,6 +12,7 @@ from streaming_nn.core import build_backend
 
 MOST_ROWS = 2**62  # so that no sum of counts overflows
 ARITHMETIC = 1  # the number of docs/arithmetic.md that the library must have
+VECTORS = {"baseline": 0, "avx2": 1, "avx512": 2}  # the least that `core_vectors` must return
 BUILD = "pip install -e ."  # in a checkout
 
 
@@ -26,12 +27,14 @@ def load(variant: str | None = None, folder: Path | None = None) -> ctypes.CDLL:
     """
     folder = folder or FOLDER
     if variant is None:
-        variant = next(name for name in build_backend.variants() if _runs(name, folder))
+        variant = runnable(folder)[0]
     return _open(build_backend.library(variant, folder))
 
 
-def _runs(variant: str, folder: Path) -> bool:
-    return variant == "baseline" or bool(load("baseline", folder).core_has_avx2())
+def runnable(folder: Path | None = None) -> list[str]:
+    """Return the variants that this CPU can run, the fastest first."""
+    widest = load("baseline", folder).core_vectors()
+    return [name for name in build_backend.variants() if VECTORS[name] <= widest]
 
 
 def _open(path: Path) -> ctypes.CDLL:

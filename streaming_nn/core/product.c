@@ -8,26 +8,33 @@
 #define MANY_ROWS 12      /* rows from which panels pay */
 #define MANY_WEIGHTS 8192 /* floats up to which the weights stay in the first cache without panels */
 
-INLINE void tile(const int R, const int V, const float *x, long x_row, long x_step, const float *w, long w_row,
-                 const int32_t *index, float *z, long z_row, long n) {
-    vector sums[12][8];
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) sums[r][v] = SPREAD(0.0f);
-    for (long i = 0; i < n; i++) {
-        vector weights[8];
-        const float *at = w + (index ? (long)index[i] : i) * w_row;
-        for (int v = 0; v < V; v++) weights[v] = *(const vector *)(at + v * LANES);
-        for (int r = 0; r < R; r++) {
-            vector a = SPREAD(x[r * x_row + i * x_step]);
-            for (int v = 0; v < V; v++) sums[r][v] += a * weights[v];
-        }
+/* A tile of R rows and V vectors of a type. */
+#define TILE(tile, vector, lanes, spread)                                                                              \
+    INLINE void tile(const int R, const int V, const float *x, long x_row, long x_step, const float *w, long w_row,   \
+                     const int32_t *index, float *z, long z_row, long n) {                                            \
+        vector sums[12][8];                                                                                           \
+        for (int r = 0; r < R; r++)                                                                                   \
+            for (int v = 0; v < V; v++) sums[r][v] = spread(0.0f);                                                    \
+        for (long i = 0; i < n; i++) {                                                                                \
+            vector weights[8];                                                                                        \
+            const float *at = w + (index ? (long)index[i] : i) * w_row;                                               \
+            for (int v = 0; v < V; v++) weights[v] = *(const vector *)(at + v * lanes);                               \
+            for (int r = 0; r < R; r++) {                                                                             \
+                vector a = spread(x[r * x_row + i * x_step]);                                                         \
+                for (int v = 0; v < V; v++) sums[r][v] += a * weights[v];                                             \
+            }                                                                                                         \
+        }                                                                                                             \
+        for (int r = 0; r < R; r++)                                                                                   \
+            for (int v = 0; v < V; v++) *(vector *)(z + r * z_row + v * lanes) = sums[r][v];                          \
     }
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) *(vector *)(z + r * z_row + v * LANES) = sums[r][v];
-}
+
+TILE(tile, vector, LANES, SPREAD)
+#if LANES > PADDING
+TILE(half_tile, half, PADDING, SPREAD_HALF)
+#endif
 
 /* All rows of V vectors of columns; R rows at a time, as many as there are. */
-#define ROWS(R, V) \
+#define ROWS(tile, R, V) \
     for (; r + R <= rows; r += R) \
         if (index) \
             tile(R, V, x + r * x_row, x_row, x_step, w, w_row, index, z + r * z_row, z_row, n); \
@@ -37,32 +44,47 @@ INLINE void tile(const int R, const int V, const float *x, long x_row, long x_st
 static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row,
                       const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
-    ROWS(12, 1); /* one vector has few chains: more rows hide the latency of their sums */
-    ROWS(6, 1);
-    ROWS(3, 1);
-    ROWS(1, 1);
+    ROWS(tile, 12, 1); /* one vector has few chains: more rows hide the latency of their sums */
+    ROWS(tile, 6, 1);
+    ROWS(tile, 3, 1);
+    ROWS(tile, 1, 1);
 }
+
+#if LANES > PADDING
+/* The last columns, fewer than a vector. */
+static void columns_half(const float *x, long x_row, long x_step, const float *w, long w_row,
+                         const int32_t *index, float *z, long z_row, long rows, long n) {
+    long r = 0;
+    ROWS(half_tile, 12, 1);
+    ROWS(half_tile, 6, 1);
+    ROWS(half_tile, 3, 1);
+    ROWS(half_tile, 1, 1);
+}
+#endif
 
 static void columns_2(const float *x, long x_row, long x_step, const float *w, long w_row,
                       const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
-    ROWS(6, 2);
-    ROWS(3, 2);
-    ROWS(1, 2);
+#if LANES == 16
+    ROWS(tile, 12, 2); /* 24 of 32 registers; with AVX2 there are 16 */
+#endif
+    ROWS(tile, 6, 2);
+    ROWS(tile, 3, 2);
+    ROWS(tile, 1, 2);
 }
 
 static void columns_4(const float *x, long x_row, long x_step, const float *w, long w_row,
                       const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
-    ROWS(3, 4);
-    ROWS(2, 4);
-    ROWS(1, 4);
+    ROWS(tile, 3, 4);
+    ROWS(tile, 2, 4);
+    ROWS(tile, 1, 4);
 }
 
 static void columns_8(const float *x, long x_row, long x_step, const float *w, long w_row,
                       const int32_t *index, float *z, long z_row, long rows, long n) {
     long r = 0;
-    ROWS(1, 8);
+    ROWS(tile, 1, 8);
 }
 
 /* Floats of memory for the panels of n x m weights. */
@@ -96,7 +118,10 @@ void product(const float *x, long x_row, long x_step, const float *w, long w_row
         const float *panel = pack ? panel_of(w + j, w_row, index, n, panels) : w + j;
         columns_2(x, x_row, x_step, panel, pack ? PANEL : w_row, pack ? 0 : index, z + j, z_row, rows, n);
     }
-    for (; j < m; j += LANES) columns_1(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
+    for (; j + LANES <= m; j += LANES) columns_1(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
+#if LANES > PADDING
+    if (j < m) columns_half(x, x_row, x_step, w + j, w_row, index, z + j, z_row, rows, n);
+#endif
 }
 
 EXPORTED void core_product(const float *x, const float *w, float *z, long rows, long n, long m, float *work) {

@@ -67,6 +67,7 @@ def test_the_commands_are_those_of_the_build_backend_for_each_target(tmp_path: P
         for variant, command in found.items():
             assert command[command.index("-target") + 1] == platform.target
             assert ("-mavx2" in command) == (variant == "avx2")
+            assert ("-mavx512f" in command) == (variant == "avx512")
             assert {*build_backend.FLAGS} < {*command}
             assert ("-nostdlib" in command) == (platform.system == "linux")
             assert ("dynamic_lookup" in command) == (platform.system == "darwin")

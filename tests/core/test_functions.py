@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from streaming_nn.core import build_backend, functions, library
+from streaming_nn.core import functions, library
 from streaming_nn.core.functions import FUNCTIONS as NAMES
 
 pytestmark = pytest.mark.commit
@@ -89,7 +89,7 @@ def test_the_error_is_within_the_bound(name: str) -> None:
         assert abs(Decimal(result) - truth) <= Decimal(BOUND) * max(abs(truth), least), (value, result)
 
 
-@pytest.mark.parametrize("variant", build_backend.variants())
+@pytest.mark.parametrize("variant", library.runnable())
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_bits_are_those_of_the_reference(variant: str, data: st.DataObject) -> None:

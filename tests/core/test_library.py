@@ -1,6 +1,8 @@
 """Loading the core, and the checks before an address is passed to it."""
 
+import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,29 @@ def test_the_fastest_variant_that_runs_is_loaded() -> None:
     core = library.load()
     assert core is library.load()
     assert core.core_arithmetic() == library.ARITHMETIC
-    assert Path(core._name).stem.removeprefix("core.") in build_backend.variants()
+    assert Path(core._name).stem.removeprefix("core.") == library.runnable()[0]
+
+
+@pytest.mark.parametrize(
+    ("widest", "names"),
+    [(0, ["baseline"]), (1, ["avx2", "baseline"]), (2, ["avx512", "avx2", "baseline"])],
+)
+def test_a_cpu_runs_what_its_vectors_allow(
+    widest: int, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(library, "load", lambda *_: SimpleNamespace(core_vectors=lambda: widest))
+    assert library.runnable() == names
+
+
+def test_the_vectors_are_those_that_the_kernel_lists() -> None:
+    cpu = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not cpu.exists():
+        pytest.skip("only Linux on x86-64 lists them")
+    flags = {*next(line for line in cpu.read_text().splitlines() if line.startswith("flags")).split()}
+    avx512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags
+    expected = 2 if avx512 else int("avx2" in flags)
+    assert library.load("baseline").core_vectors() == expected
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path) -> None:

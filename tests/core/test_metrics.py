@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streaming_nn.core import build_backend, library
+from streaming_nn.core import library
 from streaming_nn.core import metrics as core
 from streaming_nn.nn import metrics
 from streaming_nn.nn.state_dict import flatten
@@ -70,7 +70,7 @@ def test_the_bits_are_those_of_the_reference(
             assert_same(ours, theirs)
 
 
-@pytest.fixture(params=build_backend.variants())
+@pytest.fixture(params=library.runnable())
 def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Load each variant of the core in turn."""
     monkeypatch.setattr(library, "load", partial(library.load, request.param))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from river import optim
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-from streaming_nn.core import build_backend, library, structures
+from streaming_nn.core import library, structures
 
 pytestmark = pytest.mark.commit
 
@@ -54,7 +54,7 @@ def take_step(
 SIZES = st.sampled_from([0.0, 1e-30, 3e-29, 1e-12, 0.01, 1.0, 1e6, 1e18])
 
 
-@pytest.mark.parametrize("variant", build_backend.variants())
+@pytest.mark.parametrize("variant", library.runnable())
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(structures.OPTIMIZERS),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streaming_nn.core import build_backend, library
+from streaming_nn.core import library
 
 pytestmark = pytest.mark.commit
 
@@ -43,7 +43,7 @@ def values(seed: int, shape: tuple[int, int]) -> Array:
     return x
 
 
-@pytest.mark.parametrize("variant", build_backend.variants())
+@pytest.mark.parametrize("variant", library.runnable())
 @settings(max_examples=40, deadline=None)
 @given(rows=st.integers(1, 20), n=st.integers(1, 12), vectors=st.integers(1, 13), seed=st.integers(0, 2**20))
 def test_the_bits_are_those_of_the_reference(
@@ -56,7 +56,7 @@ def test_the_bits_are_those_of_the_reference(
     assert multiply_transposed(x, d, variant).tobytes() == reference.product(transposed, d).tobytes()
 
 
-@pytest.mark.parametrize("variant", build_backend.variants())
+@pytest.mark.parametrize("variant", library.runnable())
 def test_panels_have_the_same_bits(variant: str) -> None:
     x, w = values(0, (50, 200)), values(1, (200, 88))
     assert multiply(x, w, variant).tobytes() == reference.product(x, w).tobytes()
