@@ -51,7 +51,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionBroker]:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A schema registry of the test's own, that waits for nobody between two tries."""
+    """A schema registry for the test, that does not wait between two attempts."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr("streaming_nn.records.registry.PAUSE", 0.0)
     with serving() as running:

@@ -62,7 +62,7 @@ def of(path: Path) -> frozenset[str]:
 
 def within(folder: str) -> list[Path]:
     paths = [path for path in FILES if path.is_relative_to(ROOT / "streaming_nn" / folder)]
-    assert paths, f"streaming_nn/{folder} is gone: change the table"
+    assert paths, f"streaming_nn/{folder} is missing: change the table"
     return paths
 
 
@@ -151,11 +151,11 @@ def test_imports_are_seen_wherever_they_stand(source: str, found: set[str]) -> N
 
 def test_every_requirement_is_locked_with_a_hash_and_no_host() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
     pins = {block.split("==")[0]: block for block in lock.replace(" \\\n", " ").splitlines() if "==" in block}
-    for name in {requirement.split("[")[0].split(">")[0].split("=")[0] for requirement in asked}:
+    for name in {requirement.split("[")[0].split(">")[0].split("=")[0] for requirement in requirements}:
         if name != "streaming_nn":
             assert "--hash=sha256:" in pins[name.lower().replace("_", "-")], name
 

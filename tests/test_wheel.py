@@ -18,7 +18,7 @@ PACKAGES = ("streaming_nn", "producers")
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)  # as in docker-compose.yml
 PATHS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME")  # by which another Python's modules come in
 
-# imports every module there is (one needs the extra onnx), and says from which files they came
+# imports every module there is (one needs the extra onnx), and prints from which files they came
 EVERYTHING = """
 import importlib, json, pkgutil, sys
 import streaming_nn, producers
@@ -94,8 +94,8 @@ def test_everything_is_imported_from_the_installation(installed: Installed) -> N
 
 
 def test_the_demo_runs_from_an_empty_folder(installed: Installed) -> None:
-    said = installed.run("streaming-nn", "demo", "--seconds", "10", "--json")
-    summary = json.loads(said.splitlines()[-1])
+    printed = installed.run("streaming-nn", "demo", "--seconds", "10", "--json")
+    summary = json.loads(printed.splitlines()[-1])
     assert summary["accounted"] is True
     assert summary["verify"] == "identical"
     assert summary["produced_labeled"] > 5000

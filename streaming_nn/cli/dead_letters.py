@@ -8,7 +8,7 @@ import typer
 from streaming_nn.cli import options
 
 if TYPE_CHECKING:
-    from streaming_nn.kafka.dead_letters import Letter
+    from streaming_nn.kafka.dead_letters import DeadLetterRecord
     from streaming_nn.settings import Settings
 
 app = typer.Typer(help="Look at rejected records, and send them back to their topic.", no_args_is_help=True)
@@ -65,7 +65,7 @@ def redrive(
         raise RuntimeError(_describe_cut(done.cut))
 
 
-def _describe_cut(letters: "list[Letter]") -> str:
+def _describe_cut(letters: "list[DeadLetterRecord]") -> str:
     positions = ", ".join(_position(letter) for letter in letters[:3])
     more = ", …" if len(letters) > 3 else ""
     return (
@@ -80,7 +80,7 @@ def _settings(config: Any, bootstrap: str | None, topic: str | None, sets: list[
     )
 
 
-def _print_table(letters: "list[Letter]") -> None:
+def _print_table(letters: "list[DeadLetterRecord]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -93,6 +93,6 @@ def _print_table(letters: "list[Letter]") -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def _position(letter: "Letter") -> str:
+def _position(letter: "DeadLetterRecord") -> str:
     topic, partition, offset = letter.position or ("?", "?", "?")
     return f"{topic}/{partition}/{offset}"

@@ -41,7 +41,7 @@ void product(const float *x, long x_row, long x_step, const float *w, long w_row
              long z_row, long rows, long n, long m, float *panels);
 
 /* A network's shape and loss. Its parameters are one vector: for each layer its weights, a padded row per input, then
-   its biases, padded too; of the first layer with `skip`, a row goes on with the weights of the linear part. */
+   its biases, padded too; of the first layer with `skip`, a row continues with the weights of the linear part. */
 typedef struct {
     const int32_t *units; /* (layers + 1) from inputs to outputs */
     int32_t layers;
@@ -75,9 +75,9 @@ typedef struct {
     int32_t *index;  /* (active) ascending */
     int64_t *starts; /* (active + 1) */
     int32_t *rows;   /* (entries) */
-    int64_t *from;   /* (entries) place among the entries by row */
+    int64_t *from;   /* (entries) position among the entries by row */
     uint64_t *set;   /* a bit per column */
-    int32_t *place;  /* (columns) */
+    int32_t *position; /* (columns) of the next entry */
 } ByColumn;
 
 /* The entries of a network's rows, by row and by column. */
@@ -102,7 +102,7 @@ typedef struct {
     double dropout;     /* probability that a hidden unit is left out */
     uint64_t key;       /* of the draws that leave units out */
     float *hidden;      /* for each layer: its sums, which become its units' values, (rows, row) */
-    float *saved;       /* for each layer but the last: what its derivative needs, where that is not the value */
+    float *saved;       /* for each layer but the last: what its derivative needs, if that is not the value */
     float *kept;        /* for each layer but the last: the factors of dropout */
     float *outputs;     /* (rows, outputs) predictions */
     float *slopes;      /* (rows, padded outputs) gradient of the loss by the last sums */

@@ -60,7 +60,7 @@ static ByColumn take_order(char **at, long entries, long columns) {
     ByColumn by = {.index = take(at, most * i), .starts = take(at, (most + 1) * d), .rows = take(at, entries * i)};
     by.from = take(at, entries * d);
     by.set = take(at, words(columns) * d);
-    by.place = take(at, columns * i);
+    by.position = take(at, columns * i);
     return by;
 }
 
@@ -87,7 +87,7 @@ static char *divide(Step *s, long most, char *at) {
     s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
     long f = sizeof(float), d = sizeof(double), rows = most + o->replay_rows, members = o->members, n = o->columns;
     if (is_sparse(o)) {
-        s->ring.appended = take(&at, d); /* first, as its place must not depend on `most` */
+        s->ring.appended = take(&at, d); /* first, as its position must not depend on `most` */
         s->ring.sets = take(&at, o->capacity * words(n) * d);
         at = divide_sparse(s, most, rows, at);
     } else {

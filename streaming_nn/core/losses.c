@@ -21,7 +21,7 @@ static inline double gelu_slope(double z) {
     } \
     break;
 
-/* Overwrites sums z with the units' values; `saved`, where it is not null, gets the sums. */
+/* Overwrites sums z with the units' values; `saved`, unless it is null, gets the sums. */
 void activate(int32_t kind, float *restrict z, float *restrict saved, long count) {
     if (saved && kind == GELU) copy_bytes(saved, z, count * sizeof(float));
     switch (kind) {

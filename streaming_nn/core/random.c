@@ -58,10 +58,10 @@ enum { CONSTANT, UNIFORM, NORMAL, ORTHOGONAL };
 EXPORTED void core_draw(int32_t kind, double size, uint64_t seed, uint64_t a, uint64_t b, uint64_t start, float *w,
                         long rows, long columns, long row, double *work) {
     uint64_t key = draw_key(seed, a, b);
-    long tall = larger(rows, columns), thin = smaller(rows, columns);
+    long tall = larger(rows, columns), narrow = smaller(rows, columns);
     if (kind == ORTHOGONAL) {
         for (long i = 0; i < rows * columns; i++) work[i] = normal(key, start + (uint64_t)i);
-        orthonormalize(work, tall, thin);
+        orthonormalize(work, tall, narrow);
     }
     for (long r = 0; r < rows; r++)
         for (long c = 0; c < columns; c++) {
@@ -69,7 +69,7 @@ EXPORTED void core_draw(int32_t kind, double size, uint64_t seed, uint64_t a, ui
             double value = size;
             if (kind == UNIFORM) value = (2.0 * uniform(key, index) - 1.0) * size;
             if (kind == NORMAL) value = normal(key, index) * size;
-            if (kind == ORTHOGONAL) value = rows >= columns ? work[r * thin + c] : work[c * thin + r];
+            if (kind == ORTHOGONAL) value = rows >= columns ? work[r * narrow + c] : work[c * narrow + r];
             w[r * row + c] = (float)value;
         }
 }

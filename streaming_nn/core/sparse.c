@@ -72,17 +72,17 @@ void sort_entries(const int64_t *starts, const int32_t *columns, long rows, long
     fill_bytes(to->set, 0, words(inputs) * sizeof(uint64_t));
     for (long i = 0; i < count; i++) include(to->set, columns[i]);
     for (long j = next_column(to->set, 0, inputs); j < inputs; j = next_column(to->set, j + 1, inputs)) {
-        to->place[j] = (int32_t)active;
+        to->position[j] = (int32_t)active;
         to->index[active++] = (int32_t)j;
     }
     to->active = active;
     for (long k = 0; k <= active; k++) to->starts[k] = 0;
-    for (long i = 0; i < count; i++) to->starts[to->place[columns[i]] + 1]++;
+    for (long i = 0; i < count; i++) to->starts[to->position[columns[i]] + 1]++;
     for (long k = 0; k < active; k++) to->starts[k + 1] += to->starts[k];
-    for (long k = 0; k < active; k++) to->place[to->index[k]] = (int32_t)to->starts[k];
+    for (long k = 0; k < active; k++) to->position[to->index[k]] = (int32_t)to->starts[k];
     for (long r = 0; r < rows; r++)
         for (long i = starts[r]; i < starts[r + 1]; i++) {
-            long at = to->place[columns[i]]++;
+            long at = to->position[columns[i]]++;
             to->rows[at] = (int32_t)r;
             to->from[at] = i;
         }
@@ -106,7 +106,7 @@ void add_entries(const Options *options, const State *s, const Entries *x, long 
     }
 }
 
-/* --- The ring: its rows have all columns, as without SPARSE; sets of columns say which of them are not 0. */
+/* --- The ring: its rows have all columns, as without SPARSE; sets of columns hold which of them are not 0. */
 
 /* Brings the sets up to date with the ring: after the first call, and after another memory wrote to the ring. */
 void index_ring(const Options *o, const State *s, RingIndex *index) {

@@ -27,8 +27,8 @@ LATEST = 253_402_300_799_000  # milliseconds since 1970 at the end of the year 9
 Position = tuple[str, int, int]  # topic, partition, offset
 
 
-class Letter(NamedTuple):
-    """A dead letter as it is on its topic."""
+class DeadLetterRecord(NamedTuple):
+    """A record of the topic of dead letters."""
 
     time: datetime  # when it was rejected
     position: Position | None  # where its record is from; None: not one of our dead letters
@@ -50,12 +50,12 @@ class Redriven(NamedTuple):
     """What became of the dead letters that had not been sent back before."""
 
     sent: dict[str, int]  # by the topic that they went back to
-    cut: list[Letter]  # not sent: their records are no longer whole
+    cut: list[DeadLetterRecord]  # not sent: their records are no longer whole
     foreign: int  # records of the topic that are none of our dead letters
     repeated: int  # not sent: the same record is among the dead letters twice
 
 
-def latest(kafka: Mapping[str, str], topic: str, count: int) -> list[Letter]:
+def latest(kafka: Mapping[str, str], topic: str, count: int) -> list[DeadLetterRecord]:
     """Return the latest dead letters, the newest one last. Raise as `KafkaAdmin` does."""
     begins, ends = _bounds(kafka, topic)
     starts = {p: max(begin, ends[p] - count) for p, begin in begins.items()}
@@ -82,7 +82,9 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
         return _send_back(producer, topic, letters, seen)
 
 
-def _send_back(producer: Any, topic: str, letters: list[Letter], seen: set[Position | None]) -> Redriven:
+def _send_back(
+    producer: Any, topic: str, letters: list[DeadLetterRecord], seen: set[Position | None]
+) -> Redriven:
     result, wanted, repeated = Redriven({}, [], sum(not x.position for x in letters), 0), set[int](), 0
     for i, letter in enumerate(letters):
         if letter.position is None:
@@ -101,7 +103,7 @@ def _send_back(producer: Any, topic: str, letters: list[Letter], seen: set[Posit
     return result._replace(repeated=repeated)
 
 
-def _transaction(producer: Any, topic: str, letters: list[tuple[Letter, bool]]) -> None:
+def _transaction(producer: Any, topic: str, letters: list[tuple[DeadLetterRecord, bool]]) -> None:
     """Send some of the letters, and commit the offsets after all of them, both or neither."""
     offsets: dict[TopicPartition, OffsetAndMetadata] = {}
     producer.begin_transaction()
@@ -128,7 +130,9 @@ def _bounds(kafka: Mapping[str, str], topic: str) -> tuple[dict[int, int], dict[
         return admin.beginnings([topic])[topic], admin.ends([topic])[topic]
 
 
-def _read(consumer: Any, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Letter]:
+def _read(
+    consumer: Any, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
+) -> Iterator[DeadLetterRecord]:
     """Yield the letters from `starts` on up to `ends`, partition by partition."""
     for p, start in sorted(starts.items()):
         if start >= ends[p]:
@@ -142,7 +146,7 @@ def _read(consumer: Any, topic: str, starts: Mapping[int, int], ends: Mapping[in
                     yield _letter(record)
 
 
-def _letter(record: Any) -> Letter:
+def _letter(record: Any) -> DeadLetterRecord:
     ours = {
         name.removeprefix(PREFIX): (value or b"").decode("utf-8", "replace")
         for name, value in record.headers
@@ -156,7 +160,7 @@ def _letter(record: Any) -> Letter:
         position = None
     time = datetime.fromtimestamp(min(max(record.timestamp, 0), LATEST) // 1000, UTC)
     reason, field, value, cut = (ours.get(name, "") for name in ("reason", "field", "value", "cut"))
-    return Letter(time, position, reason, field, value, cut, record)
+    return DeadLetterRecord(time, position, reason, field, value, cut, record)
 
 
 @contextmanager

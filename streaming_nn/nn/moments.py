@@ -92,7 +92,7 @@ def combine_clusters(start: Doubles, parts: Sequence[Doubles], reach: float) -> 
 
 
 def _as_first(start: Doubles, first: Doubles, part: Doubles, reach: float) -> Doubles:
-    """Return a task's clusters; without a start, near and far ones change places to be those of the first."""
+    """Return a task's clusters; without a start, near and far ones are swapped to match the first's."""
     of_first, near, far = (Moments(*each) for each in (first[:3], part[:3], part[3:6]))
     changed = (start[0] == 0) & (part[3] > 0) & _apart(of_first, near, reach) & ~_apart(of_first, far, reach)
     return np.where(changed, part[[3, 4, 5, 0, 1, 2, 6]], part)

@@ -1,4 +1,4 @@
-"""What a value is as a number: the one rule of all formats and faces.
+"""What a value is as a number: the one rule of all formats and APIs.
 
 docs/records.md has its table, which tests/records/test_values.py generates from `to_number`.
 """

@@ -237,7 +237,7 @@ class Archives:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.until = 0  # as of the last look
+        self.until = 0  # as of the last refresh
         self._names: list[str] = []  # likewise: all that the directory had
         self._paths: dict[int, Path] = {}  # by first version
         self._opened: dict[Path, Archive] = {}
@@ -247,7 +247,7 @@ class Archives:
         """Return the file of an archive."""
         return self.directory / f"{first:012d}-{until:012d}{SUFFIX}"
 
-    def look(self) -> int:
+    def refresh(self) -> int:
         """List the directory and return `until`; 0 if there is no archive. Each commit does so twice."""
         names = atomic_files.names(self.directory)
         if names == self._names:
@@ -266,7 +266,7 @@ class Archives:
 
     def remove_shorter(self) -> None:
         """Delete archives that a longer one has replaced."""
-        self.look()
+        self.refresh()
         for path in self._files(self._names):
             if path not in self._paths.values():
                 path.unlink(missing_ok=True)
@@ -321,5 +321,5 @@ class Archives:
         try:
             return read()
         except FileNotFoundError:
-            self.look()
+            self.refresh()
             return read()

@@ -183,7 +183,7 @@ def _save(log: VersionLog, path: Path) -> None:
 
 def _repair_archives(log: VersionLog) -> list[int]:
     """Replace what cannot be read in archives; return the versions whose manifests are lost."""
-    until = log.archives.look()
+    until = log.archives.refresh()
     blocks = [(first, min(first + BLOCK, until)) for first in range(0, until, BLOCK)]
     return [number for block in blocks for number in _repair_archive(log, *block)]
 
@@ -202,7 +202,7 @@ def _repair_archive(log: VersionLog, first: int, until: int) -> list[int]:
         parts |= chunk_parts(chunk, None, manifests)
     atomic_files.put(path, encode_archive(first, until, needed, parts))
     log.archives = Archives(log.archives.directory)  # which has not read the damaged one
-    log.archives.look()
+    log.archives.refresh()
     return lost
 
 

@@ -46,7 +46,7 @@ def archive(log: VersionLog) -> int:
         try:
             _extend(log, until, min(head, until // BLOCK * BLOCK + BLOCK))
         except FileNotFoundError:
-            if log.archives.look() == until:  # else another process has replaced the archive
+            if log.archives.refresh() == until:  # else another process has replaced the archive
                 raise
         until = log.archives.until
     return until

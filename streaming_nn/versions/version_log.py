@@ -65,14 +65,14 @@ class VersionLog:
         """Return whether the number is taken: it has a file, or is in an archive."""
         if 0 <= number < self.archives.until or atomic_files.exists(self.path(number)):
             return True
-        return self._archived_now(number)  # by another process, since the last look
+        return self._archived_now(number)  # by another process, since the last refresh
 
     def _archived_now(self, number: int) -> bool:
-        return 0 <= number < self.archives.look()
+        return 0 <= number < self.archives.refresh()
 
     def head_number(self) -> int | None:
         """Return the newest number, None if there is none; searches in doubling steps, then bisects."""
-        archived = self.archives.look() - 1
+        archived = self.archives.refresh() - 1
         low = max(archived, self._low if self._low >= 0 and self.has(self._low) else -1)
         step = 1
         while self.has(low + step):
@@ -286,7 +286,7 @@ class VersionLog:
         """List the directory, once: a gap would end the search for the head below versions that exist."""
         if self._gaps_checked:
             return
-        until = self.archives.look()
+        until = self.archives.refresh()
         files = [number for number in self.files() if number >= until]
         if files and files[-1] != until + len(files) - 1:
             self.check_gaps()
@@ -296,7 +296,7 @@ class VersionLog:
         """List the directory. DamagedVersionError: a number is missing below one that exists."""
         taken = set(self.files())
         last = max(taken, default=-1)
-        for number in range(self.archives.look(), last):
+        for number in range(self.archives.refresh(), last):
             # a listing may show 43 but not 42 if both were appended meanwhile
             if number not in taken and not self.has(number):
                 gap = f"version {number} of {self.directory} is missing, and version {last} exists"
@@ -322,11 +322,11 @@ class VersionLog:
 
     def last(self) -> int:
         """Return the largest number that is taken, also behind a gap, by listing the directory; -1: none."""
-        return max([self.archives.look() - 1, *self.files()])
+        return max([self.archives.refresh() - 1, *self.files()])
 
     def numbers(self) -> list[int]:
         """Return all numbers that are taken, in order, by listing the directory."""
-        until = self.archives.look()
+        until = self.archives.refresh()
         return [*range(until), *(number for number in self.files() if number >= until)]
 
     def files(self) -> list[int]:
@@ -379,7 +379,7 @@ class VersionLog:
 
         1,000,000 versions are 10,000 points. The points of pruned versions are those that they had before.
         """
-        self.archives.look()
+        self.archives.refresh()
         point = None
         for point in self.archives.history():
             if is_complete(point):

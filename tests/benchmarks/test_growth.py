@@ -17,7 +17,7 @@ def test_the_long_log_is_a_valid_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = growth.month(tmp_path, 1_300)
     log = VersionLog(tmp_path / "long")
     assert log.head_number() == 1_299 + growth.COMMITS
-    assert log.archives.look() > 1_000
+    assert log.archives.refresh() > 1_000
     assert found["history_points"] == 14
     assert found.keys() >= {"head_ms_hour", "head_ms", "commit_ratio", "sink_start_s"}
 

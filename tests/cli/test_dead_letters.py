@@ -8,7 +8,7 @@ import pytest
 
 from streaming_nn.cli import app
 from streaming_nn.kafka import dead_letters
-from streaming_nn.kafka.dead_letters import Letter, Position, Redriven
+from streaming_nn.kafka.dead_letters import DeadLetterRecord, Position, Redriven
 
 pytestmark = pytest.mark.commit
 
@@ -16,8 +16,8 @@ TIME = datetime(2026, 11, 29, 12, 30, 1, tzinfo=UTC)
 WORDS = ["--bootstrap", "here:9092", "--topic", "dead"]
 
 
-def letter(position: Position | None, cut: str = "") -> Letter:
-    return Letter(TIME, position, "not a number", "features[3]", "'[bold]x'", cut, None)
+def letter(position: Position | None, cut: str = "") -> DeadLetterRecord:
+    return DeadLetterRecord(TIME, position, "not a number", "features[3]", "'[bold]x'", cut, None)
 
 
 @pytest.fixture

@@ -193,8 +193,8 @@ def test_draws_have_their_distribution() -> None:
 @pytest.mark.parametrize("shape", [(20, 8), (8, 20), (9, 9), (1, 4)])
 def test_an_orthogonal_draw_is_orthogonal(shape: tuple[int, int]) -> None:
     q = networks.draw("orthogonal", 1.0, 0, 0, 0, 0, shape).astype(np.float64)
-    thin = q if shape[0] >= shape[1] else q.T
-    np.testing.assert_allclose(thin.T @ thin, np.eye(min(shape)), atol=1e-6)
+    narrow = q if shape[0] >= shape[1] else q.T
+    np.testing.assert_allclose(narrow.T @ narrow, np.eye(min(shape)), atol=1e-6)
 
 
 def test_a_part_of_a_sequence_is_drawn_alone() -> None:

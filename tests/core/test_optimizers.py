@@ -200,7 +200,7 @@ def test_scikit_learn_descends_the_same(ours: Array, theirs: Any) -> None:
         ("adagrad", {"epsilon": 1e-15}, optim.AdaGrad(0.1, 1e-30)),
         ("rmsprop", {"epsilon": 1e-15, "beta2": 0.8}, optim.RMSProp(0.1, 0.8, 1e-30)),
         ("adam", {"beta2": 0.99, "epsilon": 1e-15}, optim.Adam(0.1, 0.9, 0.99, 1e-15)),
-        # River keeps a weight where algorithm 1 makes it 0, so that l1 would tell them apart
+        # River keeps a weight where algorithm 1 makes it 0, so they differ with l1
         ("ftrl", {"beta": 0.7, "l2": 0.2}, optim.FTRLProximal(0.1, 0.7, 0, 0.2)),
     ],
 )

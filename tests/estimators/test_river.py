@@ -206,8 +206,8 @@ def test_a_feature_missing_in_a_dict_is_its_running_mean() -> None:
     model = RiverRegressor(hidden=8)
     model.learn_many(NUMBERS, PRICE)
     mean = dict(zip(("age", "weight"), model._model.state.model.means, strict=True))  # type: ignore[union-attr]
-    for gone in ({}, {"age": None}, {"age": np.nan}, {"age": pd.NA}, {"age": np.float32("nan")}):
-        assert model.predict_one({"weight": 40.0, **gone}) == model.predict_one({**mean, "weight": 40.0})
+    for absent in ({}, {"age": None}, {"age": np.nan}, {"age": pd.NA}, {"age": np.float32("nan")}):
+        assert model.predict_one({"weight": 40.0, **absent}) == model.predict_one({**mean, "weight": 40.0})
     before = model._model.state.model.rows.tolist()  # type: ignore[union-attr]
     model.learn_one({"weight": 40.0}, 80.0)
     after = model._model.state.model.rows.tolist()  # type: ignore[union-attr]
@@ -658,8 +658,8 @@ sys.modules |= dict.fromkeys(["river", "sklearn", "pyspark", "kafka"])
 from streaming_nn.estimators.river import RiverClassifier
 model = RiverClassifier(hidden=4)
 for y in ("no", "yes") * 20:
-    model.learn_one({"answer": y}, y)
-print(model.predict_one({"answer": "yes"}), model.predict_one({"answer": "no"}))
+    model.learn_one({"reply": y}, y)
+print(model.predict_one({"reply": "yes"}), model.predict_one({"reply": "no"}))
 """
     assert run(code) == ["yes", "no"]
 

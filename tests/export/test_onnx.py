@@ -132,8 +132,8 @@ def test_quantiles_that_cross_are_sorted() -> None:
     theta = model.state.model.theta
     theta[:] = 0
     last_biases(model)[:] = 0.3, 0.1, 0.2
-    (answer,) = run(to_onnx(model, schema_of(model)), rows(1, False))["prediction"]
-    assert sorted(set(answer.tolist())) == answer.tolist()
+    (prediction,) = run(to_onnx(model, schema_of(model)), rows(1, False))["prediction"]
+    assert sorted(set(prediction.tolist())) == prediction.tolist()
 
 
 @pytest.mark.parametrize("bias", [-90, 90])

@@ -239,9 +239,9 @@ def test_values_that_are_not_finite_are_left_out(values: np.ndarray, detector: A
     holes = np.sort(rng.integers(0, len(values) + 1, 20))
     with_holes = np.insert(values, holes, rng.choice([np.nan, np.inf, -np.inf], 20))
     state, found = run(detector, values)
-    again, places = run(detector, with_holes)
+    again, positions = run(detector, with_holes)
     assert bits(again) == bits(state)
-    assert np.flatnonzero(np.isfinite(with_holes))[found].tolist() == places
+    assert np.flatnonzero(np.isfinite(with_holes))[found].tolist() == positions
 
 
 @pytest.mark.parametrize("detector", [PageHinkley(), ADWIN()])

@@ -121,9 +121,9 @@ def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does
 ) -> None:
     learner, state = trained(options)
     wide, after = grown(learner, state, [-1, 2, 0, 1, -1], fill_of(options))
-    places, new = [2, 3, 1], [0, 4]  # of the old columns, and of the new ones
+    positions, new = [2, 3, 1], [0, 4]  # of the old columns, and of the new ones
     if options["missing"] == "indicate":
-        places, new = [*places, 7, 8, 6], [*new, 5, 9]
+        positions, new = [*positions, 7, 8, 6], [*new, 5, 9]
     fresh = wide.core.init(after.model.theta)
     for name in ("theta", "first", "second"):
         vectors = zip(*(getattr(each.model, name) for each in (after, state)), strict=True)
@@ -131,9 +131,9 @@ def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does
             layers = zip(wide.shape.views(vector), learner.shape.views(old), strict=True)
             for layer, ((W, b), (V, c)) in enumerate(layers):
                 assert b.tobytes() == c.tobytes()
-                assert (W[places] if layer == 0 else W).tobytes() == V.tobytes()
+                assert (W[positions] if layer == 0 else W).tobytes() == V.tobytes()
             linear, then = wide.shape.linear_view(vector), learner.shape.linear_view(old)
-            assert linear[places if len(linear) else []].tobytes() == then.tobytes()
+            assert linear[positions if len(linear) else []].tobytes() == then.tobytes()
             assert not linear[new if len(linear) else []].any()
             if name != "theta":
                 first, expected = (

@@ -20,7 +20,7 @@ NOTHING = Moments(np.zeros(3), np.zeros(3), np.zeros(3))
 
 
 def of(x: np.ndarray) -> Moments:
-    """Return the moments of all rows at once; NaN is no value."""
+    """Return the moments of all rows at once; NaN is left out."""
     wide = x.astype(np.float64)
     there = ~np.isnan(wide)
     rows = there.sum(axis=0).astype(np.float64)

@@ -85,7 +85,7 @@ def test_a_moment_in_its_notation(value, format, seconds):
         ("", "iso"),
         ("2024-13-01", "iso"),
         ("2024-05-01T25:00", "iso"),
-        (1714588215, "iso"),  # seconds or milliseconds? the format must say it
+        (1714588215, "iso"),  # seconds or milliseconds? the format must state it
         ("1714588215", "s"),  # a string, without numbers_as_strings
         (True, "s"),
         (1714588215250, "s"),  # the year 56,303: milliseconds

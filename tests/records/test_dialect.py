@@ -111,7 +111,7 @@ def changes(dialect):
         ("a;b\n18.00.00;1.5\n19.00.00;2.5\n", {"delimiter": ";"}, None, "dn"),
         # gaps
         ("a,b\n1,NA\n2,5\nNaN,7\n", {"na_values": ("NA", "NaN")}, ["a", "b"], "nn"),
-        ("a,land\n1,NA\n2,DE\n", {}, ["a", "land"], "ns"),  # Namibia is no gap
+        ("a,land\n1,NA\n2,DE\n", {}, ["a", "land"], "ns"),  # Namibia, not a missing value
         ("a,b\n1,\n2,\n", {}, ["a", "b"], "ne"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One rule for values: each kind, in each format and face, is the same number, gap or rejection.
+"""One rule for values: each kind, in each format and API, is the same number, gap or rejection.
 
 The table in docs/records.md is generated from what the decoders do: run this file to print it.
 """
@@ -71,7 +71,7 @@ FORMATS = {
     ),
     "CSV": (Schema(2, features=("v", "w"), label=None, format="csv"), to_csv),
 }
-FACES = ("dicts, DataFrames", "arrays")  # of River's API; of scikit-learn's, with missing="impute"
+APIS = ("dicts, DataFrames", "arrays")  # of River's API; of scikit-learn's, with missing="impute"
 COLUMNS = {"": {}, "`missing`": {"missing": True}, "all three": STRINGS}
 
 
@@ -101,11 +101,11 @@ def learned():
     return river, arrays
 
 
-def face(name, value):
-    """Return how a face takes a value: as dicts and as DataFrames alike."""
+def by_api(name, value):
+    """Return how an API takes a value: as dicts and as DataFrames alike."""
     river, arrays = learned()
     try:
-        if name == FACES[0]:
+        if name == APIS[0]:
             river.learn_many(pd.DataFrame({"v": [value], "w": [1.0]}), pd.Series([0.0]))
             river.learn_one({"v": value, "w": 1.0}, 0.0)
         else:
@@ -115,8 +115,8 @@ def face(name, value):
     return "missing value" if pd.isna(value) or value in ("NaN", "nan") else "number"
 
 
-def faces(name, kind):
-    found = {face(name, value) for value in KINDS[kind]}
+def by_all(name, kind):
+    found = {by_api(name, value) for value in KINDS[kind]}
     assert len(found) == 1, (name, kind, found)
     return found.pop()
 
@@ -124,11 +124,11 @@ def faces(name, kind):
 def table():
     """Return the table of docs/records.md."""
     heads = [f"{name}{': ' if with_ else ''}{with_}" for name in ("JSON, Avro", "CSV") for with_ in COLUMNS]
-    heads += FACES
+    heads += APIS
     lines = ["| value | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for kind in KINDS:
         cells = [outcomes(name, options, kind) for name in ("JSON", "CSV") for options in COLUMNS.values()]
-        cells += [faces(name, kind) for name in FACES]
+        cells += [by_all(name, kind) for name in APIS]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -144,7 +144,7 @@ def test_avro_and_json_decide_alike(kind):
 
 
 @pytest.mark.parametrize("value", [v for values in KINDS.values() for v in values])
-def test_faces_decide_as_json_does(value):
+def test_apis_decide_as_json_does(value):
     rules = Rules(missing=True, numbers_as_strings=True, na_values=frozenset(("NA", "?")))
     schema = Schema(2, features=("v", "w"), label=None, **STRINGS)
     decoded = decode(schema, [to_json(value)], labeled=False)

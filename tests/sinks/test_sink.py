@@ -21,13 +21,13 @@ class Sink:
         self.name = name
         self.seen: list[int] = []
         self.down = False
-        self.tries = self.closed = 0
+        self.attempts = self.closed = 0
 
     def position(self) -> int:
         return self.seen[-1] if self.seen else -1
 
     def write(self, manifest: Manifest) -> None:
-        self.tries += 1
+        self.attempts += 1
         if self.down:
             raise ConnectionError("no broker\nat length")
         self.seen.append(manifest.number)
@@ -92,8 +92,8 @@ def test_an_outage_is_logged_once_delays_no_other_sink_and_is_caught_up(
     for _ in range(2):  # two outages
         bad.down = True
         fill(log, 5)
-        until(lambda: good.seen == list(range(log.head_number() + 1)) and bad.tries > 3)
-        bad.tries, bad.down = 0, False
+        until(lambda: good.seen == list(range(log.head_number() + 1)) and bad.attempts > 3)
+        bad.attempts, bad.down = 0, False
         until(lambda: bad.seen == good.seen)
     assert sinks.stop(drain=10)
     assert caplog.messages == [
@@ -132,7 +132,7 @@ def test_stop_waits_no_longer_than_the_drain_and_logs_what_is_missing(
     sink = Sink()
     sink.down = True
     sinks = Sinks(log, [sink])
-    until(lambda: sink.tries > 0)
+    until(lambda: sink.attempts > 0)
     began = time.monotonic()
     assert not sinks.stop(drain=0.3)
     assert 0.25 < time.monotonic() - began < 3
@@ -161,7 +161,7 @@ def test_a_drain_keeps_retrying(tmp_path: Path) -> None:
     sink = Sink()
     sink.down = True
     sinks = Sinks(log, [sink])
-    until(lambda: sink.tries > 0)
+    until(lambda: sink.attempts > 0)
     threading.Timer(0.2, lambda: setattr(sink, "down", False)).start()
     assert sinks.stop(drain=10)
     assert sink.seen == [0, 1, 2]

@@ -19,7 +19,7 @@ ODD = "t p%20#c+ü's"
 
 
 def run(words: list[str], kafka: dict[str, str], temporary: Path, *before: str) -> Any:
-    """Run a command of ours with a temporary directory; `before` are words that run it in other ways."""
+    """Run one of our commands with a temporary directory; `before` are words that run it in other ways."""
     command = [*before, sys.executable, "-m", "streaming_nn.cli.app", *words]
     command += ["--bootstrap", kafka["bootstrap.servers"], "--master", "local[2]"]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hostile import corpus
-from kafka_topics import fill, labeled, learn, read, records_of, rows_of, settings_of
+from kafka_topics import fill, labeled, learn, manifests_of, read, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import admin
@@ -69,7 +69,7 @@ def test_each_record_is_learned_rejected_or_filtered_by_every_job(
     learn(spark, settings)
     counts = rows_of(settings.model)
     assert counts["received"] == len(sent)
-    assert all(add_up(manifest.counts) for manifest in records_of(settings.model))
+    assert all(add_up(manifest.counts) for manifest in manifests_of(settings.model))
     assert counts["filtered"] == list(sent.values()).count(None)
 
     letters = read(settings.kafka, settings.train.dead_letters)

@@ -137,11 +137,11 @@ def test_an_unknown_master_is_reported_before_spark_starts(monkeypatch: pytest.M
 
 
 def test_a_session_whose_jvm_has_ended_stops_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone:
+    class Ended:
         def stop(self) -> None:
             raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: Gone())
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda self: Ended())
     monkeypatch.setattr(jvm, "_hold", lambda options: None)
     with running() as spark:
         pass

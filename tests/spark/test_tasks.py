@@ -55,7 +55,7 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
 
 
 def test_columns_with_large_numbers_are_reported_with_the_result() -> None:
-    """An identifier of 2^60 is rounded; so is one of 2^24, as docs/records.md says."""
+    """An identifier of 2^60 is rounded; so is one of 2^24, as in docs/records.md."""
     classes = ("no", "yes", "maybe")
     schema = Schema(4, classes, ("id", "x", "y", "z"))
     edge = (1 << 53) - (1 << 30)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, read, records_of, rows_of, settings_of, unlabeled
+from kafka_topics import fill, labeled, learn, manifests_of, read, rows_of, settings_of, unlabeled
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import UnreadableRecordError
@@ -59,7 +59,7 @@ def test_a_record_in_nanoseconds_is_learned_replayed_and_predicted(
     plan = plan_topic(spark, settings, settings.train.topics[0])
     (outcome,) = run_trials(spark, settings.kafka, plan, open_trials(plan, [], tmp_path / "trial"))
     assert outcome.counts["trained"] == 300
-    assert len(records_of(tmp_path / "trial")) == 4, "three micro-batches of 100"
+    assert len(manifests_of(tmp_path / "trial")) == 4, "three micro-batches of 100"
     scorer = Scorer.open(spark, settings)
     scorer.start()
     scorer.wait()

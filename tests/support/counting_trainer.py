@@ -33,7 +33,7 @@ def main() -> None:
         executor_for(spark, options.get("driver_records")),
     )
     trainer.start()
-    print("begun", flush=True)
+    print("started", flush=True)
     trainer.wait()
     print("learned", flush=True)
 

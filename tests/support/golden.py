@@ -70,7 +70,7 @@ def rows(name: str) -> Batch:
 
 
 def resumed(name: str, version: Version) -> dict[str, str]:
-    """Return what a version predicts, and the digest of its state after more rows, both as text."""
+    """Return what a version predicts, and the digest of its state after more rows, both as strings."""
     learner, (x, y, _) = learner_from(version.manifest.learner), rows(name)
     state: State[Any] = load_state(learner, version.tensors)
     predictions = learner.predict(state.model, x[ROWS:])

@@ -25,7 +25,7 @@ Headers = list[tuple[str, bytes]]
 
 
 def rows(count: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Rows that a network can learn: the class says on which side of a plane they are."""
+    """Rows that a network can learn: the class is the side of a plane on which they are."""
     x = np.round(64 * np.random.default_rng(seed).normal(size=(count, 3))) / 64  # float32 has them
     return x, (x @ np.array([1, -2, 0.5]) > 0).astype(np.int32)
 
@@ -121,7 +121,7 @@ def learn(spark: SparkSession, settings: Settings, learner: Learner[Any] | None 
     return trainer
 
 
-def records_of(model: Path) -> list[Manifest]:
+def manifests_of(model: Path) -> list[Manifest]:
     """Return the manifests of all versions."""
     log = VersionLog(model)
     return [log.manifest(n) for n in log.numbers()]
@@ -129,7 +129,7 @@ def records_of(model: Path) -> list[Manifest]:
 
 def rows_of(model: Path) -> dict[str, int]:
     """Return the sum of all versions' counts."""
-    counts = [record.counts for record in records_of(model)]
+    counts = [manifest.counts for manifest in manifests_of(model)]
     return {
         name: sum(c[name] for c in counts)
         for name in ("received", "trained", "skipped", "rejected", "filtered")
@@ -139,8 +139,8 @@ def rows_of(model: Path) -> dict[str, int]:
 def learned_ranges(model: Path) -> dict[tuple[str, int], list[tuple[int, int]]]:
     """Return each partition's ranges in the order of the versions, empty ones left out."""
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for record in records_of(model):
-        for topic, ranges in record.ranges.items():
+    for manifest in manifests_of(model):
+        for topic, ranges in manifest.ranges.items():
             for partition, (begin, end) in ranges.items():
                 if begin < end:
                     found.setdefault((topic, partition), []).append((begin, end))

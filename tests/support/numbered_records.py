@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from kafka_topics import read, records_of
+from kafka_topics import manifests_of, read
 from oracles import chained
 
 from streaming_nn.records.decode import encode
@@ -21,7 +21,7 @@ def expected(kafka: dict[str, str], model: Path, names: list[str]) -> list[bytes
     """The chain after each version, from its ranges and the topics as a plain client reads them."""
     records = [r for name in names for r in read(kafka, name)]
     digest, chain = bytes(32), []
-    for version in records_of(model):
+    for version in manifests_of(model):
         own = [
             r
             for r in records

@@ -50,7 +50,7 @@ class Counting(Learner[Counts]):
 class Fatal(Counting):
     """Counts, but kills the process it runs in at its first block past `after` records, once."""
 
-    marker: str = ""  # a file that says it is done
+    marker: str = ""  # a file that marks it as done
     after: int = 3000
 
     def learn(self, state: Counts, batch: Batch) -> tuple[Counts, Floats, int]:

@@ -45,14 +45,14 @@ texts = st.builds(
     st.booleans(),
     st.sampled_from([(",", ":"), (", ", ": ")]),
 )
-doubled = st.builds(lambda a, b: a.rstrip()[:-1] + b"," + b.lstrip()[1:], texts, texts)
+concatenated = st.builds(lambda a, b: a.rstrip()[:-1] + b"," + b.lstrip()[1:], texts, texts)
 flipped = st.builds(
     lambda text, at, byte: text[: at % (len(text) + 1)] + bytes([byte]) + text[at % (len(text) + 1) + 1 :],
     texts,
     st.integers(0, 200),
     st.integers(0, 255),
 )
-blobs = st.one_of(texts, doubled, flipped, st.binary(max_size=60))
+blobs = st.one_of(texts, concatenated, flipped, st.binary(max_size=60))
 SMALL = Schema(2, (0, 1, "x", True))
 
 

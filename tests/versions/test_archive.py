@@ -106,7 +106,7 @@ def test_an_archive_that_was_extended_is_as_good_as_one_that_was_written_at_once
     for first, until in ((0, 1), (1, 150), (150, 1_000), (1_000, 1_001), (1_001, 1_345)):
         old = write(archives.path(0, until), extended(old, manifests(first, until)))
     assert archives.path(0, 1_345).read_bytes() == at_once
-    assert archives.look() == 1_345
+    assert archives.refresh() == 1_345
     assert archives.needed() == {7, 1_007}
     assert len(at_once) < 150 * 1_345, "bytes per version"
 
@@ -114,7 +114,7 @@ def test_an_archive_that_was_extended_is_as_good_as_one_that_was_written_at_once
 def test_the_history_has_the_sums_and_the_last_metrics_of_each_hundred_versions(tmp_path: Path) -> None:
     archives = Archives(tmp_path)
     write(archives.path(0, 250), extended(None, manifests(0, 250)))
-    archives.look()
+    archives.refresh()
     a, b, c = archives.history()
     assert [(p.first, p.last) for p in (a, b, c)] == [(0, 99), (100, 199), (200, 249)]
     assert b.counts == {"received": 9_900, "trained": 9_800, "skipped": 0, "rejected": 100, "filtered": 0}
@@ -175,11 +175,11 @@ def test_an_archive_under_another_ones_name_is_damaged(tmp_path: Path) -> None:
 
 def test_other_files_in_the_directory_are_ignored(tmp_path: Path) -> None:
     archives = Archives(tmp_path / "archive")
-    assert archives.look() == 0
+    assert archives.refresh() == 0
     write(archives.path(0, 20), extended(None, manifests(0, 20)))
     for name in (".000000000000-000000000900.safetensors.ab.tmp", "copy.safetensors", "0-99.safetensors"):
         (archives.directory / name).touch()
-    assert archives.look() == 20
+    assert archives.refresh() == 20
 
 
 @pytest.mark.nightly

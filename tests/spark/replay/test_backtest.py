@@ -8,7 +8,7 @@ import kafka_topics
 import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka_topics import fill, labeled, learn, learned_ranges, read, records_of, rows_of, seamless
+from kafka_topics import fill, labeled, learn, learned_ranges, manifests_of, read, rows_of, seamless
 from logs import prune_all_but
 from numbered_records import expected, numbered
 from oracles import Chain
@@ -88,7 +88,7 @@ def test_each_trial_equals_numpy_on_the_same_micro_batches(
     spark: SparkSession, model: Settings, tmp_path: Path
 ) -> None:
     log = VersionLog(model.model)
-    sizes = {m.learner["mini_batch"] for m in records_of(model.model)[1:]}
+    sizes = {m.learner["mini_batch"] for m in manifests_of(model.model)[1:]}
     assert sizes == {7, 32}, "the recorded sizes must differ, or the test proves little"
     numbers = log.numbers()[1:]
     original, *outcomes = run(spark, model, plan_versions(log), RATES, tmp_path / "trials")
@@ -131,8 +131,8 @@ def test_the_same_options_give_the_same_bits(spark: SparkSession, model: Setting
     original, repeated = run(spark, model, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
     assert repeated.directory == tmp_path / "replayed"
-    digests = [m.digest for m in records_of(model.model)]
-    assert [m.digest for m in records_of(tmp_path / "replayed")] == digests
+    digests = [m.digest for m in manifests_of(model.model)]
+    assert [m.digest for m in manifests_of(tmp_path / "replayed")] == digests
 
 
 def test_a_later_range_starts_with_the_kept_state_if_it_fits(
@@ -197,15 +197,15 @@ def test_a_backtest_killed_in_the_middle_of_a_chunk_resumes(
             run(spark, model, plan_versions(log), trials, tmp_path / "x")
     heads = [VersionLog(tmp_path / "x" / name).head_number() for name in trials]
     assert heads == [3, 2]
-    before = [m.written_at for m in records_of(tmp_path / "x" / "seed=1")]
+    before = [m.written_at for m in manifests_of(tmp_path / "x" / "seed=1")]
 
     _, *resumed = run(spark, model, plan_versions(log), trials, tmp_path / "x")
     _, *whole = run(spark, model, plan_versions(log), trials, tmp_path / "y")
     assert [o.metrics for o in resumed] == [o.metrics for o in whole]
     for name in trials:
-        digests = [[m.digest for m in records_of(tmp_path / into / name)] for into in ("x", "y")]
+        digests = [[m.digest for m in manifests_of(tmp_path / into / name)] for into in ("x", "y")]
         assert digests[0] == digests[1]
-    assert [m.written_at for m in records_of(tmp_path / "x" / "seed=1")][: len(before)] == before
+    assert [m.written_at for m in manifests_of(tmp_path / "x" / "seed=1")][: len(before)] == before
     assert check(VersionLog(tmp_path / "x" / "seed=2")) == []
 
     # a third run has nothing left to do but another trial, which is learned beside the others
@@ -275,8 +275,8 @@ def test_a_rollback_is_replayed_too(spark: SparkSession, broker: Any, tmp_path: 
     learn(spark, settings)
     original, repeated = run(spark, settings, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
-    assert [(m.kind, m.digest) for m in records_of(tmp_path / "replayed")] == [
-        (m.kind, m.digest) for m in records_of(settings.model)
+    assert [(m.kind, m.digest) for m in manifests_of(tmp_path / "replayed")] == [
+        (m.kind, m.digest) for m in manifests_of(settings.model)
     ]
     assert check(VersionLog(tmp_path / "replayed")) == []
     (_, outcome) = run(spark, settings, plan_versions(log), ["learning_rate=0.1"], tmp_path / "x")
@@ -298,7 +298,7 @@ def test_a_trainer_resumes_from_a_trial(spark: SparkSession, broker: Any, tmp_pa
     fill(broker.options, topic, labeled(400, seed=1))
     learn(spark, settings.model_copy(update={"model": outcome.directory}))
     assert rows_of(tmp_path / "x")["trained"] == 900
-    assert records_of(tmp_path / "x")[-1].learner["learning_rate"] == 0.05
+    assert manifests_of(tmp_path / "x")[-1].learner["learning_rate"] == 0.05
     assert all(seamless(ranges) for ranges in learned_ranges(tmp_path / "x").values())
     assert verify(spark, settings.kafka, VersionLog(tmp_path / "x")).identical
 
@@ -366,7 +366,7 @@ def test_a_late_record_stays_in_the_order_of_its_partition(
     fill(broker.options, topic, labeled(400), timestamps=(START + late).tolist())
     settings = settings_of(broker.options, tmp_path / "x", topic, train={"max_offsets_per_trigger": 64})
     (outcome,) = run(spark, settings, plan_topic(spark, settings, topic), [], tmp_path / "x")
-    assert [m.counts["received"] for m in records_of(tmp_path / "x")[1:]] == [64] * 6 + [16]
+    assert [m.counts["received"] for m in manifests_of(tmp_path / "x")[1:]] == [64] * 6 + [16]
     assert all(seamless(ranges) for ranges in learned_ranges(tmp_path / "x").values())
     assert outcome.metrics["rows"] == 400
     assert verify(spark, settings.kafka, VersionLog(tmp_path / "x")).identical
@@ -426,7 +426,7 @@ def test_averaged_versions_are_averaged_again(spark: SparkSession, broker: Any, 
     log = VersionLog(settings.model)
     original, repeated = run(spark, settings, plan_versions(log), [], tmp_path / "replayed")
     assert repeated.metrics == original.metrics
-    recorded, replayed = records_of(settings.model), records_of(tmp_path / "replayed")
+    recorded, replayed = manifests_of(settings.model), manifests_of(tmp_path / "replayed")
     assert [(m.digest, m.update, m.mini_batch_cap, m.learner) for m in recorded] == [
         (m.digest, m.update, m.mini_batch_cap, m.learner) for m in replayed
     ]

@@ -42,7 +42,7 @@ def predict(
     outcomes: Any = None,
     **options: Any,
 ) -> list[str]:
-    """Return the predictions of records, as texts."""
+    """Return the predictions of records, as strings."""
     label = learner.targets or "label"
     schema = Schema(3, learner.classes, label=label, multilabel=learner.multilabel)
     broadcast = SimpleNamespace(value=pack(state))

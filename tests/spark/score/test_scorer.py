@@ -185,7 +185,7 @@ def test_the_command_logs_what_it_scored(
 def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
     spark: SparkSession, settings: Settings
 ) -> None:
-    """Kafka's default limit of a message is 1 MB: the key alone would fill it, and no scorer go on."""
+    """Kafka's default limit of a message is 1 MB: the key alone would fill it and stop every scorer."""
     learn(spark, settings)
     headers = [[], [("content-type", b"application/cloudevents+json")], [("traceparent", b"t" * 300_000)]]
     keys = [b"k" * 1_000_000, b"short", None]

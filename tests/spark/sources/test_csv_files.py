@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import learn, records_of, rows_of
+from kafka_topics import learn, manifests_of, rows_of
 
 from streaming_nn.records.decode import decode
 from streaming_nn.records.dialect import STRING, detect
@@ -302,7 +302,7 @@ def test_a_table_like_titanic_is_learned_in_one_run_each_row_once(
     learn(spark, settings)
     counts = rows_of(settings.model)
     assert (counts["trained"], counts["rejected"], counts["filtered"]) == (200, 2, 0)
-    manifest = records_of(settings.model)[-1]
+    manifest = manifests_of(settings.model)[-1]
     assert (manifest.schema["classes"], manifest.schema["inputs"]) == ([0, 1], 9)
     logged = [record.getMessage() for record in caplog.records]
     assert sum("source csv: 0.csv: delimiter ';'" in line for line in logged) == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, labeled, learn, records_of, rows, rows_of, settings_of
+from kafka_topics import fill, labeled, learn, manifests_of, rows, rows_of, settings_of
 from paths import ROOT
 from pyspark.sql import SparkSession
 
@@ -58,7 +58,7 @@ def of_files(folder: Path, model: Path, **sections: Any) -> Settings:
 
 
 def batches(model: Path) -> list[int]:
-    return [record.source["batch_id"] for record in records_of(model)[1:]]
+    return [manifest.source["batch_id"] for manifest in manifests_of(model)[1:]]
 
 
 def command(folder: Path, model: Path, point: str = "") -> subprocess.CompletedProcess[str]:
@@ -91,7 +91,7 @@ def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
     assert last.returncode == 0, last.stderr[-2000:]
 
     assert batches(model) == list(range(FILES // 2))
-    assert len({record.source["query_id"] for record in records_of(model)[1:]}) == 1
+    assert len({manifest.source["query_id"] for manifest in manifests_of(model)[1:]}) == 1
     good = FILES * ROWS
     assert rows_of(model) == {
         "received": good + FILES,
@@ -100,9 +100,9 @@ def test_killed_before_and_after_a_commit_each_row_counts_once_to_the_same_bits(
         "rejected": FILES,
         "filtered": 0,
     }
-    assert records_of(model)[-1].rejected_by_reason == {"not JSON": 2}
+    assert manifests_of(model)[-1].rejected_by_reason == {"not JSON": 2}
     learn(spark, of_files(folder, tmp_path / "whole"))
-    digests = [[record.digest for record in records_of(each)] for each in (model, tmp_path / "whole")]
+    digests = [[manifest.digest for manifest in manifests_of(each)] for each in (model, tmp_path / "whole")]
     assert digests[0] == digests[1]
 
 
@@ -124,7 +124,7 @@ def test_a_crash_before_and_after_a_commit_counts_each_row_once(
     assert rows_of(settings.model)["trained"] == 8 * ROWS
     learn(spark, of_files(tmp_path / "in", tmp_path / "whole"))
     digests = [
-        [record.digest for record in records_of(each)] for each in (settings.model, tmp_path / "whole")
+        [manifest.digest for manifest in manifests_of(each)] for each in (settings.model, tmp_path / "whole")
     ]
     assert digests[0] == digests[1]
 
@@ -147,7 +147,7 @@ def test_new_files_are_learned_and_old_ones_are_not(spark: SparkSession, tmp_pat
     write(folder, [4])
     rollback(VersionLog(model), 1)
     learn(spark, settings.model_copy(update={"records": Settings().records}))
-    assert [record.kind for record in records_of(model)] == [
+    assert [manifest.kind for manifest in manifests_of(model)] == [
         *("initial", "saved", "saved", "rolled-back", "saved")
     ]
     assert rows_of(model)["trained"] == 5 * ROWS
@@ -189,8 +189,15 @@ def test_files_and_topics_can_take_turns(spark: SparkSession, broker: Any, tmp_p
     learn(spark, files.model_copy(update={"train": sent, "kafka": broker.options}))
     fill(broker.options, topic, labeled(200, seed=9))
     learn(spark, topics)
-    found = records_of(model)
-    assert [record.kind for record in found] == ["initial", "saved", "saved", "learned", "saved", "learned"]
+    found = manifests_of(model)
+    assert [manifest.kind for manifest in found] == [
+        "initial",
+        "saved",
+        "saved",
+        "learned",
+        "saved",
+        "learned",
+    ]
     assert sum(found[-1].offsets[topic].values()) == 500
     assert rows_of(model) == {
         "received": 4 * ROWS + 501,
@@ -210,7 +217,7 @@ def test_versions_without_a_topic_cannot_be_replayed(
     model = tmp_path / "model"
     keeping = of_files(write(tmp_path / "in", range(6)), model, train={"keep_bytes": 1})
     learn(spark, keeping)
-    assert [record.kept for record in records_of(model)] == [True, False, False, True]
+    assert [manifest.kept for manifest in manifests_of(model)] == [True, False, False, True]
     assert commands.run(["verify", "--model", str(model)]) == 2
     assert "its versions were not learned from a topic (kind saved)" in capsys.readouterr().err
 
@@ -265,7 +272,7 @@ def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> No
     subprocess.run(script, shell=True, check=True, cwd=tmp_path, timeout=240)
     for model, inputs in (("lines", 2), ("table", 3)):
         assert rows_of(tmp_path / model)["trained"] == 300
-        assert records_of(tmp_path / model)[-1].schema["inputs"] == inputs
+        assert manifests_of(tmp_path / model)[-1].schema["inputs"] == inputs
 
 
 @pytest.mark.nightly
@@ -285,10 +292,10 @@ def test_the_rate_source_is_learned_as_it_arrives(spark: SparkSession, tmp_path:
         while trainer.head.number < before + 3:
             assert not trainer.wait(0.2)
         trainer.stop()
-    found = records_of(tmp_path / "model")
+    found = manifests_of(tmp_path / "model")
     ids = batches(tmp_path / "model")
     assert ids == sorted(set(ids))
-    assert all(record.counts["rejected"] == 0 for record in found)
+    assert all(manifest.counts["rejected"] == 0 for manifest in found)
     assert found[-1].metrics["rows"] == rows_of(tmp_path / "model")["trained"] > 500
     assert found[-1].mini_batch_cap == 32
 

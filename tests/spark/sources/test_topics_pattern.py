@@ -10,8 +10,8 @@ from kafka_topics import (
     labeled,
     learn,
     learned_ranges,
+    manifests_of,
     read,
-    records_of,
     rows_of,
     seamless,
     settings_of,
@@ -81,7 +81,7 @@ def test_a_deleted_topic_of_a_pattern_stops_the_run_unless_accepted(
     fill(kafka, topics[0], labeled(10, seed=3))
     accepting = train.model_copy(update={"accept_data_loss": True})
     learn(spark, settings.model_copy(update={"train": accepting}))
-    assert records_of(settings.model)[-1].events[0] == {"event": "topic deleted", "topic": topics[1]}
+    assert manifests_of(settings.model)[-1].events[0] == {"event": "topic deleted", "topic": topics[1]}
     learn(spark, once)  # it is accepted once
     assert rows_of(settings.model)["trained"] == 410
 

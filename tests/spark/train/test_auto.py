@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, records_of, settings_of
+from kafka_topics import fill, labeled, learn, manifests_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.spark.replay.verify import verify
@@ -29,17 +29,17 @@ def test_a_slow_stream_is_learned_in_small_steps(spark: SparkSession, broker: An
         for i in range(60):  # on a busy machine it takes longer until there is time
             fill(broker.options, topic, labeled(40, seed=i))
             trainer.drain()
-            if i >= 4 and records_of(settings.model)[-1].learner["mini_batch"] < 32:
+            if i >= 4 and manifests_of(settings.model)[-1].learner["mini_batch"] < 32:
                 break
             time.sleep(0.5)  # 40 rows in half a second are few
     finally:
         trainer.stop()
-    sizes = [record.learner["mini_batch"] for record in records_of(settings.model)][1:]
+    sizes = [manifest.learner["mini_batch"] for manifest in manifests_of(settings.model)][1:]
     assert sizes[0] == 1, "a small first micro-batch"
     assert sizes[1] == 32, "a backlog"
     assert sizes[-1] < 32
     assert all(later >= size // 2 for size, later in pairwise(sizes[1:])), "at most halved at once"
-    assert {record.mini_batch_cap for record in records_of(settings.model)} == {32}
+    assert {manifest.mini_batch_cap for manifest in manifests_of(settings.model)} == {32}
 
     fill(broker.options, topic, labeled(3000, seed=9))
     learn(spark, settings_of(broker.options, settings.model, topic))  # once: a backlog, at the cap

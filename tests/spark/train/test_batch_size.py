@@ -10,7 +10,7 @@ pytestmark = pytest.mark.commit
 def settle(
     controller: BatchSizeController, rate: float, step: float, row: float, batches: int = 40
 ) -> list[int]:
-    """Feed a stream of `rate` records a second to a machine on which a step costs `step + row * size`."""
+    """Feed a stream of `rate` records per second to a machine on which a step costs `step + row * size`."""
     sizes = []
     for _ in range(batches):
         records = rate * 0.5

@@ -1,4 +1,4 @@
-"""When a run stops by itself, and what the error says."""
+"""When a run stops by itself, and its error message."""
 
 import logging
 from typing import Any

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, learn, learned_ranges, read, records_of, rows_of, seamless, settings_of
+from kafka_topics import fill, learn, learned_ranges, manifests_of, read, rows_of, seamless, settings_of
 from oracles import Counting, counting_from
 from paths import ROOT
 from pyspark.sql import SparkSession
@@ -40,21 +40,21 @@ def numbered(count: int, bad: Collection[int] = ()) -> list[bytes]:
 
 
 class Process:
-    """A trainer in another process; `begun` is set when its query runs."""
+    """A trainer in another process; `started` is set when its query runs."""
 
-    def __init__(self, asked: dict[str, Any], folder: Path, point: str = "") -> None:
+    def __init__(self, request: dict[str, Any], folder: Path, point: str = "") -> None:
         environment = {**os.environ, "TMPDIR": str(folder), "STREAMING_NN_FAILPOINT": point}
         script = ROOT / "tests" / "support" / "counting_trainer.py"
         self.log = folder / "trainer.log"
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, script, json.dumps(asked)],
+                [sys.executable, script, json.dumps(request)],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
-        self.begun, self.printed = threading.Event(), list[str]()
+        self.started, self.printed = threading.Event(), list[str]()
         self.listening = threading.Thread(target=self._listen, daemon=True)
         self.listening.start()
 
@@ -62,7 +62,7 @@ class Process:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.printed.append(line.strip())
-            self.begun.set()
+            self.started.set()
 
     def ended(self, seconds: float = 180) -> int:
         try:
@@ -73,7 +73,7 @@ class Process:
             self.process.kill()
 
     def killed_after(self, seconds: float) -> int:
-        assert self.begun.wait(120), self.log.read_text()[-2000:]
+        assert self.started.wait(120), self.log.read_text()[-2000:]
         time.sleep(seconds)
         self.process.kill()
         return self.ended()
@@ -129,7 +129,7 @@ def check_counts(broker: Any, topic: str, model: Path, count: int, bad: Collecti
         "rejected": len(bad),
         "filtered": 0,
     }
-    assert records_of(model)[-1].metrics["rows"] == good
+    assert manifests_of(model)[-1].metrics["rows"] == good
     found = learned_ranges(model)
     assert {p: (r[0][0], r[-1][1]) for (_, p), r in found.items()} == dict.fromkeys(
         range(len(found)), (0, count // len(found))
@@ -150,11 +150,11 @@ def test_every_record_counts_once_after_kills_around_the_commit(
     count, bad = 30_000, set(range(37, 30_000, 2_999))
     topic, model = broker.topic("counted", 5), tmp_path / "model"
     fill(broker.options, topic, numbered(count, bad))
-    asked = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
+    request = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
 
     heads = []
     for point in failpoints.POINTS[2:]:  # the others are crashed in process, above
-        process = Process({**asked, "driver_records": 0}, tmp_path, f"{point}:2")
+        process = Process({**request, "driver_records": 0}, tmp_path, f"{point}:2")
         assert process.ended() == KILLED, (point, process.log.read_text()[-2000:])
         heads.append(VersionLog(model).head_number())
     # each was killed in its second micro-batch, and only a kill after the commit leaves that one learned
@@ -181,14 +181,14 @@ def test_every_record_counts_once_after_kills_at_any_moment(
     count, bad = 100_000, set(range(37, 100_000, 9_001))
     topic, model = broker.topic("counted", 5), tmp_path / "model"
     fill(broker.options, topic, numbered(count, bad))
-    asked = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
+    request = {"kafka": broker.options, "model": str(model), "topic": topic, "records": count, "limit": 5_000}
 
     moments = random.Random(SEED)
     for _ in range(3):
-        Process(asked, tmp_path).killed_after(moments.uniform(0, 3))
-    last = Process(asked, tmp_path)
+        Process(request, tmp_path).killed_after(moments.uniform(0, 3))
+    last = Process(request, tmp_path)
     assert last.ended(300) == 0, last.log.read_text()[-2000:]
-    assert last.printed == ["begun", "learned"]
+    assert last.printed == ["started", "learned"]
 
     check_counts(broker, topic, model, count, bad)
     assert verify(spark, broker.options, VersionLog(model), factory=counting_from).identical

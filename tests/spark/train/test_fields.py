@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, learn, read, records_of, rows_of
+from kafka_topics import fill, learn, manifests_of, read, rows_of
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
@@ -120,8 +120,8 @@ def oracle(model: Path, sent: list[Any], learnable: list[Any]) -> tuple[State[An
     assert head is not None
     learner = learner_from(head.manifest.learner)
     state, targets = initial(learner), []
-    for record in records_of(model)[1:]:
-        (begin, end) = next(iter(record.ranges.values()))[0]
+    for manifest in manifests_of(model)[1:]:
+        (begin, end) = next(iter(manifest.ranges.values()))[0]
         rows = [row(event) for event in sent[begin:end] if event in learnable]
         table = np.array(rows, np.float64).reshape(-1, 3)
         state, _ = test_then_train(learner, state, [Batch(table[:, :2], table[:, 2])])
@@ -153,9 +153,9 @@ def test_nested_fields_and_a_regression_target_are_learned_as_sent(
         "filtered": 0,
     }
     assert rows_of(settings.model) == counted
-    records = records_of(settings.model)
-    assert len(records) >= 3, "one micro-batch would prove little"
-    assert sum((Counter(r.rejected_by_reason) for r in records), Counter()) == Counter(reasons)
+    manifests = manifests_of(settings.model)
+    assert len(manifests) >= 3, "one micro-batch would prove little"
+    assert sum((Counter(m.rejected_by_reason) for m in manifests), Counter()) == Counter(reasons)
     dead_letters = read(broker.options, settings.train.dead_letters)
     found = {x.value: dict(x.headers)["streaming_nn.reason"].decode() for x in dead_letters}
     alone = [reason.partition(":")[0] for reason in reasons]
@@ -180,11 +180,11 @@ def check_metrics(found: dict[str, Any], state: State[Any], targets: NDArray[np.
     y = targets.astype(np.float64)
     before = np.concatenate([[0.0], y[:-1]])
     mean = np.concatenate([[0.0], np.cumsum(y)[:-1] / np.arange(1, len(y))])
-    for name, answer in (("no_change", before), ("mean", mean)):
+    for name, prediction in (("no_change", before), ("mean", mean)):
         total = found["baselines"][name]["cumulative"]
-        assert total["mae"] == pytest.approx(np.abs(answer - y).mean())
-        assert total["rmse"] == pytest.approx(np.sqrt(((answer - y) ** 2).mean()))
-        assert total["r2"] == pytest.approx(1 - ((answer - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+        assert total["mae"] == pytest.approx(np.abs(prediction - y).mean())
+        assert total["rmse"] == pytest.approx(np.sqrt(((prediction - y) ** 2).mean()))
+        assert total["r2"] == pytest.approx(1 - ((prediction - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
     network, last = found["prequential"]["window"], found["baselines"]["no_change"]["window"]
     assert network["mae"] < 0.5 * last["mae"]
     assert network["r2"] > 0.7
@@ -203,7 +203,7 @@ def test_predictions_of_a_regression_are_numbers(spark: SparkSession, broker: An
     scorer.wait()
 
     predictions = [json.loads(r.value) for r in read(broker.options, settings.score.predictions)]
-    by_offset = {answer["offset"]: answer for answer in predictions}
+    by_offset = {prediction["offset"]: prediction for prediction in predictions}
     assert sorted(by_offset) == list(range(len(unlabeled) + len(broken)))
     head = VersionLog(settings.model).head()
     assert head is not None
@@ -226,7 +226,7 @@ def test_metrics_reach_the_file_and_the_topic(spark: SparkSession, broker: Any, 
     sinks = Sinks(log, [JsonLinesSink(file), KafkaTopicSink(broker.options, topic, settings.model)])
     sinks.stop(drain=30)
 
-    expected = [metrics_event(record) for record in records_of(settings.model)]
+    expected = [metrics_event(manifest) for manifest in manifests_of(settings.model)]
     written = [json.loads(text) for text in file.read_text().splitlines()]
     sent = sorted((json.loads(r.value) for r in read(broker.options, topic)), key=lambda v: v["number"])
     assert written == json.loads(json.dumps(expected))

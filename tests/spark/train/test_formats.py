@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, read, records_of, rows, rows_of, settings_of, unlabeled
+from kafka_topics import fill, labeled, learn, manifests_of, read, rows, rows_of, settings_of, unlabeled
 from pyspark.sql import SparkSession
 from registries import Registry
 
@@ -39,7 +39,7 @@ def test_avro_of_a_registry_compressed_by_gzip(
     learn(spark, settings)
     counts = rows_of(settings.model)
     assert (counts["received"], counts["trained"], counts["rejected"]) == (1501, 1500, 1)
-    (_, *learned) = records_of(settings.model)
+    (_, *learned) = manifests_of(settings.model)
     assert [r.rejected_by_reason for r in learned if r.rejected_by_reason] == [{"unknown schema id": 1}]
     assert learned[-1].schema["registry"] == registry.url
     assert learned[-1].metrics["prequential"]["cumulative"]["accuracy"] > 0.8

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka_topics import fill, labeled, learn, read, records_of, rows_of, settings_of
+from kafka_topics import fill, labeled, learn, manifests_of, read, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka import admin
@@ -48,7 +48,7 @@ def compacted(kafka: dict[str, str], topic: str, left: int) -> list[Any]:
 def test_a_compacted_topic_is_learned_over_its_gaps(
     spark: SparkSession, eager: dict[str, str], tmp_path: Path
 ) -> None:
-    """Records compacted before training are no loss; if they are compacted after it, a replay reports it."""
+    """Records compacted before training are not lost; if they are compacted after it, a replay reports it."""
     admin.create(eager, "states", config=COMPACTED)
     settings = settings_of(eager, tmp_path / "model", "states", train={"max_offsets_per_trigger": 100})
     rewrite(eager, "states", 400, seed=0)
@@ -56,9 +56,9 @@ def test_a_compacted_topic_is_learned_over_its_gaps(
     assert admin.ends(eager, ["states"]) == {"states": {0: 401}}
     learn(spark, settings)
     assert rows_of(settings.model)["trained"] == len(records) == KEYS + 1
-    learned = records_of(settings.model)[1:]
-    assert [r.ranges["states"][0][1] for r in learned] == [100, 200, 300, 400, 401]
-    assert [r.counts["received"] for r in learned] == [0, 0, 0, KEYS, 1]
+    learned = manifests_of(settings.model)[1:]
+    assert [m.ranges["states"][0][1] for m in learned] == [100, 200, 300, 400, 401]
+    assert [m.counts["received"] for m in learned] == [0, 0, 0, KEYS, 1]
     result = verify(spark, eager, VersionLog(settings.model))
     assert (result.identical, result.rows) == (True, KEYS + 1), result
 
@@ -107,8 +107,10 @@ def test_only_committed_records_of_transactions_are_learned(
         "rejected": 0,
         "filtered": 0,
     }
-    assert VersionLog(settings.model).manifest(len(records_of(settings.model)) - 1).offsets == {topic: ends}
-    assert any(r.counts["received"] == 0 for r in records_of(settings.model)[1:]), "no batch was only aborted"
+    assert VersionLog(settings.model).manifest(len(manifests_of(settings.model)) - 1).offsets == {topic: ends}
+    assert any(m.counts["received"] == 0 for m in manifests_of(settings.model)[1:]), (
+        "no batch had aborted records only"
+    )
 
     writer.commit_transaction()
     writer.close()

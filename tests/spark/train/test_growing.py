@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, learn, records_of, rows_of, settings_of
+from kafka_topics import fill, learn, manifests_of, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.records.decode import encode_named
@@ -40,6 +40,6 @@ def test_unseen_labels_and_categories_become_classes_and_columns(
     assert set(vocabulary[:2]) == {"Bern", "Biel"}
     assert len(vocabulary) == 3
     assert rows_of(model) == {"received": 801, "trained": 800, "skipped": 0, "rejected": 1, "filtered": 0}
-    head = records_of(model)[-1]
+    head = manifests_of(model)[-1]
     assert head.learner["classes"] == list(trainer.work.schema.classes) == head.schema["classes"]
     assert verify(spark, broker.options, trainer.log).identical

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, records_of, rows, settings_of
+from kafka_topics import fill, labeled, learn, manifests_of, rows, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.estimators import river
@@ -28,10 +28,10 @@ def test_arrays_and_stream_learn_one_model_in_turns(spark: SparkSession, broker:
     fill(broker.options, topic, labeled(100, seed=3))
     learn(spark, settings.model_copy(update={"learner": {}}))
 
-    records = records_of(settings.model)
-    assert sum(record.counts["trained"] for record in records) == 300 + 700 + 200 + 100
-    assert [record.kind for record in records].count("saved") == 2
-    assert records[-1].metrics["rows"] == 1300
+    manifests = manifests_of(settings.model)
+    assert sum(manifest.counts["trained"] for manifest in manifests) == 300 + 700 + 200 + 100
+    assert [manifest.kind for manifest in manifests].count("saved") == 2
+    assert manifests[-1].metrics["rows"] == 1300
     assert verify(spark, settings.kafka, VersionLog(settings.model)).identical
 
 
@@ -62,7 +62,7 @@ def test_frames_and_stream_grow_one_model_in_turns(spark: SparkSession, broker: 
     fill(broker.options, topic, gardens)
     learn(spark, settings)
 
-    head = records_of(settings.model)[-1]
+    head = manifests_of(settings.model)[-1]
     assert head.metrics["rows"] == 80 + 400 + 1 + 500
     assert head.schema["features"] == ["price", "city", "shop", "garden", "unused#21"]
     assert head.schema["sparse"] == ["garden", "unused#21"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, learn, read, records_of, rows_of
+from kafka_topics import fill, learn, manifests_of, read, rows_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.cli import app as commands
@@ -63,7 +63,7 @@ def learned_again(model: Path, y: np.ndarray, kind: type[np.floating[Any]] = np.
     learner = learner_from(head.manifest.learner)
     x = np.array([[event["p"], event["q"]] for event in events()], kind)
     state = initial(learner)
-    for version in records_of(model)[1:]:
+    for version in manifests_of(model)[1:]:
         ((begin, end),) = next(iter(version.ranges.values())).values()
         state, _ = test_then_train(learner, state, [Batch(x[begin:end], y[begin:end])])
     for name, tensor in flatten(state).items():

@@ -19,8 +19,8 @@ from kafka_topics import (
     labeled,
     learn,
     learned_ranges,
+    manifests_of,
     read,
-    records_of,
     rows_of,
     seamless,
     settings_of,
@@ -100,12 +100,12 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
         "rejected": 5,
         "filtered": 1,
     }
-    records = records_of(settings.model)
-    assert len(records) > 3, "one micro-batch would prove little"
-    counted = sum((Counter(r.rejected_by_reason) for r in records), Counter())
+    manifests = manifests_of(settings.model)
+    assert len(manifests) > 3, "one micro-batch would prove little"
+    counted = sum((Counter(m.rejected_by_reason) for m in manifests), Counter())
     assert counted == Counter(reason for _, reason, _ in MALFORMED)
-    assert [r.metrics["prequential"]["cumulative"]["accuracy"] > 0.8 for r in records[-1:]] == [True]
-    assert records[-1].metrics["rows"] == 2500
+    assert [m.metrics["prequential"]["cumulative"]["accuracy"] > 0.8 for m in manifests[-1:]] == [True]
+    assert manifests[-1].metrics["rows"] == 2500
 
     sources = {(r.partition, r.offset): r for r in read(broker.options, topic)}
     dead_letters = read(broker.options, settings.train.dead_letters)
@@ -247,7 +247,7 @@ def test_a_recreated_topic_stops_the_run_unless_accepted(
     accepted = settings.train.model_copy(update={"accept_data_loss": True})
     learn(spark, settings.model_copy(update={"train": accepted}))
     assert rows_of(settings.model)["received"] == 400 + refilled
-    assert records_of(settings.model)[-1].topic_ids == admin.ids(broker.options, [topic])
+    assert manifests_of(settings.model)[-1].topic_ids == admin.ids(broker.options, [topic])
 
 
 @contextmanager
@@ -334,7 +334,7 @@ def test_records_that_expired_before_a_run_stop_it_unless_accepted(
     trainer.start()
     trainer.wait()
     event = {"event": "data loss accepted", "lost": {topic: {"0": [100, 150]}}}
-    assert [r.events for r in records_of(settings.model)[head + 1 :]] == [[event]]
+    assert [m.events for m in manifests_of(settings.model)[head + 1 :]] == [[event]]
     assert any("continuing despite" in line and "150" in line for line in caplog.messages)
     assert rows_of(settings.model)["received"] == 550
     assert learned_ranges(settings.model)[topic, 0] == [(0, 100), (150, 200)]
@@ -474,9 +474,12 @@ def test_the_driver_learns_the_same_bits_as_tasks(
     for few, name in ((1000, "driver"), (0, "tasks")):
         monkeypatch.setattr("streaming_nn.spark.train.executor.DRIVER_RECORDS", few)
         learn(spark, settings_of(broker.options, tmp_path / name, topic, train=train))
-        found = records_of(tmp_path / name)
+        found = manifests_of(tmp_path / name)
         seen.append(
-            [(record.digest, record.counts, record.rejected_by_reason, record.ranges) for record in found]
+            [
+                (manifest.digest, manifest.counts, manifest.rejected_by_reason, manifest.ranges)
+                for manifest in found
+            ]
         )
     assert seen[0] == seen[1]
     assert rows_of(tmp_path / "driver") == {

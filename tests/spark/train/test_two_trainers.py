@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, learned_ranges, records_of, rows_of, seamless, settings_of
+from kafka_topics import fill, labeled, learn, learned_ranges, manifests_of, rows_of, seamless, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import VersionConflictError
@@ -56,7 +56,7 @@ def test_a_running_trainer_adopts_a_rollback_and_learns_its_batch_again(
     trainer.start()
     trainer.wait()
 
-    kinds = [r.kind for r in records_of(settings.model)]
+    kinds = [m.kind for m in manifests_of(settings.model)]
     assert kinds[back.number :] == ["rolled-back", "learned"]
     assert rows_of(settings.model)["trained"] == 3200
     assert all(seamless(ranges) for ranges in learned_ranges(settings.model).values())
@@ -73,7 +73,7 @@ def test_pruned_versions_are_passed_by_verify(
     )
     fill(broker.options, topic, labeled(1500))
     trainer = learn(spark, settings)
-    kept = [r.number for r in records_of(settings.model) if r.kept]
+    kept = [m.number for m in manifests_of(settings.model) if m.kept]
     assert kept == [0, trainer.head.number]
     assert "versions are kept up to 1 B (train.keep_bytes)" in caplog.text
     assert verify(spark, broker.options, trainer.log, trainer.head.number - 2).identical

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka_topics import fill, learn, records_of, rows, rows_of, settings_of
+from kafka_topics import fill, learn, manifests_of, rows, rows_of, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
@@ -39,7 +39,7 @@ def test_a_topic_with_weights_is_learned_by_them_and_verified(
 
     counts = {"received": ROWS + 1, "trained": ROWS, "skipped": 0, "rejected": 1, "filtered": 0}
     assert rows_of(settings.model) == counts
-    manifests = records_of(settings.model)
+    manifests = manifests_of(settings.model)
     assert manifests[1].rejected_by_reason == {"weight negative: meta.w": 1}
     log = VersionLog(settings.model)
     head = log.head()

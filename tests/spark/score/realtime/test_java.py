@@ -208,7 +208,7 @@ def test_several_targets_and_labels_are_predicted_alike(
 def test_probabilities_have_the_same_form(
     spark: SparkSession, tmp_path: Path, labels: list[Any] | None, probabilities: str
 ) -> None:
-    """Labels are keys; those whose texts are equal are keys in JSON."""
+    """Labels are keys; those with equal strings are keys in JSON."""
     learner, state = trained(MLP | {"classes": labels})
     schema = Schema(inputs=INPUTS, classes=learner.classes)
     manifest = commit(VersionLog(tmp_path), learner, state, schema)

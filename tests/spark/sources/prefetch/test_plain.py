@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kafka_topics import SCHEMA, fill, labeled, learn, records_of, rows, settings_of
+from kafka_topics import SCHEMA, fill, labeled, learn, manifests_of, rows, settings_of
 from pyspark.sql import SparkSession
 
 from streaming_nn.kafka.admin import KafkaAdmin
@@ -302,7 +302,7 @@ def test_training_packs_records_and_a_replay_has_the_same_bits(
     fill(broker.options, topic, [*labeled(400), *odd(of_array)[1:-1], *labeled(100, seed=1)])
     settings = settings_of(broker.options, tmp_path, topic, train={"update": update})
     learn(spark, settings)
-    assert sum(sum(record.rejected_by_reason.values()) for record in records_of(tmp_path)) > 100
+    assert sum(sum(manifest.rejected_by_reason.values()) for manifest in manifests_of(tmp_path)) > 100
     assert verify(spark, broker.options, VersionLog(tmp_path)).identical
 
 
@@ -323,7 +323,7 @@ def test_a_plain_record_is_packed_in_place_of_its_value(spark: SparkSession, bro
 
 
 def test_unlabeled_records_need_no_label(plain: Plain) -> None:
-    """What is in its place is not read."""
+    """The label's field is not read."""
     good, zero = b'{"features":[1,2.5,-3]}', np.zeros(1).tobytes()
     values = [good, good[:-1] + b',"label":"unknown"}', good[:-1] + b',"label":1,"label":2}']
     expected = zero + np.array([1, 2.5, -3], "<f8").tobytes()
