@@ -128,7 +128,7 @@ def _submit_args() -> Iterator[Problem]:
 
 def _event_log(options: Mapping[str, str]) -> Iterator[Problem]:
     """Check the folder of Spark's event log, without which no context starts."""
-    variable, file = _defaults_file()
+    by, file = _defaults_file()
     found = {**_properties(file), **options}
     url = urlsplit(found.get("spark.eventLog.dir", EVENT_LOG))
     if found.get("spark.eventLog.enabled", "").lower() != "true" or url.scheme not in ("", "file"):
@@ -136,7 +136,7 @@ def _event_log(options: Mapping[str, str]) -> Iterator[Problem]:
     folder = Path(unquote(url.path))
     if folder.is_dir() and os.access(folder, os.W_OK):
         return
-    where = "the settings" if "spark.eventLog.enabled" in options else f"{file} ({variable})"
+    where = "the settings" if "spark.eventLog.enabled" in options else f"{file} ({by})"
     what = "which is not writable" if folder.is_dir() else "which is not a directory"
     yield Problem(
         f"spark.eventLog.enabled is true in {where}, and spark.eventLog.dir is {str(folder)!r}, {what}",
@@ -145,10 +145,11 @@ def _event_log(options: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _defaults_file() -> tuple[str, Path]:
-    """Return where Spark reads its defaults from, and the variable by which it does; it may not exist."""
+    """Return what decides where Spark reads its defaults from, and the file, which may not exist."""
     if folder := os.environ.get("SPARK_CONF_DIR"):
         return "SPARK_CONF_DIR", Path(folder, DEFAULTS)
-    return "SPARK_HOME", Path(os.environ.get("SPARK_HOME", ""), "conf", DEFAULTS)
+    by = "SPARK_HOME" if os.environ.get("SPARK_HOME") else "pyspark"
+    return by, Path(home() or os.devnull, "conf", DEFAULTS)
 
 
 def _properties(file: Path) -> dict[str, str]:

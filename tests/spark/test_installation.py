@@ -180,6 +180,22 @@ def test_an_event_log_of_the_settings_or_of_spark_home(
     assert f"in {home}/conf/spark-defaults.conf (SPARK_HOME), and" in detail()
 
 
+def test_without_variables_the_defaults_are_those_of_pyspark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark reads the folder conf of the pyspark that is imported, and none in the current directory."""
+    text = "spark.eventLog.enabled true\nspark.eventLog.dir /nowhere/log\n"
+    for folder in (here := tmp_path / "here", tmp_path / "pyspark"):
+        (folder / "conf").mkdir(parents=True)
+    (here / "conf" / "spark-defaults.conf").write_text(text)
+    monkeypatch.chdir(here)
+    check({})
+    monkeypatch.setattr(installation, "find_spec", lambda name: Found(tmp_path / name / "__init__.py"))
+    check({})
+    (tmp_path / "pyspark" / "conf" / "spark-defaults.conf").write_text(text)
+    assert f"in {tmp_path}/pyspark/conf/spark-defaults.conf (pyspark), and" in detail()
+
+
 @pytest.mark.parametrize("text", [None, "", "spark.eventLog.enabled", "[spark]\neventLog = true", "\0\xff"])
 def test_a_file_of_defaults_without_an_event_log(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
