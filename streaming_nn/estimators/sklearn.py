@@ -1,11 +1,14 @@
 """The learners with scikit-learn's API, on NumPy arrays, and with the same versions as the stream."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from streaming_nn.core.networks import Shape
@@ -37,6 +40,7 @@ except ImportError as error:
 
 Array = NDArray[Any]
 DATES = ("M", "m")  # kinds of NumPy's types of dates and durations, whose nanoseconds would be learned
+MOMENTS = (date, time, timedelta, np.datetime64, np.timedelta64, pd.Period)  # in a column of objects
 NOT_OPTIONS = ("member", "random_state")  # parameters of the estimator that are not options of a learner
 
 
@@ -238,7 +242,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, new: bool, classes: Any = None) -> Batch:
         """Check rows, and make the model ready to learn them; `new`: create a new one."""
-        names = [*map(str, y.columns)] if hasattr(y, "columns") else None
+        names = _column_names(y)
         with _validating(X=X, y=y):
             options = {"y_numeric": _is_regressor(self), "multi_output": True, **self._validation()}
             X, y = validate_data(self, X, y, reset=new, **options)
@@ -484,13 +488,51 @@ def _all_or_nothing(estimator: _OnlineModel) -> Iterator[None]:
 def _validating(**given: Any) -> Iterator[None]:
     """Raise ValueError in one line where NumPy does not: for dates, and for integers beyond float64."""
     for name, values in given.items():
-        dtypes = values.dtypes if hasattr(values, "columns") else [getattr(values, "dtype", None)]
-        if any(getattr(dtype, "kind", "") in DATES for dtype in dtypes):
-            raise ValueError(f"{name} must have numbers; got dates or durations: {FROM_DATES}")
+        if any(map(_is_of_dates, _dtypes(values))):
+            raise _dates_error(name)
     try:
         yield
     except OverflowError:
         raise ValueError("Input contains an integer that is too large for float64") from None
+    except TypeError:
+        for name, values in given.items():
+            if any(isinstance(value, MOMENTS) for value in np.asarray(values, object).flat):
+                raise _dates_error(name) from None
+        raise
+
+
+def _dates_error(name: str) -> ValueError:
+    return ValueError(f"{name} must have numbers; got dates or durations: {FROM_DATES}")
+
+
+def _dtypes(values: Any) -> Iterable[Any]:
+    """Return the types of a table's columns, or of an array: those of pandas, polars, Arrow or NumPy."""
+    if isinstance(values, pa.Table | pa.RecordBatch):
+        return values.schema.types  # type: ignore[no-any-return]  # Arrow has no types
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return [values.type]
+    if hasattr(values, "columns"):
+        return values.dtypes  # type: ignore[no-any-return]
+    if isinstance(values, list | tuple):  # of NumPy's dates, which it would convert
+        values = np.asarray(values[:1])
+    return [getattr(values, "dtype", None)]
+
+
+def _is_of_dates(dtype: Any) -> bool:
+    if isinstance(dtype, pa.DataType):
+        return bool(pa.types.is_temporal(dtype))
+    if isinstance(dtype, pd.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    if hasattr(dtype, "is_temporal"):  # of polars
+        return bool(dtype.is_temporal())
+    return getattr(dtype, "kind", "") in DATES
+
+
+def _column_names(y: Any) -> list[str] | None:
+    """Return the names of a table's columns; None: it is an array."""
+    names = getattr(y, "column_names", None)  # of Arrow, whose `columns` are values
+    names = getattr(y, "columns", None) if names is None else names
+    return None if names is None else [*map(str, names)]
 
 
 def _one_or_several(y: Any) -> Array:

@@ -1,10 +1,13 @@
 import subprocess
 import sys
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
@@ -17,6 +20,7 @@ from streaming_nn.nn import metrics
 from streaming_nn.nn.factory import LEARNERS, learner_from
 from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
+from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.versions.version import state_digest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -248,6 +252,46 @@ def test_bad_input_is_an_error_and_changes_nothing(x: Any, y: Any, more: Any, wo
         getattr(estimator, how)(x, y, **more)
     assert bits(estimator.state_) == state
     assert attributes(estimator) == before
+
+
+DAYS = [date(2024, 5, 1), date(2024, 5, 2)]
+COLUMNS_OF_DATES = [
+    *(pl.DataFrame({"a": column}) for column in (DAYS, [time(1), time(2)], [timedelta(1), timedelta(2)])),
+    pl.DataFrame({"a": pl.Series(DAYS, dtype=pl.Datetime)}),
+    pa.table({"a": DAYS}),
+    pa.RecordBatch.from_pydict({"a": [timedelta(1), timedelta(2)]}),
+    pd.DataFrame({"a": DAYS}),
+    pd.DataFrame({"a": pd.period_range("2024-05", periods=2, freq="M")}),
+    pd.DataFrame({"a": pd.Categorical(pd.to_datetime(DAYS))}),
+    [[day] for day in DAYS],
+    [[np.datetime64(day)] for day in DAYS],
+]
+
+
+@pytest.mark.parametrize("column", COLUMNS_OF_DATES)
+def test_dates_are_refused_in_every_kind_of_table(column: Any) -> None:
+    with pytest.raises(ValueError, match=f"^X must have numbers; got dates or durations: {FROM_DATES}$"):
+        OnlineRegressor(**SMALL).fit(column, [1, 2])
+
+
+@pytest.mark.parametrize("series", [pl.Series(DAYS), pa.array(DAYS), pd.Series(DAYS), DAYS])
+def test_dates_are_refused_as_targets(series: Any) -> None:
+    with pytest.raises(ValueError, match=f"^y must have numbers; got dates or durations: {FROM_DATES}$"):
+        OnlineRegressor(**SMALL).fit([[1], [2]], series)
+
+
+def test_tables_of_all_libraries_are_learned_alike() -> None:
+    rows, targets = (
+        {"a": [1.0, 2.0, 4.0], "b": [True, False, True]},
+        {"u": [1.0, 2.0, 3.0], "v": [3.0, 2.0, 0.5]},
+    )
+    models = [
+        OnlineRegressor(**SMALL).fit(table(rows), table(targets))
+        for table in (pd.DataFrame, pl.DataFrame, pa.table)
+    ]
+    assert [model.learner_.targets for model in models] == [("u", "v")] * 3
+    assert [model.feature_names_in_.tolist() for model in models] == [["a", "b"]] * 3
+    assert bits(models[0].state_) == bits(models[1].state_) == bits(models[2].state_)
 
 
 def test_the_error_names_a_missing_column() -> None:
