@@ -73,7 +73,18 @@ def test_a_run_over_its_budget_fails(tmp_path: Path) -> None:
     assert "their budget is 0 s" in output
 
 
-def test_a_test_without_a_tier_is_an_error(tmp_path: Path) -> None:
-    code, output = run(tmp_path, tests="def test_nothing():\n    pass\n")
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        ((), "must name its tier"),
+        (("smoke", "nightly"), "a smoke test must be of the commit or merge tier"),
+        (("commit", "usefixtures('broker')"), "the commit tier needs no JVM; these take broker"),
+    ],
+)
+def test_a_test_that_its_tier_cannot_run_is_an_error(
+    tmp_path: Path, marks: tuple[str, ...], words: str
+) -> None:
+    decorators = "".join(f"@pytest.mark.{mark}\n" for mark in marks)
+    code, output = run(tmp_path, tests=f"import pytest\n\n{decorators}def test_some():\n    pass\n")
     assert code != 0
-    assert "must name its tier" in output
+    assert words in output

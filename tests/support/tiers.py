@@ -16,11 +16,24 @@ import pytest
 
 TIERS = ("commit", "merge", "nightly")
 SMOKE = "smoke"
+JVM = {"spark", "broker"}  # fixtures that start one
 
 
 def tier_of(item: pytest.Item) -> str | None:
     """Return the test's tier, by the marker that is nearest to it; None: it names none."""
     return next((mark.name for mark in item.iter_markers() if mark.name in TIERS), None)
+
+
+def misplaced(item: pytest.Item) -> str | None:
+    """Return what the test must change, so that its tier can run it; None: nothing."""
+    tier = tier_of(item)
+    if tier is None:
+        return f"each test must name its tier, one of {', '.join(TIERS)}"
+    if tier == "nightly" and item.get_closest_marker(SMOKE) is not None:
+        return "a smoke test must be of the commit or merge tier, which .ci/run has; got nightly"
+    if tier == "commit" and (fixtures := JVM.intersection(getattr(item, "fixturenames", ()))):
+        return f"the commit tier needs no JVM; these take {', '.join(sorted(fixtures))}"
+    return None
 
 
 class Tiers:
@@ -37,9 +50,10 @@ class Tiers:
         return smoke or tier_of(item) in self.wanted
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        without = [item.nodeid for item in items if tier_of(item) is None]
-        if without:
-            raise pytest.UsageError(f"each test must name its tier, one of {', '.join(TIERS)}: {without[:5]}")
+        wrong = [(reason, item.nodeid) for item in items if (reason := misplaced(item))]
+        if wrong:
+            reason = wrong[0][0]
+            raise pytest.UsageError(f"{reason}: {[name for why, name in wrong if why == reason][:5]}")
         config.hook.pytest_deselected(items=[item for item in items if not self._is_wanted(item)])
         items[:] = [item for item in items if self._is_wanted(item)]
 

@@ -68,7 +68,6 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
 
 
 @pytest.mark.smoke
-@pytest.mark.nightly
 def test_every_record_is_predicted_once(spark: SparkSession, settings: Settings) -> None:
     kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)

@@ -16,9 +16,9 @@ from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version_log import VersionLog
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.merge
 
-RECORDS = 1300
+RECORDS = 600
 BEGAN = 1_700_000_000_000  # milliseconds
 
 
@@ -39,7 +39,7 @@ def test_the_order_is_the_same_in_stream_and_replay(
         names,
         records={"inputs": 1, "classes": [0, 1]},
         learner={},
-        train={"max_offsets_per_trigger": 500},
+        train={"max_offsets_per_trigger": 250},
     )
     learn(spark, settings, Chain())
 
@@ -53,7 +53,6 @@ def test_the_order_is_the_same_in_stream_and_replay(
     assert head.offsets == admin.ends(broker.options, names)
 
 
-@pytest.mark.merge
 @pytest.mark.usefixtures("oracles")
 def test_a_learner_that_settings_cannot_name_survives_a_rollback(
     spark: SparkSession, broker: Any, tmp_path: Path

@@ -214,9 +214,17 @@ def test_rejected_bytes_past_the_limit_are_cut_and_the_run_goes_on(
     assert all(("streaming_nn.cut", b"value") in x.headers for x in letters if x not in whole)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("refilled", [pytest.param(2000, marks=pytest.mark.nightly), 30])
-@pytest.mark.parametrize("planned", [True, False], ids=["during a batch", "between two"])
+@pytest.mark.parametrize(
+    ("planned", "refilled"),
+    [
+        pytest.param(
+            True, 2000, marks=pytest.mark.nightly, id="during a batch, refilled to the same offsets"
+        ),
+        pytest.param(False, 2000, marks=pytest.mark.nightly, id="between two, refilled to the same offsets"),
+        pytest.param(True, 30, marks=pytest.mark.nightly, id="during a batch"),
+        pytest.param(False, 30, id="between two"),
+    ],
+)
 def test_a_recreated_topic_stops_the_run_unless_accepted(
     spark: SparkSession, broker: Any, tmp_path: Path, planned: bool, refilled: int
 ) -> None:
