@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.estimators import model as models
 from streaming_nn.estimators.model import Model
+from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch
 from streaming_nn.nn.preprocessing import ColumnGrowth
@@ -35,6 +36,7 @@ class Recording(NamedTuple):
     name: str
     options: dict[str, Any]
     grows: bool = False  # a class, then a column
+    tasks: int = 1  # whose parts of a version are averaged
 
 
 RECORDINGS = (
@@ -53,6 +55,12 @@ RECORDINGS = (
     Recording("regression", {"mini_batch": 32, "missing": "impute", "drift": "adwin", "on_drift": "raise"}),
     Recording("targets", {"targets": ("t", "u"), "mini_batch": 4, "missing": "impute"}),
     Recording("labels", {"classes": ("a", "b", "c"), "multilabel": True, "missing": "impute"}),
+    Recording(
+        "averaged",
+        {"classes": ("a", "b", "c"), "mini_batch": 8, "scale": "minmax", "missing": "impute"},
+        tasks=3,
+    ),
+    Recording("averaged regression", {"mini_batch": 8, "missing": "impute"}, tasks=2),
     Recording(
         "network",
         {
@@ -82,18 +90,19 @@ def record(directory: Path) -> None:
         model = _save(models.new_model(learner), folder)
         for version, (x, y) in enumerate(stream(recording, np.random.default_rng(number)), 1):
             np.savez(_rows_of(folder, version), x=x, y=y)
-            model = _save(advance(model, x, y), folder)
+            model = _save(advance(model, x, y, recording.tasks), folder)
 
 
 def learn_again(folder: Path) -> list[str]:
     """Return the digest of each version of a recorded model directory, from its parent and its rows."""
     head = VersionLog(folder).head_number()
+    tasks = next(each.tasks for each in RECORDINGS if each.name == folder.name)
     start, _ = models.load(folder, 0)
     digests = [_digest(models.new_model(start.learner))]
     for parent in range(head or 0):
         model, _ = models.load(folder, parent)
         with np.load(_rows_of(folder, parent + 1)) as rows:
-            digests.append(_digest(advance(model, rows["x"], rows["y"])))
+            digests.append(_digest(advance(model, rows["x"], rows["y"], tasks)))
     return digests
 
 
@@ -103,15 +112,22 @@ def recorded(folder: Path) -> list[str]:
     return [log.manifest(number).digest for number in range((log.head_number() or 0) + 1)]
 
 
-def advance(model: Model, x: Array, y: Array) -> Model:
-    """Return the model after a version's rows; a class or a column that it does not know is added before."""
+def advance(model: Model, x: Array, y: Array, tasks: int = 1) -> Model:
+    """Return the model after a version's rows; a class or a column that it does not know is added before.
+
+    Of n tasks, each learns every n-th row, and they are averaged.
+    """
     learner = model.learner
     if learner.classes and y.ndim == 1 and y.max() == len(learner.classes):
         model = models.grow(model, (*learner.classes, "new"))
     if x.shape[1] > learner.inputs:  # so far, all of its values have been missing
         origin, fill = np.append(np.arange(learner.inputs), -1), np.full(x.shape[1], np.nan)
         model = models.grow_inputs(model, x.shape[1], ColumnGrowth(learner.inputs, origin, fill))
-    return models.learn(model, Batch(x, y), lambda _: None)
+    if tasks == 1:
+        return models.learn(model, Batch(x, y), lambda _: None)
+    batches = [Batch(np.ascontiguousarray(x[task::tasks]), y[task::tasks]) for task in range(tasks)]
+    parts = [loop.learn_part(model.learner, model.state, [batch]) for batch in batches]
+    return model._replace(state=loop.combine(model.learner, model.state, parts))
 
 
 def stream(recording: Recording, random: np.random.Generator) -> Iterator[tuple[Array, Array]]:
@@ -126,6 +142,8 @@ def stream(recording: Recording, random: np.random.Generator) -> Iterator[tuple[
         numbers += 1e6
         numbers[random.random(numbers.shape) < 0.1] = np.nan
         numbers[0, version % NUMBERS] = 1e9
+        if recording.tasks > 1:
+            numbers[:, 0] = random.choice([0.0, -0.0], ROWS)  # the least of tasks' zeros
         columns = [numbers, np.eye(KINDS)[random.integers(KINDS, size=ROWS)]]
         if recording.grows and version > VERSIONS - 2:
             columns.append(random.normal(size=(ROWS, 1)))

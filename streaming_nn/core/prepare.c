@@ -201,6 +201,7 @@ void add_values(double *restrict clusters, long columns, const double *restrict 
         long some = outside[j] == equal[j] ? 0 : rows;
         if (!some) {
             clusters[3 * n + j] += equal[j];
+            clusters[4 * n + j] += 0.0; /* a mean of -0 becomes +0, as if they had been added one by one */
             clusters[6 * n + j] += equal[j];
         }
         add_outside(clusters, n, j, x + j, step, some, low[j], high[j], count[j], reach);

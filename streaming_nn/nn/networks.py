@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -185,8 +185,8 @@ class NetworkLearner(Learner[EnsembleState]):
             means=inputs.mean,
             squares=inputs.m2,
             clusters=of_inputs,
-            low=np.minimum.reduce([part.low for part in parts]),
-            high=np.maximum.reduce([part.high for part in parts]),
+            low=reduce(_least, (part.low for part in parts)),
+            high=-reduce(_least, (-part.high for part in parts)),
             targets=np.stack(moments.scaling(of_targets), axis=-1),
             target_clusters=of_targets,
             class_rows=summed("class_rows"),
@@ -214,6 +214,11 @@ class NetworkLearner(Learner[EnsembleState]):
     def grow_inputs(self, state: EnsembleState, columns: ColumnGrowth) -> EnsembleState:
         """Add columns to each member: their weights are drawn, those of their indicators 0."""
         return growth.add_columns(self, state.copy(), columns)
+
+
+def _least(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lesser numbers, of equal ones the first: NumPy's minimum of 0 and -0 depends on the CPU."""
+    return np.where(b < a, b, a)
 
 
 def _contiguous(x: Any) -> Rows | SparseRows:

@@ -80,6 +80,7 @@ def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> tuple[
     shape = ensemble.shape
     x = rng.normal(size=(rows, ensemble.columns)) * 3 + 7
     x[rng.random(x.shape) < 0.1] = 0
+    x[rng.random(x.shape) < 0.05] = -0.0
     if ensemble.missing != "refuse":
         x[rng.random(x.shape) < 0.2] = np.nan
     y: Array = rng.normal(size=(rows, shape.targets)) * 20 - 5
@@ -492,3 +493,12 @@ def test_no_rows_are_nothing() -> None:
     assert output.shape == predict(ensemble, state, none).shape == (0, 2)
     assert trained.shape == (0,)
     assert_same(state, before)
+
+
+def test_a_rare_zero_without_a_sign_has_the_references_bits() -> None:
+    """Rows of one column: 5 is near, 0 far; four rows and more count equal far values without adding each."""
+    ensemble = Ensemble(Shape((1, 2), "identity", "softmax"), (MemberOptions("sgd", 0.1),), 1, reach=20.0)
+    columns = [[5.0] * 8, [-0.0], [0.0, 5, 5, 5, 5]]
+    steps = [(np.array(each)[:, None], np.zeros((len(each), 1)), None) for each in columns]
+    learned = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
+    assert learned.clusters[4].tobytes() == np.zeros(1).tobytes()

@@ -645,6 +645,16 @@ def test_any_scale_and_what_is_missing_is_learned(learner: Ensemble, scale: str,
     assert bits(again) == bits(state)
 
 
+@pytest.mark.parametrize("low", [(0.0, -0.0), (-0.0, 0.0), (1.0, -2.0)])
+def test_least_and_largest_of_tasks_are_the_first_of_equal_ones(low: tuple[float, float]) -> None:
+    given = replace(CLASSIFIER, scale="minmax")
+    start = initial(given).model
+    tasks = [start._replace(low=np.full(3, value), high=np.full(3, value)) for value in low]
+    merged = given.merge(start, tasks, [1, 1])
+    assert merged.low.tobytes() == np.full(3, min(low)).tobytes()  # Python's: the first of equal ones
+    assert merged.high.tobytes() == np.full(3, max(low)).tobytes()
+
+
 def test_a_missing_value_is_predicted_as_the_columns_mean() -> None:
     given = replace(CLASSIFIER, missing="impute")
     state = test_then_train(given, initial(given), [Batch(X, Y)])[0].model

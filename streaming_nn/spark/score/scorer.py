@@ -285,7 +285,7 @@ class Scorer(Job):
     def _explain(self, schema: Schema, ranges: offsets.Ranges) -> None:
         """Log why none of the records in these ranges can be read, if that is so."""
         reader = self.reader or Reader(self.spark, self.settings.kafka, self.topic_ids)
-        values = reader.here(ranges).column("value").to_pylist()
+        values = reader.values(ranges)
         decoded = decode(schema, values, labeled=False)
         if decoded.rejected and not len(decoded.kept):
             lines = explain(schema, values, as_scored, where=" in the model's schema")

@@ -1,7 +1,7 @@
 """Topics as a source of training: the head's offsets are the position, Spark's checkpoint lasts one run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from streaming_nn.spark.session import on_one_machine
 from streaming_nn.spark.sources import data_loss, kafka_frames, offsets, topics
 from streaming_nn.spark.sources.offsets import Offsets, Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
-from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
+from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, by_partition, in_order
 from streaming_nn.spark.tasks import LEARNED, TaskFunction
 from streaming_nn.versions.version import Manifest
 
@@ -52,9 +52,10 @@ class KafkaPlan:
         """How many offsets the ranges have."""
         return offsets.count(self.ranges)
 
-    def table(self) -> pa.Table:
+    def batches(self, averaged: bool) -> Iterable[pa.RecordBatch]:
         """Read the records in the driver."""
-        return self.source.reader.here(self.ranges)
+        batches = self.source.reader.here(self.ranges)
+        return by_partition(batches) if averaged else in_order(batches)
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
         """Return the frame of the rows (LEARNED) that `work` yields in tasks."""
@@ -98,7 +99,7 @@ class KafkaSource:
             begins, ends = admin.beginnings(self.ids), admin.ends(self.ids)
         reader, values = Reader(self.spark, self.settings.kafka, self.ids), list[bytes | None]()
         while len(values) < rows and (ranges := offsets.next_ranges(begins, ends, rows - len(values))):
-            values += reader.here(ranges).column("value").to_pylist()
+            values += reader.values(ranges)
             begins |= {t: begins[t] | {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
         return values[:rows]
 

@@ -1,5 +1,6 @@
 """What the trainer needs of a source, and the source that the settings name."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +27,8 @@ class Plan(Protocol):
     def count(self) -> int | None:
         """How many offsets it has, of which records may be fewer; None: the source does not know."""
 
-    def table(self) -> pa.Table:
-        """Read the records in the driver, with the columns that a task gets, in no particular order."""
+    def batches(self, averaged: bool) -> Iterable[pa.RecordBatch]:
+        """Read the records in the driver, with the columns and in the order of tasks, one after the other."""
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
         """Return the frame of the rows (LEARNED) that `work` yields: in a task per partition if averaged,

@@ -54,9 +54,13 @@ class SparkPlan:
         """The source does not know."""
         return
 
-    def table(self) -> pa.Table:
+    def batches(self, averaged: bool) -> list[pa.RecordBatch]:
         """Return the selected columns as records."""
-        return self._records().coalesce(1).toArrow()
+        frame = self._records()
+        batches: list[pa.RecordBatch] = (
+            (frame if averaged else kafka_frames.in_order(frame)).toArrow().to_batches()
+        )
+        return batches
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
         """Return the frame of the rows (LEARNED) that `work` yields in tasks."""

@@ -12,14 +12,13 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.records.values import Rules
 from streaming_nn.spark.session import on_one_machine, rows_of, shared
-from streaming_nn.spark.sources.order import ORDER
 from streaming_nn.spark.sources.prefetch.reader import plain_of
 from streaming_nn.spark.sources.source import Plan
 from streaming_nn.spark.tasks import Learn, TaskResult, learn_records, result_from_row, split_tasks
 from streaming_nn.spark.train.micro_batch import Learned, Work, combine_results
 
 DRIVER_RECORDS = 1_000_000  # the most that the driver learns at once
-DRIVER_VALUES = 32_000_000  # and their values: 128 MB as rows, and twice as much while they are sorted
+DRIVER_VALUES = 32_000_000  # and their values: 256 MB as rows
 PARSED_RECORDS = 5_000  # the most of those that Python parses one by one, if tasks would share them
 
 
@@ -35,16 +34,14 @@ class DriverExecutor:
 
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Read and learn the records here, without a Spark job."""
-        order = ORDER[1:] if work.averaged else ORDER
-        records = plan.table().sort_by([(name, "ascending") for name in order])
-        batches = iter(records.combine_chunks().to_batches())
+        batches = plan.batches(work.averaged)
 
         def learn(task: Iterable[pa.RecordBatch]) -> TaskResult:
             return learn_records(work.learner, work.schema, work.start, task, work.limit)
 
         if not work.averaged:
             return [learn(batches)]
-        tasks = [list(task) for task in split_tasks(batches, averaged=True)]
+        tasks = [list(task) for task in split_tasks(iter(batches), averaged=True)]
         with ThreadPoolExecutor(os.cpu_count()) as threads:  # the core releases the GIL
             return list(threads.map(learn, tasks))
 

@@ -1,10 +1,12 @@
 """Who learns a micro-batch, and that the driver learns what tasks do; no Spark is needed for it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from kafka_topics import SCHEMA, labeled
 
@@ -14,6 +16,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import encode_named
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA as COLUMNS
+from streaming_nn.spark.sources.prefetch.record_batches import by_partition, in_order
 from streaming_nn.spark.tasks import TaskResult, learn_records
 from streaming_nn.spark.train import executor
 from streaming_nn.spark.train.executor import (
@@ -39,8 +42,14 @@ class Plan:
     records: pa.Table = field(default_factory=lambda: COLUMNS.empty_table())
     position: dict[str, Any] = field(default_factory=dict)
 
-    def table(self) -> pa.Table:
-        return self.records
+    def batches(self, averaged: bool) -> Iterable[pa.RecordBatch]:
+        partitions = self.records.column("partition")
+        pieces = [
+            batch
+            for each in partitions.unique().to_pylist()
+            for batch in self.records.filter(pc.equal(partitions, each)).sort_by("offset").to_batches(7)
+        ]
+        return by_partition(pieces[::-1]) if averaged else in_order(pieces[::-1])
 
     def tasks(self, work: Any, averaged: bool) -> Any:
         raise AssertionError("there is no Spark")

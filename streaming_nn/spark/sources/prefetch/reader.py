@@ -22,7 +22,7 @@ from streaming_nn.spark.session import on_one_machine
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.kafka_frames import CONSUMER
 from streaming_nn.spark.sources.offsets import Ranges
-from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA, FromPieces, open_piece
+from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, open_piece
 
 HERE = Path(__file__).parent
 SOURCES = ("Plain", "Columns", "Feed", "Reader")  # Java classes; each uses those before it
@@ -65,16 +65,19 @@ class Reader:
         """Return the frame of RECORDS, in one task and in no order; valid until the next call."""
         return self.pieces(ranges, averaged=False).mapInArrow(FromPieces(_unpacked, False), RECORDS)
 
-    def here(self, ranges: Ranges) -> pa.Table:
-        """Return the records in the driver, without a job."""
+    def here(self, ranges: Ranges) -> list[pa.RecordBatch]:
+        """Return the records in the driver, without a job: each batch has some of one partition."""
         self._set(ranges)
         cells = iter(self._java.readInDriver().split("\0")[:-1])
         pieces = zip(*[cells] * len(PIECES.split(",")), strict=True)
-        batches = [
+        return [
             open_piece(topic, int(partition), file, int(begin), int(until), last == "true")
             for topic, partition, file, begin, until, last in pieces
         ]
-        return pa.Table.from_batches(batches, SCHEMA)
+
+    def values(self, ranges: Ranges) -> list[bytes | None]:
+        """Return the records' values, partition after partition."""
+        return [value for batch in self.here(ranges) for value in batch.column("value").to_pylist()]
 
     def _set(self, ranges: Ranges) -> int:
         """Set what the Java object reads; return how many ranges these are."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streaming_nn.spark.sources.order import ORDER
@@ -29,7 +30,8 @@ SCHEMA = pa.schema(
         "packed": pa.binary(),  # in place of the value, if Plain.java could read that
     }
 )
-ROWS = 10_000  # of a record batch in ORDER
+ROWS = 10_000  # of a record batch in ORDER, at most
+BYTES = 1 << 30  # of a column of it, at most: Arrow's offsets have 32 bits
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,24 @@ def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     Each batch has records of one partition, in the order of their offsets: so they are sorted except by time,
     and a stable sort, which merges what is ascending already, has little to do.
     """
-    held = sorted((batch for batch in batches if batch.num_rows), key=_first)
+    held = by_partition(batches)
     times = [batch.column(ORDER[0]).to_numpy() for batch in held]
     order = np.concatenate([np.empty(0, np.int64), *times]).argsort(kind="stable")
     starts = np.cumsum([0, *(batch.num_rows for batch in held)])
-    for start in range(0, len(order), ROWS):
-        yield _take(held, starts, order[start : start + ROWS])
+    rows = max(min(ROWS, BYTES // max(map(_longest, held), default=1)), 1)
+    for start in range(0, len(order), rows):
+        yield _take(held, starts, order[start : start + rows])
+
+
+def by_partition(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return batches, each of one partition, in the order of (topic, partition), then of their offsets."""
+    return sorted((batch for batch in batches if batch.num_rows), key=_first)
+
+
+def _longest(batch: pa.RecordBatch) -> int:
+    """Return the length of the longest cell, at least 1."""
+    columns = (batch.column(name) for name in ("key", "value", "headers", "packed"))
+    return max(1, *(pc.max(pc.binary_length(column)).as_py() or 0 for column in columns))
 
 
 def _first(batch: pa.RecordBatch) -> tuple[Any, ...]:

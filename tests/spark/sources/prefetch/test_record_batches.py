@@ -86,6 +86,16 @@ def test_one_task_has_all_records_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert rows == sorted(rows_of(records), key=order)
 
 
+def test_batches_in_order_have_as_few_rows_as_long_records_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES", 1000)
+    records: list[Record] = [
+        (p, p + t, None, b"a" * (300 if t == 5 else 3), None, None) for t in range(9) for p in (0, 1)
+    ]
+    batches = list(in_order(record_batches(cut(records, 2))))
+    assert [batch.num_rows for batch in batches] == [3] * 6
+    assert [row for batch in batches for row in batch.to_pylist()] == sorted(rows_of(records), key=order)
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_work_gets_record_batches(ordered: bool) -> None:
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
