@@ -26,18 +26,18 @@ SHOWN = 8  # names of columns in the line about a file
 
 def csv(path: Path, dialect: Mapping[str, Any] | None = None, **options: Any) -> Stream:
     """Stream a CSV file; its dialect is detected, but for what `dialect` sets."""
-    table = CsvTable(path, dialect or {})
+    table = CsvTable.open(path, dialect or {})
     return _stream(path.name, table, str(table.dialect), **options)
 
 
 def parquet(path: Path, **options: Any) -> Stream:
     """Stream a Parquet file, a row group at a time."""
-    return _stream(path.name, ParquetTable(path), "Parquet", **options)
+    return _stream(path.name, ParquetTable.open(path), "Parquet", **options)
 
 
 def jsonl(path: Path, **options: Any) -> Stream:
     """Stream a file with a JSON object in each line."""
-    return _stream(path.name, JsonLinesTable(path), "JSON lines", objects=True, **options)
+    return _stream(path.name, JsonLinesTable.open(path), "JSON lines", objects=True, **options)
 
 
 def npz(

@@ -6,11 +6,12 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -59,20 +60,28 @@ def _sample(path: Path) -> tuple[bytes, bool]:
     return data[:SAMPLE], len(data) <= SAMPLE
 
 
+@dataclass
 class CsvTable:
     """A CSV file in its dialect; cells are strings."""
 
-    def __init__(self, path: Path, given: Mapping[str, Any]) -> None:
-        self.path = path
+    path: Path
+    dialect: Dialect
+    names: Sequence[str]
+    columns: dict[str, Column]
+
+    @classmethod
+    def open(cls, path: Path, given: Mapping[str, Any]) -> Self:
+        """Detect what is not `given` of the dialect. ValueError: there are no rows, or no dialect fits."""
         try:
             sample = detect(*_sample(path), given)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
         if not sample.rows:
             raise ValueError(f"{path.name} has no rows below its header {', '.join(sample.names)}")
-        self.dialect, self.names = sample.dialect, sample.names
-        _check_names(path, self.names)
-        self.columns = {name: csv_column(self.dialect, sample.column(i)) for i, name in enumerate(self.names)}
+        dialect, names = sample.dialect, sample.names
+        _check_names(path, names)
+        columns = {name: csv_column(dialect, sample.column(i)) for i, name in enumerate(names)}
+        return cls(path, dialect, names, columns)
 
     def rows(self) -> Iterator[list[str]]:
         """Yield the rows below the header; ValueError for one with another number of fields."""
@@ -120,26 +129,27 @@ class CsvTable:
         return _seconds(pa.array(cells, pa.string()), self.path, name)
 
 
+@dataclass
 class ParquetTable:
     """A Parquet file; cells are Arrow arrays."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
+    columns: dict[str, Column]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the schema, and the columns' kinds from the first rows. ValueError: there are none."""
         with _reading(path):
-            self.schema, rows = pa_parquet.read_schema(path), pa_parquet.read_metadata(path).num_rows
+            schema, rows = pa_parquet.read_schema(path), pa_parquet.read_metadata(path).num_rows
         if rows == 0:
             raise ValueError(f"{path.name} has no rows")
-        _check_names(path, self.schema.names)
-        first = next(self._batches(None))
-        self.columns = {name: arrow_column(first[name]) for name in first.schema.names}
-
-    def _batches(self, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        with _reading(self.path), pa_parquet.ParquetFile(self.path) as file:
-            yield from file.iter_batches(1 << 14, columns=None if names is None else list(names))
+        _check_names(path, schema.names)
+        first = next(_batches(path, None))
+        return cls(path, {name: arrow_column(first[name]) for name in first.schema.names})
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
         """Yield the columns a row group's part at a time."""
-        for batch in self._batches(names):
+        for batch in _batches(self.path, names):
             for start in range(0, batch.num_rows, BLOCK):
                 part = batch.slice(start, BLOCK)
                 yield {name: part.column(name) for name in names}
@@ -162,34 +172,28 @@ class ParquetTable:
         return _seconds(cells, self.path, name)
 
 
+@dataclass
 class JsonLinesTable:
     """A file with a JSON object in each line; cells are the values, None for an absent field."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns: dict[str, Column] = {}
+    path: Path
+    columns: dict[str, Column]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Infer the columns' kinds from the first rows. ValueError: there are none."""
         data, whole = _sample(path)
         lines = data.removeprefix(codecs.BOM_UTF8).splitlines()
-        rows = list(self._parse(lines if whole or len(lines) < 2 else lines[:-1]))
+        rows = list(_parse(path, lines if whole or len(lines) < 2 else lines[:-1]))
         if not rows:
             raise ValueError(f"{path.name} has no rows")
         names = dict.fromkeys(name for row in rows for name in row)
-        self.columns = {name: json_column(Dialect(), [row.get(name) for row in rows]) for name in names}
-
-    def _parse(self, lines: Any) -> Iterator[dict[str, Any]]:
-        for n, line in enumerate((line for line in lines if line.strip()), 1):
-            try:
-                row = from_json(line.removeprefix(codecs.BOM_UTF8))
-            except ValueError as error:
-                raise ValueError(f"{self.path.name}: row {n} must be JSON: {error}") from None
-            if type(row) is not dict:
-                raise ValueError(f"{self.path.name}: row {n} must be a JSON object; got {str(row)[:40]}")
-            yield row
+        return cls(path, {name: json_column(Dialect(), [row.get(name) for row in rows]) for name in names})
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
         """Yield the values of these fields."""
         with _open(self.path) as file:
-            rows = self._parse(file)
+            rows = _parse(self.path, file)
             while part := list(islice(rows, BLOCK)):
                 yield {name: [row.get(name) for row in part] for name in names}
 
@@ -204,6 +208,22 @@ class JsonLinesTable:
     def seconds(self, cells: list[Any], name: str) -> NDArray[np.float64]:
         """Return timestamps in ISO's form, or numbers of seconds, as seconds."""
         return _seconds(pa.array(cells), self.path, name)
+
+
+def _batches(path: Path, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    with _reading(path), pa_parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(1 << 14, columns=None if names is None else list(names))
+
+
+def _parse(path: Path, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for n, line in enumerate((line for line in lines if line.strip()), 1):
+        try:
+            row = from_json(line.removeprefix(codecs.BOM_UTF8))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: row {n} must be JSON: {error}") from None
+        if type(row) is not dict:
+            raise ValueError(f"{path.name}: row {n} must be a JSON object; got {str(row)[:40]}")
+        yield row
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

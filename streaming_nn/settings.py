@@ -322,13 +322,6 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     spark: dict[str, str] = {}  # Spark's options, passed on unchanged
 
-    @field_validator("model")
-    @classmethod
-    def _directory(cls, value: Path) -> Path:
-        if value.exists() and not value.is_dir():
-            raise PydanticCustomError("model", "must be a directory")
-        return value
-
     @field_validator("learner")
     @classmethod
     def _check_mini_batch(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -359,9 +352,12 @@ def load(
     for text in sets:
         _merge(values, _assignment(text))
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise ValueError(_one_line(error)) from None
+    if settings.model.exists() and not settings.model.is_dir():
+        raise ValueError(f"setting model: must be a directory; got {str(settings.model)!r}")
+    return settings
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -477,8 +473,7 @@ def _one_line(error: ValidationError) -> str:
     if where[0] == "kafka":  # the value may be a password: don't print it
         return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}"
     if first["type"] != "extra_forbidden":
-        got = str(first["input"]) if isinstance(first["input"], Path) else first["input"]
-        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {got!r}"
+        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
     fields: Any = Settings.model_fields
     if len(where) > 1:
         fields = fields[where[0]].annotation.model_fields

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
@@ -272,27 +272,36 @@ def run_trials(
     """
     pending = [run for run in runs if run.head.number < len(plan.manifests)]
     if pending:
-        _Backtest(spark, kafka, plan, pending, factory).run(progress)
+        _Backtest.open(spark, kafka, plan, pending, factory).run(progress)
     recorded = [] if plan.recorded is None else [plan.recorded]
     return [*recorded, *(run.outcome(plan) for run in runs)]
 
 
+@dataclass
 class _Backtest:
     """Trials side by side, from the first version that one of them lacks."""
 
-    def __init__(
-        self,
+    spark: SparkSession
+    kafka: Mapping[str, str]
+    plan: ReplayPlan
+    pending: list[TrialRun]
+    factory: LearnerFactory
+    manifests: list[Manifest]  # that are to be learned
+    states: list[Tensors]  # of each pending trial
+
+    @classmethod
+    def open(
+        cls,
         spark: SparkSession,
         kafka: Mapping[str, str],
         plan: ReplayPlan,
         pending: list[TrialRun],
         factory: LearnerFactory,
-    ) -> None:
-        self.spark, self.kafka, self.plan = spark, kafka, plan
-        self.pending, self.factory = pending, factory
+    ) -> Self:
+        """Read the states from which the pending trials resume."""
         done = min(run.head.number for run in pending)
-        self.manifests = plan.manifests[done:]
-        self.states = [run.log.read(done).tensors for run in pending]
+        states = [run.log.read(done).tensors for run in pending]
+        return cls(spark, kafka, plan, pending, factory, plan.manifests[done:], states)
 
     def run(self, progress: Callable[[int], None]) -> None:
         check_available(self.kafka, self.manifests)
