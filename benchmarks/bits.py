@@ -2,7 +2,7 @@
 
 Streams with every optimizer, activation, loss and scaling, with missing values, replay, restarts and dropout
 are learned by each build, and their predictions are measured; all bits of states, predictions and metrics are
-compared. Through the product, recorded versions of model directories are learned again by Python on AArch64,
+compared. Through the product, recorded versions of model directories are replayed by Python on AArch64,
 and here with the plain code of NumPy and of its BLAS; digests are compared. What lacks a compiler or an
 emulator is skipped, and listed as such.
 """
@@ -142,7 +142,7 @@ def can_emulate() -> bool:
 
 
 def learn_by_plain_code(recordings: Path) -> str:
-    """Learn versions again by another process, whose NumPy and BLAS leave out what CPU features they can."""
+    """Replay versions in another process, whose NumPy and BLAS leave out what CPU features they can."""
     config: Any = np.show_config(mode="dicts")
     plain = {
         "NPY_DISABLE_CPU_FEATURES": " ".join(config["SIMD Extensions"].get("found", [])),

@@ -1,4 +1,4 @@
-"""Model directories recorded by the product's own loop, whose versions any machine can learn again.
+"""Model directories recorded by the product's own loop, whose versions any machine can replay.
 
 `python -m benchmarks.replayed DIRECTORY` learns them again and prints each version's digest. It needs only
 NumPy, safetensors and the compiled core, so that it runs where Java and Spark do not: see

@@ -52,6 +52,7 @@ PROSE = {
     r"heard?|hears": "receive",
     r"(it|that|which|spark|river|kafka) wants": "require, need",
     r"version's record|record of (the|a|each|every) version": "manifest",
+    r"(begins?|began) again": "restart",
     r"faces?": "API",
     r"chang(e[sd]?|ing) places": "swap",
     r"cuts? (a )?versions?|version (is|was) cut": "commit",

@@ -1,4 +1,4 @@
-"""`streaming-nn verify`: learn recorded versions again and compare the bits."""
+"""`streaming-nn verify`: replay recorded versions and compare the bits."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ def verify(
     master: options.Master = None,
     set_: options.Sets = None,
 ) -> None:
-    """Learn recorded versions again and compare their bits; exit code 1 if one differs.
+    """Replay recorded versions and compare their bits; exit code 1 if one differs.
 
     A difference is reported with its first version, the tensor, and what differs about this machine.
     """
@@ -68,7 +68,7 @@ def _report(model: Path, result: "Verified") -> None:
         logger.info("identical: %s has not learned anything yet", model)
     elif result.identical:
         logger.info(
-            "identical: versions %d to %d, %s records learned again to the same bits",
+            "identical: versions %d to %d, %s records replayed to the same bits",
             result.first,
             result.last,
             f"{result.rows:,}",

@@ -147,10 +147,10 @@ class StreamingLearner:
             offsets={},
             topic_ids={},
             source={},
-            events=[{"event": "began again", "changed": changed}] if head else [],
+            events=[{"event": "model restarted", "changed": changed}] if head else [],
         )
         if head:
-            logger.info("%s has learned nothing, so it begins again: %s", self.log.directory, changed)
+            logger.info("%s is untrained; restarting from scratch: %s", self.log.directory, changed)
         return self._head
 
     def _change(self, head: Manifest, learner: Learner[Any]) -> str:

@@ -27,7 +27,7 @@ def metrics_event(manifest: Manifest) -> dict[str, Any]:
 
     - `number`: the version, and the key by which duplicates are recognized
     - `kind`: "initial", "learned", "saved", "rolled-back", "repaired" (the records of the versions in its
-      event's `learned_again` are learned again), "damaged"
+      event's `replayed_versions` are replayed), "damaged"
     - `restored_from`: the version that a rolled-back or repaired version restored, else null
     - `written_at` (ISO 8601, UTC), `run`: when it was committed, and by which run
     - `counts`: {"received", "trained", "skipped", "rejected", "filtered"} of this batch; received is the

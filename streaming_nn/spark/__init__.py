@@ -1,1 +1,1 @@
-"""Spark jobs: train on a stream, score another, and learn recorded versions again."""
+"""Spark jobs: train on a stream, score another, and replay recorded versions."""

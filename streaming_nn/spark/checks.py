@@ -67,7 +67,7 @@ def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
 
 
 def before_replay(settings: Settings, names: Iterable[str]) -> None:
-    """Check that the topics exist from which records are learned again."""
+    """Check that the topics exist from which records are replayed."""
     installation.check(settings.spark)
     with KafkaAdmin(settings.kafka) as admin:
         admin.ids(names)

@@ -6,7 +6,7 @@ import signal
 VARIABLE = "STREAMING_NN_FAILPOINT"
 
 # of the trainer's micro-batch, in their order
-POINTS = ("batch-begun", "learned", "dead-letters-sent", "before-commit", "committed")
+POINTS = ("batch-started", "learned", "dead-letters-sent", "before-commit", "committed")
 PREDICTIONS_SENT = "predictions-sent"  # of the scorer's: Spark has not recorded the micro-batch yet
 RAISE = "raise"
 

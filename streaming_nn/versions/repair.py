@@ -135,7 +135,7 @@ def repair(log: VersionLog) -> Repair:
        meanwhile must still get a conflict. A version's file holds the whole state, so one that is lost in the
        middle costs its history only; those after it are as good as before.
     4. If the head is lost, commit a version of kind "repaired", with the tensors, the metrics *and the
-       offsets* of the last good version: the records of what was lost are learned again, so each still
+       offsets* of the last good version: the records of what was lost are replayed, so each still
        counts once.
 
     It can be interrupted anywhere and run again. ValueError: no version is good, or one is of another
@@ -297,5 +297,5 @@ def _commit(log: VersionLog, good: int, head: int) -> None:
         version.tensors,
         kind="repaired",
         restored_from=good,
-        events=[{"event": "repaired", "from": good, "learned_again": list(range(good + 1, head + 1))}],
+        events=[{"event": "repaired", "from": good, "replayed_versions": list(range(good + 1, head + 1))}],
     )

@@ -8,7 +8,7 @@ Kinds of versions:
 
 | kind | |
 |---|---|
-| `initial` | version 0: a model that has learned nothing, or that a backtest starts from; or began again |
+| `initial` | an untrained model, or what a backtest starts from: version 0, or the first after a restart |
 | `learned` | a micro-batch of a topic or another stream was learned |
 | `saved` | rows were learned that are in no topic (estimators, Spark ML); a replay reads its tensors |
 | `rolled-back` | an older version's model with the head's offsets |
@@ -22,11 +22,12 @@ Events, each a dict with the key `event`:
 | `drift` | `detected` | the learner detected so many drifts |
 | `member restarted` | `member` | a member of the ensemble was replaced by a new one |
 | `topic recreated` | `topic` | the topic was deleted and created again, and is learned from its beginning |
+| `topic deleted` | `topic` | the topic was deleted; training continues with the others |
 | `data loss accepted` | `lost` | {topic: {partition: [from, until)}} that expired before it was learned |
 | `rolled back` | `from`, `to` | from the head's number to whose model was restored |
-| `repaired` | `from`, `learned_again` | the good version; the lost ones, whose records are learned again |
+| `repaired` | `from`, `replayed_versions` | the good version; those after it, whose records are replayed |
 | `damaged` | `was`, `what` | the lost version's kind; what is wrong with its file |
-| `began again` | `changed` | which setting differs from those before, with which nothing was learned |
+| `model restarted` | `changed` | the changed setting, with which an untrained model restarts from scratch |
 | `replayed` | `from`, `version` | of a backtest: the version whose records were learned |
 | `backtest` | see `spark.replay.backtest` | of a backtest's version 0: what is learned, with which options |
 """
@@ -121,7 +122,7 @@ class Manifest:
 
     @property
     def untrained(self) -> bool:
-        """Return whether nothing was learned before it: a run may begin again after it, and scorers wait.
+        """Return whether nothing was learned before it: a run may restart after it, and scorers wait.
 
         Version 0 of a backtest counts as trained: it belongs to its trial, and may have a trained model.
         """

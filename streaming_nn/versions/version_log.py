@@ -104,7 +104,7 @@ class VersionLog:
         return None
 
     def initial_number(self) -> int:
-        """Return the number of the version that training began with: 0, unless it began again after it."""
+        """Return the number of the version that training began with: 0, unless it was restarted."""
         number, head = 0, self.head_number() or 0
         while number < head and self.manifest(number + 1).kind == INITIAL:
             number += 1

@@ -92,7 +92,7 @@ def test_the_first_version_with_another_digest_is_named() -> None:
 
 
 @pytest.mark.merge
-def test_recorded_versions_are_learned_again_with_drifts_restarts_and_growth(tmp_path: Path) -> None:
+def test_recorded_versions_are_replayed_with_drifts_restarts_and_growth(tmp_path: Path) -> None:
     replayed.record(tmp_path)
     found = dict[str, set[str]]()
     for recording in replayed.RECORDINGS:

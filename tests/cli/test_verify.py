@@ -18,7 +18,7 @@ DIFFERENT = Verified(1, 3, 800, different=2, reason="its tensors differ", machin
 @pytest.mark.parametrize(
     ("result", "code", "lines"),
     [
-        (IDENTICAL, 0, "identical: versions 1 to 3, 1,200 records learned again to the same bits\n"),
+        (IDENTICAL, 0, "identical: versions 1 to 3, 1,200 records replayed to the same bits\n"),
         (NOTHING, 0, "identical: model has not learned anything yet\n"),
         (DIFFERENT, 1, "version 2 differs: its tensors differ\n  on this machine: numpy '2.1'\n"),
     ],

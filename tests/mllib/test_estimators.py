@@ -336,9 +336,9 @@ def test_a_model_that_has_learned_nothing_begins_again_with_other_params(
     learner.update(iris, 0)
     assert [learner.log.manifest(n).kind for n in range(3)] == ["initial", "initial", "saved"]
     (event,) = learner.log.manifest(1).events
-    assert event["event"] == "began again"
+    assert event["event"] == "model restarted"
     assert "hiddenLayers = [8], now [9]" in event["changed"]
-    assert f"{tmp_path} has learned nothing, so it begins again: {event['changed']}" in caplog.messages
+    assert f"{tmp_path} is untrained; restarting from scratch: {event['changed']}" in caplog.messages
     new = StreamingLearner(tmp_path / "new", right, query_id="q")
     new.update(iris, 0)
     assert bits(learner.model()._state) == bits(new.model()._state)

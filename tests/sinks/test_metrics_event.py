@@ -78,7 +78,7 @@ def test_figures_that_are_not_finite_or_not_numbers_are_left_as_they_are() -> No
 def test_every_key_is_documented() -> None:
     described = set(re.findall(r"`(\w+)`", metrics_event.__doc__ or ""))
     assert metrics_event(MANIFEST).keys() == described - {
-        "learned_again",
+        "replayed_versions",
         "per_class",
         "per_label",
         "confusion",

@@ -299,7 +299,7 @@ def test_a_scorer_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
         "model model: there is no version yet, so no model is available",
     )
     first = VersionLog("model").commit(None, {"theta": np.zeros(3)})
-    for again in (False, True):  # with other settings, such a model begins again by another version
+    for again in (False, True):  # with other settings, such a model restarts by another version
         if again:
             VersionLog("model").commit(first, first.tensors, kind="initial")
         assert error_of(["score", "--once", *KAFKA], capsys) == (

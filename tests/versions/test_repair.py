@@ -69,7 +69,7 @@ def test_every_damage_is_found_and_reported(tmp_path: Path, damage: Damage, numb
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_records_of_a_lost_head_are_learned_again(tmp_path: Path, damage: Damage) -> None:
+def test_records_of_a_lost_head_are_replayed(tmp_path: Path, damage: Damage) -> None:
     log = filled(VersionLog(tmp_path), 6)
     damage(log, 5)
     with pytest.raises(DamagedVersionError, match="the last good version is 4"):
@@ -82,7 +82,7 @@ def test_records_of_a_lost_head_are_learned_again(tmp_path: Path, damage: Damage
     assert head.manifest.restored_from == 4
     assert head.manifest.offsets == log.manifest(4).offsets
     assert head.manifest.metrics == log.manifest(4).metrics
-    assert head.manifest.events == [{"event": "repaired", "from": 4, "learned_again": [5]}]
+    assert head.manifest.events == [{"event": "repaired", "from": 4, "replayed_versions": [5]}]
     for name, tensor in tensors(4).items():
         np.testing.assert_array_equal(head.tensors[name], tensor)
     assert learn(log).manifest.ranges == {"t": {0: (40, 50)}}
@@ -113,7 +113,7 @@ def test_several_versions_lost_at_the_end(tmp_path: Path) -> None:
         damage(log, number)
     assert [f.number for f in check(log)] == [2, 5, 6, 7]
     assert repair(log) == Repair([], [2, 5, 6, 7], 4, 8)
-    assert log.manifest(8).events[-1]["learned_again"] == [5, 6, 7]
+    assert log.manifest(8).events[-1]["replayed_versions"] == [5, 6, 7]
     learn(log)
     assert check(log) == []
 

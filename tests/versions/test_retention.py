@@ -149,7 +149,7 @@ def test_the_last_saved_version_in_a_row_is_kept(tmp_path: Path) -> None:
     log = filled(VersionLog(tmp_path), 2)
     for kind in ("saved", "saved", "learned", "saved", "saved", "saved"):
         learn(log, kind=kind)
-    assert prune(log, 0) == [1, 2, 4, 5, 6], "4 is learned again from 3"
+    assert prune(log, 0) == [1, 2, 4, 5, 6], "4 is replayed from 3"
 
 
 def test_what_an_older_release_pruned_is_archived(tmp_path: Path) -> None:

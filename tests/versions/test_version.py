@@ -144,7 +144,7 @@ def test_a_manifest_may_hold_numpy_numbers_and_writes_non_finite_ones_as_null() 
     ("manifest", "untrained"),
     [
         (Manifest(0, kind="initial"), True),
-        (Manifest(3, kind="initial", events=[{"event": "began again", "changed": "x"}]), True),
+        (Manifest(3, kind="initial", events=[{"event": "model restarted", "changed": "x"}]), True),
         (Manifest(0, kind="initial", events=[{"event": "backtest", "of": {}}]), False),
         (Manifest(0, kind="saved"), False),
         (Manifest(1, kind="learned"), False),

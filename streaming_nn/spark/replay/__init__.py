@@ -1,1 +1,1 @@
-"""Recorded versions, learned again: verify and backtest."""
+"""Replays of recorded versions: verify and backtest."""

@@ -363,7 +363,7 @@ class _Backtest:
         for index, run in enumerate(self.pending):
             if restored:
                 old = run.log.read(number).tensors
-                whole = manifest.kind == "repaired"  # with its metrics: their rows are learned again
+                whole = manifest.kind == "repaired"  # with its metrics: their rows are replayed
                 self.states[index] = old if whole else combine_tensors(old, self.states[index])
             fields: dict[str, Any] = {"kind": manifest.kind, "restored_from": number} if restored else {}
             if manifest.kind != "damaged":

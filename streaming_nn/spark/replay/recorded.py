@@ -1,4 +1,4 @@
-"""Learn recorded versions again: what `verify` and `backtest` share.
+"""Replay recorded versions: what `verify` and `backtest` share.
 
 Consecutive versions that follow the same rules are one chunk, which one Spark job learns.
 """

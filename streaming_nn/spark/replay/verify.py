@@ -1,4 +1,4 @@
-"""Learn recorded versions again from the topic, and check that the same bits result."""
+"""Replay recorded versions from the topic, and check that the same bits result."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ from streaming_nn.versions.version_log import VersionLog
 class Verified:
     """The result of `verify`."""
 
-    first: int  # versions that were learned again
+    first: int  # versions that were replayed
     last: int
-    rows: int = 0  # records that were learned again
+    rows: int = 0  # records that were replayed
     different: int | None = None  # the first version whose digest differs; None: all are the same
     reason: str = ""  # what differs
     machine: list[str] = field(default_factory=list)  # what differs between this machine and the manifest
@@ -100,7 +100,7 @@ def _learn(
     chunk: list[Manifest],
     tensors: Tensors,
 ) -> _Learned:
-    """Learn a chunk of versions again, up to the first difference."""
+    """Replay a chunk of versions, up to the first difference."""
     digests = {m.number: m.digest for m in chunk}
     replayed = learn_chunk(spark, kafka, chunk, dict.fromkeys(digests, (learner,)), [tensors], digests)
     results = {each.version: each for each in replayed}

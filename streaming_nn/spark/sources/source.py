@@ -52,7 +52,7 @@ class Source(Protocol):
         """Return the fields of version 0's manifest that name where training begins."""
 
     def forget(self) -> None:
-        """Forget the position of a run that has learned nothing, so that the next one begins again."""
+        """Forget the position of a run that has learned nothing, so that the next one starts from scratch."""
 
     def resume(self, head: Manifest) -> list[dict[str, Any]]:
         """Prepare to read what follows the head; return accepted losses, as events of the next version.

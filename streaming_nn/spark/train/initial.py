@@ -1,4 +1,4 @@
-"""A model that has learned nothing: version 0, and how it begins again with other settings."""
+"""An untrained model: version 0, and how it restarts with other settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def commit_initial(
     """Commit version 0: an untrained model, its schema, and the `position` where training begins.
 
     `position` is fields of the manifest; `given` is a learner in place of the settings' one. `after` is a
-    head that has learned nothing, and what has `changed` since: then the version begins again after it.
+    head that is untrained, and what has `changed` since: then the version restarts the model after it.
     Raise ValueError for options that do not fit.
     """
     learner = _new_learner(settings, schema, given)
@@ -41,7 +41,7 @@ def commit_initial(
         schema=schema.options(),
         update=settings.train.update,
         mini_batch_cap=0 if given is not None else automatic_cap(settings, automatic=True),
-        events=[{"event": "began again", "changed": changed}] if after else [],
+        events=[{"event": "model restarted", "changed": changed}] if after else [],
         **{"offsets": {}, "topic_ids": {}, "source": {}, **position},
     )
 
@@ -49,7 +49,7 @@ def commit_initial(
 def find_change(
     settings: Settings, head: Manifest, position: Mapping[str, Any], given: Learner[Any] | None = None
 ) -> str | None:
-    """Return what has changed since a head that has learned nothing was committed; None: nothing.
+    """Return what has changed since an untrained head was committed; None: nothing.
 
     All settings count, also those that are no longer set. Width and classes that were inferred stay. Records
     that expired are left to the run, which stops for them. Raise ValueError for options that do not fit.

@@ -178,7 +178,7 @@ class Trainer(Job):
 
         If the model was rolled back meanwhile, the batch is learned again, from the new head.
         """
-        failpoints.reach("batch-begun")
+        failpoints.reach("batch-started")
         began = time.monotonic()
         plan = self.source.plan(frame, batch_id)  # 1
         if plan is None:
@@ -312,7 +312,7 @@ def _begin_model(
     if head is not None:
         if not (changed := find_change(settings, head.manifest, position, given) or ""):
             return head
-        logger.info("%s has learned nothing, so it begins again: %s", settings.model, changed)
+        logger.info("%s is untrained; restarting from scratch: %s", settings.model, changed)
     schema = read_schema(source, settings)
     if head is not None:
         source.forget()

@@ -78,7 +78,7 @@ def test_ranges_are_joined_from_the_first_to_the_last_offset() -> None:
     versions = [
         manifest(1, ranges={"t": {0: (5, 9), 1: (0, 6)}}),
         manifest(2, ranges={"t": {0: (9, 9), 1: (6, 10)}, "u": {0: (0, 3)}}),
-        manifest(3, ranges={"t": {0: (2, 4)}}),  # learned again after a repair
+        manifest(3, ranges={"t": {0: (2, 4)}}),  # replayed after a repair
     ]
     assert join_ranges(versions) == {"t": {0: (2, 9), 1: (0, 10)}, "u": {0: (0, 3)}}
     assert join_ranges([]) == {}

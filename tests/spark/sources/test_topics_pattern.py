@@ -107,7 +107,7 @@ def test_partitions_may_be_added_before_the_first_micro_batch(
 def test_partitions_may_be_added_while_a_scorer_runs_and_before_it_resumes(
     spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
-    """Each record is predicted, and what was trained from all partitions is learned again alike."""
+    """Each record is predicted, and what was trained from all partitions is replayed alike."""
     kafka, topic, predictions = broker.options, broker.topic("wider"), broker.topic("predictions")
     fill(kafka, topic, labeled(100))
     score = {"topic": topic, "predictions": predictions}

@@ -1,4 +1,4 @@
-"""A model that has learned nothing begins again with other settings, whatever two runs do at once."""
+"""An untrained model restarts with other settings, whatever two runs do at once."""
 
 import logging
 from pathlib import Path
@@ -110,8 +110,8 @@ def test_other_settings_begin_again(case: str, tmp_path: Path, caplog: pytest.Lo
     source = Source()
     head = begin(settings_of(tmp_path, **changed), source)
     assert (head.number, head.manifest.kind, source.forgotten) == (1, "initial", 1)
-    assert head.manifest.events == [{"event": "began again", "changed": expected}]
-    assert f"{tmp_path} has learned nothing, so it begins again: {expected}" in caplog.messages
+    assert head.manifest.events == [{"event": "model restarted", "changed": expected}]
+    assert f"{tmp_path} is untrained; restarting from scratch: {expected}" in caplog.messages
     assert begin(settings_of(tmp_path, **changed)).sha256 == head.sha256
     assert list(check(VersionLog(tmp_path))) == []
 
@@ -146,7 +146,7 @@ def test_other_topics_begin_again(
 
 
 def test_a_model_that_has_learned_something_does_not_begin_again(tmp_path: Path) -> None:
-    """Case 12: only a directory that holds nothing but version 0 begins again."""
+    """Case 12: only a directory that holds nothing but version 0 restarts."""
     log = VersionLog(tmp_path)
     head = learn(log, begin(settings_of(tmp_path)))
     assert begin(settings_of(tmp_path, HASHED)).sha256 == head.sha256

@@ -91,7 +91,7 @@ def test_a_resumed_learner_is_checked_with_its_recorded_options(tmp_path: Path) 
     log, schema = VersionLog(tmp_path), Schema(3, ("no", "yes")).options()
     first = log.commit(None, flatten(initial(learner)), learner=learner.options(), schema=schema)
     wrong = Settings(learner={"class_weight": {"c": 2.0}}, model=tmp_path)
-    check_settings(wrong, first)  # which may begin again
+    check_settings(wrong, first)  # which may restart
     for head in (log.commit(first, first.tensors, kind="learned"), of_a_backtest(first)):
         check_settings(Settings(learner={"class_weight": {"no": 2.0}}, model=tmp_path), head)
         with pytest.raises(ValueError, match=r"among \('no', 'yes'\); got 'c'"):

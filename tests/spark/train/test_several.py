@@ -53,7 +53,7 @@ def encoded(rows: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(row).encode() for row in rows]
 
 
-def learned_again(model: Path, y: np.ndarray, kind: type[np.floating[Any]] = np.float64) -> Any:
+def replayed(model: Path, y: np.ndarray, kind: type[np.floating[Any]] = np.float64) -> Any:
     """Learn the rows without Spark and without a record, cut as in the versions; return learner and state.
 
     `kind` is the type of a record's numbers.
@@ -93,7 +93,7 @@ def test_several_targets_are_learned_verified_and_predicted(
     last = log.head().manifest  # type: ignore[union-attr]
     assert last.rejected_by_reason == {"label missing: y.product": 1, "label not a number: y.product": 1}
     y = np.array([[event["y"]["sum"], event["y"]["product"]] for event in events()], np.float64)
-    learner, state = learned_again(settings.model, y)
+    learner, state = replayed(settings.model, y)
     assert learner.targets == ("y.sum", "y.product")
     assert last.metrics["prequential"]["window"]["per_target"]["r2"][0] > 0.8
     assert verify(spark, settings.kafka, log).identical
@@ -151,7 +151,7 @@ def test_boolean_fields_are_labels(spark: SparkSession, broker: Any, tmp_path: P
     y = np.array([[event[label] for label in LABELS] for event in events()], np.int32)
     fill(settings.kafka, settings.train.topics[0], encode(schema, x, y))
     learn(spark, settings)
-    learner, _ = learned_again(settings.model, y, np.float32 if format == "packed" else np.float64)
+    learner, _ = replayed(settings.model, y, np.float32 if format == "packed" else np.float64)
     assert learner.classes == tuple(LABELS)
     fill(settings.kafka, settings.train.topics[0], encode(schema, x[:50], y[:50]))
     learn(spark, settings)  # resumes
