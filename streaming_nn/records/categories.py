@@ -96,9 +96,13 @@ def hash_tokens(
 
 def _counts(schema: Schema, row: Mapping[str, Any]) -> dict[str, float]:
     rules = schema.rules._replace(missing=False)
-    return {
-        token: to_number(count, rules, f"{schema.features}[{token!r:.60}]") for token, count in row.items()
-    }
+    return {token: to_number(count, rules, _path(schema, token)) for token, count in row.items()}
+
+
+def _path(schema: Schema, token: str) -> str:
+    """Return a token's path, in which the last bracket is the one before the token: see `reasons.key`."""
+    shown = f"{token!r:.60}".replace("[", r"\x5b")
+    return f"{schema.features}[{shown}]"
 
 
 def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, BadRecord]]:

@@ -82,6 +82,6 @@ def key(rejection: Rejection) -> str:
     reason, field = rejection.reason, rejection.field
     if reason == LABEL_NOT_IN_CLASSES:
         field = rejection.value
-    elif field.endswith("]"):
+    elif field.endswith("]") and "[" in field:
         field = field[: field.rindex("[")]
     return f"{reason}: {field}" if field else reason

@@ -169,6 +169,7 @@ def test_counts_are_added_to_their_tokens_columns():
         (b'{"a":"1"}', "not a number: tokens"),
         (b'{"a":null}', "not a number: tokens"),
         (b'{"a":NaN}', "not a number: tokens"),
+        (b'{"[a[":"x","b]":1}', "not a number: tokens"),
         (b'{"a":1e999}', "not finite: tokens"),
         (b'{"a":%s}' % (b"9" * 400), "not finite: tokens"),
     ],

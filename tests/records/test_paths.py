@@ -84,6 +84,12 @@ def test_an_array_among_fields_has_its_length(text, path, length):
     assert split_length(text) == (path, length)
 
 
+@pytest.mark.parametrize(("name", "counted_by"), [("a]", "a]"), ("a[x]", "a"), ("]", "]")])
+def test_a_bracket_may_be_in_a_name(name, counted_by):
+    decoded = decode(Schema(1, None, (name,), None), [b'{"%s":[]}' % name.encode()], labeled=False)
+    assert keys_of(decoded.rejected) == [(0, f"not a number: {counted_by}")]
+
+
 ARRAYS = ("price", "e[0:3]", "s.v[0:2]", '"q.x"[0:1]', "geometry.coordinates.1")  # ksql#2871, USGS GeoJSON
 WHOLE = {"price": 1, "e": [2, 3.5, True], "s": {"v": [4, 5]}, "q.x": [6], "geometry": {"coordinates": [0, 7]}}
 TYPES = {

@@ -75,7 +75,7 @@ public final class Predictor implements UDF4 {
       NEWEST.putIfAbsent(directory, new Newest(new File(directory)));
       newest = (Newest) NEWEST.get(directory);
       text = new StringBuilder();
-      if (!paths.isEmpty()) fields = new Fields(paths, longest, Records.factory());
+      if (!paths.isEmpty()) fields = new Fields(paths, longest, Json.factory());
     }
     return newest.model();
   }

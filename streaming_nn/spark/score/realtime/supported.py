@@ -4,30 +4,23 @@ import os
 import re
 from typing import Any
 
-from streaming_nn.records.paths import is_plain
 from streaming_nn.settings import Settings
 from streaming_nn.versions.version import Manifest
 
 FRAMINGS = ("none", "confluent")  # those that Records.java removes
 UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
     "where": None,
+    "datetimes": {},
     "encoding": "utf-8",
-    "na_values": [],
-    "decimal": ".",
-    "thousands": "",
 }
 
 
 def check(manifest: Manifest) -> None:
     """Raise ValueError, which names the batch engine, for a version that the Java classes do not support."""
     schema = manifest.schema
-    features, framing, wrong = schema["features"], schema.get("framing", "none"), None
-    if schema["format"] not in ("json", "packed"):
-        wrong = f"records must be json or packed; got {schema['format']}"
-    elif schema["categories"]:
-        wrong = f"records must have no categories; got {', '.join(schema['categories'])}"
-    elif schema["format"] == "json" and (not isinstance(features, str) or not is_plain(features)):
-        wrong = f"JSON records must have their features in one array, not in another object; got {features!r}"
+    framing, wrong = schema.get("framing", "none"), None
+    if schema["format"] == "avro":
+        wrong = "records must be json, csv or packed; got avro"
     elif changed := [name for name, default in UNSET.items() if schema.get(name, default) != default]:
         wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
     elif framing not in FRAMINGS:

@@ -248,6 +248,24 @@ def test_a_member_that_is_not_finite_has_weight_0(
     )
 
 
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_named_fields_and_categories_are_predicted_alike(
+    spark: SparkSession, tmp_path: Path, format: str
+) -> None:
+    learner, state = trained(MLP | {"classes": LABELS, "missing": "impute"})
+    names: dict[str, Any] = {"features": ("n.a" if format == "json" else "n", "c", "m"), "missing": True}
+    encoded: dict[str, Any] = {"categories": {"c": {"one_hot": 3}}, "vocabulary": {"c": ("x", 1)}}
+    schema = Schema(inputs=INPUTS, classes=learner.classes, format=format, **names, **encoded)
+    manifest = commit(VersionLog(tmp_path), learner, state, schema)
+    values: list[bytes | None] = [
+        b'{"m":0.5,"n":{"a":%s},"c":%s}' % each for each in ((b"1", b'"x"'), (b"null", b"1"))
+    ]
+    values += [b'{"m":2}', b'{"m":1,"c":[]}'] if format == "json" else [b"1,x,0.5", b",1,.5", b",,", b"a,1,2"]
+    python = predict_in_python(learner, state, schema, manifest, values)
+    assert ["error" in each for each in python[-2:]] == [False, True]
+    assert_equal(predict_in_java(spark, tmp_path, values), python)
+
+
 GOOD = b"[1,2,3,4,5]"
 UNUSUAL: list[bytes | None] = [
     *(b"", b"what?", b"[]", b"1", b'"features"', b"null", b"[1,2", b'{"features":', b"{}", b"[1]x"),

@@ -1,0 +1,150 @@
+package streaming_nn;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonFactoryBuilder;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.core.json.JsonReadFeature;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Pattern;
+
+/** Reads JSON as Python's parser does: an object is a map, an array a list, and null is null. */
+final class Json {
+  static final Object ABSENT = new Object();  // the value of a field that is absent
+  private static final Pattern INDEX = Pattern.compile("[0-9]{1,9}");  // of an array's element, as in records/paths.py
+  private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
+  private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
+  private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts, before the point
+
+  private Json() {}
+
+  /** Returns what reads JSON as Python's parser does, as far as that can be set. */
+  static JsonFactory factory() {
+    JsonFactoryBuilder builder = new JsonFactoryBuilder();
+    builder.streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH)
+        .maxNumberLength(Integer.MAX_VALUE).maxNameLength(Integer.MAX_VALUE).build());
+    builder.disable(JsonFactory.Feature.INTERN_FIELD_NAMES);  // their senders choose the names, and interned ones stay
+    builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
+    builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
+    return builder.build();
+  }
+
+  /** Returns whether a record may be JSON: UTF-8, with whole pairs of surrogates; this parser would accept others. */
+  static boolean isText(byte[] value) {
+    return utf8(value) && paired(value);
+  }
+
+  /** Returns whether a record is UTF-8, after one byte order mark at most; this parser would accept UTF-16 too. */
+  private static boolean utf8(byte[] value) {
+    int first = value.length >= 3 && value[0] == -17 && value[1] == -69 && value[2] == -65 ? 3 : 0;
+    for (int i = first; i < Math.min(first + 4, value.length); i++) {
+      if (value[i] == 0 || (i == first && value[i] < 0)) return false;
+    }
+    return ascii(value) || valid(value);
+  }
+
+  private static boolean ascii(byte[] value) {
+    int any = 0;
+    for (int i = 0; i < value.length; i++) any |= value[i];
+    return any >= 0;
+  }
+
+  /** Returns whether this is UTF-8 without surrogates and overlong forms, which this parser would accept. */
+  private static boolean valid(byte[] value) {
+    try {
+      StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(value));  // it reports what is malformed
+      return true;
+    } catch (CharacterCodingException malformed) {
+      return false;
+    }
+  }
+
+  /** Returns whether each escaped half of a surrogate pair has its other half, which this parser does not require. */
+  private static boolean paired(byte[] value) {
+    for (int i = 0; i + 1 < value.length; i++) {
+      if (value[i] != '\\') continue;
+      int half = half(value, i);
+      if (half == 2 || (half == 1 && half(value, i + 6) != 2)) return false;
+      i += half == 1 ? 11 : 1;
+    }
+    return true;
+  }
+
+  /** Returns 1 for the escape of a first half of a pair, 2 for that of a second half, 0 for anything else. */
+  private static int half(byte[] value, int at) {
+    if (at + 5 >= value.length || value[at] != '\\' || value[at + 1] != 'u' || (value[at + 2] | 32) != 'd') return 0;
+    int digit = Character.digit(value[at + 3], 16);
+    return digit < 8 ? 0 : digit < 12 ? 1 : 2;
+  }
+
+  /** Goes to the end of a value; throws an IOException if Python's parser would not accept a number in it. */
+  static void skip(JsonParser parser) throws IOException {
+    int depth = 0;
+    for (JsonToken token = parser.currentToken(); true; token = parser.nextToken()) {
+      if (token.isStructStart()) depth++;
+      if (token.isStructEnd()) depth--;
+      if (token.isNumeric()) check(parser);
+      if (depth == 0) return;
+    }
+  }
+
+  /** Throws an IOException if Python's parser would not accept this number. */
+  static void check(JsonParser parser) throws IOException {
+    if (parser.isNaN() && !CONSTANT.matcher(parser.getText()).matches()) throw new IOException("not a constant");
+    if (parser.getTextLength() <= MAX_DIGITS) return;
+    String text = parser.getText();
+    int end = text.startsWith("-") ? 1 : 0;
+    int start = end;
+    while (end < text.length() && Character.isDigit(text.charAt(end))) end++;
+    if (end - start > MAX_DIGITS) throw new IOException("too many digits");
+  }
+
+  /** Returns a value, and goes to its end: a Map, List, String, Double, Integer, Long, BigInteger, Boolean or null. */
+  static Object value(JsonParser parser) throws IOException {
+    JsonToken token = parser.currentToken();
+    if (token == JsonToken.START_OBJECT) {
+      LinkedHashMap fields = new LinkedHashMap();  // of duplicate keys the last one counts, at the first one's place
+      while (parser.nextToken() == JsonToken.FIELD_NAME) {
+        String name = parser.currentName();
+        parser.nextToken();
+        fields.put(name, value(parser));
+      }
+      return fields;
+    }
+    if (token == JsonToken.START_ARRAY) {
+      ArrayList elements = new ArrayList();
+      while (parser.nextToken() != JsonToken.END_ARRAY) elements.add(value(parser));
+      return elements;
+    }
+    if (token.isNumeric()) {
+      check(parser);
+      return token == JsonToken.VALUE_NUMBER_INT ? parser.getNumberValue() : Double.valueOf(parser.getDoubleValue());
+    }
+    if (token == JsonToken.VALUE_STRING) return parser.getText();
+    return token == JsonToken.VALUE_NULL ? null : Boolean.valueOf(token == JsonToken.VALUE_TRUE);
+  }
+
+  /** Returns the field at a path of an object, or ABSENT. */
+  static Object at(Object value, String[] path) {
+    for (int i = 0; i < path.length; i++) {
+      String name = path[i];
+      if (value instanceof List && INDEX.matcher(name).matches() && Integer.parseInt(name) < ((List) value).size()) {
+        value = ((List) value).get(Integer.parseInt(name));
+      } else if (value instanceof Map && ((Map) value).containsKey(name)) {
+        value = ((Map) value).get(name);
+      } else {
+        return ABSENT;
+      }
+    }
+    return value;
+  }
+}
