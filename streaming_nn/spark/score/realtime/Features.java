@@ -136,7 +136,7 @@ final class Features {
 
   /** Writes a row's values: first the numbers, whose reasons come first, then the categories. */
   String encode(Object[] row, double[] x) {
-    String overflow = null;  // of the first integer beyond float64: NumPy finds them after all that are no numbers
+    String overflow = null;  // of the first integer beyond float64: NumPy finds it after whatever is not a number
     for (int i = 0; i < width; i++) {
       if (categories[i] != null) continue;
       String bad = values.number(row[i], x, starts[i]);

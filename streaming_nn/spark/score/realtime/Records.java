@@ -120,7 +120,7 @@ final class Records {
   private String array(JsonParser parser, double[] x) throws IOException {
     int width = 0;
     String bad = null;
-    String overflow = null;  // of an integer: NumPy finds it after all that are no numbers
+    String overflow = null;  // of an integer: NumPy finds it after whatever is not a number
     for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
       if (width >= x.length) {
         Json.skip(parser);
