@@ -16,7 +16,7 @@ from streaming_nn.nn import validation
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, initial, load_state
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.spark.sources.spark_source import last_batch, query_id
+from streaming_nn.spark.sources.spark_source import initial_position, last_batch, position_of, query_id
 from streaming_nn.spark.train.micro_batch import commit_learned
 from streaming_nn.versions.retention import KEEP_BYTES, Retention
 from streaming_nn.versions.rollback import shapes
@@ -70,8 +70,8 @@ class StreamingLearner:
         rows, query = dataframe.select_rows(dataset, columns), self._query(dataset)
         if batch_id <= last_batch(self.log, query):
             return
-        source = {"query_id": query, "batch_id": batch_id}
-        while not self._learn_and_commit(rows, columns, dataset, source):
+        position = position_of(query, batch_id)
+        while not self._learn_and_commit(rows, columns, dataset, position):
             pass
 
     def model(self) -> Any:
@@ -85,7 +85,7 @@ class StreamingLearner:
         return query
 
     def _learn_and_commit(
-        self, rows: DataFrame, columns: Columns, dataset: DataFrame, source: dict[str, Any]
+        self, rows: DataFrame, columns: Columns, dataset: DataFrame, position: dict[str, Any]
     ) -> bool:
         """Learn from the head and commit the next version; False: the model was rolled back meanwhile."""
         head = self._newest()
@@ -107,9 +107,8 @@ class StreamingLearner:
             state,
             result.state,
             result.counts,
-            kind="saved",  # the rows are in no topic, so a replay takes the tensors
             update=self.mode,
-            source=source,
+            **position,
         )
         if self._head is not None:
             self.retention.committed(self._head.number)
@@ -144,10 +143,8 @@ class StreamingLearner:
             schema=describe_schema(learner),
             update=self.mode,
             mini_batch_cap=0,
-            offsets={},
-            topic_ids={},
-            source={},
             events=[{"event": "model restarted", "changed": changed}] if head else [],
+            **initial_position(),
         )
         if head:
             logger.info("%s is untrained; restarting from scratch: %s", self.log.directory, changed)

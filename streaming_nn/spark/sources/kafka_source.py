@@ -107,7 +107,7 @@ class KafkaSource:
         """Return the topics' beginnings, or their ends."""
         earliest = self.settings.train.starting_offsets == "earliest"
         find = self.admin.beginnings if earliest else self.admin.ends
-        return {"offsets": find(self.ids), "topic_ids": dict(self.ids)}
+        return {"offsets": find(self.ids), "topic_ids": dict(self.ids), "source": {}}
 
     def forget(self) -> None:
         """Do nothing: versions have the position."""

@@ -33,6 +33,19 @@ def last_batch(log: VersionLog, query: str | None) -> int:
     return -1
 
 
+def initial_position() -> dict[str, Any]:
+    """Return the fields of version 0's manifest for a model of any query: it begins where the query does."""
+    return {"offsets": {}, "topic_ids": {}, "source": {}}
+
+
+def position_of(query: str | None, batch_id: int, **more: str) -> dict[str, Any]:
+    """Return the fields of the manifest for a query's batch; `more` is added to what names the query.
+
+    The rows are in no topic, so the version is "saved": a replay takes its tensors.
+    """
+    return {"kind": "saved", "source": {"query_id": query, "batch_id": batch_id, **more}}
+
+
 @dataclass(frozen=True)
 class SparkPlan:
     """A micro-batch of another source than Kafka."""
@@ -45,9 +58,8 @@ class SparkPlan:
 
     @property
     def position(self) -> dict[str, Any]:
-        """Query and batch. The rows are in no topic, so the version is "saved", not replayed."""
-        source = {"query_id": self.query, "batch_id": self.batch_id, "checkpoint": self.checkpoint}
-        return {"source": source, "kind": "saved"}
+        """Query, batch and checkpoint."""
+        return position_of(self.query, self.batch_id, checkpoint=self.checkpoint)
 
     @property
     def count(self) -> None:
@@ -101,7 +113,7 @@ class SparkSource:
     def initial_position(self) -> dict[str, Any]:
         """Check the source before anything is written; training begins where the source does."""
         dataframe_json.stream(self.spark, self.settings.source, self.settings.records, self._csv)
-        return {}
+        return initial_position()
 
     def forget(self) -> None:
         """Delete Spark's checkpoint, which has planned rows that were not learned; not one that was set."""

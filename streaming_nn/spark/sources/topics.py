@@ -56,7 +56,7 @@ def find_other_topics(settings: Settings, head: Manifest, position: Mapping[str,
     New ones that a pattern matches join without a change.
     """
     before: Mapping[str, str] = head.topic_ids
-    now: Mapping[str, str] = position.get("topic_ids", {})
+    now: Mapping[str, str] = position["topic_ids"]
     joined = [] if settings.train.topics_pattern else [topic for topic in now if topic not in before]
     other = [topic for topic in before if now.get(topic) != before[topic]]
     if not joined and not other:

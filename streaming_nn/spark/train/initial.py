@@ -42,7 +42,7 @@ def commit_initial(
         update=settings.train.update,
         mini_batch_cap=0 if given is not None else automatic_cap(settings, automatic=True),
         events=[{"event": "model restarted", "changed": changed}] if after else [],
-        **{"offsets": {}, "topic_ids": {}, "source": {}, **position},
+        **position,
     )
 
 

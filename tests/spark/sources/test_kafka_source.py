@@ -55,7 +55,8 @@ def opened(admin: Any, **train: Any) -> KafkaSource:
 
 def test_a_new_model_begins_at_the_beginnings_or_the_ends() -> None:
     admin = Admin({"t": {0: 3}}, {"t": {0: 9}})
-    assert opened(admin).initial_position() == {"offsets": {"t": {0: 3}}, "topic_ids": {"t": "id"}}
+    begins = {"offsets": {"t": {0: 3}}, "topic_ids": {"t": "id"}, "source": {}}
+    assert opened(admin).initial_position() == begins
     at_the_ends = opened(admin, starting_offsets="latest").initial_position()
     assert at_the_ends["offsets"] == {"t": {0: 9}}
 

@@ -38,7 +38,7 @@ class Source:
         return [*labeled(rows)]
 
     def initial_position(self) -> dict[str, Any]:
-        return {"offsets": {topic: {0: 5} for topic in self.ids}, "topic_ids": dict(self.ids)}
+        return {"offsets": {t: {0: 5} for t in self.ids}, "topic_ids": dict(self.ids), "source": {}}
 
     def forget(self) -> None:
         self.forgotten += 1
