@@ -78,9 +78,11 @@ def encode_named(
 
 def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the lines that can be decoded."""
-    widths, labels, rejected = Counter[int](), Counter[tuple[type, Any]](), list[Rejection]()
+    widths, labels = Counter[int](), Counter[tuple[type, Any]]()
     layout, positions = _Layout(schema), np.flatnonzero(~blobs.absent)
-    positions = np.setdiff1d(positions, _excluded(schema, blobs, positions))
+    excluded = _excluded(schema, blobs, positions)
+    rejected = [Rejection(i, reasons.FILTERED) for i in excluded]
+    positions = np.setdiff1d(positions, excluded)
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             fields = layout.split(blob)

@@ -75,8 +75,9 @@ def inspect(schema: Schema, values: Values) -> Inspected:
     """
     blobs, _, rejected = _unwrap(schema, values)
     found: Inspected = FORMATS[schema.format].inspect(schema, blobs)
-    rejected += [each for each in found.rejected if each.reason != FILTERED]
-    return found._replace(rejected=sorted(rejected))
+    kept = [each for each in found.rejected if each.reason != FILTERED]
+    excluded = len(found.rejected) - len(kept)
+    return found._replace(rejected=sorted(rejected + kept), filtered=excluded)
 
 
 def _unwrap(schema: Schema, values: Values) -> tuple[Blobs, NDArray[np.int64], list[Rejection]]:

@@ -18,6 +18,7 @@ from streaming_nn.records.remedies import (
     apply,
     guesses,
     has_ambiguous_marks,
+    is_word,
 )
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
@@ -89,6 +90,16 @@ def explain(schema: Schema, values: Values, read: Read = as_learned, where: str 
     lines = [f"the first: {_show(records[first.position])}{_show_value(first)}"]
     settings = _search(schema, [records[each.position] for each in _spread(rejected)], read)
     return lines + _advise(schema, records, rejected, settings, read, where)
+
+
+def describe_filtered(schema: Schema, values: Values) -> list[str]:
+    """Return lines about records that `where` leaves out: the first one, and the fields that they have."""
+    sample = Sample(
+        schema, [bytes(value) for value in _as_list(values) if value is not None][:TRIED], [], False
+    )
+    if schema.where is None or not sample.objects:
+        return []
+    return [f"the first: {_show(sample.blobs[0])}", _name_fields(sample)]
 
 
 def describe_reasons(counts: Mapping[str, int]) -> str:
@@ -207,7 +218,10 @@ def _advise(
     if settings:
         reason = describe_reasons(count_reasons(left))
         lines = [f"with {_show_settings(settings)}{where}, they would still be rejected: {reason}"]
-    note = _note(apply(schema, settings), records[_most_frequent(left).position], _most_frequent(left))
+    current, first = apply(schema, settings), _most_frequent(left)
+    sample = Sample(current, [records[each.position] for each in _spread(left)], left, labeled=False)
+    decimals = sample.decimals and f"{sample.decimals} is {recognize.DECIMAL}"
+    note = decimals or _note(current, records[first.position], first)
     return lines + ([note] if note else [])
 
 
@@ -271,11 +285,19 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     for path, text in sample.richest.items():
         if type(text) is str and text[:1] in ("{", "[") and recognize.is_json(text.encode()):
             return f"{path} is JSON in a string: send it as an object"
+    if isinstance(schema.features, str) and (
+        rejection.reason == reasons.IS_A_DATE or any(map(is_word, sample.numbers))
+    ):
+        return "a category or a date needs a name: set records.features to a list of the fields"
     if has_ambiguous_marks(sample):
         mark = f"is the comma in {rejection.value} a decimal mark?"
         return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):
         return None
+    return _name_fields(sample)
+
+
+def _name_fields(sample: Sample) -> str:
     names = [*sample.richest]
     more = [f"{len(names) - FIELDS:,} more"] if len(names) > FIELDS else []
     return f"its fields are {', '.join(names[:FIELDS] + more) or 'none'}"

@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streaming_nn.records.decode import Values, inspect
-from streaming_nn.records.explain import as_inferred, count_reasons, describe_reasons, explain
+from streaming_nn.records.explain import (
+    as_inferred,
+    count_reasons,
+    describe_filtered,
+    describe_reasons,
+    explain,
+)
 from streaming_nn.records.field_records import label_text
 from streaming_nn.records.labels import KINDS, Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
@@ -79,14 +85,19 @@ def infer_schema(
         weight=weight,
         multilabel=multilabel,
     )
-    widths, labels, rejected = inspect(schema, values)
+    widths, labels, rejected, filtered = inspect(schema, values)
     reasons = describe_reasons(count_reasons(rejected))
     if not widths:
+        tombstones = len(values) - len(rejected) - filtered
+        counts = [f"{filtered:,} filtered by records.where"] if filtered else []
+        counts += [f"{tombstones:,} tombstones, whose value is null"] if tombstones else []
+        counts += [reasons] if reasons else []
         message = (
             f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} with "
-            f"features {features!r}" + (f": {reasons}" if reasons else "")
+            f"features {features!r}" + (f": {', '.join(counts)}" if counts else "")
         )
-        raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
+        lines = explain(schema, values, as_inferred) or describe_filtered(schema, values)
+        raise ValueError("\n  ".join([message, *lines]))
     (inputs, _), *others = widths.most_common()
     remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
     if rejected:

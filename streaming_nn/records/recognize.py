@@ -6,7 +6,7 @@ import binascii
 import re
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
 GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
 PROTOBUF = "Protobuf, which is not read"
+MAX_DECIMAL = 16  # bytes of a decimal in base64: 38 digits
+DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
 AVRO = (
     "Avro after a schema's ID, as Confluent's serializers write it: set records.format = \"avro\" and "
     "records.registry"
@@ -132,6 +134,33 @@ def _from_base64(text: bytes) -> str | None:
     if is_json(decoded):
         return "JSON"
     return (recognize(decoded) or "").partition(":")[0] or None if b"\0" in decoded else None
+
+
+def are_decimals(values: Sequence[Any], described: bool) -> bool:
+    """Return whether values are decimals as Kafka Connect writes them in JSON, and Debezium by default.
+
+    These are the bytes of the unscaled integer in base64, "AfQ=" for 5.00, or an object with the scale.
+    Without a schema that says so (`described`) strings may be words: then one must have padding, and not be
+    text.
+    """
+    found = [_decimal_bytes(value) for value in values]
+    return None not in found and any(
+        described or (len(own) % 3 and not (own.isascii() and own.decode().isprintable()))
+        for own in found
+        if own
+    )
+
+
+def _decimal_bytes(value: Any) -> bytes | None:
+    if type(value) is dict and value.keys() == {"scale", "value"}:
+        value = value["value"]
+    if not isinstance(value, str):
+        return None
+    try:
+        own = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return own if 0 < len(own) <= MAX_DECIMAL else None
 
 
 def _recognize_binary(blob: bytes) -> str | None:

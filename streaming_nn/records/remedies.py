@@ -19,7 +19,7 @@ from streaming_nn.records.dialect import GAPS, MARKS
 from streaming_nn.records.labels import label_key
 from streaming_nn.records.paths import format_path, get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
-from streaming_nn.records.recognize import is_text
+from streaming_nn.records.recognize import are_decimals, is_text
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.records.types import Rejection
 from streaming_nn.records.values import Rules, is_gap, to_number
@@ -27,6 +27,7 @@ from streaming_nn.records.values import Rules, is_gap, to_number
 Settings = dict[str, Any]  # of [records], by their names
 
 DELIMITERS = tuple(mark for mark in ALL_DELIMITERS if mark != " ")
+CONNECT_DECIMAL = b"org.apache.kafka.connect.data.Decimal"  # a field's name in a schema of Kafka Connect
 GZIP = b"\x1f\x8b"
 FORMAT_OPTIONS = ("csv_columns", "delimiter", "quote", "avro_schema", "registry")  # that only one format has
 OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
@@ -70,11 +71,16 @@ class Sample:
         return list(_each(parse, self.own))
 
     def _parse_line(self, line: bytes) -> dict[str, Any]:
-        """Return the fields of a line of CSV by their names; none if it has more, or fewer."""
+        """Return the fields of a line of CSV by their names; none if it has more, or fewer.
+
+        An array is as wide as the line, since its width may not be known yet.
+        """
         schema = self.schema
-        features = schema.columns if isinstance(schema.features, str) else schema.features
-        names = schema.csv_columns or (*features, *schema.labels)
         fields = _split_line(line, schema.delimiter)
+        features = schema.features
+        if isinstance(features, str):
+            features = tuple(f"{features}[{i}]" for i in range(len(fields) - len(schema.labels)))
+        names = schema.csv_columns or (*features, *schema.labels)
         return dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
 
     @cached_property
@@ -94,14 +100,34 @@ class Sample:
             value = get_field(record, path)
             yield from value if type(value) is list else [value]
 
+    def has_decimals(self, name: str) -> bool:
+        """Return whether the values at a path are decimals in bytes."""
+        described = any(CONNECT_DECIMAL in blob for blob in self.own[:1])
+        return are_decimals([each for each in self.values(name) if each not in (None, ABSENT)], described)
+
+    @property
+    def decimals(self) -> str | None:
+        """The path of decimals in bytes where a number should be, in an envelope too."""
+        targets = self.schema.labels if self.schema.classes is None else ()
+        wanted = {parse_path(name)[-1] for name in (*self.names, *targets)}
+        paths = [parse_path(path) for path in self.richest]
+        paths += [path[:-1] for path in paths if len(path) > 1]  # an object of scale and value
+        found = (format_path(path) for path in paths if path[-1] in wanted)
+        return next(filter(self.has_decimals, found), None)
+
     @cached_property
     def numbers(self) -> list[Any]:
         """The values of the features that should be numbers."""
         schema = self.schema
-        names = schema.columns if schema.format == "csv" and isinstance(schema.features, str) else self.names
-        known = [name for name in names if name not in schema.encoded]
+        known = [name for name in self.names if name not in schema.encoded]
         if schema.format == "csv":
-            return [record.get(name, ABSENT) for record in self.objects for name in known]
+            array = isinstance(schema.features, str)
+            return [
+                record.get(name, ABSENT)
+                for record in self.objects
+                for name in (record if array else known)
+                if name not in schema.labels
+            ]
         return [value for name in known for value in self.values(name)]
 
     @cached_property
@@ -375,7 +401,7 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     """Yield other features for a name that no record has: an array, or all fields that are numbers."""
     schema, found = sample.schema, sample.richest
     name = schema.features if isinstance(schema.features, str) else ""
-    if not found or schema.format == "csv" or schema.categories:
+    if not found or schema.format == "csv" or schema.categories or sample.decimals:
         return
     if not name and not all(_is_missing(sample, each) for each in sample.names):
         return
@@ -484,7 +510,7 @@ def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
     return [*others] if len(others) <= MAX_WORDS and others.keys() <= GAPS else []
 
 
-def _is_word(value: Any) -> bool:
+def is_word(value: Any) -> bool:
     """Return whether a value is a string, neither a number nor one with a unit, such as "$12"."""
     return isinstance(value, str) and not _QUANTITY.match(value) and not _is_number(value, MARKS[0])
 
@@ -497,8 +523,9 @@ def _categories(sample: Sample) -> Iterator[Settings]:
     strings = [
         name
         for name in schema.features
-        if name not in schema.encoded and any(map(_is_word, sample.values(name)))
+        if name not in schema.encoded and any(map(is_word, sample.values(name)))
     ]
+    strings = [name for name in strings if not sample.has_decimals(name)]
     if strings:
         found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
         yield {"categories": dict(found)}
@@ -510,7 +537,7 @@ def _categories(sample: Sample) -> Iterator[Settings]:
 def _labels(sample: Sample) -> Iterator[Settings]:
     """Yield settings for labels that are not in the classes, or not numbers."""
     schema, labels = sample.schema, sample.labels
-    if not labels or schema.columns_of_y is not None:
+    if not labels or schema.columns_of_y is not None or sample.decimals:
         return
     if all(type(label) is list and len(label) == 1 for label in labels):
         yield {"label": f"{schema.label}.0"}

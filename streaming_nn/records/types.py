@@ -56,6 +56,7 @@ class Inspected(NamedTuple):
     widths: Counter[int]  # columns: how many records have them
     labels: Counter[tuple[type, Any]]  # type and label: how many of these records have it
     rejected: list[Rejection]
+    filtered: int = 0  # records that `where` leaves out
 
 
 def concatenate_labels(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -174,6 +174,12 @@ READ = {
     ),
     "a gap in a line": (LINES, [b"1,,0"] * 9, {"missing": True}),
     "a decimal comma in a line": (LINES, [b'"1,5",2,0'] * 9, {"decimal": ","}),
+    "words that look like base64": (
+        NAMED,
+        changed(SALES, size="Rome"),
+        {"categories": {"size": {"hash": 32}}},
+    ),
+    "text in base64": (NAMED, changed(SALES, size="SGVsbG8="), {"categories": {"size": {"hash": 32}}}),
     "strings that are none": (NAMED, changed(SALES, size="red"), {"categories": {"size": {"hash": 32}}}),
     "another case": (
         NAMED,
@@ -262,6 +268,22 @@ READ = {
         in_json({**row, "label": bool(row["label"])} for row in ROWS),
         {"classes": [False, True]},
     ),
+    "a word for a gap in an array of a line": (
+        Schema(2, (0, 1), format="csv"),
+        [b"NA,0,0", b"1,2,1"] * 9,
+        {"missing": True, "na_values": ["NA"]},
+    ),
+    "a gap in an array of a line": (Schema(2, (0, 1), format="csv"), [b",0,0"] * 9, {"missing": True}),
+    "decimal commas in an array of a line": (
+        Schema(2, (0, 1), format="csv", delimiter=";"),
+        [b"1,5;0,5;0"] * 9,
+        {"decimal": ","},
+    ),
+    "thousands in an array of a line": (
+        Schema(2, (0, 1), format="csv"),
+        [b'"1,234.5",0,0'] * 9,
+        {"thousands": ","},
+    ),
     "a regression": (
         ARRAY,
         in_json({**row, "label": 0.5 + i} for i, row in enumerate(ROWS)),
@@ -296,6 +318,9 @@ def test_the_settings_that_read_the_records_are_suggested(case):
 
 LOOKS = "it looks like "
 SPLIT = "send each row as a record of its own"
+
+NEEDS_A_NAME = "a category or a date needs a name: set records.features to a list of the fields"
+DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
 
 # What no setting reads
 UNREADABLE = {
@@ -405,6 +430,46 @@ UNREADABLE = {
         NAMED,
         in_json({"specversion": "1.0", "data_base64": "e30="} for _ in SALES),
         "its fields are specversion, data_base64",
+    ),
+    "a date in an array": (
+        Schema(2, (0, 1), format="csv"),
+        [b"2026-01-02,2,1"] * 9,
+        NEEDS_A_NAME,
+    ),
+    "a word in an array": (ARRAY, changed(ROWS, features=["red", 2, 3]), NEEDS_A_NAME),
+    # debezium.io/documentation: decimal.handling.mode is "precise" by default
+    "decimals of Debezium": (
+        NAMED,
+        [*changed(SALES, price="AfQ="), *changed(SALES, price="AYag")],
+        f"price is {DECIMAL}",
+    ),
+    "decimals of Debezium with a scale": (
+        NAMED,
+        changed(SALES, size={"scale": 2, "value": "AfQ="}),
+        f"size is {DECIMAL}",
+    ),
+    "decimals of a target": (
+        Schema(1, None, ("price",), "cost"),
+        changed(SALES, cost="AfQ="),
+        f"cost is {DECIMAL}",
+    ),
+    "decimals of Debezium in its envelope": (
+        NAMED,
+        in_json(change({"price": "AfQ=", "size": 2, "label": 1}, "c") for _ in SALES),
+        f"payload.after.price is {DECIMAL}",
+    ),
+    "decimals that a schema of Kafka Connect describes": (
+        NAMED,
+        in_json(
+            {
+                "schema": {"name": "org.apache.kafka.connect.data.Decimal"},
+                "price": "AYag",
+                "size": 2,
+                "label": 1,
+            }
+            for _ in SALES
+        ),
+        f"price is {DECIMAL}",
     ),
     "cut JSON": (
         ARRAY,
@@ -582,6 +647,26 @@ def test_inference_ends_in_an_explanation():
     ]
     with pytest.raises(ValueError, match=r'set the label.*\n.*\n  with records.label = "Label", 90 of 90'):
         infer_schema(renamed(label="Label"), features=["price", "size"])
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({}, in_json(SALES)),
+        ({"format": "csv", "features": ["price", "size"]}, [b"1,2,0"] * 90),
+    ],
+)
+def test_inference_names_what_the_filter_leaves_out(options, values):
+    with pytest.raises(ValueError) as raised:
+        infer_schema([*values, None], where="size = 9", **options)
+    first, _, fields = str(raised.value).splitlines()
+    assert first.endswith(": 90 filtered by records.where, 1 tombstones, whose value is null")
+    assert fields == "  its fields are price, size, label"
+
+
+def test_a_topic_of_tombstones_is_named():
+    with pytest.raises(ValueError, match=r"features 'features': 10 tombstones, whose value is null$"):
+        infer_schema([None] * 10)
 
 
 def test_inference_remarks_what_it_leaves_out():
