@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streaming_nn.records import avsc, field_records, reasons, registry
 from streaming_nn.records.field_records import Record
 from streaming_nn.records.framing import HEADER
-from streaming_nn.records.paths import parse_path
+from streaming_nn.records.paths import parse_path, split_length
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
@@ -83,7 +83,8 @@ class _DatumReader:
     """Reads datums; a registry's schemas are cached for a batch here, and longer in `registry`."""
 
     def __init__(self, schema: Schema):
-        self.dates = frozenset(map(parse_path, schema.datetimes))
+        numbers = [name for name in (*_names(schema), *_targets(schema)) if name not in schema.categories]
+        self.dates = frozenset(parse_path(split_length(name)[0]) for name in numbers)
         text = schema.avro_schema
         self.reader = None if text is None else avsc.parse_schema(text, dates=self.dates)
         self.url = schema.registry or ""
@@ -115,6 +116,15 @@ class _DatumReader:
         if stream.tell() != size:
             raise BadRecord(reasons.NOT_AVRO)
         return record
+
+
+def _names(schema: Schema) -> tuple[str, ...]:
+    return (schema.features,) if isinstance(schema.features, str) else schema.features
+
+
+def _targets(schema: Schema) -> tuple[str, ...]:
+    """Return the fields beside the features that are numbers."""
+    return (*(schema.labels if schema.classes is None else ()), *([schema.weight] if schema.weight else []))
 
 
 def _writer_schema(url: str, header: bytes, dates: avsc.Paths) -> Any:

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from streaming_nn.records.datetimes import Moment
+from streaming_nn.records.values import Moment
 
 _TIMES = {"millis": "ms", "micros": "us", "nanos": "ns"}
 SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
@@ -43,9 +43,9 @@ def parse_schema(text: str, *references: str, dates: Paths = frozenset()) -> Any
     """Return fastavro's form of a record's schema; `references` are schemas of the types that it names.
 
     Times, dates and UUIDs are read as their underlying integers and strings; the integers of fields at the
-    paths `dates` know their unit. Raise ValueError for a schema of anything but a record, for one that
-    contains itself, which could exhaust the stack whatever the limit of a record's bytes, and for arrays
-    whose items may take no bytes, whose length has no limit.
+    paths `dates`, which are wanted as numbers or dates, know their unit. Raise ValueError for a schema of
+    anything but a record, for one that contains itself, which could exhaust the stack whatever the limit of
+    a record's bytes, and for arrays whose items may take no bytes, whose length has no limit.
     """
     named: dict[str, Any] = {}
     for reference in references:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
 from streaming_nn.records.reasons import NOT_A_CATEGORY, BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.values import Rules, from_mongo, is_gap, to_number
+from streaming_nn.records.values import from_mongo, is_gap, to_number
 
 CACHED = 1 << 16  # values whose hashes are cached
 
@@ -79,7 +79,7 @@ def hash_tokens(
     """Hash objects of tokens and their counts, one a row: add each count to its token's column."""
     table, bad = np.zeros((len(rows), schema.inputs)), dict[int, BadRecord]()
     for j, row in enumerate(rows):
-        if not set(map(type, row.values())) <= {int, float, bool}:
+        if not set(map(type, row.values())) <= {int, float, bool} or schema.na_values:
             try:
                 row = _counts(schema, row)
             except BadRecord as error:
@@ -109,8 +109,8 @@ def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[An
     """Return the values' keys, None for a missing value and for one that is not a category."""
     if set(map(type, values)) <= {str, int} and not schema.na_values:
         return values, {}
-    words = Rules(na_values=frozenset(schema.na_values))  # an empty string is a category
-    gaps = [is_gap(value, words) for value in values]
+    values = [from_mongo(value) for value in values]
+    gaps = [is_gap(value, schema.category_rules) for value in values]
     keys = [None if gap else _key(value) for value, gap in zip(values, gaps, strict=True)]
     bad = dict[int, BadRecord]()
     for j, key in enumerate(keys):
@@ -120,7 +120,7 @@ def _keys(schema: Schema, name: str, values: Sequence[Any]) -> tuple[Sequence[An
 
 
 def _key(value: Any) -> Any:
-    value = integral_to_int(from_mongo(value))
+    value = integral_to_int(value)
     return label_key(value) if type(value) in (str, int, bool) else None
 
 

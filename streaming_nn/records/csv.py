@@ -38,7 +38,7 @@ from streaming_nn.records.paths import column_name
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
-from streaming_nn.records.values import to_number
+from streaming_nn.records.values import is_gap, to_number
 
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
@@ -94,7 +94,8 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
             continue
         widths[schema.inputs if layout.named else len(fields)] += 1
         for label in found:
-            count_label(labels, parse_label(label))
+            if not is_gap(label, schema.rules):
+                count_label(labels, parse_label(label))
     return Inspected(widths, labels, rejected)
 
 
@@ -227,11 +228,15 @@ class _LineDecoder:
         numbers = self._parse_numbers(cells, width, rows, bad)
         if not self.schema.encoded:
             return Table(numbers, bad)
-        columns: dict[str, Sequence[Any]] = {}
+        columns, words = dict[str, Sequence[Any]](), self.schema.category_rules
         for name, index in self.layout.encoded.items():
             strings = self._column(cells, index, width, rows)
             dates = name in self.schema.datetimes
-            columns[name] = strings if dates else [parse_category(text) for text in strings]
+            columns[name] = (
+                strings
+                if dates
+                else [text if is_gap(text, words) else parse_category(text) for text in strings]
+            )
         return encode_fields(self.schema, numbers, bad, columns)
 
     def _split_plain(self, values: list[bytes]) -> tuple[Any, int]:
@@ -289,7 +294,8 @@ class _LineDecoder:
 
     def _label_value(self, text: str) -> Any:
         if self.schema.classes is not None:
-            return self.by_string[text] if text in self.by_string else parse_label(text)
+            gap = is_gap(text, self.rules)  # "-999" is one as it is written, before it is an integer
+            return self.by_string[text] if text in self.by_string else text if gap else parse_label(text)
         return text
 
     def _parse_numbers(
@@ -301,7 +307,10 @@ class _LineDecoder:
         if flat is None:
             flat, unclear = np.zeros(len(texts)), np.arange(len(texts))
         else:
-            unclear = np.flatnonzero(~np.isfinite(flat))  # Arrow reads nan(1) as a number too
+            unclear = ~np.isfinite(flat)  # Arrow reads nan(1) as a number too
+            if self.rules.na_numbers:
+                unclear |= np.isin(flat, [*self.rules.na_numbers])
+            unclear = np.flatnonzero(unclear)
         for cell, text in zip(unclear.tolist(), texts.take(unclear).to_pylist(), strict=True):
             try:
                 flat[cell] = to_number(text, self.rules, self.paths[cell % len(self.paths)])

@@ -4,7 +4,7 @@ A phase is two columns, the sine and the cosine of its angle, so that the end of
 beginning. All are of UTC; a time without an offset is one of UTC.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.core.functions import cosine_of_pi
 from streaming_nn.records.reasons import NOT_A_DATE, BadRecord
-from streaming_nn.records.values import BLANKS, Rules, is_gap, to_number
+from streaming_nn.records.values import BLANKS, Moment, Rules, is_gap, to_number
 
 DAY = 86_400.0  # seconds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,23 +36,6 @@ FORMATS = [  # in which `detect_format` looks for strings
     *(ISO, *_DAYS, *(f"{days}{gap}{time}" for days in _DAYS for gap in " T" for time in _TIMES)),
     *(*_TIMES, "%H.%M.%S"),
 ]
-
-
-class Moment(int):
-    """A number of a date or a time that knows its unit, as Avro's logical types have it; else an integer."""
-
-    unit: str  # one of UNITS
-
-    @classmethod
-    def reader(cls, unit: str) -> Callable[..., "Moment"]:
-        """Return a function of an integer, and of schemas, as fastavro calls it."""
-
-        def read(number: int, *_: object) -> Moment:
-            moment = cls(number)
-            moment.unit = unit
-            return moment
-
-        return read
 
 
 def check_options(name: str, options: Any) -> dict[str, Any]:

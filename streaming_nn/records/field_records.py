@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter
@@ -188,7 +188,8 @@ def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> I
         widths[width] += 1
         value = read_label(record)
         for label in value if type(value) is list and schema.multilabel else [value]:
-            count_label(labels, label)
+            if not is_gap(label, schema.rules):
+                count_label(labels, label)
     return Inspected(widths, labels, rejected)
 
 
@@ -353,7 +354,8 @@ def label_encoder(schema: Schema, labels: list[Label]) -> Callable[[Any], Any]:
     rules, path = schema.rules, str(schema.label or "")
     if isinstance(schema.label, tuple):
         parse, fields = _parse_flag if schema.multilabel else _parse_target, schema.label
-        plain = (bool,) if schema.multilabel else (float,)  # what is not finite is rejected later
+        usual = bool if schema.multilabel else float  # what is not finite is rejected later
+        plain = () if rules.na_numbers else (usual,)
         return lambda values: [
             value if type(value) in plain else parse(value, rules, name)
             for name, value in zip(fields, values, strict=True)
@@ -394,7 +396,7 @@ def _class_encoder(schema: Schema, labels: list[Label], path: str) -> Callable[[
                 position = by_text.get(label_text(value))
             if position is not None:
                 return position
-            new = _new_label(value) if schema.grow else None
+            new = _new_label(value) if schema.grow and not is_gap(value, schema.rules) else None
             if new is not None:
                 index[label_key(new)] = len(labels)
                 by_text.setdefault(label_to_csv(new), len(labels))
@@ -518,20 +520,30 @@ def _float64(
     bad: dict[int, BadRecord] = {}
     plain = {int, float, bool, type(None)} if schema.missing else {int, float, bool}  # None is NaN in NumPy
     if not set(map(type, chain.from_iterable(features))) <= plain:
-        bad = _replace_rows(features, schema, plain)
+        bad = _replace_rows(features, schema, plain, range(len(features)))
     try:
         table = np.array(features, np.float64)
     except OverflowError:  # an integer beyond float64
-        bad |= _replace_rows(features, schema, {float})
+        bad |= _replace_rows(features, schema, {float}, range(len(features)))
         table = np.array(features, np.float64)
-    return table.reshape(len(features), width), bad
+    table = table.reshape(len(features), width)
+    if schema.rules.na_numbers and len(table):
+        found = np.isin(table, [*schema.rules.na_numbers]).any(axis=1)
+        rows = [j for j in np.flatnonzero(found).tolist() if j not in bad]
+        bad |= _replace_rows(features, schema, set(), rows)
+        for j in rows:
+            table[j] = features[j]
+    return table, bad
 
 
-def _replace_rows(features: list[Sequence[Any]], schema: Schema, plain: set[type]) -> dict[int, BadRecord]:
+def _replace_rows(
+    features: list[Sequence[Any]], schema: Schema, plain: set[type], rows: Iterable[int]
+) -> dict[int, BadRecord]:
     """Replace rows of anything but plain numbers: by numbers, or by zeros and a reason."""
     bad: dict[int, BadRecord] = {}
     rules, paths = schema.rules, number_paths(schema, len(features[0]))
-    for j, row in enumerate(features):
+    for j in rows:
+        row = features[j]
         if not set(map(type, row)) <= plain:
             try:
                 features[j] = _parse_numbers(row, rules, paths, plain)

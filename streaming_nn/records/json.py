@@ -32,7 +32,7 @@ class _JsonDecoder(field_records.RecordDecoder):
         names = self.schema.features
         fields = (names,) if isinstance(names, str) else names
         plain = not self.schema.categories and self.schema.where is None
-        plain = plain and not (self.labeled and self.schema.weight)
+        plain = plain and not (self.labeled and self.schema.weight) and not self.schema.rules.na_numbers
         plain = plain and not (self.schema.multilabel and isinstance(self.schema.label, str))  # an array
         plain = plain and all(map(is_plain, (*fields, *self.schema.labels)))
         self.changes_left = MAX_CHANGES if plain and simd.installed() else 0

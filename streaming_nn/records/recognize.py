@@ -140,7 +140,7 @@ def are_decimals(values: Sequence[Any], described: bool) -> bool:
     """Return whether values are decimals as Kafka Connect writes them in JSON, and Debezium by default.
 
     These are the bytes of the unscaled integer in base64, "AfQ=" for 5.00, or an object with the scale.
-    Without a schema that says so (`described`) strings may be words: then one must have padding, and not be
+    Without a schema that states it (`described`) strings may be words: then one must have padding, and not be
     text.
     """
     found = [_decimal_bytes(value) for value in values]

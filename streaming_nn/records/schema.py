@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from streaming_nn.records import avsc, datetimes, framing, where
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
 from streaming_nn.records.paths import column_name, parse_path, split_length
-from streaming_nn.records.values import Rules
+from streaming_nn.records.values import Rules, is_gap, numbers_among
 
 FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's default limit of a message
@@ -114,6 +114,8 @@ class Schema:
         if self.classes is not None:
             object.__setattr__(self, "classes", _check_classes(self.classes, self.grow))
             self._check_growth()
+            if gaps := [label for label in self.classes if is_gap(label, self.category_rules)]:
+                raise ValueError(f"classes must not be in na_values; got {gaps[0]!r}")
             if self.format == "csv":
                 _check_csv_classes(self.classes)
 
@@ -158,7 +160,13 @@ class Schema:
     def rules(self) -> Rules:
         """How values become numbers."""
         strings = self.numbers_as_strings or self.format == "csv"  # CSV has nothing but strings
-        return Rules(self.missing, strings, frozenset(self.na_values), self.decimal, self.thousands)
+        rules = Rules(self.missing, strings, frozenset(self.na_values), self.decimal, self.thousands)
+        return rules._replace(na_numbers=numbers_among(self.na_values, rules))
+
+    @cached_property
+    def category_rules(self) -> Rules:
+        """What a gap is among categories, of which an empty string is one."""
+        return self.rules._replace(numbers_as_strings=False)
 
     @cached_property
     def arrays(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ docs/records.md has its table, which tests/records/test_values.py generates from
 """
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import date, time
 from decimal import Decimal
 from functools import lru_cache
@@ -22,6 +23,7 @@ _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)  # the usual forms of ISO 8601
 _GAPS = frozenset(("NAType", "NaTType"))  # pandas' types of a missing value; importing it takes 0.4 s
 _NUMBERS = (Real, Decimal, np.bool_)
+_BOOLEANS = (bool, np.bool_)
 _NANS = (float, np.generic)  # types of which one value differs from itself
 _MONGO = frozenset(("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"))
 
@@ -37,6 +39,24 @@ class Rules(NamedTuple):
     na_values: frozenset[str] = frozenset()  # words for a gap
     decimal: str = "."  # mark of a number that is a string
     thousands: str = ""  # mark between groups of three digits
+    na_numbers: frozenset[float] = frozenset()  # those of the words that are numbers, as "-999"
+
+
+class Moment(int):
+    """A number of a date or a time that knows its unit, as Avro's logical types have it; else an integer."""
+
+    unit: str  # one of `datetimes.UNITS`
+
+    @classmethod
+    def reader(cls, unit: str) -> Callable[..., "Moment"]:
+        """Return a function of an integer, and of schemas, as fastavro calls it."""
+
+        def read(number: int, *_: object) -> Moment:
+            moment = cls(number)
+            moment.unit = unit
+            return moment
+
+        return read
 
 
 def to_number(value: Any, rules: Rules, path: str = "") -> float:
@@ -45,7 +65,7 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
     Booleans are 0 and 1. Raise BadRecord, with the path, for what is not a number, or beyond float64. A NaN
     that is returned where gaps are not allowed is rejected by the decoder, for the same reason.
     """
-    if type(value) is float:
+    if type(value) is float and value not in rules.na_numbers:
         return value
     if is_gap(value, rules):
         if rules.missing:
@@ -55,7 +75,7 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
         number = _parse_string(value.strip(BLANKS), rules) if rules.numbers_as_strings else None
         if number is not None:
             return number
-    elif isinstance(value, _NUMBERS):
+    elif type(value) is not Moment and isinstance(value, _NUMBERS):
         try:
             return float(value)
         except OverflowError:
@@ -66,7 +86,8 @@ def to_number(value: Any, rules: Rules, path: str = "") -> float:
             raise BadRecord(NOT_A_NUMBER, path, value) from None
     if isinstance(value, dict) and len(value) == 1 and value.keys() <= _MONGO:
         (text,) = value.values()
-        return to_number(text, Rules(rules.missing, numbers_as_strings=True), path)
+        plain = rules._replace(numbers_as_strings=True, decimal=".", thousands="")
+        return to_number(text, plain, path)
     if hasattr(value, "as_py"):  # an Arrow scalar
         return to_number(value.as_py(), rules, path)
     if _is_date(value):
@@ -93,22 +114,50 @@ def _is_date(value: Any) -> bool:
         return value.keys() == {"$date"}
     if isinstance(value, str):
         return bool(_DATE.fullmatch(value.strip(BLANKS)))
-    return isinstance(value, date | time | np.datetime64)
+    return isinstance(value, date | time | np.datetime64 | Moment) or type(value).__name__ == "Period"
 
 
 def is_gap(value: Any, rules: Rules) -> bool:
-    """Return whether there is no value: null, absent, NaN, NaT, pandas' NA, or a word for it."""
+    """Return whether there is no value: null, absent, NaN, NaT, pandas' NA, or a word for it.
+
+    A word that is a number, as "-999", is also this number, and any other way to write it, as "-999.0".
+    """
     if isinstance(value, str):
         text = value.strip(BLANKS)
-        return text in rules.na_values or (rules.numbers_as_strings and not text)
+        if text in rules.na_values or (rules.numbers_as_strings and not text):
+            return True
+        return bool(rules.na_numbers) and _parse_number(text, rules) in rules.na_numbers
+    if rules.na_numbers and _is_among(value, rules.na_numbers):
+        return True
     if isinstance(value, _NANS):
         return bool(value != value)
     return value is None or value is ABSENT or type(value).__name__ in _GAPS
 
 
-def _parse_string(text: str, rules: Rules) -> float | None:
+def _is_among(value: Any, numbers: frozenset[float]) -> bool:
+    if isinstance(value, _BOOLEANS) or not isinstance(value, _NUMBERS):
+        return False
+    return (
+        value in numbers if not isinstance(value, Decimal) else value.is_finite() and float(value) in numbers
+    )
+
+
+def numbers_among(words: Iterable[str], rules: Rules) -> frozenset[float]:
+    """Return those of the words that are numbers, written with the rules' marks."""
+    found = (_parse_number(word.strip(BLANKS), rules) for word in words)
+    return frozenset(number for number in found if number is not None)
+
+
+def _parse_number(text: str, rules: Rules) -> float | None:
     if number_pattern(rules.decimal, rules.thousands).fullmatch(text):
         return float(text.replace(rules.thousands, "").replace(rules.decimal, "."))
+    return None
+
+
+def _parse_string(text: str, rules: Rules) -> float | None:
+    number = _parse_number(text, rules)
+    if number is not None:
+        return number
     if _NOT_FINITE.fullmatch(text):
         return float(text)
     return float(BOOLEANS[text]) if text in BOOLEANS else None

@@ -225,12 +225,16 @@ def test_logical_types_are_dates_only_where_they_are_wanted():
     names = ("t", "s.t", "d", "c")
     raw = Schema(4, None, names, None, "avro", avro_schema=text)
     datums = avro.write(raw, [{"t": 86_400_000, "s": {"t": 2_000_000}, "d": 3, "c": 4000}])
-    assert decode(raw, datums, labeled=False).x.tolist() == [[86_400_000, 2_000_000, 3, 4000]]
+    assert keys_of(decode(raw, datums, labeled=False).rejected) == [(0, "date, not in records.datetimes: t")]
     seconds = {name: {"parts": ["seconds"]} for name in names}
     dated = replace(raw, datetimes=seconds)
     assert decode(dated, datums, labeled=False).x.tolist() == [[86_400, 2, 3 * 86_400, 4]]
-    some = replace(raw, datetimes={"s.t": {"parts": ["seconds"]}})
-    assert decode(some, datums, labeled=False).x.tolist() == [[86_400_000, 2, 3, 4000]]
+    some = replace(raw, datetimes={name: seconds[name] for name in ("t", "d", "c")})
+    assert keys_of(decode(some, datums, labeled=False).rejected) == [
+        (0, "date, not in records.datetimes: s.t")
+    ]
+    category = replace(some, categories={"s.t": {"hash": 1}})
+    assert abs(decode(category, datums, labeled=False).x[0, 1]) == 1, "an integer, as are labels"
 
 
 def test_avro_s_dates_stay_numbers_for_filters_and_chosen_fields():

@@ -94,7 +94,7 @@ LABELS = {
     'string `"1.0"`, `" 1 "`': ["1.0", " 1 "],
     'string `"true"`, `"TRUE"`': ["true", "TRUE"],
     '`2`, `1.5`, `"01"`': [2, 1.5, "01"],
-    'null, NaN, `"NA"` in `na_values`': [None, math.nan, "NA"],
+    'null, NaN; `"NA"`, `-9` in `na_values`': [None, math.nan, "NA", -9, -9.0],
 }
 
 
@@ -108,7 +108,7 @@ def in_json(label):
 
 def ends(label, classes, encode, **options):
     """Return how a label ends: the class, or why the record is rejected."""
-    schema = Schema(1, classes, ("a",), na_values=("NA",), **options)
+    schema = Schema(1, classes, ("a",), na_values=("NA", "-9"), **options)
     decoded = decode(schema, [encode(label)], labeled=True)
     return f"`{json.dumps(classes[decoded.y[0]])}`" if len(decoded.kept) else decoded.rejected[0].reason
 

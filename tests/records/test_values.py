@@ -20,14 +20,16 @@ from paths import ROOT
 
 import streaming_nn as snn
 from streaming_nn.records import avro, reasons
-from streaming_nn.records.decode import decode
+from streaming_nn.records.decode import decode, inspect
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.values import Rules, to_number
+from streaming_nn.spark.sources.prefetch.reader import plain_of
 
 pytestmark = pytest.mark.commit
 
-STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?"]}
+STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?", "-999"]}
+DATES = 'string `"2024-05-01"`, `"2024-05-01T18:30Z"`; a date or timestamp of Avro'
 KINDS = {
     "`1`, `1.5`, `-2e3`, 2^60": [1, 1.5, -2e3, 1 << 60],
     "`true`, `false`": [True, False],  # evalml#3981
@@ -38,8 +40,9 @@ KINDS = {
     'string `""`, `" "`': ["", " "],
     'string `"NaN"`': ["NaN", "nan"],
     'string `"NA"`, `"?"` in `na_values`': ["NA", "?"],
+    '`-999`, `-999.0` with `"-999"` in `na_values`': [-999, -999.0],
     'string `"1,234.56"`, `"0x1"`, `"n/a"`': ["1,234.56", "0x1", "n/a"],
-    'string `"2024-05-01"`, `"2024-05-01T18:30Z"`': ["2024-05-01", "2024-05-01T18:30Z"],
+    DATES: ["2024-05-01", "2024-05-01T18:30Z"],
 }
 TYPES = ["null", "boolean", "double", "string"]
 AVRO = {
@@ -143,9 +146,33 @@ def test_avro_and_json_decide_alike(kind):
         assert outcomes("Avro", options, kind) == outcomes("JSON", options, kind)
 
 
+@pytest.mark.parametrize("logical", ["date", "time-millis", "timestamp-micros"])
+def test_dates_of_avro_are_those_of_json(logical):
+    """A string and a number that is a date: neither is a number without records.datetimes."""
+    kind = {"type": "int" if logical in ("date", "time-millis") else "long", "logicalType": logical}
+    written = {**AVRO, "fields": [{"name": "v", "type": ["null", kind]}, AVRO["fields"][1]]}
+    for options in COLUMNS.values():
+        schema = Schema(**{**FORMATS["Avro"][0].options(), "avro_schema": json.dumps(written), **options})
+        (datum,) = avro.write(schema, [{"v": 17, "w": 1.0}])
+        assert outcome(schema, datum) == outcomes("JSON", options, DATES)
+    array = Schema(1, None, label=None, format="avro", avro_schema=json.dumps(
+        {**AVRO, "fields": [{"name": "features", "type": {"type": "array", "items": kind}}]}
+    ))  # fmt: skip
+    (datum,) = avro.write(array, [{"features": [17]}])
+    assert outcome(array, datum) == "date, not in records.datetimes: features"
+    target = {**schema.options(), "inputs": 1, "features": ["w"], "label": "v"}
+    (datum,) = avro.write(schema, [{"v": 17, "w": 1.0}])
+    assert reasons.key(decode(Schema(**target), [datum], True).rejected[0]) == "label not a number: v"
+
+
 @pytest.mark.parametrize("value", [v for values in KINDS.values() for v in values])
 def test_apis_decide_as_json_does(value):
-    rules = Rules(missing=True, numbers_as_strings=True, na_values=frozenset(("NA", "?")))
+    rules = Rules(
+        missing=True,
+        numbers_as_strings=True,
+        na_values=frozenset(("NA", "?")),
+        na_numbers=frozenset({-999.0}),
+    )
     schema = Schema(2, features=("v", "w"), label=None, **STRINGS)
     decoded = decode(schema, [to_json(value)], labeled=False)
     try:
@@ -247,8 +274,49 @@ def test_a_word_for_a_gap_is_one_for_targets_and_categories_too(name):
     np.testing.assert_array_equal(decode(Schema(**hashed), [encode("?")], False).x, [[0, 0, 0, 0, 1]])
 
 
+@pytest.mark.parametrize("text", ["-9", "-9.0", " -9 ", "-9e0"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_word_for_a_gap_that_is_a_number_is_one_however_it_is_written(name, text):
+    """In all kinds: numbers, categories, labels that grow, inferred ones, targets and dates."""
+    schema, encode = FORMATS[name]
+    words = {"na_values": ["-9"], "missing": True}
+    for value in [text] if name == "CSV" else [text, float(text), int(float(text))]:
+        record = [encode(value)]
+        number = decode(Schema(**{**schema.options(), **words}), record, False)
+        assert np.isnan(number.x[0, 0])
+        bare = decode(Schema(**{**schema.options(), "na_values": ["-9"]}), record, False)
+        assert [reasons.key(each) for each in bare.rejected] == ["not a number: v"]
+        one = {**schema.options(), "inputs": 1, "features": ["w"], "label": "v", **words}
+        one |= {"csv_columns": ["v", "w"]} if name == "CSV" else {}
+        for options in ({}, {"classes": [0, 1]}, {"grow": True}):
+            decoded = decode(Schema(**(one | options)), record, labeled=True)
+            assert [reasons.key(each) for each in decoded.rejected] == ["label missing: v"]
+        assert not inspect(Schema(**(one | {"grow": True})), record).labels
+        for options in ({"hash": 4}, {"one_hot": 4}):
+            category = {**schema.options(), "inputs": 5, "categories": {"v": options}, **words}
+            found = decode(Schema(**category), record, labeled=False)
+            assert (found.x.tolist(), dict(found.unseen)) == ([[0, 0, 0, 0, 1]], {})
+        dated = Schema(**{**schema.options(), **words, "datetimes": {"v": {"format": "s"}}})
+        assert np.isnan(decode(dated, record, labeled=False).x[0, 0])
+
+
+def test_booleans_are_no_words_for_a_gap_and_classes_must_not_be():
+    schema = Schema(2, features=("v", "w"), label=None, na_values=("1", "true"), missing=True)
+    assert decode(schema, [to_json(True)], labeled=False).x[0, 0] == 1
+    lines = Schema(1, (), ("w",), "v", "csv", na_values=("true",), grow=True, csv_columns=("v", "w"))
+    assert reasons.key(decode(lines, [b"true,1"], True).rejected[0]) == "label missing: v"
+    for label, word in (("NA", "NA"), (1, "1.0"), ("1", "01")):
+        with pytest.raises(ValueError, match=f"^classes must not be in na_values; got {label!r}$"):
+            Schema(1, (label, "x"), na_values=(word,))
+
+
+def test_java_leaves_words_that_are_numbers_to_python():
+    assert plain_of(Schema(1, (0, 1), na_values=("NA",)), labeled=True)
+    assert not plain_of(Schema(1, (0, 1), na_values=("-9",)), labeled=True)
+
+
 values_ = st.one_of(
-    st.sampled_from([None, True, False, math.nan, "NA"]),
+    st.sampled_from([None, True, False, math.nan, "NA", -999, -999.0]),
     st.floats(allow_nan=False),
     st.floats(width=32).map(str),
 )
