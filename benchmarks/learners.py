@@ -58,10 +58,10 @@ def is_member(name: str) -> bool:
 def _ensembles_of_one(learner: Learner[Any]) -> dict[str, Learner[Any]]:
     """Return an ensemble for each member alone, by its name."""
     assert isinstance(learner, Ensemble)
-    names = [member["member"] for member in learner.members(learner.init())]
-    sgd = [replace(learner, sgd_rates=(rate,), replay_rates=()) for rate in learner.sgd_rates]
-    replay = [replace(learner, sgd_rates=(), replay_rates=(pair,)) for pair in learner.replay_rates]
-    return dict(zip(names, [*sgd, *replay], strict=True))
+    names = [member["member"] for member in learner.describe_members(learner.init())]
+    return {
+        name: replace(learner, members=(each,)) for name, each in zip(names, learner.described, strict=True)
+    }
 
 
 def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = MICRO_BATCHES) -> Predictions:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,7 +122,8 @@ def _describe(manifest: "Manifest", log: "VersionLog") -> Iterator[tuple[str, st
         "written",
         f"{manifest.written_at} by host {by.get('host')}, process {by.get('pid')}, run {by.get('run')}",
     )
-    yield "learner", _pairs(manifest.learner)
+    yield "learner", _pairs({name: value for name, value in manifest.learner.items() if name != "members"})
+    yield from _members(manifest)
     yield "schema", _pairs(manifest.schema)
     for topic, partitions in manifest.offsets.items():
         batch = {p: ranges.get(topic, {}).get(p) for p in partitions}
@@ -133,13 +135,25 @@ def _describe(manifest: "Manifest", log: "VersionLog") -> Iterator[tuple[str, st
     for path, value in flat(manifest.metrics).items():
         if SHOWN.fullmatch(path) and value is not None:
             yield path, _text(value)
-    for member in manifest.metrics.get("members", []):
-        yield f"member {member['member']}", _pairs({key: member[key] for key in ("weight", "restarts")})
     if manifest.seconds:
         yield "seconds", _pairs(manifest.seconds)
     for event in manifest.events:
         yield "event", json.dumps(event)
     yield "digest", manifest.digest
+
+
+def _members(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+    """Yield what all members of an ensemble have in common, then what each has of its own, and its weight."""
+    members, figures = manifest.learner.get("members", []), manifest.metrics.get("members", [])
+    if members:
+        shared = {
+            key: value for key, value in members[0].items() if all(m.get(key) == value for m in members)
+        }
+        yield "members", f"{len(members)}, each with {_pairs(shared)}"
+        members = [{key: value for key, value in m.items() if key not in shared} for m in members]
+    for i, (own, measured) in enumerate(zip_longest(members, figures, fillvalue={})):
+        title = f"member {i}, {measured['member']}" if measured else f"member {i}"
+        yield title, _pairs({**own, **{key: value for key, value in measured.items() if key != "member"}})
 
 
 def _pairs(values: Mapping[Any, Any]) -> str:

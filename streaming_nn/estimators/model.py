@@ -229,7 +229,7 @@ def member_parameters(model: Model, member: int | None) -> NDArray[np.float32]:
 
 def _describe_members(model: Model, count: int) -> str:
     """Describe the members: "0 (sgd 0.003), 1 (sgd 0.01)"; a plain network has one, 0."""
-    members = model.learner.members(model.state.model)
+    members = model.learner.describe_members(model.state.model)
     if not members:
         return ", ".join(map(str, range(count)))
     return ", ".join(f"{i} ({each['member']})" for i, each in enumerate(members))

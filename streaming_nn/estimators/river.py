@@ -15,7 +15,7 @@ from streaming_nn.estimators import tables
 from streaming_nn.estimators.columns import Columns, Encoding, shown
 from streaming_nn.estimators.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import validation
-from streaming_nn.nn.factory import LEARNERS, learner_from
+from streaming_nn.nn.factory import LEARNERS, given, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction
 from streaming_nn.records import schema
 from streaming_nn.records.labels import MAX_LENGTH, Label, integral_to_int, is_valid_label, label_key
@@ -145,8 +145,8 @@ class _RiverModel(Holder):
         if described.datetimes or described.arrays:
             (name, *_) = [*described.datetimes, *described.arrays]
             raise ValueError(f"cannot read dicts for a model of dates or arrays of records; got {name!r}")
-        options = {name: value for name, value in model.learner.options().items() if name != "inputs"}
-        classes, _, _ = (options.pop(name) for name in ("classes", "multilabel", "targets"))
+        options = given(model.learner.options())
+        classes, *_ = (options.pop(name, None) for name in ("classes", "inputs", "multilabel", "targets"))
         known = {} if classes is None else {"classes": classes}
         columns = of_columns.columns_from(described)
         label = described.label if isinstance(described.label, str) else "label"
@@ -470,8 +470,7 @@ class RiverClassifier(_Labeled, MiniBatchClassifier):
         missing: str = "impute",
         drift: str | None = None,
         on_drift: str | None = None,
-        sgd_rates: Sequence[float] | None = None,
-        replay_rates: Sequence[tuple[float, float]] | None = None,
+        members: Sequence[Mapping[str, Any]] | None = None,
         replay_rows: int | None = None,
         buffer_rows: int | None = None,
         buffer_bytes: int | None = None,
@@ -584,8 +583,7 @@ class RiverRegressor(_RiverModel, MiniBatchRegressor):
         missing: str = "impute",
         drift: str | None = None,
         on_drift: str | None = None,
-        sgd_rates: Sequence[float] | None = None,
-        replay_rates: Sequence[tuple[float, float]] | None = None,
+        members: Sequence[Mapping[str, Any]] | None = None,
         replay_rows: int | None = None,
         buffer_rows: int | None = None,
         buffer_bytes: int | None = None,

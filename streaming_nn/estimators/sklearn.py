@@ -15,7 +15,7 @@ from streaming_nn.core.networks import Shape
 from streaming_nn.estimators import model as models
 from streaming_nn.estimators.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import multioutput
-from streaming_nn.nn.factory import difference, learner_from
+from streaming_nn.nn.factory import difference, given, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import integral_to_int
@@ -97,8 +97,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         missing: str | None = None,
         drift: str | None = None,
         on_drift: str | None = None,
-        sgd_rates: Sequence[float] | None = None,
-        replay_rates: Sequence[tuple[float, float]] | None = None,
+        members: Sequence[Mapping[str, Any]] | None = None,
         replay_rows: int | None = None,
         buffer_rows: int | None = None,
         buffer_bytes: int | None = None,
@@ -202,7 +201,8 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         return models.describe(self.learner_, fields, self._missing_allowed())
 
     def _adopt(self, model: Model, schema: Schema) -> None:
-        options = {"random_state": model.learner.options().get("seed", 0), **model.learner.options()}
+        options = given(model.learner.options())
+        options["random_state"] = options["seed"]
         self.set_params(**{name: options[name] for name in self.get_params() if name in options})
         self._set_model(model)
         self._loaded_schema = schema

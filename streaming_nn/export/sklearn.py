@@ -34,7 +34,7 @@ def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
     """
     learner: Any = model.learner
     theta, state = member_parameters(model, member), model.state.model
-    validation.one_of("activation of a model for scikit-learn", learner.activation, ACTIVATIONS)
+    validation.one_of("activation of a model for scikit-learn", learner.shape.activation, ACTIVATIONS)
     if not np.isfinite(theta).all():
         raise ValueError(f"member must have finite weights; got {member!r}")
     layers = _layers(learner, theta)
@@ -52,10 +52,10 @@ def _layers(learner: Any, theta: NDArray[np.float32]) -> list[Layer]:
     if not hidden:
         return [(W + skip, b)]
     validation.one_of(
-        "activation of a model with a linear path, for scikit-learn", learner.activation, PASS_THROUGH
+        "activation of a model with a linear path, for scikit-learn", learner.shape.activation, PASS_THROUGH
     )
     entry = np.eye(len(skip))
-    if learner.activation == "relu":  # z = relu(z) - relu(-z)
+    if learner.shape.activation == "relu":  # z = relu(z) - relu(-z)
         entry = np.hstack([entry, -entry])
     return [*_with_pass_through(hidden, entry), (np.vstack([W, entry.T @ skip]), b)]
 
@@ -115,7 +115,7 @@ def _options(learner: Any, layers: list[Layer]) -> dict[str, Any]:
     sizes = tuple(len(b) for _, b in layers[:-1])
     return {
         "hidden_layer_sizes": sizes,
-        "activation": ACTIVATIONS[learner.activation],
+        "activation": ACTIVATIONS[learner.shape.activation],
         "random_state": learner.options()["seed"] % 2**32,
     }
 

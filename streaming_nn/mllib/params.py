@@ -35,7 +35,9 @@ NAMES = {option: spark_name(option) for option in _option_types()}
 
 
 def _to_json(value: Any) -> Any:
-    """Return an option's value ready for JSON: a mapping becomes pairs, as its keys are labels."""
+    """Return an option's value ready for JSON: a mapping whose keys are labels of any type becomes pairs."""
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _to_json(each) for key, each in value.items()}
     if isinstance(value, Mapping):
         return [[_to_json(key), _to_json(each)] for key, each in value.items()]
     if isinstance(value, np.ndarray | np.generic):

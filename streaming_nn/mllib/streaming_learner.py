@@ -13,7 +13,7 @@ from streaming_nn.mllib.estimators import StreamingEstimator, count_features
 from streaming_nn.mllib.params import NAMES, spark_names_in_errors
 from streaming_nn.mllib.persistence import describe_schema
 from streaming_nn.nn import validation
-from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.factory import changed, differences, learner_from
 from streaming_nn.nn.learner import Learner, initial, load_state
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.sources.spark_source import initial_position, last_batch, position_of, query_id
@@ -167,11 +167,11 @@ class StreamingLearner:
             )
         changes = self.estimator._options(only_set=True)
         with spark_names_in_errors():
-            learner = learner_from({**recorded, **changes, "seed": recorded.get("seed", 0)})
+            learner = learner_from({**changed(recorded, changes), "seed": recorded.get("seed", 0)})
         if shapes(flatten(initial(learner))) != shapes(head.tensors):
-            changed = _difference(recorded, learner)
+            different = _difference(recorded, learner)
             raise ValueError(
-                f"model {self.log.directory} was created with {changed}; use a new model directory"
+                f"model {self.log.directory} was created with {different}; use a new model directory"
             )
         return learner
 
@@ -179,7 +179,6 @@ class StreamingLearner:
 def _difference(recorded: Mapping[str, Any], learner: Learner[Any]) -> str:
     """Describe by Spark's names which options differ from those that are recorded."""
     return ", ".join(
-        f"{NAMES.get(option, option)} = {recorded.get(option)!r}, now {value!r}"
-        for option, value in learner.options().items()
-        if value != recorded.get(option)
+        f"{NAMES.get(option, option)} = {then!r}, now {now!r}"
+        for option, (then, now) in differences(recorded, learner.options()).items()
     )

@@ -8,6 +8,7 @@ from streaming_nn.nn import validation
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Learner
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.nn.networks import as_json
 
 LEARNERS: dict[str, type[MLP] | type[Ensemble]] = {"mlp": MLP, "ensemble": Ensemble}
 
@@ -37,24 +38,52 @@ def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
     return LEARNERS[name](**values)
 
 
-def changed(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that are None, or that follow from others: as a user gives them."""
+    learner: Any = learner_from(options)
+    name = next(name for name, kind in LEARNERS.items() if kind is type(learner))
+    return {option: value for option, value in as_json(name, learner).items() if value is not None}
+
+
+def changed(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a learner's options with the changes; another learner keeps the options that it has too.
 
     An optimizer, which the ensemble does not have, means the plain network, as it does for `learner_from`.
+    What followed from an option that changes, such as an optimizer's own options, follows from the new one.
     """
-    name = changes.get("learner", given.get("learner"))
-    if "learner" not in changes and "optimizer" in changes and "optimizer" not in given:
+    options = given(recorded) if recorded.get("learner") in LEARNERS else dict(recorded)
+    name = changes.get("learner", options.get("learner"))
+    if "learner" not in changes and "optimizer" in changes and "optimizer" not in options:
         name = "mlp"
-    if name != given.get("learner") and isinstance(name, str) and name in LEARNERS:
+    if name != options.get("learner") and isinstance(name, str) and name in LEARNERS:
         known = {field.name for field in fields(LEARNERS[name])}
-        given = {option: value for option, value in given.items() if option in known} | {"learner": name}
-    return {**given, **changes}
+        options = {option: value for option, value in options.items() if option in known} | {"learner": name}
+    return {**options, **changes}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return which options differ, by name: before and now; of two kinds of learner, only the kind.
+
+    Of members, what all of them have changed alike has its own name; else it is what the first one changed.
+    """
+    names = ["learner"] if new["learner"] != old.get("learner") else list(new)
+    found = {name: (old.get(name), new[name]) for name in names if new[name] != old.get(name)}
+    then, now = found.get("members", (None, None))
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        del found["members"]
+        of_each = [
+            {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+            for a, b in zip(then, now, strict=True)
+        ]
+        first = next(i for i, each in enumerate(of_each) if each)
+        alike = all(each == of_each[0] for each in of_each)
+        found |= {key if alike else f"members[{first}].{key}": pair for key, pair in of_each[first].items()}
+    return found
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Describe which options differ; of two kinds of learner, only the kind."""
-    names = ["learner"] if new["learner"] != old.get("learner") else list(new)
-    return ", ".join(f"{k} = {old.get(k)!r}, now {new[k]!r}" for k in names if new[k] != old.get(k))
+    """Describe which options differ."""
+    return ", ".join(f"{name} = {a!r}, now {b!r}" for name, (a, b) in differences(old, new).items())
 
 
 def _check_owner(name: str, given: Mapping[str, Any]) -> None:

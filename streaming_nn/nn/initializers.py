@@ -62,11 +62,16 @@ def check(name: str, how: str | float) -> None:
         validation.between(name, how, -inf, inf)
 
 
+def of_hidden(activation: str) -> str:
+    """Return the initializer of hidden layers' weights: He's for the relu family, Glorot's for the others."""
+    return "he_normal" if activation in RELU_FAMILY else "glorot_uniform"
+
+
 class Initial(NamedTuple):
     """How a network's parameters are drawn: names of initializers, or constants.
 
-    `weights` None depends on the activation: He's for the relu family, Glorot's for the others, and LeCun's
-    for the last layer. `last` takes precedence for weights and biases of the last layer.
+    `weights` None depends on the activation, see `of_hidden`, and is LeCun's for the last layer. `last` takes
+    precedence for weights and biases of the last layer.
     """
 
     weights: str | float | None = None
@@ -88,7 +93,7 @@ class Initial(NamedTuple):
             return self.weights
         if is_last:
             return "lecun_normal"
-        return "he_normal" if shape.activation in RELU_FAMILY else "glorot_uniform"
+        return of_hidden(shape.activation)
 
     def of_biases(self, shape: Shape, layer: int) -> str | float:
         """Return the initializer of a layer's biases."""

@@ -124,7 +124,7 @@ class Learner(ABC, Generic[S]):
         """
         raise ValueError(f"cannot add inputs to learner {_name(self)!r}; train a new model")
 
-    def members(self, state: S) -> list[dict[str, Any]]:
+    def describe_members(self, state: S) -> list[dict[str, Any]]:
         """Describe each member of an ensemble, ready for JSON: name, weight, restarts; by default, none."""
         return []
 
@@ -327,7 +327,7 @@ def grow_inputs(learner: Learner[S], state: State[S], growth: ColumnGrowth) -> S
 def report(learner: Learner[S], state: State[S]) -> dict[str, Any]:
     """Return a version's metrics, ready for JSON: scores, the members, and the number of drifts detected."""
     figures = multioutput.report(state.metrics)
-    if members := learner.members(state.model):
+    if members := learner.describe_members(state.model):
         figures["members"] = members
     if state.drift:
         figures["drifts"] = int(state.drift.detected)
@@ -339,7 +339,7 @@ def events(learner: Learner[S], before: State[S], after: State[S]) -> list[dict[
     happened: list[dict[str, Any]] = []
     if before.drift and after.drift and after.drift.detected > before.drift.detected:
         happened.append({"event": "drift", "detected": int(after.drift.detected - before.drift.detected)})
-    for then, now in zip(learner.members(before.model), learner.members(after.model), strict=True):
+    for then, now in zip(learner.describe_members(before.model), learner.describe_members(after.model), strict=True):
         if now["restarts"] > then["restarts"]:
             happened.append({"event": "member restarted", "member": now["member"]})
     return happened

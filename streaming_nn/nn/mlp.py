@@ -13,7 +13,7 @@ from streaming_nn.core.networks import Shape
 from streaming_nn.nn import class_weight, drift, options, validation
 from streaming_nn.nn.class_weight import ClassWeight
 from streaming_nn.nn.initializers import Initial
-from streaming_nn.nn.networks import NetworkLearner, as_json
+from streaming_nn.nn.networks import NetworkLearner, as_json, as_lists
 from streaming_nn.nn.preprocessing import REACH
 
 REACTIONS = ("report", "raise", "fresh")
@@ -21,7 +21,6 @@ OF_CLASSES = ("softmax", "logistic")
 OF_LOSSES = ("quantiles", "huber_delta", "focal_gamma")
 OF_OPTIMIZERS = ("momentum", "beta1", "beta2", "epsilon", "rho", "beta", "weight_decay")
 OF_SCHEDULES = ("rows", "power", "drop", "growth", "least")
-IN_THE_CORE = {"beta1": "momentum", "rho": "beta2"}  # optimizers' options with another name there
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,9 @@ class MLP(NetworkLearner):
     the rows seen of each class: "balanced", or "effective" with `class_beta`. `scale`, `clip` and `missing`
     are those of `Scaler`; `drift` names the detector that watches the loss, and `on_drift` the reaction to a
     drift. Errors: ValueError, one line for each option.
+
+    `options` has the values of all options that apply, so that a manifest depends on no default. From it,
+    those that are the default of what they belong to become None again: so another optimizer has its own.
     """
 
     inputs: int
@@ -109,6 +111,20 @@ class MLP(NetworkLearner):
         self._validate_regularization()
         self.initial.check()
         _ = self.scaler, self.core  # they validate the rest
+        for name, value in self._defaults().items():
+            if getattr(self, name) == value:
+                object.__setattr__(self, name, None)
+
+    def _defaults(self) -> dict[str, Any]:
+        """Return what the options have that are None, of those that apply."""
+        loss = self.loss or self._default_loss()
+        found: dict[str, Any] = {"loss": self._default_loss()}
+        if loss == "quantile":
+            found["quantiles"] = options.QUANTILES
+        for table in (options.LOSSES[loss], options.OPTIMIZERS[self.optimizer]):
+            found |= {name: option.default for name, option in table.items()}
+        schedule = options.SCHEDULES[self.schedule]
+        return found | {f"schedule_{name}": option.default for name, option in schedule.items()}
 
     def _validate_regularization(self) -> None:
         validation.integer("warmup", self.warmup, 0)
@@ -189,9 +205,8 @@ class MLP(NetworkLearner):
         given = {name: getattr(self, name) for name in OF_OPTIMIZERS}
         table = options.OPTIMIZERS[self.optimizer]
         found = options.values(f"optimizer {self.optimizer!r}", table, given)
-        named = {IN_THE_CORE.get(name, name): value for name, value in found.items()}
         clips = {"clip_value": self.clip_value or 0.0, "clip_norm": self.clip_norm or 0.0}
-        return named | clips | {"l1": self.l1, "l2": self.l2}
+        return options.in_the_core(found) | clips | {"l1": self.l1, "l2": self.l2}
 
     def _schedule(self) -> structures.Schedule:
         given = {name: getattr(self, "schedule_" + name) for name in OF_SCHEDULES}
@@ -208,5 +223,8 @@ class MLP(NetworkLearner):
         return int(np.abs(np.array(self._quantiles) - 0.5).argmin())
 
     def options(self) -> dict[str, Any]:
-        """Return the options, ready for JSON."""
-        return as_json("mlp", self)
+        """Return the options, ready for JSON; those that are None have their values, where they apply."""
+        given = as_json("mlp", self)
+        return given | {
+            name: as_lists(value) for name, value in self._defaults().items() if given[name] is None
+        }

@@ -1,8 +1,8 @@
 """Networks that learn in the compiled core: what `MLP` and `Ensemble` do with their options."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property, reduce
 from typing import Any
 
@@ -232,8 +232,11 @@ def _trained_rows(trained: NDArray[np.bool_], mini_batch: int, rows: int) -> int
 
 def as_json(name: str, learner: Any) -> dict[str, Any]:
     """Return a learner's options, ready for JSON, with its name under "learner"."""
-    return {"learner": name, **{option: _listed(value) for option, value in asdict(learner).items()}}
+    return {"learner": name, **{field.name: as_lists(getattr(learner, field.name)) for field in fields(learner)}}
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+def as_lists(value: Any) -> Any:
+    """Return a value with lists in place of tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: as_lists(each) for name, each in value.items()}
+    return [as_lists(each) for each in value] if isinstance(value, tuple) else value

@@ -57,6 +57,7 @@ SCHEDULES: Table = {
     },
 }
 QUANTILES = (0.05, 0.5, 0.95)  # of the loss "quantile"
+IN_THE_CORE = {"beta1": "momentum", "rho": "beta2"}  # optimizers' options with another name there
 
 
 def values(
@@ -80,6 +81,11 @@ def values(
             validation.between(prefix + name, value, low, high, low_in=bool(low_in), high_in=bool(high_in))
         found[name] = default if value is None else value
     return found
+
+
+def in_the_core(given: Mapping[str, float]) -> dict[str, float]:
+    """Return an optimizer's options by the names that the core has for them."""
+    return {IN_THE_CORE.get(name, name): value for name, value in given.items()}
 
 
 def quantiles(given: Any) -> tuple[float, ...]:

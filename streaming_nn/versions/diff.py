@@ -44,10 +44,14 @@ def _changes(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values under one key each, such as "window.accuracy"."""
+    """Return nested values under one key each, such as "window.accuracy" and "members[0].hidden"."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            for i, each in enumerate(value):
+                result |= flat(each, f"{name}[{i}].")
+            continue
         result |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return result
 

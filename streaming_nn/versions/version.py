@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 from streaming_nn.core.library import ARITHMETIC
 from streaming_nn.errors import DamagedVersionError
 
-FORMAT = 3
+FORMAT = 4
 FORMAT_1 = "record"  # metadata key of files in format 1, which had the manifest under it
 HEADER_LIMIT = 100_000_000  # bytes; safetensors itself refuses longer headers
 

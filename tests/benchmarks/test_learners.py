@@ -66,16 +66,10 @@ def test_members_are_those_of_the_default_ensemble() -> None:
     default = learners.learner_for(data, learners.DEFAULT, 8, 3)
     assert isinstance(default, Ensemble)
     names = learners.members(data)
-    assert len(names) == len(default.sgd_rates) + len(default.replay_rates)
+    assert len(names) == len(default.described)
     assert all(map(learners.is_member, names))
     assert not any(map(learners.is_member, (learners.DEFAULT, learners.PLAIN)))
     alone = [learners.learner_for(data, name, 8, 3) for name in names]
-    assert [each.sgd_rates for each in alone if each.sgd_rates] == [(rate,) for rate in default.sgd_rates]
-    assert [each.replay_rates for each in alone if each.replay_rates] == [
-        (pair,) for pair in default.replay_rates
-    ]
-    assert all(
-        replace(each, sgd_rates=default.sgd_rates, replay_rates=default.replay_rates) == default
-        for each in alone
-    )
+    assert [each.described for each in alone] == [(member,) for member in default.described]
+    assert all(replace(each, members=None) == default for each in alone)
     assert all(np.isfinite(learners.run(each, data, ()).prequential).all() for each in alone[:1])

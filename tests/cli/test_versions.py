@@ -40,6 +40,12 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
+MEMBERS = (
+    {"optimizer": "sgd", "learning_rate": 0.1},
+    {"optimizer": "adam", "learning_rate": 0.01, "replay": 1},
+)
+
+
 def run(model: Path, *command: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, [*command, "--model", str(model)])
     assert result.exit_code == code, result.output
@@ -80,13 +86,17 @@ def test_show_prints_the_manifest(model: Path) -> None:
 
 
 def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
-    learner = Ensemble(inputs=3, classes=(0, 1), hidden=(4,), sgd_rates=(0.1,), replay_rates=((0.01, 1),))
+    learner = Ensemble(inputs=3, classes=(0, 1), hidden=(4,), members=MEMBERS)
     state = initial(learner)
     options, metrics = learner.options(), report_of(learner, state)
     VersionLog(tmp_path).commit(None, flatten(state), learner=options, metrics=metrics)
     table = " ".join(run(tmp_path, "show").split())
-    assert "member sgd 0.1 weight 0.500, restarts 0" in table
-    assert "member adam 0.01, replay 1:1 weight 0.500, restarts 0" in table
+    shared = "activation relu, bias_initializer lecun_normal, focal_gamma 0.000, hidden 4"
+    assert f"members 2, each with {shared}" in table
+    own = "learning_rate 0.100, optimizer sgd, replay 0"
+    assert f"member 0, sgd 0.1 {own}, restarts 0, weight 0.500" in table
+    own = "beta1 0.900, beta2 0.999, epsilon 1e-08, learning_rate 0.01, optimizer adam, replay 1"
+    assert f"member 1, adam 0.01, replay 1:1 {own}, restarts 0, weight 0.500" in table
 
 
 def test_show_prints_a_table(model: Path) -> None:

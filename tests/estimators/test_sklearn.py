@@ -161,8 +161,8 @@ def test_labels_of_any_kind_come_back(labels: list[Any]) -> None:
     "options",
     [
         {"learner": "mlp"},
-        {"sgd_rates": (0.1,), "replay_rates": ()},
-        {"sgd_rates": (), "replay_rates": [[0.01, 1]]},
+        {"members": ({"optimizer": "sgd", "learning_rate": 0.1},)},
+        {"members": [{"optimizer": "adam", "learning_rate": 0.01, "replay": 1}]},
     ],
 )
 def test_coefs_give_the_predictions_of_a_single_member(options: Any) -> None:

@@ -24,10 +24,11 @@ X = RNG.normal(3, 2, size=(300, 3)).astype(np.float64)
 Y = ((X[:, 0] - 3) * (X[:, 1] - 3) > 0).astype(np.int32) + (X[:, 2] > 5)
 TARGETS = (X[:, 0] * X[:, 1] + 100).astype(np.float64)
 WEIGHT = RNG.uniform(0.5, 2, 300).astype(np.float32)
+SGD = [{"optimizer": "sgd", "learning_rate": rate} for rate in (0.01, 0.1)]
+ADAM = [{"optimizer": "adam", "learning_rate": r, "replay": weight} for r, weight in ((0.003, 1), (0.01, 8))]
 SMALL: dict[str, Any] = {
     "hidden": (5,),
-    "sgd_rates": (0.01, 0.1),
-    "replay_rates": ((0.003, 1), (0.01, 8)),
+    "members": (*SGD, *ADAM),
     "replay_rows": 6,
     "buffer_rows": 70,
     "mini_batch": 8,
@@ -149,10 +150,12 @@ class Slow:
 
     def learn(self, new: list[Any], kept: list[Any]) -> None:
         options = self.options
-        for i, rate in enumerate(options.sgd_rates):
-            slope = sum(w * self.slope(i, z, t) for z, t, w in new) / len(new)
-            self.theta[i] = self.theta[i] - rate * (1 if options.classes else 0.3) * slope
-        for i, (rate, emphasis) in enumerate(options.replay_rates, len(options.sgd_rates)):
+        for i, member in enumerate(options.described):
+            rate, emphasis = member["learning_rate"], member["replay"]
+            if not emphasis:
+                slope = sum(w * self.slope(i, z, t) for z, t, w in new) / len(new)
+                self.theta[i] = self.theta[i] - rate * slope
+                continue
             slope = sum(emphasis * w * self.slope(i, z, t) for z, t, w in new)
             slope += sum(w * self.slope(i, z, t) for z, t, w in kept)
             slope /= emphasis * len(new) + len(kept)
@@ -309,7 +312,9 @@ def test_members_restart_from_scratch_where_all_diverge() -> None:
 
 
 def test_rates_that_explode_are_survived() -> None:
-    learner = replace(REGRESSOR, sgd_rates=(0.01, 3000.0), mini_batch=1)
+    learner = replace(
+        REGRESSOR, members=(SGD[0], {"optimizer": "sgd", "learning_rate": 900.0}, *ADAM), mini_batch=1
+    )
     state, rows = test_then_train(learner, initial(learner), [Batch(X, TARGETS)])
     assert rows.trained == 300
     assert state.model.restarts[1] > 0
@@ -343,7 +348,15 @@ def test_heavy_rows_are_not_a_divergence() -> None:
 
 
 def test_the_mixture_converges_to_the_best_member() -> None:
-    learner = Ensemble(3, ("a", "b", "c"), sgd_rates=(1e-6,), replay_rates=((0.01, 1),), mini_batch=4)
+    learner = Ensemble(
+        3,
+        ("a", "b", "c"),
+        members=(
+            {"optimizer": "sgd", "learning_rate": 1e-6},
+            {"optimizer": "adam", "learning_rate": 0.01, "replay": 1},
+        ),
+        mini_batch=4,
+    )
     state, _ = test_then_train(learner, initial(learner), [Batch(X, Y)])
     assert state.model.weights[1] > 0.9
     report = metrics.report(state.metrics)
@@ -351,10 +364,10 @@ def test_the_mixture_converges_to_the_best_member() -> None:
     assert report["prequential"]["cumulative"]["accuracy"] > majority + 0.05
 
 
-@pytest.mark.parametrize("members", [{"sgd_rates": ()}, {"replay_rates": ()}])
+@pytest.mark.parametrize("members", [SGD, ADAM])
 @BOTH
-def test_members_of_one_kind_are_enough(learner: Ensemble, members: dict[str, Any]) -> None:
-    learner = replace(learner, **members)
+def test_members_of_one_kind_are_enough(learner: Ensemble, members: Any) -> None:
+    learner = replace(learner, members=members)
     model = after(learner, 100)
     assert model.weights.shape == (2,)
     assert np.isfinite(learner.predict(model, X)).all()
@@ -381,22 +394,9 @@ def test_the_buffer_is_bounded_in_rows_and_in_bytes() -> None:
             r"^on_drift must be one of 'report', 'raise', 'restart', 'fresh'; got 'panic'$",
         ),
         ({"hidden": (0,)}, "^hidden must be an integer >= 1; got 0$"),
-        ({"sgd_rates": (0.1, 0)}, r"^sgd_rates must be a number in \(0, inf\); got 0$"),
-        ({"replay_rates": (0.1,)}, r"^replay_rates must be pairs of rate and emphasis; got \(0.1,\)$"),
-        ({"replay_rates": ((0, 1),)}, r"^a rate of replay_rates must be a number in \(0, inf\); got 0$"),
-        (
-            {"replay_rates": ((0.1, -1),)},
-            r"^an emphasis of replay_rates must be a number in \(0, inf\); got -1$",
-        ),
         ({"classes": 3}, "^classes must be a list of labels; got 3$"),
         ({"classes": [[1]]}, r"^classes must be strings, numbers or booleans; got \[1\]$"),
-        ({"sgd_rates": 3}, "^sgd_rates must be a list of numbers; got 3$"),
-        ({"replay_rates": 5}, "^replay_rates must be a list of pairs of rate and emphasis; got 5$"),
         ({"clip": "a"}, r"^clip must be a number in \(0, inf\); got 'a'$"),
-        (
-            {"sgd_rates": (), "replay_rates": ()},
-            "^sgd_rates and replay_rates must have at least one member together; got none$",
-        ),
         ({"buffer_rows": 0}, "^buffer_rows must be an integer >= 1; got 0$"),
         ({"eta": 0}, r"^eta must be a number in \(0, inf\); got 0$"),
         ({"share": 1.0}, r"^share must be a number in \(0, 1\); got 1.0$"),
@@ -565,7 +565,7 @@ def test_new_classes_leave_what_was_learned_as_it_was(classes: tuple[str, ...]) 
     for _ in range(30):
         resumed = test_then_train(wider, resumed, [Batch(x, y)])[0]
     assert (wider.predict(resumed.model, x).argmax(axis=1) == len(classes) - 1).mean() > 0.9
-    one = replace(CLASSIFIER, sgd_rates=(0.1,), replay_rates=())
+    one = replace(CLASSIFIER, members=SGD[1:])
     bare = test_then_train(one, initial(one), [Batch(X, Y)])[0]
     ours = loop.grow(replace(one, classes=classes), bare).model
     p, q = one.predict(bare.model, X), replace(one, classes=classes).predict(ours, X)
@@ -615,7 +615,7 @@ def test_the_defaults_of_a_learner_do_nothing() -> None:
     assert state.drift == ()
     assert (bare.detector, bare.point, bare.missing, bare.loss) == (None, 0, "refuse", None)
     assert bare.react(()) == ()
-    assert bare.members(()) == []
+    assert bare.describe_members(()) == []
     assert loop.events(bare, state, state) == []
     assert not {"members", "drifts"} & loop.report(bare, state).keys()
     assert bare.copy(()) == ()
@@ -675,7 +675,7 @@ def test_training_may_start_with_one_class() -> None:
 
 
 def test_rates_are_raised_after_a_drift_and_decay() -> None:
-    raising = replace(CLASSIFIER, on_drift="raise", replay_rates=())
+    raising = replace(CLASSIFIER, on_drift="raise", members=SGD)
     state = test_then_train(raising, initial(raising), [Batch(X[:96], Y[:96])])[0].model
     raised = raising.react(state)
     batch = Batch(X[96:104], Y[96:104])

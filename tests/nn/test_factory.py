@@ -33,7 +33,14 @@ pytestmark = pytest.mark.commit
         Ensemble(inputs=3, classes=("a", True), class_weight={True: 2.0}, missing="indicate", scale="minmax"),
         Ensemble(inputs=3, classes=(0, 1), class_weight="effective", class_beta=0.9, drift="none"),
         Ensemble(
-            inputs=2, classes=(0, 1), sgd_rates=(0.1,), replay_rates=((0.01, 2), (0.003, 1)), buffer_rows=50
+            inputs=2,
+            classes=(0, 1),
+            activation="tanh",
+            members=(
+                {"optimizer": "nadam", "learning_rate": 0.1, "beta1": 0.8, "focal_gamma": 1.0},
+                {"optimizer": "ftrl", "learning_rate": 0.01, "replay": 2, "focal_gamma": 1.0},
+            ),
+            buffer_rows=50,
         ),
     ],
 )

@@ -17,6 +17,7 @@ from streaming_nn.nn import averaging, state_dict
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, initial, load_state, test_then_train
+from streaming_nn.nn.members import default
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.nn.networks import NetworkLearner
 from streaming_nn.nn.options import OPTIMIZERS
@@ -36,9 +37,9 @@ EVERYTHING: list[NetworkLearner] = [
     MLP(4, (0, 1, 2), optimizer="ftrl", learning_rate=0.1, l1=0.01),
     MLP(4, loss="poisson", optimizer="sgd", scale="none", clip_value=0.1, hidden=()),
     Ensemble(4, (0, 1, 2), class_weight="balanced", missing="impute", buffer_rows=20, replay_rows=5, **SMALL),
-    Ensemble(4, replay_rates=(), scale="minmax", **SMALL),
-    Ensemble(4, sgd_rates=(), buffer_rows=20, on_drift="raise", drift="adwin", **SMALL),
-    Ensemble(4, (0, 1), sgd_rates=(0.1,), replay_rates=(), **SMALL),  # a single member
+    Ensemble(4, members=default(True)[:5], scale="minmax", **SMALL),
+    Ensemble(4, members=default(True)[5:], buffer_rows=20, on_drift="raise", drift="adwin", **SMALL),
+    Ensemble(4, (0, 1), members=default(False)[3:4], **SMALL),  # a single member
 ]
 EACH = pytest.mark.parametrize("learner", EVERYTHING, ids=lambda each: each.options()["learner"])
 
@@ -305,7 +306,7 @@ def test_a_member_starts_again_as_its_optimizer_does(optimizer: str) -> None:
 
 
 WEIGHTS = np.array([0.1, 0.4, 0.2, 0.3])
-FOUR = Ensemble(4, (0, 1, 2), sgd_rates=(0.01, 0.1), replay_rates=((0.003, 1), (0.01, 8)), **SMALL)
+FOUR = Ensemble(4, (0, 1, 2), members=[default(False)[i] for i in (1, 3, 6, 8)], **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_the_reaction_to_a_drift(on_drift: str, restarted: list[int]) -> None:
 
 
 def test_a_single_member_is_never_a_copy_of_itself() -> None:
-    one = Ensemble(4, (0, 1), sgd_rates=(0.1,), replay_rates=(), on_drift="restart", **SMALL)
+    one = Ensemble(4, (0, 1), members=default(False)[3:4], on_drift="restart", **SMALL)
     model = learned(one)
     assert bits(one.react(model)) == bits(model)
     fresh = replace(one, on_drift="fresh")

@@ -158,10 +158,10 @@ def test_a_version_before_which_nothing_was_learned(manifest: Manifest, untraine
 
 def test_unknown_keys_are_ignored_and_another_format_is_refused() -> None:
     assert Manifest.from_json({"number": 1, "nonce": "x", "mood": "good"}) == Manifest(1, nonce="x")
-    with pytest.raises(ValueError, match="format must be 3; got 2"):
-        Manifest.from_json({"number": 1, "format": 2})
+    with pytest.raises(ValueError, match="format must be 4; got 3"):
+        Manifest.from_json({"number": 1, "format": 3})
     with pytest.raises(ValueError, match="number"):
-        Manifest.from_json({"format": 3})
+        Manifest.from_json({"format": 4})
 
 
 def test_a_file_of_the_first_format_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def _name(changes: Mapping[str, Any]) -> str:
 
 
 def _format(value: Any) -> str:
+    if isinstance(value, dict):
+        return "-".join(f"{key}-{_format(each)}" for key, each in value.items()) or "none"
     if isinstance(value, list):
         return "-".join(map(_format, value)) or "none"
     text = str(value).lower() if isinstance(value, bool) else str(value)

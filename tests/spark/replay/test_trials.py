@@ -27,9 +27,15 @@ MLP = learner_from({"learner": "mlp", "inputs": 3, "classes": [0, 1], "hidden": 
         ('optimizer="sgd"', {"optimizer": "sgd"}, "optimizer=sgd"),
         ("activation='a,b'", {"activation": "a,b"}, "activation=a-b"),
         (
-            "replay_rates=[[0.001, 1], [0.01, 8]]",
-            {"replay_rates": [[0.001, 1], [0.01, 8]]},
-            "replay_rates=0.001-1-0.01-8",
+            'members=[{optimizer="sgd",learning_rate=0.1}, {optimizer = "adam", hidden = [8, 8]}],eta=1',
+            {
+                "members": [
+                    {"optimizer": "sgd", "learning_rate": 0.1},
+                    {"optimizer": "adam", "hidden": [8, 8]},
+                ],
+                "eta": 1,
+            },
+            "members=optimizer-sgd-learning_rate-0.1-optimizer-adam-hidden-8-8,eta=1",
         ),
         ("initializer=../up", {"initializer": "../up"}, "initializer=..-up"),
         ("learner=ensemble", {"learner": "ensemble"}, "learner=ensemble"),
@@ -69,24 +75,30 @@ def test_every_name_is_one_directory(text: str) -> None:
 
 
 def test_long_names_differ() -> None:
-    trials = parse_trials([f"replay_rates=[{'1.5,' * 80}{i}]" for i in (1, 2)])
+    trials = parse_trials([f"quantiles=[{'1.5,' * 80}{i}]" for i in (1, 2)])
     assert len({trial.name for trial in trials}) == 2
 
 
 def test_other_options_stay_as_they_are() -> None:
-    options = parse_trials(["learning_rate=0.5,mini_batch=4"])[0].options(MLP)
-    assert options == {**MLP, "learning_rate": 0.5, "mini_batch": 4}
+    learner = learner_from(parse_trials(["learning_rate=0.5,mini_batch=4"])[0].options(MLP))
+    assert learner.options() == {**MLP, "learning_rate": 0.5, "mini_batch": 4}
+
+
+def test_another_optimizer_has_its_own_options() -> None:
+    adam = learner_from({"inputs": 3, "optimizer": "adam"}).options()
+    assert adam["beta1"] == 0.9
+    learner = learner_from(parse_trials(["optimizer=sgd"])[0].options(adam))
+    assert learner.options() == learner_from({"inputs": 3, "optimizer": "sgd"}).options()
+    given = learner_from({"inputs": 3, "optimizer": "adam", "beta1": 0.8}).options()
+    with pytest.raises(ValueError, match="^beta1 must be left out with optimizer 'sgd'; got 0.8$"):
+        learner_from(parse_trials(["optimizer=sgd"])[0].options(given))
 
 
 def test_another_learner_keeps_the_options_that_it_has() -> None:
     learner = learner_from(parse_trials(["learner=ensemble,eta=0.5"])[0].options(MLP))
     options = learner.options()
-    assert (options["learner"], options["eta"], options["hidden"], options["seed"]) == (
-        "ensemble",
-        0.5,
-        [8],
-        7,
-    )
+    assert (options["learner"], options["eta"], options["seed"]) == ("ensemble", 0.5, 7)
+    assert [member["hidden"] for member in options["members"]] == [[8]] * 9
     assert "optimizer" not in options
 
 

@@ -10,7 +10,6 @@ final class Network {
   private static final int PADDING = 8;  // floats: rows of weights are a multiple of it
   private static final float TARGET_CLIP = 6f;  // deviations
   private static final double STEEP = 30.0;  // Poisson: bound of the sum whose exponential is the mean
-  private static final double[] QUANTILES = {0.05, 0.5, 0.95};  // the default, as in nn/options.py
   private static final String ACTIVATIONS = "identity sigmoid tanh relu leaky_relu elu gelu softplus";
   private static final String LOSSES = "softmax logistic squared absolute huber quantile poisson";
 
@@ -39,20 +38,19 @@ final class Network {
     this.scaling = new Scaling(version);
     this.inputs = scaling.columns;
     this.classes = !Version.at(options, "classes").isNull();
-    this.activation = requireOneOf("activation", Version.at(options, "activation").asText(), ACTIVATIONS);
+    JsonNode listed = Version.at(options, "members");  // of an ensemble: all have one shape, and one loss
+    JsonNode network = listed.isArray() ? Version.at(listed, 0) : options;
+    this.activation = requireOneOf("activation", Version.at(network, "activation").asText(), ACTIVATIONS);
     this.multilabel = Version.at(options, "multilabel").asBoolean();
-    boolean given = Version.at(options, "loss").isTextual();
-    String ofTask = classes ? multilabel ? "logistic" : "softmax" : "squared";
-    String name = given ? Version.at(options, "loss").asText() : ofTask;
-    this.loss = requireOneOf("loss", name, LOSSES);
-    double[] quantiles = loss.equals("quantile") ? quantiles(Version.at(options, "quantiles")) : new double[1];
+    this.loss = requireOneOf("loss", Version.at(network, "loss").asText(), LOSSES);
+    double[] quantiles = loss.equals("quantile") ? quantiles(Version.at(network, "quantiles")) : new double[1];
     JsonNode names = Version.at(options, classes ? "classes" : "targets");
     boolean named = multilabel || loss.equals("softmax") || names.isArray() && !classes;
-    this.units = units(Version.at(options, "hidden"), named ? names.size() : quantiles.length);
+    this.units = units(Version.at(network, "hidden"), named ? names.size() : quantiles.length);
     this.last = units.length - 2;
     this.outputs = loss.equals("logistic") && !multilabel ? 2 : units[last + 1];
     this.point = nearestToMedian(quantiles);
-    this.skip = Version.at(options, "learner").asText().equals("ensemble");
+    this.skip = Version.at(network, "linear").asBoolean();
     this.shares = version.doubles("model.weights");
     this.members = shares.length;
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
@@ -85,7 +83,6 @@ final class Network {
   }
 
   private static double[] quantiles(JsonNode chosen) {
-    if (!chosen.isArray()) return QUANTILES;
     double[] quantiles = new double[chosen.size()];
     for (int j = 0; j < quantiles.length; j++) quantiles[j] = Version.at(chosen, j).asDouble();
     return quantiles;

@@ -51,14 +51,17 @@ def manifest_options(ensemble: Ensemble) -> dict[str, Any]:
     shape = ensemble.shape
     count = 2 if shape.loss == "logistic" else shape.units[-1]
     quantiles = shape.options.get("quantiles")
-    return {
-        "learner": "ensemble" if shape.skip else "mlp",
-        "inputs": ensemble.columns,
-        "classes": list(range(count)) if shape.loss in CLASSES else None,
+    network = {
         "hidden": list(shape.units[1:-1]),
         "activation": shape.activation,
+        "linear": shape.skip,
         "loss": shape.loss,
         "quantiles": None if quantiles is None else list(quantiles),
+    }
+    return {
+        "inputs": ensemble.columns,
+        "classes": list(range(count)) if shape.loss in CLASSES else None,
+        **({"members": [network] * len(ensemble.members)} if shape.skip else network),
         **{name: getattr(ensemble, name) for name in ("scale", "clip", "missing")},
     }
 
@@ -180,7 +183,7 @@ def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: s
 
 LEARNERS: list[dict[str, Any]] = [
     *({"activation": activation, "classes": 5} for activation in structures.ACTIVATIONS),
-    {"classes": 5, "sgd_rates": [0.1], "replay_rates": []},
+    {"classes": 5, "members": [{"optimizer": "sgd", "learning_rate": 0.1}]},
     {"classes": None, "hidden": [7, 3], "scale": "minmax"},
     {"classes": None, "missing": "indicate"},
     {"learner": "mlp", "classes": 5, "dropout": 0.5, "hidden": [30, 10], "missing": "indicate"},
