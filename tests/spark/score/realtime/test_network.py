@@ -273,7 +273,7 @@ def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: Any, s
     [
         ({"inputs": 4}, "tensor model.means must have 4 numbers; got 3"),
         ({"hidden": [5]}, "a member must have 104 parameters; got 56"),
-        ({"learner": "mlp"}, "a member must have 32 parameters; got 56"),
+        ({"linear": False}, "a member must have 32 parameters; got 56"),
         ({"classes": None}, "tensor model.targets must have 3 numbers; got 0"),
         ({"activation": "swish"}, "activation must be one of identity, sigmoid, .*; got swish"),
         ({"loss": "hinge"}, "loss must be one of softmax, logistic, .*; got hinge"),
@@ -284,7 +284,10 @@ def test_a_state_that_does_not_fit_is_refused(
     java: Any, file: Path, changes: dict[str, Any], message: str
 ) -> None:
     ensemble, state = small()
-    options = manifest_options(ensemble) | {"loss": None} | changes
+    options = manifest_options(ensemble)
+    (member,) = options["members"]
+    of_member = {name: value for name, value in changes.items() if name in member}
+    options |= changes | {"members": [member | of_member]}
     write(file, ensemble, state, learner=options)
     with pytest.raises(Py4JJavaError, match=message):
         java.predict(str(file), b"")
