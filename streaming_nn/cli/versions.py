@@ -151,7 +151,8 @@ def _members(manifest: "Manifest") -> Iterator[tuple[str, str]]:
         }
         yield "members", f"{len(members)}, each with {_pairs(shared)}"
         members = [{key: value for key, value in m.items() if key not in shared} for m in members]
-    for i, (own, measured) in enumerate(zip_longest(members, figures, fillvalue={})):
+    pairs: Any = zip_longest(members, figures, fillvalue={})
+    for i, (own, measured) in enumerate(pairs):
         title = f"member {i}, {measured['member']}" if measured else f"member {i}"
         yield title, _pairs({**own, **{key: value for key, value in measured.items() if key != "member"}})
 

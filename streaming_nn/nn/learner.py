@@ -339,7 +339,9 @@ def events(learner: Learner[S], before: State[S], after: State[S]) -> list[dict[
     happened: list[dict[str, Any]] = []
     if before.drift and after.drift and after.drift.detected > before.drift.detected:
         happened.append({"event": "drift", "detected": int(after.drift.detected - before.drift.detected)})
-    for then, now in zip(learner.describe_members(before.model), learner.describe_members(after.model), strict=True):
+    for then, now in zip(
+        learner.describe_members(before.model), learner.describe_members(after.model), strict=True
+    ):
         if now["restarts"] > then["restarts"]:
             happened.append({"event": "member restarted", "member": now["member"]})
     return happened

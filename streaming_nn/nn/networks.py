@@ -232,7 +232,10 @@ def _trained_rows(trained: NDArray[np.bool_], mini_batch: int, rows: int) -> int
 
 def as_json(name: str, learner: Any) -> dict[str, Any]:
     """Return a learner's options, ready for JSON, with its name under "learner"."""
-    return {"learner": name, **{field.name: as_lists(getattr(learner, field.name)) for field in fields(learner)}}
+    return {
+        "learner": name,
+        **{field.name: as_lists(getattr(learner, field.name)) for field in fields(learner)},
+    }
 
 
 def as_lists(value: Any) -> Any:

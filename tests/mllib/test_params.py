@@ -39,7 +39,12 @@ def test_every_param_is_a_parameter_of_the_constructor_with_its_type(kind: type)
         ("hiddenLayers", (8, 4), "hidden", [8, 4]),
         ("layers", [3, 8, 1], "hidden", [8]),
         ("stepSize", 1, "learning_rate", 1.0),
-        ("members", ({"optimizer": "sgd", "hidden": (2,)},), "members", [{"optimizer": "sgd", "hidden": [2]}]),
+        (
+            "members",
+            ({"optimizer": "sgd", "hidden": (2,)},),
+            "members",
+            [{"optimizer": "sgd", "hidden": [2]}],
+        ),
         ("classWeight", {1: 2.0}, "class_weight", [[1, 2.0]]),
         ("classWeight", "balanced", "class_weight", "balanced"),
     ],

@@ -1,4 +1,4 @@
-"""Members: a manifest describes each network, so that no default of a later release changes what it learns."""
+"""Members: a manifest describes each network, so no default of a later release changes what it learns."""
 
 import json
 from collections.abc import Iterator

@@ -90,7 +90,7 @@ def test_another_optimizer_has_its_own_options() -> None:
     learner = learner_from(parse_trials(["optimizer=sgd"])[0].options(adam))
     assert learner.options() == learner_from({"inputs": 3, "optimizer": "sgd"}).options()
     given = learner_from({"inputs": 3, "optimizer": "adam", "beta1": 0.8}).options()
-    with pytest.raises(ValueError, match="^beta1 must be left out with optimizer 'sgd'; got 0.8$"):
+    with pytest.raises(ValueError, match=r"^beta1 must be left out with optimizer 'sgd'; got 0\.8$"):
         learner_from(parse_trials(["optimizer=sgd"])[0].options(given))
 
 
