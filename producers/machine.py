@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 from producers.pace import Pace
 from producers.streams import Block, Stream
 
-RATE = 20.0  # samples a second
+RATE = 20.0  # samples per second
 SLOWEST, FASTEST = 1.0, 100.0  # a target comes after a second, and the kernel counts in ticks of 10 ms
 AHEAD = 1.0  # seconds from a sample to the one with its target
 KILO, MEGA = 1e3, 1e6
 
 Floats = NDArray[np.float64]
 
-# ever growing counters, as a rate a second since the previous sample
+# ever growing counters, as a rate per second since the previous sample
 COUNTED = {
     "cpu.now": "percent of all cores' time: everything but idle and iowait",
     "cpu.user": "percent",
     "cpu.system": "percent",
     "cpu.iowait": "percent; 0 where the system does not report it",
-    "disk.read": "kB a second, of all disks",
-    "disk.written": "kB a second",
-    "net.received": "kB a second, of all interfaces",
-    "net.sent": "kB a second",
-    "switches": "context switches a second",
-    "interrupts": "interrupts a second",
+    "disk.read": "kB per second, of all disks",
+    "disk.written": "kB per second",
+    "net.received": "kB per second, of all interfaces",
+    "net.sent": "kB per second",
+    "switches": "context switches per second",
+    "interrupts": "interrupts per second",
 }
 MEASURED = {
     "load.1m": "processes that run or wait for a core, averaged over a minute",
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
 
 
 def machine(rate: float = RATE, ps: Any = None, pace: Pace | None = None) -> Stream:
-    """Stream a row `rate` times a second, in real time: at once, and again when its target has been measured.
+    """Stream `rate` rows per second, in real time: at once, and again when their targets have been measured.
 
     The target is the CPU use, in percent, of the sample nearest to one second later. There is no seed: no run
     can be repeated. `ps` replaces psutil, and `pace` the clock. Raise ValueError for a rate outside 1 to 100,
@@ -63,7 +63,7 @@ def machine(rate: float = RATE, ps: Any = None, pace: Pace | None = None) -> Str
     """
     if not SLOWEST <= rate <= FASTEST:
         raise ValueError(
-            f"rate of machine must be {SLOWEST:g} to {FASTEST:g} samples a second, because its label is "
+            f"rate of machine must be {SLOWEST:g} to {FASTEST:g} samples per second, because its label is "
             f"measured one second later; got {rate:g}"
         )
     second = AHEAD - 0.5 / rate  # at the earliest: the nearest sample is one second away
@@ -111,7 +111,7 @@ def _samples(rate: float, second: float, ps: Any, pace: Pace) -> Iterator[Sample
 
 
 def _rates(before: Sample, now: Sample) -> Floats:
-    """Return each counter's growth a second; 0 for a counter that was reset."""
+    """Return each counter's growth per second; 0 for a counter that was reset."""
     rates = np.maximum(now.counted - before.counted, 0) / (now.at - before.at)
     rates[:SHARES] = np.minimum(rates[:SHARES], 100)  # counted in ticks, it can be slightly more
     return rates

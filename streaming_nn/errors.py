@@ -50,7 +50,7 @@ class DamagedVersionError(StreamingNNError, ValueError):
 
 
 class DeadLetterError(StreamingNNError, RuntimeError):
-    """A rejected record could not be recorded: the dead-letter topic takes nothing of it.
+    """A rejected record could not be recorded: the dead-letter topic rejects it even when truncated.
 
     The message names the limit or the right that is missing; no version holds the micro-batch.
     """

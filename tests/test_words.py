@@ -45,7 +45,7 @@ PROSE = {
     r"(its|their|whose|scorer's|trainer's|record's|label's) places?": "position, index, offsets, directory",
     r"where (there (is|are|was|were)|none)": "if there is",
     r"where (it|they|that) (is|are) not": "if it is not",
-    r"(rows|records|images|versions?|files|tasks|bytes|GB|MB) an? "
+    r"(rows|records|images|versions?|files|tasks|samples|bytes|GB|MB|kB|one) an? "
     r"(second|minute|day|partition|batch|micro-batch|row|task|version)": "per",
     r"ways? on": "how to continue",
     r"hand(s|ed)? on": "pass",

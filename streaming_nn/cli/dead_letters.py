@@ -56,9 +56,9 @@ def redrive(
     for name, records in done.sent.items():
         print(f"sent {records:,} records back to {name}")
     if done.repeated:
-        print(f"{done.repeated:,} were there twice, and were sent once")
+        print(f"{done.repeated:,} were duplicates, and were sent once")
     if done.foreign:
-        print(f"{done.foreign:,} records have no origin in their headers, and were left where they are")
+        print(f"{done.foreign:,} records lack our headers, and were not sent")
     if not any((done.sent, done.repeated, done.foreign, done.cut)):
         print(f"no dead letters in {settings.train.dead_letters} that were not sent back before")
     if done.cut:
@@ -70,7 +70,7 @@ def _describe_cut(letters: "list[DeadLetterRecord]") -> str:
     more = ", …" if len(letters) > 3 else ""
     return (
         f"{len(letters):,} dead letters were cut, and cannot be sent back; their records are at {positions}"
-        f"{more}, as long as the topic has them"
+        f"{more}, while the topic holds them"
     )
 
 

@@ -189,7 +189,7 @@ class LogSink:
         new = manifest.rejected_by_reason.keys() - self._known
         logger.info("%s", summarize(manifest, new if _colored() else ()))
         if not any(map(_label_of, self._known)) and (labels := [*filter(None, map(_label_of, new))]):
-            logger.info("  %s; that takes a new model directory", _suggest(min(labels), manifest))
+            logger.info("  %s; use a new model directory", _suggest(min(labels), manifest))
         self._known |= new
         self._last = manifest.number
 

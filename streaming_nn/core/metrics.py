@@ -106,7 +106,7 @@ def _structures(metrics: Any, count: int, structure_of: Callable[[Any], Structur
     """Yield the structure of each part of metrics with one more axis; two are checked, the others follow."""
     arrays = [*_arrays(metrics)]
     if not all(len(array) == count and array.flags.c_contiguous for array in arrays):
-        raise ValueError(f"metrics must have {count} parts side by side; got others")
+        raise ValueError(f"metrics must have {count} parts side by side; got other shapes")
     found = [structure_of(part_of(metrics, i)) for i in range(min(count, 2))]
     yield from found
     if count > 2:  # all fields have 8 bytes; addresses move on by the same step
@@ -281,4 +281,4 @@ def _written(array: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> int | No
 
 def _require_classes(failed: int, classes: int) -> None:
     if failed:
-        raise ValueError(f"y must be class indices in [0, {classes}); got others")
+        raise ValueError(f"y must be class indices in [0, {classes}); got values outside it")

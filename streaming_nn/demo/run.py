@@ -173,7 +173,7 @@ class DemoRun:
         trainer.stop()
         scorer.stop()
         sinks.stop(drain=10)
-        logger.info("verifying: learning all versions again")
+        logger.info("verifying: replaying all versions")
         verified = verify(self.spark, self.kafka, self.log)
         if not verified.identical:
             logger.info("version %d differs: %s %s", verified.different, verified.reason, verified.machine)

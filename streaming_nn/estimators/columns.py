@@ -21,7 +21,7 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.records.values import Rules, bounded, to_number
 
 Array = NDArray[Any]
-Features = Mapping[str, Any]  # by name: a feature's values, one a row; a Series, an array or a list
+Features = Mapping[str, Any]  # by name: a feature's values, one per row; a Series, an array or a list
 Encoding = Mapping[str, int]
 STRING_COLUMNS = 16  # one-hot columns of a string feature that no option names
 STEP = 8  # columns are added by at least an eighth: each new one alone would copy the whole model

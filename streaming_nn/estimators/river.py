@@ -386,7 +386,7 @@ class _MultiOutput(_RiverModel):
         if tables.rows(y) != tables.rows(X):
             raise ValueError(f"y must have {tables.rows(X)} rows, as X has; got {tables.rows(y)}")
         if isinstance(X, pd.DataFrame) and not y.index.equals(X.index):
-            raise ValueError("y must have the index of X; got another one")
+            raise ValueError("y must have the index of X; got a different index")
         names, columns = zip(*tables.columns(y), strict=True)
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 

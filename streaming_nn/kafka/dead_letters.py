@@ -51,7 +51,7 @@ class Redriven(NamedTuple):
 
     sent: dict[str, int]  # by the topic that they went back to
     cut: list[DeadLetterRecord]  # not sent: their records are no longer whole
-    foreign: int  # records of the topic that are none of our dead letters
+    foreign: int  # records without our headers
     repeated: int  # not sent: the same record is among the dead letters twice
 
 

@@ -37,6 +37,7 @@ Array = NDArray[Any]
 
 LEARNED = "partition int, part binary, counts string, curve string, error string"
 HINTS = {"string": "; encode strings with StringIndexer", "boolean": "; cast booleans to int"}  # for labels
+FLOATS = "finite float32 numbers; got NaN, infinity or a number out of range"
 PREDICTED = "output array<double>, raw array<double>"
 
 
@@ -140,7 +141,7 @@ def matrix(learner: Learner[Any], name: str, column: pa.Array) -> NDArray[np.flo
     x: Array = bounded(np.asarray(column.flatten(), np.float64)).reshape(-1, learner.inputs)
     gaps = learner.missing != "refuse"
     if not (np.isfinite(x) | np.isnan(x) if gaps else np.isfinite(x)).all():
-        raise ValueError(f"featuresCol {name!r} must have finite float32 numbers; got another")
+        raise ValueError(f"featuresCol {name!r} must have {FLOATS}")
     return x
 
 
@@ -152,7 +153,7 @@ def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
     columns = learner.columns_of_y
     if pa.types.is_list(column.type) != (columns is not None):
         kind = "numbers" if columns is None else "arrays"
-        raise ValueError(f"labelCol {name!r} must have {kind}, as the model's; got another type")
+        raise ValueError(f"labelCol {name!r} must have {kind}, as the model does; got {column.type}")
     if column.null_count or (columns is not None and column.flatten().null_count):
         raise ValueError(f"labelCol {name!r} must not contain nulls; got one")
     if columns is not None:
@@ -165,7 +166,7 @@ def targets(learner: Learner[Any], name: str, column: pa.Array) -> Array:
         y = y.reshape(-1, columns)
     if learner.classes is None:
         if not np.isfinite(bounded(y)).all():
-            raise ValueError(f"labelCol {name!r} must have finite float32 numbers; got another")
+            raise ValueError(f"labelCol {name!r} must have {FLOATS}")
         return y
     if learner.multilabel:
         if (other := y[(y != 0) & (y != 1)]).size:
@@ -184,7 +185,9 @@ def weights(name: str, column: pa.Array) -> NDArray[np.float32]:
     """Return weights (rows,). ValueError: null, negative or not finite."""
     weight = np.asarray(column, np.float32)
     if column.null_count or not (np.isfinite(weight) & (weight >= 0)).all():
-        raise ValueError(f"weightCol {name!r} must have finite numbers >= 0; got another")
+        raise ValueError(
+            f"weightCol {name!r} must have finite numbers >= 0; got null, NaN, infinity or a negative one"
+        )
     return weight
 
 

@@ -25,6 +25,8 @@ from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
+TASKS = {True: "regression", False: "classification"}  # by whether it is a regression
+
 
 class StreamingLearner:
     """Learns a streaming query: pass `update` to `foreachBatch`; each micro-batch becomes a version.
@@ -162,8 +164,8 @@ class StreamingLearner:
         regression = self.estimator.model_class.regression
         if (recorded.get("classes") is None) != regression:
             raise ValueError(
-                f"model {self.log.directory} must be for {'regression' if regression else 'classification'}, "
-                f"as a {type(self.estimator).__name__} is; got the other"
+                f"model {self.log.directory} must be for {TASKS[regression]}, as a "
+                f"{type(self.estimator).__name__} is; got a model for {TASKS[not regression]}"
             )
         changes = self.estimator._options(only_set=True)
         with spark_names_in_errors():

@@ -44,8 +44,8 @@ def parse_schema(text: str, *references: str, dates: Paths = frozenset()) -> Any
 
     Times, dates and UUIDs are read as their underlying integers and strings; the integers of fields at the
     paths `dates`, which are wanted as numbers or dates, know their unit. Raise ValueError for a schema of
-    anything but a record, for one that contains itself, which could exhaust the stack whatever the limit of
-    a record's bytes, and for arrays whose items may take no bytes, whose length has no limit.
+    anything but a record, for a recursive one, which could exhaust the stack whatever the limit of a
+    record's bytes, and for arrays of items that may have zero bytes, whose length has no limit.
     """
     named: dict[str, Any] = {}
     for reference in references:
@@ -119,7 +119,7 @@ def _min_size(schema: Any, named: Mapping[str, Any], inside: frozenset[str]) -> 
         if schema in SIZES:
             return SIZES[schema]
         if schema in inside:
-            raise ValueError(f"an Avro schema must not contain itself; got {schema!r} inside itself")
+            raise ValueError(f"an Avro schema must not be recursive; got {schema!r} inside itself")
         return _min_size(named[schema], named, inside)
     if isinstance(schema, list):
         return 1 + min(_min_size(part, named, inside) for part in schema)
@@ -129,7 +129,7 @@ def _min_size(schema: Any, named: Mapping[str, Any], inside: frozenset[str]) -> 
         return sum(_min_size(field["type"], named, inside) for field in schema["fields"])
     if kind == "array":
         if not _min_size(schema["items"], named, inside):
-            raise ValueError("an Avro schema must not have an array whose items may take no bytes")
+            raise ValueError("an Avro schema must not have zero-byte array items")
         return 1
     if kind == "map":
         _min_size(schema["values"], named, inside)  # for its errors

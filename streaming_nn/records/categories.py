@@ -52,7 +52,7 @@ _cached = lru_cache(CACHED)(_hash_column)
 def encode_column(
     schema: Schema, name: str, values: Sequence[Any], block: NDArray[np.float64]
 ) -> EncodedColumn:
-    """Encode a field's values, one a row, into its block of columns, which is all zeros."""
+    """Encode a field's values, one per row, into its block of columns, which is all zeros."""
     keys, bad = _keys(schema, name, values)
     encoding = schema.categories[name]
     if "hash" in encoding:
@@ -76,7 +76,7 @@ def _unseen(keys: Sequence[Any], rows: NDArray[np.int64]) -> list[tuple[int, Lab
 def hash_tokens(
     schema: Schema, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[NDArray[np.float64], dict[int, BadRecord]]:
-    """Hash objects of tokens and their counts, one a row: add each count to its token's column."""
+    """Hash objects of tokens and their counts, one per row: add each count to its token's column."""
     table, bad = np.zeros((len(rows), schema.inputs)), dict[int, BadRecord]()
     for j, row in enumerate(rows):
         if not set(map(type, row.values())) <= {int, float, bool} or schema.na_values:

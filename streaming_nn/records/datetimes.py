@@ -97,7 +97,7 @@ def width(options: Mapping[str, Any]) -> int:
 def encode_column(
     name: str, options: Mapping[str, Any], rules: Rules, values: Sequence[Any], block: NDArray[np.float64]
 ) -> dict[int, BadRecord]:
-    """Encode a field's values, one a row, into its block of columns; return why rows are bad."""
+    """Encode a field's values, one per row, into its block of columns; return why rows are bad."""
     seconds, bad = np.zeros(len(values)), dict[int, BadRecord]()
     for j, value in enumerate(values):
         try:

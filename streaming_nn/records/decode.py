@@ -136,7 +136,7 @@ def encode(
 
     float64 is decoded to the same bits; float32 is written in the fewest digits that round to it, except in
     Avro. NaN and infinity, which JSON does not have, become null.
-    `ids`, one a row, become the field "id" if the format has names. Avro records have no schema ID: see
+    `ids`, one per row, become the field "id" if the format has names. Avro records have no schema ID: see
     `avro.add_schema_id`. Raise ValueError if the shapes do not match.
     """
     if schema.encoded:
@@ -172,7 +172,7 @@ def encode_named(
                 f"fields must be among the features, {', '.join(map(repr, names))}; got {name!r}"
             )
     if labels is not None and len(labels) != len(rows):
-        raise ValueError(f"labels must be {len(rows)}, one a row; got {len(labels)}")
+        raise ValueError(f"labels must be {len(rows)}, one per row; got {len(labels)}")
     values: list[bytes] = FORMATS[schema.format].encode_named(schema, rows, labels, ids)
     return values
 

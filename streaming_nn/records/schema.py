@@ -480,7 +480,7 @@ def _check_weight(schema: Schema) -> None:
     if schema.weight in (*names, *schema.labels):
         raise ValueError(f"weight must be neither a feature nor the label; got {schema.weight!r}")
     if schema.format == "packed" or schema.features in schema.categories:
-        raise ValueError("weight needs a field beside the features; packed records and tokens have none")
+        raise ValueError("weight requires records with named fields; packed records and tokens have none")
     if schema.format == "csv" and schema.weight not in schema.csv_columns:
         raise ValueError(f"csv_columns must include the weight; {schema.weight!r} is missing")
 

@@ -65,8 +65,8 @@ def test_the_latest_as_json(found: dict[str, Any], capsys: pytest.CaptureFixture
             [
                 "sent 1,200 records back to t",
                 "sent 1 records back to u",
-                "3 were there twice, and were sent once",
-                "2 records have no origin in their headers, and were left where they are",
+                "3 were duplicates, and were sent once",
+                "2 records lack our headers, and were not sent",
             ],
             [],
         ),
@@ -76,7 +76,7 @@ def test_the_latest_as_json(found: dict[str, Any], capsys: pytest.CaptureFixture
             [],
             [
                 "streaming-nn: 4 dead letters were cut, and cannot be sent back; their records are at "
-                "t/0/0, t/0/1, t/0/2, …, as long as the topic has them"
+                "t/0/0, t/0/1, t/0/2, …, while the topic holds them"
             ],
         ),
     ],

@@ -359,7 +359,7 @@ def test_a_model_resumes_with_new_rates_but_not_with_another_shape(iris: DataFra
             StreamingClassifier(hiddenLayers=[9]),
             r"was created with hiddenLayers = \[8\], now \[9\]; use a new",
         ),
-        (StreamingRegressor(), "must be for regression, as a StreamingRegressor is; got the other"),
+        (StreamingRegressor(), "as a StreamingRegressor is; got a model for classification$"),
         (StreamingClassifier(stepSize=-1.0), "^stepSize must be a number in"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -192,7 +192,7 @@ def test_packed_rows_have_no_names():
 def test_an_invalid_rate_raises_one_line(rate):
     with pytest.raises(ValueError) as raised:
         machine(rate)
-    assert str(raised.value).startswith("rate of machine must be 1 to 100 samples a second")
+    assert str(raised.value).startswith("rate of machine must be 1 to 100 samples per second")
     assert str(raised.value).endswith(f"got {rate:g}")
 
 

@@ -122,7 +122,7 @@ def test_a_signal_stops_the_run_after_a_flush(broker, topics, number):
         (["csv", "t.csv", "--speed", "5"], "--speed needs --time; got --speed 5 without --time"),
         (["machine", "--label-delay", "5"], "--label-delay applies to digits, sea,"),
         (["machine", "--drift-at", "5"], "--drift-at applies to digits, sea,"),
-        (["machine", "--rate", "1000"], "rate of machine must be 1 to 100 samples a second"),
+        (["machine", "--rate", "1000"], "rate of machine must be 1 to 100 samples per second"),
         (["sea", "--timestamp", "noon"], "--timestamp must be now or milliseconds since 1970; got 'noon'"),
         (["sea", "--partitions", "2"], "--partitions needs --create-topics; got --partitions without"),
         (["sea", "--create-topics", "--partitions", "0"], "--partitions must be 1 or more; got 0"),

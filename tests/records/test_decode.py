@@ -460,7 +460,7 @@ def test_encode_named_rejects_rows_that_do_not_match_the_schema():
     ]
     for rows, labels, error in (
         ([{"x": 1}], None, "fields must be among the features, 'a', 'b.c'; got 'x'"),
-        ([{"a": 1}], [1, 2], "labels must be 1, one a row; got 2"),
+        ([{"a": 1}], [1, 2], "labels must be 1, one per row; got 2"),
     ):
         with pytest.raises(ValueError, match=error):
             encode_named(schema, rows, labels)

@@ -115,8 +115,8 @@ def test_records_without_labels_need_no_weight(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "packed"}, "weight needs a field beside the features"),
-        ({"features": "t", "categories": {"t": {"hash": 2}}}, "weight needs a field beside the features"),
+        ({"format": "packed"}, "weight requires records with named fields"),
+        ({"features": "t", "categories": {"t": {"hash": 2}}}, "weight requires records with named fields"),
         ({"weight": "label"}, "weight must be neither a feature nor the label; got 'label'"),
         ({"weight": "a", "features": NAMES}, "weight must be neither a feature nor the label; got 'a'"),
         ({"format": "csv"}, "csv_columns must include the weight; 'w' is missing"),

@@ -102,7 +102,7 @@ def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
     """Return the state of tensors, which may have fewer classes. ValueError: they do not fit the learner."""
     state = load_state(learner, tensors)
     if shapes(flatten(state)) != shapes(flatten(initial(learner))):
-        raise ValueError("tensors must have the shapes of the learner's state; got others")
+        raise ValueError("tensor shapes do not match the learner")
     return state
 
 

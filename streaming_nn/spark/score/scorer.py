@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 MESSAGE = 1 << 20  # bytes of a message, if neither the producer's options nor the topic have a limit
 SAMPLE = 200  # records from which a wrong form is found
-FIXED = "a model's schema is fixed: send records to be scored as its labeled ones are, or train another model"
+FIXED = "a model's schema is fixed: send records in the form of the labeled ones, or train another model"
 DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
 
 
@@ -137,7 +137,7 @@ class Scorer(Job):
         score, checkpoint = self.settings.score, local(self.spark, self.checkpoint)
         following = offsets.reached(checkpoint) if checkpoint else {}
         begins, ends = self.admin.beginnings([score.topic]), self.admin.ends([score.topic])
-        other = "another score.checkpoint, which begins with what the topic has now"
+        other = "another score.checkpoint, which starts at the topic's current records"
         for p, offset in following.get(score.topic, {}).items():
             if offset > ends[score.topic].get(p, 0):
                 raise DataLossError(
@@ -149,7 +149,7 @@ class Scorer(Job):
         for p, (begin, end) in expired_ranges(begins, following).get(score.topic, {}).items():
             raise DataLossError(
                 f"offsets {begin:,} to {end - 1:,} of {score.topic!r} partition {p} expired before they were "
-                f"predicted. To continue with what the topic has now, use --accept-data-loss, or {other}"
+                f"predicted. To continue with the topic's current records, use --accept-data-loss, or {other}"
             )
         return following or begins
 

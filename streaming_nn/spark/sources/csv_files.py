@@ -218,7 +218,7 @@ def _files_like(sample: Sample) -> CsvFiles:
         raise ValueError(f"its columns must differ from each other; got {twice[0]!r} twice")
     if form.delimiter == " " and sample.padded:
         raise ValueError(
-            "Spark reads one blank between two fields, and here are more: send it with `producers csv`"
+            "Spark reads one blank between two fields; this file has more: send it with `producers csv`"
         )
     kinds = {name: form.kind(sample.column(i)) for i, name in enumerate(names)}
     broken = any("\n" in field or "\r" in field for row in sample.rows for field in row)

@@ -39,9 +39,9 @@ def data_loss_error(
     """Return the error for losses after the head, with what to do."""
     losses = "; ".join(describe_losses(head, expired, recreated, deleted))
     return DataLossError(
-        f"{losses}. Version {head.number} is safe. To continue "
-        "with what the topic has now, use --accept-data-loss (the next version's manifest records the loss); "
-        "to start from scratch, use another model directory"
+        f"{losses}. Version {head.number} is safe. To continue with the topic's current records, use "
+        "--accept-data-loss (the next version's manifest records the loss); to start from scratch, use "
+        "another model directory"
     )
 
 

@@ -162,7 +162,7 @@ class KafkaSource:
                     "in Java, and not in Python; use an expression that both read alike"
                 )
         self.ids.update(self.admin.ids(joined))  # in the dict that the reader has, too
-        logger.info("learning %s too: new, and matched by train.topics_pattern", ", ".join(joined))
+        logger.info("also training on new topic %s, matched by train.topics_pattern", ", ".join(joined))
 
     def without_deleted(self, values: Mapping[str, T]) -> dict[str, T]:
         """Return the values of the topics whose deletion was not accepted."""

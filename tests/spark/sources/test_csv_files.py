@@ -155,7 +155,7 @@ def test_what_is_set_is_not_detected(
     ("text", "error"),
     [
         ("a,a\n1,2\n", "its columns must differ from each other; got 'a' twice"),
-        ("1  2\n3  4\n", "Spark reads one blank between two fields, and here are more"),
+        ("1  2\n3  4\n", "Spark reads one blank between two fields; this file has more"),
         ("a b\n1 2\n3 4 \n", "Spark reads one blank between two fields"),
     ],
 )

@@ -30,8 +30,8 @@ def test_the_error_names_each_loss_and_what_to_do() -> None:
     assert str(data_loss_error(HEAD, {"u": {3: (1_000, 2_000)}}, ["t"])) == (
         "topic 't' was recreated: its records from partition 0 offset 100, partition 1 offset 50 on are "
         "lost; offsets 1,000 to 1,999 of 'u' partition 3 expired before they were learned. Version 7 is "
-        "safe. To continue with what the topic has now, use --accept-data-loss (the next version's manifest "
-        "records the loss); to start from scratch, use another model directory"
+        "safe. To continue with the topic's current records, use --accept-data-loss (the next version's "
+        "manifest records the loss); to start from scratch, use another model directory"
     )
 
 

@@ -141,7 +141,7 @@ def test_a_topic_joins_when_spark_first_plans_it(tmp_path: Path, caplog: pytest.
     assert plan.ranges == {"t": {0: (100, 120), 1: (50, 50)}, "t-new": {0: (0, 7)}}
     assert plan.position["topic_ids"] == {"t": "id", "t-new": "id", "other": "x"}
     assert reader_ids["t-new"] == "id", "the reader has the same dict"
-    assert caplog.messages == ["learning t-new too: new, and matched by train.topics_pattern"]
+    assert caplog.messages == ["also training on new topic t-new, matched by train.topics_pattern"]
 
 
 def test_a_topic_that_only_java_matches_ends_the_run(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class RealTimeScorer(Scorer):
                 if left <= LOOK:
                     return False
             except UnreadableRecordError:
-                logger.warning("the batch engine predicts what the topic has: Spark cannot read one record")
+                logger.warning("cannot read a record in real-time mode; the batch engine scores the backlog")
                 self._predict_available()
                 self.start()
 
