@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
@@ -81,19 +80,19 @@ class Waiting:
     """A query that ends after so many waits, and what else the scorer uses: a topic and its reader."""
 
     def __init__(self, values: list[bytes | None], waits: int, arrive: int) -> None:
-        self.values, self.waits, self.arrive, self.waited, self.looks = values, waits, arrive, list[Any](), 0
+        self.records, self.waits, self.arrive, self.waited, self.looks = values, waits, arrive, list[Any](), 0
 
     def awaitTermination(self, seconds: float | None) -> bool:  # noqa: N802 (Spark's name)
         self.waited.append(seconds)
         return seconds is None or len(self.waited) >= self.waits
 
     def ends(self, topics: Any) -> dict[str, dict[int, int]]:
-        return {topic: {0: 5 + len(self.values) * (len(self.waited) >= self.arrive)} for topic in topics}
+        return {topic: {0: 5 + len(self.records) * (len(self.waited) >= self.arrive)} for topic in topics}
 
-    def here(self, ranges: Any) -> pa.Table:
+    def values(self, ranges: Any) -> list[bytes | None]:
         self.looks += 1
-        assert ranges == {"unlabeled": {0: (5, 5 + len(self.values))}}
-        return pa.table({"value": pa.array(self.values, pa.binary())})
+        assert ranges == {"unlabeled": {0: (5, 5 + len(self.records))}}
+        return self.records
 
     def close(self) -> None:
         pass
