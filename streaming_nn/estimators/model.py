@@ -15,7 +15,7 @@ from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
-from streaming_nn.versions.version import SEQUENTIAL, Version
+from streaming_nn.versions.version import SEQUENTIAL, ManifestFields, Version
 from streaming_nn.versions.version_log import VersionLog
 
 PREDICT_ROWS = 4096  # rows predicted at once: an ensemble's members would need much memory for more
@@ -154,7 +154,7 @@ def save(model: Model, model_dir: str | Path, schema: Schema) -> Model:
     """
     log = VersionLog(model_dir)
     head = log.head()
-    fields: dict[str, Any] = {
+    fields: ManifestFields = {
         "kind": "saved",
         "learner": model.learner.options(),
         "schema": schema.options(),

@@ -1,9 +1,9 @@
 """How a model is saved and loaded: Spark ML's metadata, and a log with the model as its version 0."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, MLWriter
 from pyspark.sql import SparkSession
@@ -13,8 +13,8 @@ from streaming_nn.estimators.model import describe
 from streaming_nn.mllib import dataframe
 from streaming_nn.nn.learner import Counts, Learner, report
 from streaming_nn.nn.state_dict import flatten
-from streaming_nn.versions.version import Version, decode, encode
-from streaming_nn.versions.version_log import SUFFIX, VersionLog, next_manifest
+from streaming_nn.versions.version import ManifestFields, decode
+from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
 
 def describe_schema(learner: Learner[Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ class ModelWriter(MLWriter):
         learner, figures = model._learner, report(model._learner, model._state)
         received = figures["rows"]
         self.model, self.tensors = model, flatten(model._state)
-        self.fields: dict[str, Any] = {  # of the version's manifest
+        self.fields: ManifestFields = {
             "kind": "saved",
             "learner": learner.options(),
             "schema": describe_schema(learner),
@@ -51,10 +51,13 @@ class ModelWriter(MLWriter):
         if local is not None:
             VersionLog(local).commit(None, self.tensors, **self.fields)
             return
-        target, files = _hadoop_path(self.sparkSession, f"{path}/versions/{0:012d}{SUFFIX}")
+        with TemporaryDirectory() as folder:  # a log's file is the same in any file system
+            log = VersionLog(folder)
+            log.commit(None, self.tensors, **self.fields)
+            data = log.path(0).read_bytes()
+        target, files = _hadoop_path(self.sparkSession, f"{path}/versions/{log.path(0).name}")
         stream = files.create(target, False)
-        manifest = next_manifest(None, uuid4().hex[:12], **self.fields)
-        stream.write(bytearray(encode(Version(manifest, self.tensors))))
+        stream.write(bytearray(data))
         stream.close()
 
 

@@ -20,7 +20,7 @@ from streaming_nn.spark.sources.spark_source import initial_position, last_batch
 from streaming_nn.spark.train.micro_batch import commit_learned
 from streaming_nn.versions.retention import KEEP_BYTES, Retention
 from streaming_nn.versions.rollback import shapes
-from streaming_nn.versions.version import INITIAL, SEQUENTIAL, UPDATES, Manifest, Version
+from streaming_nn.versions.version import INITIAL, SEQUENTIAL, UPDATES, Manifest, Position, Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class StreamingLearner:
         return query
 
     def _learn_and_commit(
-        self, rows: DataFrame, columns: Columns, dataset: DataFrame, position: dict[str, Any]
+        self, rows: DataFrame, columns: Columns, dataset: DataFrame, position: Position
     ) -> bool:
         """Learn from the head and commit the next version; False: the model was rolled back meanwhile."""
         head = self._newest()
@@ -109,6 +109,7 @@ class StreamingLearner:
             state,
             result.state,
             result.counts,
+            kind="saved",  # the rows are in no topic, so a replay takes the tensors
             update=self.mode,
             **position,
         )

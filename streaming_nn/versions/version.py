@@ -36,7 +36,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
 import numpy as np
@@ -71,6 +71,34 @@ def no_counts() -> dict[str, int]:
 def add_up(rows: dict[str, int]) -> bool:
     """Return whether received = trained + skipped + rejected + filtered."""
     return rows.get("received") == sum(n for name, n in rows.items() if name != "received")
+
+
+class Position(TypedDict, total=False):
+    """The fields of a manifest that name which records were learned, and where the next ones begin."""
+
+    offsets: dict[str, dict[int, int]]
+    topic_ids: dict[str, str]
+    ranges: dict[str, dict[int, tuple[int, int]]]
+    source: dict[str, Any]
+
+
+class ManifestFields(Position, total=False):
+    """The fields of a manifest that a commit may set; `Manifest` describes them."""
+
+    kind: str
+    learner: dict[str, Any]
+    schema: dict[str, Any]
+    update: str
+    mini_batch_cap: int
+    counts: dict[str, int]
+    rejected_by_reason: dict[str, int]
+    metrics: dict[str, Any]
+    restored_from: int
+    written_at: str
+    written_by: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: dict[str, float]
+    events: list[Any]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from which those of pruned versions are read, whose files were deleted: `version
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
@@ -17,6 +17,7 @@ from streaming_nn.versions.environment import describe, now, writer
 from streaming_nn.versions.version import (
     INITIAL,
     Manifest,
+    ManifestFields,
     Tensors,
     Version,
     add_up,
@@ -217,11 +218,11 @@ class VersionLog:
         except IsADirectoryError:
             raise DamagedVersionError(f"{self.path(number)} is damaged: it is a directory") from None
 
-    def commit(self, parent: Version | None, tensors: Tensors, **fields: Any) -> Version:
+    def commit(self, parent: Version | None, tensors: Tensors, **fields: Unpack[ManifestFields]) -> Version:
         """Append the version after `parent`, which must be the head, and return it as `read` would.
 
-        `fields` are those of its manifest. Number, parent_sha256, written_at, written_by and environment are
-        filled in; what describes the stream (INHERITED) is the parent's unless set. `parent` None: version 0.
+        Number, parent_sha256 and, unless set, written_at, written_by and environment are filled in; what
+        describes the stream (INHERITED) is the parent's unless set. `parent` None: version 0.
 
         VersionConflictError: another writer was first, the message names it. ValueError: counts that do not
         add up. DamagedVersionError: the parent's file is not what was written, or a number is missing.
@@ -395,16 +396,19 @@ class VersionLog:
             yield point
 
 
-def next_manifest(parent: Version | None, run: str, **fields: Any) -> Manifest:
+def next_manifest(parent: Version | None, run: str, **fields: Unpack[ManifestFields]) -> Manifest:
     """Return the manifest that `VersionLog.commit` writes for the version after `parent`; None: version 0."""
-    filled: dict[str, Any] = {"written_at": now(), "written_by": writer(run), "environment": describe()}
-    if parent is None:
-        return Manifest(0, **({"kind": INITIAL} | filled | fields))
-    if not parent.sha256:
-        raise ValueError(f"parent must be a version that was read or committed; got {parent.number} by hand")
-    inherited = {name: getattr(parent.manifest, name) for name in INHERITED}
-    filled |= {"number": parent.number + 1, "parent_sha256": parent.sha256}
-    return Manifest(**(inherited | filled | fields))
+    described: dict[str, Any] = {"number": 0, "kind": INITIAL}
+    if parent is not None:
+        if not parent.sha256:
+            raise ValueError(
+                f"parent must be a version that was read or committed; got {parent.number} by hand"
+            )
+        described = {name: getattr(parent.manifest, name) for name in INHERITED}
+        described |= {"number": parent.number + 1, "parent_sha256": parent.sha256}
+    described |= {"written_at": now(), "written_by": writer(run), "environment": describe()}
+    described.update(fields)
+    return Manifest(**described)
 
 
 def _committed(version: Version, data: bytes) -> Version:

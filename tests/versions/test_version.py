@@ -1,7 +1,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.repair import repair
 from streaming_nn.versions.version import (
     Manifest,
+    ManifestFields,
     Version,
     decode,
     decode_manifest,
@@ -228,3 +229,9 @@ def test_every_truncation_is_noticed() -> None:
 def test_damage_is_described(data: bytes, message: str) -> None:
     with pytest.raises(DamagedVersionError, match=rf"^42\.safetensors is damaged: .*{message}"):
         decode(data, 3, "42.safetensors")
+
+
+def test_a_commit_may_set_every_field_of_a_manifest_but_what_names_its_file() -> None:
+    described, settable = get_type_hints(Manifest), get_type_hints(ManifestFields)
+    named = {"number", "format", "arithmetic", "digest", "parent_sha256", "original_sha256", "nonce"}
+    assert settable == {name: kind for name, kind in described.items() if name not in named}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
 from streaming_nn.spark.session import running
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
-from streaming_nn.versions.version import AVERAGED, Manifest, Tensors, Version, no_counts
+from streaming_nn.versions.version import AVERAGED, Manifest, ManifestFields, Tensors, Version, no_counts
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,13 @@ class TrialRun:
         self.trial, self.log, self.head = trial, log, head
 
     def commit(
-        self, plan: ReplayPlan, manifest: Manifest, learner: Learner[Any], tensors: Tensors, **fields: Any
+        self,
+        plan: ReplayPlan,
+        manifest: Manifest,
+        learner: Learner[Any],
+        tensors: Tensors,
+        /,
+        **fields: Unpack[ManifestFields],
     ) -> None:
         """Commit the trial's version of `manifest`, unless an earlier run has."""
         if manifest.number - plan.shift <= self.head.number:
@@ -122,7 +128,7 @@ class TrialRun:
         state = _load_state(learner, tensors)
         learned = manifest.kind == "learned"
         new = events(learner, _load_state(learner, self.head.tensors), state) if learned else []
-        described = {
+        described: ManifestFields = {
             "learner": learner.options(),
             "schema": manifest.schema,
             "update": manifest.update,
@@ -130,7 +136,8 @@ class TrialRun:
             "metrics": report(learner, state),
             "events": [event, *(e for e in manifest.events if e["event"] not in LEARNER_EVENTS), *new],
         }
-        self.head = self.log.commit(self.head, tensors, **(described | fields))
+        described.update(fields)
+        self.head = self.log.commit(self.head, tensors, **described)
 
     def outcome(self, plan: ReplayPlan) -> Outcome:
         """Return the trial's result at the end of the plan."""
@@ -365,7 +372,7 @@ class _Backtest:
                 old = run.log.read(number).tensors
                 whole = manifest.kind == "repaired"  # with its metrics: their rows are replayed
                 self.states[index] = old if whole else combine_tensors(old, self.states[index])
-            fields: dict[str, Any] = {"kind": manifest.kind, "restored_from": number} if restored else {}
+            fields: ManifestFields = {"kind": manifest.kind, "restored_from": number} if restored else {}
             if manifest.kind != "damaged":
                 fields |= {"offsets": manifest.offsets, "topic_ids": manifest.topic_ids}
             run.commit(self.plan, manifest, learners[index], self.states[index], **fields)

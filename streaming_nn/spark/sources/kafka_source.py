@@ -22,7 +22,7 @@ from streaming_nn.spark.sources.offsets import Offsets, Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, by_partition, in_order
 from streaming_nn.spark.tasks import LEARNED, TaskFunction
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import Manifest, Position
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,10 @@ class KafkaPlan:
     source: "KafkaSource"
     frame: DataFrame
     ranges: Ranges
+    kind = "learned"
 
     @property
-    def position(self) -> dict[str, Any]:
+    def position(self) -> Position:
         """The ranges, where they end, and the ids of the topics."""
         ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in self.ranges.items()}
         return {
@@ -103,7 +104,7 @@ class KafkaSource:
             begins |= {t: begins[t] | {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
         return values[:rows]
 
-    def initial_position(self) -> dict[str, Any]:
+    def initial_position(self) -> Position:
         """Return the topics' beginnings, or their ends."""
         earliest = self.settings.train.starting_offsets == "earliest"
         find = self.admin.beginnings if earliest else self.admin.ends

@@ -12,7 +12,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.sources.kafka_source import KafkaSource
 from streaming_nn.spark.sources.spark_source import SparkSource
 from streaming_nn.spark.tasks import TaskFunction
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import Manifest, Position
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -20,7 +20,11 @@ class Plan(Protocol):
     """What a source planned for a micro-batch: which records it has, and how they are read."""
 
     @property
-    def position(self) -> dict[str, Any]:
+    def kind(self) -> str:
+        """The kind of the version: "saved" if the records are in no topic, so that a replay takes tensors."""
+
+    @property
+    def position(self) -> Position:
         """The fields of the version's manifest that name these records, and where the next ones begin."""
 
     @property
@@ -48,7 +52,7 @@ class Source(Protocol):
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records, at most `rows`."""
 
-    def initial_position(self) -> dict[str, Any]:
+    def initial_position(self) -> Position:
         """Return the fields of version 0's manifest that name where training begins."""
 
     def forget(self) -> None:

@@ -14,7 +14,7 @@ from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames
 from streaming_nn.spark.tasks import TaskFunction
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import Manifest, Position
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -33,17 +33,14 @@ def last_batch(log: VersionLog, query: str | None) -> int:
     return -1
 
 
-def initial_position() -> dict[str, Any]:
+def initial_position() -> Position:
     """Return the fields of version 0's manifest for a model of any query: it begins where the query does."""
     return {"offsets": {}, "topic_ids": {}, "source": {}}
 
 
-def position_of(query: str | None, batch_id: int, **more: str) -> dict[str, Any]:
-    """Return the fields of the manifest for a query's batch; `more` is added to what names the query.
-
-    The rows are in no topic, so the version is "saved": a replay takes its tensors.
-    """
-    return {"kind": "saved", "source": {"query_id": query, "batch_id": batch_id, **more}}
+def position_of(query: str | None, batch_id: int, **more: str) -> Position:
+    """Return the fields of the manifest for a query's batch; `more` is added to what names the query."""
+    return {"source": {"query_id": query, "batch_id": batch_id, **more}}
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,10 @@ class SparkPlan:
     query: str | None
     batch_id: int
     checkpoint: str
+    kind = "saved"
 
     @property
-    def position(self) -> dict[str, Any]:
+    def position(self) -> Position:
         """Query, batch and checkpoint."""
         return position_of(self.query, self.batch_id, checkpoint=self.checkpoint)
 
@@ -110,7 +108,7 @@ class SparkSource:
         settings = self.settings
         return dataframe_json.first_values(self.spark, settings.source, settings.records, rows, self._csv)
 
-    def initial_position(self) -> dict[str, Any]:
+    def initial_position(self) -> Position:
         """Check the source before anything is written; training begins where the source does."""
         dataframe_json.stream(self.spark, self.settings.source, self.settings.records, self._csv)
         return initial_position()

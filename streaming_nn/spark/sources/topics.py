@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import Manifest, Position
 
 OWN = "__"  # how the names of Kafka's own topics begin, such as __consumer_offsets
 SHOWN = 10  # topics that an error names
@@ -50,7 +49,7 @@ def deleted(settings: Settings, known: Iterable[str], existing: Mapping[str, obj
     return [topic for topic in known if topic not in existing and matches(settings, topic)]
 
 
-def find_other_topics(settings: Settings, head: Manifest, position: Mapping[str, Any]) -> str | None:
+def find_other_topics(settings: Settings, head: Manifest, position: Position) -> str | None:
     """Return which topics of a position are others than the head's; None: none is.
 
     New ones that a pattern matches join without a change.

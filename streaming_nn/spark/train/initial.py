@@ -1,6 +1,5 @@
 """An untrained model: version 0, and how it restarts with other settings."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from streaming_nn.nn.factory import difference
@@ -11,7 +10,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.sources.topics import find_other_topics
 from streaming_nn.spark.train.initial_schema import complete_schema
 from streaming_nn.spark.train.resume import automatic_cap, make_learner
-from streaming_nn.versions.version import AVERAGED, INITIAL, Manifest, Version
+from streaming_nn.versions.version import AVERAGED, INITIAL, Manifest, Position, Version
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -19,7 +18,7 @@ def commit_initial(
     settings: Settings,
     log: VersionLog,
     schema: Schema,
-    position: Mapping[str, Any],
+    position: Position,
     given: Learner[Any] | None = None,
     after: Version | None = None,
     changed: str = "",
@@ -47,7 +46,7 @@ def commit_initial(
 
 
 def find_change(
-    settings: Settings, head: Manifest, position: Mapping[str, Any], given: Learner[Any] | None = None
+    settings: Settings, head: Manifest, position: Position, given: Learner[Any] | None = None
 ) -> str | None:
     """Return what has changed since an untrained head was committed; None: nothing.
 

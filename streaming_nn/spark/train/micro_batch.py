@@ -5,7 +5,7 @@ The trainer and Spark ML's streaming estimators use all of them; replays load st
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.nn.factory import learner_from
@@ -25,7 +25,7 @@ from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DeadLetter, sum_reasons
 from streaming_nn.spark.tasks import TaskResult
-from streaming_nn.versions.version import Version
+from streaming_nn.versions.version import ManifestFields, Version
 from streaming_nn.versions.version_log import VersionLog
 
 
@@ -95,7 +95,8 @@ def commit_learned(
     before: State[Any],
     after: State[Any],
     counts: Counts,
-    **fields: Any,
+    /,
+    **fields: Unpack[ManifestFields],
 ) -> Version | None:
     """Commit what a micro-batch gave as the version after `head`; None: the model was rolled back meanwhile.
 
@@ -103,16 +104,11 @@ def commit_learned(
     After a rollback the micro-batch must be learned again, from the new head: a rollback keeps the position.
     Raise VersionConflictError if anything else was committed meanwhile.
     """
+    fields["learner"], fields["counts"] = learner.options(), counts._asdict()
+    fields["metrics"] = report(learner, after)
     fields["events"] = [*fields.get("events", ()), *events(learner, before, after)]
     try:
-        return log.commit(
-            head,
-            flatten(after),
-            learner=learner.options(),
-            counts=counts._asdict(),
-            metrics=report(learner, after),
-            **fields,
-        )
+        return log.commit(head, flatten(after), **fields)
     except VersionConflictError as conflict:
         if conflict.manifest is None or conflict.manifest.kind != "rolled-back":
             raise

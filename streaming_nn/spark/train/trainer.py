@@ -224,7 +224,8 @@ class Trainer(Job):
             rejected_by_reason=learned.rejected,
             seconds=seconds,
             events=self.events,
-            **{"kind": "learned"} | plan.position,
+            kind=plan.kind,
+            **plan.position,
         )
 
     def _publish(self, version: Version, work: Work, learned: Learned, plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """What the trainer may know: a source's position is opaque to it; one function commits what was learned."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,12 +58,22 @@ def test_such_a_key_would_be_found(tmp_path: Path) -> None:
     assert {"ranges", "offsets", "topic_ids", "source=", "batch_id", "query_id:"} <= found
 
 
+def users_of(pattern: str) -> set[str]:
+    found = {path for path in PACKAGE.rglob("*.py") if re.search(pattern, path.read_text())}
+    return {str(path.relative_to(PACKAGE)) for path in found}
+
+
 def test_one_function_commits_version_0_and_one_the_others() -> None:
-    assert [
-        path.stem
-        for path in sorted((PACKAGE / "spark" / "train").glob("*.py"))
-        if "log.commit(" in path.read_text()
-    ] == ["initial", "micro_batch"]
-    assert not any(
-        "log.append(" in path.read_text() for path in sorted((PACKAGE / "spark" / "train").glob("*.py"))
-    )
+    assert {
+        user for user in users_of(r"\b(log|VersionLog\(.*\))\.commit\(") if user.startswith("spark/train")
+    } == {
+        "spark/train/initial.py",
+        "spark/train/micro_batch.py",
+    }
+
+
+def test_versions_are_written_by_commit() -> None:
+    """Repair puts back files that it has found to be good, and manifests of versions that are lost."""
+    assert users_of(r"\blog\.append\(|\bnext_manifest\b") == {"versions/version_log.py"}
+    encoders = users_of(r"versions\.version import [^)]*\bencode\b")
+    assert encoders == {"versions/version_log.py", "versions/repair.py"}
