@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-EMBEDDED = Path("broker")  # the directory of `streaming-nn broker`, unless its --dir names another one
-
 
 def kafka_options(config: Path, overrides: dict[str, str]) -> dict[str, str]:
     """Return Kafka's options: the settings' [kafka] table, overridden by the flags."""
@@ -55,13 +53,8 @@ def create_topics(options: Mapping[str, str], topics: list[str], partitions: int
 
 
 def _how_to_create(options: Mapping[str, str]) -> str:
+    from streaming_nn.kafka.broker import is_embedded
+
     hint = "create it with --create-topics"
-    return f"{hint} or with: streaming-nn broker topics" if _is_embedded(options) else hint
-
-
-def _is_embedded(options: Mapping[str, str]) -> bool:
-    from streaming_nn.kafka.broker import Broker
-
-    running = Broker.find(EMBEDDED)
-    host, _, port = options["bootstrap.servers"].rpartition(":")
-    return running is not None and host in ("localhost", "127.0.0.1") and port == str(running.port)
+    embedded = is_embedded(options["bootstrap.servers"])
+    return f"{hint} or with: streaming-nn broker topics" if embedded else hint

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.kafka.broker import is_embedded
 from streaming_nn.settings import Settings
 from streaming_nn.spark import installation
 from streaming_nn.versions import atomic_files
@@ -37,7 +38,6 @@ WIDTH = 160  # columns without a terminal: a command that is cut off cannot be c
 TIMEOUT = 4.0  # seconds for a broker to respond
 MIN_FREE = 1 << 30  # bytes: Spark spills, and each version of a wide network is some MB
 PORTS = ("spark.driver.port", "spark.blockManager.port")  # Spark takes any free port for the others
-LOCAL = ("localhost", "127.0.0.1", "[::1]")  # hosts of an embedded broker
 START = "`streaming-nn broker start` starts one on this machine"
 FETCH = f"`{sys.executable} -c 'from streaming_nn.kafka import jars; jars.connector()'`"
 
@@ -280,10 +280,10 @@ def _and(words: Collection[str]) -> str:
 def _create_fix(settings: Settings, topic: str, rights: Collection[str]) -> str:
     """Return how to create a topic: whoever runs the embedded broker has no kafka-topics.sh."""
     servers = settings.kafka["bootstrap.servers"]
-    if servers.rpartition(":")[0] in LOCAL:
-        by_producers = ", or let the producers create it: --create-topics" if "READ" in rights else ""
-        return f"streaming-nn broker topics {topic}{by_producers}"
-    return f"kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
+    command = f"kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
+    if is_embedded(servers):
+        command = f"streaming-nn broker topics {topic}"
+    return command + (", or let the producers create it: --create-topics" if "READ" in rights else "")
 
 
 def _grant_fix(settings: Settings, topic: str, rights: list[str]) -> str:

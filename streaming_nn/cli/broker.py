@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streaming_nn.cli import options
+from streaming_nn.kafka import EMBEDDED
 
 if TYPE_CHECKING:
     from streaming_nn.kafka.broker import Broker
@@ -22,7 +22,7 @@ Directory = Annotated[Path, typer.Option("--dir", help="The broker's directory."
 
 @app.command()
 def start(
-    directory: Directory = options.BROKER,
+    directory: Directory = Path(EMBEDDED),
     port: Annotated[int, typer.Option(help="0 to 65535; 0: any free port.")] = 9092,
 ) -> None:
     """Start a broker in the background; its data stay in its directory."""
@@ -36,7 +36,7 @@ def start(
 @app.command()
 def topics(
     names: Annotated[list[str], typer.Argument(metavar="NAME[:PARTITIONS]...")],
-    directory: Directory = options.BROKER,
+    directory: Directory = Path(EMBEDDED),
 ) -> None:
     """Create topics on this directory's broker; an existing one stays as it is."""
     from streaming_nn.kafka import admin
@@ -66,7 +66,7 @@ def _find(directory: Path) -> "Broker":
 
 
 @app.command()
-def stop(directory: Directory = options.BROKER) -> None:
+def stop(directory: Directory = Path(EMBEDDED)) -> None:
     """Stop this directory's broker."""
     running = _find(directory)
     running.stop()
@@ -74,7 +74,7 @@ def stop(directory: Directory = options.BROKER) -> None:
 
 
 @app.command()
-def status(directory: Directory = options.BROKER) -> None:
+def status(directory: Directory = Path(EMBEDDED)) -> None:
     """Print the address of this directory's broker; exit code 1 if it is not running."""
     from streaming_nn.kafka.broker import Broker
 

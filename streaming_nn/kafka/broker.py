@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from streaming_nn.kafka import jars, java
+from streaming_nn.kafka import EMBEDDED, jars, java
 
 # Measured: the serial collector and only the first compiler reduce the start from 5 s to 2.5 s.
 JVM = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
@@ -66,6 +66,8 @@ DEFAULTS = {
 WATCH = """read -r _; kill "$0" || exit 0
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.5; kill -0 "$0" || exit 0; done
 kill -9 "$0" """
+
+LOCAL = ("localhost", "127.0.0.1")  # names of the address on which it listens
 
 
 class Address(NamedTuple):
@@ -219,6 +221,13 @@ class Broker:
 
     def __repr__(self) -> str:
         return f"Broker({str(self.directory)!r}, {self.bootstrap!r}, pid={self.pid})"
+
+
+def is_embedded(servers: str) -> bool:
+    """Return whether these bootstrap servers are the broker that runs on `EMBEDDED`."""
+    running = Broker.find(EMBEDDED)
+    host, _, port = servers.rpartition(":")
+    return running is not None and host in LOCAL and port == str(running.port)
 
 
 def _spawn(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from streaming_nn import __version__, errors
 from streaming_nn.cli import app as commands
-from streaming_nn.cli import options
+from streaming_nn.kafka import EMBEDDED
 from streaming_nn.kafka.broker import Address, Broker
 from streaming_nn.spark import temporary
 
@@ -254,7 +254,7 @@ def test_a_missing_bootstrap_names_the_broker_of_this_directory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def find(directory: Path) -> Broker:
-        assert directory == options.BROKER
+        assert directory == Path(EMBEDDED)
         return Broker(directory, Address(1, 9092, 9093))
 
     monkeypatch.setattr(Broker, "find", find)
