@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.estimators import model as models
-from streaming_nn.estimators.model import Model
+from streaming_nn import model as models
+from streaming_nn.model import Model
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch

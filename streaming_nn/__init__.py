@@ -39,7 +39,7 @@ _PUBLIC = {
     "verify": "spark.replay.verify:verify",
     "backtest": "spark.replay.backtest:backtest",
     "backtest_file": "spark.replay.file_backtest:backtest_file",
-    "load_model": "estimators.model:load",
+    "load_model": "model:load",
     "OnlineClassifier": "estimators.sklearn:OnlineClassifier",
     "OnlineRegressor": "estimators.sklearn:OnlineRegressor",
     "RiverClassifier": "estimators.river:RiverClassifier",

@@ -10,7 +10,6 @@ from streaming_nn.errors import (
     UnreadableRecordError,
     VersionConflictError,
 )
-from streaming_nn.estimators.model import load as load_model
 from streaming_nn.estimators.river import (
     RiverClassifier,
     RiverMultiLabelClassifier,
@@ -24,6 +23,7 @@ from streaming_nn.kafka.broker import Broker
 from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegressor
 from streaming_nn.mllib.models import StreamingClassificationModel, StreamingRegressionModel
 from streaming_nn.mllib.streaming_learner import StreamingLearner
+from streaming_nn.model import load as load_model
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, State, report, test_then_train
 from streaming_nn.nn.learner import initial as initial_state

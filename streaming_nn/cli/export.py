@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a version to an ONNX file, its whole ensemble and preprocessing included; docs/export.md."""
     settings = options.load_settings(config, set_, model=model)
-    from streaming_nn.estimators.model import load
+    from streaming_nn.model import load
     from streaming_nn.versions.atomic_files import put
     from streaming_nn.versions.tags import find
     from streaming_nn.versions.version_log import VersionLog

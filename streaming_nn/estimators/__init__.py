@@ -1,1 +1,1 @@
-"""The model behind the APIs of scikit-learn and River."""
+"""The APIs of scikit-learn and River."""

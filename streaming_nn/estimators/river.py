@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from streaming_nn import model as models
 from streaming_nn.estimators import columns as of_columns
-from streaming_nn.estimators import model as models
 from streaming_nn.estimators import tables
 from streaming_nn.estimators.columns import Columns, Encoding, shown
-from streaming_nn.estimators.model import Holder, Model, new_model, to_python
+from streaming_nn.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import LEARNERS, given, learner_from
 from streaming_nn.nn.learner import Batch, point_prediction

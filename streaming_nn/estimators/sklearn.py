@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streaming_nn import model as models
 from streaming_nn.core.networks import Shape
-from streaming_nn.estimators import model as models
-from streaming_nn.estimators.model import Holder, Model, new_model, to_python
+from streaming_nn.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import multioutput
 from streaming_nn.nn.factory import difference, given, learner_from
 from streaming_nn.nn.learner import Batch, State, initial, point_prediction

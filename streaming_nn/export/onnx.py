@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streaming_nn import __version__
 from streaming_nn.core.ensemble import EnsembleState
 from streaming_nn.core.networks import Shape
-from streaming_nn.estimators.model import Model, class_labels, parameters
+from streaming_nn.model import Model, class_labels, parameters
 from streaming_nn.nn.learner import Counts
 from streaming_nn.nn.preprocessing import Scaler, target_unit
 from streaming_nn.nn.state_dict import flatten

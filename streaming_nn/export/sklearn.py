@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.ensemble import EnsembleState
-from streaming_nn.estimators.model import Model, class_labels, member_parameters
+from streaming_nn.model import Model, class_labels, member_parameters
 from streaming_nn.nn import validation
 from streaming_nn.nn.preprocessing import Scaler, target_unit
 

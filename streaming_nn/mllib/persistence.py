@@ -9,8 +9,8 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
-from streaming_nn.estimators.model import describe
 from streaming_nn.mllib import dataframe
+from streaming_nn.model import describe
 from streaming_nn.nn.learner import Counts, Learner, report
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.version import ManifestFields, decode

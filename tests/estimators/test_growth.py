@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_nn.estimators import model as models
+from streaming_nn import model as models
 from streaming_nn.estimators import sklearn
 from streaming_nn.estimators.river import RiverClassifier, RiverRegressor, load
 from streaming_nn.nn.factory import LEARNERS

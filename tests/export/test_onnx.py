@@ -20,8 +20,8 @@ from streaming_nn.cli.app import app
 from streaming_nn.cli.app import run as run_command
 from streaming_nn.core.structures import ACTIVATIONS, MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.estimators.model import Model, describe, load, new_model, predict
 from streaming_nn.export.onnx import OPSET, to_onnx
+from streaming_nn.model import Model, describe, load, new_model, predict
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.records.schema import Schema
 from streaming_nn.versions.version_log import VersionLog

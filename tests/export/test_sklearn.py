@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 
 from streaming_nn.core.structures import MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
-from streaming_nn.estimators.model import Model, member_parameters, predict
 from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
+from streaming_nn.model import Model, member_parameters, predict
 from streaming_nn.nn.preprocessing import target_unit
 
 pytestmark = pytest.mark.commit

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streaming_nn.estimators.model import Model, learn, new_model
+from streaming_nn.model import Model, learn, new_model
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch
 

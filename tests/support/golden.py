@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.estimators.model import describe
+from streaming_nn.model import describe
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, State, initial, load_state, report, test_then_train
 from streaming_nn.nn.state_dict import flatten
