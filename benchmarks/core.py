@@ -5,12 +5,15 @@ ratios. Times are CPU seconds of the process, so that other load on the machine 
 """
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,11 +21,12 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from benchmarks import datasets, learners, peers
+from benchmarks import datasets, learners, other_peers, peers
 from benchmarks.datasets import Dataset, plain_rows
 from benchmarks.output import Json, print_results
 from benchmarks.quality import DATA
 from benchmarks.threads import one_thread
+from streaming_nn.core import build_backend, library
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, Learner, initial, test_then_train
 from streaming_nn.nn.mlp import MLP
@@ -33,9 +37,22 @@ Figures = dict[str, list[float]]
 Turns = Mapping[str, Callable[[], float]]  # name: units of work per second, measured once
 TUNED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # unset: measure the machine without them
 RATE = 0.01
+LINEAR = "river linear"
 SOLVERS = ("adam", "sgd")  # the first is the default of both
 WIDE = (784, 512, 10)
 PRODUCTS = (512, 1024, 2048)  # sizes of the square matrices whose product is the peak
+ROUNDED = "rounded apart"  # the peak of products and sums without fused additions
+PEAK = Path(__file__).with_name("peak.c")
+NARROW = 8  # columns
+FIRST_STEP = """
+import numpy as np, time
+started = time.perf_counter()
+from streaming_nn.nn.learner import Batch
+from streaming_nn.nn.mlp import MLP
+learner = MLP(54, tuple(range(7)), (64,))
+learner.learn(learner.init(), Batch(np.ones((1, 54)), np.zeros(1, np.int32)))
+print(time.perf_counter() - started)
+"""
 FOREST_CELLS = 1_000_000  # values that the forest gets: of wide streams, fewer rows
 
 
@@ -59,7 +76,7 @@ def measure(
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         measured = process.submit(_measure_all, data, *arguments).result()
     shapes, peak, streams, sizes, environment = measured
-    line = _line(shapes, peak, streams) | _sizes_line(sizes)
+    line = _line(shapes, peak, streams) | _sizes_line(sizes) | {"first_step_ms": _first_step(arguments[0])}
     line |= {"rounds": arguments[0], "environment": environment}
     print_results(line, json_, _shapes(shapes), _peak(peak), _streams(streams), _sizes_table(sizes))
 
@@ -70,8 +87,16 @@ def _measure_all(data: Path, rounds: int, rows: int, short: bool) -> tuple[Any, 
         for size in (32, 256)
         for solver in SOLVERS
     }
-    peak = _in_turns(_products(256 * (1 if short else 40), PRODUCTS[: 1 if short else None]), rounds)
-    streams = {"54-7": _in_turns(_by_river(_shape(rows)), rounds)}
+    with TemporaryDirectory() as folder:
+        turns: Turns = {
+            **_products(256 * (1 if short else 40), PRODUCTS[: 1 if short else None]),
+            ROUNDED: _rounded_apart(Path(folder)),
+        }
+        peak = _in_turns(turns, rounds)
+    streams = {
+        "54-7": _in_turns(_by_river(_shape(rows)), rounds),
+        "8-2": _in_turns(_by_river(_shape(rows, NARROW, 2)), rounds),
+    }
     for name in datasets.SHORT if short else datasets.names(data):
         stream = datasets.dataset(name, data)
         streams[name] = _in_turns(_by_river(_first(stream, rows), forest=True), rounds)
@@ -181,6 +206,32 @@ def _products(rows: int, sizes: tuple[int, ...]) -> Turns:
     return {"ours": lambda: 2 * products * learned()} | {str(size): product(size) for size in sizes}
 
 
+def _rounded_apart(folder: Path) -> Callable[[], float]:
+    """Compile `peak.c` with the flags of the core that is used; return what runs it."""
+    flags = build_backend.variants()[library.runnable()[0]]
+    compiler = [*(build_backend.compiler() or build_backend.ZIG_CC), "-std=c11", "-O3", "-Wno-psabi"]
+    include = f"-I{build_backend.FOLDER}"
+    program = folder / "peak"
+    subprocess.run(
+        [*compiler, "-ffp-contract=off", *flags, include, str(PEAK), "-o", str(program)], check=True
+    )
+
+    def once() -> float:
+        return float(subprocess.run([program], stdout=subprocess.PIPE, check=True).stdout.split()[0])
+
+    return once
+
+
+def _first_step(times: int) -> float:
+    """Return the milliseconds of importing the learner, loading the core and a step, after `import numpy`."""
+    command = [sys.executable, "-c", FIRST_STEP]
+    seconds = [
+        float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        for _ in range(2 * times + 1)
+    ]
+    return 1000 * median(seconds)
+
+
 def _by_size(size: int, rows: int) -> Turns:
     """54-64-7: the default ensemble, and one network by SGD."""
     data = _shape(rows)
@@ -203,17 +254,14 @@ def _by_river(data: Dataset, forest: bool = False) -> Turns:
 
         return len(dicts) / _seconds(once)
 
-    return {
-        learners.PLAIN: _learn_rate(learners.learner_for(data, learners.PLAIN, 1, 0), data),
-        "river linear": lambda: river("river linear"),
-    } | (
-        {
-            learners.DEFAULT: _learn_rate(learners.learner_for(data, learners.DEFAULT, 1, 0), data),
-            peers.FOREST: lambda: river(peers.FOREST),
-        }
-        if forest
-        else {}
-    )
+    def ours(name: str) -> Callable[[], float]:
+        return _learn_rate(learners.learner_for(data, name, 1, 0), data)
+
+    turns = {learners.PLAIN: ours(learners.PLAIN), LINEAR: lambda: river(LINEAR), **other_peers.linear(data)}
+    if forest:
+        turns |= {learners.DEFAULT: ours(learners.DEFAULT), peers.FOREST: lambda: river(peers.FOREST)}
+        turns |= other_peers.forests(data)
+    return turns
 
 
 def _ratio(figures: Figures, name: str, other: str) -> float:
@@ -222,7 +270,7 @@ def _ratio(figures: Figures, name: str, other: str) -> float:
 
 def _peak_of(peak: Figures) -> list[float]:
     """Return the rates of the size of product with the fastest median."""
-    return max((rates for name, rates in peak.items() if name != "ours"), key=median)
+    return max((rates for name, rates in peak.items() if name not in ("ours", ROUNDED)), key=median)
 
 
 def _share(peak: Figures) -> float:
@@ -236,20 +284,26 @@ def _line(shapes: dict[Any, Figures], peak: Figures, streams: dict[str, Figures]
         for (size, solver), figures in shapes.items()
         for more in ("", ", tested")
     }
-    river = {name: _ratio(figures, learners.PLAIN, "river linear") for name, figures in streams.items()}
-    forests = {name: figures for name, figures in streams.items() if peers.FOREST in figures}
-    arf = {name: _ratio(figures, learners.DEFAULT, peers.FOREST) for name, figures in forests.items()}
+    arf = _times(streams, learners.DEFAULT, peers.FOREST)
     return {
         "benchmark": "core",
         "times_sklearn_32": sklearn[f"32_{SOLVERS[0]}"],
         "times_sklearn_256": sklearn[f"256_{SOLVERS[0]}"],
         "gemm_share": _share(peak),
-        "times_river_1": river["54-7"],
+        "gemm_share_rounded_apart": _ratio(peak, "ours", ROUNDED),
+        "times_river_1": _times(streams, learners.PLAIN, LINEAR)["54-7"],
         "times_arf_min": min(arf.values()),
         "times_sklearn": sklearn,
-        "times_river": river,
+        "times_river": _times(streams, learners.PLAIN, LINEAR),
+        "times_vowpal_wabbit": _times(streams, learners.PLAIN, other_peers.VOWPAL_WABBIT),
         "times_arf": arf,
+        "times_capymoa_arf": _times(streams, learners.DEFAULT, other_peers.CAPYMOA_FOREST),
     }
+
+
+def _times(streams: dict[str, Figures], ours: str, other: str) -> dict[str, float]:
+    """Return how many times the other's rate ours is, on each stream that has both."""
+    return {name: _ratio(figures, ours, other) for name, figures in streams.items() if other in figures}
 
 
 def _sizes_line(sizes: dict[int, Figures]) -> dict[str, Any]:
@@ -274,7 +328,7 @@ def _sizes_table(sizes: dict[int, Figures]) -> Table:
 def _row(table: Table, name: str, figures: Figures, pairs: list[tuple[str, str]]) -> None:
     cells = []
     for ours, other in pairs:
-        known = other in figures
+        known = ours in figures and other in figures
         cells += [f"{median(figures[each]):,.0f}" if known else "" for each in (ours, other)]
         cells.append(f"{_ratio(figures, ours, other):.2f}" if known else "")
     table.add_row(name, *cells)
@@ -297,14 +351,20 @@ def _shapes(shapes: dict[Any, Figures]) -> Table:
 
 
 def _peak(peak: Figures) -> Table:
-    table = Table("784-512-10 at 256, sgd", "peak", "share", title="GFLOP/s", title_justify="left")
-    best = median(_peak_of(peak))
-    table.add_row(f"{median(peak['ours']) / 1e9:.1f}", f"{best / 1e9:.1f}", f"{_share(peak):.3f}")
+    table = Table(
+        "784-512-10 at 256, sgd", "peak", "share", ROUNDED, "share", title="GFLOP/s", title_justify="left"
+    )
+    rates = [median(each) for each in (peak["ours"], _peak_of(peak), peak[ROUNDED])]
+    ours, best, apart = (f"{each / 1e9:.1f}" for each in rates)
+    table.add_row(ours, best, f"{_share(peak):.3f}", apart, f"{_ratio(peak, 'ours', ROUNDED):.3f}")
     return table
 
 
 def _streams(streams: dict[str, Figures]) -> Table:
-    pairs = [(learners.PLAIN, "river linear"), (learners.DEFAULT, peers.FOREST)]
+    pairs = [
+        *((learners.PLAIN, other) for other in (LINEAR, other_peers.VOWPAL_WABBIT)),
+        *((learners.DEFAULT, other) for other in (peers.FOREST, other_peers.CAPYMOA_FOREST)),
+    ]
     table = _table("mini-batch 1, rows per second", "stream", pairs)
     for name, figures in streams.items():
         _row(table, name, figures, pairs)

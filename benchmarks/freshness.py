@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -19,11 +19,14 @@ from benchmarks.topics import ARRAYS, rows, settings_of
 from streaming_nn.kafka import admin
 from streaming_nn.records.decode import encode
 from streaming_nn.settings import Score
+from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
 from streaming_nn.spark.score.scorer import Scorer
 from streaming_nn.versions.version_log import VersionLog
 
 LABELED, UNLABELED, PREDICTIONS = "labeled", "unlabeled", "predictions"
-NETWORK = {"learner": "mlp", "hidden": [64], "mini_batch": 32}
+Engine = Literal["batch", "realtime"]
+SCORERS: dict[Engine, type[Scorer]] = {"batch": Scorer, "realtime": RealTimeScorer}
+DIFFERENT = 100_000  # rows, which the records repeat
 TICK = 0.01  # seconds between two sends
 
 
@@ -33,30 +36,40 @@ def measure(
     rate: Annotated[
         int, typer.Option(min=100, help="Labeled records per second; unlabeled: a tenth.")
     ] = 1000,
+    engine: Annotated[Engine, typer.Option(help="What predicts.")] = "batch",
+    learner: Annotated[Literal["mlp", "ensemble"], typer.Option(help="One network, or the default.")] = "mlp",
+    mini_batch: Annotated[str, typer.Option(help="Rows, or auto.")] = "32",
     short: Annotated[bool, typer.Option("--short", help="4 s after 6 s of warm-up.")] = False,
     json_: Json = False,
 ) -> None:
     """Produce at a steady rate while a trainer and a scorer run; a table and one JSON line."""
     if short:
         seconds, warm_up = 4, 6
-    line = {
+    options: dict[str, Any] = {"learner": learner, "hidden": [64]}
+    options["mini_batch"] = mini_batch if mini_batch == "auto" else int(mini_batch)
+    line: dict[str, Any] = {
         "benchmark": "freshness",
+        "engine": engine,
+        **options,
         "rate": rate,
         "seconds": seconds,
-        **_measure_all(seconds, warm_up, rate),
     }
+    line |= _measure_all(seconds, warm_up, rate, engine, options)
     print_results(line, json_)
 
 
-def _measure_all(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench() as (spark, kafka):
+def _measure_all(
+    seconds: int, warm_up: int, rate: int, engine: Engine, options: dict[str, Any]
+) -> dict[str, float]:
+    master = "local[3]"  # a real-time query holds a slot for its partition
+    with tempfile.TemporaryDirectory(prefix="streaming-nn-bench-") as folder, bench(master) as (spark, kafka):
         for topic in (LABELED, UNLABELED, PREDICTIONS):
             admin.create(kafka, topic, 1)
-        settings = settings_of(kafka, LABELED, ARRAYS, NETWORK).model_copy(
-            update={"model": Path(folder), "score": Score(topic=UNLABELED, predictions=PREDICTIONS)}
-        )
+        score = Score(topic=UNLABELED, predictions=PREDICTIONS, engine=engine)
+        settings = settings_of(kafka, LABELED, ARRAYS, options)
+        settings = settings.model_copy(update={"model": Path(folder), "score": score})
         trainer = TimedTrainer.open(spark, settings)
-        scorer = Scorer.open(spark, settings)
+        scorer = SCORERS[engine].open(spark, settings)
         query = trainer.start()
         stop = threading.Event()
         producer = threading.Thread(target=_produce, args=(kafka, rate, stop), daemon=True)
@@ -73,14 +86,19 @@ def _measure_all(seconds: int, warm_up: int, rate: int) -> dict[str, float]:
         trainer.stop()
         sent = _times(kafka, LABELED)
         predicted = _times(kafka, PREDICTIONS)
-        learned = _versions(VersionLog(folder))
+        log = VersionLog(folder)
+        learned, head = _versions(log), log.manifest(log.head_number() or 0)
+        sizes = [log.manifest(number).learner["mini_batch"] for number, _, _ in learned]
     return figures(sent, learned, predicted, sent[0][0] + warm_up) | {
-        "micro_batch_p50_ms": round(1000 * median(fixed), 1)
+        "micro_batch_p50_ms": round(1000 * median(fixed), 1),
+        "mini_batch_p50": median(sizes[len(sizes) // 2 :]),
+        "accuracy": head.metrics["prequential"]["window"]["accuracy"],
+        "accuracy_as_served": head.metrics["as_served"]["window"]["accuracy"],
     }
 
 
 def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:
-    x, y = rows(2000)
+    x, y = rows(DIFFERENT)
     labeled, unlabeled = encode(ARRAYS, x, y), encode(ARRAYS, x)
     producer = KafkaProducer(bootstrap_servers=kafka["bootstrap.servers"], acks="all", linger_ms=0)
     started, sent = time.monotonic(), 0
