@@ -187,7 +187,6 @@ def test_the_commands_work_in_order_in_this_process(
         yield spark
 
     monkeypatch.setattr("streaming_nn.spark.session.running", running)
-    monkeypatch.setattr("streaming_nn.spark.replay.backtest.running", running)
     monkeypatch.chdir(tmp_path)
     port = str(_free_port())
     settings_file(tmp_path, f"127.0.0.1:{port}")

@@ -5,6 +5,7 @@ PermissionError or DamagedVersionError.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
@@ -12,6 +13,9 @@ from streaming_nn.spark import installation
 from streaming_nn.spark.sources import topics
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
+
+if TYPE_CHECKING:
+    from streaming_nn.spark.replay.trials import Trial
 
 
 def before_train(settings: Settings) -> None:
@@ -64,6 +68,15 @@ def newest_learned(settings: Settings, log: VersionLog) -> Manifest | None:
         what = "there is no version yet" if head is None else "has learned nothing yet"
         raise LookupError(f"model {settings.model}: {what}, so no model is available")
     return None
+
+
+def before_replay_of_topic(settings: Settings, topic: str, trials: Iterable["Trial"]) -> None:
+    """Check the settings with each trial's options of the learner, and that the topic exists."""
+    from streaming_nn.spark.train.resume import check_settings
+
+    for trial in trials:
+        check_settings(settings.model_copy(update={"learner": trial.options(settings.learner)}), None)
+    before_replay(settings, [topic])
 
 
 def before_replay(settings: Settings, names: Iterable[str]) -> None:

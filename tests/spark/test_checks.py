@@ -23,6 +23,7 @@ from streaming_nn.versions.version_log import VersionLog
 pytestmark = pytest.mark.commit
 
 KAFKA = ["--bootstrap", "broker:9092"]
+BY_TOPIC = ["backtest", "--topic", "labeled", "--into"]
 LEARNER = MLP(inputs=3, classes=(0, 1), hidden=(4,), mini_batch=8)
 SCHEMA = Schema(inputs=3, classes=(0, 1))
 
@@ -245,6 +246,10 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["verify", "--from", "3"], 2, "versions must be from 1 to 1, the first not after the last"),
         (["backtest", "--into", "t", "--trial", "hidden=x"], 2, "hidden must be"),
         (["backtest", "--into", "model"], 2, "model contains"),
+        ([*BY_TOPIC, "t", "--set", "records.format=protobuf"], 2, "format must be one of"),
+        ([*BY_TOPIC, "t", "--trial", "hidden=x"], 2, "hidden must be"),
+        ([*BY_TOPIC, "t", "--trial", "foo=1"], 2, "unknown option of"),
+        ([*BY_TOPIC, "model", "--trial", "hidden=[8]", "--trial", "seed=1"], 2, "model contains"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -282,13 +287,14 @@ class Broker:
 
 checks.KafkaAdmin = Broker
 new, realtime = ["train", "--model", "new"], ["score", "--engine", "realtime"]
-for words in (["train"], new, ["score"], realtime, ["verify"]):
+again = ["backtest", "--into", "t"]
+for words in (["train"], new, ["score"], realtime, ["verify"], again, [*again, "--topic", "labeled"]):
     app.run([*words, "--bootstrap", "broker:9092"])
 print(*sorted({LATE} & {{name.partition(".")[0] for name in sys.modules}}))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     lines = ran.stderr.splitlines()
-    assert len(lines) == 5, ran.stderr
+    assert len(lines) == 7, ran.stderr
     assert all("there is no [" in line for line in lines), lines
     assert ran.stdout == "\n"
 

@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import uuid4
-
-from pyspark.sql import SparkSession
 
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings
-from streaming_nn.spark.checks import before_replay
+from streaming_nn.spark.checks import before_replay, before_replay_of_topic
 from streaming_nn.spark.replay.plan import (
     SETTINGS,
     LearnerFactory,
@@ -30,14 +28,16 @@ from streaming_nn.spark.replay.plan import (
     plan_versions,
     sum_counts,
 )
-from streaming_nn.spark.replay.recorded import JOB_VERSIONS, check_available, learn_chunk, split_chunks
-from streaming_nn.spark.replay.tasks import Replayed
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
-from streaming_nn.spark.session import running
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, ManifestFields, Tensors, Version, no_counts
 from streaming_nn.versions.version_log import VersionLog
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from streaming_nn.spark.replay.tasks import Replayed
 
 logger = logging.getLogger(__name__)
 
@@ -77,25 +77,32 @@ def backtest(
     selection = selection or Selection()
     parsed = parse_trials(trials)
     since, until = (parse_time(text) if text else None for text in (selection.since, selection.until))
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # what is wrong is raised before Spark is imported, which takes seconds
         if selection.topic:
-            before_replay(settings, [selection.topic])
             directories = trial_directories(Trial({}, SETTINGS), False, parsed, into)
-            spark = stack.enter_context(running(settings.spark))
+            _check_unused(into, directories)
+            before_replay_of_topic(settings, selection.topic, [trial for trial, _ in directories])
+            spark = _start(settings, stack)
             bounds = recorded_bounds(directories)
             plan = plan_topic(spark, settings, selection.topic, since, until, bounds)
             runs = open_trials(plan, parsed, into)
-        else:  # what is wrong is raised before Spark starts
+        else:
             log = VersionLog(settings.model)
             plan = plan_versions(log, selection.first, selection.last, since, until)
             check_trials(plan, parsed, into)
             before_replay(settings, plan.manifests[-1].offsets)
             runs = open_trials(plan, parsed, into)
-            spark = stack.enter_context(running(settings.spark))
+            spark = _start(settings, stack)
         names = ", ".join(run.trial.name for run in runs)
         last = plan.manifests[-1].number
         logger.info("learning versions %d to %d with %s", plan.shift + 1, last, names)
         return run_trials(spark, settings.kafka, plan, runs, lambda n: logger.info("learned version %d", n))
+
+
+def _start(settings: Settings, stack: ExitStack) -> "SparkSession":
+    from streaming_nn.spark.session import running
+
+    return stack.enter_context(running(settings.spark))
 
 
 def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
@@ -265,7 +272,7 @@ def _start_event(first: Manifest) -> dict[str, Any]:
 
 
 def run_trials(
-    spark: SparkSession,
+    spark: "SparkSession",
     kafka: Mapping[str, str],
     plan: ReplayPlan,
     runs: list[TrialRun],
@@ -288,7 +295,7 @@ def run_trials(
 class _Backtest:
     """Trials side by side, from the first version that one of them lacks."""
 
-    spark: SparkSession
+    spark: "SparkSession"
     kafka: Mapping[str, str]
     plan: ReplayPlan
     pending: list[TrialRun]
@@ -299,7 +306,7 @@ class _Backtest:
     @classmethod
     def open(
         cls,
-        spark: SparkSession,
+        spark: "SparkSession",
         kafka: Mapping[str, str],
         plan: ReplayPlan,
         pending: list[TrialRun],
@@ -311,6 +318,8 @@ class _Backtest:
         return cls(spark, kafka, plan, pending, factory, plan.manifests[done:], states)
 
     def run(self, progress: Callable[[int], None]) -> None:
+        from streaming_nn.spark.replay.recorded import JOB_VERSIONS, check_available, split_chunks
+
         check_available(self.kafka, self.manifests)
         size = sum(tensor.nbytes for state in self.states for tensor in state.values())
         most = max(1, min(JOB_VERSIONS, JOB_BYTES // max(size, 1)))
@@ -326,6 +335,8 @@ class _Backtest:
 
     def _learn(self, chunk: list[Manifest]) -> None:
         """Learn a chunk of versions in one Spark job, and commit them to every log."""
+        from streaming_nn.spark.replay.recorded import learn_chunk
+
         learners = {manifest.number: self._make_learners(manifest) for manifest in chunk}
         self._check_states(chunk[0], learners[chunk[0].number])
         replayed = learn_chunk(self.spark, self.kafka, chunk, learners, self.states)
@@ -378,7 +389,7 @@ class _Backtest:
             run.commit(self.plan, manifest, learners[index], self.states[index], **fields)
 
 
-def _check_counts(chunk: list[Manifest], replayed: list[Replayed]) -> None:
+def _check_counts(chunk: list[Manifest], replayed: "list[Replayed]") -> None:
     """Raise DataLossError if the topics had fewer records than were recorded."""
     received = {each.version: each.counts.received for each in replayed}
     for manifest in chunk:

@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
-
-from pyspark.sql import Row, SparkSession
+from typing import TYPE_CHECKING, Any
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
@@ -14,14 +12,14 @@ from streaming_nn.nn.learner import Learner, initial
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings, Source
 from streaming_nn.spark.replay.trials import Outcome, Trial
-from streaming_nn.spark.sources import kafka_frames
-from streaming_nn.spark.sources.kafka_source import KafkaSource
 from streaming_nn.spark.sources.offsets import Offsets
-from streaming_nn.spark.sources.prefetch import reader
 from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.resume import make_learner
 from streaming_nn.versions.version import Manifest, Version, no_counts, state_digest
 from streaming_nn.versions.version_log import VersionLog
+
+if TYPE_CHECKING:  # plans of versions, and checks, need no Spark
+    from pyspark.sql import Row, SparkSession
 
 ORIGINAL, SETTINGS = "original", "settings"  # names of the trials that change nothing
 
@@ -124,7 +122,7 @@ def sum_counts(manifests: Iterable[Manifest]) -> dict[str, int]:
 
 
 def plan_topic(
-    spark: SparkSession,
+    spark: "SparkSession",
     settings: Settings,
     topic: str,
     since: datetime | None = None,
@@ -137,6 +135,10 @@ def plan_topic(
     reads the topic once. `bounds` are those of an earlier run, which this one resumes. Raise ValueError if
     there is no record.
     """
+    from streaming_nn.spark.sources import kafka_frames
+    from streaming_nn.spark.sources.kafka_source import KafkaSource
+    from streaming_nn.spark.sources.prefetch import reader
+
     train = settings.train.model_copy(update={"topics": [topic], "topics_pattern": "", "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
     source = KafkaSource(spark, settings)
@@ -209,7 +211,7 @@ def _with_keys(offsets: Mapping[Any, int], key: Callable[[Any], Any]) -> dict[An
     return {key(partition): offset for partition, offset in offsets.items()}
 
 
-def _cut_manifests(parent: Manifest, topic: str, cuts: list[Row]) -> list[Manifest]:
+def _cut_manifests(parent: Manifest, topic: str, cuts: "list[Row]") -> list[Manifest]:
     """Return the manifests that a run with these micro-batches would have written."""
     manifests: list[Manifest] = []
     reached = parent.offsets[topic]

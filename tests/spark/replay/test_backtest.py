@@ -22,6 +22,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import schema_from
 from streaming_nn.settings import Settings
+from streaming_nn.spark import session
 from streaming_nn.spark.replay import backtest
 from streaming_nn.spark.replay.backtest import (
     Selection,
@@ -466,7 +467,7 @@ def test_a_mistake_is_an_error_before_spark_starts(
     def must_not_start(options: object) -> Any:
         raise AssertionError("Spark may not start for a mistake")
 
-    monkeypatch.setattr(backtest, "running", must_not_start)
+    monkeypatch.setattr(session, "running", must_not_start)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").touch()
     settings = settings_of({"bootstrap.servers": "127.0.0.1:1"}, log.directory, "t")

@@ -23,7 +23,7 @@ from streaming_nn.kafka.broker import Broker
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, initial, report, test_then_train
 from streaming_nn.settings import Settings
-from streaming_nn.spark.replay import backtest as module
+from streaming_nn.spark import session
 from streaming_nn.spark.replay import file_backtest
 from streaming_nn.spark.replay.backtest import Selection, backtest
 from streaming_nn.spark.replay.file_backtest import StreamFile, backtest_file
@@ -48,7 +48,7 @@ def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None
         yield spark
 
     monkeypatch.setattr(file_backtest, "running", running)
-    monkeypatch.setattr(module, "running", running)
+    monkeypatch.setattr(session, "running", running)
 
 
 def rows(count: int = ROWS) -> tuple[Any, Any]:
