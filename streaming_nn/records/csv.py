@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streaming_nn.records import reasons, where
+from streaming_nn.records import reasons, weights, where
 from streaming_nn.records.field_records import (
     CHUNK,
     Table,
@@ -89,6 +89,8 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
             found = layout.pop_labels(fields)
             for index in layout.numbers if layout.named else range(len(fields)):
                 to_number(fields[index], schema.rules, layout.path(index))
+            if schema.weight and schema.label:
+                weights.check(schema, fields[layout.index[schema.weight]])
         except BadRecord as error:
             rejected.append(error.at(i))
             continue

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.records import categories, datetimes, reasons, where
+from streaming_nn.records import categories, datetimes, reasons, weights, where
 from streaming_nn.records.labels import Label, integral_to_int, is_valid_label, label_key, label_to_csv
 from streaming_nn.records.paths import get_field, is_plain, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
@@ -178,10 +178,13 @@ def inspect(schema: Schema, blobs: Blobs, parse: Callable[[bytes], Record]) -> I
     widths, labels, rejected = Counter[int](), Counter[tuple[type, Any]](), list[Rejection]()
     positions, parse = np.flatnonzero(~blobs.absent), _filtering(schema, parse)
     read_label = label_reader(schema)
+    weight = parse_path(schema.weight) if schema.weight and schema.label else ()
     for i, blob in zip(positions.tolist(), blobs.at(positions), strict=True):
         try:
             record = parse(blob)
             width = _width(_read_row(record, schema), schema)
+            if weight:
+                weights.check(schema, get_field(record, weight))
         except BadRecord as error:
             rejected.append(error.at(i))
             continue

@@ -32,12 +32,17 @@ def label_to_csv(label: Label) -> str:
     return str(label).lower() if type(label) is bool else str(label)
 
 
+def parse_shown(text: str) -> Any:
+    """Return the value that `reasons.show` shows so; the text if it was cut, or is no literal of Python."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def suggest_setting(shown: str, classes: Sequence[Label]) -> str:
     """Return which setting reads a label that is in no class; `shown` is its repr, which may be cut."""
-    try:
-        label = ast.literal_eval(shown)
-    except (ValueError, SyntaxError):
-        label = shown
+    label = parse_shown(shown)
     kind = type(label)
     if kind not in (str, bool) or any(type(each) is kind for each in classes):
         return 'with records.classes = "grow" new labels become classes'

@@ -117,9 +117,10 @@ class Sample:
 
     @cached_property
     def numbers(self) -> list[Any]:
-        """The values of the features that should be numbers."""
+        """The values that should be numbers, of the features and of the weight."""
         schema = self.schema
         known = [name for name in self.names if name not in schema.encoded]
+        known += [schema.weight] if schema.weight and self.labeled else []
         if schema.format == "csv":
             array = isinstance(schema.features, str)
             return [

@@ -10,7 +10,8 @@ from streaming_nn.nn.learner import Batch, initial, report, test_then_train
 from streaming_nn.nn.mlp import MLP
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records import avro
-from streaming_nn.records.decode import Decoded, decode
+from streaming_nn.records.decode import Decoded, decode, inspect
+from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.reasons import key
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.sources.prefetch.reader import plain_of
@@ -85,12 +86,35 @@ def test_a_weight_that_is_negative_or_not_finite_is_rejected_with_its_field(name
     assert decoded.w is not None
     assert decoded.w.tolist() == [1, 3]
     assert len(decoded.x) == len(decoded.y) == 2  # type: ignore[arg-type]
-    found = dict(reasons(decoded))
-    assert list(found) == [1, 2, 3, 4, 5]
-    assert found[1] == f"weight negative: {path}"
-    assert found[5] == f"not a number: {path}"
-    for position in (2, 3, 4):
-        assert found[position].endswith(f": {path}"), found[position]
+    missing_, reasons_ = "weight missing", ["weight negative", "not finite", "not a number"]
+    expected = [reasons_[0], missing_, reasons_[1], missing_, reasons_[2]]
+    assert reasons(decoded) == [(i, f"{reason}: {path}") for i, reason in enumerate(expected, 1)]
+    found = inspect(schema, write(name, [[1.0, 2.0, 1, w] for w in weights]))
+    assert [key(each) for each in found.rejected] == [reason for _, reason in reasons(decoded)]
+
+
+@pytest.mark.parametrize("name", ["array", "json", "nested"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_weight_that_is_null_or_a_word_for_a_gap_is_missing_too(name: str, missing: bool) -> None:
+    schema = Schema(**{**SCHEMAS[name].options(), "missing": missing, "na_values": ["NA", "-9"]})
+    values = [
+        row.replace(b"7.0", text)
+        for row in write(name, [[1.0, 2.0, 1, 7.0]])
+        for text in (b"null", b'"NA"', b"-9")
+    ]
+    decoded = decode(schema, values, labeled=True)
+    assert {key(each) for each in decoded.rejected} == {f"weight missing: {schema.weight}"}
+    assert [each[:3] for each in inspect(schema, values).rejected] == [each[:3] for each in decoded.rejected]
+
+
+def test_a_weight_that_is_a_string_is_explained() -> None:
+    values = write("array", [[1.0, 2.0, i % 2, "2"] for i in range(20)])
+    with pytest.raises(
+        ValueError, match=r"20 not a number: w\n.*whose w is '2'\n.*records.numbers_as_strings"
+    ):
+        infer_schema(values, weight="w")
+    with pytest.raises(ValueError, match=r"20 weight negative: w\n.*whose w is -2"):
+        infer_schema([value.replace(b'"2"', b"-2") for value in values], weight="w")
 
 
 def test_growing_classes_leave_out_the_weights_of_rows_that_wait() -> None:
