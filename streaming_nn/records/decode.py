@@ -24,6 +24,7 @@ from streaming_nn.records.reasons import (
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
+from streaming_nn.records.values import LARGEST
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
 
@@ -205,16 +206,19 @@ def large_columns(schema: Schema, x: NDArray[np.float64]) -> list[str]:
 def _reject_not_finite(
     schema: Schema, rows: DecodedRows, labeled: bool, rejected: list[Rejection]
 ) -> Decoded:
-    """Reject the rows with infinity, or a gap that is not allowed, all at once, and sort the rejected."""
+    """Reject the rows with a number beyond float32, or a gap that is not allowed, and sort the rejected."""
     x = np.ascontiguousarray(rows.x)
     tokens = isinstance(schema.features, str) and schema.features in schema.categories
-    bad = np.isinf(x) if schema.missing and not tokens else ~np.isfinite(x)  # a count is never missing
+    sizes = np.abs(x)
+    bad = (
+        sizes > LARGEST if schema.missing and not tokens else ~(sizes <= LARGEST)
+    )  # a count is never missing
     good = ~bad.any(axis=1) if bad.any() else np.ones(len(x), bool)  # by rows it takes six times as long
     rejected = rejected + rows.rejected
     rejected += [_not_finite(schema, int(rows.kept[j]), x[j], bad[j]) for j in np.flatnonzero(~good)]
     y = rows.y if labeled else None
     if y is not None and y.dtype == np.float64:
-        each = np.isfinite(y.reshape(len(y), len(schema.labels)))
+        each = np.abs(y.reshape(len(y), len(schema.labels))) <= LARGEST
         finite = each.all(axis=1)
         rejected += [
             _label_not_finite(int(rows.kept[j]), *_first(schema.labels, y[j], ~each[j]))

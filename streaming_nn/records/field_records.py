@@ -22,7 +22,6 @@ from streaming_nn.records.values import (
     BLANKS,
     BOOLEANS,
     Rules,
-    bounded,
     from_mongo,
     is_gap,
     label_array,
@@ -126,7 +125,7 @@ def to_rows(
         if y is not None:
             del y[j]
     array = None if y is None else label_array(y, schema.classes, schema.columns_of_y)
-    x = bounded(np.delete(table.table, list(table.bad), axis=0) if table.bad else table.table)
+    x = np.delete(table.table, list(table.bad), axis=0) if table.bad else table.table
     return DecodedRows(x, array, np.array(kept, np.int64), rejected, labels, new)
 
 

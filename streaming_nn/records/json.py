@@ -2,6 +2,7 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
+from json import loads
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
 
+MAX_DIGITS = 4300  # of an integer: Python's own limit
 MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all records are left to the decoder
 
 
@@ -79,11 +81,25 @@ def parse_object(blob: bytes) -> Record:
     """Return the object that a record is; raise BadRecord if it is not one."""
     try:
         record = from_json(blob.removeprefix(BOM_UTF8))
-    except ValueError:
-        raise BadRecord(reasons.NOT_JSON) from None
+    except ValueError as error:
+        record = _parse_long_integers(blob) if "number out of range" in str(error) else None
+        if record is None:
+            raise BadRecord(reasons.NOT_JSON) from None
     if type(record) is not dict:
         raise BadRecord(reasons.NOT_AN_OBJECT)
     return record
+
+
+def _parse_long_integers(blob: bytes) -> Any:
+    """Parse a record with integers of more digits than Python takes as infinity; None: it is not JSON."""
+    try:
+        return loads(blob.removeprefix(BOM_UTF8), parse_int=_to_integer)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _to_integer(digits: str) -> float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def _write(records: Sequence[Record]) -> list[bytes]:

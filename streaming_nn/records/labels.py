@@ -33,7 +33,7 @@ def label_to_csv(label: Label) -> str:
 
 
 def parse_shown(text: str) -> Any:
-    """Return the value that `reasons.show` shows so; the text if it was cut, or is no literal of Python."""
+    """Return the value that `reasons.show` shows so; the text if it was cut."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -40,7 +40,7 @@ class Rejection(NamedTuple):
 
 
 class DecodedRows(NamedTuple):
-    """Result of a format's decoder: rows that may still have NaN or infinity."""
+    """Result of a format's decoder: rows that may still have NaN, infinity or numbers beyond float32."""
 
     x: NDArray[np.float64]  # (rows, inputs)
     y: NDArray[Any] | None  # (rows,) int32 index into labels, or float64 target; (rows, columns) of several

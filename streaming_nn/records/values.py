@@ -193,4 +193,4 @@ def label_array(labels: list[Any], classes: object, columns: int | None) -> NDAr
         shape = (len(labels), width)
     if classes is not None:
         return np.array(labels, np.int32).reshape(shape)
-    return bounded(np.array(labels, np.float64)).reshape(shape)
+    return np.array(labels, np.float64).reshape(shape)

@@ -315,6 +315,28 @@ def test_java_leaves_words_that_are_numbers_to_python():
     assert not plain_of(Schema(1, (0, 1), na_values=("-9",)), labeled=True)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_number_beyond_float32_is_reported_as_it_is(name):
+    schema, encode = FORMATS[name]
+    target = {**schema.options(), "inputs": 1, "features": ["w"], "label": "v"}
+    target |= {"csv_columns": ["v", "w"]} if name == "CSV" else {}
+    for value, shown in ((1e39, "1e+39"), (-4e38, "-4e+38"), (math.inf, "inf")):
+        (feature,) = decode(schema, [encode(value)], labeled=False).rejected
+        assert feature[1:] == ("not finite", "v", shown)
+        (label,) = decode(Schema(**target), [encode(value)], labeled=True).rejected
+        assert label[1:] == ("label not finite", "v", shown)
+
+
+def test_an_integer_of_5000_digits_is_a_number_that_is_too_large():
+    record = b'{"v":%s,"w":-%s}' % (b"9" * 5000, b"9" * 4301)
+    schema = Schema(1, features=("v",), label=None)
+    assert [each[1:] for each in decode(schema, [record], False).rejected] == [("not finite", "v", "inf")]
+    other = Schema(1, (0, 1), ("a",))
+    record = b'{"a":1.5,"note":%s,"label":1}' % (b"9" * 5000)
+    assert decode(other, [record], labeled=True).x.tolist() == [[1.5]]
+    assert [each.reason for each in decode(other, [record[:-1]], labeled=True).rejected] == ["not JSON"]
+
+
 values_ = st.one_of(
     st.sampled_from([None, True, False, math.nan, "NA", -999, -999.0]),
     st.floats(allow_nan=False),
