@@ -61,15 +61,26 @@ def check_options(name: str, options: Any) -> dict[str, Any]:
     return {"format": format, "parts": tuple(parts), "origin": origin}
 
 
+def set_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of checked options that are not the defaults."""
+    return {name: value for name, value in options.items() if value != DEFAULTS[name]}
+
+
 def detect_format(fields: Iterable[str]) -> str | None:
     """Return the format of strings that are dates or times; None: none fits all, or several do.
 
     "03/04/2005" has two, unless another string has a day after the 12th.
     """
+    left = fitting_formats(fields)
+    return ISO if ISO in left else left[0] if len(left) == 1 else None
+
+
+def fitting_formats(fields: Iterable[str]) -> list[str]:
+    """Return the formats that all strings may have."""
     left = FORMATS
     for field in dict.fromkeys(fields):
         left = [format for format in left if _fits(field, format)]
-    return ISO if ISO in left else left[0] if len(left) == 1 else None
+    return left
 
 
 def _fits(field: str, format: str) -> bool:

@@ -285,10 +285,17 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     for path, text in sample.richest.items():
         if type(text) is str and text[:1] in ("{", "[") and recognize.is_json(text.encode()):
             return f"{path} is JSON in a string: send it as an object"
+        if type(text) is str and recognize.from_base64(text.encode()) == "JSON":
+            return f"{path} is JSON in base64: send it as an object"
     if isinstance(schema.features, str) and (
         rejection.reason == reasons.IS_A_DATE or any(map(is_word, sample.numbers))
     ):
         return "a category or a date needs a name: set records.features to a list of the fields"
+    if rejection.reason == reasons.NOT_A_DATE and type(value) in (int, float):
+        return f'{name} is a number: name its unit in records.datetimes, such as {name} = {{format = "ms"}}'
+    if name and len(formats := sample.formats(name)) > 1:
+        shown = " or ".join(map(repr, formats))
+        return f"{name} may be written as {shown}: set its format in records.datetimes"
     if has_ambiguous_marks(sample):
         mark = f"is the comma in {rejection.value} a decimal mark?"
         return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"

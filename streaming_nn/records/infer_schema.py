@@ -102,14 +102,18 @@ def infer_schema(
     remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
     if rejected:
         remarks.append(f"{len(rejected):,} of {len(values):,} records cannot be decoded: {reasons}")
-    if len(rejected) > widths.total():
-        remarks += explain(schema, values, as_inferred)
+    explained = explain(schema, values, as_inferred) if len(rejected) > widths.total() else []
+    remarks += explained
     if regression or label is None or named:
         return InferredSchema(inputs, schema.classes, widths.total(), tuple(remarks))
     if not labels and not grow:
         message = f"no record has a label in {label!r}; set the label's field, or none"
         raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
-    classes, remark = _infer_classes(labels, schema, grow)
+    try:
+        classes, remark = _infer_classes(labels, schema, grow)
+    except ValueError as error:  # what was rejected may have the other classes
+        lines = explain(schema, values, as_inferred) if rejected and not explained else []
+        raise ValueError("\n  ".join([str(error), *remarks, *lines])) from None
     return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
 
 

@@ -19,6 +19,7 @@ SPLIT = "send each row as a record of its own"
 
 MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
+APICURIO_HEADER = 9  # bytes before a record: 0, and an ID of a schema
 GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
 PROTOBUF = "Protobuf, which is not read"
 MAX_DECIMAL = 16  # bytes of a decimal in base64: 38 digits
@@ -78,6 +79,8 @@ def _recognize_text(text: bytes) -> str | None:
         return _recognize_other_text(text, str(error))
     if type(value) is list:
         return _recognize_array(value)
+    if type(value) is str and is_json(value.encode()):
+        return "JSON that is encoded twice: send the object, not a string of it"
     return None if type(value) is dict else f"a single value: {SEND}"
 
 
@@ -102,7 +105,7 @@ def _recognize_other_text(text: bytes, error: str) -> str | None:
         )
     if len({line.count(b",") for line in text.splitlines()} - {0}) == 1 and b"\n" in text:
         return f"several lines of CSV in one record: {SPLIT}"
-    decoded = _from_base64(text)
+    decoded = from_base64(text)
     return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
 
 
@@ -123,7 +126,7 @@ def _python_value(text: bytes) -> object:
         return None
 
 
-def _from_base64(text: bytes) -> str | None:
+def from_base64(text: bytes) -> str | None:
     """Return what is encoded in base64; None if nothing is that is known."""
     if not _BASE64.fullmatch(text) or len(text) > MAX_BYTES:
         return None
@@ -211,6 +214,10 @@ def _has_schema_id(blob: bytes) -> bool:
     return blob[0] == 0 and len(blob) > HEADER and any(blob[1:HEADER])
 
 
+def _has_long_id(blob: bytes) -> bool:
+    return blob[0] == 0 and is_json(blob[APICURIO_HEADER:])
+
+
 def _is_confluent_protobuf(blob: bytes) -> bool:
     return _has_schema_id(blob) and is_protobuf(_without_indices(blob[HEADER:]))
 
@@ -259,6 +266,12 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 _BINARY: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_is_zlib, f"zlib: {COMPRESSED}"),
     (_is_glue, "AWS Glue's header before the record: send it without, or with Confluent's serializers"),
+    (
+        _has_long_id,
+        "JSON after an ID of 8 bytes, as Apicurio's serializers write it: let them write 4 bytes, as "
+        "Confluent's "
+        '(apicurio.registry.id-handler), and set records.framing = "confluent"',
+    ),
     (_is_pickle, f"Python's pickle: {SEND}"),
     (_is_confluent_protobuf, f"{PROTOBUF}, in Confluent's framing: {SEND}"),
     (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from streaming_nn.records import avro, framing, json, reasons
+from streaming_nn.records.datetimes import ISO, fitting_formats, set_options
 from streaming_nn.records.dialect import DELIMITERS as ALL_DELIMITERS
 from streaming_nn.records.dialect import GAPS, MARKS
 from streaming_nn.records.labels import label_key
@@ -104,6 +105,14 @@ class Sample:
         """Return whether the values at a path are decimals in bytes."""
         described = any(CONNECT_DECIMAL in blob for blob in self.own[:1])
         return are_decimals([each for each in self.values(name) if each not in (None, ABSENT)], described)
+
+    def formats(self, name: str) -> list[str]:
+        """Return the formats of dates or times that all strings at a path may have; not ISO 8601."""
+        strings = [value for value in self.values(name) if not is_gap(value, self.schema.rules)]
+        if not strings or not all(isinstance(value, str) and _QUANTITY.match(value) for value in strings):
+            return []
+        found = fitting_formats(strings)
+        return [] if ISO in found else found
 
     @property
     def decimals(self) -> str | None:
@@ -219,19 +228,43 @@ def _formats(sample: Sample) -> Iterator[Settings]:
         yield {"format": "json", "framing": "confluent"} | reset
     array = isinstance(schema.features, str) and not schema.categories
     lines = [blob for blob, begin in zip(own, begins, strict=True) if begin not in OBJECTS]
-    for mark in (mark for mark in DELIMITERS if any(mark.encode() in line for line in lines)):
+    marks = [mark for mark in DELIMITERS if any(mark.encode() in line for line in lines)]
+    for mark in marks or ([" "] if _have_blanks(lines) else []):
         delimiter = {} if mark == schema.delimiter else {"delimiter": mark}
         columns: list[Settings] = [{}] if array else []
         if schema.format != "csv":
             columns = [{"format": "csv"} | reset | each for each in columns + _headers(sample, mark)]
         yield from (each | delimiter for each in columns if each | delimiter)
     if schema.format == "csv" and schema.delimiter == ",":
-        for mark in DELIMITERS[1:]:
-            if all(mark.encode() in line for line in own):
+        for mark in (*DELIMITERS[1:], " "):
+            if _have_blanks(own) if mark == " " else all(mark.encode() in line for line in own):
                 yield {"delimiter": mark}
                 yield {"delimiter": mark, "decimal": ","}
+    if schema.format == "csv" and all(_ends_with(line, schema.delimiter) for line in own):
+        yield from _with_empty_end(sample)
     if schema.format != "packed" and array and _are_packed(own):
         yield {"format": "packed"} | reset
+
+
+def _have_blanks(lines: Sequence[bytes]) -> bool:
+    """Return whether single blanks may separate the fields of lines; runs of them would be empty fields."""
+    return bool(lines) and all(b" " in line.strip() and b"  " not in line for line in lines)
+
+
+def _ends_with(line: bytes, delimiter: str) -> bool:
+    return line.rstrip(b"\r\n").endswith(delimiter.encode())
+
+
+def _with_empty_end(sample: Sample) -> Iterator[Settings]:
+    """Yield names for the fields of lines that end with a delimiter, so with an empty field."""
+    schema = sample.schema
+    for fields in (_split_line(line, schema.delimiter) for line in sample.own[:1]):
+        named = not isinstance(schema.features, str)
+        count = len(fields) - len(schema.labels) - 1
+        features = [*schema.features] if named else [f"x{i}" for i in range(count)]
+        names = [*(schema.csv_columns or (*features, *schema.labels)), "end"]
+        if features and len(names) == len(fields) == len({*names}):
+            yield {"csv_columns": names} | ({} if named else {"features": features})
 
 
 def _headers(sample: Sample, delimiter: str) -> list[Settings]:
@@ -450,7 +483,8 @@ def _values(sample: Sample) -> Iterator[Settings]:
         plain = {} if schema.rules.numbers_as_strings else {"numbers_as_strings": True}
         bases += [plain, plain | _marks(sample, strings)]
     yield from filter(None, bases)
-    if any(is_gap(value, schema.rules) for value in numbers) or _are_known(sample):
+    encoded = [value for name in schema.encoded for value in sample.values(name)]
+    if any(is_gap(value, schema.rules) for value in numbers + encoded) or _are_known(sample):
         yield from (base | {"missing": True} for base in bases)
     for base in bases:
         if words := _words(strings, schema, base):
@@ -460,12 +494,17 @@ def _values(sample: Sample) -> Iterator[Settings]:
 
 
 def _datetimes(sample: Sample) -> Iterator[Settings]:
-    """Yield the named fields that hold dates as such."""
-    schema = sample.schema
-    names = () if isinstance(schema.features, str) else schema.features
-    dates = [name for name in names if name not in schema.encoded and any(map(_is_date, sample.values(name)))]
-    if dates:
-        yield {"datetimes": {**schema.datetimes, **{name: {} for name in dates}}}
+    """Yield the named fields that hold dates as such, with their formats."""
+    schema, found = sample.schema, dict[str, Settings]()
+    known = {name: set_options(options) for name, options in schema.datetimes.items()}
+    for name in () if isinstance(schema.features, str) else schema.features:
+        formats = sample.formats(name) if name not in schema.categories else []
+        if name not in schema.encoded and any(map(_is_date, sample.values(name))):
+            found[name] = {}
+        elif len(formats) == 1:
+            found[name] = {**known.get(name, {}), "format": formats[0]}
+    if found:
+        yield {"datetimes": known | found}
 
 
 def _is_date(value: Any) -> bool:
@@ -530,6 +569,11 @@ def _categories(sample: Sample) -> Iterator[Settings]:
     if strings:
         found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
         yield {"categories": dict(found)}
+    numbers = [
+        name for name in schema.categories if any(type(value) is float for value in sample.values(name))
+    ]
+    if numbers:
+        yield {"categories": {name: how for name, how in schema.categories.items() if name not in numbers}}
 
 
 # Labels

@@ -110,6 +110,48 @@ READ = {
         {"format": "json", "delimiter": ","},
     ),
     "dates": (NAMED, changed(SALES, price="2026-01-02"), {"datetimes": {"price": {}}}),
+    "dates in another notation": (
+        NAMED,
+        [*changed(SALES, price="13.05.2024"), *changed(SALES, price="01.05.2024")],
+        {"datetimes": {"price": {"format": "%d.%m.%Y"}}},
+    ),
+    "dates in another notation than is set": (
+        Schema(2, (0, 1), ("price", "size"), datetimes={"price": {"origin": "2020-01-01"}}),
+        changed(SALES, price="13/05/2024 18:30"),
+        {"datetimes": {"price": {"origin": "2020-01-01", "format": "%d/%m/%Y %H:%M"}}},
+    ),
+    "dates in another notation in a line": (
+        LINES,
+        [b"13.05.2024,2,1"] * 9,
+        {"datetimes": {"price": {"format": "%d.%m.%Y"}}},
+    ),
+    "null where only categories are": (
+        Schema(4, (0, 1), ("size",), categories={"size": {"hash": 4}}),
+        changed(SALES, size=None),
+        {"missing": True},
+    ),
+    "null where only dates are": (
+        Schema(1, (0, 1), ("size",), datetimes={"size": {}}),
+        changed(SALES, size=None),
+        {"missing": True},
+    ),
+    "a category that is a number": (
+        Schema(5, (0, 1), ("price", "size"), categories={"size": {"hash": 4}}),
+        in_json(SALES),
+        {"categories": {}},
+    ),
+    "blanks between fields": (LINES, [b"1.5 2 1"] * 9, {"delimiter": " "}),
+    "CSV with blanks": (ARRAY, [b"1.5 2 -3 1"] * 9, {"format": "csv", "delimiter": " "}),
+    "a delimiter at the end": (
+        LINES,
+        [b"1.5,2,1,"] * 9,
+        {"csv_columns": ["price", "size", "label", "end"]},
+    ),
+    "a delimiter at the end of an array": (
+        Schema(2, (0, 1), format="csv", delimiter=";"),
+        [b"1.5;2;1;\n"] * 9,
+        {"csv_columns": ["x0", "x1", "label", "end"], "features": ["x0", "x1"]},
+    ),
     "an array beside fields": (
         Schema(4, (0, 1), ("price", "v[0:3]")),
         in_json({"price": 1, "V": [1, 2, 3], "label": 0} for _ in ROWS),
@@ -428,8 +470,34 @@ UNREADABLE = {
     ),
     "data in base64": (
         NAMED,
-        in_json({"specversion": "1.0", "data_base64": "e30="} for _ in SALES),
-        "its fields are specversion, data_base64",
+        in_json({"specversion": "1.0", "data_base64": "eyJhIjogMX0="} for _ in SALES),
+        "data_base64 is JSON in base64: send it as an object",
+    ),
+    "JSON after Apicurio's ID": (
+        ARRAY,
+        [b"\0" + (5).to_bytes(8, "big") + blob for blob in in_json(ROWS)],
+        f"{LOOKS}JSON after an ID of 8 bytes, as Apicurio's serializers write it: let them write 4 bytes, as "
+        'Confluent\'s (apicurio.registry.id-handler), and set records.framing = "confluent"',
+    ),
+    "a string of JSON in gzip": (
+        Schema(3, (0, 1), framing="gzip"),
+        [gzip.compress(blob) for blob in in_json(map(json.dumps, ROWS))],
+        f"{LOOKS}JSON that is encoded twice: send the object, not a string of it",
+    ),
+    "days and months": (
+        NAMED,
+        changed(SALES, price="03/04/2005"),
+        "price may be written as '%d/%m/%Y' or '%m/%d/%Y': set its format in records.datetimes",
+    ),
+    "numbers of dates": (
+        Schema(2, (0, 1), ("price", "size"), datetimes={"price": {}}),
+        in_json(SALES),
+        'price is a number: name its unit in records.datetimes, such as price = {format = "ms"}',
+    ),
+    "runs of blanks": (
+        LINES,
+        [b"1.5  2 1"] * 9,
+        "a line has 1 fields, and 3 are named: name all in records.csv_columns",
     ),
     "a date in an array": (
         Schema(2, (0, 1), format="csv"),
@@ -662,6 +730,16 @@ def test_inference_names_what_the_filter_leaves_out(options, values):
     first, _, fields = str(raised.value).splitlines()
     assert first.endswith(": 90 filtered by records.where, 1 tombstones, whose value is null")
     assert fields == "  its fields are price, size, label"
+
+
+def test_too_few_classes_hide_no_rejected_records():
+    values = [*in_json({**row, "label": 1} for row in ROWS), *map(confluent, in_json(ROWS))]
+    with pytest.raises(ValueError) as raised:
+        infer_schema(values)
+    first, second, _, last = str(raised.value).splitlines()
+    assert first == "label 'label' has 1 distinct values in 40 records: set classes"
+    assert second == "  40 of 80 records cannot be decoded: 40 not JSON"
+    assert last.startswith('  with records.framing = "confluent", 40 of these would be read')
 
 
 def test_a_topic_of_tombstones_is_named():
