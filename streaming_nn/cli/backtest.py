@@ -92,7 +92,7 @@ def backtest(
     else:
         assert into is not None  # checked
         outcomes = _learn_past(settings, past, into, trials)
-    from streaming_nn.spark.replay.report import show
+    from streaming_nn.cli.outcomes import show
 
     show(outcomes, as_json)
 

@@ -23,7 +23,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...
 
     monkeypatch.setattr(backtest, "_learn_past", learn)
     monkeypatch.setattr(backtest, "_learn_file", learn)
-    monkeypatch.setattr("streaming_nn.spark.replay.report.show", lambda outcomes, as_json: None)
+    monkeypatch.setattr("streaming_nn.cli.outcomes.show", lambda outcomes, as_json: None)
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -56,7 +56,7 @@ def test_outcomes_are_shown_as_tables_or_json(
 ) -> None:
     shown: list[tuple[list[Any], bool]] = []
     monkeypatch.setattr(
-        "streaming_nn.spark.replay.report.show", lambda outcomes, as_json: shown.append((outcomes, as_json))
+        "streaming_nn.cli.outcomes.show", lambda outcomes, as_json: shown.append((outcomes, as_json))
     )
     assert app.run(["backtest", "--bootstrap", "x:1", "--into", "x", *flags]) == 0
     assert len(runs) == 1

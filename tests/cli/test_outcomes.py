@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from streaming_nn.cli.outcomes import Metric, as_json, best, show, tables
 from streaming_nn.nn import metrics
-from streaming_nn.spark.replay.report import Metric, as_json, best, show, tables
 from streaming_nn.spark.replay.trials import Outcome
 
 pytestmark = pytest.mark.commit
