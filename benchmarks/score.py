@@ -49,6 +49,7 @@ RESTART_BATCH = 10  # seconds of a real-time batch in the restarts
 SHORTEST_BATCH = 5  # seconds; Spark's minimum
 LIMIT = 50_000  # records per micro-batch
 
+PATIENCE = 300  # seconds to wait for predictions: a JVM's start takes a minute on a busy machine
 logger = logging.getLogger("benchmarks.score")
 
 
@@ -203,7 +204,7 @@ def restarts(bench: Bench, plan: dict[str, int], batch_s: int) -> dict[str, dict
         logger.info("%d %s restarts", count, how)
         topic, predictions = bench.topics(how, 1)
         commits = bench.folder / "mlp" / "scorers" / topic / "commits"
-        running = bench.client.start(topic, predictions, RATE, 600 * RATE, 60)
+        running = bench.client.start(topic, predictions, RATE, 600 * RATE, PATIENCE)
         for _ in range(count):
             before = _batches(commits)
             process = _command(bench, topic, predictions, batch_s)
