@@ -24,14 +24,17 @@ from streaming_nn.mllib.estimators import StreamingClassifier, StreamingRegresso
 from streaming_nn.mllib.models import StreamingClassificationModel, StreamingRegressionModel
 from streaming_nn.mllib.streaming_learner import StreamingLearner
 from streaming_nn.model import load as load_model
+from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, State, report, test_then_train
 from streaming_nn.nn.learner import initial as initial_state
+from streaming_nn.nn.mlp import MLP
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Settings
 from streaming_nn.settings import load as load_settings
-from streaming_nn.spark.replay.backtest import backtest
-from streaming_nn.spark.replay.file_backtest import backtest_file
+from streaming_nn.spark.replay.backtest import Selection, backtest
+from streaming_nn.spark.replay.file_backtest import StreamFile, backtest_file
+from streaming_nn.spark.replay.trials import Outcome
 from streaming_nn.spark.replay.verify import Verified, verify
 from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
 from streaming_nn.spark.score.scorer import Scorer
@@ -41,16 +44,19 @@ from streaming_nn.versions.version import Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 __all__ = [
+    "MLP",
     "Batch",
     "Broker",
     "Counts",
     "DamagedVersionError",
     "DataLossError",
     "DeadLetterError",
+    "Ensemble",
     "Learner",
     "Manifest",
     "OnlineClassifier",
     "OnlineRegressor",
+    "Outcome",
     "RealTimeScorer",
     "RiverClassifier",
     "RiverMultiLabelClassifier",
@@ -58,8 +64,10 @@ __all__ = [
     "RiverRegressor",
     "Schema",
     "Scorer",
+    "Selection",
     "Settings",
     "State",
+    "StreamFile",
     "StreamingClassificationModel",
     "StreamingClassifier",
     "StreamingLearner",

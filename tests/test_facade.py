@@ -1,15 +1,19 @@
 """`import streaming_nn as snn`: its public names, which are imported when they are used."""
 
 import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from paths import ROOT
 
 import streaming_nn as snn
 from streaming_nn import errors
+from streaming_nn.model import Model
 
 pytestmark = pytest.mark.commit
 
@@ -59,8 +63,29 @@ def test_nothing_is_imported_before_it_is_used() -> None:
 
 def test_a_learner_needs_numpy_alone() -> None:
     code = (
-        "import sys, streaming_nn as snn; snn.learner_from, snn.test_then_train, snn.VersionLog, snn.Schema; "
-        "print(*sys.modules)"
+        "import sys, streaming_nn as snn; snn.Ensemble, snn.MLP, snn.learner_from, snn.test_then_train; "
+        "snn.VersionLog, snn.Schema; print(*sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pyspark", "kafka", "pandas", "sklearn", "pydantic"} & set(ran.stdout.split())
+
+
+def parts_of(hint: Any) -> Iterator[Any]:
+    """Yield a type, and those that it consists of, such as Settings of `list[Settings]`."""
+    yield hint
+    for part in get_args(hint):
+        yield from parts_of(part)
+
+
+def test_what_a_public_function_takes_and_returns_is_public() -> None:
+    """A caller makes the arguments, and an editor completes the result."""
+    public = [getattr(snn, name) for name in PUBLIC]
+    needed = {
+        kind
+        for function in filter(inspect.isfunction, public)
+        for hint in get_type_hints(function).values()
+        for kind in parts_of(hint)
+        if inspect.isclass(kind) and kind.__module__.startswith("streaming_nn.")
+    }
+    assert {snn.Settings, snn.Selection, snn.Outcome} <= needed
+    assert needed - {Model} <= {*public}, "Model is the base of the public estimators"

@@ -253,9 +253,9 @@ def test_no_broker_is_running(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_bootstrap_names_the_broker_of_this_directory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def find(directory: Path) -> Broker:
-        assert directory == Path(EMBEDDED)
-        return Broker(directory, Address(1, 9092, 9093))
+    def find(directory: str) -> Broker:
+        assert directory == EMBEDDED
+        return Broker(Path(directory), Address(1, 9092, 9093))
 
     monkeypatch.setattr(Broker, "find", find)
     assert commands.run(["train"]) == 2
