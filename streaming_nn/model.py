@@ -1,6 +1,7 @@
 """A model in memory, behind every API: trained, used for predictions, and saved as a version of a log."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -15,8 +16,11 @@ from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
+from streaming_nn.records.values import LARGE_FEATURE
 from streaming_nn.versions.version import SEQUENTIAL, ManifestFields, Version
 from streaming_nn.versions.version_log import VersionLog
+
+logger = logging.getLogger(__name__)
 
 PREDICT_ROWS = 4096  # rows predicted at once: an ensemble's members would need much memory for more
 
@@ -51,6 +55,14 @@ class Holder:
     """What holds a model. A shallow copy gets a state of its own."""
 
     _model: Model | None
+    _large: frozenset[str] = frozenset()  # features with large numbers, each of which is logged once
+
+    def _log_large(self, names: Iterable[str]) -> None:
+        """Log the features, by `values.large_columns`, that have not been logged yet."""
+        for name in sorted(new := frozenset(names) - self._large):
+            logger.warning(LARGE_FEATURE, name)
+        if new:
+            self._large |= new
 
     def __copy__(self) -> Self:
         """Return another holder of a copy of the model."""

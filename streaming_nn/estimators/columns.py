@@ -18,7 +18,7 @@ from streaming_nn.records.labels import Label
 from streaming_nn.records.paths import is_plain, parse_path
 from streaming_nn.records.reasons import FROM_DATES, IS_A_DATE, NOT_FINITE, BadRecord
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.values import Rules, bounded, to_number
+from streaming_nn.records.values import LARGE, Rules, bounded, large_columns, to_number
 
 Array = NDArray[Any]
 Features = Mapping[str, Any]  # by name: a feature's values, one per row; a Series, an array or a list
@@ -111,11 +111,13 @@ class Columns:
                 rest[key] = value
         row = self.blank.copy()
         try:
-            row[columns] = bounded(np.array(values, np.float64))
-        except OverflowError:  # an integer beyond float64: `fill` names the feature
+            array = np.array(values, np.float64)
+            if (np.abs(array) >= LARGE).any():  # `fill` names the feature of one that is too large
+                rest = dict(x)
+            else:
+                row[columns] = array
+        except OverflowError:  # an integer beyond float64
             rest = dict(x)
-        if np.isinf(row).any():
-            row, rest = self.blank.copy(), dict(x)
         if not rest:
             return row[None], {}
         return row[None], self.named(((key, (value,)) for key, value in rest.items()), x.keys() - rest.keys())
@@ -156,6 +158,11 @@ class Columns:
         known = self.encoded.vocabulary.get(name, ())
         room = self.encoded.categories[name].get("one_hot", 0) - len(known)
         return [*dict.fromkeys(value for _, value in result.unseen)][:room]
+
+    def large(self, x: NDArray[np.float64]) -> list[str]:
+        """Return the features whose numbers in rows may be identifiers: `values.large_columns`."""
+        found = set(large_columns(x))
+        return [name for name, column in self.numbers.items() if column in found] if found else []
 
     def refuse_missing(self, x: NDArray[np.float64], given: Iterable[str]) -> None:
         """Raise ValueError if a feature is missing; `given` are the categories that the rows have."""

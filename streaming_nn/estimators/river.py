@@ -188,6 +188,10 @@ class _RiverModel(Holder):
             multilabel=outputs.get("multilabel", False),
             **columns.options(),
         )
+        least = new_model(self._create_learner(1, outputs))
+        size = models.weight_bytes(least, columns.inputs)  # before so many weights are made
+        if size > self.max_bytes:
+            raise self._size_error(size, columns.inputs)
         return new_model(self._create_learner(columns.inputs, outputs)), columns, base
 
     def _encodings(self, features: Mapping[str, Any]) -> dict[str, Encoding]:
@@ -273,8 +277,11 @@ class _RiverModel(Holder):
             size = models.weight_bytes(model, grown.inputs) if grown.inputs > columns.inputs else 0
             if size <= self.max_bytes:
                 return grown
-        raise ValueError(
-            f"max_bytes must be {size:,} or more for the weights of {grown.inputs:,} columns; got "
+        raise self._size_error(size, grown.inputs)
+
+    def _size_error(self, size: int, inputs: int) -> ValueError:
+        return ValueError(
+            f"max_bytes must be {size:,} or more for the weights of {inputs:,} columns; got "
             f"{self.max_bytes:,}: raise it, hash the names of the features, or set extra = 'ignore'"
         )
 
@@ -300,6 +307,8 @@ class _RiverModel(Holder):
         batch = Batch(x, self._targets(model, labels), weight)
         self._model = models.learn(model, batch, lambda _: None)
         self._columns, self._base = columns, base
+        if features:  # a row of usual numbers has none
+            self._log_large(columns.large(x))
 
     def learn_one(self, x: Mapping[Any, Any], y: Any, w: float = 1.0) -> None:
         """Learn one row, as a mini-batch of one; its loss counts `w` times."""
@@ -407,7 +416,7 @@ class RiverClassifier(_Labeled, MiniBatchClassifier):
     column once it has a value that is not 0; "refuse", an error; or "ignore". A number that a row lacks is 0
     if its feature appeared later than the first rows, as words do, otherwise missing; with absent = "zero" it
     is always 0. A number that is None or NaN is missing, and its running mean is imputed; a category that is
-    missing is all zeros. With missing = "refuse" both are errors. Growth ends with a ValueError where the
+    missing is all zeros. With missing = "refuse" both are errors. A ValueError is raised where the
     weights and their optimizers' states would take more than `max_bytes`.
 
     Tables are those of pandas, polars or Arrow, with any of the columns in any order; predictions for a table

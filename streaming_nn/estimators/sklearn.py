@@ -21,7 +21,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import integral_to_int
 from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.records.schema import Schema
-from streaming_nn.records.values import bounded
+from streaming_nn.records.values import LARGE, bounded, large_columns
 from streaming_nn.versions.rollback import shapes
 
 if TYPE_CHECKING:
@@ -286,6 +286,9 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         with _all_or_nothing(self):
             batch = self._batch(X, y, sample_weight, new, classes)
             self._model = models.learn(self._model, batch, outputs.append, mini_batch)
+        if found := _large_columns(batch.x):
+            names = self._schema().columns
+            self._log_large(names[i] for i in found)
         return np.concatenate(outputs)
 
     def _predict(self, X: Any) -> Array:
@@ -556,6 +559,14 @@ def _refuse_large(name: str, values: Any) -> None:
     """Raise ValueError, as scikit-learn does, for a number beyond float32, which gradients have."""
     if np.isinf(bounded(values if isinstance(values, np.ndarray) else values.data)).any():
         raise ValueError(f"Input {name} contains infinity or a value too large for dtype('float32').")
+
+
+def _large_columns(x: Any) -> list[int]:
+    """Return the columns of an array or a sparse matrix whose numbers may be identifiers."""
+    if isinstance(x, np.ndarray):
+        return large_columns(x)
+    columns: list[int] = np.unique(x.indices[np.abs(x.data) >= LARGE]).tolist()
+    return columns
 
 
 def _is_regressor(estimator: _OnlineModel) -> bool:

@@ -24,11 +24,9 @@ from streaming_nn.records.reasons import (
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema, merge_unseen
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected, Rejection
-from streaming_nn.records.values import LARGEST
+from streaming_nn.records.values import LARGEST, large_columns
 
 Values: TypeAlias = Sequence[bytes | None] | pa.Array
-
-LARGE = 2.0**53  # beyond it not every integer is a float64
 
 FORMATS: dict[str, ModuleType] = {"json": json, "packed": packed, "csv": csv, "avro": avro}
 
@@ -195,12 +193,9 @@ def blobs_of(values: Values) -> Blobs:
     return Blobs(memoryview(data) if data is not None else b"", edges[:-1], edges[1:], absent)
 
 
-def large_columns(schema: Schema, x: NDArray[np.float64]) -> list[str]:
-    """Return the columns of rows that have a number of LARGE or more, as an identifier may be."""
-    if schema.format == "packed" or not ((x >= LARGE).any() or (x <= -LARGE).any()):
-        return []
-    found = np.flatnonzero((np.abs(x) >= LARGE).any(axis=0))
-    return [schema.columns[i] for i in found]
+def large_features(schema: Schema, x: NDArray[np.float64]) -> list[str]:
+    """Return the names of the columns that have a number which may be an identifier."""
+    return [] if schema.format == "packed" else [schema.columns[i] for i in large_columns(x)]
 
 
 def _reject_not_finite(

@@ -31,6 +31,13 @@ _MONGO = frozenset(("$numberInt", "$numberLong", "$numberDouble", "$numberDecima
 LARGEST = float(np.finfo(np.float32).max)  # gradients are float32, and must stay finite
 
 
+LARGE = 2.0**53  # beyond it not every integer is a float64
+LARGE_FEATURE = (  # what is logged once for each, with its name
+    "feature %s has numbers of 2^53 or more, where float64 does not have every integer: if they are "
+    "identifiers, leave it out or make it a category"
+)
+
+
 class Rules(NamedTuple):
     """What the settings decide about values."""
 
@@ -172,6 +179,14 @@ def number_pattern(decimal: str, thousands: str) -> re.Pattern[str]:
     d, t = re.escape(decimal), re.escape(thousands)
     whole = rf"[1-9]\d{{0,2}}(?:{t}\d{{3}})+|\d+" if thousands else r"\d+"
     return re.compile(rf"[+-]?(?:(?:{whole})(?:{d}\d*)?|{d}\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+def large_columns(x: NDArray[np.float64]) -> list[int]:
+    """Return the columns of rows that have a number of LARGE or more, as an identifier may be."""
+    if not ((x >= LARGE).any() or (x <= -LARGE).any()):
+        return []
+    columns: list[int] = np.flatnonzero((np.abs(x) >= LARGE).any(axis=0)).tolist()
+    return columns
 
 
 def bounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from pyspark import TaskContext
 
 from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, initial, learn_part, load_state
 from streaming_nn.nn.state_dict import flatten, unflatten
-from streaming_nn.records.decode import Decoded, decode, decode_mixed, large_columns
+from streaming_nn.records.decode import Decoded, decode, decode_mixed, large_features
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.spark.rejected import (
@@ -50,7 +50,7 @@ class TaskResult(NamedTuple):
     dead_letters: Sequence[DeadLetter]
     seconds: float  # of work, without waiting for records
     unseen: Mapping[str, Sequence[Label]] = NO_VALUES  # by field; the schema must grow by them first
-    large: Sequence[str] = ()  # columns with numbers of 2^53 or more: `large_columns`
+    large: Sequence[str] = ()  # columns with numbers of 2^53 or more: `large_features`
 
     @property
     def counts(self) -> Counts:
@@ -125,7 +125,7 @@ def decode_batches(
             continue
         not_learned.add(batch, rows)
         if large is not None:
-            large.update(large_columns(schema, rows.x))
+            large.update(large_features(schema, rows.x))
         assert rows.y is not None  # the records are labeled
         yield Batch(rows.x, rows.y, rows.w)
     if unseen:

@@ -352,6 +352,21 @@ def test_growth_is_bounded_in_bytes_by_an_option_that_the_error_names() -> None:
     assert "one more" in model._schema.features
 
 
+def test_the_first_rows_are_bounded_too() -> None:
+    first = {f"w{i}": 1.0 for i in range(1000)}
+    least = models.new_model(RiverClassifier(hidden=8)._create_learner(1, {"classes": (1,)}))
+    size = models.weight_bytes(least, 1000)
+    model = RiverClassifier(hidden=8, max_bytes=size - 1)
+    with pytest.raises(
+        ValueError, match=rf"^max_bytes must be {size:,} or more for the weights of 1,000 columns"
+    ):
+        model.learn_one(first, 1)
+    assert model._model is None
+    model.max_bytes = size
+    model.learn_one(first, 1)
+    assert model._columns.inputs == 1000
+
+
 def test_the_bound_is_of_the_bytes_that_the_weights_have() -> None:
     for model in (RiverClassifier(hidden=8), RiverClassifier(optimizer="adam", hidden=(8, 4))):
         learn(model, [{"a": 1.0}, {"a": 2.0}])

@@ -694,3 +694,17 @@ def test_labels_may_come_late_in_river_s_own_loop() -> None:
     for x, y in rows:
         again.learn_one(x, y)
     assert digest(late) == digest(again)
+
+
+@pytest.mark.parametrize("how", ["dicts", "tables"])
+def test_a_number_that_may_be_an_identifier_is_logged_once_for_each_feature(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = RiverRegressor(learner="mlp", hidden=(2,))
+    for x in ({"id": 1, "a": 2}, {"id": 2**53 + 1, "a": 2}, {"id": 2**60, "a": -(2.0**53)}, {"b": 2**54}):
+        if how == "dicts":
+            model.learn_one(x, 1.0)
+        else:
+            model.learn_many(pd.DataFrame([x]), pd.Series([1.0]))
+    found = [record.args for record in caplog.records if "2^53 or more" in record.getMessage()]
+    assert found == [("id",), ("a",), ("b",)]

@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import NotFittedError
@@ -543,3 +544,16 @@ def test_another_number_of_targets_is_refused(kind: Any, first: int, then: Any, 
     with pytest.raises(ValueError, match=f"^{error}"):
         model.partial_fit(x, then)
     assert digest(model) == before
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, np.asarray, sparse.csr_matrix])
+def test_a_number_that_may_be_an_identifier_is_logged_once_for_each_feature(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = OnlineRegressor(**SMALL)
+    for row in ([1, 2, 3], [1, 2.0**53 + 2, 3], [-(2.0**53), 2.0**60, 3]):
+        table = kind([row])
+        model.partial_fit(table.rename(columns="f{}".format) if kind is pd.DataFrame else table, [1.0])
+    found = [record.args for record in caplog.records if "2^53 or more" in record.getMessage()]
+    names = ("f1", "f0") if kind is pd.DataFrame else ("features[1]", "features[0]")
+    assert found == [(name,) for name in names]

@@ -15,6 +15,7 @@ from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, load_state
+from streaming_nn.records.values import LARGE_FEATURE
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
 from streaming_nn.spark.query import Job, reason, shortened, url
@@ -39,10 +40,6 @@ from streaming_nn.versions.version_log import VersionLog
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
-LARGE = (
-    "feature %s has numbers of 2^53 or more, where float64 does not have every integer: if they are "
-    "identifiers, leave it out or make it a category"
-)
 
 
 class Start(NamedTuple):
@@ -232,7 +229,7 @@ class Trainer(Job):
         self.head, self.events = version, []
         self.work = replace(work, state=learned.state)
         for name in sorted(learned.large - self._large):
-            logger.warning(LARGE, name)
+            logger.warning(LARGE_FEATURE, name)
         self._large |= learned.large
         if self.progress:
             self.progress.add(plan.count or 0)
