@@ -23,22 +23,31 @@ READERS = [
 ]
 
 
+def name_of(node: ast.expr) -> str:
+    """Return the last name of an expression such as `head.manifest`; an empty string: it has none."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
 def keys_and_attributes(path: Path) -> Iterator[str]:
     """Yield each key that a module looks at, writes (`key:`) or passes (`key=`), and each attribute of a
     manifest.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    text = path.read_text()
+    nodes = (
+        ast.walk(ast.parse(text)) if any(name in text for name in POSITION) else iter(())
+    )  # parsing is slow
+    for node in nodes:
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             yield str(node.slice.value)
         elif isinstance(node, ast.Compare) and isinstance(node.left, ast.Constant):
             yield str(node.left.value)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".get", ".pop")) and node.args:
+        elif isinstance(node, ast.Call) and node.args and name_of(node.func) in ("get", "pop"):
             yield ast.unparse(node.args[0]).strip("'")
         elif isinstance(node, ast.keyword) and node.arg:
             yield f"{node.arg}="
         elif isinstance(node, ast.Dict):
             yield from (f"{key.value}:" for key in node.keys if isinstance(key, ast.Constant))
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("manifest"):
+        elif isinstance(node, ast.Attribute) and name_of(node.value).endswith("manifest"):
             yield node.attr
 
 
