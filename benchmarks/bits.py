@@ -37,7 +37,7 @@ DRIVER = Path(__file__).with_suffix(".c")
 FLAGS = ("-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 LEVELS = ("-O1", "-O2", "-O3")
 WINDOW, FADING = 20, 0.99  # of the metrics
-ROWS = 96  # of a stream: enough for the ring to be full and drawn from
+ROWS = 96  # of a stream: enough for the replay buffer to be full and drawn from
 Array = NDArray[Any]
 Fetch = Annotated[
     bool, typer.Option(help="First fetch Debian's qemu and Python for AArch64 to the cache folder.")

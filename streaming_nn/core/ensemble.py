@@ -61,9 +61,9 @@ class _Arrays(NamedTuple):
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
     learned: NDArray[np.int64]  # () rows learned
     boost: NDArray[np.float64]  # () of the rates since a drift
-    ring: Rows  # (capacity, columns + targets + 1) the latest rows: inputs, targets, weight
-    appended: NDArray[np.int64]  # () rows appended to the ring
-    drawn: NDArray[np.uint64]  # () rows drawn from the ring
+    ring: Rows  # (capacity, columns + targets + 1) replay buffer: inputs, targets, weight
+    appended: NDArray[np.int64]  # () rows appended to it
+    drawn: NDArray[np.uint64]  # () rows drawn from it
 
 
 class EnsembleState(_Arrays):

@@ -64,7 +64,7 @@ def add_columns(learner: "NetworkLearner", state: EnsembleState, columns: Column
         for k, column in enumerate(np.flatnonzero(columns.origin < 0)):
             weights[column] = draw_input(shape, learner.initial, learner.seed, member, columns.before + k)
     grown = _start_new(ensemble, learner.scaler.grow(grown, columns), before, add)
-    rows = ColumnGrowth(  # of the ring: the columns, then targets and weight
+    rows = ColumnGrowth(  # of the replay buffer: the columns, then targets and weight
         columns.before + (others := shape.targets + 1),
         np.append(columns.origin, columns.before + np.arange(others)),
         np.append(columns.fill, np.zeros(others)),

@@ -24,7 +24,7 @@ class MultiMetrics(NamedTuple):
     """The metrics of several targets or labels."""
 
     each: Metrics  # of each: one more axis before those of a single one
-    exact: Metrics | tuple[()]  # of labels: rows whose labels are all right; its ring has 1 for such a row
+    exact: Metrics | tuple[()]  # of labels: rows whose labels are all right; its window has 1 for such a row
 
 
 Measured: TypeAlias = Metrics | MultiMetrics

@@ -1,4 +1,4 @@
-"""The latest rows, kept by the core to be learned again: a ring; row number i has slot i % capacity."""
+"""The replay buffer: the latest rows, which the core learns again; row number i has slot i % capacity."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def latest(state: EnsembleState, count: int) -> Rows:
 
 
 def ring_of(rows: Rows, appended: int, capacity: int) -> Rows:
-    """Return the ring (capacity, columns) in which `rows` were appended last, up to number `appended`."""
+    """Return the buffer (capacity, columns) to which `rows` were appended last, up to number `appended`."""
     ring = np.zeros((capacity, rows.shape[1]))
     kept = rows[len(rows) - min(len(rows), capacity) :]
     ring[np.arange(appended - len(kept), appended) % max(capacity, 1)] = kept

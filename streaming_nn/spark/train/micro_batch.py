@@ -1,6 +1,6 @@
 """The steps that every run of a model shares: load a state, learn a micro-batch from it, commit the result.
 
-The trainer and Spark ML's streaming estimators use all of them; replays load states and learn tasks by them.
+The trainer uses all of them, replays `learn_tasks`, Spark ML's `StreamingLearner` `commit_learned`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
