@@ -322,6 +322,14 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     spark: dict[str, str] = {}  # Spark's options, passed on unchanged
 
+    @field_validator("kafka", "spark")
+    @classmethod
+    def _check_table(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if elsewhere := _settings_named(name):
+                raise PydanticCustomError("table", f"{name} must be {elsewhere}")
+        return value
+
     @field_validator("learner")
     @classmethod
     def _check_mini_batch(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -336,6 +344,17 @@ class Settings(Section):
         values = _variables()
         _merge(values, given)
         return values
+
+
+def _settings_named(key: str) -> str:
+    """Return the settings with this key, in any table: "train.once or score.once"; "": none."""
+    tables = {name: field.annotation for name, field in Settings.model_fields.items()}
+    sections = {
+        name: table
+        for name, table in tables.items()
+        if isinstance(table, type) and issubclass(table, Section)
+    }
+    return " or ".join(f"{name}.{key}" for name, section in sections.items() if key in section.model_fields)
 
 
 def load(
@@ -470,10 +489,12 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     name = ".".join(where)
-    if where[0] == "kafka":  # the value may be a password: don't print it
+    if where[0] in ("kafka", "spark"):  # the value may be a password: don't print it
         return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}"
     if first["type"] != "extra_forbidden":
         return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
+    if elsewhere := _settings_named(where[-1]):
+        return f"unknown setting {name}; did you mean {elsewhere}?"
     fields: Any = Settings.model_fields
     if len(where) > 1:
         fields = fields[where[0]].annotation.model_fields

@@ -334,3 +334,18 @@ def test_registry_credentials_are_not_settings(monkeypatch: pytest.MonkeyPatch) 
     assert {registry.USER, registry.PASSWORD} <= OTHER_VARIABLES
     monkeypatch.setenv(registry.PASSWORD, "s3cret")
     assert "s3cret" not in str(load())
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("kafka.topics_pattern=a.*", "setting kafka: topics_pattern must be train.topics_pattern"),
+        ("kafka.topic=a", "setting kafka: topic must be score.topic or metrics.topic"),
+        ("spark.once=true", "setting spark: once must be train.once or score.once"),
+        ("records.topics=a", "unknown setting records.topics; did you mean train.topics?"),
+    ],
+)
+def test_a_setting_in_the_wrong_table_is_named_with_the_right_one(text: str, error: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        load(sets=[text])
+    assert str(raised.value) == error

@@ -790,11 +790,12 @@ def _weights(w: Any, rows: int) -> NDArray[np.float32] | None:
     """Return the weights of rows (rows,), from one for all of them or one for each; None: each weighs 1."""
     if type(w) in (float, int) and w == 1:
         return None
-    values = of_columns.numbers_of("w", w if isinstance(w, pd.Series) else [w])
+    given = w if isinstance(w, pd.Series) else [w]
+    values = of_columns.numbers_of("w", given)
     weight = bounded(values).astype(np.float32)
     bad = ~((weight >= 0) & np.isfinite(weight))
     if bad.any():
-        raise ValueError(f"w must be a number of 0 or more; got {values[bad][0]}")
+        raise ValueError(f"w must be a number of 0 or more; got {shown([*given][int(bad.argmax())])}")
     return np.broadcast_to(weight, rows)
 
 

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from streaming_nn.estimators.river import RiverClassifier
 from streaming_nn.estimators.sklearn import OnlineClassifier, OnlineRegressor, load
 from streaming_nn.nn import metrics
 from streaming_nn.nn.factory import LEARNERS, learner_from
@@ -557,3 +558,14 @@ def test_a_number_that_may_be_an_identifier_is_logged_once_for_each_feature(
     found = [record.args for record in caplog.records if "2^53 or more" in record.getMessage()]
     names = ("f1", "f0") if kind is pd.DataFrame else ("features[1]", "features[0]")
     assert found == [(name,) for name in names]
+
+
+def test_booleans_are_0_and_1_as_in_numpy() -> None:
+    """In records they are labels of their own; SGDClassifier too compares labels as NumPy does."""
+    models = [OnlineClassifier(**SMALL).partial_fit([[1], [2]], [0, 1], classes=[0, 1]) for _ in range(2)]
+    for model, labels in zip(models, ([True, False], [1, 0]), strict=True):
+        model.partial_fit([[1], [2]], labels)
+    assert bits(models[0].state_) == bits(models[1].state_)
+    assert models[0].classes_.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="y must not be both numbers and booleans"):
+        RiverClassifier(classes=[0, 1]).learn_one({"x": 1}, True)

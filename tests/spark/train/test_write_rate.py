@@ -2,8 +2,10 @@
 
 import logging
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from paths import ROOT
 
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
@@ -35,6 +37,20 @@ def run(clock: Clock, sizes: list[tuple[float, int]]) -> None:
         rate.committed(size)
 
 
+def size_of(**options: Any) -> int:
+    return sum(tensor.nbytes for tensor in flatten(initial(learner_from(options))).values())
+
+
+def test_the_documentation_has_the_sizes_of_versions() -> None:
+    text = (ROOT / "docs" / "versions.md").read_text("utf-8")
+    usual = size_of(inputs=64, classes=list(range(10)))
+    assert f"64 features and 10 classes writes {usual / 1e6:.1f} MB per version" in text
+    assert f"{round(usual * 86_400, -10) // 10**9} GB per day" in text
+    assert f"10 GB hold about {int(10e9 / usual) // 100 * 100:,} versions" in text
+    assert f"10,000 columns is {size_of(inputs=10_000, classes=[0, 1]) / 1e6:.0f} MB" in text
+    assert f"({size_of(inputs=10_000, classes=[0, 1], learner='mlp') / 1e6:.0f} MB) they are" in text
+
+
 # scikit-learn#6818
 def test_ten_thousand_columns_warn_once_and_sixty_four_never(
     clock: Clock, caplog: pytest.LogCaptureFixture
@@ -42,8 +58,7 @@ def test_ten_thousand_columns_warn_once_and_sixty_four_never(
     caplog.set_level(logging.WARNING, write_rate.__name__)
     for inputs, expected in ((64, []), (10_000, ["versions take 67 MB per second, 66.6 MB each"])):
         caplog.clear()
-        state = flatten(initial(learner_from({"inputs": inputs, "classes": [0, 1]})))
-        size = sum(tensor.nbytes for tensor in state.values())
+        size = size_of(inputs=inputs, classes=[0, 1])
         run(clock, [(float(second), size) for second in range(1, 60)])
         assert [record.getMessage().split(":")[0] for record in caplog.records] == expected
     assert "train.trigger" in caplog.text
