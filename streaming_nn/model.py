@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.core.sparse import SparseRows
 from streaming_nn.nn import learner as loop
-from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.factory import change_events, learner_from
 from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten
@@ -177,6 +177,7 @@ def save(model: Model, model_dir: str | Path, schema: Schema) -> Model:
     }
     if head is not None:
         _check_parent(model, log, head)
+        fields["events"] = [*change_events(head.manifest.learner, fields["learner"]), *fields["events"]]
     version = log.commit(head, flatten(model.state), **fields)
     return Model(model.learner, model.state, model.state, Counts(), _parent(log, version))
 

@@ -122,6 +122,7 @@ def _describe(manifest: "Manifest", log: "VersionLog") -> Iterator[tuple[str, st
         "written",
         f"{manifest.written_at} by host {by.get('host')}, process {by.get('pid')}, run {by.get('run')}",
     )
+    yield "arithmetic", f"{manifest.arithmetic}, of {manifest.releases}"
     yield "learner", _pairs({name: value for name, value in manifest.learner.items() if name != "members"})
     yield from _members(manifest)
     yield "schema", _pairs(manifest.schema)

@@ -11,7 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from streaming_nn.core import build_backend
 
 MOST_ROWS = 2**62  # so that no sum of counts overflows
-ARITHMETIC = 1  # the number of docs/arithmetic.md that the library must have
+RELEASES = {1: "0.1.0"}  # number of docs/arithmetic.md: the first release of streaming_nn that has it
+ARITHMETIC = max(RELEASES)  # the number that the library must have
 VECTORS = {"baseline": 0, "avx2": 1, "avx512": 2}  # the least that `core_vectors` must return
 BUILD = "pip install -e ."  # in a checkout
 
@@ -51,6 +52,14 @@ def _open(path: Path) -> ctypes.CDLL:
             f"the compiled core must have arithmetic {ARITHMETIC}; got {found} from {path}; run `{BUILD}`"
         )
     return core
+
+
+def releases(arithmetic: int, wrote: str | None) -> str:
+    """Return which releases have an arithmetic, as pip takes it; `wrote` is one that has it, if known."""
+    first, after = RELEASES.get(arithmetic) or wrote, RELEASES.get(arithmetic + 1)
+    if first is None:
+        return "another release of streaming_nn"
+    return f"streaming_nn>={first}" + (f",<{after}" if after else "")
 
 
 def address(

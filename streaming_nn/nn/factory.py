@@ -12,6 +12,8 @@ from streaming_nn.nn.networks import as_json
 
 LEARNERS: dict[str, type[MLP] | type[Ensemble]] = {"mlp": MLP, "ensemble": Ensemble}
 
+OF_STREAM = ("mini_batch", "inputs", "classes")  # options that a run changes as records come
+
 
 def options(learner: Learner[Any]) -> dict[str, Any]:
     """Return a learner's options, ready for JSON, with its name under "learner"."""
@@ -66,13 +68,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 
     Of members, what all of them have changed alike has its own name; else it is what the first one changed.
     """
-    names = ["learner"] if new["learner"] != old.get("learner") else list(new)
+    names = ["learner"] if new.get("learner") != old.get("learner") else list(new)
     found = {name: (old.get(name), new[name]) for name in names if new[name] != old.get(name)}
     then, now = found.get("members", (None, None))
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         del found["members"]
         of_each = [
-            {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+            {key: (a[key], b[key]) for key in b if key in a and a[key] != b[key]}
             for a, b in zip(then, now, strict=True)
         ]
         first = next(i for i, each in enumerate(of_each) if each)
@@ -84,6 +86,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Describe which options differ."""
     return ", ".join(f"{name} = {a!r}, now {b!r}" for name, (a, b) in differences(old, new).items())
+
+
+def change_events(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the event of options that settings have changed: not those that follow from the stream."""
+    before, now = ({k: v for k, v in each.items() if k not in OF_STREAM} for each in (old, new))
+    return [{"event": "learner changed", "changed": difference(before, now)}] if before != now else []
 
 
 def _check_owner(name: str, given: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ Events, each a dict with the key `event`:
 | event | other keys | |
 |---|---|---|
 | `drift` | `detected` | the learner detected so many drifts |
+| `arithmetic changed` | `from`, `to` | numbers of the version before, and of this one by a later release |
+| `learner changed` | `changed` | options that the settings have changed since the version before |
 | `member restarted` | `member` | a member of the ensemble was replaced by a new one |
 | `topic recreated` | `topic` | the topic was deleted and created again, and is learned from its beginning |
 | `topic deleted` | `topic` | the topic was deleted; training continues with the others |
@@ -44,7 +46,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from streaming_nn.core.library import ARITHMETIC
+from streaming_nn.core import library
 from streaming_nn.errors import DamagedVersionError
 
 FORMAT = 4
@@ -111,7 +113,8 @@ class Manifest:
     number: int  # 0 is the initial version; each next one is one more
     kind: str = "learned"  # see the table of kinds above
     format: int = FORMAT
-    arithmetic: int = ARITHMETIC  # number of docs/arithmetic.md by which the batch was learned
+    # number of docs/arithmetic.md by which the batch was learned
+    arithmetic: int = field(default_factory=lambda: library.ARITHMETIC)
     learner: dict[str, Any] = field(default_factory=dict)  # options from which the learner is created
     schema: dict[str, Any] = field(default_factory=dict)  # how a record becomes a row
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)  # topic, partition: next offset to learn
@@ -147,6 +150,11 @@ class Manifest:
     def kept(self) -> bool:
         """Return whether the version's file holds its tensors: it was neither pruned nor lost."""
         return not self.original_sha256 and self.kind != "damaged"
+
+    @property
+    def releases(self) -> str:
+        """Return which releases have the version's arithmetic, as pip takes it."""
+        return library.releases(self.arithmetic, self.environment.get("streaming_nn"))
 
     @property
     def untrained(self) -> bool:
@@ -255,9 +263,14 @@ def decode(data: bytes, number: int | None = None, name: str = "version") -> Ver
     """Return the version in a file's bytes after checking all of them. `number` is that of the file's name.
 
     DamagedVersionError: the file is truncated, empty, changed, or another version's; the message has `name`.
-    ValueError: another release wrote it.
+    ValueError: another release wrote it, in another format or with a newer arithmetic.
     """
     manifest = decode_manifest(data, number, name)
+    if manifest.arithmetic > library.ARITHMETIC:
+        raise ValueError(
+            f"version {manifest.number}: arithmetic must be at most {library.ARITHMETIC}, which this release "
+            f"has; got {manifest.arithmetic}; use {manifest.releases}"
+        )
     try:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as e:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 from uuid import uuid4
 
+from streaming_nn.core import library
 from streaming_nn.errors import DamagedVersionError, VersionConflictError
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import Archives, Point, add, is_complete
@@ -406,6 +407,9 @@ def next_manifest(parent: Version | None, run: str, **fields: Unpack[ManifestFie
             )
         described = {name: getattr(parent.manifest, name) for name in INHERITED}
         described |= {"number": parent.number + 1, "parent_sha256": parent.sha256}
+        if parent.manifest.arithmetic != library.ARITHMETIC:
+            change = {"from": parent.manifest.arithmetic, "to": library.ARITHMETIC}
+            fields["events"] = [{"event": "arithmetic changed", **change}, *fields.get("events", ())]
     described |= {"written_at": now(), "written_by": writer(run), "environment": describe()}
     described.update(fields)
     return Manifest(**described)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import streaming_nn
 from streaming_nn.core import build_backend, library
 
 pytestmark = pytest.mark.commit
@@ -39,6 +40,18 @@ def test_the_vectors_are_those_that_the_kernel_lists() -> None:
     avx512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags
     expected = 2 if avx512 else int("avx2" in flags)
     assert library.load("baseline").core_vectors() == expected
+
+
+def test_each_arithmetic_names_the_releases_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, firsts = list(library.RELEASES), list(library.RELEASES.values())
+    assert numbers == list(range(1, library.ARITHMETIC + 1))
+    order = [[int(part) for part in release.split(".")] for release in [*firsts, streaming_nn.__version__]]
+    assert order == sorted(order)
+    monkeypatch.setattr(library, "RELEASES", {1: "0.1.0", 2: "0.3.0"})
+    assert library.releases(1, "0.2.5") == "streaming_nn>=0.1.0,<0.3.0"
+    assert library.releases(2, "0.3.1") == "streaming_nn>=0.3.0"
+    assert library.releases(3, "0.5.1") == "streaming_nn>=0.5.1", "a later one: the release that wrote it"
+    assert library.releases(3, None) == "another release of streaming_nn"
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path) -> None:

@@ -1,23 +1,33 @@
 """Golden version files: `python tests/support/golden.py` writes those of the present arithmetic.
 
-A later release must open them, predict and resume to the same bits. They hold generated data only.
+They are in a folder of its number, which stays when there is a later one: a later release must open them,
+predict and resume, with the same arithmetic to the same bits. They hold generated data only.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.library import ARITHMETIC
 from streaming_nn.model import describe
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Learner, State, initial, load_state, report, test_then_train
+from streaming_nn.nn.learner import (
+    Batch,
+    Counts,
+    Learner,
+    State,
+    initial,
+    load_state,
+    report,
+    test_then_train,
+)
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.versions.version import Manifest, Version, decode, encode, state_digest
 
-FOLDER = Path(__file__).parents[1] / "versions" / "golden"
-EXPECTED = FOLDER / "expected.json"
+FOLDER = Path(__file__).parents[1] / "versions" / "golden"  # a folder for each arithmetic
 SMALL = {"hidden": [5], "buffer_rows": 40, "window": 50}
 MODELS: dict[str, dict[str, Any]] = {
     "classes": {**SMALL, "classes": ["a", "b", "c"], "missing": "indicate", "mini_batch": 4},
@@ -48,15 +58,23 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 INPUTS, ROWS, MORE = 4, 200, 60
+EXPECTED = "expected.json"  # of each folder: what its files predict, and the digests of what follows
 
 
-def learner_of(name: str) -> Learner[Any]:
-    return learner_from({"inputs": INPUTS, **MODELS[name]})
+class Resumed(NamedTuple):
+    """What a version predicts, and its state after more rows."""
+
+    predictions: NDArray[Any]  # (rows, outputs)
+    counts: Counts
+    digest: str
+
+    def as_text(self) -> dict[str, str]:
+        return {"predictions": self.predictions.tobytes().hex(), "digest": self.digest}
 
 
-def rows(name: str) -> Batch:
+def rows(name: str, learner: Learner[Any]) -> Batch:
     """Return rows whose bits depend on integers alone: multiples of 1/64."""
-    rng, learner = np.random.RandomState(len(name)), learner_of(name)  # its stream never changes
+    rng = np.random.RandomState(len(name))  # its stream never changes
     x = rng.randint(-200, 200, (ROWS + MORE, INPUTS)) / 64
     y: NDArray[Any] = x[:, 0] * 2 - x[:, 1] + 10
     if learner.classes is not None:
@@ -69,27 +87,29 @@ def rows(name: str) -> Batch:
     return Batch(x, y.astype(np.float64 if learner.classes is None else np.int32))
 
 
-def resumed(name: str, version: Version) -> dict[str, str]:
-    """Return what a version predicts, and the digest of its state after more rows, both as strings."""
-    learner, (x, y, _) = learner_from(version.manifest.learner), rows(name)
+def resumed(name: str, version: Version) -> Resumed:
+    """Predict by a version, and learn more rows after it."""
+    learner: Learner[Any] = learner_from(version.manifest.learner)
+    x, y, _ = rows(name, learner)
     state: State[Any] = load_state(learner, version.tensors)
     predictions = learner.predict(state.model, x[ROWS:])
-    state, _ = test_then_train(learner, state, [Batch(x[ROWS:], y[ROWS:])])
-    return {"predictions": predictions.tobytes().hex(), "digest": state_digest(flatten(state))}
+    state, counts = test_then_train(learner, state, [Batch(x[ROWS:], y[ROWS:])])
+    return Resumed(predictions, counts, state_digest(flatten(state)))
 
 
 def write() -> None:
-    expected = {}
-    for name in MODELS:
-        learner, (x, y, _) = learner_of(name), rows(name)
+    folder, expected = FOLDER / str(ARITHMETIC), {}
+    folder.mkdir(exist_ok=True)
+    for name, options in MODELS.items():
+        learner: Learner[Any] = learner_from({"inputs": INPUTS, **options})
+        x, y, _ = rows(name, learner)
         state, _ = test_then_train(learner, initial(learner), [Batch(x[:ROWS], y[:ROWS])])
         fields: dict[str, Any] = {"learner": learner.options(), "metrics": report(learner, state)}
         manifest = Manifest(0, "saved", schema=describe(learner).options(), nonce="0", **fields)
         data = encode(Version(manifest, flatten(state)))
-        (FOLDER / f"{name}.safetensors").write_bytes(data)
-        version = decode(data)
-        expected[name] = resumed(name, version)
-    EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")
+        (folder / f"{name}.safetensors").write_bytes(data)
+        expected[name] = resumed(name, decode(data)).as_text()
+    (folder / EXPECTED).write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

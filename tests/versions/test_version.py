@@ -9,6 +9,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming_nn.core import library
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.repair import repair
 from streaming_nn.versions.version import (
@@ -163,6 +164,20 @@ def test_unknown_keys_are_ignored_and_another_format_is_refused() -> None:
         Manifest.from_json({"number": 1, "format": 3})
     with pytest.raises(ValueError, match="number"):
         Manifest.from_json({"format": 4})
+
+
+def test_a_newer_arithmetic_is_refused_with_the_release_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Version(Manifest(41, environment={"streaming_nn": "0.7.1"}), TENSORS))
+    assert decode(data).manifest.arithmetic == library.ARITHMETIC
+    monkeypatch.setattr(library, "ARITHMETIC", 0)
+    monkeypatch.setattr(library, "RELEASES", {})
+    expected = (
+        "version 41: arithmetic must be at most 0, which this release has; got 1; use streaming_nn>=0.7.1"
+    )
+    with pytest.raises(ValueError) as caught:
+        decode(data)
+    assert str(caught.value) == expected
+    assert decode_manifest(data).number == 41, "it can still be listed"
 
 
 def test_a_file_of_the_first_format_is_refused_in_one_line(tmp_path: Path) -> None:

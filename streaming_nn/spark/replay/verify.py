@@ -1,13 +1,15 @@
 """Replay recorded versions from the topic, and check that the same bits result."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 from pyspark.sql import SparkSession
 
-from streaming_nn.core.library import ARITHMETIC
+from streaming_nn.core import library
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner
 from streaming_nn.spark.replay.plan import LearnerFactory
@@ -74,13 +76,19 @@ def verify(
 
 
 def _check_arithmetic(manifests: Iterable[Manifest]) -> None:
-    for manifest in manifests:
-        if manifest.arithmetic != ARITHMETIC:
-            raise ValueError(
-                f"cannot verify version {manifest.number}: arithmetic must be {ARITHMETIC}; got "
-                f"{manifest.arithmetic}; verify it with release "
-                f"{manifest.environment.get('streaming_nn', 'of streaming_nn that learned it')}"
-            )
+    """Raise ValueError for the first stretch of versions that were learned by another arithmetic."""
+    learned = (manifest for manifest in manifests if manifest.kind == "learned")
+    for number, stretch in groupby(learned, key=lambda manifest: manifest.arithmetic):
+        if number == library.ARITHMETIC:
+            continue
+        first = next(stretch)
+        (last,) = deque(chain([first], stretch), 1)
+        which = f"versions {first.number} to {last.number} were"
+        which = which if last is not first else f"version {first.number} was"
+        raise ValueError(
+            f"{which} learned by arithmetic {number}, and this release has {library.ARITHMETIC}; verify with "
+            f"{first.releases}, and later versions with --from {last.number + 1}"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack
 
 from streaming_nn.errors import VersionConflictError
-from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.factory import change_events, learner_from
 from streaming_nn.nn.learner import (
     Batch,
     Counts,
@@ -106,7 +106,11 @@ def commit_learned(
     """
     fields["learner"], fields["counts"] = learner.options(), counts._asdict()
     fields["metrics"] = report(learner, after)
-    fields["events"] = [*fields.get("events", ()), *events(learner, before, after)]
+    fields["events"] = [
+        *fields.get("events", ()),
+        *change_events(head.manifest.learner, fields["learner"]),
+        *events(learner, before, after),
+    ]
     try:
         return log.commit(head, flatten(after), **fields)
     except VersionConflictError as conflict:

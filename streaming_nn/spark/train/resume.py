@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from streaming_nn.core import library
 from streaming_nn.nn.factory import changed, difference, learner_from
 from streaming_nn.nn.learner import Learner, initial, require_averaging
 from streaming_nn.nn.state_dict import flatten
@@ -64,9 +65,14 @@ def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | No
     if settings.train.update == AVERAGED:
         require_averaging(learner)
     if shapes(flatten(initial(learner))) != shapes(head.tensors):
-        changes = difference(head.manifest.learner, learner.options()) or "other options"
+        changes = difference(head.manifest.learner, learner.options()) or _another_arithmetic(head)
         raise ValueError(f"model {settings.model} was created with {changes}; use a new model directory")
     return learner
+
+
+def _another_arithmetic(head: Version) -> str:
+    then, now = head.manifest.arithmetic, library.ARITHMETIC
+    return "other options" if then == now else f"arithmetic = {then}, now {now}"
 
 
 def resume_schema(settings: Settings, head: Version) -> Schema:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
@@ -40,6 +41,10 @@ from streaming_nn.versions.version_log import VersionLog
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
+
+ANOTHER_ARITHMETIC = (
+    "%s was learned by arithmetic %d, and continues by %d; `verify` of the versions before needs %s"
+)
 
 
 class Start(NamedTuple):
@@ -291,6 +296,8 @@ def _begin(
     limit = settings.train.max_rejected_bytes if keep_rejected else SAMPLE_BYTES
     work = _resume_work(settings, head, given, limit)
     logger.info("%s: %s", settings.model, describe(settings.train.keep_bytes))
+    if (before := head.manifest.arithmetic) != library.ARITHMETIC:
+        logger.warning(ANOTHER_ARITHMETIC, settings.model, before, library.ARITHMETIC, head.manifest.releases)
     events = source.resume(head.manifest)
     for event in events:
         logger.warning("continuing despite %s", event)

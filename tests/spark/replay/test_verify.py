@@ -11,6 +11,7 @@ from kafka_topics import rows, rows_of
 from logs import prune_all_but
 from pyspark.sql import SparkSession
 
+from streaming_nn.core import library
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, initial
 from streaming_nn.nn.state_dict import flatten, unflatten
@@ -78,6 +79,35 @@ def test_a_range_starts_from_the_nearest_kept_version(log: VersionLog) -> None:
     assert prune_all_but(log, [2, 4]) == [1, 3]
     result = verify(NO_SPARK, {}, log, 4, 5)
     assert (result.identical, result.first, result.last, result.rows) == (True, 3, 5, 30)
+
+
+@pytest.mark.usefixtures("missing")
+def test_versions_of_an_older_arithmetic_name_the_releases_that_have_it(
+    log: VersionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = log.read(1)
+    monkeypatch.setattr(library, "ARITHMETIC", 2)
+    monkeypatch.setattr(library, "RELEASES", {1: "0.1.0", 2: "0.3.0"})
+    head = log.read(5)
+    learner = learner_from(head.manifest.learner)
+    x, y = rows(100)
+    state, counts = learn_tasks(
+        learner, unflatten(initial(learner), head.tensors), [[Batch(x[50:60], y[50:60])]]
+    )
+    log.commit(head, flatten(state), ranges={"t": {0: (50, 60)}}, counts=counts._asdict(), kind="learned")
+    with pytest.raises(ValueError) as caught:
+        verify(NO_SPARK, {}, log)
+    assert str(caught.value) == (
+        "versions 1 to 5 were learned by arithmetic 1, and this release has 2; verify with "
+        "streaming_nn>=0.1.0,<0.3.0, and later versions with --from 6"
+    )
+    with pytest.raises(ValueError, match="version 2 was learned by arithmetic 1"):
+        verify(NO_SPARK, {}, log, 2, 2)
+    result = verify(NO_SPARK, {}, log, 6)
+    assert (result.identical, result.first, result.last) == (True, 6, 6)
+    rolled = rollback(log, one.number).manifest
+    assert rolled.events[0] == {"event": "rolled back", "from": 6, "to": 1}, "the head has this arithmetic"
+    assert verify(NO_SPARK, {}, log, 6, 7).identical
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (3, 2), (1, 6)])

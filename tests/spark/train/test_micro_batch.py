@@ -8,6 +8,7 @@ import pytest
 from kafka_topics import SCHEMA, rows
 from numpy.testing import assert_array_equal
 
+from streaming_nn.core import library
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import (
@@ -22,6 +23,7 @@ from streaming_nn.nn.learner import (
 )
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
+from streaming_nn.settings import Settings
 from streaming_nn.spark.rejected import DeadLetter
 from streaming_nn.spark.tasks import TaskResult
 from streaming_nn.spark.train.micro_batch import (
@@ -31,6 +33,7 @@ from streaming_nn.spark.train.micro_batch import (
     commit_learned,
     learn_tasks,
 )
+from streaming_nn.spark.train.resume import resume_learner
 from streaming_nn.versions.rollback import rollback
 from streaming_nn.versions.version import Version, state_digest
 from streaming_nn.versions.version_log import VersionLog
@@ -108,6 +111,25 @@ def test_a_version_has_what_was_learned(tmp_path: Path) -> None:
     assert manifest.metrics["rows"] == 50
     assert (manifest.kind, manifest.events, manifest.offsets) == ("learned", events, {"t": {0: 50}})
     assert manifest.schema == SCHEMA.options(), "inherited"
+
+
+def test_a_version_names_what_settings_and_release_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, head = committed(tmp_path)
+    changed = resume_learner(Settings(learner={"eta": 0.5, "mini_batch": 8}), head)
+    before = load_state(changed, head.tensors)
+    after, counts = learn_tasks(changed, before, [[Batch(*rows(50, 0))]])
+    monkeypatch.setattr(library, "ARITHMETIC", library.ARITHMETIC + 1)
+    version = commit_learned(log, head, changed, before, after, counts, kind="learned")
+    assert version is not None
+    assert version.manifest.events == [
+        {"event": "arithmetic changed", "from": library.ARITHMETIC - 1, "to": library.ARITHMETIC},
+        {"event": "learner changed", "changed": "eta = 0.25, now 0.5"},
+    ]
+    again = commit_learned(log, version, changed, before, after, counts, kind="learned")
+    assert again is not None
+    assert again.manifest.events == []
 
 
 def test_a_rollback_meanwhile_is_no_error_and_nothing_is_committed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streaming_nn.core import library
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import flatten
@@ -171,3 +172,25 @@ def test_naming_the_same_optimizer_changes_nothing() -> None:
 def test_the_option_that_cannot_change_is_named() -> None:
     with pytest.raises(ValueError, match=r"was created with hidden = \[4\], now \[5\]; use a new"):
         resume_learner(Settings(learner={"hidden": [5]}), head_of())
+
+
+def test_members_that_need_other_tensors_are_named() -> None:
+    two = [{"optimizer": name, "learning_rate": 0.1} for name in ("sgd", "adam")]
+    head = head_of(members=two)
+    with pytest.raises(
+        ValueError, match=r"created with members\[1\].optimizer = 'adam', now 'sgd'; use a new"
+    ):
+        resume_learner(Settings(learner={"hidden": [4], "members": [two[0], two[0]]}), head)
+    faster = [{**member, "learning_rate": 0.2} for member in two]
+    resumed = resume_learner(Settings(learner={"hidden": [4], "members": faster}), head).options()["members"]
+    assert [member["learning_rate"] for member in resumed] == [0.2, 0.2]
+
+
+def test_a_state_that_an_older_arithmetic_laid_out_otherwise_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = head_of()
+    head.tensors["model.old"] = head.tensors.pop("model.boost")
+    monkeypatch.setattr(library, "ARITHMETIC", library.ARITHMETIC + 1)
+    with pytest.raises(ValueError, match="was created with arithmetic = 1, now 2; use a new model directory"):
+        resume_learner(Settings(), head)
