@@ -53,7 +53,8 @@ def changed(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     An optimizer, which the ensemble does not have, means the plain network, as it does for `learner_from`.
     What followed from an option that changes, such as an optimizer's own options, follows from the new one.
     """
-    options = given(recorded) if recorded.get("learner") in LEARNERS else dict(recorded)
+    whole = recorded.get("learner") in LEARNERS and "inputs" in recorded  # as a manifest has them
+    options = given(recorded) if whole else dict(recorded)
     name = changes.get("learner", options.get("learner"))
     if "learner" not in changes and "optimizer" in changes and "optimizer" not in options:
         name = "mlp"

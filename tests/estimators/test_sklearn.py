@@ -410,6 +410,16 @@ def test_a_version_s_manifest_has_parent_counts_and_metrics(tmp_path: Path) -> N
     assert second.kind == "saved"
 
 
+def test_a_loaded_model_shows_what_a_user_gives_and_a_change_is_an_event(tmp_path: Path) -> None:
+    OnlineClassifier(hidden=(4,)).fit(X[:50], DIGITS[:50]).save(tmp_path)
+    loaded = load(tmp_path)
+    assert (loaded.hidden, loaded.members, loaded.optimizer) == ([4], None, None)
+    loaded.set_params(eta=0.5).partial_fit(X[50:60], DIGITS[50:60]).save(tmp_path)
+    changed = {"event": "learner changed", "changed": "eta = 0.25, now 0.5"}
+    assert VersionLog(tmp_path).manifest(1).events == [changed]
+    assert loaded.set_params(hidden=[8]).fit(X[:50], DIGITS[:50]).learner_.described[3]["hidden"] == (8,)
+
+
 def test_columns_names_are_the_fields_of_a_record(tmp_path: Path) -> None:
     estimator = OnlineRegressor(**SMALL).fit(frame(), TARGETS)
     estimator.save(tmp_path)

@@ -1,9 +1,8 @@
 """Replay recorded versions from the topic, and check that the same bits result."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import dropwhile, takewhile
 from typing import Any
 
 import numpy as np
@@ -78,17 +77,18 @@ def verify(
 def _check_arithmetic(manifests: Iterable[Manifest]) -> None:
     """Raise ValueError for the first stretch of versions that were learned by another arithmetic."""
     learned = (manifest for manifest in manifests if manifest.kind == "learned")
-    for number, stretch in groupby(learned, key=lambda manifest: manifest.arithmetic):
-        if number == library.ARITHMETIC:
-            continue
-        first = next(stretch)
-        (last,) = deque(chain([first], stretch), 1)
-        which = f"versions {first.number} to {last.number} were"
-        which = which if last is not first else f"version {first.number} was"
-        raise ValueError(
-            f"{which} learned by arithmetic {number}, and this release has {library.ARITHMETIC}; verify with "
-            f"{first.releases}, and later versions with --from {last.number + 1}"
-        )
+    others = dropwhile(lambda manifest: manifest.arithmetic == library.ARITHMETIC, learned)
+    first = next(others, None)
+    if first is None:
+        return
+    last = first.number
+    for manifest in takewhile(lambda manifest: manifest.arithmetic == first.arithmetic, others):
+        last = manifest.number
+    which = f"versions {first.number} to {last} were" if last > first.number else f"version {last} was"
+    raise ValueError(
+        f"{which} learned by arithmetic {first.arithmetic}, and this release has {library.ARITHMETIC}; "
+        f"verify with {first.releases}, and later versions with --from {last + 1}"
+    )
 
 
 @dataclass(frozen=True)
