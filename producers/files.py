@@ -156,7 +156,7 @@ def _features(columns: Mapping[str, Column], label: str, time: str | None) -> tu
 
 
 def _is_left_out(column: Column) -> bool:
-    """Return whether a column is sent, but is none of the features to learn."""
+    """Return whether a column is sent, but not among the features to learn."""
     undated = column.kind == DATE and column.format is None
     return column.kind in (NESTED, ARRAY) or column.distinct or undated
 

@@ -270,7 +270,7 @@ def _moments(block: Block, row: int, plan: Plan) -> list[float]:
 def corrupt(value: bytes, schema: Schema, rng: np.random.Generator) -> bytes:
     """Return the record corrupted in one of the usual ways; no decoder of the schema accepts it."""
     ways = _WAYS[schema.format]
-    if schema.missing or schema.categories:  # a gap, or another string, is none of the corruptions then
+    if schema.missing or schema.categories:  # a gap, or another string, is valid then
         ways = tuple(way for way in ways if way not in _OF_NUMBERS)
     return ways[rng.integers(len(ways))](value, schema)
 

@@ -47,7 +47,7 @@ class DeadLetterRecord(NamedTuple):
 
 
 class Redriven(NamedTuple):
-    """What became of the dead letters that had not been sent back before."""
+    """What `redrive` did with the dead letters that no earlier call had sent."""
 
     sent: dict[str, int]  # by the topic that they went back to
     cut: list[DeadLetterRecord]  # not sent: their records are no longer whole

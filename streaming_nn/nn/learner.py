@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What became of a micro-batch's records: received = trained + skipped + rejected + filtered, always."""
+    """Counts of a micro-batch: received = trained + skipped + rejected + filtered, always."""
 
     received: int = 0
     trained: int = 0

@@ -15,7 +15,7 @@ from streaming_nn.records.framing import HEADER
 
 SEND = "send JSON, Avro, CSV or packed records"
 COMPRESSED = "let Kafka compress (compression.type of the producer), or use gzip"
-SPLIT = "send each row as a record of its own"
+SPLIT = "send each row as its own record"
 
 MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones

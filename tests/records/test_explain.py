@@ -359,7 +359,7 @@ def test_the_settings_that_read_the_records_are_suggested(case):
 
 
 LOOKS = "it looks like "
-SPLIT = "send each row as a record of its own"
+SPLIT = "send each row as its own record"
 
 NEEDS_A_NAME = "a category or a date needs a name: set records.features to a list of the fields"
 DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
