@@ -36,9 +36,11 @@ def _load(spark: SparkSession, jar: Path, name: str) -> Any:
 
 
 def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
-    """Let SQL call a Java object by a name; `type` is that of its result."""
+    """Let SQL call a Java object by a name, once for a row; `type` is that of its result."""
     session: Any = spark._jsparkSession
-    session.udf().register(name, function, session.parseDataType(json.dumps(type)))
+    java: Any = spark._jvm
+    made = java.org.apache.spark.sql.functions.udf(function, session.parseDataType(json.dumps(type)))
+    session.udf().register(name, made.asNondeterministic())  # otherwise a filter would call it again
 
 
 def compile_classes(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:

@@ -73,14 +73,25 @@ final class Features {
     return false;
   }
 
-  private static String[] path(String text) {
+  /** Returns the names of a path, outermost first. */
+  static String[] path(String text) {
     String[] path = new String[text.length()];
     int count = 0;
     Matcher name = NAME.matcher(text);
     for (int at = 0; at < text.length() && name.region(at, text.length()).lookingAt(); at = name.end() + 1) {
-      path[count++] = name.group(1) != null ? name.group(1).replace("\"\"", "\"") : name.group(2);
+      path[count++] = unquoted(name);
     }
     return (String[]) Arrays.copyOf(path, count);
+  }
+
+  private static String unquoted(Matcher name) {
+    return name.group(1) != null ? name.group(1).replace("\"\"", "\"") : name.group(2);
+  }
+
+  /** Returns the name of a column: a path that is one name, without its quotes. */
+  static String column(String text) {
+    Matcher name = NAME.matcher(text);
+    return name.matches() ? unquoted(name) : text;
   }
 
   /** Returns what a rejected record is counted by, as `reasons.key`. */

@@ -6,12 +6,15 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.regex.Pattern;
 
 /** Reads lines of CSV, as records/csv.py does, with the same reasons. */
 final class Lines {
   private static final Pattern INTEGER = Pattern.compile("-?(0|[1-9]\\d{0,18})");
   private static final Pattern BOOLEAN = Pattern.compile("true|True|TRUE|false|False|FALSE");
+  private static final Pattern FLOAT = Pattern.compile("-?(0|[1-9]\\d*)\\.\\d+([eE][+-]?\\d+)?");
   private static final String NOT_CSV = "not CSV";
   private static final int LONGEST = 131072;  // characters of a field that Python's reader of CSV accepts
 
@@ -20,44 +23,47 @@ final class Lines {
   private final int quote;  // -1: fields are not quoted
   private final int width;  // of a line with labels
   private final int labels;
-  private final int[] whole;  // where a line with labels has each value of a row
-  private final int[] unlabeled;  // where a line without them has it
+  private final Where where;  // null: every line is kept
+  private final String[] columns;  // the names of a line's fields, for `where`
+  private final int[] at;  // where a line with labels has each value of a row
+  private final int[] empty;  // where it has the labels, in ascending order
 
-  Lines(JsonNode schema, Features features) {
+  Lines(JsonNode schema, Features features, Where where) {
     this.features = features;
+    this.where = where;
     this.delimiter = Version.at(schema, "delimiter").asText().charAt(0);
     String mark = Version.at(schema, "quote").asText();
     this.quote = mark.isEmpty() ? -1 : (int) mark.charAt(0);
     JsonNode label = Version.at(schema, "label");
-    JsonNode columns = Version.at(schema, "csv_columns");
+    JsonNode list = Version.at(schema, "csv_columns");
     this.labels = label.isArray() ? label.size() : label.isTextual() ? 1 : 0;
-    this.width = columns.isEmpty() ? features.width + labels : columns.size();
-    int[] at = new int[labels];
+    this.width = list.isEmpty() ? features.width + labels : list.size();
+    String[] names = new String[width];  // as written
+    for (int i = 0; i < width && !list.isEmpty(); i++) names[i] = Version.at(list, i).asText();
+    if (list.isEmpty()) System.arraycopy(features.names, 0, names, 0, features.width);
+    this.empty = new int[labels];
     for (int j = 0; j < labels; j++) {
       String name = label.isArray() ? Version.at(label, j).asText() : label.asText();
-      at[j] = columns.isEmpty() ? features.width + j : index(columns, name);
+      empty[j] = list.isEmpty() ? features.width + j : Arrays.asList(names).indexOf(name);
+      names[empty[j]] = name;
     }
-    this.whole = new int[features.width];
-    this.unlabeled = new int[features.width];
+    Arrays.sort(empty);
+    this.at = new int[features.width];
     for (int i = 0; i < features.width; i++) {
-      whole[i] = columns.isEmpty() ? i : index(columns, features.names[i]);
-      unlabeled[i] = whole[i];
-      for (int j = 0; j < labels; j++) if (at[j] < whole[i]) unlabeled[i]--;
+      at[i] = list.isEmpty() ? i : Arrays.asList(names).indexOf(features.names[i]);
     }
-  }
-
-  private static int index(JsonNode columns, String name) {
-    int i = 0;
-    while (!Version.at(columns, i).asText().equals(name)) i++;
-    return i;
+    this.columns = new String[width];
+    for (int i = 0; i < width; i++) columns[i] = Features.column(names[i]);
   }
 
   /** Writes the row of a line; returns the reason if it is bad. */
   String read(byte[] line, double[] x) {
     ArrayList found = split(line);
     if (found == null) return NOT_CSV;
-    if (found.size() != width && found.size() != width - labels) return "wrong number of fields";
-    int[] at = found.size() == width ? whole : unlabeled;
+    if (found.size() == width - labels) for (int j = 0; j < labels; j++) found.add(empty[j], "");
+    if (found.size() != width) return "wrong number of fields";
+    String filtered = where == null ? null : where.check(record(found));
+    if (filtered != null) return filtered;
     Object[] row = new Object[features.width];
     for (int i = 0; i < row.length; i++) {
       String text = (String) found.get(at[i]);
@@ -66,11 +72,21 @@ final class Lines {
     return features.encode(row, x);
   }
 
+  private LinkedHashMap record(ArrayList found) {
+    LinkedHashMap record = new LinkedHashMap();
+    for (int i = 0; i < width; i++) {
+      Object value = category((String) found.get(i));
+      boolean isFloat = value instanceof String && FLOAT.matcher((String) value).matches();
+      record.put(columns[i], isFloat ? Double.valueOf((String) value) : value);
+    }
+    return record;
+  }
+
   /** Returns what a string is written like: an integer, a boolean, null if it is empty, else itself. */
   private static Object category(String text) {
     if (text.isEmpty()) return null;
     if (INTEGER.matcher(text).matches()) return new BigInteger(text);
-    return BOOLEAN.matcher(text).matches() ? (Object) Boolean.valueOf(text.toLowerCase()) : text;
+    return BOOLEAN.matcher(text).matches() ? (Object) Boolean.valueOf(text) : text;
   }
 
   /** Takes a line apart; null: it is not CSV. A line break at its end is not part of it. */

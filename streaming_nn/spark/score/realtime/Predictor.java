@@ -12,7 +12,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.spark.sql.api.java.UDF4;
 
-/** Maps a record's value, topic, partition and offset to a prediction in JSON, by the newest version. */
+/** Maps a record's value, topic, partition and offset to a prediction in JSON, by the newest version; null: filtered. */
 public final class Predictor implements UDF4 {
   private static final ConcurrentHashMap NEWEST = new ConcurrentHashMap();  // by directory, in each JVM
 
@@ -48,6 +48,7 @@ public final class Predictor implements UDF4 {
     if (events) beginEvent(topic, partition, offset);
     byte[] content = model.records.content((byte[]) value);
     String reason = model.records.read(content, ((byte[]) value).length, work.x);
+    if (Where.isFiltered(reason)) return null;
     if (reason == null) predict();
     else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));
     if (fields != null) {

@@ -19,6 +19,7 @@ final class Records {
   private final boolean confluent;  // a zero byte and the schema's ID come before each record
   private final int labelBytes;  // of a packed record
   private final int maxBytes;
+  private final Where where;  // null: every record is kept
   private final Features features;
   private final boolean array;  // they are an array in the record itself
   private final Lines lines;  // null: records are not CSV
@@ -32,9 +33,11 @@ final class Records {
     JsonNode several = Version.at(schema, Version.at(schema, "multilabel").asBoolean() ? "classes" : "label");
     this.labelBytes = 4 * (several.isArray() ? several.size() : 1);
     this.maxBytes = Version.at(schema, "max_bytes").asInt();
+    JsonNode filter = Version.at(schema, "where");
+    this.where = filter.isTextual() ? new Where(filter.asText()) : null;
     this.features = new Features(schema);
-    this.array = features.isPlainArray();
-    this.lines = format.equals("csv") ? new Lines(schema, features) : null;
+    this.array = features.isPlainArray() && where == null;
+    this.lines = format.equals("csv") ? new Lines(schema, features, where) : null;
     this.json = Json.factory();
   }
 
@@ -43,10 +46,10 @@ final class Records {
     String framing = Version.at(schema, "framing").asText();
     String encoding = Version.at(schema, "encoding").asText();
     boolean supported = !Version.at(schema, "format").asText().equals("avro")
-        && Version.at(schema, "datetimes").isEmpty() && !Version.at(schema, "where").isTextual()
+        && Version.at(schema, "datetimes").isEmpty()
         && encoding.equals("utf-8") && (framing.equals("none") || framing.equals("confluent"));
-    if (!supported) throw new IOException("in real-time mode records must not be Avro, and not have datetimes, where, "
-        + "an encoding, or a framing but confluent; use --engine batch");
+    if (!supported) throw new IOException("in real-time mode records must not be Avro, and not have datetimes, an "
+        + "encoding, or a framing but confluent; use --engine batch");
   }
 
   /** Returns whether a record with this reason, or null, is JSON: whether Fields can read it. */
@@ -94,7 +97,7 @@ final class Records {
         if (first == null) return NOT_JSON;
         String reason = "not an object";
         if (first != JsonToken.START_OBJECT) Json.skip(parser);
-        else reason = array ? object(parser, x) : features.read(Json.value(parser), x);
+        else reason = array ? object(parser, x) : fields(Json.value(parser), x);
         return parser.nextToken() == null ? reason : NOT_JSON;
       } finally {
         parser.close();
@@ -102,6 +105,11 @@ final class Records {
     } catch (IOException notJson) {
       return NOT_JSON;
     }
+  }
+
+  private String fields(Object record, double[] x) {
+    String filtered = where == null ? null : where.check(record);
+    return filtered != null ? filtered : features.read(record, x);
   }
 
   /** Reads to the object's end, without a map of its fields; of duplicate keys the last one counts. */

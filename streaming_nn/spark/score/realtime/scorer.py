@@ -41,6 +41,7 @@ SOURCES = (  # Java classes; each uses those before it
     "Values",
     "Category",
     "Features",
+    "Where",
     "Lines",
     "Records",
     "Fields",
@@ -95,7 +96,8 @@ class RealTimeScorer(Scorer):
         java_compiler.register(self.spark, "streaming_nn_predict", predictor, "binary")
         value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
         key = F.when(F.octet_length("key") <= self.longest, F.col("key")).alias("key")
-        return frame.select(key, value, self._headers().alias("headers"))
+        predictions = frame.select(key, value, self._headers().alias("headers"))
+        return predictions.where("value IS NOT NULL")  # a record that is filtered has none
 
     def _headers(self) -> Column:
         """Return a prediction's headers, as `predictions.Predict` does."""

@@ -9,7 +9,6 @@ from streaming_nn.versions.version import Manifest
 
 FRAMINGS = ("none", "confluent")  # those that Records.java removes
 UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
-    "where": None,
     "datetimes": {},
     "encoding": "utf-8",
 }
