@@ -520,30 +520,34 @@ def _float64(
 ) -> tuple[NDArray[np.float64], dict[int, BadRecord]]:
     """Return rows as one array, and a reason for each bad row, whose numbers are zeros."""
     bad: dict[int, BadRecord] = {}
+    given = [*features]
     plain = {int, float, bool, type(None)} if schema.missing else {int, float, bool}  # None is NaN in NumPy
     if not set(map(type, chain.from_iterable(features))) <= plain:
-        bad = _replace_rows(features, schema, plain, range(len(features)))
+        bad = _replace_rows(features, schema, schema.rules, plain, range(len(features)))
     try:
         table = np.array(features, np.float64)
     except OverflowError:  # an integer beyond float64
-        bad |= _replace_rows(features, schema, {float}, range(len(features)))
+        rules = schema.rules._replace(na_numbers=frozenset())  # gaps come below, in whatever batch a row is
+        bad |= _replace_rows(features, schema, rules, {float}, range(len(features)))
         table = np.array(features, np.float64)
     table = table.reshape(len(features), width)
     if schema.rules.na_numbers and len(table):
         found = np.isin(table, [*schema.rules.na_numbers]).any(axis=1)
         rows = [j for j in np.flatnonzero(found).tolist() if j not in bad]
-        bad |= _replace_rows(features, schema, set(), rows)
+        bad |= _replace_rows(
+            given, schema, schema.rules, set(), rows
+        )  # not those replaced above: "true" is 1, and no gap
         for j in rows:
-            table[j] = features[j]
+            table[j] = given[j]
     return table, bad
 
 
 def _replace_rows(
-    features: list[Sequence[Any]], schema: Schema, plain: set[type], rows: Iterable[int]
+    features: list[Sequence[Any]], schema: Schema, rules: Rules, plain: set[type], rows: Iterable[int]
 ) -> dict[int, BadRecord]:
     """Replace rows of anything but plain numbers: by numbers, or by zeros and a reason."""
     bad: dict[int, BadRecord] = {}
-    rules, paths = schema.rules, number_paths(schema, len(features[0]))
+    paths = number_paths(schema, len(features[0]))
     for j in rows:
         row = features[j]
         if not set(map(type, row)) <= plain:

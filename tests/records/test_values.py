@@ -387,3 +387,13 @@ def test_invalid_options_raise_one_line(option, error):
 
 if __name__ == "__main__":
     print(table())
+
+
+def test_numbers_that_are_gaps_do_not_depend_on_other_values_or_records() -> None:
+    schema = Schema(2, None, label=None, missing=True, numbers_as_strings=True, na_values=("1",))
+    decoded = decode(schema, [b'{"features":["true",1.0]}', b'{"features":[true,"1"]}'], labeled=False)
+    np.testing.assert_array_equal(decoded.x, [[1, np.nan]] * 2)
+    strict = Schema(2, None, ("a", "b"), None, na_values=("1",))
+    values = [b'{"a":1.0,"b":1}', b'{"a":1%s,"b":1}' % (b"0" * 400)]
+    keys = [reasons.key(each) for each in decode(strict, values, labeled=False).rejected]
+    assert keys == ["not a number: a", "not finite: a"]

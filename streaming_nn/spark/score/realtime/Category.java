@@ -41,7 +41,6 @@ final class Category {
 
   /** Returns a letter and a string, of which the hash is taken; null: it is not a category. */
   private static String key(Object value) {
-    value = Values.fromExtended(value);
     if (value instanceof String) return "s" + value;
     if (value instanceof Boolean) return "b" + value;
     if (!(value instanceof Double)) return value instanceof Number ? "i" + value : null;

@@ -148,19 +148,22 @@ final class Features {
   /** Writes a row's values: first the numbers, whose reasons come first, then the categories. */
   String encode(Object[] row, double[] x) {
     String overflow = null;  // of the first integer beyond float64: NumPy finds it after whatever is not a number
+    String gap = null;  // of the first number that is a word for a gap: it is found last
     for (int i = 0; i < width; i++) {
       if (categories[i] != null) continue;
       String bad = values.number(row[i], x, starts[i]);
       if (bad == null) continue;
       if (!(row[i] instanceof Number)) return reason(bad, names[i]);
-      if (overflow == null) overflow = reason(bad, names[i]);
+      if (x[starts[i]] == x[starts[i]]) overflow = overflow != null ? overflow : reason(bad, names[i]);
+      else gap = gap != null ? gap : reason(bad, names[i]);
     }
-    if (overflow != null) return overflow;
+    if (overflow != null || gap != null) return overflow != null ? overflow : gap;
     for (int i = 0; i < width; i++) {
       if (categories[i] == null) continue;
       Arrays.fill(x, starts[i], starts[i + 1], 0.0);
-      boolean gap = values.isCategoryGap(row[i]);
-      if (gap ? missing : categories[i].encode(row[i], x, starts[i])) continue;
+      Object value = Values.fromExtended(row[i]);
+      boolean isGap = values.isCategoryGap(value);
+      if (isGap ? missing : categories[i].encode(value, x, starts[i])) continue;
       return reason("not a category", names[i]);
     }
     return null;
@@ -171,7 +174,7 @@ final class Features {
     Arrays.fill(x, 0.0);
     if (missing && (tokens == null || tokens == Json.ABSENT)) return null;
     if (!(tokens instanceof Map)) return reason("not an object", fields[0]);
-    boolean plain = true;
+    boolean plain = !values.hasGaps();
     for (Iterator each = ((Map) tokens).values().iterator(); each.hasNext() && plain;) {
       Object count = each.next();
       plain = count instanceof Number || count instanceof Boolean;

@@ -67,7 +67,7 @@ final class Lines {
     Object[] row = new Object[features.width];
     for (int i = 0; i < row.length; i++) {
       String text = (String) found.get(at[i]);
-      row[i] = features.isCategory(i) ? category(text) : text;
+      row[i] = features.isCategory(i) && !features.values.isCategoryGap(text) ? category(text) : text;
     }
     return features.encode(row, x);
   }

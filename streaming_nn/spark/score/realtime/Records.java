@@ -36,7 +36,7 @@ final class Records {
     JsonNode filter = Version.at(schema, "where");
     this.where = filter.isTextual() ? new Where(filter.asText()) : null;
     this.features = new Features(schema);
-    this.array = features.isPlainArray() && where == null;
+    this.array = features.isPlainArray() && where == null && !features.values.hasGaps();
     this.lines = format.equals("csv") ? new Lines(schema, features, where) : null;
     this.json = Json.factory();
   }

@@ -1,7 +1,10 @@
 package streaming_nn;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.math.BigDecimal;
+import java.util.Arrays;
 import java.util.HashSet;
+import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Pattern;
 
@@ -19,6 +22,7 @@ final class Values {
   final boolean missing;
   private final boolean strings;  // "1.5" is a number
   private final HashSet gaps;  // words for a gap
+  private final double[] gapNumbers;  // those of them that are numbers
   private final String decimal;
   private final String thousands;
   private final Pattern number;
@@ -29,20 +33,28 @@ final class Values {
     this.missing = missing;
     this.strings = Version.at(schema, "numbers_as_strings").asBoolean()
         || Version.at(schema, "format").asText().equals("csv");
-    this.gaps = new HashSet();
-    JsonNode words = Version.at(schema, "na_values");
-    for (int i = 0; i < words.size(); i++) gaps.add(Version.at(words, i).asText());
     this.decimal = Version.at(schema, "decimal").asText();
     this.thousands = Version.at(schema, "thousands").asText();
     this.number = pattern(decimal, thousands);
-    this.extended = new Values(missing);
+    this.gaps = new HashSet();
+    JsonNode words = Version.at(schema, "na_values");
+    double[] numbers = new double[words.size()];
+    int count = 0;
+    for (int i = 0; i < words.size(); i++) {
+      String word = Version.at(words, i).asText();
+      gaps.add(word);
+      if (number.matcher(strip(word)).matches()) numbers[count++] = parsed(strip(word));
+    }
+    this.gapNumbers = Arrays.copyOf(numbers, count);
+    this.extended = new Values(missing, gaps, gapNumbers);
   }
 
   /** Makes those of a number in MongoDB's extended JSON. */
-  Values(boolean missing) {
+  private Values(boolean missing, HashSet gaps, double[] gapNumbers) {
     this.missing = missing;
     this.strings = true;
-    this.gaps = new HashSet();
+    this.gaps = gaps;
+    this.gapNumbers = gapNumbers;
     this.decimal = ".";
     this.thousands = "";
     this.number = pattern(decimal, thousands);
@@ -57,26 +69,26 @@ final class Values {
 
   /** Writes a value as a number, NaN for a gap; returns the reason if it is none. */
   String number(Object value, double[] x, int at) {
-    if (value instanceof Double) {
-      x[at] = ((Double) value).doubleValue();
-    } else if (value instanceof Number) {
-      x[at] = ((Number) value).doubleValue();
-      return Double.isInfinite(x[at]) ? NOT_FINITE : null;
-    } else if (value instanceof Boolean) {
-      x[at] = ((Boolean) value).booleanValue() ? 1 : 0;
-    } else if (isGap(value)) {
+    if (value instanceof Double ? isGapNumber((Double) value) : isGap(value)) {  // a NaN is left to `check`
       x[at] = Double.NaN;
       return missing ? null : NOT_A_NUMBER;
-    } else if (value instanceof String) {
+    }
+    if (value instanceof Number) {
+      x[at] = ((Number) value).doubleValue();
+      return Double.isInfinite(x[at]) && !(value instanceof Double) ? NOT_FINITE : null;
+    }
+    if (value instanceof Boolean) {
+      x[at] = ((Boolean) value).booleanValue() ? 1 : 0;
+      return null;
+    }
+    if (value instanceof String) {
       String text = strip((String) value);
       if (strings && string(text, x, at)) return null;
       return DATE.matcher(text).matches() ? IS_A_DATE : NOT_A_NUMBER;
-    } else {
-      String kind = onlyKey(value);
-      if (EXTENDED.matcher(kind).matches()) return extended.number(((Map) value).get(kind), x, at);
-      return kind.equals("$date") ? IS_A_DATE : NOT_A_NUMBER;
     }
-    return null;
+    String kind = onlyKey(value);
+    if (EXTENDED.matcher(kind).matches()) return extended.number(((Map) value).get(kind), x, at);
+    return kind.equals("$date") ? IS_A_DATE : NOT_A_NUMBER;
   }
 
   /** Returns why a number cannot be learned; null: it can, or is a gap. */
@@ -87,9 +99,9 @@ final class Values {
 
   private boolean string(String text, double[] x, int at) {
     if (number.matcher(text).matches()) {
-      x[at] = Double.parseDouble(text.replace(thousands, "").replace(decimal, "."));
+      x[at] = parsed(text);
     } else if (WORD.matcher(text).matches()) {
-      double size = text.toLowerCase().endsWith("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
+      double size = text.toLowerCase(Locale.ROOT).endsWith("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
       x[at] = text.charAt(0) == '-' ? -size : size;
     } else if (BOOLEAN.matcher(text).matches()) {
       x[at] = text.charAt(0) == 't' || text.charAt(0) == 'T' ? 1 : 0;
@@ -99,20 +111,37 @@ final class Values {
     return true;
   }
 
-  /** Returns whether there is no value: null, absent, NaN, or a word for it. */
+  private double parsed(String text) {
+    return Double.parseDouble(text.replace(thousands, "").replace(decimal, "."));
+  }
+
+  boolean hasGaps() {
+    return !gaps.isEmpty();
+  }
+
+  /** Returns whether there is no value: null, absent, NaN, a word for it, or the number that such a word is. */
   boolean isGap(Object value) {
-    if (!(value instanceof String)) return isNothing(value);
-    String text = strip((String) value);
-    return gaps.contains(text) || (strings && text.isEmpty());
+    return isCategoryGap(value) || (strings && value instanceof String && strip((String) value).isEmpty());
   }
 
   /** Returns whether there is no category: an empty string is one. */
   boolean isCategoryGap(Object value) {
-    return value instanceof String ? gaps.contains(strip((String) value)) : isNothing(value);
+    if (value instanceof Number) return isGapNumber((Number) value) || Double.isNaN(((Number) value).doubleValue());
+    if (!(value instanceof String)) return value == null || value == Json.ABSENT;
+    String text = strip((String) value);
+    if (gaps.contains(text)) return true;
+    return gapNumbers.length > 0 && number.matcher(text).matches() && isGapNumber(Double.valueOf(parsed(text)));
   }
 
-  private static boolean isNothing(Object value) {
-    return value == null || value == Json.ABSENT || (value instanceof Double && ((Double) value).isNaN());
+  /** Returns whether a number is a gap; an integer is compared exactly. */
+  private boolean isGapNumber(Number value) {
+    for (int i = 0; i < gapNumbers.length; i++) {
+      double gap = gapNumbers[i];
+      if (value.doubleValue() != gap) continue;
+      if (value instanceof Double) return true;
+      if (!Double.isInfinite(gap) && new BigDecimal(value.toString()).compareTo(new BigDecimal(gap)) == 0) return true;
+    }
+    return false;
   }
 
   /** Returns a category of MongoDB's extended JSON as it is in JSON; anything else as it is. */
@@ -122,7 +151,7 @@ final class Values {
     Object content = ((Map) value).get(kind);
     if (kind.equals("$oid") && content instanceof String) return content;
     double[] found = new double[1];
-    boolean isNumber = EXTENDED.matcher(kind).matches() && new Values(false).number(content, found, 0) == null;
+    boolean isNumber = EXTENDED.matcher(kind).matches() && new Values(false, new HashSet(), new double[0]).number(content, found, 0) == null;
     return isNumber ? Double.valueOf(found[0]) : value;
   }
 
