@@ -1,12 +1,11 @@
 """Chosen fields of records, for their predictions."""
 
-from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from streaming_nn.records import avro
+from streaming_nn.records import avro, json
 from streaming_nn.records.framing import unwrapper
 from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
@@ -23,7 +22,7 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
     """
     if schema.format not in FORMATS:
         raise ValueError(f"score.fields must be empty unless records are JSON or Avro; got {schema.format!r}")
-    parse: Callable[[bytes], Any] = _parse_json if schema.format == "json" else avro.record_parser(schema)
+    parse: Callable[[bytes], Any] = json.parse if schema.format == "json" else avro.record_parser(schema)
     unwrap = unwrapper(schema.framing, schema.encoding, schema.max_bytes)
     paths = {name: parse_path(name) for name in names}
 
@@ -36,7 +35,3 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
         return to_json(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
 
     return read
-
-
-def _parse_json(value: bytes) -> Any:
-    return from_json(value.removeprefix(BOM_UTF8))

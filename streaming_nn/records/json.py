@@ -2,7 +2,7 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
-from json import loads
+from json import dumps, loads
 from typing import Any
 
 import numpy as np
@@ -80,22 +80,27 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
 def parse_object(blob: bytes) -> Record:
     """Return the object that a record is; raise BadRecord if it is not one."""
     try:
-        record = from_json(blob.removeprefix(BOM_UTF8))
-    except ValueError as error:
-        record = _parse_long_integers(blob) if "number out of range" in str(error) else None
-        if record is None:
-            raise BadRecord(reasons.NOT_JSON) from None
+        record = parse(blob)
+    except ValueError:
+        raise BadRecord(reasons.NOT_JSON) from None
     if type(record) is not dict:
         raise BadRecord(reasons.NOT_AN_OBJECT)
     return record
 
 
-def _parse_long_integers(blob: bytes) -> Any:
-    """Parse a record with integers of more digits than Python takes as infinity; None: it is not JSON."""
+def parse(blob: bytes) -> Any:
+    """Parse a record; an integer beyond MAX_DIGITS is infinity. Raise ValueError if it is not JSON."""
+    blob = blob.removeprefix(BOM_UTF8)
     try:
-        return loads(blob.removeprefix(BOM_UTF8), parse_int=_to_integer)
-    except (ValueError, RecursionError):
-        return None
+        return from_json(blob)
+    except ValueError as error:
+        if "number out of range" not in str(error):
+            raise
+    try:
+        record = loads(blob.decode(), parse_int=_to_integer)
+        return from_json(dumps(record))  # halves of surrogate pairs and deep nesting are refused as elsewhere
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _to_integer(digits: str) -> float:

@@ -334,7 +334,9 @@ def test_an_integer_of_5000_digits_is_a_number_that_is_too_large():
     other = Schema(1, (0, 1), ("a",))
     record = b'{"a":1.5,"note":%s,"label":1}' % (b"9" * 5000)
     assert decode(other, [record], labeled=True).x.tolist() == [[1.5]]
-    assert [each.reason for each in decode(other, [record[:-1]], labeled=True).rejected] == ["not JSON"]
+    ends = (b"", b',"s":"\\ud800"}', b',"s":"\xed\xa0\x80"}', b',"s":%s1%s}' % (b"[" * 250, b"]" * 250))
+    broken = [record[:-1] + end for end in ends]
+    assert [each.reason for each in decode(other, broken, labeled=True).rejected] == ["not JSON"] * 4
 
 
 values_ = st.one_of(

@@ -6,72 +6,75 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.TextNode;
 import java.io.IOException;
 import java.util.Iterator;
-import java.util.regex.Pattern;
+import java.util.List;
+import java.util.Map;
 
 /** Reads the chosen fields of a JSON record, as records/chosen.py does. */
 final class Fields {
-  private static final Pattern INDEX = Pattern.compile("[0-9]{1,9}");  // of an array's element, as in records/paths.py
-
-  private final JsonNode paths;  // a list of names for each field's name
+  private final String[] names;
+  private final String[][] paths;
   private final int longest;  // bytes of all fields of a prediction
-  private final ObjectMapper mapper;
+  private final JsonFactory json;
 
-  Fields(String paths, int longest, JsonFactory json) throws IOException {
-    this.paths = new ObjectMapper().readTree(paths);
+  /** Takes a list of names for each field's name, in JSON. */
+  Fields(String chosen, int longest) throws IOException {
+    JsonNode lists = new ObjectMapper().readTree(chosen);
+    this.names = new String[lists.size()];
+    this.paths = new String[lists.size()][];
     this.longest = longest;
-    this.mapper = new ObjectMapper(json);
+    this.json = Json.factory();
+    Iterator each = lists.fieldNames();
+    for (int f = 0; f < names.length; f++) {
+      names[f] = (String) each.next();
+      JsonNode path = Version.at(lists, names[f]);
+      paths[f] = new String[path.size()];
+      for (int i = 0; i < paths[f].length; i++) paths[f][i] = Version.at(path, i).asText();
+    }
   }
 
   /** Appends a JSON object; a field that is absent is null, as are all those of a record that is not JSON, or null. */
-  void append(byte[] value, StringBuilder text) throws IOException {
-    JsonNode record = null;
+  void append(byte[] value, StringBuilder text) {
+    Object record = Json.ABSENT;
     try {
-      if (value != null) record = mapper.readTree(value);
-    } catch (IOException notJson) {  // too large: nothing has looked at it before
-      record = null;
+      if (value != null) record = Json.read(json, value);
+    } catch (IOException notJson) {
+      record = Json.ABSENT;
     }
     int start = text.length();
-    char before = '{';
-    for (Iterator names = paths.fieldNames(); names.hasNext();) {
-      String name = (String) names.next();
-      text.append(before).append(TextNode.valueOf(name).toString()).append(':');
-      append(at(record, (JsonNode) paths.path(name)), text);
-      before = ',';
+    for (int f = 0; f < names.length; f++) {
+      text.append(f == 0 ? '{' : ',').append(quoted(names[f])).append(':');
+      append(Json.at(record, paths[f]), text);
     }
     text.append('}');
     if (text.length() - start > longest) text.replace(start, text.length(), "null");
   }
 
-  private static JsonNode at(JsonNode node, JsonNode path) {
-    for (int i = 0; i < path.size() && node != null; i++) {
-      String name = ((JsonNode) path.path(i)).asText();
-      if (!node.isArray()) {
-        node = node.get(name);
-      } else {
-        node = INDEX.matcher(name).matches() ? (JsonNode) node.get(Integer.parseInt(name)) : null;
+  private static String quoted(Object text) {
+    return TextNode.valueOf((String) text).toString();
+  }
+
+  private static void append(Object value, StringBuilder text) {
+    if (value instanceof Map) {
+      char before = '{';
+      for (Iterator each = ((Map) value).entrySet().iterator(); each.hasNext(); before = ',') {
+        Map.Entry entry = (Map.Entry) each.next();
+        text.append(before).append(quoted(entry.getKey())).append(':');
+        append(entry.getValue(), text);
       }
-    }
-    return node;
-  }
-
-  private static void append(JsonNode node, StringBuilder text) {
-    if (node == null || (node.isDouble() && !Double.isFinite(node.asDouble()))) {
-      text.append("null");
-    } else if (node.isArray() || node.isObject()) {
-      appendAll(node, text);
+      text.append(before == '{' ? "{}" : "}");
+    } else if (value instanceof List) {
+      text.append('[');
+      for (Iterator each = ((List) value).iterator(); each.hasNext();) {
+        append(each.next(), text);
+        if (each.hasNext()) text.append(',');
+      }
+      text.append(']');
+    } else if (value instanceof String) {
+      text.append(quoted(value));
     } else {
-      text.append(node.toString());
+      boolean isDouble = value instanceof Double;
+      boolean isWritten = isDouble ? Double.isFinite(((Double) value).doubleValue()) : value != Json.ABSENT;
+      text.append(isWritten ? String.valueOf(value) : "null");
     }
-  }
-
-  private static void appendAll(JsonNode node, StringBuilder text) {
-    Iterator names = node.fieldNames();
-    text.append(node.isArray() ? '[' : '{');
-    for (Iterator each = node.elements(); each.hasNext();) {
-      if (node.isObject()) text.append(TextNode.valueOf((String) names.next()).toString()).append(':');
-      append((JsonNode) each.next(), text);
-      if (each.hasNext()) text.append(',');
-    }
-    text.append(node.isArray() ? ']' : '}');
   }
 }

@@ -23,7 +23,7 @@ final class Json {
   private static final Pattern INDEX = Pattern.compile("[0-9]{1,9}");  // of an array's element, as in records/paths.py
   private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
-  private static final int MAX_DIGITS = 4300;  // of a number that Python's parser accepts, before the point
+  private static final int MAX_DIGITS = 4300;  // of an integer
 
   private Json() {}
 
@@ -36,6 +36,20 @@ final class Json {
     builder.enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS);
     builder.enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER);
     return builder.build();
+  }
+
+  /** Returns the value that a record is; throws an IOException if it is not JSON. */
+  static Object read(JsonFactory json, byte[] record) throws IOException {
+    if (!isText(record)) throw new IOException("not text");
+    JsonParser parser = json.createParser(record);
+    try {
+      if (parser.nextToken() == null) throw new IOException("nothing");
+      Object value = value(parser);
+      if (parser.nextToken() != null) throw new IOException("more than one value");
+      return value;
+    } finally {
+      parser.close();
+    }
   }
 
   /** Returns whether a record may be JSON: UTF-8, with whole pairs of surrogates; this parser would accept others. */
@@ -86,7 +100,7 @@ final class Json {
     return digit < 8 ? 0 : digit < 12 ? 1 : 2;
   }
 
-  /** Goes to the end of a value; throws an IOException if Python's parser would not accept a number in it. */
+  /** Goes to the end of a value; throws an IOException if Python's parser would not accept a constant in it. */
   static void skip(JsonParser parser) throws IOException {
     int depth = 0;
     for (JsonToken token = parser.currentToken(); true; token = parser.nextToken()) {
@@ -97,15 +111,15 @@ final class Json {
     }
   }
 
-  /** Throws an IOException if Python's parser would not accept this number. */
+  /** Throws an IOException if Python's parser would not accept this constant. */
   static void check(JsonParser parser) throws IOException {
     if (parser.isNaN() && !CONSTANT.matcher(parser.getText()).matches()) throw new IOException("not a constant");
-    if (parser.getTextLength() <= MAX_DIGITS) return;
-    String text = parser.getText();
-    int end = text.startsWith("-") ? 1 : 0;
-    int start = end;
-    while (end < text.length() && Character.isDigit(text.charAt(end))) end++;
-    if (end - start > MAX_DIGITS) throw new IOException("too many digits");
+  }
+
+  /** Returns whether an integer has more digits than Python takes: it is infinite then. */
+  static boolean isLong(JsonParser parser) throws IOException {
+    int length = parser.getTextLength();
+    return length > MAX_DIGITS + 1 || (length > MAX_DIGITS && parser.getText().charAt(0) != '-');
   }
 
   /** Returns a value, and goes to its end: a Map, List, String, Double, Integer, Long, BigInteger, Boolean or null. */
@@ -127,7 +141,9 @@ final class Json {
     }
     if (token.isNumeric()) {
       check(parser);
-      return token == JsonToken.VALUE_NUMBER_INT ? parser.getNumberValue() : Double.valueOf(parser.getDoubleValue());
+      if (token == JsonToken.VALUE_NUMBER_FLOAT) return Double.valueOf(parser.getDoubleValue());
+      if (!isLong(parser)) return parser.getNumberValue();
+      return Double.valueOf(parser.getText().charAt(0) == '-' ? Double.NEGATIVE_INFINITY : Double.POSITIVE_INFINITY);
     }
     if (token == JsonToken.VALUE_STRING) return parser.getText();
     return token == JsonToken.VALUE_NULL ? null : Boolean.valueOf(token == JsonToken.VALUE_TRUE);

@@ -76,7 +76,7 @@ public final class Predictor implements UDF4 {
       NEWEST.putIfAbsent(directory, new Newest(new File(directory)));
       newest = (Newest) NEWEST.get(directory);
       text = new StringBuilder();
-      if (!paths.isEmpty()) fields = new Fields(paths, longest, Json.factory());
+      if (!paths.isEmpty()) fields = new Fields(paths, longest);
     }
     return newest.model();
   }

@@ -8,10 +8,12 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.Map;
 
 /** Decodes unlabeled records as records/ does, with the same reasons; threads may share it. */
 final class Records {
   private static final String NOT_JSON = "not JSON";
+  private static final String NOT_AN_OBJECT = "not an object";
   private static final String NO_SCHEMA_ID = "no schema id";
   private static final int HEADER = 5;  // bytes before a record in Confluent's wire format
 
@@ -89,30 +91,33 @@ final class Records {
   }
 
   private String json(byte[] value, double[] x) {
-    if (!Json.isText(value)) return NOT_JSON;
     try {
-      JsonParser parser = json.createParser(value);
-      try {
-        JsonToken first = parser.nextToken();
-        if (first == null) return NOT_JSON;
-        String reason = "not an object";
-        if (first != JsonToken.START_OBJECT) Json.skip(parser);
-        else reason = array ? object(parser, x) : fields(Json.value(parser), x);
-        return parser.nextToken() == null ? reason : NOT_JSON;
-      } finally {
-        parser.close();
-      }
+      if (array) return object(value, x);
+      Object record = Json.read(json, value);
+      if (!(record instanceof Map)) return NOT_AN_OBJECT;
+      String filtered = where == null ? null : where.check(record);
+      return filtered != null ? filtered : features.read(record, x);
     } catch (IOException notJson) {
       return NOT_JSON;
     }
   }
 
-  private String fields(Object record, double[] x) {
-    String filtered = where == null ? null : where.check(record);
-    return filtered != null ? filtered : features.read(record, x);
+  /** Reads an array of features without a tree of the record: in half the time. */
+  private String object(byte[] value, double[] x) throws IOException {
+    if (!Json.isText(value)) return NOT_JSON;
+    JsonParser parser = json.createParser(value);
+    try {
+      JsonToken first = parser.nextToken();
+      if (first == null) return NOT_JSON;
+      String reason = first == JsonToken.START_OBJECT ? object(parser, x) : NOT_AN_OBJECT;
+      if (first != JsonToken.START_OBJECT) Json.skip(parser);
+      return parser.nextToken() == null ? reason : NOT_JSON;
+    } finally {
+      parser.close();
+    }
   }
 
-  /** Reads to the object's end, without a map of its fields; of duplicate keys the last one counts. */
+  /** Reads to the object's end; of duplicate keys the last one counts. */
   private String object(JsonParser parser, double[] x) throws IOException {
     String name = features.fields[0];
     String reason = Features.reason("field missing", name);
@@ -132,7 +137,7 @@ final class Records {
     for (JsonToken token = parser.nextToken(); token != JsonToken.END_ARRAY; token = parser.nextToken()) {
       if (width >= x.length) {
         Json.skip(parser);
-      } else if (token == JsonToken.VALUE_NUMBER_FLOAT || token == JsonToken.VALUE_NUMBER_INT) {
+      } else if (token.isNumeric() && !Json.isLong(parser)) {
         Json.check(parser);
         x[width] = parser.getDoubleValue();
         boolean infinite = token == JsonToken.VALUE_NUMBER_INT && Double.isInfinite(x[width]);

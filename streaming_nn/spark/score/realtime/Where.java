@@ -66,7 +66,7 @@ final class Where {
     return tests.size() == 1 ? (Test) tests.get(0) : new Any(tests);
   }
 
-  /** A conjunction is true where none of its parts is not. */
+  /** A conjunction is what its negated parts, joined by `or`, are not. */
   private Test conjunction() {
     ArrayList negations = new ArrayList();
     do negations.add(new Not(condition())); while (take("and"));
