@@ -259,8 +259,8 @@ def test_what_does_not_fit_the_model(
     if words[-1] == "realtime":
         head = model.head()
         assert head is not None
-        model.commit(head, head.tensors, schema=Schema(inputs=3, classes=(0, 1), framing="gzip").options())
-        message = "score --engine realtime: records.framing must be"
+        model.commit(head, head.tensors, schema=Schema(inputs=3, classes=(0, 1), encoding="utf-16").options())
+        message = "score --engine realtime: records.encoding must not be set"
     found, line = error_of([*words, *KAFKA], capsys)
     assert (found, line[: len(message)]) == (code, message)
 

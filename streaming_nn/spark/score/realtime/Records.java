@@ -7,18 +7,16 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import java.util.Map;
 
 /** Decodes unlabeled records as records/ does, with the same reasons; threads may share it. */
 final class Records {
   private static final String NOT_JSON = "not JSON";
   private static final String NOT_AN_OBJECT = "not an object";
-  private static final String NO_SCHEMA_ID = "no schema id";
-  private static final int HEADER = 5;  // bytes before a record in Confluent's wire format
+  private static final long LARGEST = 1 << 30;  // bytes of a record: Kafka's records are smaller
 
   private final boolean packed;
-  private final boolean confluent;  // a zero byte and the schema's ID come before each record
+  private final Framing framing;
   private final int labelBytes;  // of a packed record
   private final int maxBytes;
   private final Where where;  // null: every record is kept
@@ -31,10 +29,10 @@ final class Records {
     requireSupported(schema);
     String format = Version.at(schema, "format").asText();
     this.packed = format.equals("packed");
-    this.confluent = Version.at(schema, "framing").asText().equals("confluent");
+    this.maxBytes = (int) Math.min(Version.at(schema, "max_bytes").asLong(), LARGEST);
+    this.framing = new Framing(schema, maxBytes);
     JsonNode several = Version.at(schema, Version.at(schema, "multilabel").asBoolean() ? "classes" : "label");
     this.labelBytes = 4 * (several.isArray() ? several.size() : 1);
-    this.maxBytes = Version.at(schema, "max_bytes").asInt();
     JsonNode filter = Version.at(schema, "where");
     this.where = filter.isTextual() ? new Where(filter.asText()) : null;
     this.features = new Features(schema);
@@ -45,30 +43,26 @@ final class Records {
 
   /** Throws an IOException for what `check` of supported.py refuses, should a later version have it. */
   private static void requireSupported(JsonNode schema) throws IOException {
-    String framing = Version.at(schema, "framing").asText();
-    String encoding = Version.at(schema, "encoding").asText();
     boolean supported = !Version.at(schema, "format").asText().equals("avro")
-        && Version.at(schema, "datetimes").isEmpty()
-        && encoding.equals("utf-8") && (framing.equals("none") || framing.equals("confluent"));
-    if (!supported) throw new IOException("in real-time mode records must not be Avro, and not have datetimes, an "
-        + "encoding, or a framing but confluent; use --engine batch");
+        && Version.at(schema, "datetimes").isEmpty() && Version.at(schema, "encoding").asText().equals("utf-8");
+    if (!supported) throw new IOException("in real-time mode records must not be Avro, and not have datetimes or "
+        + "an encoding; use --engine batch");
   }
 
   /** Returns whether a record with this reason, or null, is JSON: whether Fields can read it. */
   static boolean isJson(String reason) {
-    return !NOT_JSON.equals(reason) && !NO_SCHEMA_ID.equals(reason);
+    return !NOT_JSON.equals(reason);
   }
 
   /** Returns a record without its framing; null: it has none. */
   byte[] content(byte[] value) {
-    if (!confluent) return value;
-    return value.length < HEADER || value[0] != 0 ? null : Arrays.copyOfRange(value, HEADER, value.length);
+    return framing.content(value);
   }
 
   /** Reads the features of a record of so many bytes into x; returns null, or the reason if it is bad. */
   String read(byte[] content, int size, double[] x) {
-    if (size > maxBytes) return "too large";
-    if (content == null) return NO_SCHEMA_ID;
+    if (size > maxBytes || (content != null && content.length > maxBytes)) return "too large";
+    if (content == null) return framing.reason;
     String reason = packed ? packed(content, x) : lines != null ? lines.read(content, x) : json(content, x);
     return reason != null ? reason : check(x);
   }

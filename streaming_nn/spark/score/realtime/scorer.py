@@ -43,6 +43,7 @@ SOURCES = (  # Java classes; each uses those before it
     "Features",
     "Where",
     "Lines",
+    "Framing",
     "Records",
     "Fields",
     "Predictor",

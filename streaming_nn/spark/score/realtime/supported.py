@@ -7,7 +7,6 @@ from typing import Any
 from streaming_nn.settings import Settings
 from streaming_nn.versions.version import Manifest
 
-FRAMINGS = ("none", "confluent")  # those that Records.java removes
 UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
     "datetimes": {},
     "encoding": "utf-8",
@@ -17,13 +16,11 @@ UNSET: dict[str, Any] = {  # settings of records that it does not have, with the
 def check(manifest: Manifest) -> None:
     """Raise ValueError, which names the batch engine, for a version that the Java classes do not support."""
     schema = manifest.schema
-    framing, wrong = schema.get("framing", "none"), None
+    wrong = None
     if schema["format"] == "avro":
         wrong = "records must be json, csv or packed; got avro"
     elif changed := [name for name, default in UNSET.items() if schema.get(name, default) != default]:
         wrong = f"records.{changed[0]} must not be set; got {schema[changed[0]]!r}"
-    elif framing not in FRAMINGS:
-        wrong = f"records.framing must be one of {', '.join(FRAMINGS)}; got {framing}"
     if wrong:
         raise ValueError(f"score --engine realtime: {wrong}; use --engine batch")
 

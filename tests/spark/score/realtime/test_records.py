@@ -1,9 +1,11 @@
 """Records.java beside `decode`: the same rows, to the last bit, and the same reasons for bad records."""
 
+import gzip
 import json
 import random
 import shutil
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,8 @@ RULES: dict[str, st.SearchStrategy[Any]] = {
     "decimal": st.sampled_from([".", ","]),
     "thousands": st.sampled_from(["", "", " ", "'", "\u00a0"]),
     "where": st.sampled_from([None, None, None, *FILTERS]),
-    "framing": st.sampled_from(["none", "none", "confluent"]),
+    "max_bytes": st.sampled_from([1000, 1 << 20]),
+    "framing": st.sampled_from(["none", "none", "confluent", "gzip", "json_string"]),
 }
 FEATURES: list[dict[str, Any]] = [
     {"inputs": 3, "features": "v"},
@@ -185,7 +188,20 @@ def schema_of(columns: dict[str, Any], rules: dict[str, Any], format: str) -> Sc
 
 
 def framed(rng: random.Random, schema: Schema, value: bytes) -> bytes:
-    return b"\0\0\0\0\7" + value if schema.framing == "confluent" and rng.randrange(20) else value
+    """Return a record in the schema's framing, now and then in none or a damaged one."""
+    if schema.framing == "none" or rng.randrange(20) == 0:
+        return value
+    if schema.framing == "confluent":
+        return b"\0\0\0\0\7" + value
+    if schema.framing == "json_string":
+        text = value.decode("utf-8", "replace")
+        return damaged(rng, json.dumps(text, ensure_ascii=rng.random() < 0.5).encode("utf-8", "replace"))
+    whole = gzip.compress(value, mtime=0)
+    odd = rng.choice([whole + b"x", whole * 2, whole[:-1], gzip.compress(b" " * 2000), b"", whole[:9]])
+    flags = whole[:3] + bytes([rng.choice([2, 4, 8, 16, 28, 30, 32])]) + whole[4:10]
+    flags += rng.choice([b"", b"\2\0ab"]) + b"name\0note\0"
+    with_sum = flags + (zlib.crc32(flags) & 0xFFFF).to_bytes(2, "little")
+    return rng.choice([*[whole] * 9, odd, damaged(rng, whole), flags + whole[10:], with_sum + whole[10:]])
 
 
 @settings(
