@@ -60,7 +60,7 @@ def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path
     assert found.columns == [*order.ORDER, "key", "value", "headers"]
     assert [json.loads(value) for value in values(found)] == [
         {"f": 0.1, "i": 3, "a": [0.5, None], "v": [1.5, 2.5], "s": {"_1": "Ulm", "_2": 7}, "b": None}
-        | {"f4": 0.1, "d": 1.5, "label": "yes"},
+        | {"f4": float(np.float32(0.1)), "d": 1.5, "label": "yes"},
         {"f": None, "i": 4, "a": [1.0, 2.0], "v": [0.0, 3.0], "s": {"_1": "Bern", "_2": 8}, "b": True}
         | {"f4": None, "d": 1.5, "label": "no"},
     ]
