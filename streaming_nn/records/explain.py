@@ -18,6 +18,7 @@ from streaming_nn.records.remedies import (
     apply,
     guesses,
     has_ambiguous_marks,
+    has_unit,
     is_word,
 )
 from streaming_nn.records.schema import Schema
@@ -299,6 +300,8 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if has_ambiguous_marks(sample):
         mark = f"is the comma in {rejection.value} a decimal mark?"
         return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"
+    if rejection.reason == reasons.NOT_A_NUMBER and has_unit(rejection.value):
+        return f"{rejection.field} is a number with a unit: send the number alone"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):
         return None
     return _name_fields(sample)

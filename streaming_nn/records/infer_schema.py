@@ -134,8 +134,10 @@ def _infer_classes(
     if grow:
         found = [value for value in found if is_valid_label(value)][:MAX_CLASSES]
     elif not 2 <= len(found) <= MAX_CLASSES:
+        n, other = kinds.total(), kinds.total() - kinds[kind]
+        mixed = f", and {other:,} of them have another type than {KINDS[kind]}" if other else ""
         raise ValueError(
-            f"label {label!r} has {len(found):,} distinct values in {kinds.total():,} records: set classes"
+            f"label {label!r} has {len(found):,} distinct values in {n:,} records{mixed}: set classes"
         )
     others = _count_others(labels, kind, schema, {label_text(each) for each in found})
     others = {type_: n for type_, n in others.items() if type_ is float or not grow}  # or they become classes

@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
 APICURIO_HEADER = 9  # bytes before a record: 0, and an ID of a schema
 GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
+TWICE = "JSON that is encoded twice"
+OBJECT = "send the object, not a string of it"
 PROTOBUF = "Protobuf, which is not read"
 MAX_DECIMAL = 16  # bytes of a decimal in base64: 38 digits
 DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
@@ -80,7 +82,7 @@ def _recognize_text(text: bytes) -> str | None:
     if type(value) is list:
         return _recognize_array(value)
     if type(value) is str and is_json(value.encode()):
-        return "JSON that is encoded twice: send the object, not a string of it"
+        return f"{TWICE}: {OBJECT}"
     return None if type(value) is dict else f"a single value: {SEND}"
 
 
@@ -218,6 +220,13 @@ def _has_long_id(blob: bytes) -> bool:
     return blob[0] == 0 and is_json(blob[APICURIO_HEADER:])
 
 
+def _is_confluent_string(blob: bytes) -> bool:
+    try:
+        return _has_schema_id(blob) and is_json(str(from_json(blob[HEADER:])).encode())
+    except ValueError:
+        return False
+
+
 def _is_confluent_protobuf(blob: bytes) -> bool:
     return _has_schema_id(blob) and is_protobuf(_without_indices(blob[HEADER:]))
 
@@ -273,6 +282,7 @@ _BINARY: tuple[tuple[Callable[[bytes], bool], str], ...] = (
         '(apicurio.registry.id-handler), and set records.framing = "confluent"',
     ),
     (_is_pickle, f"Python's pickle: {SEND}"),
+    (_is_confluent_string, f"{TWICE}, in Confluent's framing: {OBJECT}"),
     (_is_confluent_protobuf, f"{PROTOBUF}, in Confluent's framing: {SEND}"),
     (
         _has_schema_id,

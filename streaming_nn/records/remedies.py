@@ -17,7 +17,7 @@ from streaming_nn.records import avro, framing, json, reasons
 from streaming_nn.records.datetimes import ISO, fitting_formats, set_options
 from streaming_nn.records.dialect import DELIMITERS as ALL_DELIMITERS
 from streaming_nn.records.dialect import GAPS, MARKS
-from streaming_nn.records.labels import label_key
+from streaming_nn.records.labels import label_key, parse_shown
 from streaming_nn.records.paths import format_path, get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.recognize import are_decimals, is_text
@@ -41,6 +41,7 @@ LABELS = ("label", "target", "class", "y", "labels", "classes")  # usual names o
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _QUANTITY = re.compile(r"\W*\d")
+_UNIT = re.compile(r"[^\w\s.,+-]{1,3}\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*([^\W\d]{1,4}|[^\w\s.,]{1,3})")
 _ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
 
 
@@ -553,6 +554,12 @@ def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
 def is_word(value: Any) -> bool:
     """Return whether a value is a string, neither a number nor one with a unit, such as "$12"."""
     return isinstance(value, str) and not _QUANTITY.match(value) and not _is_number(value, MARKS[0])
+
+
+def has_unit(shown: str) -> bool:
+    """Return whether what is shown is a string of a number and a unit before or after it, such as '$12'."""
+    text = parse_shown(shown)
+    return isinstance(text, str) and bool(_UNIT.fullmatch(text.strip()))
 
 
 def _categories(sample: Sample) -> Iterator[Settings]:

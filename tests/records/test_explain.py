@@ -361,6 +361,7 @@ def test_the_settings_that_read_the_records_are_suggested(case):
 LOOKS = "it looks like "
 SPLIT = "send each row as its own record"
 
+HAS_UNIT = "price is a number with a unit: send the number alone"
 NEEDS_A_NAME = "a category or a date needs a name: set records.features to a list of the fields"
 DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
 
@@ -484,6 +485,13 @@ UNREADABLE = {
         [gzip.compress(blob) for blob in in_json(map(json.dumps, ROWS))],
         f"{LOOKS}JSON that is encoded twice: send the object, not a string of it",
     ),
+    "a string of JSON in Confluent's framing": (
+        ARRAY,
+        [confluent(blob) for blob in in_json(map(json.dumps, ROWS))],
+        f"{LOOKS}JSON that is encoded twice, in Confluent's framing: send the object, not a string of it",
+    ),
+    "a currency": (NAMED, changed(SALES, price="$1.5"), HAS_UNIT),
+    "a unit": (NAMED, changed(SALES, price="15 %"), HAS_UNIT),
     "days and months": (
         NAMED,
         changed(SALES, price="03/04/2005"),
@@ -740,6 +748,14 @@ def test_too_few_classes_hide_no_rejected_records():
     assert first == "label 'label' has 1 distinct values in 40 records: set classes"
     assert second == "  40 of 80 records cannot be decoded: 40 not JSON"
     assert last.startswith('  with records.framing = "confluent", 40 of these would be read')
+
+
+def test_classes_of_several_types_are_named():
+    values = in_json({**row, "label": "a" if row["label"] else 0} for row in ROWS)
+    with pytest.raises(
+        ValueError, match="1 distinct values in 40 records, and 20 of them have another type than"
+    ):
+        infer_schema(values)
 
 
 def test_a_topic_of_tombstones_is_named():
