@@ -27,6 +27,7 @@ from kafka_topics import (
 )
 from pyspark.sql import SparkSession
 
+from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, DeadLetterError, TooManyRejectedError, exit_code
 from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
@@ -162,6 +163,33 @@ def test_a_second_run_resumes_from_the_head(spark: SparkSession, broker: Any, tm
     part = verify(spark, broker.options, log, middle + 1, middle + 1)
     assert part.identical, part
     assert part.rows == log.manifest(middle + 1).counts["received"]
+
+
+def test_a_release_with_another_arithmetic_continues_and_names_it(
+    spark: SparkSession,
+    broker: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topic = broker.topic("arithmetic", 1)
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(50))
+    learn(spark, settings)
+    log = VersionLog(settings.model)
+    before = log.head_number()
+    assert before is not None
+    later = library.ARITHMETIC + 1
+    monkeypatch.setattr(library, "RELEASES", {**library.RELEASES, later: "9.0.0"})
+    monkeypatch.setattr(library, "ARITHMETIC", later)
+    fill(broker.options, topic, labeled(50, seed=1))
+    learn(spark, settings)
+    assert f"arithmetic {later - 1}, and continues by {later}; `verify` of the versions before" in caplog.text
+    change = {"event": "arithmetic changed", "from": later - 1, "to": later}
+    assert log.manifest(before + 1).events == [change]
+    assert verify(spark, broker.options, log, before + 1).identical
+    with pytest.raises(ValueError, match=f"<9.0.0, and later versions with --from {before + 1}$"):
+        verify(spark, broker.options, log)
 
 
 def test_a_wrong_schema_stops_the_run(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
