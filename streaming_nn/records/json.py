@@ -104,7 +104,7 @@ def parse(blob: bytes) -> Any:
 
 
 def _to_integer(digits: str) -> float:
-    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+    return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else float(digits)
 
 
 def _write(records: Sequence[Record]) -> list[bytes]:

@@ -21,6 +21,7 @@ from paths import ROOT
 import streaming_nn as snn
 from streaming_nn.records import avro, reasons
 from streaming_nn.records.decode import decode, inspect
+from streaming_nn.records.json import parse_object
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.values import Rules, to_number
@@ -335,6 +336,8 @@ def test_an_integer_of_5000_digits_is_a_number_that_is_too_large():
     record = b'{"a":1.5,"note":%s,"label":1}' % (b"9" * 5000)
     assert decode(other, [record], labeled=True).x.tolist() == [[1.5]]
     ends = (b"", b',"s":"\\ud800"}', b',"s":"\xed\xa0\x80"}', b',"s":%s1%s}' % (b"[" * 250, b"]" * 250))
+    text = b'{"a":-%s,"b":%s}' % (b"9" * 4300, b"9" * 4301)
+    assert parse_object(text) == {"a": -int("9" * 4300), "b": math.inf}, "the sign is no digit"
     broken = [record[:-1] + end for end in ends]
     assert [each.reason for each in decode(other, broken, labeled=True).rejected] == ["not JSON"] * 4
 

@@ -13,7 +13,6 @@ final class Values {
   private static final String NOT_A_NUMBER = "not a number";
   private static final String NOT_FINITE = "not finite";
   private static final String IS_A_DATE = "date, not in records.datetimes";
-  private static final Pattern BLANKS = Pattern.compile("^[ \\t\\r\\n]+|[ \\t\\r\\n]+$");
   private static final Pattern WORD = Pattern.compile("[+-]?(nan|inf|infinity)", Pattern.CASE_INSENSITIVE);
   private static final Pattern BOOLEAN = Pattern.compile("true|True|TRUE|false|False|FALSE");
   private static final Pattern DATE = Pattern.compile("\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d:\\d\\d.*)?", Pattern.UNIX_LINES);
@@ -161,7 +160,16 @@ final class Values {
     return (String) ((Map) value).keySet().iterator().next();
   }
 
+  /** Removes blanks around a string; a regular expression would take the square of the blanks within it. */
   private static String strip(String text) {
-    return BLANKS.matcher(text).replaceAll("");
+    int start = 0;
+    int end = text.length();
+    while (start < end && isBlank(text.charAt(start))) start++;
+    while (start < end && isBlank(text.charAt(end - 1))) end--;
+    return text.substring(start, end);
+  }
+
+  private static boolean isBlank(char c) {
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
   }
 }

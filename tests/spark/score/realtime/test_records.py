@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,12 @@ def test_csv_is_read_as_by_the_batch_engine(
     schema, rng = schema_of(columns, rules, "csv"), random.Random(seed)
     values = [damaged(rng, line(rng, schema).encode()) for _ in range(RECORDS)]
     assert_equal(java, schema, [framed(rng, schema, value) for value in values])
+
+
+@pytest.mark.parametrize("text", ["x" + " " * 200_000 + "x", "1" + ",234" * 50_000 + "x", "9" * 200_000])
+def test_a_long_string_is_read_in_time(java: Any, text: str) -> None:
+    """The time of a regular expression may grow by the square of a string's length, or fill the stack."""
+    schema = Schema(1, None, ("a",), None, numbers_as_strings=True, thousands=",", missing=True)
+    started = time.monotonic()
+    assert_equal(java, schema, [json.dumps({"a": text}).encode()] * 5)
+    assert time.monotonic() - started < 20
