@@ -78,7 +78,7 @@ class Sample:
         An array is as wide as the line, since its width may not be known yet.
         """
         schema = self.schema
-        fields = _split_line(line, schema.delimiter)
+        fields = _split_line(line, schema.delimiter, schema.quote)
         features = schema.features
         if isinstance(features, str):
             features = tuple(f"{features}[{i}]" for i in range(len(fields) - len(schema.labels)))
@@ -241,6 +241,9 @@ def _formats(sample: Sample) -> Iterator[Settings]:
             if _have_blanks(own) if mark == " " else all(mark.encode() in line for line in own):
                 yield {"delimiter": mark}
                 yield {"delimiter": mark, "decimal": ","}
+    for mark in ("'", '"') if schema.format == "csv" else ():
+        if mark != schema.quote and any(line.lstrip().startswith(mark.encode()) for line in own):
+            yield {"quote": mark}
     if schema.format == "csv" and all(_ends_with(line, schema.delimiter) for line in own):
         yield from _with_empty_end(sample)
     if schema.format != "packed" and array and _are_packed(own):
@@ -281,10 +284,11 @@ def _headers(sample: Sample, delimiter: str) -> list[Settings]:
     return []
 
 
-def _split_line(line: bytes, delimiter: str) -> list[str]:
+def _split_line(line: bytes, delimiter: str, quote: str = '"') -> list[str]:
     text = line.decode("utf-8", "replace").strip("\ufeff\r\n")
     try:
-        return next(csv.reader([text], delimiter=delimiter), [])
+        quoting = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
+        return next(csv.reader([text], delimiter=delimiter, **quoting), [])
     except csv.Error:
         return []
 

@@ -142,6 +142,12 @@ READ = {
     ),
     "blanks between fields": (LINES, [b"1.5 2 1"] * 9, {"delimiter": " "}),
     "CSV with blanks": (ARRAY, [b"1.5 2 -3 1"] * 9, {"format": "csv", "delimiter": " "}),
+    "single quotes": (LINES, [b"'1.5','2','1'"] * 9, {"quote": "'"}),
+    "single quotes around decimal commas": (
+        Schema(2, (0, 1), ("price", "size"), format="csv", quote="'"),
+        [b"'1,5','2','1'"] * 9,
+        {"decimal": ","},
+    ),
     "a delimiter at the end": (
         LINES,
         [b"1.5,2,1,"] * 9,
