@@ -19,6 +19,9 @@ from streaming_nn.spark import temporary
 
 # Spark starts every JVM with this module, of which the JVM warns; no option of either prevents that
 NOISE = "WARNING: Using incubator modules: jdk.incubator.vector"
+# A query's error reaches Python; what its thread throws beyond that is that a signal has ended the JVM too
+QUERY_THREAD = 'Exception in thread "stream execution thread'
+TRACE = ("\t", "Caused by: ")  # beginnings of the lines that follow
 EXCEPTION = 'Exception in thread "main" '
 LOGGED = re.compile(r"[\d:/ ]+ ERROR \S+: (.*)")
 REMARKS = ("WARNING", "NOTE", "Picked up")  # beginnings of lines that come before the reason
@@ -42,8 +45,10 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         """Read until the JVM ends."""
+        trace = False  # of a query's thread
         for line in self._lines:
-            if line.rstrip() == NOISE:
+            trace = line.startswith(QUERY_THREAD) or (trace and line.startswith(TRACE))
+            if trace or line.rstrip() == NOISE:
                 continue
             with self._lock:
                 if self._held is not None:

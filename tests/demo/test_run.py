@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from streaming_nn.versions.version_log import VersionLog
 
@@ -77,16 +77,9 @@ def summary(folder: Path) -> dict[str, Any]:
     return values
 
 
-def until(true: Any, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
 def wait_until_ended(folder: Path) -> None:
     """Wait until nothing of the demo runs: Spark's JVM ends when it finds that its parent has."""
-    until(lambda: running(folder) == {}, 10, "something is left running")
+    until(lambda: running(folder) == {}, lambda: running(folder))
 
 
 def check_summary(values: dict[str, Any]) -> None:
@@ -136,11 +129,7 @@ def test_after_ctrl_c_nothing_runs_and_the_next_demo_resumes(folder: Path) -> No
     model = folder / "run" / "model"
     process = start(folder, "--dir", "run", "--seconds", "300")
     until(
-        lambda: (
-            process.poll() is not None or (model.exists() and (VersionLog(model).head_number() or 0) >= 4)
-        ),
-        240,
-        "no fourth version",
+        lambda: process.poll() is not None or (model.exists() and (VersionLog(model).head_number() or 0) >= 4)
     )
     assert process.poll() is None, (folder / "stderr").read_text()[-2000:]
     os.killpg(process.pid, signal.SIGINT)

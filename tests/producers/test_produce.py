@@ -8,6 +8,7 @@ import time
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from waiting import until
 
 from producers.__main__ import _write_avro_schema as write_avro_schema
 from producers.generators import sea
@@ -37,13 +38,6 @@ def records_of(broker, topic):
         return records
     finally:
         consumer.close()
-
-
-def until(happened, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from logs import parent_of
+from waiting import until
 
 from streaming_nn.sinks import sink as module
 from streaming_nn.sinks.sink import Sinks
@@ -42,13 +42,6 @@ def fill(log: VersionLog, count: int) -> None:
     for _ in range(count):
         log.commit(parent_of(log, number) if number >= 0 else None, {})
         number += 1
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

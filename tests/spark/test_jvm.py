@@ -121,6 +121,15 @@ def test_lines_are_relayed_without_the_noise(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "as it comes\n"
 
 
+def test_what_a_query_s_thread_throws_at_its_end_is_not_relayed(capsys: pytest.CaptureFixture[str]) -> None:
+    cause = "Caused by: Y: already stopped\n\t... 8 more\n"
+    thrown = f'{jvm.QUERY_THREAD} for [id = 1]" java.lang.X: why\n{FRAMES}{cause}'
+    relay = Relay(io.StringIO(f"before\n{thrown}after\n\tindented\n"))
+    relay.start()
+    relay.join()
+    assert capsys.readouterr().err == "before\nafter\n\tindented\n"
+
+
 def test_lines_of_a_start_are_printed_after_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

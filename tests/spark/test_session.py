@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from kafka_topics import fill, labeled, learn, settings_of
 from py4j.java_gateway import GatewayClient
 from pyspark.sql import SparkSession
+from waiting import until
 
 from streaming_nn.records import registry
 from streaming_nn.spark import jvm
@@ -34,13 +33,6 @@ class Cut:
 
     def close(self, *_: object) -> None:
         pass
-
-
-def until(true: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def jvms_of(leader: int) -> list[int]:
@@ -69,11 +61,11 @@ def test_an_interrupted_start_leaves_no_jvm_behind(number: signal.Signals) -> No
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    until(lambda: jvms_of(process.pid), 60)
+    until(lambda: jvms_of(process.pid))
     os.kill(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert stderr.rstrip().endswith(b"KeyboardInterrupt")
-    until(lambda: not jvms_of(process.pid), 30)
+    until(lambda: not jvms_of(process.pid))
 
 
 @pytest.mark.nightly
@@ -99,7 +91,7 @@ def test_a_signal_that_also_ends_the_jvm_ends_a_run_without_an_error(
     command += ["--predictions", predictions] if job == "score" else []
     with (tmp_path / "stderr").open("w+") as stderr:
         process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
-        until(lambda: under_way in (tmp_path / "stderr").read_text(), 90)
+        until(lambda: under_way in (tmp_path / "stderr").read_text())
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(60) == 0
     lines = (tmp_path / "stderr").read_text().splitlines()

@@ -3,9 +3,8 @@
 import logging
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from kafka_topics import (
     settings_of,
 )
 from pyspark.sql import SparkSession
+from waiting import until
 
 from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, DeadLetterError, TooManyRejectedError, exit_code
@@ -67,13 +67,6 @@ def running(spark: SparkSession, settings: Settings) -> Trainer:
     trainer = Trainer.open(spark, settings.model_copy(update={"train": train}))
     trainer.start()
     return trainer
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.mark.smoke

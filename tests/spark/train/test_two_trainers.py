@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from kafka_topics import fill, labeled, learn, learned_ranges, manifests_of, rows_of, seamless, settings_of
 from pyspark.sql import SparkSession
+from waiting import until
 
 from streaming_nn.errors import VersionConflictError
 from streaming_nn.spark.replay.verify import verify
@@ -112,13 +112,6 @@ def trainer(broker: Any, tmp_path: Path) -> Iterator[Started]:
             process.wait()
 
 
-def until(true: Callable[[], Any], seconds: float, stderr: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, stderr.read_text()[-2000:]
-        time.sleep(0.05)
-
-
 def suspended(process: subprocess.Popen[str]) -> bool:
     """Return whether a signal has stopped the process."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -136,13 +129,13 @@ def test_a_trainer_that_was_suspended_while_another_trained_and_pruned_stops(
     fill(broker.options, topic, labeled(600))
     if moment == "between two micro-batches":
         first = trainer(topic)
-        until(lambda: "version 1 " in stderr.read_text(), 120, stderr)
+        until(lambda: "version 1 " in stderr.read_text(), stderr.read_text)
         os.killpg(first.pid, signal.SIGSTOP)
     else:
         first = trainer(topic, failpoint="before-commit:2:SIGSTOP")
-        until(lambda: log.head_number() == 1, 120, stderr)
+        until(lambda: log.head_number() == 1, stderr.read_text)
     fill(broker.options, topic, labeled(1000, seed=1))
-    until(lambda: suspended(first), 60, stderr)
+    until(lambda: suspended(first), stderr.read_text)
     assert log.head_number() == 1
 
     second = trainer(topic, "--once", "--max-offsets", "200")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
+from waiting import until
 
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
@@ -175,13 +175,6 @@ def predictions_of(settings: Settings) -> list[Any]:
 def positions(settings: Settings) -> Counter[tuple[Any, ...]]:
     values = [json.loads(record.value) for record in predictions_of(settings)]
     return Counter(tuple(value[name] for name in POSITION) for value in values)
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def probabilities(model: Path, number: int, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
