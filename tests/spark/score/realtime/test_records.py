@@ -1,6 +1,7 @@
 """Records.java beside `decode`: the same rows, to the last bit, and the same reasons for bad records."""
 
 import gzip
+import itertools
 import json
 import random
 import shutil
@@ -85,15 +86,15 @@ TEXTS = [
 FILTERS = [
     *("a = 1", "not a = 1", "b != 'a' or c is null", "not not (a = false)", "a <\u00a03"),
     "a >= 0 and not (b in (1, 'a', true) or \"n.a\" is not null)",
-    *("a <= 9007199254740992.0 AND a > -1e400", "b < 'b' or b >= '\uffff'"),
+    *("a <= 9007199254740992.0 AND a > -1e400", "a <= 1 and not c >= 2.5", "b < 'b' or b >= '\uffff'"),
     *("c NOT IN (1e400, 'it''s', .5, +4)", "a is null or (b is null) or c = 2.50 and c != 'x'"),
 ]
+MARKS = [(".", ""), (".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", "'"), (".", "\u00a0")]
 RULES: dict[str, st.SearchStrategy[Any]] = {
     "missing": st.booleans(),
     "numbers_as_strings": st.booleans(),
     "na_values": st.sampled_from([(), (), ("NA", "-999", ""), ("1", "9007199254740992", "1e999", "-")]),
-    "decimal": st.sampled_from([".", ","]),
-    "thousands": st.sampled_from(["", "", " ", "'", "\u00a0"]),
+    "marks": st.sampled_from(MARKS),
     "where": st.sampled_from([None, None, None, *FILTERS]),
     "max_bytes": st.sampled_from([1000, 1 << 20]),
     "framing": st.sampled_from(["none", "none", "confluent", "gzip", "json_string"]),
@@ -183,9 +184,11 @@ def damaged(rng: random.Random, value: bytes) -> bytes:
 
 
 def schema_of(columns: dict[str, Any], rules: dict[str, Any], format: str) -> Schema:
-    """Return a schema, without a filter where that is refused."""
+    """Return a schema, without a filter where that is refused; the marks are decimal and thousands."""
     filters = format == "json" or "csv_columns" in columns
-    return Schema(**columns, **rules | ({} if filters else {"where": None}), format=format)
+    rules = {**rules, "where": rules["where"] if filters else None}
+    decimal, thousands = rules.pop("marks")
+    return Schema(**columns, **rules, decimal=decimal, thousands=thousands, format=format)
 
 
 def framed(rng: random.Random, schema: Schema, value: bytes) -> bytes:
@@ -224,6 +227,12 @@ LINES: list[dict[str, Any]] = [
     {"inputs": 3, "features": "label", "label": ("label[0]", "y")},
     {"inputs": 3, "label": None},
     {"inputs": 3, "features": ("c", "a", "b"), "csv_columns": ("n.a", "a", "label", "b", "c")},
+    {
+        "inputs": 2,
+        "features": ("c", "a"),
+        "label": ("y", "x"),
+        "csv_columns": ("x", "a", "b", "y", "c", "n.a"),
+    },
     {
         "inputs": 13,
         "features": ("a", "b", "c", '"d.e"'),
@@ -270,6 +279,17 @@ def test_csv_is_read_as_by_the_batch_engine(
     schema, rng = schema_of(columns, rules, "csv"), random.Random(seed)
     values = [damaged(rng, line(rng, schema).encode()) for _ in range(RECORDS)]
     assert_equal(java, schema, [framed(rng, schema, value) for value in values])
+
+
+def test_the_first_reason_is_that_of_the_batch_engine(java: Any) -> None:
+    """What is not a number comes first, then an integer beyond float64, then a gap, NaN and infinity."""
+    schema = Schema(4, None, ("a", "b", "c", "d"), None, categories={"d": {"hash": 1}}, na_values=("-999",))
+    kinds = ("-999", "-999.0", "1" * 400, '"x"', "NaN", "1e39")
+    values = ['{{"a":{},"b":{},"c":{},"d":[]}}'.format(*each) for each in itertools.permutations(kinds, 3)]
+    assert_equal(java, schema, [value.encode() for value in values])
+    array = Schema(3, None, label=None)
+    values = ['{{"features":[{}]}}'.format(",".join(each)) for each in itertools.permutations(kinds, 3)]
+    assert_equal(java, array, [value.encode() for value in values])
 
 
 @pytest.mark.parametrize("text", ["x" + " " * 200_000 + "x", "1" + ",234" * 50_000 + "x", "9" * 200_000])
