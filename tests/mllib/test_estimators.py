@@ -146,7 +146,7 @@ def test_a_saved_model_is_a_model_directory_too(fitted: Any, iris: DataFrame, tm
 
 
 def test_an_estimator_is_saved_with_its_params(tmp_path: Path, spark: SparkSession) -> None:
-    estimator = StreamingClassifier(**SMALL, replayRates=None, classWeight={1: 2.0}, labelCol="y")
+    estimator = StreamingClassifier(**SMALL, members=None, classWeight={1: 2.0}, labelCol="y")
     estimator.write().overwrite().save(str(tmp_path / "estimator"))
     loaded = StreamingClassifier.load(str(tmp_path / "estimator"))
     assert loaded.uid == estimator.uid
