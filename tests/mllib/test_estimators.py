@@ -322,7 +322,7 @@ def test_an_empty_batch_leaves_no_version(iris: DataFrame, tmp_path: Path) -> No
         learner.model()
 
 
-def test_a_model_that_has_learned_nothing_begins_again_with_other_params(
+def test_an_untrained_model_restarts_with_other_params(
     iris: DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Case 12: after a first try with wrong params, or a label that is in no class."""

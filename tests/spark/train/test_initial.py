@@ -173,7 +173,7 @@ def test_a_run_that_slept_does_not_learn_on_top_of_another_beginning(tmp_path: P
     assert list(check(log)) == []
 
 
-def test_a_run_that_begins_again_does_not_replace_what_another_has_learned(tmp_path: Path) -> None:
+def test_a_run_that_restarts_does_not_replace_what_another_has_learned(tmp_path: Path) -> None:
     log, slept = VersionLog(tmp_path), begin(settings_of(tmp_path))
     learn(log, slept)
     other = settings_of(tmp_path, HASHED)
