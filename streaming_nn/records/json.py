@@ -1,8 +1,8 @@
 """JSON records: an object with an array of features, or a number field for each, and a label."""
 
+import re
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
-from json import dumps, loads
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
 
 MAX_DIGITS = 4300  # of an integer: Python's own limit
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.?)*"?|-?(\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL)  # string or number
 MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all records are left to the decoder
 
 
@@ -96,15 +97,15 @@ def parse(blob: bytes) -> Any:
     except ValueError as error:
         if "number out of range" not in str(error):
             raise
-    try:
-        record = loads(blob.decode(), parse_int=_to_integer)
-        return from_json(dumps(record))  # halves of surrogate pairs and deep nesting are refused as elsewhere
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
+    return from_json(_TOKEN.sub(_shorten, blob))
 
 
-def _to_integer(digits: str) -> float:
-    return int(digits) if len(digits.lstrip("-")) <= MAX_DIGITS else float(digits)
+def _shorten(token: re.Match[bytes]) -> bytes:
+    """Return a token as it is, but a number of too many digits as it is in float64."""
+    digits = token[1]
+    if digits is None or len(digits) <= MAX_DIGITS or digits.startswith(b"0"):
+        return token[0]
+    return repr(float(token[0])).replace("inf", "Infinity").encode()
 
 
 def _write(records: Sequence[Record]) -> list[bytes]:

@@ -335,7 +335,12 @@ def test_an_integer_of_5000_digits_is_a_number_that_is_too_large():
     other = Schema(1, (0, 1), ("a",))
     record = b'{"a":1.5,"note":%s,"label":1}' % (b"9" * 5000)
     assert decode(other, [record], labeled=True).x.tolist() == [[1.5]]
-    ends = (b"", b',"s":"\\ud800"}', b',"s":"\xed\xa0\x80"}', b',"s":%s1%s}' % (b"[" * 250, b"]" * 250))
+    ends = (
+        b"",
+        b',"s":"\\ud800","s":""}',
+        b',"s":"\xed\xa0\x80"}',
+        b',"s":%s1%s}' % (b"[" * 250, b"]" * 250),
+    )
     text = b'{"a":-%s,"b":%s}' % (b"9" * 4300, b"9" * 4301)
     assert parse_object(text) == {"a": -int("9" * 4300), "b": math.inf}, "the sign is no digit"
     broken = [record[:-1] + end for end in ends]
