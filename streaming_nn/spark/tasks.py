@@ -6,12 +6,14 @@ A task may run twice (a retry, speculation), so nothing here writes anything: ea
 import gc
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby, pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +37,8 @@ LEARNED = (
     "topic string, partition int, part binary, counts string, rejected string, filtered long, "
     "dead_letters binary, seconds double, unseen string, large string"
 )
+AHEAD = 4  # record batches
+T = TypeVar("T")
 TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 NO_VALUES: Mapping[str, Sequence[Label]] = MappingProxyType({})
 
@@ -132,6 +136,16 @@ def decode_batches(
         raise Unseen(merge_unseen(unseen))
 
 
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, which a thread makes up to AHEAD ahead; an error is raised in the item's place."""
+    source, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        made = deque(thread.submit(next, source, end) for _ in range(AHEAD))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(next, source, end))
+            yield cast(T, item)
+
+
 class _Timed:
     """A task's record batches: where the first one is from, and how long the task waited for them."""
 
@@ -150,9 +164,13 @@ class _Timed:
                 self.topic_partition = _topic_partition(batch, 0)
             yield batch
 
+    def elapsed(self) -> float:
+        """Return the seconds since the task's start."""
+        return time.perf_counter() - self._started
+
     def seconds(self) -> float:
         """Return how long the task has worked since its start, without the waiting."""
-        return time.perf_counter() - self._started - self._waited
+        return self.elapsed() - self._waited
 
 
 def _topic_partition(batch: pa.RecordBatch, row: int) -> tuple[str, int]:
@@ -165,16 +183,19 @@ def learn_records(
     state: State[Any],
     batches: Iterable[pa.RecordBatch],
     limit: int | None,
+    decode_ahead: bool = False,
 ) -> TaskResult:
     """Learn one task's record batches from `state`, in the order in which they come.
 
     Rejected records are kept up to `limit` bytes; None: they are counted only. If the schema has to grow
-    first, the result holds the unseen values, and nothing is learned.
+    first, the result holds the unseen values, and nothing is learned. With `decode_ahead`, a thread reads and
+    decodes, and no time counts as waiting.
     """
     not_learned, timed, part, unseen = NotLearned(limit), _Timed(batches), None, NO_VALUES
     large = set[str]()
     try:
-        part = learn_part(learner, state, decode_batches(timed, schema, not_learned, large))
+        rows = decode_batches(timed, schema, not_learned, large)
+        part = learn_part(learner, state, ahead(rows) if decode_ahead else rows)
     except Unseen as found:
         not_learned, unseen = NotLearned(limit), found.values
     return TaskResult(
@@ -183,7 +204,7 @@ def learn_records(
         dict(not_learned.rejected),
         not_learned.filtered,
         not_learned.dead_letters,
-        timed.seconds(),
+        timed.elapsed() if decode_ahead else timed.seconds(),
         unseen,
         sorted(large),
     )

@@ -1,5 +1,6 @@
 """What a task returns, as a row too, and what it does if the schema must grow; no Spark is needed for it."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,11 @@ from streaming_nn.records.decode import encode, encode_named
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DEAD_LETTERS
 from streaming_nn.spark.tasks import (
+    AHEAD,
     LEARNED,
     Learn,
     TaskResult,
+    ahead,
     learn_records,
     pack,
     result_from_row,
@@ -51,7 +54,29 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
     (out,) = Learn(LEARNER, schema, state, limit)(iter(batches(values, cut)))
     assert out.schema.names == [column.split()[0] for column in LEARNED.split(", ")]
     same(result_from_row(LEARNER, out.to_pylist()[0]), result)
+    same(learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, True), result)
     return result
+
+
+def test_items_are_made_ahead_in_their_order_and_an_error_comes_in_its_place() -> None:
+    made = list[int]()
+
+    def items() -> Iterator[int]:
+        for i in range(10):
+            if i == 8:
+                raise ValueError("eight")
+            made.append(i)
+            yield i
+
+    given = ahead(items())
+    assert [next(given) for _ in range(3)] == [0, 1, 2]
+    given.close()
+    assert made == [*range(3 + AHEAD)]
+    found = list[int]()
+    with pytest.raises(ValueError, match="eight"):
+        found.extend(ahead(items()))
+    assert found == [*range(8)]
+    assert list(ahead(())) == []
 
 
 def test_columns_with_large_numbers_are_reported_with_the_result() -> None:

@@ -36,11 +36,11 @@ class DriverExecutor:
         """Read and learn the records here, without a Spark job."""
         batches = plan.batches(work.averaged)
 
-        def learn(task: Iterable[pa.RecordBatch]) -> TaskResult:
-            return learn_records(work.learner, work.schema, work.start, task, work.limit)
+        def learn(task: Iterable[pa.RecordBatch], decode_ahead: bool = False) -> TaskResult:
+            return learn_records(work.learner, work.schema, work.start, task, work.limit, decode_ahead)
 
         if not work.averaged:
-            return [learn(batches)]
+            return [learn(batches, decode_ahead=True)]
         tasks = [list(task) for task in split_tasks(iter(batches), averaged=True)]
         with ThreadPoolExecutor(os.cpu_count()) as threads:  # the core releases the GIL
             return list(threads.map(learn, tasks))
