@@ -109,7 +109,7 @@ def builds() -> list[Build]:
         for name, flags in sets.items()
     ]
     of_zig = {"-march=x86-64-v3": "-mcpu=x86_64_v3"}  # its own name
-    for level in LEVELS:  # clang's, where that is not installed
+    for level in LEVELS:  # clang's, if that is not installed
         for name, flags in sets.items():
             own_flags = (of_zig.get(flag, flag) for flag in flags)
             compiled = (*build_backend.ZIG_CC, level, "-target", f"{native}-linux-musl", *own_flags)

@@ -58,7 +58,7 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
     return result
 
 
-def test_items_are_made_ahead_in_their_order_and_an_error_comes_in_its_place() -> None:
+def test_items_are_made_ahead_in_order_and_an_error_follows_those_before_it() -> None:
     made = list[int]()
 
     def items() -> Iterator[int]:
