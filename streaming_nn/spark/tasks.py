@@ -137,7 +137,7 @@ def decode_batches(
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items, which a thread makes up to AHEAD ahead; an error is raised after the items before it."""
+    """Yield items that a thread makes, up to AHEAD ahead; an error is raised after the items before it."""
     source, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
         made = deque(thread.submit(next, source, end) for _ in range(AHEAD))
