@@ -21,6 +21,7 @@ from streaming_nn.records.schema import Schema
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.sources.prefetch.reader import HERE, Reader, plain_of
+from streaming_nn.spark.sources.prefetch.record_batches import SCHEMA as COLUMNS
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.merge
@@ -314,7 +315,8 @@ def test_a_plain_record_is_packed_in_place_of_its_value(spark: SparkSession, bro
         ids = topics.ids([topic])
     ranges = {topic: {0: (0, 22)}}
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
-        table = Reader(spark, broker.options, ids, plain_of(schema, True)).here(ranges)
+        batches = Reader(spark, broker.options, ids, plain_of(schema, True)).here(ranges)
+        table = pa.Table.from_batches(batches, COLUMNS)
         as_before = [None] * 20 if schema == SCHEMA else values
         words = [np.int64(y).tobytes() + x.tobytes() for x, y in zip(*rows(20), strict=True)]
         packed = words if schema == SCHEMA else [None] * 20

@@ -29,7 +29,7 @@ def reader_of(spark: SparkSession, kafka: dict[str, str], *names: str) -> Reader
 def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
     """Return the records; each partition's are in the order of their offsets."""
     if how == HERE:
-        table = reader.here(ranges)
+        table = pa.Table.from_batches(reader.here(ranges), SCHEMA)
     else:
         frame = reader.pieces(ranges, averaged=how == TASKS)
         table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
