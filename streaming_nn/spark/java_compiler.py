@@ -1,6 +1,5 @@
 """Java classes in a running session, compiled by the Janino that Spark includes: no JDK, no built jar."""
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,10 @@ def _load(spark: SparkSession, jar: Path, name: str) -> Any:
     return java.java.net.URLClassLoader(urls, loader(spark)).loadClass(f"streaming_nn.{name}")
 
 
-def register(spark: SparkSession, name: str, function: Any, type: str) -> None:
-    """Let SQL call a Java object by a name, once for a row; `type` is that of its result."""
+def register(spark: SparkSession, name: str, function: Any) -> None:
+    """Let SQL call a Java object by a name; its `function()` is Spark's user-defined function."""
     session: Any = spark._jsparkSession
-    java: Any = spark._jvm
-    made = java.org.apache.spark.sql.functions.udf(function, session.parseDataType(json.dumps(type)))
-    session.udf().register(name, made.asNondeterministic())  # otherwise a filter would call it again
+    session.udf().register(name, function.function())
 
 
 def compile_classes(spark: SparkSession, sources: tuple[str, ...], here: Path) -> dict[str, bytes]:

@@ -43,7 +43,7 @@ def test_the_weight_s_column_becomes_a_field(spark: SparkSession, tmp_path: Path
     decoded = decode(Schema(1, (0, 1), ("a",), weight="w"), given, labeled=True)
     assert decoded.w is not None
     assert decoded.w.tolist() == [2.5]
-    assert [(each.reason, each.field) for each in decoded.rejected] == [("not a number", "w")]
+    assert [(each.reason, each.field) for each in decoded.rejected] == [("weight missing", "w")]
 
 
 def test_columns_of_every_kind_become_fields(spark: SparkSession, tmp_path: Path) -> None:

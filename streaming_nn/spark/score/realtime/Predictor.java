@@ -11,6 +11,9 @@ import java.util.HashSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.spark.sql.api.java.UDF4;
+import org.apache.spark.sql.expressions.UserDefinedFunction;
+import org.apache.spark.sql.functions;
+import org.apache.spark.sql.types.DataTypes;
 
 /** Maps a record's value, topic, partition and offset to a prediction in JSON, by the newest version; null: filtered. */
 public final class Predictor implements UDF4 {
@@ -36,6 +39,11 @@ public final class Predictor implements UDF4 {
     this.events = events;
     this.paths = paths;
     this.longest = longest;
+  }
+
+  /** This as a function of Spark, not deterministic, or a filter would call it again; py4j may take another overload. */
+  public UserDefinedFunction function() {
+    return functions.udf((UDF4) this, DataTypes.BinaryType).asNondeterministic();
   }
 
   public Object call(Object value, Object topic, Object partition, Object offset) throws Exception {

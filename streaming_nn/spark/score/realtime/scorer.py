@@ -94,7 +94,7 @@ class RealTimeScorer(Scorer):
         paths = json.dumps({name: parse_path(name) for name in score.fields}) if score.fields else ""
         form = score.probabilities, score.cloudevents, paths, self.longest
         predictor.configure(directory, float(score.max_age), *form)
-        java_compiler.register(self.spark, "streaming_nn_predict", predictor, "binary")
+        java_compiler.register(self.spark, "streaming_nn_predict", predictor)
         value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
         key = F.when(F.octet_length("key") <= self.longest, F.col("key")).alias("key")
         predictions = frame.select(key, value, self._headers().alias("headers"))

@@ -79,7 +79,7 @@ def predict_in_java(
     paths = json.dumps({name: parse_path(name) for name in fields}) if fields else ""
     predictor.configure(str(model), 0.0, probabilities, False, paths, LONGEST)
     name = f"predict_{next(NAMES)}"
-    java_compiler.register(spark, name, predictor, "binary")
+    java_compiler.register(spark, name, predictor)
     frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
     predictions = frame.selectExpr(f"{name}(value, 'unlabeled', 0, offset)").collect()
     return [json.loads(bytes(row[0])) for row in predictions]
