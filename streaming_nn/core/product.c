@@ -41,25 +41,20 @@ TILE(half_tile, half, PADDING, SPREAD_HALF)
         else \
             tile(R, V, x + r * x_row, x_row, x_step, w, w_row, 0, z + r * z_row, z_row, n)
 
-static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row,
-                      const int32_t *index, float *z, long z_row, long rows, long n) {
-    long r = 0;
-    ROWS(tile, 12, 1); /* one vector has few chains: more rows hide the latency of their sums */
-    ROWS(tile, 6, 1);
-    ROWS(tile, 3, 1);
-    ROWS(tile, 1, 1);
-}
+/* One vector of columns has few chains: more rows hide the latency of their sums. */
+#define COLUMNS_1(columns_1, tile)                                                                                     \
+    static void columns_1(const float *x, long x_row, long x_step, const float *w, long w_row,                        \
+                          const int32_t *index, float *z, long z_row, long rows, long n) {                            \
+        long r = 0;                                                                                                   \
+        ROWS(tile, 12, 1);                                                                                            \
+        ROWS(tile, 6, 1);                                                                                             \
+        ROWS(tile, 3, 1);                                                                                             \
+        ROWS(tile, 1, 1);                                                                                             \
+    }
 
+COLUMNS_1(columns_1, tile)
 #if LANES > PADDING
-/* The last columns, fewer than a vector. */
-static void columns_half(const float *x, long x_row, long x_step, const float *w, long w_row,
-                         const int32_t *index, float *z, long z_row, long rows, long n) {
-    long r = 0;
-    ROWS(half_tile, 12, 1);
-    ROWS(half_tile, 6, 1);
-    ROWS(half_tile, 3, 1);
-    ROWS(half_tile, 1, 1);
-}
+COLUMNS_1(columns_half, half_tile) /* the last columns, fewer than a vector */
 #endif
 
 static void columns_2(const float *x, long x_row, long x_step, const float *w, long w_row,

@@ -208,11 +208,14 @@ def framed(rng: random.Random, schema: Schema, value: bytes) -> bytes:
     return rng.choice([*[whole] * 9, odd, damaged(rng, whole), flags + whole[10:], with_sum + whole[10:]])
 
 
-@settings(
+EXAMPLES = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     deadline=None,
     max_examples=100,
 )
+
+
+@EXAMPLES
 @given(features=st.sampled_from(FEATURES), rules=st.fixed_dictionaries(RULES), seed=st.integers(0, 2**20))
 def test_json_is_read_as_by_the_batch_engine(
     java: Any, features: dict[str, Any], rules: dict[str, Any], seed: int
@@ -263,11 +266,7 @@ def cell(rng: random.Random, schema: Schema) -> str:
     return schema.quote + text.replace(schema.quote, 2 * schema.quote) + schema.quote
 
 
-@settings(
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-    deadline=None,
-    max_examples=100,
-)
+@EXAMPLES
 @given(
     columns=st.sampled_from(LINES),
     rules=st.fixed_dictionaries(RULES | DIALECT),
