@@ -174,7 +174,9 @@ def produce(
         else:
             require_topics(options, topics_of(rows, plan))
     except ValueError as error:
-        raise _misused(error) from None
+        raise _end(error, MISUSED) from None
+    except (LookupError, OSError, RuntimeError) as error:  # of Kafka
+        raise _end(error, FAILED) from None
     ready = messages(limited(rows, records), plan)
     with _progress(Console(stderr=True), records, drifts) as progress:
         sent = send(ready, client, stop.is_set, seconds, progress, moment)
@@ -344,9 +346,9 @@ def _exit_on_failure(sent: Sent) -> None:
         raise typer.Exit(FAILED)
 
 
-def _misused(error: Exception) -> typer.Exit:
+def _end(error: Exception, code: int) -> typer.Exit:
     print(f"producers: {error}", file=sys.stderr)
-    return typer.Exit(MISUSED)
+    return typer.Exit(code)
 
 
 def main() -> int:
@@ -356,7 +358,8 @@ def main() -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # an error of click, which typer may bundle
             raise
-        print(f"producers: {error.format_message()}", file=sys.stderr)
+        if message := error.format_message():  # without arguments, the help was printed
+            print(f"producers: {message}", file=sys.stderr)
         return MISUSED
     return code or 0
 

@@ -1,5 +1,6 @@
 """Messages of a stream's rows: labeled, unlabeled, malformed on purpose, and with delayed labels."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pydantic_core import from_json, to_json
 from producers.columns import HASHED
 from producers.streams import Block, Stream
 from producers.validation import check_not_negative, check_share
+from streaming_nn.kafka import TOPIC
 from streaming_nn.records import avro, avsc, csv
 from streaming_nn.records.decode import encode
 from streaming_nn.records.field_records import named_rows_to_records
@@ -49,6 +51,9 @@ class Plan:
     named: bool = False  # a field for each feature instead of one array; the same for a line of CSV
 
     def __post_init__(self) -> None:
+        for flag, topic in (("--topic", self.topic), ("--unlabeled-topic", self.unlabeled_topic)):
+            if topic is not None and not re.fullmatch(TOPIC, topic):
+                raise ValueError(f"{flag} must be 1 to 249 letters, digits, '.', '_' or '-'; got {topic!r}")
         for what, share in (("unlabeled", self.unlabeled), ("malformed", self.malformed)):
             check_share(what, share)
         if self.unlabeled > 0 and not self.unlabeled_topic:

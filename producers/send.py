@@ -29,7 +29,7 @@ def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
     """Return a kafka-python producer that is idempotent and waits for all replicas.
 
     `kafka` are kafka-python's options, as `streaming_nn.kafka.options.for_python` returns them. Raise
-    ValueError if there is no connection.
+    ConnectionError if there is no connection.
     """
     from kafka import KafkaProducer
 
@@ -47,8 +47,8 @@ def producer(kafka: dict[str, Any], compression: str | None = None) -> Any:
     try:
         return KafkaProducer(**(options | kafka))
     except (KafkaError, AssertionError) as error:
-        where = kafka.get("bootstrap_servers")
-        raise ValueError(f"cannot connect to Kafka at {where}: {type(error).__name__}: {error}") from None
+        where = ", ".join(kafka.get("bootstrap_servers", ()))
+        raise ConnectionError(f"cannot reach a Kafka broker at {where}: {error}") from None
 
 
 def send(

@@ -29,27 +29,22 @@ def python_options(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def require_topics(options: Mapping[str, str], topics: list[str]) -> None:
-    """Raise ValueError if a topic does not exist: the producer would wait a minute for it."""
+    """Raise LookupError if a topic does not exist: the producer would wait a minute for it."""
     from streaming_nn.kafka.admin import partitions
 
     try:
         partitions(options, topics)
     except LookupError as error:
-        raise ValueError(f"{error}; {_how_to_create(options)}") from None
-    except (OSError, RuntimeError) as error:
-        raise ValueError(str(error)) from None
+        raise LookupError(f"{error}; {_how_to_create(options)}") from None
 
 
 def create_topics(options: Mapping[str, str], topics: list[str], partitions: int) -> None:
-    """Create the topics that do not exist; those that do stay as they are. Raise ValueError on failure."""
+    """Create the topics that do not exist; those that do stay as they are. Raise as `KafkaAdmin` does."""
     from streaming_nn.kafka.admin import KafkaAdmin
 
-    try:
-        with KafkaAdmin(options) as admin:
-            for topic in topics:
-                admin.create(topic, partitions, exist_ok=True)
-    except (OSError, RuntimeError, LookupError) as error:
-        raise ValueError(str(error)) from None
+    with KafkaAdmin(options) as admin:
+        for topic in topics:
+            admin.create(topic, partitions, exist_ok=True)
 
 
 def _how_to_create(options: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from streaming_nn.kafka import TOPIC
 
 FILE = "streaming-nn.toml"
 PREFIX = "STREAMING_NN_"
@@ -64,20 +67,25 @@ FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 def _size(value: Any) -> Any:
     """Return the bytes of a size; None for "all"."""
-    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found:
-        return int(float(found[1]) * FACTORS[found[2].lower()])
     if value == "all":
         return None
-    if type(value) is not int or value < 1:
+    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    size = int(float(found[1]) * FACTORS[found[2].lower()]) if found else value
+    if type(size) is not int or size < 1:
         raise PydanticCustomError("size", "must be a size such as '10 GB' or '500 MB', or 'all'")
-    return value
+    return size
 
 
 Size = Annotated[int | None, BeforeValidator(_size)]
 
 
-Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]  # Kafka's own error would not name it
+def _topic(value: str) -> str:
+    if not re.fullmatch(TOPIC, value):  # Kafka's own error would not name it
+        raise PydanticCustomError("topic", "must be 1 to 249 letters, digits, '.', '_' or '-'")
+    return value
+
+
+Topic = Annotated[str, AfterValidator(_topic)]
 
 
 class Section(BaseModel):
@@ -490,9 +498,9 @@ def _one_line(error: ValidationError) -> str:
     where = [str(part) for part in first["loc"]]
     name = ".".join(where)
     if where[0] in ("kafka", "spark"):  # the value may be a password: don't print it
-        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"setting {name}: {_requirement(first['msg'])}"
     if first["type"] != "extra_forbidden":
-        return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
+        return f"setting {name}: {_requirement(first['msg'])}; got {first['input']!r}"
     if elsewhere := _settings_named(where[-1]):
         return f"unknown setting {name}; did you mean {elsewhere}?"
     fields: Any = Settings.model_fields
@@ -501,3 +509,9 @@ def _one_line(error: ValidationError) -> str:
     longer = [field for field in fields if field.startswith(where[-1])]  # of an abbreviation
     near = longer[:1] or get_close_matches(where[-1], fields, 1, 0.0)
     return f"unknown setting {name}; did you mean {'.'.join([*where[:-1], *near])}?"
+
+
+def _requirement(message: str) -> str:
+    """Return what Pydantic's message requires of a value, in the words of our messages."""
+    message = re.sub(r", unable to .*", "", message.replace("Input should be", "must be"))
+    return message[0].lower() + message[1:]

@@ -26,6 +26,7 @@ from streaming_nn.errors import exit_code
 
 # Any other error is a bug, or Spark's
 EXPECTED = (ValueError, LookupError, RuntimeError, OSError, AssertionError)
+MISUSED = 2  # exit code of a wrong option, as of a ValueError
 
 app = typer.Typer(
     name="streaming-nn",
@@ -73,15 +74,18 @@ def run(words: Sequence[str]) -> int:
     """Run a command and return its exit code; an error ends in one line on stderr."""
     try:
         with _logging():
-            app(list(words))
+            code = app(list(words), prog_name="streaming-nn", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        print(f"streaming-nn: {_one_line(error)}", file=sys.stderr, flush=True)
-        return exit_code(error)
-    return 0
+        misused = getattr(error, "format_message", None)  # of an error of click, which Typer may bundle
+        message = misused() if misused else _one_line(error)
+        if message:  # a command without arguments has printed its help
+            print(f"streaming-nn: {message}", file=sys.stderr, flush=True)
+        return MISUSED if misused else exit_code(error)
+    return code or 0
 
 
 @contextmanager

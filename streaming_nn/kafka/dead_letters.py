@@ -15,12 +15,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from streaming_nn.kafka import TOPIC
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_python
 
 PREFIX = "streaming_nn."  # of our headers
 GROUP = "streaming-nn-redrive"  # and the topic: the consumer group, and the id of the transactions
-TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 BATCH = 500  # dead letters of a transaction
 POLL = 500  # milliseconds
 LATEST = 253_402_300_799_000  # milliseconds since 1970 at the end of the year 9999, Python's last
@@ -156,7 +156,7 @@ def _letter(record: Any) -> DeadLetterRecord:
         position = ours["topic"], int(ours["partition"]), int(ours["offset"])
     except (KeyError, ValueError):
         position = None
-    if position is not None and not TOPIC.fullmatch(position[0]):  # the file of another source
+    if position is not None and not re.fullmatch(TOPIC, position[0]):  # the file of another source
         position = None
     time = datetime.fromtimestamp(min(max(record.timestamp, 0), LATEST) // 1000, UTC)
     reason, field, value, cut = (ours.get(name, "") for name in ("reason", "field", "value", "cut"))

@@ -147,9 +147,10 @@ def test_a_mistake_ends_in_one_line_and_a_code(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "train"),
-        (["train", "--bogus"], "--bogus"),
-        (["demo", "now"], "now"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train", "--bogus"], "No such option: --bogus"),
+        (["versions", "diff", "1"], "Missing argument 'b'."),
+        (["demo", "now"], "Got unexpected extra argument(s) (now)"),
         (["demo", "--stream", "weather"], "--stream must be one of digits, machine; got 'weather'"),
         (["demo", "--stream", "machine", "--rate", "0.5"], "--rate of machine must be 1 to 100; got 0.5"),
         (["demo", "--rate", "9"], "--rate of digits must be at least 10; got 9"),
@@ -160,7 +161,13 @@ def test_misspelled_commands_and_options(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.run(words) == 2
-    assert message in capsys.readouterr().err
+    assert capsys.readouterr() == ("", f"streaming-nn: {message}\n")
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([]) == 2
+    out, err = capsys.readouterr()
+    assert ("Usage: streaming-nn" in out + err, "streaming-nn: " in err) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +215,7 @@ def test_a_full_disk_under_spark_is_named(
 
 
 def failing(error: Exception) -> Any:
-    def app(words: list[str]) -> None:
+    def app(words: list[str], **how: Any) -> None:
         raise error
 
     return app
@@ -236,7 +243,7 @@ def test_ctrl_c_and_sigterm_end_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["streaming-nn"])
     try:
         for number in before:
-            monkeypatch.setattr(commands, "app", lambda words, number=number: signal.raise_signal(number))
+            monkeypatch.setattr(commands, "app", lambda *_, number=number, **how: signal.raise_signal(number))
             with pytest.raises(SystemExit) as ended:
                 commands.main()
             assert ended.value.code == 130
@@ -265,7 +272,7 @@ def test_a_missing_bootstrap_names_the_broker_of_this_directory(
 def test_the_package_logs_messages_alone_to_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def app(words: list[str]) -> None:
+    def app(words: list[str], **how: Any) -> None:
         logger = logging.getLogger("streaming_nn.room.module")
         logger.debug("hidden")
         logger.info("%d records", 3)
