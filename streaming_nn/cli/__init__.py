@@ -1,1 +1,1 @@
-"""The commands of `streaming-nn`, one module each."""
+"""The commands of `streaming-nn`, one module each; `app.py` registers them."""

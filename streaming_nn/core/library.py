@@ -1,4 +1,7 @@
-"""The compiled library: loaded by ctypes, which releases the GIL while one of its functions runs."""
+"""The compiled library: of its variants the fastest that this CPU can run (`load`).
+
+It is loaded by ctypes, which releases the GIL while one of its functions runs.
+"""
 
 import ctypes
 from functools import lru_cache

@@ -35,7 +35,7 @@ from streaming_nn.spark.train.micro_batch import add_counts
 
 Array = NDArray[Any]
 
-LEARNED = "partition int, part binary, counts string, curve string, error string"
+PASS_RESULT = "partition int, part binary, counts string, curve string, error string"
 HINTS = {"string": "; encode strings with StringIndexer", "boolean": "; cast booleans to int"}  # for labels
 FLOATS = "finite float32 numbers; got NaN, infinity or a number out of range"
 PREDICTED = "output array<double>, raw array<double>"
@@ -193,7 +193,7 @@ def weights(name: str, column: pa.Array) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class LearnRows:
-    """Do one task's part of a pass from the state that was broadcast; yield one row (LEARNED).
+    """Do one task's part of a pass from the state that was broadcast; yield one row (PASS_RESULT).
 
     With `passes`, it is the only task with rows, and learns all of them that often; its row then has the
     state. A bad row's error is in the task's row, and nothing of the pass counts.
@@ -299,7 +299,7 @@ def _tasks(
 ) -> list[Any]:
     with shared(frame.sparkSession, flatten(state)) as start:
         work = LearnRows(learner, columns, start, passes)
-        tasks = sorted(rows_of(frame.mapInArrow(work, LEARNED)), key=lambda task: int(task.partition))
+        tasks = sorted(rows_of(frame.mapInArrow(work, PASS_RESULT)), key=lambda task: int(task.partition))
     if error := next((task.error for task in tasks if task.error), ""):
         raise ValueError(error)
     return tasks

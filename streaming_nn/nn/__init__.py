@@ -1,1 +1,1 @@
-"""What is learned: networks, optimizers, metrics. NumPy only: no Spark, no Kafka, no clock, no files."""
+"""What is learned: learners, metrics, drift. NumPy and the core only, no Spark, Kafka, clock or files."""

@@ -15,11 +15,6 @@ LEARNERS: dict[str, type[MLP] | type[Ensemble]] = {"mlp": MLP, "ensemble": Ensem
 OF_STREAM = ("mini_batch", "inputs", "classes")  # options that a run changes as records come
 
 
-def options(learner: Learner[Any]) -> dict[str, Any]:
-    """Return a learner's options, ready for JSON, with its name under "learner"."""
-    return learner.options()
-
-
 def learner_from(options: Mapping[str, Any]) -> Learner[Any]:
     """Return the learner of these options; "learner" is its name.
 

@@ -1,4 +1,4 @@
-"""Settings of `[records]` that may read records that were rejected: guesses, which `explain` tries."""
+"""Settings of `[records]` that may read rejected records: guesses that `explain` tries and words."""
 
 import codecs
 import csv

@@ -1,4 +1,7 @@
-"""Records that are not learned: rejected ones, kept for the dead-letter topic, and filtered ones."""
+"""Records that are not learned: rejected ones, which become dead letters here, and filtered ones.
+
+`train/dead_letters.py` sends them, `kafka/dead_letters.py` reads their topic and sends them back.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

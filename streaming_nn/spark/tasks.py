@@ -33,7 +33,7 @@ from streaming_nn.spark.rejected import (
     unpack_dead_letters,
 )
 
-LEARNED = (
+TASK_RESULT = (
     "topic string, partition int, part binary, counts string, rejected string, filtered long, "
     "dead_letters binary, seconds double, unseen string, large string"
 )
@@ -212,7 +212,7 @@ def learn_records(
 
 @dataclass(frozen=True)
 class Learn:
-    """Learn one task's part of a micro-batch from the broadcast state; yield its result, a row (LEARNED)."""
+    """Learn one task's part of a micro-batch from the broadcast state; yield its result (TASK_RESULT)."""
 
     learner: Learner[Any]
     schema: Schema
@@ -227,7 +227,7 @@ class Learn:
 
 
 def result_to_row(result: TaskResult) -> pa.RecordBatch:
-    """Return a task's result as a record batch of one row (LEARNED)."""
+    """Return a task's result as a record batch of one row (TASK_RESULT)."""
     part = result.part
     return pa.record_batch(
         {
@@ -246,7 +246,7 @@ def result_to_row(result: TaskResult) -> pa.RecordBatch:
 
 
 def result_from_row(learner: Learner[Any], row: Any) -> TaskResult:
-    """Return a task's result from its row (LEARNED)."""
+    """Return a task's result from its row (TASK_RESULT)."""
     counts, data = Counts(*json.loads(row["counts"])), row["part"]
     return TaskResult(
         row["topic"],

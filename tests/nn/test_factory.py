@@ -6,7 +6,7 @@ import pytest
 
 from streaming_nn.nn import state_dict
 from streaming_nn.nn.ensemble import Ensemble
-from streaming_nn.nn.factory import learner_from, options
+from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.mlp import MLP
 
 pytestmark = pytest.mark.commit
@@ -45,9 +45,9 @@ pytestmark = pytest.mark.commit
     ],
 )
 def test_options_rebuild_the_same_learner(learner: MLP | Ensemble) -> None:
-    again = learner_from(json.loads(json.dumps(options(learner))))
+    again = learner_from(json.loads(json.dumps(learner.options())))
     assert again == learner
-    assert options(again) == options(learner)
+    assert again.options() == learner.options()
     one, other = state_dict.flatten(again.init()), state_dict.flatten(learner.init())
     assert {name: one[name].tobytes() for name in one} == {name: other[name].tobytes() for name in other}
 

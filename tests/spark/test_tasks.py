@@ -17,7 +17,7 @@ from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DEAD_LETTERS
 from streaming_nn.spark.tasks import (
     AHEAD,
-    LEARNED,
+    TASK_RESULT,
     Learn,
     TaskResult,
     ahead,
@@ -52,7 +52,7 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
     result = learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit)
     state = SimpleNamespace(value=pack(initial(LEARNER)))
     (out,) = Learn(LEARNER, schema, state, limit)(iter(batches(values, cut)))
-    assert out.schema.names == [column.split()[0] for column in LEARNED.split(", ")]
+    assert out.schema.names == [column.split()[0] for column in TASK_RESULT.split(", ")]
     same(result_from_row(LEARNER, out.to_pylist()[0]), result)
     same(learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, True), result)
     return result

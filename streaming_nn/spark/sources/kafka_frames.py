@@ -15,7 +15,7 @@ from streaming_nn.spark import java_compiler
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.sources.offsets import Ranges, to_json
 from streaming_nn.spark.sources.order import ORDER
-from streaming_nn.spark.tasks import LEARNED, TaskFunction
+from streaming_nn.spark.tasks import TASK_RESULT, TaskFunction
 
 # Spark's headers column, an array of structs, cuts the rate to a third; as a string that is null if there are
 # none it costs nothing. The values are in base64.
@@ -102,9 +102,9 @@ def in_order(frame: DataFrame) -> DataFrame:
 
 
 def learn_rows(frame: DataFrame, work: TaskFunction, averaged: bool) -> DataFrame:
-    """Return the frame of the rows (LEARNED) that `work` yields for records: of one task, or several."""
+    """Return the frame of the rows (TASK_RESULT) that `work` yields for records: of one task, or several."""
     ordered = frame if averaged else in_order(frame)  # a partition has its own order
-    return ordered.drop("timestamp").mapInArrow(work, LEARNED)  # it was for the order
+    return ordered.drop("timestamp").mapInArrow(work, TASK_RESULT)  # it was for the order
 
 
 def by_version(frame: DataFrame, spans: Mapping[int, Ranges], averaged: bool = False) -> DataFrame:

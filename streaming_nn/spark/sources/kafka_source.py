@@ -21,7 +21,7 @@ from streaming_nn.spark.sources import data_loss, kafka_frames, offsets, topics
 from streaming_nn.spark.sources.offsets import Offsets, Ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, by_partition, in_order
-from streaming_nn.spark.tasks import LEARNED, TaskFunction
+from streaming_nn.spark.tasks import TASK_RESULT, TaskFunction
 from streaming_nn.versions.version import Manifest, Position
 
 logger = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ class KafkaPlan:
 
     def batches(self, averaged: bool) -> Iterable[pa.RecordBatch]:
         """Read the records in the driver."""
-        batches = self.source.reader.here(self.ranges)
+        batches = self.source.reader.read_in_driver(self.ranges)
         return by_partition(batches) if averaged else in_order(batches)
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
-        """Return the frame of the rows (LEARNED) that `work` yields in tasks."""
+        """Return the frame of the rows (TASK_RESULT) that `work` yields in tasks."""
         if on_one_machine(self.source.spark):
             pieces = self.source.reader.pieces(self.ranges, averaged)
-            return pieces.mapInArrow(FromPieces(work, not averaged), LEARNED)
+            return pieces.mapInArrow(FromPieces(work, not averaged), TASK_RESULT)
         return kafka_frames.learn_rows(self.frame, work, averaged)
 
 

@@ -1,4 +1,4 @@
-"""Offsets of topics and ranges of them, as Spark plans them."""
+"""Offsets of topics and ranges of them, as Spark plans them; `KafkaPlan.tasks` divides them into tasks."""
 
 import json
 from collections.abc import Mapping

@@ -35,7 +35,7 @@ class Plan(Protocol):
         """Read the records in the driver, with the columns and in the order of tasks, one after the other."""
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
-        """Return the frame of the rows (LEARNED) that `work` yields: in a task per partition if averaged,
+        """Return the frame of the rows (TASK_RESULT) that `work` yields: in a task per partition if averaged,
         else in one that has all records in ORDER.
         """
 

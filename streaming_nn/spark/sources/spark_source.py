@@ -73,7 +73,7 @@ class SparkPlan:
         return batches
 
     def tasks(self, work: TaskFunction, averaged: bool) -> DataFrame:
-        """Return the frame of the rows (LEARNED) that `work` yields in tasks."""
+        """Return the frame of the rows (TASK_RESULT) that `work` yields in tasks."""
         return kafka_frames.learn_rows(self._records(), work, averaged)
 
     def _records(self) -> DataFrame:

@@ -1,4 +1,4 @@
-"""The dead-letter topic: bad records unchanged, with the reason and their origin in the headers."""
+"""Send dead letters to their topic: unchanged, with the reason and their origin in the headers."""
 
 import base64
 import json

@@ -65,7 +65,7 @@ class Reader:
         """Return the frame of RECORDS, in one task and in no order; valid until the next call."""
         return self.pieces(ranges, averaged=False).mapInArrow(FromPieces(_unpacked, False), RECORDS)
 
-    def here(self, ranges: Ranges) -> list[pa.RecordBatch]:
+    def read_in_driver(self, ranges: Ranges) -> list[pa.RecordBatch]:
         """Return the records in the driver, without a job: each batch has some of one partition."""
         self._set(ranges)
         cells = iter(self._java.readInDriver().split("\0")[:-1])
@@ -77,7 +77,7 @@ class Reader:
 
     def values(self, ranges: Ranges) -> list[bytes | None]:
         """Return the records' values, partition after partition."""
-        return [value for batch in self.here(ranges) for value in batch.column("value").to_pylist()]
+        return [value for batch in self.read_in_driver(ranges) for value in batch.column("value").to_pylist()]
 
     def _set(self, ranges: Ranges) -> int:
         """Set what the Java object reads; return how many ranges these are."""

@@ -315,7 +315,7 @@ def test_a_plain_record_is_packed_in_place_of_its_value(spark: SparkSession, bro
         ids = topics.ids([topic])
     ranges = {topic: {0: (0, 22)}}
     for schema in (SCHEMA, replace(SCHEMA, label="other"), SCHEMA):  # what was read ahead is by one of them
-        batches = Reader(spark, broker.options, ids, plain_of(schema, True)).here(ranges)
+        batches = Reader(spark, broker.options, ids, plain_of(schema, True)).read_in_driver(ranges)
         table = pa.Table.from_batches(batches, COLUMNS)
         as_before = [None] * 20 if schema == SCHEMA else values
         words = [np.int64(y).tobytes() + x.tobytes() for x, y in zip(*rows(20), strict=True)]

@@ -29,7 +29,7 @@ def reader_of(spark: SparkSession, kafka: dict[str, str], *names: str) -> Reader
 def by_us(reader: Reader, ranges: Ranges, how: str) -> list[dict[str, Any]]:
     """Return the records; each partition's are in the order of their offsets."""
     if how == HERE:
-        table = pa.Table.from_batches(reader.here(ranges), SCHEMA)
+        table = pa.Table.from_batches(reader.read_in_driver(ranges), SCHEMA)
     else:
         frame = reader.pieces(ranges, averaged=how == TASKS)
         table = pa.Table.from_batches(record_batches(frame.toArrow().to_batches()), SCHEMA)
