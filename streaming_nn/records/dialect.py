@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from streaming_nn.records.recognize import LIBSVM
 from streaming_nn.records.values import BOOLEANS, number_pattern
 
 SAMPLE = 1 << 20  # bytes from which a dialect is detected
@@ -257,6 +258,11 @@ def _encoding(data: bytes) -> str:
         if data.lstrip().startswith(magic):
             raise ValueError(f"it is not CSV but {name}")
     begin = data[: 1 << 12]
+    if LIBSVM.fullmatch(begin.strip().partition(b"\n")[0].rstrip()):
+        raise ValueError(
+            "it is not CSV but LIBSVM's format: sklearn.datasets.load_svmlight_file reads it, and "
+            "numpy.savez writes x.toarray() and y for `producers npz`"
+        )
     if b"\0" in begin:
         odd = begin[1::2].count(0) > begin[::2].count(0)
         if begin.count(0) < len(begin) / 4:

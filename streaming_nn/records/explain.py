@@ -19,6 +19,7 @@ from streaming_nn.records.remedies import (
     guesses,
     has_ambiguous_marks,
     has_unit,
+    is_sparse_vector,
     is_word,
 )
 from streaming_nn.records.schema import Schema
@@ -216,10 +217,10 @@ def _advise(
         ]
     settings = _around(settings)
     left = _try(schema, settings, records, read) or rejected
-    if settings:
+    current, first = apply(schema, settings), _most_frequent(left)
+    if settings and not recognize.is_nested(records[first.position]):
         reason = describe_reasons(count_reasons(left))
         lines = [f"with {_show_settings(settings)}{where}, they would still be rejected: {reason}"]
-    current, first = apply(schema, settings), _most_frequent(left)
     sample = Sample(current, [records[each.position] for each in _spread(left)], left, labeled=False)
     decimals = sample.decimals and f"{sample.decimals} is {recognize.DECIMAL}"
     note = decimals or _note(current, records[first.position], first)
@@ -256,7 +257,7 @@ def _note(schema: Schema, blob: bytes, rejection: Rejection) -> str | None:
         own = blob
     if schema.framing == "confluent" and not is_text(own):
         own = blob  # Protobuf has more of a header
-    name = recognize.recognize(own)
+    name = recognize.recognize(blob if recognize.is_nested(blob) else own)
     if name and (schema.format, name) != ("avro", recognize.AVRO):
         return f"it looks like {name}"
     sample = Sample(schema, [blob], [rejection], labeled=False)
@@ -283,6 +284,8 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if type(value) is list and value and all(type(row) is list for row in value):
         rows = f"{len(value):,} rows of {len(value[0]):,}"
         return f"{name} is a matrix, {rows}: flatten it, or {recognize.SPLIT}"
+    if is_sparse_vector(value):
+        return f"{name} is a sparse vector: send all its numbers as an array"
     for path, text in sample.richest.items():
         if type(text) is str and text[:1] in ("{", "[") and recognize.is_json(text.encode()):
             return f"{path} is JSON in a string: send it as an object"

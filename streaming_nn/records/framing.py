@@ -71,13 +71,18 @@ def _decompress(blob: bytes, max_bytes: int) -> bytes:
 
 
 def _content_of_string(blob: bytes) -> bytes:
+    if (content := string_content(blob)) is None:
+        raise BadRecord(reasons.NOT_A_JSON_STRING, value=blob)
+    return content
+
+
+def string_content(blob: bytes) -> bytes | None:
+    """Return the content of a JSON string in UTF-8; None: it is not one."""
     try:
         content: Any = from_json(blob)
-        if type(content) is str:
-            return content.encode()
+        return content.encode() if type(content) is str else None
     except ValueError:
-        pass
-    raise BadRecord(reasons.NOT_A_JSON_STRING, value=blob)
+        return None
 
 
 def _to_utf8(blob: bytes, encoding: str) -> bytes:

@@ -11,17 +11,25 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from streaming_nn.records.framing import HEADER
+from streaming_nn.records.framing import HEADER, UTF8, string_content, unwrapper
+from streaming_nn.records.reasons import BadRecord
 
 SEND = "send JSON, Avro, CSV or packed records"
-COMPRESSED = "let Kafka compress (compression.type of the producer), or use gzip"
+KAFKA_COMPRESSES = "let Kafka compress (compression.type of the producer)"
+COMPRESSED = f"{KAFKA_COMPRESSES}, or use gzip"
 SPLIT = "send each row as its own record"
 
 MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
 APICURIO_HEADER = 9  # bytes before a record: 0, and an ID of a schema
 GLUE_HEADER = 18  # bytes before a record of AWS Glue's registry
-TWICE = "JSON that is encoded twice"
+MAX_CONTENT = 1 << 24  # bytes of a record that is decompressed
+MAX_FRAMINGS = 10  # around one record
+MAX_AROUND = 20  # bytes before and after a JSON object that are named
+GZIP = b"\x1f\x8b"
+JSON = (b"{", b"[", b'"')  # begin it
+FRAMED = {"gzip": "gzip", "confluent": "Confluent's framing", "json_string": "a JSON string"}
+TIMES = {1: "twice", 2: "three times"}  # by the number of strings around it
 OBJECT = "send the object, not a string of it"
 PROTOBUF = "Protobuf, which is not read"
 MAX_DECIMAL = 16  # bytes of a decimal in base64: 38 digits
@@ -31,6 +39,22 @@ AVRO = (
     "records.registry"
 )
 
+LIBSVM = re.compile(  # a label, or several, and pairs of a column and its value; not only times, as 12:30
+    rb"(?!\S+(?:[ \t]+\d\d:\d\d)+\s*$)[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?(?:[ \t]+qid:\d+)?"
+    rb"(?:[ \t]+\d+:[+-]?(?:[\d.]+(?:[eE][+-]?\d+)?|nan|inf))+\s*(?:#.*)?"
+)
+# Lines that are not JSON: what they are, and what to do
+PATTERNS = {
+    LIBSVM: 'LIBSVM\'s format: send {"row": {"3": 0.5, "7": 1.2}, "label": 1}, and set '
+    'records.features = "row" and records.categories = {row = {hash = 1024}}',
+    re.compile(rb"(?:[+-]?[\d.]+[ \t]+)*(?:'\S+[ \t]*)?\|(?:[A-Za-z]\S*)?[ \t]+[A-Za-z].*"): (
+        f"Vowpal Wabbit's format: {SEND}"
+    ),
+    re.compile(rb"(?:[\w.%-]+,)?[\w.%-]+=[^&\s,]*(?:[&\s,]+[\w.%-]+=[^&\s,]*)+(?:\s+\d+)?"): (
+        f"pairs of name=value: {SEND}"
+    ),
+}
+
 # First bytes: what they are, and what to do
 MAGIC = {
     b"\x28\xb5\x2f\xfd": f"zstd: {COMPRESSED}",
@@ -39,6 +63,7 @@ MAGIC = {
     b"\xff\x06\0\0sNaPpY": f"Snappy: {COMPRESSED}",
     b"BZh": f"bzip2: {COMPRESSED}",
     b"\xfd7zXZ\0": f"xz: {COMPRESSED}",
+    GZIP: f"gzip that is cut, or not of one member: {KAFKA_COMPRESSES}",
     b"PK\x03\x04": f"a ZIP archive: {COMPRESSED}",
     b"PAR1": f"a Parquet file: {SPLIT}, or read files with --source parquet",
     b"Obj\x01": f"an Avro file: {SPLIT}, its datum",
@@ -55,6 +80,72 @@ _LINES = re.compile(rb"[}\]]\s*\n\s*[{\[]")
 
 def recognize(blob: bytes) -> str | None:
     """Return what the bytes are and what to send instead, "zstd: …"; None if they are not recognized."""
+    around, own = framings(blob)
+    if not around:
+        return _recognize_bytes(own)
+    outer = [name for name in around if name != "json_string"]
+    if (strings := len(around) - len(outer)) and is_json(own):
+        what, advice = f"JSON that is encoded {TIMES.get(strings, f'{strings + 1} times')}", OBJECT
+    else:
+        what, _, advice = ("JSON" if is_json(own) else _recognize_bytes(own) or "").partition(": ")
+    parts = ["apply each once"] if len({*outer}) < len(outer) else []
+    parts += [KAFKA_COMPRESSES] if {*outer} == {"gzip", "confluent"} else []
+    parts += [f'set records.framing = "{name}"' for name in ("confluent", "gzip") if name in outer][:1]
+    parts += [advice] if advice else []
+    names = [*map(FRAMED.__getitem__, outer), *([what] if what else [])]
+    return f"{' around '.join(names)}: {', and '.join(parts)}"
+
+
+def framings(blob: bytes) -> tuple[list[str], bytes]:
+    """Return the framings around a record, the outermost first, and what is in them."""
+    found, contents = list[str](), [blob.removeprefix(BOM_UTF8)]
+    while len(found) < MAX_FRAMINGS and (name := _framing(contents[-1])):
+        content = _content(name, contents[-1])
+        if content is None:
+            break
+        found.append(name)
+        contents.append(content)
+    while found and not _is_framed(found[-1], contents[-1]):
+        found.pop()
+        contents.pop()
+    return (found, contents[-1]) if found else ([], blob)
+
+
+def _is_framed(name: str, content: bytes) -> bool:
+    """Return whether content is in this framing, and neither a mere string nor Avro or Protobuf."""
+    if name == "gzip" or is_json(content):
+        return True
+    return name == "json_string" and _recognize_bytes(content) is not None
+
+
+def is_nested(blob: bytes) -> bool:
+    """Return whether a record is in more framings than a setting removes."""
+    return sum(name != "json_string" for name in framings(blob)[0]) > 1
+
+
+def _framing(blob: bytes) -> str | None:
+    """Return the framing that bytes begin with; that of a schema's ID only if text or gzip follows."""
+    if blob.startswith(GZIP):
+        return "gzip"
+    if blob.lstrip()[:1] == b'"':
+        return "json_string"
+    content, left = blob, MAX_FRAMINGS
+    while left and _has_schema_id(content):
+        content, left = content[HEADER:], left - 1
+    return "confluent" if left < MAX_FRAMINGS and content.startswith((GZIP, *JSON)) else None
+
+
+def _content(name: str, blob: bytes) -> bytes | None:
+    if name == "json_string":  # one of them: they are counted
+        return string_content(blob)
+    unwrap = unwrapper(name, UTF8, MAX_CONTENT)
+    try:
+        return None if unwrap is None else unwrap(blob)
+    except BadRecord:
+        return None
+
+
+def _recognize_bytes(blob: bytes) -> str | None:
     if not blob.strip():
         return "an empty record, which no format has"
     for begin, name in MAGIC.items():
@@ -81,8 +172,6 @@ def _recognize_text(text: bytes) -> str | None:
         return _recognize_other_text(text, str(error))
     if type(value) is list:
         return _recognize_array(value)
-    if type(value) is str and is_json(value.encode()):
-        return f"{TWICE}: {OBJECT}"
     return None if type(value) is dict else f"a single value: {SEND}"
 
 
@@ -99,16 +188,33 @@ def _recognize_other_text(text: bytes, error: str) -> str | None:
         return f"several rows in one record, one a line: {SPLIT}"
     if type(_python_value(text)) in (dict, list, tuple) and _PYTHON.search(text):
         return "Python's repr: send json.dumps(record), not str(record)"
+    if inner := _recognize_inside(text):
+        return inner
     if text[:1] in (b"{", b"["):
+        if "recursion limit" in error:
+            return "JSON that is nested more deeply than it is read: send less of it"
         return (
             "JSON that ends too early: was it cut?"
             if "EOF while" in error
             else f"JSON with an error: {error}"
         )
+    for pattern, name in PATTERNS.items():
+        if all(map(pattern.fullmatch, text.splitlines())):
+            return name
     if len({line.count(b",") for line in text.splitlines()} - {0}) == 1 and b"\n" in text:
         return f"several lines of CSV in one record: {SPLIT}"
     decoded = from_base64(text)
     return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
+
+
+def _recognize_inside(blob: bytes) -> str | None:
+    """Return that the bytes are an object with a few others before or after it; None: they are not."""
+    start, end = blob.find(b"{"), blob.rfind(b"}") + 1
+    before, after = blob[:start], blob[end:]
+    if not 0 <= start < end or max(len(before), len(after)) > MAX_AROUND or not is_json(blob[start:end]):
+        return None
+    sides = [f"after {before!r}"] * bool(before) + [f"before {after!r}"] * bool(after)
+    return f"JSON {' and '.join(sides)}: send the object alone"
 
 
 def is_json(text: bytes) -> bool:
@@ -172,7 +278,7 @@ def _recognize_binary(blob: bytes) -> str | None:
     for test, name in _BINARY:
         if test(blob):
             return name
-    return None
+    return _recognize_inside(blob) or (AVRO if _has_schema_id(blob) else None)
 
 
 def _is_zlib(blob: bytes) -> bool:
@@ -213,18 +319,11 @@ def _is_cbor(blob: bytes) -> bool:
 
 
 def _has_schema_id(blob: bytes) -> bool:
-    return blob[0] == 0 and len(blob) > HEADER and any(blob[1:HEADER])
+    return blob[:1] == b"\0" and len(blob) > HEADER and any(blob[1:HEADER])
 
 
 def _has_long_id(blob: bytes) -> bool:
     return blob[0] == 0 and is_json(blob[APICURIO_HEADER:])
-
-
-def _is_confluent_string(blob: bytes) -> bool:
-    try:
-        return _has_schema_id(blob) and is_json(str(from_json(blob[HEADER:])).encode())
-    except ValueError:
-        return False
 
 
 def _is_confluent_protobuf(blob: bytes) -> bool:
@@ -282,13 +381,7 @@ _BINARY: tuple[tuple[Callable[[bytes], bool], str], ...] = (
         '(apicurio.registry.id-handler), and set records.framing = "confluent"',
     ),
     (_is_pickle, f"Python's pickle: {SEND}"),
-    (_is_confluent_string, f"{TWICE}, in Confluent's framing: {OBJECT}"),
     (_is_confluent_protobuf, f"{PROTOBUF}, in Confluent's framing: {SEND}"),
-    (
-        _has_schema_id,
-        "Avro after a schema's ID, as Confluent's serializers write it: set records.format = \"avro\" and "
-        "records.registry",
-    ),
     (_is_bson, f"BSON: {SEND}"),
     (_is_message_pack, f"MessagePack: {SEND}"),
     (_is_cbor, f"CBOR: {SEND}"),

@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from streaming_nn.records.dialect import GAPS, MARKS
 from streaming_nn.records.labels import label_key, parse_shown
 from streaming_nn.records.paths import format_path, get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
-from streaming_nn.records.recognize import are_decimals, is_text
+from streaming_nn.records.recognize import GZIP, are_decimals, is_text
 from streaming_nn.records.schema import Schema, schema_from, width
 from streaming_nn.records.types import Rejection
 from streaming_nn.records.values import Rules, is_gap, to_number
@@ -29,7 +30,6 @@ Settings = dict[str, Any]  # of [records], by their names
 
 DELIMITERS = tuple(mark for mark in ALL_DELIMITERS if mark != " ")
 CONNECT_DECIMAL = b"org.apache.kafka.connect.data.Decimal"  # a field's name in a schema of Kafka Connect
-GZIP = b"\x1f\x8b"
 FORMAT_OPTIONS = ("csv_columns", "delimiter", "quote", "avro_schema", "registry")  # that only one format has
 OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
 MAX_DEPTH = 6  # of objects in which a field is looked for
@@ -188,20 +188,31 @@ def _as_tuple(features: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _framings(sample: Sample) -> Iterator[Settings]:
+    """Yield another framing, alone and with an encoding or a format; then another encoding."""
     schema = sample.schema
     for begin, name in ((GZIP, "gzip"), (b"\0", "confluent"), (b'"', "json_string")):
-        if any(blob.startswith(begin) for blob in sample.blobs) and schema.framing != name:
-            yield {"framing": name}
+        if not any(blob.lstrip().startswith(begin) for blob in sample.blobs) or schema.framing == name:
+            continue
+        yield {"framing": name}
+        with suppress(ValueError):  # a registry excludes one
+            inside = replace(sample, schema=apply(schema, {"framing": name}))
+            formats = _formats(inside) if name != "confluent" else ()  # bytes after an ID are rather Avro
+            for guess in chain(_encodings(inside), formats):
+                yield {"framing": name} | guess
     if schema.framing != framing.NONE:
         yield {"framing": framing.NONE}
+    yield from _encodings(sample)
+
+
+def _encodings(sample: Sample) -> Iterator[Settings]:
     for blob in sample.own[:1]:
-        for name in _encodings(blob):
+        for name in _encodings_of(blob):
             yield {"encoding": name}
-    if schema.encoding != framing.UTF8:
+    if sample.schema.encoding != framing.UTF8:
         yield {"encoding": framing.UTF8}
 
 
-def _encodings(blob: bytes) -> Iterator[str]:
+def _encodings_of(blob: bytes) -> Iterator[str]:
     if blob.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         yield "utf-32"
     elif blob.startswith(UTF16):
@@ -445,12 +456,14 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     if not name and not all(_is_missing(sample, each) for each in sample.names):
         return
     label = _renamed_label(sample)
+    rows = [get_field(record, parse_path(name)) for record in sample.objects] if name else []
+    if any(map(is_sparse_vector, rows)):
+        return
     arrays = [path for path, value in found.items() if type(value) is list and _are_numbers(value)]
     for path in arrays[:3]:
         size = len(found[path])
         if path != name:
             yield {"features": path} | label | ({"inputs": size} if size != schema.inputs else {})
-    rows = [get_field(record, parse_path(name)) for record in sample.objects] if name else []
     if rows and all(type(row) is list and len(row) == 1 and type(row[0]) is list for row in rows):
         yield {"features": f"{name}.0"} | label
     skip = {*schema.labels, schema.weight, *label.values()}
@@ -462,6 +475,11 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     if groups:
         features = max(groups.values(), key=lambda group: (len(group), not _rank(group[0])[0]))
         yield from _with_filter(sample, {"features": features} | label)
+
+
+def is_sparse_vector(value: Any) -> bool:
+    """Return whether a value is a vector as Spark writes it in JSON, with the indices of what is not 0."""
+    return type(value) is dict and value.keys() >= {"indices", "values"}
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:

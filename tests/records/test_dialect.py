@@ -155,6 +155,10 @@ def test_windows_characters_are_not_latin_1():
         (b"PAR1", "it is not CSV but Parquet"),
         (b"PK\x03\x04", "a ZIP archive or a spreadsheet: unpack it, or save it as CSV"),
         (b'{"a":1,"b":2}\n', "it is not CSV but JSON lines"),
+        (
+            b"1 3:0.5 7:1.2\r\n0 1:3\n",
+            "it is not CSV but LIBSVM's format: sklearn.datasets.load_svmlight_file",
+        ),
         (b"\x00\x01nonsense", "it is binary: it has zero bytes"),
     ],
 )

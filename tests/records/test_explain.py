@@ -74,6 +74,21 @@ READ = {
     "JSON twice encoded": (ARRAY, in_json(map(json.dumps, ROWS)), {"framing": "json_string"}),
     "gzip": (ARRAY, [*map(gzip.compress, in_json(ROWS))], {"framing": "gzip"}),
     "gzip by mistake": (Schema(3, (0, 1), framing="gzip"), in_json(ROWS), {"framing": "none"}),
+    "CSV in gzip": (
+        ARRAY,
+        [gzip.compress(b"1.5;2;-3;1")] * 9,
+        {"framing": "gzip", "format": "csv", "delimiter": ";"},
+    ),
+    "UTF-16 in gzip": (
+        ARRAY,
+        [gzip.compress(json.dumps(row).encode("utf-16")) for row in ROWS],
+        {"framing": "gzip", "encoding": "utf-16"},
+    ),
+    "packed records in gzip": (
+        ARRAY,
+        [gzip.compress(struct.pack("<i3f", 1, 2, 3, 4))] * 9,
+        {"framing": "gzip", "format": "packed"},
+    ),
     "UTF-16": (ARRAY, [json.dumps(row).encode("utf-16") for row in ROWS], {"encoding": "utf-16"}),
     "UTF-16 without a mark": (
         ARRAY,
@@ -463,7 +478,7 @@ UNREADABLE = {
     "InfluxDB's lines": (
         ARRAY,
         [b"cpu,host=a value=1.5,idle=3 123456"] * 9,
-        'is it CSV? set records.format = "csv", and records.csv_columns to the names of its fields',
+        f"{LOOKS}pairs of name=value: send JSON, Avro, CSV or packed records",
     ),
     "numbers in a string": (
         ARRAY,
@@ -494,7 +509,24 @@ UNREADABLE = {
     "a string of JSON in Confluent's framing": (
         ARRAY,
         [confluent(blob) for blob in in_json(map(json.dumps, ROWS))],
-        f"{LOOKS}JSON that is encoded twice, in Confluent's framing: send the object, not a string of it",
+        f"{LOOKS}Confluent's framing around JSON that is encoded twice: set records.framing = "
+        '"confluent", and send the object, not a string of it',
+    ),
+    "Confluent's framing in gzip": (
+        Schema(3, (0, 1), framing="confluent"),
+        [gzip.compress(confluent(blob)) for blob in in_json(ROWS)],
+        f"{LOOKS}gzip around Confluent's framing around JSON: let Kafka compress (compression.type of the "
+        'producer), and set records.framing = "confluent"',
+    ),
+    "JSON three times encoded": (
+        NAMED,
+        in_json(json.dumps(json.dumps(sale)) for sale in SALES),
+        f"{LOOKS}JSON that is encoded three times: send the object, not a string of it",
+    ),
+    "a sparse vector of Spark": (
+        ARRAY,
+        changed(ROWS, features={"type": 0, "size": 9, "indices": [1, 3, 5], "values": [1.5, 2, 3]}),
+        "features is a sparse vector: send all its numbers as an array",
     ),
     "a currency": (NAMED, changed(SALES, price="$1.5"), HAS_UNIT),
     "a unit": (NAMED, changed(SALES, price="15 %"), HAS_UNIT),

@@ -2,6 +2,7 @@
 
 import base64
 import bz2
+import gzip
 import io
 import json
 import lzma
@@ -15,12 +16,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_nn.records.framing import HEADER
-from streaming_nn.records.recognize import COMPRESSED, SEND, SPLIT, is_protobuf, recognize
+from streaming_nn.records.recognize import (
+    COMPRESSED,
+    KAFKA_COMPRESSES,
+    LIBSVM,
+    OBJECT,
+    PATTERNS,
+    SEND,
+    SPLIT,
+    is_protobuf,
+    recognize,
+)
 
 pytestmark = pytest.mark.commit
 
 ROW = {"features": [1.5, 2.0], "label": 1}
 TEXT = json.dumps(ROW).encode()
+DATUM = b"\x04" + struct.pack("<2f", 0.5, -1.25) + b"\0\2"  # of Avro
+AVRO = "Avro after a schema's ID, as Confluent's serializers write it"
+LIBSVM_ROWS = f"LIBSVM's format: {PATTERNS[LIBSVM].partition(': ')[2]}"
+
+
+def framed(blob):
+    return b"\0\0\0\1\2" + blob
+
+
+def string(blob):
+    return json.dumps(blob.decode()).encode()
 
 
 def zipped():
@@ -79,9 +101,70 @@ def bson(name, number):
         (b'{"a":1,}', "JSON with an error: trailing comma at line 1 column 8"),
         (b"a,b\n1,2\n", f"several lines of CSV in one record: {SPLIT}"),
         (b"\xff\xfe\xfd", None),
+        (b"1 3:0.5 7:-1.2e-3", LIBSVM_ROWS),
+        (b"+1 qid:3 1:nan 7:1 # a comment\r\n", LIBSVM_ROWS),
+        (b"1,3\t2:1\n2\t1:.5", LIBSVM_ROWS),
+        (string(b"-1.5 3:0.5"), LIBSVM_ROWS),
+        (b"1 12:30 13:30", None),
+        (b"1 |f price:0.5 red |g a", f"Vowpal Wabbit's format: {SEND}"),
+        (b"1 | 2 | 3", None),
+        (b"price=1.5&label=yes", f"pairs of name=value: {SEND}"),
+        (b"price=1.5 label=yes", f"pairs of name=value: {SEND}"),
+        (b"data: " + TEXT + b"\n\n", "JSON after b'data: ': send the object alone"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf" + TEXT, "JSON after b'\\xef\\xbb\\xbf': send the object alone"),
+        (TEXT + b"\0", "JSON before b'\\x00': send the object alone"),
+        (b"'" + TEXT + b"',", 'JSON after b"\'" and before b"\',": send the object alone'),
+        (b"\0\0\0\x29" + TEXT, "JSON after b'\\x00\\x00\\x00)': send the object alone"),
+        (
+            b'{"a":' * 300 + b"1" + b"}" * 300,
+            "JSON that is nested more deeply than it is read: send less of it",
+        ),
     ],
 )
 def test_bytes_are_named_by_what_wrote_them(blob, expected):
+    assert recognize(blob) == expected
+
+
+CONFLUENT = 'set records.framing = "confluent"'
+GZIP = 'set records.framing = "gzip"'
+
+
+@pytest.mark.parametrize(
+    ("blob", "expected"),
+    [
+        (
+            gzip.compress(framed(TEXT)),
+            f"gzip around Confluent's framing around JSON: {KAFKA_COMPRESSES}, and {CONFLUENT}",
+        ),
+        (
+            framed(gzip.compress(TEXT)),
+            f"Confluent's framing around gzip around JSON: {KAFKA_COMPRESSES}, and {CONFLUENT}",
+        ),
+        (framed(TEXT), f"Confluent's framing around JSON: {CONFLUENT}"),
+        (gzip.compress(b"1.5,2"), f"gzip: {GZIP}"),
+        (gzip.compress(gzip.compress(TEXT)), f"gzip around gzip around JSON: apply each once, and {GZIP}"),
+        (
+            gzip.compress(framed(DATUM)),
+            f'gzip around {AVRO}: {GZIP}, and set records.format = "avro" and records.registry',
+        ),
+        (
+            framed(string(TEXT)),
+            f"Confluent's framing around JSON that is encoded twice: {CONFLUENT}, and {OBJECT}",
+        ),
+        (string(TEXT), f"JSON that is encoded twice: {OBJECT}"),
+        (b"\xef\xbb\xbf" + string(TEXT), f"JSON that is encoded twice: {OBJECT}"),
+        (string(string(TEXT)), f"JSON that is encoded three times: {OBJECT}"),
+        (string(string(string(TEXT))), f"JSON that is encoded 4 times: {OBJECT}"),
+        (string(base64.b64encode(TEXT)), "base64 of JSON: send the bytes as they are"),
+        (base64.b64encode(gzip.compress(TEXT)), "base64 of gzip around JSON: send the bytes as they are"),
+        (string(repr(ROW).encode()), "Python's repr: send json.dumps(record), not str(record)"),
+        (gzip.compress(TEXT)[:-1], f"gzip that is cut, or not of one member: {KAFKA_COMPRESSES}"),
+        (string(b"hello"), f"a single value: {SEND}"),
+        (framed(b"") * 10_000, f'{AVRO}: set records.format = "avro" and records.registry'),
+        (framed(DATUM), f'{AVRO}: set records.format = "avro" and records.registry'),
+    ],
+)
+def test_framings_are_named_from_the_outermost_one(blob, expected):
     assert recognize(blob) == expected
 
 
@@ -105,8 +188,7 @@ def test_protobuf_is_recognized_alone_and_in_confluent_s_framing(indices):
 
 
 def test_avro_in_confluent_s_framing_is_not_protobuf():
-    datum = b"\x04" + struct.pack("<2f", 0.5, -1.25) + b"\0\2"
-    assert str(recognize(b"\0\0\0\1\2" + datum)).startswith("Avro after a schema's ID")
+    assert str(recognize(b"\0\0\0\1\2" + DATUM)).startswith(AVRO)
     assert len(b"\0\0\0\1\2") == HEADER
 
 
