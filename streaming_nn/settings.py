@@ -121,6 +121,7 @@ class Records(Section):
     framing: Literal["none", "confluent", "gzip", "json_string"] = "none"  # what is around each record
     encoding: str = "utf-8"  # of the text of JSON and CSV, by a name that Python knows
     where: str | None = None  # a filter such as "payload.op in ('c', 'r', 'u')"; docs/records.md
+    explode: str | None = None  # "items[]", "[]" or "lines": a record has several rows; docs/records.md
     weight: str | None = None  # the field of a record's weight in learning, a number >= 0
 
     @field_validator("classes", mode="before")

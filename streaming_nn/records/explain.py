@@ -4,10 +4,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from streaming_nn.records import framing, reasons, recognize
 from streaming_nn.records.decode import Values, decode, inspect
+from streaming_nn.records.explode import explode
 from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.recognize import is_text
@@ -58,16 +60,33 @@ _BARE = re.compile("[A-Za-z0-9_-]+")  # a key that TOML has without quotes
 
 def as_learned(schema: Schema, values: Values) -> Sequence[Rejection]:
     """Return the rejections of records to be learned."""
-    return decode(schema, values, labeled=True).rejected
+    return _of_rows(schema, values, lambda rows: decode(schema, rows, labeled=True).rejected)
 
 
 def as_scored(schema: Schema, values: Values) -> Sequence[Rejection]:
     """Return the rejections of records to be scored."""
-    return decode(schema, values, labeled=False).rejected
+    return _of_rows(schema, values, lambda rows: decode(schema, rows, labeled=False).rejected)
 
 
 def as_inferred(schema: Schema, values: Values) -> Sequence[Rejection]:
     """Return the rejections of records to be learned whose width and classes are inferred from them."""
+    return _of_rows(schema, values, partial(_as_inferred, schema))
+
+
+def _of_rows(
+    schema: Schema, values: Values, read: Callable[[Values], Sequence[Rejection]]
+) -> Sequence[Rejection]:
+    """Return the rejections of records: of one with several rows, its first row's."""
+    if schema.explode is None:
+        return read(values)
+    exploded, first = explode(schema, values), dict[int, Rejection]()
+    for each in read(exploded.values):
+        position = int(exploded.records[each.position])
+        first.setdefault(position, each._replace(position=position))
+    return [*first.values()]
+
+
+def _as_inferred(schema: Schema, values: Values) -> Sequence[Rejection]:
     found = inspect(schema, values)
     if not found.widths:
         return found.rejected

@@ -6,11 +6,12 @@ gzip           the record is compressed by its producer (what Kafka compresses, 
 json_string    the record is the content of a JSON string: it was encoded twice
 """
 
+import gzip
 import zlib
 from collections.abc import Callable
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from streaming_nn.records import reasons
 from streaming_nn.records.reasons import BadRecord
@@ -22,6 +23,7 @@ HEADER = 5  # bytes before a record in Confluent's wire format
 GZIP = 16 + zlib.MAX_WBITS  # zlib's notation of the format
 
 Unwrap = Callable[[bytes], bytes]  # or raises BadRecord
+Wrap = Callable[[bytes, bytes], bytes]  # of a record that was unwrapped, and another content
 
 
 def is_encoding(name: object) -> bool:
@@ -48,6 +50,20 @@ def _unwrapper(framing: str, max_bytes: int) -> Unwrap | None:
         "json_string": _content_of_string,
     }
     return by_framing[framing]
+
+
+def wrapper(framing: str, encoding: str) -> Wrap:
+    """Return a function that returns a content (in UTF-8) as a record like the given one."""
+    around: dict[str, Wrap] = {
+        NONE: lambda record, content: content,
+        "confluent": lambda record, content: record[:HEADER] + content,
+        "gzip": lambda record, content: gzip.compress(content, mtime=0),  # the same bytes at each reading
+        "json_string": lambda record, content: to_json(content.decode()),
+    }
+    wrap = around[framing]
+    if encoding == UTF8:
+        return wrap
+    return lambda record, content: wrap(record, content.decode().encode(encoding))
 
 
 def _without_schema_id(blob: bytes) -> bytes:

@@ -12,6 +12,7 @@ from streaming_nn.records.explain import (
     describe_reasons,
     explain,
 )
+from streaming_nn.records.explode import explode_values
 from streaming_nn.records.field_records import label_text
 from streaming_nn.records.labels import KINDS, Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
@@ -50,6 +51,7 @@ def infer_schema(
     framing: str = "none",
     encoding: str = "utf-8",
     where: str | None = None,
+    explode: str | None = None,
     weight: str | None = None,
     multilabel: bool = False,
 ) -> InferredSchema:
@@ -82,9 +84,11 @@ def infer_schema(
         framing=framing,
         encoding=encoding,
         where=where,
+        explode=explode,
         weight=weight,
         multilabel=multilabel,
     )
+    values = explode_values(schema, values)
     widths, labels, rejected, filtered = inspect(schema, values)
     reasons = describe_reasons(count_reasons(rejected))
     if not widths:

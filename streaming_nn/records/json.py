@@ -2,7 +2,8 @@
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from streaming_nn.records import field_records, reasons, simd
 from streaming_nn.records.field_records import Record
-from streaming_nn.records.paths import is_plain
+from streaming_nn.records.paths import format_path, get_field, is_plain
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
@@ -24,7 +25,7 @@ MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all re
 
 def decode_rows(schema: Schema, blobs: Blobs, positions: NDArray[np.int64], labeled: bool) -> DecodedRows:
     """Decode the records at these positions."""
-    return _JsonDecoder(schema, labeled, parse_object).decode_rows(blobs, positions)
+    return _JsonDecoder(schema, labeled, record_parser(schema)).decode_rows(blobs, positions)
 
 
 class _JsonDecoder(field_records.RecordDecoder):
@@ -37,7 +38,7 @@ class _JsonDecoder(field_records.RecordDecoder):
         plain = not self.schema.categories and self.schema.where is None
         plain = plain and not (self.labeled and self.schema.weight) and not self.schema.rules.na_numbers
         plain = plain and not (self.schema.multilabel and isinstance(self.schema.label, str))  # an array
-        plain = plain and all(map(is_plain, (*fields, *self.schema.labels)))
+        plain = plain and not self.schema.exploded and all(map(is_plain, (*fields, *self.schema.labels)))
         self.changes_left = MAX_CHANGES if plain and simd.installed() else 0
         self.keys: list[str] = []
 
@@ -75,7 +76,22 @@ def encode_named(
 
 def inspect(schema: Schema, blobs: Blobs) -> Inspected:
     """Count the widths, and the labels with their types, of the records that can be decoded."""
-    return field_records.inspect(schema, blobs, parse_object)
+    return field_records.inspect(schema, blobs, record_parser(schema))
+
+
+def record_parser(schema: Schema) -> Callable[[bytes], Record]:
+    """Return a function that parses a record of one row."""
+    return partial(_parse_row, schema.exploded) if schema.exploded else parse_object
+
+
+def _parse_row(path: tuple[str, ...], blob: bytes) -> Record:
+    """Parse a record; raise BadRecord if it still has several rows at the path, or a row that is an array."""
+    record = parse_object(blob)
+    value = get_field(record, path)
+    if type(value) is list:
+        rows = bool(value) and type(value[0]) is not list
+        raise BadRecord(reasons.TOO_LARGE if rows else reasons.NOT_AN_OBJECT, format_path(path), value)
+    return record
 
 
 def parse_object(blob: bytes) -> Record:

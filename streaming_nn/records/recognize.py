@@ -18,6 +18,7 @@ SEND = "send JSON, Avro, CSV or packed records"
 KAFKA_COMPRESSES = "let Kafka compress (compression.type of the producer)"
 COMPRESSED = f"{KAFKA_COMPRESSES}, or use gzip"
 SPLIT = "send each row as its own record"
+LINES = f'set records.explode = "lines", or {SPLIT}'
 
 MAX_BYTES = 1 << 16  # of a record that is parsed as Python, base64 or Protobuf
 MAX_FIELD = 10_000  # number of a Protobuf field; what only looks like Protobuf mostly has larger ones
@@ -177,7 +178,7 @@ def _recognize_text(text: bytes) -> str | None:
 
 def _recognize_array(value: list[Any]) -> str:
     if value and all(type(row) is dict for row in value):
-        return f"an array of {len(value):,} rows in one record: {SPLIT}"
+        return f'an array of {len(value):,} rows in one record: set records.explode = "[]", or {SPLIT}'
     if value and all(type(row) is list for row in value):
         return f"an array of {len(value):,} arrays in one record: {SPLIT}, an object with an array"
     return 'an array without a name: send an object, {"features": [...], "label": ...}, or CSV'
@@ -185,7 +186,7 @@ def _recognize_array(value: list[Any]) -> str:
 
 def _recognize_other_text(text: bytes, error: str) -> str | None:
     if _LINES.search(text) and is_json(text.splitlines()[0]):
-        return f"several rows in one record, one a line: {SPLIT}"
+        return f"several rows in one record, one a line: {LINES}"
     if type(_python_value(text)) in (dict, list, tuple) and _PYTHON.search(text):
         return "Python's repr: send json.dumps(record), not str(record)"
     if inner := _recognize_inside(text):
@@ -202,7 +203,7 @@ def _recognize_other_text(text: bytes, error: str) -> str | None:
         if all(map(pattern.fullmatch, text.splitlines())):
             return name
     if len({line.count(b",") for line in text.splitlines()} - {0}) == 1 and b"\n" in text:
-        return f"several lines of CSV in one record: {SPLIT}"
+        return f"several lines of CSV in one record: {LINES}"
     decoded = from_base64(text)
     return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
 

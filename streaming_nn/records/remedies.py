@@ -18,11 +18,12 @@ from streaming_nn.records import avro, framing, json, reasons
 from streaming_nn.records.datetimes import ISO, fitting_formats, set_options
 from streaming_nn.records.dialect import DELIMITERS as ALL_DELIMITERS
 from streaming_nn.records.dialect import GAPS, MARKS
+from streaming_nn.records.explode import explode_values
 from streaming_nn.records.labels import label_key, parse_shown
 from streaming_nn.records.paths import format_path, get_field, parse_path, split_length
 from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.recognize import GZIP, are_decimals, is_text
-from streaming_nn.records.schema import Schema, schema_from, width
+from streaming_nn.records.schema import ARRAY_END, LINES, Schema, schema_from, width
 from streaming_nn.records.types import Rejection
 from streaming_nn.records.values import Rules, is_gap, to_number
 
@@ -56,11 +57,10 @@ class Sample:
 
     @cached_property
     def own(self) -> list[bytes]:
-        """The records without their framing, as far as they have it."""
+        """The rows of the records without their framing, as far as they have it."""
         unwrap = framing.unwrapper(self.schema.framing, self.schema.encoding, self.schema.max_bytes)
-        if unwrap is None:
-            return list(self.blobs)
-        return list(_each(unwrap, self.blobs))
+        rows = [row for row in explode_values(self.schema, self.blobs) if row is not None]
+        return rows if unwrap is None else list(_each(unwrap, rows))
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
@@ -153,7 +153,8 @@ class Sample:
 
 def guesses(sample: Sample) -> Iterator[Settings]:
     """Yield settings to try, the likeliest first."""
-    for guess in (_framings, _formats, _sizes, _fields_elsewhere, _other_fields, _values, _labels):
+    fields = _fields_elsewhere, _other_fields
+    for guess in (_framings, _several_rows, _formats, _sizes, *fields, _values, _labels):
         yield from guess(sample)
 
 
@@ -224,6 +225,47 @@ def _encodings_of(blob: bytes) -> Iterator[str]:
             blob.decode()
         except UnicodeDecodeError:
             yield from ("cp1252", "latin-1")
+
+
+def _several_rows(sample: Sample) -> Iterator[Settings]:
+    """Yield the setting that makes rows of an array's elements, or of lines."""
+    schema = sample.schema
+    if schema.explode is not None:
+        return
+    if any(len(blob.split(b"\n")) > 1 for blob in sample.own):
+        yield {"explode": LINES}
+    for blob in sample.own[:1]:
+        with suppress(ValueError):
+            for path, element in _arrays_of_objects(json.parse(blob)):
+                yield {"explode": format_path(path) + ARRAY_END} | _names_below(schema, path, element)
+
+
+def _arrays_of_objects(
+    value: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield the path of each array of objects in a record, and its first object."""
+    if type(value) is list and value and type(value[0]) is dict:
+        yield path, value[0]
+    elif type(value) is dict and len(path) < MAX_DEPTH:
+        for name, each in value.items():
+            yield from _arrays_of_objects(each, (*path, name)) if name else ()
+
+
+def _names_below(schema: Schema, path: tuple[str, ...], element: dict[str, Any]) -> Settings:
+    """Return the settings that find features and label in an element, where they are in it."""
+
+    def below(name: str) -> str:
+        inside = get_field(element, parse_path(split_length(name)[0])) is not ABSENT
+        return f"{format_path(path)}.{name}" if path and inside else name
+
+    found: Settings = {}
+    if isinstance(schema.features, str):
+        found["features"] = below(schema.features)
+    elif not schema.encoded:
+        found["features"] = [below(name) for name in schema.features]
+    if isinstance(schema.label, str):
+        found["label"] = below(schema.label)
+    return found if path else {}
 
 
 def _formats(sample: Sample) -> Iterator[Settings]:

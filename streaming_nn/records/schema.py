@@ -19,6 +19,8 @@ MAX_CLASSES = 1000  # limit of growing classes
 ENCODINGS = ("hash", "one_hot")
 CSV_MARKS = {"delimiter": ",", "quote": '"'}  # the usual ones
 UNUSABLE_MARKS = ("\r", "\n", "\0")
+ARRAY_END = "[]"  # of a path whose array's elements are rows
+LINES = "lines"  # of a record that are rows
 THOUSANDS = ("", ",", ".", "'", "_", " ", "\u00a0", "\u202f")  # the last two: blanks without a line break
 
 
@@ -51,6 +53,9 @@ class Schema:
     `framing` is what is around a record, one of `framing.FRAMINGS`, and `encoding` is that of its text, by a
     name that Python knows. A record for which `where` (`where.parse`) is not true is filtered.
 
+    With `explode`, a record has several rows: `a.b[]` are the elements of array b of object a, `[]` those of
+    a record that is an array, `lines` are its lines. See `explode.explode`.
+
     `weight` is the field of a labeled record's weight, a number >= 0; None: each weighs 1.
     """
 
@@ -78,6 +83,7 @@ class Schema:
     framing: str = framing.NONE
     encoding: str = "utf-8"  # framing.UTF8: the field above hides the module
     where: str | None = None
+    explode: str | None = None
     weight: str | None = None
     multilabel: bool = False
 
@@ -105,6 +111,7 @@ class Schema:
         _check_avro(self)
         _check_framing(self)
         _check_where(self)
+        _check_explode(self)
         _check_weight(self)
         _check_outputs(self)
         if self.grow and self.classes is None:
@@ -134,6 +141,13 @@ class Schema:
                 f"growing classes of packed records must be 0, 1, 2 and so on, the indices in the records; "
                 f"got {list(self.classes)!r}"
             )
+
+    @cached_property
+    def exploded(self) -> tuple[str, ...]:
+        """The path of the array whose elements are rows; () if a record is that array, or its lines are."""
+        if self.explode in (None, ARRAY_END, LINES):
+            return ()
+        return parse_path(str(self.explode).removesuffix(ARRAY_END))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -470,6 +484,24 @@ def _check_framing(schema: Schema) -> None:
         raise ValueError("framing must be 'none' with a registry, which implies it; got 'confluent'")
     if schema.format not in ("json", "csv") and schema.encoding != framing.UTF8:
         raise ValueError(f"encoding needs format 'json' or 'csv', which are text; got {schema.format!r}")
+
+
+def _check_explode(schema: Schema) -> None:
+    if schema.explode is None:
+        return
+    if schema.explode == LINES:
+        if schema.format not in ("json", "csv"):
+            raise ValueError(f"explode = 'lines' needs format 'json' or 'csv'; got {schema.format!r}")
+        return
+    text = schema.explode if isinstance(schema.explode, str) else ""
+    if not text.endswith(ARRAY_END):
+        raise ValueError(
+            f"explode must be 'lines', '[]', or an array's path with '[]' after it; got {schema.explode!r}"
+        )
+    if text != ARRAY_END:
+        _check_field_path("explode", text.removesuffix(ARRAY_END))
+    if schema.format != "json":
+        raise ValueError(f"explode of an array needs format 'json'; got {schema.format!r}")
 
 
 def _check_weight(schema: Schema) -> None:

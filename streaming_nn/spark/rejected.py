@@ -12,6 +12,7 @@ import pyarrow as pa
 from streaming_nn.nn.learner import Counts
 from streaming_nn.records import reasons
 from streaming_nn.records.decode import Decoded
+from streaming_nn.records.explode import ROW
 from streaming_nn.records.types import Rejection
 
 OVERHEAD = 64  # bytes that a dead letter counts besides its key, headers and value
@@ -31,6 +32,7 @@ class DeadLetter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: str | None  # JSON [{"key", "value" in base64}], or None
+    row: int | None = None  # its position in a record of several rows
     cut: str = ""  # which of key, headers and value are not whole, because they were too large
 
 
@@ -45,6 +47,7 @@ DEAD_LETTERS = pa.schema(
         ("key", pa.binary()),
         ("value", pa.binary()),
         ("headers", pa.string()),
+        ("row", pa.int32()),
         ("cut", pa.string()),
     ]
 )
@@ -74,7 +77,8 @@ class NotLearned:
     def _keep(self, batch: pa.RecordBatch, rejection: Rejection, limit: int) -> None:
         row = batch.slice(rejection.position, 1).to_pylist()[0]
         why = rejection.reason, rejection.field, rejection.value
-        letter = cut(DeadLetter(*why, *(row[name] for name in RECORD)), limit - self.bytes - OVERHEAD)
+        letter = DeadLetter(*why, **{name: row[name] for name in RECORD}, row=row.get(ROW))
+        letter = cut(letter, limit - self.bytes - OVERHEAD)
         self.bytes += size(letter) + OVERHEAD
         self.dead_letters.append(letter)
 

@@ -23,6 +23,7 @@ from pyspark import TaskContext
 from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, initial, learn_part, load_state
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.decode import Decoded, decode, decode_mixed, large_features
+from streaming_nn.records.explode import explode_batch
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, merge_unseen
 from streaming_nn.spark.rejected import (
@@ -121,7 +122,8 @@ def decode_batches(
     Columns with large numbers are added to `large`.
     """
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
-    for batch in batches:
+    for records in batches:
+        batch = explode_batch(schema, records)
         rows = decode_batch(batch, schema, labeled=True)
         if rows.unseen:
             unseen.append(rows.unseen)

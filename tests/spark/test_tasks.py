@@ -1,6 +1,8 @@
 """What a task returns, as a row too, and what it does if the schema must grow; no Spark is needed for it."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +58,19 @@ def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 <
     same(result_from_row(LEARNER, out.to_pylist()[0]), result)
     same(learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, True), result)
     return result
+
+
+def test_rows_of_an_array_are_learned_as_records_of_their_own() -> None:
+    rows = [row | {"bought": label} for row, label in zip(ROWS, LABELS, strict=True)]
+    rows[3]["price"] = "x"
+    schema = grow_schema(SHOP, KNOWN)
+    alone = learn(schema, [json.dumps(row).encode() for row in rows], 3)
+    together = learn(replace(schema, explode="[]"), [json.dumps(rows[i : i + 4]).encode() for i in (0, 4)], 1)
+    assert together.counts == alone.counts == Counts(8, 7, 0, 1)
+    assert digest(together) == digest(alone)
+    (letter,) = together.dead_letters
+    assert (letter.offset, letter.row) == (0, 3)
+    assert json.loads(letter.value or b"") == rows[3]
 
 
 def test_items_are_made_ahead_in_order_and_an_error_follows_those_before_it() -> None:

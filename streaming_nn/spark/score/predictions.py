@@ -18,6 +18,7 @@ from streaming_nn.nn.learner import Learner, point_prediction
 from streaming_nn.records import reasons
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import Decoded
+from streaming_nn.records.explode import ROW, explode_batch
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
@@ -78,7 +79,8 @@ class Predict:
         freeze_imports()
         model = unpack(self.learner, self.state.value).model
         read_fields = field_reader(self.schema, self.fields) if self.fields else None
-        for batch in batches:
+        for records in batches:
+            batch = explode_batch(self.schema, records)
             rows = decode_batch(batch, self.schema, labeled=False)
             if self.outcomes is not None:
                 self.outcomes.add(_count_outcomes(rows))
@@ -154,16 +156,26 @@ class Predict:
         version = "," + to_json(self.version_fields).decode()[1:-1]
         partition, offset = (batch.column(name).cast(pa.string()) for name in ("partition", "offset"))
         topic = batch.column("topic")
-        values = _join(
-            texts, version, ',"topic":"', topic, '","partition":', partition, ',"offset":', offset, "}"
-        )
-        return _events(values, topic, partition, offset) if self.cloudevents else values
+        position: list[pa.Array | str] = [
+            ',"topic":"',
+            topic,
+            '","partition":',
+            partition,
+            ',"offset":',
+            offset,
+        ]
+        identity: list[pa.Array | str] = [partition, "-", offset]
+        if ROW in batch.schema.names:
+            row = batch.column(ROW).cast(pa.string())
+            position, identity = [*position, ',"row":', row], [*identity, "-", row]
+        values = _join(texts, version, *position, "}")
+        return _events(values, topic, identity) if self.cloudevents else values
 
 
-def _events(values: pa.Array, topic: pa.Array, partition: pa.Array, offset: pa.Array) -> pa.Array:
+def _events(values: pa.Array, topic: pa.Array, identity: list[pa.Array | str]) -> pa.Array:
     """Return predictions as the data of CloudEvents; one that is sent twice has the same source and id."""
     source = _join('{"specversion":"1.0","type":"streaming-nn.prediction","source":"streaming-nn:', topic)
-    identified = _join(source, '","id":"', partition, "-", offset)
+    identified = _join(source, '","id":"', *identity)
     return _join(identified, '","datacontenttype":"application/json","data":', values, "}")
 
 

@@ -20,6 +20,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import decode
 from streaming_nn.records.explain import as_scored, explain
+from streaming_nn.records.explode import explode_values
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
@@ -285,7 +286,7 @@ class Scorer(Job):
     def _explain(self, schema: Schema, ranges: offsets.Ranges) -> None:
         """Log why none of the records in these ranges can be read, if that is so."""
         reader = self.reader or Reader(self.spark, self.settings.kafka, self.topic_ids)
-        values = reader.values(ranges)
+        values = explode_values(schema, reader.values(ranges))
         decoded = decode(schema, values, labeled=False)
         if decoded.rejected and not len(decoded.kept):
             lines = explain(schema, values, as_scored, where=" in the model's schema")

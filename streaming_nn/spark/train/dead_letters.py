@@ -155,6 +155,7 @@ def headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
         "topic": letter.topic,
         "partition": str(letter.partition),
         "offset": str(letter.offset),
+        "row": "" if letter.row is None else str(letter.row),
         "cut": letter.cut,
     }
     return theirs + [(PREFIX + name, value.encode()) for name, value in ours.items() if value]

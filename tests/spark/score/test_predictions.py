@@ -61,6 +61,32 @@ def predict(
     return [value.decode() for value in next(work(iter([batch]))).column("value").to_pylist()]
 
 
+def test_each_row_of_an_array_has_a_prediction_and_its_position() -> None:
+    learner, state = trained(LABELS)
+    schema = Schema(3, learner.classes, explode="[]")
+    work = Predict(learner, schema, SimpleNamespace(value=pack(state)), {"version": 7}, cloudevents=True)
+    x = encoded(rows(3))
+    batch = pa.record_batch(
+        {
+            "key": pa.array([b"k", None], pa.binary()),
+            "value": pa.array([b"[%s,%s]" % (x[0], x[1]), b"[%s,7]" % x[2]], pa.binary()),
+            "topic": ["unlabeled"] * 2,
+            "partition": pa.array([0, 0], pa.int32()),
+            "offset": pa.array([40, 41], pa.int64()),
+            "headers": pa.nulls(2, pa.string()),
+        }
+    )
+    out = next(work(iter([batch])))
+    events = [json.loads(value) for value in out.column("value").to_pylist()]
+    assert [event["id"] for event in events] == ["0-40-0", "0-40-1", "0-41-0", "0-41-1"]
+    assert out.column("key").to_pylist() == [b"k", b"k", None, None]
+    data = [event["data"] for event in events]
+    assert [(each["offset"], each["row"]) for each in data] == [(40, 0), (40, 1), (41, 0), (41, 1)]
+    alone = [json.loads(text)["probabilities"] for text in predict(learner, state, x)]
+    assert [each.get("probabilities") for each in data] == [*alone, None]
+    assert data[3]["error"] == "not an object"
+
+
 def rows(count: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).normal(size=(count, 3))
 

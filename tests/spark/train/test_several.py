@@ -139,6 +139,45 @@ def test_labels_grow_and_are_averaged_and_verified(spark: SparkSession, broker: 
         assert prediction["probabilities"] == pytest.approx(dict(zip(classes, p, strict=True)), abs=1e-6)
 
 
+def test_several_rows_in_a_record_are_learned_verified_and_predicted(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    """What is learned is what `replayed` learns of the rows one by one."""
+    below = {"features": ["at.p", "at.q"], "label": "at.y.sum", "regression": True, "explode": "at[]"}
+    settings = settings_of(broker, tmp_path, **below)
+    settings = settings.model_copy(
+        update={"train": settings.train.model_copy(update={"max_offsets_per_trigger": 999})}
+    )
+    groups = [{"id": i, "at": events()[i : i + 3]} for i in range(0, ROWS, 3)]
+    bad = [{"at": [{"p": 1}, {"p": "x", "q": 1, "y": {"sum": 1}}]}, {"at": []}]
+    fill(settings.kafka, settings.train.topics[0], encoded(groups + bad))
+    learn(spark, settings)
+    log = VersionLog(settings.model)
+    counts = rows_of(settings.model)
+    assert (counts["trained"], counts["rejected"], counts["filtered"]) == (ROWS, 2, 1)
+    head = log.head()
+    assert head is not None
+    learner = learner_from(head.manifest.learner)
+    x = np.array([[event["p"], event["q"]] for event in events()])
+    y = np.array([event["y"]["sum"] for event in events()])
+    expected, _ = test_then_train(learner, initial(learner), [Batch(x, y)])
+    for name, tensor in flatten(expected).items():
+        np.testing.assert_array_equal(tensor, head.tensors[name], err_msg=name)
+    assert verify(spark, settings.kafka, log).identical
+    dead = read(settings.kafka, settings.train.dead_letters)
+    assert [dict(record.headers)["streaming_nn.row"] for record in dead] == [b"0", b"1"]
+    assert [json.loads(record.value)["at"] for record in dead] == bad[0]["at"]
+
+    fill(settings.kafka, settings.score.topic, encoded(groups[:10]))
+    scorer = Scorer.open(spark, settings)
+    scorer.start()
+    scorer.wait()
+    found = [json.loads(record.value) for record in read(settings.kafka, settings.score.predictions)]
+    assert sorted((each["offset"], each["row"]) for each in found) == [
+        (i, j) for i in range(10) for j in range(3)
+    ]
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("format", ["csv", "packed"])
 def test_boolean_fields_are_labels(spark: SparkSession, broker: Any, tmp_path: Path, format: str) -> None:

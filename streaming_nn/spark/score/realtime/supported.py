@@ -10,6 +10,7 @@ from streaming_nn.versions.version import Manifest
 UNSET: dict[str, Any] = {  # settings of records that it does not have, with their defaults
     "datetimes": {},
     "encoding": "utf-8",
+    "explode": None,
 }
 
 
