@@ -35,6 +35,33 @@ INLINE long padded(long columns) { return (columns + PADDING - 1) / PADDING * PA
 INLINE long larger(long a, long b) { return a > b ? a : b; }
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
+/* With gcc's sanitizers, bytes after each part of a block that nothing may touch. */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define GUARD 64
+INLINE void guard(char *start, long bytes) {
+    ASAN_UNPOISON_MEMORY_REGION(start, bytes);
+    ASAN_POISON_MEMORY_REGION(start + bytes, (bytes + 63) / 64 * 64 - bytes + GUARD);
+}
+#else
+#define GUARD 0
+INLINE void guard(char *start, long bytes) { (void)start, (void)bytes; }
+#endif
+
+/* Memory that is divided into parts; without a start, its bytes are only counted. */
+typedef struct {
+    char *start;
+    long used;
+} Block;
+
+/* Takes memory from a block, in whole cache lines. */
+INLINE void *take(Block *block, long bytes) {
+    char *start = block->start ? block->start + block->used : 0;
+    block->used += (bytes + 63) / 64 * 64 + GUARD;
+    if (start) guard(start, bytes);
+    return start;
+}
+
 /* product.c */
 long panel_floats(long n, long m);
 void product(const float *x, long x_row, long x_step, const float *w, long w_row, const int32_t *index, float *z,

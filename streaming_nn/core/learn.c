@@ -49,36 +49,29 @@ static int is_counting(const Options *o) { return o->weighting == BALANCED || o-
 
 static int is_sparse(const Options *o) { return o->scale == SPARSE; }
 
-static void *take(char **at, long bytes) {
-    char *start = *at;
-    *at += (bytes + 63) / 64 * 64;
-    return start;
-}
-
-static ByColumn take_order(char **at, long entries, long columns) {
+static ByColumn take_order(Block *block, long entries, long columns) {
     long i = sizeof(int32_t), d = sizeof(int64_t), most = smaller(entries, columns);
-    ByColumn by = {.index = take(at, most * i), .starts = take(at, (most + 1) * d), .rows = take(at, entries * i)};
-    by.from = take(at, entries * d);
-    by.set = take(at, words(columns) * d);
-    by.position = take(at, columns * i);
+    ByColumn by = {.index = take(block, most * i), .starts = take(block, (most + 1) * d), .rows = take(block, entries * i)};
+    by.from = take(block, entries * d);
+    by.set = take(block, words(columns) * d);
+    by.position = take(block, columns * i);
     return by;
 }
 
 /* Memory of rows that are mostly zero. It is virtual where they have few entries: nothing else of it is touched. */
-static char *divide_sparse(Step *s, long most, long rows, char *at) {
+static void divide_sparse(Step *s, long most, long rows, Block *block) {
     const Options *o = s->options;
     long f = sizeof(float), d = sizeof(double), i = sizeof(int32_t), n = o->columns;
-    s->entries = (Entries){take(&at, (most + 1) * d), take(&at, most * n * i), take(&at, most * n * d)};
-    s->slot = (Entries){0, take(&at, n * i), take(&at, n * d)};
-    s->by = take_order(&at, most * n, n);
-    s->values = take(&at, most * d);
-    s->sparse.inputs = (Inputs){take(&at, (rows + 1) * d), take(&at, rows * s->inputs * i), take(&at, rows * s->inputs * f)};
-    s->sparse.by = take_order(&at, rows * s->inputs, s->inputs);
-    s->sparse.values = take(&at, rows * s->inputs * f);
-    return at;
+    s->entries = (Entries){take(block, (most + 1) * d), take(block, most * n * i), take(block, most * n * d)};
+    s->slot = (Entries){0, take(block, n * i), take(block, n * d)};
+    s->by = take_order(block, most * n, n);
+    s->values = take(block, most * d);
+    s->sparse.inputs = (Inputs){take(block, (rows + 1) * d), take(block, rows * s->inputs * i), take(block, rows * s->inputs * f)};
+    s->sparse.by = take_order(block, rows * s->inputs, s->inputs);
+    s->sparse.values = take(block, rows * s->inputs * f);
 }
 
-static char *divide(Step *s, long most, char *at) {
+static void divide(Step *s, long most, Block *block) {
     const Options *o = s->options;
     const Network *network = &o->network;
     s->inputs = network->units[0];
@@ -87,32 +80,31 @@ static char *divide(Step *s, long most, char *at) {
     s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
     long f = sizeof(float), d = sizeof(double), rows = most + o->replay_rows, members = o->members, n = o->columns;
     if (is_sparse(o)) {
-        s->ring.appended = take(&at, d); /* first, as its position must not depend on `most` */
-        s->ring.sets = take(&at, o->capacity * words(n) * d);
-        at = divide_sparse(s, most, rows, at);
+        s->ring.appended = take(block, d); /* first, as its position must not depend on `most` */
+        s->ring.sets = take(block, o->capacity * words(n) * d);
+        divide_sparse(s, most, rows, block);
     } else {
-        s->scaling.origins = take(&at, n * d);
-        s->scaling.fills = take(&at, n * d);
-        s->scaling.widths = take(&at, n * f);
-        s->z = take(&at, rows * s->inputs * f);
-        s->active = take(&at, rows * s->inputs * f);
-        s->index = take(&at, s->inputs * (long)sizeof(int32_t));
+        s->scaling.origins = take(block, n * d);
+        s->scaling.fills = take(block, n * d);
+        s->scaling.widths = take(block, n * f);
+        s->z = take(block, rows * s->inputs * f);
+        s->active = take(block, rows * s->inputs * f);
+        s->index = take(block, s->inputs * (long)sizeof(int32_t));
     }
-    s->given = take(&at, rows * s->targets * d);
-    s->y = take(&at, rows * s->targets * f);
-    s->weight = take(&at, rows * f);
-    s->scaled = take(&at, rows * f);
-    s->predictions = take(&at, members * most * s->outputs * f);
-    s->sums = take(&at, s->outputs * d);
-    s->member_losses = take(&at, members * d);
-    s->moments = take(&at, s->targets * 3 * d);
-    s->clusters = take(&at, s->targets * 7 * d);
-    s->class_rows = take(&at, s->classes * d);
-    s->class_weights = take(&at, s->classes * f);
-    s->statistics = take(&at, 8 * larger(n, s->targets) * d);
-    s->bad = take(&at, members);
-    s->pass = take(&at, pass_bytes(network, rows, o->dropout));
-    return at;
+    s->given = take(block, rows * s->targets * d);
+    s->y = take(block, rows * s->targets * f);
+    s->weight = take(block, rows * f);
+    s->scaled = take(block, rows * f);
+    s->predictions = take(block, members * most * s->outputs * f);
+    s->sums = take(block, s->outputs * d);
+    s->member_losses = take(block, members * d);
+    s->moments = take(block, s->targets * 3 * d);
+    s->clusters = take(block, s->targets * 7 * d);
+    s->class_rows = take(block, s->classes * d);
+    s->class_weights = take(block, s->classes * f);
+    s->statistics = take(block, 8 * larger(n, s->targets) * d);
+    s->bad = take(block, members);
+    s->pass = take(block, pass_bytes(network, rows, o->dropout));
 }
 
 /* --- Predictions */
@@ -545,7 +537,8 @@ static int learn_fresh(Step *s, Given given, const double *y, const float *weigh
 EXPORTED void core_learn(const Options *options, Member *members, const State *state, const Given *x, const double *y,
                          const float *weight, long rows, long most, void *output, uint8_t *trained, void *work) {
     Step step = {.options = options, .members = members, .state = state};
-    divide(&step, most, work);
+    Block block = {.start = work};
+    divide(&step, most, &block);
     if (is_sparse(options) && options->capacity > 0) index_ring(options, state, &step.ring);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
@@ -557,7 +550,8 @@ EXPORTED void core_learn(const Options *options, Member *members, const State *s
 EXPORTED void core_predict(const Options *options, Member *members, const State *state, const Given *x, long rows,
                            long most, void *output, void *work) {
     Step step = {.options = options, .members = members, .state = state};
-    divide(&step, most, work);
+    Block block = {.start = work};
+    divide(&step, most, &block);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
         prepare_fresh(&step, *x, start);
@@ -569,6 +563,7 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
 
 EXPORTED long core_step_bytes(const Options *options, long most) {
     Step step = {.options = options};
-    char start[1]; /* only distances are used */
-    return divide(&step, most, start) - start;
+    Block block = {0};
+    divide(&step, most, &block);
+    return block.used;
 }

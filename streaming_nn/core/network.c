@@ -28,16 +28,9 @@ long parameters(const Network *network) {
 
 static int is_saved(const Network *network, double dropout) { return network->activation == GELU || dropout > 0.0; }
 
-/* Takes memory from a block, in whole cache lines; of no block, counts it only. */
-static void *take(char **at, long bytes) {
-    char *start = *at;
-    *at += (bytes + 63) / 64 * 64;
-    return start;
-}
+static float *take_floats(Block *block, long count) { return take(block, count * (long)sizeof(float)); }
 
-static float *take_floats(char **at, long count) { return take(at, count * (long)sizeof(float)); }
-
-static char *divide(Pass *pass, char *at) {
+static void divide(Pass *pass, Block *block) {
     const Network *network = pass->network;
     long rows = pass->rows, every = 0, widest = 0, longest = rows, square = 0;
     for (int32_t l = 0; l < network->layers; l++) {
@@ -49,30 +42,31 @@ static char *divide(Pass *pass, char *at) {
     }
     long outputs = network->units[network->layers];
     longest = larger(longest, outputs);
-    pass->hidden = take_floats(&at, rows * every);
-    pass->saved = take_floats(&at, is_saved(network, pass->dropout) ? rows * every : 0);
-    pass->kept = take_floats(&at, pass->dropout > 0.0 ? rows * every : 0);
-    pass->outputs = take_floats(&at, rows * outputs);
-    pass->slopes = take_floats(&at, rows * padded(outputs));
-    pass->deltas = take_floats(&at, rows * every);
-    pass->transposed = take_floats(&at, square);
-    pass->panels = take_floats(&at, panel_floats(longest, widest));
-    pass->gradient = take_floats(&at, larger(GRADIENT_FLOATS, 6 * widest));
-    pass->block = take_floats(&at, smaller(longest, larger(GRADIENT_FLOATS / PADDING, 6)) * rows);
-    pass->whole = take_floats(&at, parameters(network));
-    pass->exponentials = take(&at, rows * outputs * (long)sizeof(double));
-    return at;
+    pass->hidden = take_floats(block, rows * every);
+    pass->saved = take_floats(block, is_saved(network, pass->dropout) ? rows * every : 0);
+    pass->kept = take_floats(block, pass->dropout > 0.0 ? rows * every : 0);
+    pass->outputs = take_floats(block, rows * outputs);
+    pass->slopes = take_floats(block, rows * padded(outputs));
+    pass->deltas = take_floats(block, rows * every);
+    pass->transposed = take_floats(block, square);
+    pass->panels = take_floats(block, panel_floats(longest, widest));
+    pass->gradient = take_floats(block, larger(GRADIENT_FLOATS, 6 * widest));
+    pass->block = take_floats(block, smaller(longest, larger(GRADIENT_FLOATS / PADDING, 6)) * rows);
+    pass->whole = take_floats(block, parameters(network));
+    pass->exponentials = take(block, rows * outputs * (long)sizeof(double));
 }
 
 long pass_bytes(const Network *network, long rows, double dropout) {
     Pass pass = {.network = network, .rows = rows, .dropout = dropout};
-    char start[1]; /* only distances are used */
-    return divide(&pass, start) - start;
+    Block block = {0};
+    divide(&pass, &block);
+    return block.used;
 }
 
 Pass pass_in(const Network *network, long rows, double dropout, void *work) {
     Pass pass = {.network = network, .rows = rows, .dropout = dropout};
-    divide(&pass, work);
+    Block block = {.start = work};
+    divide(&pass, &block);
     return pass;
 }
 

@@ -49,15 +49,32 @@ def test_the_property_tests_read_and_write_no_other_memory(tmp_path: Path) -> No
     assert " passed" in ran.stdout
 
 
-def test_an_access_beyond_an_array_is_found(tmp_path: Path) -> None:
-    code = """
-import ctypes, numpy as np
+HEAD = """
+import ctypes, os, numpy as np
 from pathlib import Path
 from streaming_nn.core import library
-core = library.load(None, Path(__import__("os").environ["CORE_LIBRARIES"]))
+library.FOLDER = Path(os.environ["CORE_LIBRARIES"])
+"""
+BEYOND_AN_ARRAY = """
+core = library.load(None, library.FOLDER)
 x, y = np.zeros(4), np.zeros(4)
 core.core_function(0, *(ctypes.c_void_p(each.ctypes.data) for each in (x, y)), ctypes.c_long(400))
 """
-    ran = run([sys.executable, "-c", code], tmp_path)
+BETWEEN_PARTS_OF_MEMORY_TO_WORK_IN = """
+from streaming_nn.core import networks
+shape, kept = networks.Shape((3, 8, 2)), []
+make = shape.work
+shape.work = lambda rows: kept.append(make(rows)) or kept[-1]
+shape.predict(np.zeros(shape.parameters, np.float32), np.zeros((5, 3), np.float32))
+kept[-1].tobytes()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(BEYOND_AN_ARRAY, "heap-buffer-overflow"), (BETWEEN_PARTS_OF_MEMORY_TO_WORK_IN, "use-after-poison")],
+)
+def test_an_access_to_other_memory_is_found(tmp_path: Path, code: str, error: str) -> None:
+    ran = run([sys.executable, "-c", HEAD + code], tmp_path)
     assert ran.returncode != 0
-    assert "heap-buffer-overflow" in ran.stderr
+    assert error in ran.stderr, ran.stderr[-3000:]
