@@ -2,9 +2,9 @@
 
 Streams with every optimizer, activation, loss and scaling, with missing values, replay, restarts and dropout
 are learned by each build, and their predictions are measured; all bits of states, predictions and metrics are
-compared. Through the product, recorded versions of model directories are replayed by Python on AArch64,
-and here with the plain code of NumPy and of its BLAS; digests are compared. What lacks a compiler or an
-emulator is skipped, and listed as such.
+compared. The Java scorer predicts the streams' rows by their last states. Through the product, recorded
+versions of model directories are replayed by Python on AArch64, and here with the plain code of NumPy and of
+its BLAS; digests are compared. What lacks a compiler or an emulator is skipped, and listed as such.
 """
 
 import json
@@ -74,6 +74,7 @@ def measure(fetch: Fetch = False, json_: Json = False) -> None:
     with TemporaryDirectory() as folder:
         for build in builds():
             found[build.name] = compare(build, streams, expected, Path(folder))
+        found["the Java scorer, predictions"] = compare_java(streams, Path(folder))
         found |= compare_product(Path(folder))
     differing = [name for name, result in found.items() if result not in ("identical", "skipped")]
     line = {
@@ -119,6 +120,30 @@ def builds() -> list[Build]:
         compiled = (*build_backend.ZIG_CC, "-O3", "-target", f"{machine}-linux-musl")
         made.append(Build(f"zig, {machine} by qemu", compiled, run))
     return made
+
+
+def compare_java(streams: Sequence[Stream], folder: Path) -> str:
+    """Return how Java predicts the rows of the streams by their last states, as `compare` does."""
+    from benchmarks import java_scorer
+    from streaming_nn.spark.session import session
+
+    if not shutil.which("java"):
+        return "skipped"
+    spark = session({"spark.master": "local[1]"})
+    try:
+        java, differing = java_scorer.compiled(spark, folder), []
+        for stream in streams:
+            state = start_of(stream)
+            model = stream.ensemble.bind(state, stream.initial)
+            model.learn(stream.x, stream.y, stream.weight, mini_batch=stream.mini_batch)
+            found, expected = java_scorer.predictions(
+                java, folder / "version", stream.ensemble, state, stream.x
+            )
+            if found.tobytes() != expected.tobytes():
+                differing.append(stream.name)
+    finally:
+        spark.stop()
+    return f"differ: {', '.join(differing)}" if differing else "identical"
 
 
 def compare_product(folder: Path) -> dict[str, str]:

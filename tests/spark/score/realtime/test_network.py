@@ -1,7 +1,6 @@
 """Network.java beside the compiled core: the same bits, for every network and whatever a row has."""
 
 import ctypes
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,25 @@ from numpy.typing import NDArray
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+from benchmarks import java_scorer
+from benchmarks.java_scorer import write
 from streaming_nn.core import library, networks, structures
 from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch
 from streaming_nn.nn.mlp import MLP
-from streaming_nn.spark import java_compiler
-from streaming_nn.spark.score.realtime.scorer import HERE
-from streaming_nn.versions.version import Manifest, encode_file, state_digest
 
 pytestmark = pytest.mark.merge
 
 Array = NDArray[Any]
 FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf")  # in the core's order
-CLASSES = ("softmax", "logistic")
 
 
 @pytest.fixture(scope="module")
 def java(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a Java object that calls the classes under test."""
-    folder = tmp_path_factory.mktemp("java-bits")
-    sources = ("Version", "Functions", "Scaling", "Network", "Bits")
-    for name in sources:
-        shutil.copy((Path(__file__).parent if name == "Bits" else HERE) / f"{name}.java", folder)
-    return java_compiler.instance(spark, folder, sources)
+    return java_scorer.compiled(spark, tmp_path_factory.mktemp("java-bits"))
 
 
 @pytest.fixture(scope="module")
@@ -46,42 +39,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bits") / "version.safetensors"
 
 
-def manifest_options(ensemble: Ensemble) -> dict[str, Any]:
-    """Return the options that a version's manifest has of such a learner."""
-    shape = ensemble.shape
-    count = 2 if shape.loss == "logistic" else shape.units[-1]
-    quantiles = shape.options.get("quantiles")
-    network = {
-        "hidden": list(shape.units[1:-1]),
-        "activation": shape.activation,
-        "linear": shape.skip,
-        "loss": shape.loss,
-        "quantiles": None if quantiles is None else list(quantiles),
-    }
-    return {
-        "inputs": ensemble.columns,
-        "classes": list(range(count)) if shape.loss in CLASSES else None,
-        **({"members": [network] * len(ensemble.members)} if shape.skip else network),
-        **{name: getattr(ensemble, name) for name in ("scale", "clip", "missing")},
-    }
-
-
-def write(file: Path, ensemble: Ensemble, state: EnsembleState, **changes: Any) -> None:
-    """Write a version's file; `changes` replace keys of its manifest, None removes one."""
-    tensors = {f"model.{name}": array for name, array in state._asdict().items()}
-    manifest = (
-        Manifest(7, learner=manifest_options(ensemble), digest=state_digest(tensors)).to_json() | changes
-    )
-    file.write_bytes(encode_file({k: v for k, v in manifest.items() if v is not None}, tensors))
-
-
 def assert_same_bits(java: Any, file: Path, ensemble: Ensemble, state: EnsembleState, x: Array) -> None:
-    write(file, ensemble, state)
-    expected = core_steps.predict(ensemble, state, x)
-    if ensemble.shape.loss == "logistic":  # as the product has it: both classes' probabilities
-        expected = np.concatenate([1 - expected, expected], axis=1)
-    expected = expected.astype(np.float64)
-    predicted = np.frombuffer(java.predict(str(file), x.tobytes())).reshape(expected.shape)
+    predicted, expected = java_scorer.predictions(java, file, ensemble, state, x)
     np.testing.assert_array_equal(predicted, expected)
     assert predicted.tobytes() == expected.tobytes(), "zeros have the same signs"
 
@@ -284,7 +243,7 @@ def test_a_state_that_does_not_fit_is_refused(
     java: Any, file: Path, changes: dict[str, Any], message: str
 ) -> None:
     ensemble, state = small()
-    options = manifest_options(ensemble)
+    options = java_scorer.options_of(ensemble)
     (member,) = options["members"]
     of_member = {name: value for name, value in changes.items() if name in member}
     options |= changes | {"members": [member | of_member]}

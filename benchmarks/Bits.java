@@ -4,7 +4,7 @@ import java.io.File;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
-/** Calls Functions and Network with many numbers at once, for tests. */
+/** Calls Functions and Network with many numbers at once. */
 public final class Bits {
   /** Returns a function of float64 values. */
   public byte[] apply(String name, byte[] values) {
