@@ -1,4 +1,7 @@
-"""The settings: read from `streaming-nn.toml`, then from `STREAMING_NN_…` variables, then from flags."""
+"""The settings: read from `streaming-nn.toml`, then from `STREAMING_NN_…` variables, then from flags.
+
+docs/settings.md lists them for users.
+"""
 
 import codecs
 import os
@@ -120,8 +123,8 @@ class Records(Section):
     registry: str | None = None  # a schema registry's URL; its user and password are variables
     framing: Literal["none", "confluent", "gzip", "json_string"] = "none"  # what is around each record
     encoding: str = "utf-8"  # of the text of JSON and CSV, by a name that Python knows
-    where: str | None = None  # a filter such as "payload.op in ('c', 'r', 'u')"; docs/records.md
-    explode: str | None = None  # "items[]", "[]" or "lines": a record has several rows; docs/records.md
+    where: str | None = None  # a filter such as "payload.op in ('c', 'r', 'u')"
+    explode: str | None = None  # "items[]", "[]" or "lines": a record has several rows
     weight: str | None = None  # the field of a record's weight in learning, a number >= 0
 
     @field_validator("classes", mode="before")
@@ -233,7 +236,7 @@ class Train(Section):
     """The training job."""
 
     topics: list[Topic] = ["labeled"]
-    topics_pattern: str = ""  # a regular expression for whole names, in place of topics; docs/records.md
+    topics_pattern: str = ""  # a regular expression for whole names, in place of topics
     dead_letters: Topic = "dead-letters"
     starting_offsets: Literal["earliest", "latest"] = "earliest"  # of a new model
     trigger: Interval = "1 second"

@@ -1,10 +1,12 @@
 import codecs
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 
 from streaming_nn.records import registry
 from streaming_nn.settings import OTHER_VARIABLES, Settings, load
@@ -244,6 +246,26 @@ def test_every_setting_can_be_given_by_set() -> None:
             for part in name.split("."):
                 value = getattr(value, part)
             assert value == default or name in samples or default is None, name
+
+
+def test_the_page_of_settings_has_each_with_its_default() -> None:
+    """A default without backticks is described there; any other is read as a setting's value."""
+    _, *sections = (ROOT / "docs" / "settings.md").read_text("utf-8").split("\n## `[")
+    for text in sections:
+        section, _, table = text.partition("]`")
+        described = set[str]()
+        for names, defaults, _ in (
+            row.split(" | ", 2) for row in table.splitlines() if row.startswith("| `")
+        ):
+            found = names.strip("| `").split("`, `")
+            shown = re.findall(r"`([^`]*)`", defaults) or [None] * len(found)
+            for name, default in zip(found, shown, strict=True):
+                given = [f"{section}.{name}={default}"] if default is not None else []
+                expected = getattr(getattr(Settings(), section), name)
+                assert getattr(getattr(load(None, {}, given), section), name) == expected, name
+            described.update(found)
+        assert described == set(type(getattr(Settings(), section)).model_fields), section
+    assert len(sections) == 5
 
 
 @pytest.mark.parametrize("key", ['"sasl.jaas.config"', "sasl.jaas.config"])
