@@ -261,7 +261,7 @@ def serialize(stream: Stream) -> bytes:
     """Return a stream as bits.c reads it: blocks of bytes, each after its length."""
     ensemble, initial, x, y, weight, size = stream[1:]
     state, options = start_of(stream), ensemble.structure
-    quantiles = ensemble.shape.options.get("quantiles", ())
+    quantiles = ensemble.shape.options["quantiles"]
     weights = ensemble.class_weight if isinstance(ensemble.class_weight, tuple) else ()
     lists = [np.array(ensemble.shape.units, np.int32), np.array(quantiles, float), np.array(weights, float)]
     blocks = [bytes(options), *(each.tobytes() for each in lists)]

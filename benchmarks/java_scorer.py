@@ -50,13 +50,13 @@ def options_of(ensemble: Ensemble) -> dict[str, Any]:
     outputs = shape.units[-1]
     several = outputs > 1 and shape.loss not in ("softmax", "quantile")
     count = 2 if shape.loss == "logistic" and not several else outputs
-    quantiles = shape.options.get("quantiles")
+    quantiles = shape.options["quantiles"]
     network = {
         "hidden": list(shape.units[1:-1]),
         "activation": shape.activation,
         "linear": shape.skip,
         "loss": shape.loss,
-        "quantiles": None if quantiles is None else list(quantiles),
+        "quantiles": list(quantiles) or None,
     }
     return {
         "inputs": ensemble.columns,

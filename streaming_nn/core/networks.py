@@ -42,12 +42,23 @@ class Shape:
     """
 
     def __init__(
-        self, units: Sequence[int], activation: str = "relu", loss: str = "softmax", **options: Any
+        self,
+        units: Sequence[int],
+        activation: str = "relu",
+        loss: str = "softmax",
+        skip: bool = False,
+        *,
+        huber_delta: float = 1.0,
+        focal_gamma: float = 0.0,
+        quantiles: Sequence[float] = (),
     ) -> None:
-        self.units, self.activation, self.loss = tuple(units), activation, loss
-        self.skip = bool(options.get("skip"))
-        self.options = options
-        self.structure: Network = structures.network(self.units, activation, loss, **options)
+        self.units, self.activation, self.loss, self.skip = tuple(units), activation, loss, skip
+        self.options: dict[str, Any] = {
+            "huber_delta": huber_delta,
+            "focal_gamma": focal_gamma,
+            "quantiles": tuple(quantiles),
+        }
+        self.structure: Network = structures.network(self.units, activation, loss, skip, **self.options)
         self._core = library.load()
         self._core.core_parameters.restype = self._core.core_pass_bytes.restype = ctypes.c_long
 
@@ -105,7 +116,7 @@ class Shape:
 
     def with_units(self, units: Sequence[int]) -> "Shape":
         """Return a shape with other units and the same options."""
-        return Shape(units, self.activation, self.loss, **self.options)
+        return Shape(units, self.activation, self.loss, self.skip, **self.options)
 
     def predict(self, theta: Floats, x: Floats) -> Floats:
         """Predict rows x (rows, inputs); return (rows, outputs). Errors: ValueError for other arrays."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_double, c_int32, c_uint64, c_void_p
-from typing import Any
 
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softplus")
 LOSSES = ("softmax", "logistic", "squared", "absolute", "huber", "quantile", "poisson")
@@ -119,18 +118,40 @@ def network(
     )
 
 
-def optimizer(name: str, rate: float, **options: float) -> Optimizer:
+def optimizer(
+    name: str,
+    rate: float,
+    *,
+    weight_decay: float | None = None,
+    momentum: float = 0.9,
+    beta2: float | None = None,
+    epsilon: float = 1e-8,
+    beta: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    clip_value: float = 0.0,
+    clip_norm: float = 0.0,
+) -> Optimizer:
     """Return an optimizer's structure; what is not given has a default of `streaming_nn.nn.options`."""
-    kind = "adam" if name == "adamw" else name
-    defaults: dict[str, Any] = {"momentum": 0.9, "beta2": 0.999, "epsilon": 1e-8, "beta": 1.0}
-    if name == "rmsprop":
-        defaults["beta2"] = 0.9
-    if name == "adamw":
-        defaults["weight_decay"] = 0.01
-    return Optimizer(kind=1 + OPTIMIZERS.index(kind), rate=rate, **(defaults | options))
+    if weight_decay is None:
+        weight_decay = 0.01 if name == "adamw" else 0.0
+    if beta2 is None:
+        beta2 = 0.9 if name == "rmsprop" else 0.999
+    kind = 1 + OPTIMIZERS.index("adam" if name == "adamw" else name)
+    return Optimizer(
+        kind, 0, rate, weight_decay, momentum, beta2, epsilon, beta, l1, l2, clip_value, clip_norm
+    )
 
 
-def schedule(name: str = "constant", warmup: int = 0, **options: float) -> Schedule:
+def schedule(
+    name: str = "constant",
+    warmup: int = 0,
+    *,
+    rows: float = 1.0,
+    power: float = 0.5,
+    drop: float = 0.5,
+    growth: float = 2.0,
+    least: float = 0.0,
+) -> Schedule:
     """Return a schedule's structure."""
-    defaults: dict[str, Any] = {"rows": 1.0, "power": 0.5, "drop": 0.5, "growth": 2.0, "least": 0.0}
-    return Schedule(kind=SCHEDULES.index(name), warmup=warmup, **(defaults | options))
+    return Schedule(SCHEDULES.index(name), 0, warmup, rows, power, drop, growth, least)

@@ -81,13 +81,15 @@ class StreamingEstimator(LearnerParams, DefaultParamsWritable):
         model_dir: str | Path,
         checkpoint: str | Path | None = None,
         update: str = SEQUENTIAL,
-        **trigger: Any,
+        *,
+        processingTime: str | None = None,
+        availableNow: bool = False,
     ) -> StreamingQuery:
         """Start a query that learns a streaming frame into the log in `model_dir`, a version per micro-batch.
 
         `checkpoint` is Spark's, by default a directory of that name in `model_dir`; it belongs to the model:
-        a new one is a new query, which begins where its source does. `trigger` is that of
-        `DataStreamWriter.trigger`.
+        a new one is a new query, which begins where its source does. `processingTime` and `availableNow` are
+        those of `DataStreamWriter.trigger`.
         """
         from streaming_nn.mllib.streaming_learner import StreamingLearner  # it imports this module
 
@@ -95,7 +97,9 @@ class StreamingEstimator(LearnerParams, DefaultParamsWritable):
         learner = StreamingLearner(model_dir, self, update)
         stream = dataset.writeStream.foreachBatch(learner.update)
         stream = stream.option("checkpointLocation", str(checkpoint or Path(model_dir) / "checkpoint"))
-        return (stream.trigger(**trigger) if trigger else stream).start()
+        if processingTime is not None or availableNow:  # Spark refuses both
+            stream = stream.trigger(processingTime=processingTime, availableNow=availableNow or None)  # type: ignore[call-overload]
+        return stream.start()
 
 
 def count_features(first: Any, columns: Columns) -> int:

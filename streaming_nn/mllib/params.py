@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -85,52 +85,52 @@ class LearnerParams(HasWeightCol, HasMaxIter, HasSeed, HasStepSize, HasBlockSize
         super().__init__()
         self._setDefault(maxIter=10, seed=0, blockSize=32)
 
-    def _set_params(self, params: Mapping[str, Any]) -> Any:
+    def _set_params(self, params: Mapping[str, Any]) -> Self:
         """Set params by name; None leaves one unset. ValueError: an unknown name, with the nearest known."""
         validation.known("param", params, [param.name for param in self.params])
         return self._set(**{name: value for name, value in params.items() if value is not None})
 
-    def setParams(self, **params: Any) -> Any:
+    def setParams(self, **params: Any) -> Self:
         """Set params by name."""
         return self._set_params(params)
 
-    def setMaxIter(self, value: int) -> Any:
+    def setMaxIter(self, value: int) -> Self:
         """Set the number of passes over the rows."""
         return self._set(maxIter=value)
 
-    def setSeed(self, value: int) -> Any:
+    def setSeed(self, value: int) -> Self:
         """Set the seed of the initial weights."""
         return self._set(seed=value)
 
-    def setStepSize(self, value: float) -> Any:
+    def setStepSize(self, value: float) -> Self:
         """Set the learning rate."""
         return self._set(stepSize=value)
 
-    def setBlockSize(self, value: int) -> Any:
+    def setBlockSize(self, value: int) -> Self:
         """Set the rows of a mini-batch."""
         return self._set(blockSize=value)
 
-    def setWeightCol(self, value: str) -> Any:
+    def setWeightCol(self, value: str) -> Self:
         """Set the column of the rows' weights."""
         return self._set(weightCol=value)
 
-    def setLayers(self, value: list[int]) -> Any:
+    def setLayers(self, value: list[int]) -> Self:
         """Set the sizes of all layers, features and outputs included."""
         return self._set(layers=value)
 
-    def setHiddenLayers(self, value: list[int]) -> Any:
+    def setHiddenLayers(self, value: list[int]) -> Self:
         """Set the sizes of the hidden layers."""
         return self._set(hiddenLayers=value)
 
-    def setLearner(self, value: str) -> Any:
+    def setLearner(self, value: str) -> Self:
         """Set the learner: "ensemble" or "mlp"."""
         return self._set(learner=value)
 
-    def setOptimizer(self, value: str) -> Any:
+    def setOptimizer(self, value: str) -> Self:
         """Set the optimizer of learner "mlp"."""
         return self._set(optimizer=value)
 
-    def setClasses(self, value: list[float]) -> Any:
+    def setClasses(self, value: list[float]) -> Self:
         """Set the labels."""
         return self._set(classes=value)
 

@@ -322,7 +322,7 @@ def error_loss(shape: Any, output: np.float32, y: np.float32, quantile: float) -
     if shape.loss == "absolute":
         return abs(float(error)), F4(1) if error > 0 else F4(-1) if error < 0 else error
     if shape.loss == "huber":
-        bound = F4(shape.options.get("huber_delta", 1.0))
+        bound = F4(shape.options["huber_delta"])
         slope = bound if error > bound else -bound if error < -bound else error
         return float(slope) * (float(error) - 0.5 * float(slope)), slope
     if shape.loss == "quantile":
@@ -332,7 +332,7 @@ def error_loss(shape: Any, output: np.float32, y: np.float32, quantile: float) -
 
 
 def loss_and_slope(shape: Any, output: Array, y: Array) -> tuple[float, Array]:
-    gamma = shape.options.get("focal_gamma", 0.0)
+    gamma = shape.options["focal_gamma"]
     slope = output.copy()
     if shape.loss == "softmax":
         truth = int(y[0])
@@ -350,7 +350,7 @@ def loss_and_slope(shape: Any, output: Array, y: Array) -> tuple[float, Array]:
                 loss, factor = focus(gamma, right)
                 slope[j] = slope[j] * F4(factor)
         else:
-            quantiles = shape.options.get("quantiles", ())
+            quantiles = shape.options["quantiles"]
             at = y[0] if shape.loss == "quantile" else y[j]
             loss, slope[j] = error_loss(shape, output[j], at, quantiles[j] if quantiles else 0.0)
         total = total + loss

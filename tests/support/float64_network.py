@@ -38,7 +38,7 @@ def predict(shape: Shape, theta: Array, x: Array) -> Array:
 
 def losses(shape: Shape, p: Array, y: Array) -> Array:
     """Return the loss of each row (rows,) of predictions p (rows, outputs), given y (rows, targets)."""
-    gamma, error = shape.options.get("focal_gamma", 0.0), p - y
+    gamma, error = shape.options["focal_gamma"], p - y
     if shape.loss == "softmax":
         right = p[np.arange(len(y)), y[:, 0].astype(int)]
         return np.asarray(-((1 - right) ** gamma) * np.log(right))
@@ -49,7 +49,7 @@ def losses(shape: Shape, p: Array, y: Array) -> Array:
         levels = np.array(shape.options["quantiles"])
         return np.asarray(np.maximum(levels * (y - p), (levels - 1) * (y - p)).sum(axis=1))
     if shape.loss == "huber":
-        far, size = shape.options.get("huber_delta", 1.0), np.abs(error)
+        far, size = shape.options["huber_delta"], np.abs(error)
         return np.where(size <= far, error**2 / 2, far * (size - far / 2)).sum(axis=1)
     each = {
         "squared": error**2 / 2,

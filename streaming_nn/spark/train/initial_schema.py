@@ -57,12 +57,11 @@ def complete_schema(settings: Settings, inputs: int, classes: tuple[Label, ...] 
     return schema_from({**record_options(settings), "inputs": inputs, "classes": classes, "grow": grow})
 
 
-def record_options(settings: Settings, **dump: Any) -> dict[str, Any]:
-    """Return the settings of the records as a schema has them: of an Avro schema's file, the content.
-
-    `dump` is for `model_dump`.
-    """
-    options = settings.records.model_dump(exclude={"regression"}, **dump)
+def record_options(settings: Settings, only_set: bool = False) -> dict[str, Any]:
+    """Return the settings of the records as a schema has them: of an Avro schema's file, the content."""
+    options = settings.records.model_dump(
+        exclude={"regression"}, exclude_unset=only_set, exclude_none=only_set
+    )
     if options.get("avro_schema") is not None:
         options["avro_schema"] = _read_avro_schema(options["avro_schema"])
     return options

@@ -84,7 +84,7 @@ def resume_schema(settings: Settings, head: Version) -> Schema:
     recorded = schema.options()
     if schema.grow:
         recorded["classes"] = "grow"
-    options = record_options(settings, exclude_unset=True, exclude_none=True)
+    options = record_options(settings, only_set=True)
     registry = options.pop("registry", schema.registry)
     for name, value in options.items():
         if recorded[name] != value:
