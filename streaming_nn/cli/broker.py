@@ -25,7 +25,7 @@ def start(
     directory: Directory = Path(EMBEDDED),
     port: Annotated[int, typer.Option(help="0 to 65535; 0: any free port.")] = 9092,
 ) -> None:
-    """Start a broker in the background; its data stay in its directory."""
+    """Start a broker in the background; its data stays in its directory."""
     if not 0 <= port <= 65_535:
         raise ValueError(f"--port must be 0 to 65535; got {port}")
     from streaming_nn.kafka.broker import Broker

@@ -61,7 +61,7 @@ def train(
     optimizer: Annotated[
         str | None, typer.Option(help="Train one network with this optimizer, not the ensemble.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of that optimizer.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of --optimizer.")] = None,
     mini_batch: Annotated[
         str | None, typer.Option(help="Rows per step; auto: the fewest that keep up with the stream.")
     ] = None,
