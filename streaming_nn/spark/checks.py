@@ -74,6 +74,14 @@ def before_replay_of_topic(settings: Settings, topic: str, trials: Iterable["Tri
     """Check the settings with each trial's options of the learner, and that the topic exists."""
     from streaming_nn.spark.train.resume import check_settings
 
+    records = settings.records
+    growing = {"records.classes": records.classes == "grow"}
+    growing |= {f"records.categories.{name}": "one_hot" in how for name, how in records.categories.items()}
+    if grows := next((name for name, does in growing.items() if does), None):
+        raise ValueError(
+            f"cannot backtest topic {topic!r} with classes or categories that grow ({grows}): train a model "
+            "on it, and backtest that model"
+        )
     for trial in trials:
         check_settings(settings.model_copy(update={"learner": trial.options(settings.learner)}), None)
     before_replay(settings, [topic])

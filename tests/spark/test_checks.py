@@ -247,6 +247,16 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["backtest", "--into", "t", "--trial", "hidden=x"], 2, "hidden must be"),
         (["backtest", "--into", "model"], 2, "model contains"),
         ([*BY_TOPIC, "t", "--set", "records.format=protobuf"], 2, "format must be one of"),
+        (
+            [*BY_TOPIC, "t", "--set", "records.classes=grow"],
+            2,
+            "cannot backtest topic 'labeled' with classes or categories that grow (records.classes): train",
+        ),
+        (
+            [*BY_TOPIC, "t", "-s", "records.features=['a','b']", "-s", "records.categories={b={one_hot=4}}"],
+            2,
+            "cannot backtest topic 'labeled' with classes or categories that grow (records.categories.b): train",
+        ),
         ([*BY_TOPIC, "t", "--trial", "hidden=x"], 2, "hidden must be"),
         ([*BY_TOPIC, "t", "--trial", "foo=1"], 2, "unknown option of"),
         ([*BY_TOPIC, "model", "--trial", "hidden=[8]", "--trial", "seed=1"], 2, "model contains"),

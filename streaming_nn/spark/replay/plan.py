@@ -132,8 +132,8 @@ def plan_topic(
     """Cut a topic's records, or those from `since` up to `until`, into micro-batches, in learning order.
 
     Each has `train.max_offsets_per_trigger` records; learner and schema are those of the settings. The cut
-    reads the topic once. `bounds` are those of an earlier run, which this one resumes. Raise ValueError if
-    there is no record.
+    reads the topic once. `bounds` are those of an earlier run, which this one resumes. The schema must not
+    grow: `checks.before_replay_of_topic`. Raise ValueError if there is no record.
     """
     from streaming_nn.spark.sources import kafka_frames
     from streaming_nn.spark.sources.kafka_source import KafkaSource
@@ -150,11 +150,6 @@ def plan_topic(
     if all(a == b for a, b in ranges[topic].values()):
         raise ValueError(f"topic {topic!r} has no records {_format_interval(since, until)}".rstrip())
     schema = read_schema(source, settings)
-    if schema.grow or schema.vocabulary:
-        raise ValueError(
-            f"cannot backtest topic {topic!r} with classes or categories that grow: train a model on it, and "
-            "backtest that model"
-        )
     learner = make_learner(settings, schema.learner_options)
     size = train.max_offsets_per_trigger
     parent = Manifest(

@@ -164,12 +164,3 @@ def test_an_interval_of_a_topic_is_cut_by_its_records_timestamps(
     with pytest.raises(ValueError, match=f"topic '{topic}' has no records from 2033"):
         plan_topic(spark, settings, topic, parse_time("2033-01-01"))
     assert not settings.model.exists()
-
-
-@pytest.mark.nightly
-def test_a_topic_with_classes_that_grow_is_refused(spark: SparkSession, broker: Any, tmp_path: Path) -> None:
-    topic = broker.topic("growing")
-    fill(broker.options, topic, labeled(200))
-    settings = settings_of(broker.options, tmp_path, topic, records={"inputs": 3, "classes": "grow"})
-    with pytest.raises(ValueError, match="with classes or categories that grow: train a model on it"):
-        plan_topic(spark, settings, topic)
