@@ -92,7 +92,7 @@ def _as_inferred(schema: Schema, values: Values) -> Sequence[Rejection]:
         return found.rejected
     ((inputs, _),) = found.widths.most_common(1)
     settings: Settings = {"inputs": max(inputs, 1)}
-    if schema.label is not None and schema.classes is not None:
+    if isinstance(schema.label, str) and schema.classes is not None:
         settings["classes"] = "grow"
     return decode(apply(schema, settings), values, labeled=schema.label is not None).rejected
 

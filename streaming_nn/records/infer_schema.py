@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from streaming_nn.records import reasons
 from streaming_nn.records.decode import Values, inspect
 from streaming_nn.records.explain import (
+    FEW,
     as_inferred,
     count_reasons,
     describe_filtered,
@@ -16,6 +18,8 @@ from streaming_nn.records.explode import explode_values
 from streaming_nn.records.field_records import label_text
 from streaming_nn.records.labels import KINDS, Label, is_valid_label
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
+
+USUAL_CLASSES = 20  # more of them, each in few records, may be numbers to predict
 
 
 class InferredSchema(NamedTuple):
@@ -57,8 +61,8 @@ def infer_schema(
 ) -> InferredSchema:
     """Infer the number of columns and the classes from the first records of a topic, by majority.
 
-    Growing classes may be few, or none. Raise ValueError if no record can be decoded, or if the labels are
-    not classes and `regression` is not set; ConnectionError as `decode` does.
+    Growing classes may be few, or none. Raise ValueError if no record can be decoded, if none has a label or
+    a target, or if the labels are not classes and `regression` is not set; ConnectionError as `decode` does.
     """
     names = features if isinstance(features, str) else tuple(features)
     named = label is not None and not isinstance(label, str)  # so are the targets, or the classes
@@ -90,12 +94,12 @@ def infer_schema(
     )
     values = explode_values(schema, values)
     widths, labels, rejected, filtered = inspect(schema, values)
-    reasons = describe_reasons(count_reasons(rejected))
+    why = describe_reasons(count_reasons(rejected))
     if not widths:
         tombstones = len(values) - len(rejected) - filtered
         counts = [f"{filtered:,} filtered by records.where"] if filtered else []
         counts += [f"{tombstones:,} tombstones, whose value is null"] if tombstones else []
-        counts += [reasons] if reasons else []
+        counts += [why] if why else []
         message = (
             f"cannot infer the schema: none of {len(values):,} records could be decoded as {format} with "
             f"features {features!r}" + (f": {', '.join(counts)}" if counts else "")
@@ -105,10 +109,12 @@ def infer_schema(
     (inputs, _), *others = widths.most_common()
     remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
     if rejected:
-        remarks.append(f"{len(rejected):,} of {len(values):,} records cannot be decoded: {reasons}")
+        remarks.append(f"{len(rejected):,} of {len(values):,} records cannot be decoded: {why}")
     explained = explain(schema, values, as_inferred) if len(rejected) > widths.total() else []
     remarks += explained
     if regression or label is None or named:
+        if label is not None:
+            remarks += _check_targets(schema, values, widths.total() + len(rejected))
         return InferredSchema(inputs, schema.classes, widths.total(), tuple(remarks))
     if not labels and not grow:
         message = f"no record has a label in {label!r}; set the label's field, or none"
@@ -121,6 +127,21 @@ def infer_schema(
     return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
 
 
+def _check_targets(schema: Schema, values: Values, records: int) -> list[str]:
+    """Return remarks if half of the records lack a target or a label; raise ValueError if all of them do."""
+    rejected = as_inferred(schema, values)
+    bad = count_reasons([each for each in rejected if each.reason in reasons.OF_LABELS])
+    if 2 * bad.total() <= records:
+        return []
+    what = "target" if schema.classes is None else "label"
+    names = ", ".join(map(repr, schema.labels))
+    lines = explain(schema, values, as_inferred)
+    if len(rejected) == records:
+        message = f"no record has a {what} in {names}: {describe_reasons(bad)}"
+        raise ValueError("\n  ".join([message, *lines]))
+    return [f"{bad.total():,} of {records:,} records lack a {what}: {describe_reasons(bad)}", *lines]
+
+
 def _infer_classes(
     labels: Counter[tuple[type, Any]], schema: Schema, grow: bool
 ) -> tuple[tuple[Label, ...], list[str]]:
@@ -131,7 +152,7 @@ def _infer_classes(
     if not kinds:
         return (), []
     kind = kinds.most_common(1)[0][0]
-    if kind is float:
+    if kind is float or (kind is int and kinds[float] > FEW * (kinds[int] + kinds[float])):
         example = next(value for kind, value in labels if kind is float)
         raise ValueError(f"label {label!r} has numbers such as {example!r}: set regression, or the classes")
     found = sorted(value for type_, value in labels if type_ is kind)
@@ -140,14 +161,17 @@ def _infer_classes(
     elif not 2 <= len(found) <= MAX_CLASSES:
         n, other = kinds.total(), kinds.total() - kinds[kind]
         mixed = f", and {other:,} of them have another type than {KINDS[kind]}" if other else ""
-        raise ValueError(
-            f"label {label!r} has {len(found):,} distinct values in {n:,} records{mixed}: set classes"
-        )
+        mixed += ": set classes" + ", or regression" * (kind is int and len(found) > MAX_CLASSES)
+        raise ValueError(f"label {label!r} has {len(found):,} distinct values in {n:,} records{mixed}")
     others = _count_others(labels, kind, schema, {label_text(each) for each in found})
     others = {type_: n for type_, n in others.items() if type_ is float or not grow}  # or they become classes
-    return tuple(found), [
-        f"label is {KINDS[each]} in {n:,} records: not a class" for each, n in others.items()
-    ]
+    remarks = [f"label is {KINDS[each]} in {n:,} records: not a class" for each, n in others.items()]
+    if kind is int and len(found) > max(USUAL_CLASSES, kinds[int] / 2):
+        remarks.append(
+            f"label {label!r} has {len(found):,} distinct integers in {kinds[int]:,} records: if it is a "
+            "number to predict, set regression"
+        )
+    return tuple(found), remarks
 
 
 def _count_others(

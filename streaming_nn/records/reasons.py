@@ -36,6 +36,7 @@ LABEL_NOT_AN_ARRAY = "label not an array"
 LABEL_NOT_A_NUMBER = "label not a number"
 LABEL_NOT_A_BOOLEAN = "label not a boolean"
 LABEL_NOT_FINITE = "label not finite"
+OF_LABELS = (LABEL_MISSING, LABEL_NOT_AN_ARRAY, LABEL_NOT_A_NUMBER, LABEL_NOT_A_BOOLEAN, LABEL_NOT_FINITE)
 TOO_MANY_CLASSES = "too many classes"
 WEIGHT_MISSING = "weight missing"
 WEIGHT_NEGATIVE = "weight negative"

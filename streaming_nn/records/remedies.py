@@ -37,8 +37,9 @@ MAX_DEPTH = 6  # of objects in which a field is looked for
 MAX_FIELDS = 1000  # of a record that are looked at
 MAX_WORDS = 5  # for a gap
 MAX_CLASSES = 20  # that are suggested
+MAX_TARGETS = 20  # in one field
 SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures it
-LABELS = ("label", "target", "class", "y", "labels", "classes")  # usual names of a label
+LABELS = ("label", "target", "class", "y", "labels", "classes", "targets", "tags")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _QUANTITY = re.compile(r"\W*\d")
@@ -95,11 +96,14 @@ class Sample:
         """The paths of the features."""
         return tuple(split_length(name)[0] for name in _as_tuple(self.schema.features))
 
+    def at(self, name: str) -> list[Any]:
+        """Return what is at a path in each record."""
+        path = parse_path(name)
+        return [get_field(record, path) for record in self.objects]
+
     def values(self, name: str) -> Iterator[Any]:
         """Yield the values at a path; those of an array one by one."""
-        path = parse_path(name)
-        for record in self.objects:
-            value = get_field(record, path)
+        for value in self.at(name):
             yield from value if type(value) is list else [value]
 
     def has_decimals(self, name: str) -> bool:
@@ -127,9 +131,11 @@ class Sample:
 
     @cached_property
     def numbers(self) -> list[Any]:
-        """The values that should be numbers, of the features and of the weight."""
+        """The values that should be numbers, of the features, of the weight and of targets."""
         schema = self.schema
         known = [name for name in self.names if name not in schema.encoded]
+        classes = () if schema.classes is None and self.labeled else schema.labels
+        known += [name for name in schema.labels if name not in classes]
         known += [schema.weight] if schema.weight and self.labeled else []
         if schema.format == "csv":
             array = isinstance(schema.features, str)
@@ -137,7 +143,7 @@ class Sample:
                 record.get(name, ABSENT)
                 for record in self.objects
                 for name in (record if array else known)
-                if name not in schema.labels
+                if name not in classes
             ]
         return [value for name in known for value in self.values(name)]
 
@@ -165,6 +171,8 @@ def apply(schema: Schema, settings: Settings) -> Schema:
         options |= {"classes": None, "grow": False}
     elif options["classes"] == "grow":
         options |= {"classes": (), "grow": True}
+    if options["multilabel"] and not isinstance(options["label"], str):
+        options["classes"] = None  # they are the label's fields
     features, categories = options["features"], options["categories"]
     before = schema.features, schema.categories, schema.datetimes
     if (_as_tuple(features), categories, options["datetimes"]) != (_as_tuple(before[0]), *before[1:]):
@@ -450,12 +458,48 @@ def _renamed_label(sample: Sample) -> Settings:
     if not sample.labeled or not isinstance(label, str) or not _is_missing(sample, label):
         return {}
     for name in (label, *LABELS):
-        if (other := _closest(name, found, 1.0 if name != label else SIMILAR)) and type(found[other]) not in (
-            list,
-            float,
-        ):
-            return {"label": other}
+        other = _closest(name, found, 1.0 if name != label else SIMILAR)
+        if other and (settings := _label_at(sample, other)):
+            return settings
     return {}
+
+
+def _label_at(sample: Sample, path: str) -> Settings:
+    """Return the settings for a label at a path: several targets in an array, or one; none for neither."""
+    schema = sample.schema
+    values = [value for value in sample.at(path) if not is_gap(value, schema.rules)]
+    if targets := _targets_in(path, values, schema):
+        return targets
+    if not values or any((type(value) is list) != schema.multilabel for value in values):
+        return {}
+    if schema.classes is None:
+        return {"label": path} if _are_numbers(values) else {}
+    if not any(map(_is_fraction, values)):
+        return {"label": path}
+    return {"label": path, "regression": True} if schema.grow else {}
+
+
+def _targets_in(path: str, values: Sequence[Any], schema: Schema) -> Settings:
+    """Return the settings for targets in arrays of one length, or in objects with the same fields."""
+    first = values[0] if values else None
+    if type(first) is list and len({len(value) if type(value) is list else 0 for value in values}) == 1:
+        names = [*map(str, range(len(first)))]
+        numbers = [number for value in values for number in value]
+    elif type(first) is dict and all(type(each) is dict and each.keys() == first.keys() for each in values):
+        names, numbers = [*first], [number for value in values for number in value.values()]
+    else:
+        return {}
+    plain = all(names) and all(type(number) in (int, float) for number in numbers)
+    if not plain or schema.multilabel or not 2 <= len(names) <= MAX_TARGETS:
+        return {}
+    targets: Settings = {"label": [format_path((*parse_path(path), name)) for name in names]}
+    if schema.classes is None:
+        return targets
+    return targets | {"regression": True} if any(map(_is_fraction, numbers)) else {}
+
+
+def _is_fraction(value: Any) -> bool:
+    return type(value) is float and not value.is_integer()
 
 
 def _closest(name: str, found: Iterable[str], similar: float = SIMILAR) -> str | None:
@@ -508,7 +552,7 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
             yield {"features": path} | label | ({"inputs": size} if size != schema.inputs else {})
     if rows and all(type(row) is list and len(row) == 1 and type(row[0]) is list for row in rows):
         yield {"features": f"{name}.0"} | label
-    skip = {*schema.labels, schema.weight, *label.values()}
+    skip = {*schema.labels, schema.weight, *_as_tuple(label.get("label", ()))}
     groups: dict[tuple[str, ...], list[str]] = {}
     for path, value in found.items():
         *parents, last = parse_path(path)
@@ -657,16 +701,21 @@ def _labels(sample: Sample) -> Iterator[Settings]:
         return
     if all(type(label) is list and len(label) == 1 for label in labels):
         yield {"label": f"{schema.label}.0"}
-    elif all(type(label) is list for label in labels) and schema.format != "csv":
+    elif schema.format != "csv" and (targets := _targets_in(str(schema.label), labels, schema)):
+        yield targets
+    classified = {} if schema.classes is not None else {"regression": False}
+    if all(type(label) is list for label in labels) and not classified and schema.format != "csv":
         yield {"multilabel": True}
         if not schema.grow:
             yield {"multilabel": True, "classes": "grow"}
     if any(isinstance(label, str) for label in labels) and not schema.numbers_as_strings:
         yield {"numbers_as_strings": True}
+    if classified and not all(map(is_word, labels)):
+        return
     distinct = {label_key(label): label for label in labels if isinstance(label, str | int)}
     if 2 <= len(distinct) <= MAX_CLASSES and not schema.grow:
-        yield {"classes": sorted(distinct.values(), key=lambda label: (str(type(label)), label))}
+        yield classified | {"classes": sorted(distinct.values(), key=lambda label: (str(type(label)), label))}
     if not schema.grow:
-        yield {"classes": "grow"}
+        yield classified | {"classes": "grow"}
     if schema.classes is not None and all(type(label) in (int, float) for label in labels):
         yield {"regression": True}

@@ -97,3 +97,105 @@ def test_infer_schema_raises_for_records_without_a_schema(values, error):
     with pytest.raises(ValueError) as raised:
         infer_schema(values)
     assert str(raised.value) == error
+
+
+def rows_of(**fields):
+    """Return 40 records with these fields, lists in turns."""
+    return [
+        json.dumps({"features": [i, 1.5]} | {n: v[i % len(v)] for n, v in fields.items()}).encode()
+        for i in range(40)
+    ]
+
+
+REGRESSION = {"regression": True}
+MISSING = "target in 'label': 40 label missing: label"
+WRONG = "target in 'label': 40 label not a number: label"
+SEVERAL = {"regression": True, "label": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "error", "remedy"),
+    [
+        ({"y": [0.5, 2]}, REGRESSION, MISSING, 'records.label = "y"'),
+        ({"target": [3]}, REGRESSION, MISSING, 'records.label = "target"'),
+        ({"Label": [0.5]}, REGRESSION, MISSING, 'records.label = "Label"'),
+        (
+            {"targets": [[1, 2.5]]},
+            REGRESSION,
+            MISSING,
+            'records.label = ["targets.0", "targets.1"]',
+        ),
+        (
+            {"label": [{"a.b": 1, "c": 2}]},
+            REGRESSION,
+            WRONG,
+            'records.label = ["label.\\"a.b\\"", "label.c"]',
+        ),
+        ({"label": [[0.5]]}, REGRESSION, WRONG, 'records.label = "label.0"'),
+        (
+            {"label": ["1,5", "2"]},
+            REGRESSION,
+            WRONG,
+            'records.numbers_as_strings = true and records.decimal = ","',
+        ),
+        (
+            {"label": ["b", "a"]},
+            REGRESSION,
+            WRONG,
+            'records.regression = false and records.classes = ["a", "b"]',
+        ),
+        (
+            {"a": [1], "B": [2]},
+            SEVERAL,
+            "target in 'a', 'b': 40 label missing: b",
+            'records.label = ["a", "B"]',
+        ),
+        (
+            {"a": [1], "B": [0]},
+            {"label": ("a", "b"), "multilabel": True},
+            "label in 'a', 'b': 40 label missing: b",
+            'records.label = ["a", "B"]',
+        ),
+        ({"tags": [["x"], []]}, {"multilabel": True}, "label in 'label'; set", 'records.label = "tags"'),
+        (
+            {"target": [0.5, 2]},
+            {},
+            "label in 'label'; set",
+            'records.label = "target" and records.regression = true',
+        ),
+        (
+            {"label": [[0.5, 2]]},
+            {},
+            "label in 'label'; set",
+            'records.label = ["label.0", "label.1"] and records.regression = true',
+        ),
+    ],
+)
+def test_a_target_that_no_record_has_is_an_error_with_the_setting(fields, options, error, remedy):
+    with pytest.raises(ValueError) as raised:
+        infer_schema(rows_of(**fields), **options)
+    first, _, last = str(raised.value).splitlines()
+    assert first.startswith(f"no record has a {error}")
+    assert last == f"  with {remedy}, 40 of 40 would be read"
+
+
+def test_targets_may_be_integers_strings_or_missing_in_half_of_the_records():
+    assert infer_schema(rows_of(label=[3, None]), regression=True).remarks == ()
+    assert infer_schema(rows_of(a=[1], b=[0.5, True]), **SEVERAL).remarks == ()
+    inferred = infer_schema(rows_of(label=[None, 2.5, None]), regression=True)
+    assert inferred.remarks[0] == "27 of 40 records lack a target: 27 label missing: label"
+    assert (inferred.inputs, inferred.records) == (2, 40)
+
+
+def test_integers_and_fractions_are_numbers_to_predict():
+    with pytest.raises(ValueError, match=r"has numbers such as 1\.5: set regression, or the classes"):
+        infer_schema(rows_of(label=[1, 2, 3, 1.5]))
+    assert infer_schema(rows_of(label=[*range(20)])).remarks == ()
+    assert infer_schema(rows_of(label=[*range(40)])).remarks == (
+        "label 'label' has 40 distinct integers in 40 records: if it is a number to predict, set regression",
+    )
+    values = [b'{"features":[1],"label":%d}' % i for i in range(1001)]
+    with pytest.raises(
+        ValueError, match="1,001 distinct values in 1,001 records: set classes, or regression"
+    ):
+        infer_schema(values)

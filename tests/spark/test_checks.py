@@ -255,7 +255,7 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (
             [*BY_TOPIC, "t", "-s", "records.features=['a','b']", "-s", "records.categories={b={one_hot=4}}"],
             2,
-            "cannot backtest topic 'labeled' with classes or categories that grow (records.categories.b): train",
+            "cannot backtest topic 'labeled' with classes or categories that grow (records.categories.b): ",
         ),
         ([*BY_TOPIC, "t", "--trial", "hidden=x"], 2, "hidden must be"),
         ([*BY_TOPIC, "t", "--trial", "foo=1"], 2, "unknown option of"),
