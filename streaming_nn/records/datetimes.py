@@ -4,6 +4,7 @@ A phase is two columns, the sine and the cosine of its angle, so that the end of
 beginning. All are of UTC; a time without an offset is one of UTC.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -35,7 +36,19 @@ _TIMES = ["%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S%z", "%H:%M:%S.%f%z", "%I
 FORMATS = [  # in which `detect_format` looks for strings
     *(ISO, *_DAYS, *(f"{days}{gap}{time}" for days in _DAYS for gap in " T" for time in _TIMES)),
     *(*_TIMES, "%H.%M.%S"),
+    *(
+        f"%Y-%m-%d{gap}{time} {zone}"
+        for gap in " T"
+        for time in ("%H:%M:%S", "%H:%M:%S.%f")
+        for zone in ("UTC", "GMT")
+    ),
+    *(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("GMT", "UTC", "%z")),  # RFC 5322, HTTP
+    *("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S UTC %Y", "%a %b %d %H:%M:%S GMT %Y"),  # C's, Java's
+    *("%d/%b/%Y:%H:%M:%S %z", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),  # web servers'
 ]
+_MIDNIGHT = re.compile(
+    r"(?:^|[T ])(24)(?=(:?00(:?00([.,]0+)?)?)?($|[Z+-]))"
+)  # some versions of Python read it
 
 
 def check_options(name: str, options: Any) -> dict[str, Any]:
@@ -52,6 +65,8 @@ def check_options(name: str, options: Any) -> dict[str, Any]:
     if format not in (ISO, *UNITS) and not (isinstance(format, str) and "%" in format):
         allowed = ", ".join(map(repr, (ISO, *UNITS)))
         raise ValueError(f"format of {name!r} must be one of {allowed}, or as in strptime; got {format!r}")
+    if "%Z" in format:  # strptime takes the zones of its machine
+        raise ValueError(f"format of {name!r} must have %z, or a word such as UTC, for %Z; got {format!r}")
     origin = found["origin"]
     origin = origin.isoformat() if isinstance(origin, date) else origin  # TOML has dates
     try:
@@ -173,10 +188,15 @@ def _cached(text: str, format: str) -> float:
 
 
 def _iso(text: str) -> float:
-    """Return a date, or a date and a time, or a time of the day, in ISO 8601."""
+    """Return a date, or a date and a time, or a time of the day with colons, in ISO 8601."""
+    text = text.upper()  # RFC 3339 has t and z too
+    if midnight := _MIDNIGHT.search(text):
+        return _iso(f"{text[: midnight.start(1)]}00{text[midnight.end(1) :]}") + DAY
     try:
         return _since_epoch(datetime.fromisoformat(text))
     except ValueError:
+        if ":" not in text:  # a number of seconds, or a year
+            raise
         return _since_epoch(time.fromisoformat(text))
 
 

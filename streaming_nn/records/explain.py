@@ -18,6 +18,7 @@ from streaming_nn.records.remedies import (
     Sample,
     Settings,
     apply,
+    describe_number,
     guesses,
     has_ambiguous_marks,
     has_unit,
@@ -55,6 +56,8 @@ _STAGES = {
     **dict.fromkeys((reasons.TOO_MANY_CLASSES, reasons.LABEL_NOT_A_NUMBER), 3),
 }
 _VALUES, _READ = 4, 5
+_DIGITS = re.compile(r"\s*\d{5,}(\.\d+)?\s*")
+_ZONE = re.compile(r".*\d\d:\d\d.*?(\[[\w/+-]+\]|[A-Za-z]{3,5}|[A-Z]\w+/\w+)")
 _BARE = re.compile("[A-Za-z0-9_-]+")  # a key that TOML has without quotes
 
 
@@ -144,7 +147,10 @@ def to_toml(value: Any) -> str:
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(to_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)  # TOML's strings have JSON's escapes
+    shown = json.dumps(value, ensure_ascii=False)  # TOML's strings have JSON's escapes, and one of 8 digits
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04x}" if c <= "\uffff" else f"\\U{ord(c):08x}" for c in shown
+    )
 
 
 def _as_list(values: Values) -> Sequence[bytes | None]:
@@ -314,19 +320,28 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
         rejection.reason == reasons.IS_A_DATE or any(map(is_word, sample.numbers))
     ):
         return "a category or a date needs a name: set records.features to a list of the fields"
-    if rejection.reason == reasons.NOT_A_DATE and type(value) in (int, float):
-        return f'{name} is a number: name its unit in records.datetimes, such as {name} = {{format = "ms"}}'
+    if rejection.reason == reasons.NOT_A_DATE and (type(value) in (int, float) or _is_digits(value)):
+        unit = f'name its unit in records.datetimes, such as {name} = {{format = "ms"}}'
+        return f"{name} is a number: {unit}" + ", and set records.numbers_as_strings" * _is_digits(value)
+    if rejection.reason in (reasons.NOT_A_DATE, reasons.IS_A_DATE) and (zone := _ZONE.fullmatch(str(value))):
+        return f"{name} has a time zone by its name, {zone[1]}: send an offset alone, such as +02:00"
     if name and len(formats := sample.formats(name)) > 1:
         shown = " or ".join(map(repr, formats))
         return f"{name} may be written as {shown}: set its format in records.datetimes"
     if has_ambiguous_marks(sample):
         mark = f"is the comma in {rejection.value} a decimal mark?"
         return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"
+    if rejection.reason == reasons.NOT_A_NUMBER and (note := describe_number(rejection.value)):
+        return f"{rejection.field} {note}"
     if rejection.reason == reasons.NOT_A_NUMBER and has_unit(rejection.value):
         return f"{rejection.field} is a number with a unit: send the number alone"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):
         return None
     return _name_fields(sample)
+
+
+def _is_digits(value: Any) -> bool:
+    return isinstance(value, str) and _DIGITS.fullmatch(value) is not None
 
 
 def _name_fields(sample: Sample) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ CONNECT_DECIMAL = b"org.apache.kafka.connect.data.Decimal"  # a field's name in 
 FORMAT_OPTIONS = ("csv_columns", "delimiter", "quote", "avro_schema", "registry")  # that only one format has
 OBJECTS = (b"{", b"[", b"(", b"<")  # what begins with one is not CSV
 MAX_DEPTH = 6  # of objects in which a field is looked for
+MAX_NAME = 200  # characters of a field's name that is suggested
 MAX_FIELDS = 1000  # of a record that are looked at
 MAX_WORDS = 5  # for a gap
 MAX_CLASSES = 20  # that are suggested
@@ -42,8 +44,19 @@ SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures 
 LABELS = ("label", "target", "class", "y", "labels", "classes", "targets", "tags")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DIGIT = re.compile(r"\d")
 _QUANTITY = re.compile(r"\W*\d")
 _UNIT = re.compile(r"[^\w\s.,+-]{1,3}\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*([^\W\d]{1,4}|[^\w\s.,]{1,3})")
+_BEHIND = re.compile(r"\(([\d.,]+)\)|([\d.,]+)-")  # a negative number
+_ALIKE = {
+    "\u2212": "-",
+    "\u2010": "-",
+    "\u2011": "-",
+    "\u2013": "-",
+    "\u2019": "'",
+    "\u066b": ".",
+    "\u066c": ",",
+}
 _ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
 
 
@@ -114,7 +127,7 @@ class Sample:
     def formats(self, name: str) -> list[str]:
         """Return the formats of dates or times that all strings at a path may have; not ISO 8601."""
         strings = [value for value in self.values(name) if not is_gap(value, self.schema.rules)]
-        if not strings or not all(isinstance(value, str) and _QUANTITY.match(value) for value in strings):
+        if not strings or not all(isinstance(value, str) and _DIGIT.search(value) for value in strings):
             return []
         found = fitting_formats(strings)
         return [] if ISO in found else found
@@ -394,7 +407,7 @@ def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(record: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     for name, value in list(record.items())[:MAX_FIELDS]:
-        if not name:  # no path has it
+        if not 0 < len(name) <= MAX_NAME:  # no path has an empty one
             continue
         if type(value) is dict and len(names) < MAX_DEPTH:
             yield from _fields(value, (*names, name))
@@ -608,10 +621,10 @@ def _datetimes(sample: Sample) -> Iterator[Settings]:
     known = {name: set_options(options) for name, options in schema.datetimes.items()}
     for name in () if isinstance(schema.features, str) else schema.features:
         formats = sample.formats(name) if name not in schema.categories else []
-        if name not in schema.encoded and any(map(_is_date, sample.values(name))):
-            found[name] = {}
-        elif len(formats) == 1:
+        if len(formats) == 1:
             found[name] = {**known.get(name, {}), "format": formats[0]}
+        elif name not in schema.encoded and any(map(_is_date, sample.values(name))):
+            found[name] = {}
     if found:
         yield {"datetimes": known | found}
 
@@ -664,6 +677,25 @@ def is_word(value: Any) -> bool:
     return isinstance(value, str) and not _QUANTITY.match(value) and not _is_number(value, MARKS[0])
 
 
+def describe_number(shown: str) -> str | None:
+    """Return what keeps a string from being a number: another character than it looks like, or a sign."""
+    text = parse_shown(shown)
+    if not isinstance(text, str):
+        return None
+    if found := _BEHIND.fullmatch(text.strip()):
+        return f"is negative in accounting's notation: send -{found[1] or found[2]}"
+    plain = "".join(map(_in_ascii, unicodedata.normalize("NFKC", text)))
+    if text.isascii() or not any(_is_number(plain, marks) for marks in MARKS):
+        return None
+    odd = next(c for c in text if not c.isascii())
+    return f"has {unicodedata.name(odd, 'a character')} (U+{ord(odd):04X}) in a number: send ASCII alone"
+
+
+def _in_ascii(c: str) -> str:
+    """Return the ASCII character that one looks like in a number; none for an invisible one."""
+    return str(unicodedata.decimal(c)) if c.isdecimal() else _ALIKE.get(c, c) if c.isprintable() else ""
+
+
 def has_unit(shown: str) -> bool:
     """Return whether what is shown is a string of a number and a unit before or after it, such as '$12'."""
     text = parse_shown(shown)
@@ -680,7 +712,7 @@ def _categories(sample: Sample) -> Iterator[Settings]:
         for name in schema.features
         if name not in schema.encoded and any(map(is_word, sample.values(name)))
     ]
-    strings = [name for name in strings if not sample.has_decimals(name)]
+    strings = [name for name in strings if not sample.has_decimals(name) and not sample.formats(name)]
     if strings:
         found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
         yield {"categories": dict(found)}

@@ -50,6 +50,10 @@ def json_of(*values):
         (" 20240501T183015.25Z ", "iso", SECONDS),
         ("2024-05-01", "iso", 1714521600),
         ("18:30:15.25", "iso", 66615.25),
+        ("2024-05-01t18:30:15.25z", "iso", SECONDS),  # RFC 3339
+        ("2024-05-01T24:00:00+02:00", "iso", 1714600800),  # ISO 8601: the next day's midnight
+        ("2024-05-01 24:00", "iso", 1714608000),
+        ("24:00:00", "iso", 86400),
         ("1969-12-31T23:59:59Z", "iso", -1),
         (MOMENT, "iso", SECONDS),
         (pd.Timestamp(MOMENT), "iso", SECONDS),
@@ -85,6 +89,11 @@ def test_a_moment_in_its_notation(value, format, seconds):
         ("", "iso"),
         ("2024-13-01", "iso"),
         ("2024-05-01T25:00", "iso"),
+        ("2024-05-01T24:01", "iso"),
+        ("2024-05-01T24:00:00.5", "iso"),
+        ("1714588215", "iso"),  # 17:14:58.8215 for Python
+        ("2024", "iso"),  # 20:24
+        ("2024-05-01 18:30:15 CET", "iso"),
         (1714588215, "iso"),  # seconds or milliseconds? the format must state it
         ("1714588215", "s"),  # a string, without numbers_as_strings
         (True, "s"),
@@ -320,6 +329,10 @@ def test_the_width_is_inferred_and_the_setting_is_read():
         ({"datetimes": {"a": {"parts": ["month"]}}}, r"parts of 'a' must be .*'yearday'; got \['month'\]"),
         ({"datetimes": {"a": {"parts": ["days", "days"]}}}, "parts of 'a' must differ from each other"),
         ({"datetimes": {"a": {"parts": "days"}}}, "parts of 'a' must be a list of .*; got 'days'"),
+        (
+            {"datetimes": {"a": {"format": "%H:%M %Z"}}},
+            "format of 'a' must have %z, or a word such as UTC, for %Z",
+        ),
         ({"datetimes": {"a": {"format": "millis"}}}, "format of 'a' must be one of 'iso', .*; got 'millis'"),
         ({"datetimes": {"a": {"origin": "now"}}}, "origin of 'a' must be a date such as .*; got 'now'"),
         ({"datetimes": {"a": {"origin": 3}}}, "origin of 'a' must be a date such as .*; got 3"),

@@ -132,6 +132,21 @@ READ = {
         [*changed(SALES, price="13.05.2024"), *changed(SALES, price="01.05.2024")],
         {"datetimes": {"price": {"format": "%d.%m.%Y"}}},
     ),
+    "dates with the word UTC": (
+        NAMED,
+        changed(SALES, price="2024-05-01 12:00:00.5 UTC"),
+        {"datetimes": {"price": {"format": "%Y-%m-%d %H:%M:%S.%f UTC"}}},
+    ),
+    "dates of mails": (
+        NAMED,
+        changed(SALES, price="Wed, 01 May 2024 12:00:00 GMT"),
+        {"datetimes": {"price": {"format": "%a, %d %b %Y %H:%M:%S GMT"}}},
+    ),
+    "a byte order mark in a name": (
+        NAMED,
+        renamed(price="\ufeffprice"),
+        {"features": ["\ufeffprice", "size"]},
+    ),
     "dates in another notation than is set": (
         Schema(2, (0, 1), ("price", "size"), datetimes={"price": {"origin": "2020-01-01"}}),
         changed(SALES, price="13/05/2024 18:30"),
@@ -385,6 +400,7 @@ LOOKS = "it looks like "
 SPLIT = "send each row as its own record"
 
 HAS_UNIT = "price is a number with a unit: send the number alone"
+NEGATIVE = "is negative in accounting's notation: send -5.5"
 NEEDS_A_NAME = "a category or a date needs a name: set records.features to a list of the fields"
 DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
 
@@ -531,6 +547,39 @@ UNREADABLE = {
         Schema(2, (0, 1), ("price", "size"), datetimes={"price": {}}),
         in_json(SALES),
         'price is a number: name its unit in records.datetimes, such as price = {format = "ms"}',
+    ),
+    "seconds of dates in strings": (
+        Schema(2, (0, 1), ("price", "size"), datetimes={"price": {}}),
+        changed(SALES, price="1714564800"),
+        'price is a number: name its unit in records.datetimes, such as price = {format = "ms"}, and set '
+        "records.numbers_as_strings",
+    ),
+    "a zone by its name": (
+        Schema(2, (0, 1), ("price", "size"), datetimes={"price": {}}),
+        changed(SALES, price="2024-05-01T12:00:00+02:00[Europe/Berlin]"),
+        "price has a time zone by its name, [Europe/Berlin]: send an offset alone, such as +02:00",
+    ),
+    "a typographic minus": (
+        NAMED,
+        changed(SALES, price="\u22125,5"),
+        "price has MINUS SIGN (U+2212) in a number: send ASCII alone",
+    ),
+    "a byte order mark in a line": (
+        LINES,
+        [b"1.5,\xef\xbb\xbf2,1"] * 9,
+        "size has ZERO WIDTH NO-BREAK SPACE (U+FEFF) in a number: send ASCII alone",
+    ),
+    "digits of another script": (
+        NAMED,
+        changed(SALES, price="\u0663\u066b\u0665"),
+        "price has ARABIC-INDIC DIGIT THREE (U+0663) in a number: send ASCII alone",
+    ),
+    "a sign behind": (NAMED, changed(SALES, size="5.5-"), f"size {NEGATIVE}"),
+    "a negative number in parentheses": (LINES, [b"1,(5.5),1"] * 9, f"size {NEGATIVE}"),
+    "a name of 100 kB": (
+        NAMED,
+        in_json([{"x" * 100_000: 1, "size": 2, "label": 1}] * 2),
+        "its fields are size, label",
     ),
     "runs of blanks": (
         LINES,
@@ -681,6 +730,11 @@ def test_a_missing_label_is_not_suggested_for_records_to_be_scored():
     assert explain(NAMED, values, as_scored, " in the model's schema")[1:] == [
         'with records.features = ["Price", "size"] in the model\'s schema, 9 of 9 would be read'
     ]
+
+
+def test_settings_show_what_is_invisible():
+    assert to_toml(["\ufeffa\u00a0é", "\x7f\U000e0001"]) == r'["\ufeffa\u00a0é", "\u007f\U000e0001"]'
+    assert tomllib.loads("x = " + to_toml("\U000e0001\x7f\n")) == {"x": "\U000e0001\x7f\n"}
 
 
 def test_long_settings_are_cut():
