@@ -3,11 +3,14 @@
 import ast
 import base64
 import binascii
+import html
 import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic_core import from_json
 
@@ -54,6 +57,18 @@ PATTERNS = {
     re.compile(rb"(?:[\w.%-]+,)?[\w.%-]+=[^&\s,]*(?:[&\s,]+[\w.%-]+=[^&\s,]*)+(?:\s+\d+)?"): (
         f"pairs of name=value: {SEND}"
     ),
+    re.compile(rb"[\w.$]*[({\[] *[\w.]+=[^=].*[)}\]]"): f"an object as Java or Python prints it: {SEND}",
+    re.compile(
+        rb"\w+\(\[.*|\[+ *-?\d[\d.e+\[\] -]*"
+    ): "an array as Python prints it: send array.tolist() in JSON",
+    re.compile(rb"[\w.-]+ *[:=] .*"): f"YAML or TOML: {SEND}",
+}
+# How an object may be written in a string: its name, and what reads it
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "with backslashes before its quotes": lambda text: text.replace('\\"', '"'),
+    "in HTML's entities": html.unescape,
+    "in percent-encoding": unquote,
+    "in hexadecimal digits": lambda text: bytes.fromhex(text).decode(),
 }
 
 # First bytes: what they are, and what to do
@@ -189,8 +204,11 @@ def _recognize_other_text(text: bytes, error: str) -> str | None:
         return f"several rows in one record, one a line: {LINES}"
     if type(_python_value(text)) in (dict, list, tuple) and _PYTHON.search(text):
         return "Python's repr: send json.dumps(record), not str(record)"
-    if inner := _recognize_inside(text):
+    if inner := _recognize_inside(text) or _recognize_written(text):
         return inner
+    for pattern, name in PATTERNS.items():
+        if all(map(pattern.fullmatch, text.splitlines())):
+            return name
     if text[:1] in (b"{", b"["):
         if "recursion limit" in error:
             return "JSON that is nested more deeply than it is read: send less of it"
@@ -199,13 +217,18 @@ def _recognize_other_text(text: bytes, error: str) -> str | None:
             if "EOF while" in error
             else f"JSON with an error: {error}"
         )
-    for pattern, name in PATTERNS.items():
-        if all(map(pattern.fullmatch, text.splitlines())):
-            return name
     if len({line.count(b",") for line in text.splitlines()} - {0}) == 1 and b"\n" in text:
         return f"several lines of CSV in one record: {LINES}"
     decoded = from_base64(text)
     return None if decoded is None else f"base64 of {decoded}: send the bytes as they are"
+
+
+def _recognize_written(text: bytes) -> str | None:
+    for name, read in WRITTEN.items():
+        with suppress(ValueError):
+            if len(text) <= MAX_BYTES and is_json(read(text.decode()).encode()):
+                return f"JSON {name}: {OBJECT}"
+    return None
 
 
 def _recognize_inside(blob: bytes) -> str | None:

@@ -136,7 +136,9 @@ class Sample:
     def decimals(self) -> str | None:
         """The path of decimals in bytes where a number should be, in an envelope too."""
         targets = self.schema.labels if self.schema.classes is None else ()
-        wanted = {parse_path(name)[-1] for name in (*self.names, *targets)}
+        named = not isinstance(self.schema.features, str)
+        numbers = [name for name in self.names if named or any(type(each) is list for each in self.at(name))]
+        wanted = {parse_path(name)[-1] for name in (*numbers, *targets)}
         paths = [parse_path(path) for path in self.richest]
         paths += [path[:-1] for path in paths if len(path) > 1]  # an object of scale and value
         found = (format_path(path) for path in paths if path[-1] in wanted)
@@ -172,7 +174,7 @@ class Sample:
 
 def guesses(sample: Sample) -> Iterator[Settings]:
     """Yield settings to try, the likeliest first."""
-    fields = _fields_elsewhere, _other_fields
+    fields = _fields_elsewhere, _other_fields, _inner
     for guess in (_framings, _several_rows, _formats, _sizes, *fields, _values, _labels):
         yield from guess(sample)
 
@@ -420,11 +422,11 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
     schema, found = sample.schema, sample.richest
     if not found or schema.format == "csv":
         return
-    wanted = [*sample.names, *(schema.labels if sample.labeled else ())]
+    free = [path for path in found if path not in (*schema.labels, schema.weight)]
     renamed = {
         name: other
-        for name in wanted
-        if name not in found and _is_missing(sample, name) and (other := _closest(name, found))
+        for name in sample.names
+        if name not in found and _is_missing(sample, name) and (other := _closest(name, free))
     }
     features = [_renamed(name, renamed) for name in _as_tuple(schema.features)]
     settings: Settings = {}
@@ -527,7 +529,7 @@ def _closest(name: str, found: Iterable[str], similar: float = SIMILAR) -> str |
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _rank(path: str) -> tuple[bool, int]:
@@ -574,6 +576,41 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     if groups:
         features = max(groups.values(), key=lambda group: (len(group), not _rank(group[0])[0]))
         yield from _with_filter(sample, {"features": features} | label)
+
+
+def _inner(sample: Sample) -> Iterator[Settings]:
+    """Yield what is in the arrays and objects that are at named fields: "a[0:64]", "a.0", "a.double"."""
+    schema = sample.schema
+    if schema.format == "csv":
+        return
+    names = () if isinstance(schema.features, str) else schema.features
+    features = [_inside(sample, name, arrays=True) for name in names]
+    settings: Settings = {"features": features} if features != [*names] else {}
+    if isinstance(schema.label, str) and sample.labeled and not schema.multilabel:
+        label = _inside(sample, schema.label, arrays=False)
+        settings |= {"label": label} if label != schema.label else {}
+    if settings:
+        yield settings
+    if "label" in settings and schema.classes is not None and not schema.grow:  # it is in no class either
+        yield settings | {"classes": "grow"}
+
+
+def _inside(sample: Sample, name: str, arrays: bool) -> str:
+    """Return the path of the only value in the objects or arrays at a name, or of all; else the name."""
+    if name in sample.schema.encoded or split_length(name)[1] is not None:
+        return name
+    values = [value for value in sample.at(name) if not is_gap(value, sample.schema.rules)]
+    sizes = {len(value) if type(value) in (list, dict) else 0 for value in values}
+    if len(sizes) != 1 or not (size := sizes.pop()) or len({*map(type, values)}) > 1:
+        return name
+    path, first = parse_path(name), values[0]
+    if type(first) is dict:
+        (key, *others) = first
+        only = not others and key and not key.startswith("$") and all(key in value for value in values)
+        return format_path((*path, key)) if only else name
+    if size == 1:
+        return format_path((*path, "0"))
+    return f"{name}[0:{size}]" if arrays else name
 
 
 def is_sparse_vector(value: Any) -> bool:

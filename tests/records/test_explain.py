@@ -142,6 +142,32 @@ READ = {
         changed(SALES, price="Wed, 01 May 2024 12:00:00 GMT"),
         {"datetimes": {"price": {"format": "%a, %d %b %Y %H:%M:%S GMT"}}},
     ),
+    "an array among the fields": (
+        NAMED,
+        changed(SALES, size=[1, 2.5, 3]),
+        {"features": ["price", "size[0:3]"]},
+    ),
+    "arrays of one number": (
+        NAMED,
+        changed(SALES, price=[1], size=[2], label=[1]),
+        {"features": ["price.0", "size.0"], "label": "label.0"},
+    ),
+    # avro.apache.org/docs/1.12.0/specification: the JSON encoding of a union
+    "unions in Avro's JSON": (
+        NAMED,
+        changed(SALES, price={"double": 1.5}, size={"int": 2}, label={"string": "x"}),
+        {"features": ["price.double", "size.int"], "label": "label.string", "classes": "grow"},
+    ),
+    "a label is not taken for a feature": (
+        Schema(2, (0, 1), ("price", "b.int"), "label.int"),
+        in_json({"price": 1, "b": {"Int": 1}, "label": {"int": 0}} for _ in SALES),
+        {"features": ["price", "b.Int"]},
+    ),
+    "a name in another normal form": (
+        Schema(2, (0, 1), ("pr\u00e9cio", "size")),
+        renamed(price="pre\u0301cio"),
+        {"features": ["pre\u0301cio", "size"]},
+    ),
     "a byte order mark in a name": (
         NAMED,
         renamed(price="\ufeffprice"),
@@ -576,6 +602,11 @@ UNREADABLE = {
     ),
     "a sign behind": (NAMED, changed(SALES, size="5.5-"), f"size {NEGATIVE}"),
     "a negative number in parentheses": (LINES, [b"1,(5.5),1"] * 9, f"size {NEGATIVE}"),
+    "bytes of an array in base64": (
+        ARRAY,
+        changed(ROWS, features="AACAPwAAAEA="),
+        "features is a string: send an array of numbers",
+    ),
     "a name of 100 kB": (
         NAMED,
         in_json([{"x" * 100_000: 1, "size": 2, "label": 1}] * 2),

@@ -3,6 +3,7 @@
 import base64
 import bz2
 import gzip
+import html
 import io
 import json
 import lzma
@@ -10,6 +11,7 @@ import pickle
 import struct
 import zipfile
 import zlib
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -36,6 +38,9 @@ TEXT = json.dumps(ROW).encode()
 DATUM = b"\x04" + struct.pack("<2f", 0.5, -1.25) + b"\0\2"  # of Avro
 AVRO = "Avro after a schema's ID, as Confluent's serializers write it"
 LIBSVM_ROWS = f"LIBSVM's format: {PATTERNS[LIBSVM].partition(': ')[2]}"
+
+PRINTED = f"an object as Java or Python prints it: {SEND}"
+ARRAY = "an array as Python prints it: send array.tolist() in JSON"
 
 
 def framed(blob):
@@ -111,6 +116,16 @@ def bson(name, number):
         (b"1 | 2 | 3", None),
         (b"price=1.5&label=yes", f"pairs of name=value: {SEND}"),
         (b"price=1.5 label=yes", f"pairs of name=value: {SEND}"),
+        (b"{price=1.5, label=yes}", PRINTED),
+        (b"Row(price=1.5, label='yes')", PRINTED),
+        (b"[1. 2.5 -3e-05]", ARRAY),
+        (b"tensor([1., 2.5])", ARRAY),
+        (b"price: 1.5\nlabel: yes", f"YAML or TOML: {SEND}"),
+        (b"price = 1.5\nlabel = 'yes'", f"YAML or TOML: {SEND}"),
+        (TEXT.replace(b'"', b'\\"'), f"JSON with backslashes before its quotes: {OBJECT}"),
+        (html.escape(TEXT.decode()).encode(), f"JSON in HTML's entities: {OBJECT}"),
+        (quote(TEXT).encode(), f"JSON in percent-encoding: {OBJECT}"),
+        (TEXT.hex().encode(), f"JSON in hexadecimal digits: {OBJECT}"),
         (b"data: " + TEXT + b"\n\n", "JSON after b'data: ': send the object alone"),
         (b"\xef\xbb\xbf\xef\xbb\xbf" + TEXT, "JSON after b'\\xef\\xbb\\xbf': send the object alone"),
         (TEXT + b"\0", "JSON before b'\\x00': send the object alone"),
