@@ -32,6 +32,7 @@ from producers.columns import (
 )
 from producers.streams import BLOCK
 from streaming_nn.records.dialect import NUMBER, SAMPLE, Dialect, RowError, detect, fit, read_rows
+from streaming_nn.records.recognize import recognize
 
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {  # by a file's first bytes
     b"\x1f\x8b": gzip.open,
@@ -220,9 +221,11 @@ def _parse(path: Path, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         try:
             row = from_json(line.removeprefix(codecs.BOM_UTF8))
         except ValueError as error:
-            raise ValueError(f"{path.name}: row {n} must be JSON: {error}") from None
+            known = recognize(line)
+            found = f"it looks like {known}" if known else error
+            raise ValueError(f"{path.name}: row {n} must be JSON: {found}") from None
         if type(row) is not dict:
-            raise ValueError(f"{path.name}: row {n} must be a JSON object; got {str(row)[:40]}")
+            raise ValueError(f"{path.name}: row {n} must be a JSON object; it looks like {recognize(line)}")
         yield row
 
 

@@ -44,7 +44,7 @@ NUMBER, BOOLEAN, DATE, STRING, EMPTY = KINDS = ("number", "boolean", "date", "st
 _DIGITS = str.maketrans("23456789", "11111111")  # the shape of a number: 1,234 and 5,678 have the same
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?(Z|[+-]\d{2}:?\d{2})?"
+_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?(Z| ?[+-]\d{2}:?\d{2}| (UTC|GMT))?"
 _DATE = re.compile(
     rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.](\d{{4}}|\d\d))([T ]{_TIME})?"
     rf"|{_TIME}|\d\d\.\d\d\.\d\d",
@@ -188,6 +188,8 @@ def detect(data: bytes, whole: bool = True, given: Mapping[str, Any] | None = No
     dialect = _with_marks(dialect, columns, given)
     if "header" not in given:
         dialect = replace(dialect, header=_has_header(first, columns, dialect))
+        if not dialect.header:
+            _check_joined(first, below, dialect)
     if not dialect.header:
         below.insert(0, _cut(first, width))
     names = _names(first, width, below, dialect)
@@ -456,6 +458,18 @@ def _has_header(first: list[str], columns: Sequence[Sequence[str]], dialect: Dia
     names = [name for name in first if name.strip()]
     below = any(name in column for name, column in zip(first, columns, strict=False) if name)
     return len(set(names)) == len(names) and not below
+
+
+def _check_joined(first: list[str], below: Sequence[list[str]], dialect: Dialect) -> None:
+    """Raise ValueError if a row repeats the first one, and without it the first one is a header."""
+    first = [field.removeprefix("\ufeff") for field in first]
+    plain = [[row[0].removeprefix("\ufeff"), *row[1:]] for row in below]
+    others = [row for row in plain if row != first]
+    columns = list(zip(*others, strict=True))
+    typed = len(others) < len(plain) and any(dialect.kind(c) in (NUMBER, BOOLEAN, DATE) for c in columns)
+    if typed and _has_header(first, columns, dialect):
+        row = plain.index(first) + 2
+        raise ValueError(f"row {row} has the columns' names again, as files that were joined do: remove it")
 
 
 def _names(first: list[str], width: int, rows: list[list[str]], dialect: Dialect) -> list[str]:

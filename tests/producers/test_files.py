@@ -368,7 +368,12 @@ def test_json_lines_of_arrays_keep_their_names(tmp_path):
     ("text", "error"),
     [
         ("", "t.jsonl has no rows"),
-        ('{"a": 1}\n[1]\n', "t.jsonl: row 2 must be a JSON object; got [1]"),
+        ('{"a": 1}\n[1]\n', "t.jsonl: row 2 must be a JSON object; it looks like an array without a name: "),
+        (
+            '"{\\"a\\": 1}"\n',
+            "t.jsonl: row 1 must be a JSON object; it looks like JSON that is encoded twice",
+        ),
+        ("1 3:0.5\n", "t.jsonl: row 1 must be JSON: it looks like LIBSVM's format: "),
         ('{"a": 1}\n{"a"\n', "t.jsonl: row 2 must be JSON: "),
     ],
 )

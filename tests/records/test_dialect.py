@@ -94,6 +94,8 @@ def changes(dialect):
         # headers
         ("1.5,2\n3,4\n", {"header": False}, None, "nn"),
         ("0,1,2\n1.5,2,0\n3,4,1\n", {}, ["0", "1", "2"], "nnn"),  # numbered columns
+        ("1,red\n2,blue\n1,red\n", {"header": False}, None, "ns"),  # a row that occurs twice
+        ("t,n\n2024-05-01 12:00:00 UTC,1\n2024-05-02 12:00:00.5 UTC,2\n", {}, ["t", "n"], "dn"),  # BigQuery
         ("p,x,s\ne,x,s\np,y,y\n", {"header": False}, None, "sss"),  # UCI's mushrooms: letters occur again
         ("text,label\nhi there,ham\nyo,spam\n", {}, ["text", "label"], "ss"),
         (",a,b\n0,5.1,x\n1,4,y\n", {}, ["_c0", "a", "b"], "nns"),  # pandas' index
@@ -152,6 +154,8 @@ def test_windows_characters_are_not_latin_1():
         (b"a,label\n1,0\n2\n", "at best, most rows have 2 fields and row 3 has 1; set delimiter and quote"),
         (b"City, ST;txt\nNew York, NY;hi\nA, B;yo\n", "',' and ';' fit alike; set delimiter"),
         (b"a;b\n1,500;x\n3,500;y\n", "whether 1,234 has a decimal comma: set decimal=',' or thousands=','"),
+        (b"a,b\n1,2\n3,4\na,b\n5,6\n", "row 4 has the columns' names again, as files that were joined do"),
+        (b"\xef\xbb\xbfa,b\n1,x\n\xef\xbb\xbfa,b\n5,y\n", "row 3 has the columns' names again"),
         (b"PAR1", "it is not CSV but Parquet"),
         (b"PK\x03\x04", "a ZIP archive or a spreadsheet: unpack it, or save it as CSV"),
         (b'{"a":1,"b":2}\n', "it is not CSV but JSON lines"),
