@@ -19,14 +19,26 @@ if TYPE_CHECKING:
 
 
 def before_train(settings: Settings) -> None:
-    """Check the options of learner and records, whether the directory has another model, and the topics."""
+    """Check the options of learner and records, whether the directory has another model, and the topics.
+
+    A topic with too few records to infer a schema from is an error with `train.once`, which would not wait.
+    """
+    from streaming_nn.spark.train.initial_schema import is_inferred, require_records
     from streaming_nn.spark.train.resume import check_settings  # imports NumPy and PyArrow
 
     installation.check(settings.spark)
-    check_settings(settings, VersionLog(settings.model).head())
-    if not settings.source.format:
-        with KafkaAdmin(settings.kafka) as admin:
-            admin.ids(topics.find(settings, admin))
+    head = VersionLog(settings.model).head()
+    check_settings(settings, head)
+    if settings.source.format:
+        return
+    with KafkaAdmin(settings.kafka) as admin:
+        names = topics.find(settings, admin)
+        admin.ids(names)
+        new = head is None or head.manifest.untrained
+        if new and settings.train.once and is_inferred(settings):
+            begins, ends = admin.beginnings(names), admin.ends(names)
+            count = sum(end - begins[topic][p] for topic, ps in ends.items() for p, end in ps.items())
+            require_records(topics.describe(settings), count)
 
 
 def before_score(settings: Settings) -> None:

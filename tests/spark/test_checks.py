@@ -51,6 +51,12 @@ class FakeAdmin:
     def partitions(self, topics: list[str]) -> dict[str, list[int]]:
         return {topic: [0, 1, 2] for topic in topics}
 
+    def beginnings(self, topics: list[str]) -> dict[str, dict[int, int]]:
+        return {topic: {0: 1000, 1: 5} for topic in topics}
+
+    def ends(self, topics: list[str]) -> dict[str, dict[int, int]]:
+        return {topic: {0: 1060, 1: 44} for topic in topics}
+
     def __enter__(self) -> Self:
         if self.servers != "broker:9092":
             raise ConnectionError(f"cannot reach a Kafka broker at {self.servers} within 12 s")
@@ -222,6 +228,18 @@ def test_wrong_options_of_a_new_model(
     assert code == 2
     assert message in line
     assert not Path("model").exists()
+
+
+def test_a_topic_with_too_few_records_to_infer_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(["train", "--once", *KAFKA], capsys) == (
+        2,
+        "topic labeled has 99 records, and width and classes are inferred from 100 or more: "
+        "set records.inputs and records.classes",
+    )
+    named = ["--features", "a,b", "-s", "records.regression=true"]
+    for more in ([], ["--once", *named], ["--once", "-s", "records.inputs=3", "-s", "records.classes=[0,1]"]):
+        with pytest.raises(Started):
+            commands.run(["train", *more, *KAFKA])
 
 
 def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

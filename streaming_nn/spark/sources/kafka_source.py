@@ -82,8 +82,7 @@ class KafkaSource:
 
     def __init__(self, spark: SparkSession, settings: Settings) -> None:
         self.spark, self.settings = spark, settings
-        pattern = settings.train.topics_pattern
-        self.name = f"topics {pattern!r}" if pattern else f"topic {', '.join(settings.train.topics)}"
+        self.name = topics.describe(settings)
         self._stack = ExitStack()
 
     def open(self, admin: KafkaAdmin | None) -> None:

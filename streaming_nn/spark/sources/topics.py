@@ -11,6 +11,12 @@ OWN = "__"  # how the names of Kafka's own topics begin, such as __consumer_offs
 SHOWN = 10  # topics that an error names
 
 
+def describe(settings: Settings) -> str:
+    """Return the settings' topics as errors name them."""
+    pattern = settings.train.topics_pattern
+    return f"topics {pattern!r}" if pattern else f"topic {', '.join(settings.train.topics)}"
+
+
 def find(settings: Settings, admin: KafkaAdmin) -> list[str]:
     """Return the names of the topics. LookupError: no topic matches the pattern."""
     train = settings.train

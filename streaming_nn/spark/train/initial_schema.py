@@ -36,19 +36,38 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
 
     Raise ValueError if they cannot be.
     """
-    records = settings.records
-    inputs = records.inputs or width(records.features, records.categories, records.datetimes)
-    known = records.regression or isinstance(records.classes, list) or isinstance(records.label, list)
-    if inputs is not None and known:
+    inputs = _known_width(settings)
+    if inputs is not None and not is_inferred(settings):
         return complete_schema(settings, inputs, None)
     inferred = _infer(source, settings, record_options(settings))
     return complete_schema(settings, inferred.inputs, inferred.classes)
 
 
+def is_inferred(settings: Settings) -> bool:
+    """Return whether the width or the classes of a new model are inferred from records."""
+    records = settings.records
+    known = records.regression or isinstance(records.classes, list) or isinstance(records.label, list)
+    return _known_width(settings) is None or not known
+
+
+def _known_width(settings: Settings) -> int | None:
+    records = settings.records
+    return records.inputs or width(records.features, records.categories, records.datetimes)
+
+
+def require_records(name: str, records: int) -> None:
+    """Raise ValueError if a source has too few records to infer anything from."""
+    if records < MIN_RECORDS:
+        raise ValueError(
+            f"{name} has {records} records, and width and classes are inferred from {MIN_RECORDS} or more: "
+            "set records.inputs and records.classes"
+        )
+
+
 def complete_schema(settings: Settings, inputs: int, classes: tuple[Label, ...] | None) -> Schema:
     """Return the settings' schema; of inputs and classes those that the settings don't name are given."""
     records = settings.records
-    inputs = records.inputs or width(records.features, records.categories, records.datetimes) or inputs
+    inputs = _known_width(settings) or inputs
     if records.regression:
         classes = None
     elif isinstance(records.classes, list):
@@ -102,10 +121,7 @@ def _wait_for_values(source: FirstRecords, settings: Settings) -> list[bytes | N
         if len(values) >= (RECORDS if waited < PATIENCE and not settings.train.once else MIN_RECORDS):
             return values
         if settings.train.once:
-            raise ValueError(
-                f"{source.name} has {len(values)} records, and width and classes are inferred from "
-                f"{MIN_RECORDS} or more: set records.inputs and records.classes"
-            )
+            require_records(source.name, len(values))
         if waited == 0:
             logger.info("waiting for records to infer width and classes from the first %s", f"{RECORDS:,}")
         waited += 1
