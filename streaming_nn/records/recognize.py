@@ -82,6 +82,7 @@ MAGIC = {
     GZIP: f"gzip that is cut, or not of one member: {KAFKA_COMPRESSES}",
     b"PK\x03\x04": f"a ZIP archive: {COMPRESSED}",
     b"PAR1": f"a Parquet file: {SPLIT}, or read files with --source parquet",
+    b"\xc3\x01": "Avro in its single-object encoding: send the datum after the 10 bytes of its header",
     b"Obj\x01": f"an Avro file: {SPLIT}, its datum",
     b"ARROW1": f"an Arrow file: {SPLIT}",
     b"\xac\xed\0\x05": f"a serialized Java object: {SEND}",

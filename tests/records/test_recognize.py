@@ -76,6 +76,10 @@ def bson(name, number):
         (zlib.compress(TEXT), f"zlib: {COMPRESSED}"),
         (zipped(), f"a ZIP archive: {COMPRESSED}"),
         (b"PAR1\x15\x04", f"a Parquet file: {SPLIT}, or read files with --source parquet"),
+        (
+            b"\xc3\x01" + bytes(range(8)) + DATUM,
+            "Avro in its single-object encoding: send the datum after the 10 bytes of its header",
+        ),
         (b"Obj\x01\x04\x14avro", f"an Avro file: {SPLIT}, its datum"),
         (b"\xac\xed\x00\x05sr\x00", f"a serialized Java object: {SEND}"),
         (b"<row><a>1</a></row>", f"XML: {SEND}"),
