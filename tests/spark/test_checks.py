@@ -18,6 +18,7 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records import avsc
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark import checks, session
+from streaming_nn.spark.replay import plan
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
@@ -57,6 +58,9 @@ class FakeAdmin:
     def ends(self, topics: list[str]) -> dict[str, dict[int, int]]:
         return {topic: {0: 1060, 1: 44} for topic in topics}
 
+    def at(self, topics: list[str], milliseconds: int) -> dict[str, dict[int, int]]:
+        return self.beginnings(topics) if milliseconds < 1.8e12 else self.ends(topics)
+
     def __enter__(self) -> Self:
         if self.servers != "broker:9092":
             raise ConnectionError(f"cannot reach a Kafka broker at {self.servers} within 12 s")
@@ -75,7 +79,8 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("STREAMING_NN_", "SPARK_", "PYSPARK_SUBMIT")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checks, "KafkaAdmin", FakeAdmin)
+    for module in (checks, plan):
+        monkeypatch.setattr(module, "KafkaAdmin", FakeAdmin)
     monkeypatch.setattr(session, "session", starts)
 
 
@@ -99,7 +104,15 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
 
 
 @pytest.mark.parametrize(
-    "words", [["train"], ["score"], ["verify"], ["backtest", "--into", "trials"]], ids=lambda w: w[0]
+    "words",
+    [
+        ["train"],
+        ["score"],
+        ["verify"],
+        ["backtest", "--into", "trials"],
+        [*BY_TOPIC, "t", "--since", "2024-05-01"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
 )
 def test_with_everything_there_spark_starts(words: list[str], model: VersionLog) -> None:
     with pytest.raises(Started):
@@ -274,6 +287,11 @@ def test_a_format_needs_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
             [*BY_TOPIC, "t", "-s", "records.features=['a','b']", "-s", "records.categories={b={one_hot=4}}"],
             2,
             "cannot backtest topic 'labeled' with classes or categories that grow (records.categories.b): ",
+        ),
+        (
+            [*BY_TOPIC, "t", "--since", "2033-01-01"],
+            2,
+            "topic 'labeled' has no records from 2033-01-01T00:00:00+00:00",
         ),
         ([*BY_TOPIC, "t", "--trial", "hidden=x"], 2, "hidden must be"),
         ([*BY_TOPIC, "t", "--trial", "foo=1"], 2, "unknown option of"),

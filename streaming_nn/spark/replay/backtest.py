@@ -26,6 +26,7 @@ from streaming_nn.spark.replay.plan import (
     parse_time,
     plan_topic,
     plan_versions,
+    require_records,
     sum_counts,
 )
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
@@ -82,8 +83,9 @@ def backtest(
             directories = trial_directories(Trial({}, SETTINGS), False, parsed, into)
             _check_unused(into, directories)
             before_replay_of_topic(settings, selection.topic, [trial for trial, _ in directories])
-            spark = _start(settings, stack)
             bounds = recorded_bounds(directories)
+            require_records(settings, selection.topic, since, until, bounds)
+            spark = _start(settings, stack)
             plan = plan_topic(spark, settings, selection.topic, since, until, bounds)
             runs = open_trials(plan, parsed, into)
         else:

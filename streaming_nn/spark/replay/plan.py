@@ -142,13 +142,11 @@ def plan_topic(
     train = settings.train.model_copy(update={"topics": [topic], "topics_pattern": "", "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
     source = KafkaSource(spark, settings)
-    with KafkaAdmin({"isolation.level": "read_committed", **settings.kafka}) as admin:
+    with _admin(settings) as admin:
         source.open(admin)
         ids = source.ids
         begins, ends = _find_bounds(admin, topic, since, until, bounds)
     ranges = {topic: {p: (o, max(o, ends[p])) for p, o in begins.items()}}
-    if all(a == b for a, b in ranges[topic].values()):
-        raise ValueError(f"topic {topic!r} has no records {_format_interval(since, until)}".rstrip())
     schema = read_schema(source, settings)
     learner = make_learner(settings, schema.learner_options)
     size = train.max_offsets_per_trigger
@@ -181,6 +179,22 @@ def plan_topic(
     )
 
 
+def require_records(
+    settings: Settings,
+    topic: str,
+    since: datetime | None,
+    until: datetime | None,
+    bounds: Mapping[str, Any] | None,
+) -> None:
+    """Raise ValueError if `plan_topic` would find no record; needs no Spark."""
+    with _admin(settings) as admin:
+        _find_bounds(admin, topic, since, until, bounds)
+
+
+def _admin(settings: Settings) -> KafkaAdmin:
+    return KafkaAdmin({"isolation.level": "read_committed", **settings.kafka})
+
+
 def _find_bounds(
     admin: KafkaAdmin,
     topic: str,
@@ -188,6 +202,7 @@ def _find_bounds(
     until: datetime | None,
     earlier: Mapping[str, Any] | None,
 ) -> tuple[dict[int, int], dict[int, int]]:
+    """Return where records begin and end in each partition. Raise ValueError if there are none."""
     if earlier:
         return _with_keys(earlier["begins"], int), _with_keys(earlier["ends"], int)
 
@@ -195,7 +210,10 @@ def _find_bounds(
         found = admin.at([topic], round(at.timestamp() * 1000)) if at else default([topic])
         return found[topic]
 
-    return offsets(since, admin.beginnings), offsets(until, admin.ends)
+    begins, ends = offsets(since, admin.beginnings), offsets(until, admin.ends)
+    if all(ends[partition] <= offset for partition, offset in begins.items()):
+        raise ValueError(f"topic {topic!r} has no records {_format_interval(since, until)}".rstrip())
+    return begins, ends
 
 
 def _format_interval(since: datetime | None, until: datetime | None) -> str:
