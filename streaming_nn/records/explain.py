@@ -22,6 +22,7 @@ from streaming_nn.records.remedies import (
     guesses,
     has_ambiguous_marks,
     has_unit,
+    is_date,
     is_sparse_vector,
     is_word,
 )
@@ -331,10 +332,13 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if has_ambiguous_marks(sample):
         mark = f"is the comma in {rejection.value} a decimal mark?"
         return f"{mark} set records.numbers_as_strings, and records.decimal or records.thousands to ','"
-    if rejection.reason == reasons.NOT_A_NUMBER and (note := describe_number(rejection.value)):
-        return f"{rejection.field} {note}"
-    if rejection.reason == reasons.NOT_A_NUMBER and has_unit(rejection.value):
-        return f"{rejection.field} is a number with a unit: send the number alone"
+    if rejection.reason in (reasons.NOT_A_NUMBER, reasons.LABEL_NOT_A_NUMBER):
+        if note := describe_number(rejection.value):
+            return f"{rejection.field} {note}"
+        if has_unit(rejection.value):
+            return f"{rejection.field} is a number with a unit: send the number alone"
+        if is_date(value):
+            return f"{rejection.field} is a date: send a number"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):
         return None
     return _name_fields(sample)

@@ -586,9 +586,10 @@ def _inner(sample: Sample) -> Iterator[Settings]:
     names = () if isinstance(schema.features, str) else schema.features
     features = [_inside(sample, name, arrays=True) for name in names]
     settings: Settings = {"features": features} if features != [*names] else {}
-    if isinstance(schema.label, str) and sample.labeled and not schema.multilabel:
-        label = _inside(sample, schema.label, arrays=False)
-        settings |= {"label": label} if label != schema.label else {}
+    if sample.labeled and not schema.multilabel:
+        labels = [_inside(sample, name, arrays=False) for name in schema.labels]
+        label = labels[0] if isinstance(schema.label, str) else labels
+        settings |= {"label": label} if labels != [*schema.labels] else {}
     if settings:
         yield settings
     if "label" in settings and schema.classes is not None and not schema.grow:  # it is in no class either
@@ -660,13 +661,14 @@ def _datetimes(sample: Sample) -> Iterator[Settings]:
         formats = sample.formats(name) if name not in schema.categories else []
         if len(formats) == 1:
             found[name] = {**known.get(name, {}), "format": formats[0]}
-        elif name not in schema.encoded and any(map(_is_date, sample.values(name))):
+        elif name not in schema.encoded and any(map(is_date, sample.values(name))):
             found[name] = {}
     if found:
         yield {"datetimes": known | found}
 
 
-def _is_date(value: Any) -> bool:
+def is_date(value: Any) -> bool:
+    """Return whether a value looks like a date."""
     try:
         to_number(value, Rules())
     except BadRecord as error:

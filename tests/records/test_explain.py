@@ -152,6 +152,11 @@ READ = {
         changed(SALES, price=[1], size=[2], label=[1]),
         {"features": ["price.0", "size.0"], "label": "label.0"},
     ),
+    "targets in objects and arrays": (
+        Schema(1, None, ("price",), ("y", "z")),
+        changed(SALES, y={"value": 1.5}, z=[2]),
+        {"label": ["y.value", "z.0"]},
+    ),
     # avro.apache.org/docs/1.12.0/specification: the JSON encoding of a union
     "unions in Avro's JSON": (
         NAMED,
@@ -599,6 +604,16 @@ UNREADABLE = {
         NAMED,
         changed(SALES, price="\u0663\u066b\u0665"),
         "price has ARABIC-INDIC DIGIT THREE (U+0663) in a number: send ASCII alone",
+    ),
+    "a target in parentheses": (
+        Schema(1, None, ("price",), "size"),
+        changed(SALES, size="(5.5)"),
+        f"size {NEGATIVE}",
+    ),
+    "a target that is a date": (
+        Schema(1, None, ("price",), "size"),
+        changed(SALES, size="2024-05-01"),
+        "size is a date: send a number",
     ),
     "a sign behind": (NAMED, changed(SALES, size="5.5-"), f"size {NEGATIVE}"),
     "a negative number in parentheses": (LINES, [b"1,(5.5),1"] * 9, f"size {NEGATIVE}"),
