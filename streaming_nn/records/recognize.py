@@ -63,12 +63,15 @@ PATTERNS = {
     ): "an array as Python prints it: send array.tolist() in JSON",
     re.compile(rb"[\w.-]+ *[:=] .*"): f"YAML or TOML: {SEND}",
 }
-# How an object may be written in a string: its name, and what reads it
+_TYPOGRAPHIC = str.maketrans("\u201c\u201d\u201e\u00a0\u202f", '"""  ')
+# How an object may be written: its name and what to do, and what reads it
 WRITTEN: dict[str, Callable[[str], str]] = {
-    "with backslashes before its quotes": lambda text: text.replace('\\"', '"'),
-    "in HTML's entities": html.unescape,
-    "in percent-encoding": unquote,
-    "in hexadecimal digits": lambda text: bytes.fromhex(text).decode(),
+    f"with backslashes before its quotes: {OBJECT}": lambda text: text.replace('\\"', '"'),
+    f"in HTML's entities: {OBJECT}": html.unescape,
+    f"in percent-encoding: {OBJECT}": unquote,
+    f"in hexadecimal digits: {OBJECT}": lambda text: bytes.fromhex(text).decode(),
+    "with a byte order mark inside: remove it": lambda text: text.replace("\ufeff", ""),
+    "with typographic quotes or blanks: send those of ASCII": lambda text: text.translate(_TYPOGRAPHIC),
 }
 
 # First bytes: what they are, and what to do
@@ -228,7 +231,7 @@ def _recognize_written(text: bytes) -> str | None:
     for name, read in WRITTEN.items():
         with suppress(ValueError):
             if len(text) <= MAX_BYTES and is_json(read(text.decode()).encode()):
-                return f"JSON {name}: {OBJECT}"
+                return f"JSON {name}"
     return None
 
 

@@ -129,6 +129,15 @@ def bson(name, number):
         (TEXT.replace(b'"', b'\\"'), f"JSON with backslashes before its quotes: {OBJECT}"),
         (html.escape(TEXT.decode()).encode(), f"JSON in HTML's entities: {OBJECT}"),
         (quote(TEXT).encode(), f"JSON in percent-encoding: {OBJECT}"),
+        (TEXT.replace(b", ", b",\xef\xbb\xbf"), "JSON with a byte order mark inside: remove it"),
+        (
+            TEXT.replace(b" ", b"\xc2\xa0"),
+            "JSON with typographic quotes or blanks: send those of ASCII",
+        ),
+        (
+            TEXT.replace(b'"label"', "“label”".encode()),
+            "JSON with typographic quotes or blanks: send those of ASCII",
+        ),
         (TEXT.hex().encode(), f"JSON in hexadecimal digits: {OBJECT}"),
         (b"data: " + TEXT + b"\n\n", "JSON after b'data: ': send the object alone"),
         (b"\xef\xbb\xbf\xef\xbb\xbf" + TEXT, "JSON after b'\\xef\\xbb\\xbf': send the object alone"),
