@@ -497,7 +497,7 @@ def _label_at(sample: Sample, path: str) -> Settings:
 def _targets_in(path: str, values: Sequence[Any], schema: Schema) -> Settings:
     """Return the settings for targets in arrays of one length, or in objects with the same fields."""
     first = values[0] if values else None
-    if type(first) is list and len({len(value) if type(value) is list else 0 for value in values}) == 1:
+    if type(first) is list and len({len(value) if type(value) is list else -1 for value in values}) == 1:
         names = [*map(str, range(len(first)))]
         numbers = [number for value in values for number in value]
     elif type(first) is dict and all(type(each) is dict and each.keys() == first.keys() for each in values):

@@ -8,7 +8,7 @@ import tomllib
 import numpy as np
 import pytest
 from hostile import corpus
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from record_values import blobs
 from registries import serving
@@ -919,3 +919,26 @@ def test_any_record_is_explained(values, schema):
     lines = explain(schema, values)
     assert bool(lines) == bool(decode(schema, values, True).rejected)
     assert all("\n" not in line for line in lines)
+
+
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, 1.5, "", "x", "1,5", "(5)", "2024-05-01", "\u22125"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "v", "a.b"]), inner),
+    max_leaves=4,
+)
+TARGETS = [
+    Schema(1, None, ("price",), "size"),
+    Schema(1, None, ("price",), ("size", "label")),
+    Schema(1, None, ("price",), ("size", "label"), multilabel=True),
+    Schema(1, (), ("price",), "size", multilabel=True, grow=True),
+]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(VALUES, min_size=2, max_size=4), st.sampled_from(TARGETS), st.booleans())
+@example([[], 0], TARGETS[0], False)
+def test_any_target_is_explained(values, schema, readable):
+    fields = {"price": 1} if readable else {}
+    records = in_json({**fields, "size": value, "label": value} for value in values)
+    for read in (as_learned, as_inferred):
+        assert all("\n" not in line for line in explain(schema, records, read))
