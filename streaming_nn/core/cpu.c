@@ -1,4 +1,4 @@
-/* What this CPU can run. */
+/* What this CPU can run: core/library.py loads the widest variant of those that core/build_backend.py compiles. */
 #include "core.h"
 
 enum { SHORT, AVX2, AVX512 };
