@@ -261,10 +261,7 @@ def _encoding(data: bytes) -> str:
             raise ValueError(f"it is not CSV but {name}")
     begin = data[: 1 << 12]
     if LIBSVM.fullmatch(begin.strip().partition(b"\n")[0].rstrip()):
-        raise ValueError(
-            "it is not CSV but LIBSVM's format: sklearn.datasets.load_svmlight_file reads it, and "
-            "numpy.savez writes x.toarray() and y for `producers npz`"
-        )
+        raise ValueError("it is not CSV but LIBSVM's format, which --source libsvm of train reads")
     if b"\0" in begin:
         odd = begin[1::2].count(0) > begin[::2].count(0)
         if begin.count(0) < len(begin) / 4:

@@ -49,7 +49,8 @@ LIBSVM = re.compile(  # a label, or several, and pairs of a column and its value
 )
 # Lines that are not JSON: what they are, and what to do
 PATTERNS = {
-    LIBSVM: 'LIBSVM\'s format: send {"row": {"3": 0.5, "7": 1.2}, "label": 1}, and set '
+    LIBSVM: "LIBSVM's format: read files with --source libsvm, or "
+    'send {"row": {"3": 0.5, "7": 1.2}, "label": 1}, and set '
     'records.features = "row" and records.categories = {row = {hash = 1024}}',
     re.compile(rb"(?:[+-]?[\d.]+[ \t]+)*(?:'\S+[ \t]*)?\|(?:[A-Za-z]\S*)?[ \t]+[A-Za-z].*"): (
         f"Vowpal Wabbit's format: {SEND}"

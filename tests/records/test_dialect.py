@@ -161,7 +161,7 @@ def test_windows_characters_are_not_latin_1():
         (b'{"a":1,"b":2}\n', "it is not CSV but JSON lines"),
         (
             b"1 3:0.5 7:1.2\r\n0 1:3\n",
-            "it is not CSV but LIBSVM's format: sklearn.datasets.load_svmlight_file",
+            "it is not CSV but LIBSVM's format, which --source libsvm",
         ),
         (b"\x00\x01nonsense", "it is binary: it has zero bytes"),
     ],

@@ -109,6 +109,18 @@ def test_one_typed_row_is_the_same_from_every_source(spark: SparkSession, tmp_pa
         np.testing.assert_array_equal(found.y, expected.y, format)
 
 
+def test_lines_of_libsvm_are_vectors(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("1 2:0.5 3:-1e3\n-1 1:2\n")
+    schema, of = Schema(3, (-1, 1)), {"path": str(tmp_path / "in"), "numFeatures": "3"}
+    found = decode(schema, values(read(spark, schema, format="libsvm", **of)), labeled=True)
+    assert (found.x.tolist(), found.rejected) == ([[0, 0.5, -1000], [2, 0, 0]], [])
+    assert found.y is not None
+    assert found.y.tolist() == [1, 0]
+    stream = dataframe_json.stream(spark, Source(format="libsvm", options=of), schema)
+    assert stream.columns[:2] == ["label", "features"], "Spark infers the schema of a stream too"
+
+
 def test_a_float_survives_json_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
     x = (np.random.default_rng(0).standard_normal(500) * 10 ** np.arange(-30, 20, 0.1)).astype(np.float32)
     frame = spark.createDataFrame([(float(v), 0.0, 1) for v in x], ["a", "b", "label"])
