@@ -12,9 +12,14 @@ _classes: dict[Path, Any] = {}  # by their jar: py4j confuses a class that is lo
 
 
 def instance(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
-    """Return an object of the last of a directory's classes; driver and executors can load all of them then.
+    """Return an object of the last of a directory's classes; see `add`."""
+    return add(spark, here, sources).getDeclaredConstructor(None).newInstance(None)
 
-    Each may use those before it.
+
+def add(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
+    """Return the last of a directory's classes; driver and executors can load all of them then.
+
+    Each may use those before it. They are compiled once in a session.
     """
     context: Any = spark.sparkContext
     jar = Path(context._temp_dir, f"streaming-nn-{here.name}.jar")  # deleted with the session
@@ -23,7 +28,7 @@ def instance(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
             write(jar, compile_classes(spark, sources, here))
         spark.sql(f"ADD JAR '{jar.as_uri()}'").collect()  # a path may contain quotes
         _classes[jar] = _load(spark, jar, sources[-1])
-    return _classes[jar].getDeclaredConstructor(None).newInstance(None)
+    return _classes[jar]
 
 
 def _load(spark: SparkSession, jar: Path, name: str) -> Any:

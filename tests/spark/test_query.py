@@ -1,10 +1,13 @@
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from streaming_nn.spark.jvm import NOT_WRITTEN
-from streaming_nn.spark.query import INTERRUPTIONS, reason, shortened, url
+from streaming_nn.spark.query import INTERRUPTIONS, quick_checkpoint, reason, shortened, url
 
 pytestmark = pytest.mark.commit
 
@@ -37,3 +40,28 @@ def test_what_could_not_write_names_its_directories(words: str, tmp_path: Path) 
 
 def test_another_reason_is_the_line_of_the_error() -> None:
     assert reason(ValueError("An error occurred while calling o1.\n: a.B: c\n\tat d"), "/tmp") == "a.B: c"
+
+
+@pytest.mark.merge
+def test_a_checkpoint_has_no_checksums_and_either_manager_continues_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Spark's own manager checks a checksum if there is one: none of another content may be left."""
+    folder, checkpoint, learned = tmp_path / "in", tmp_path / "checkpoint", list[tuple[int, str]]()
+    folder.mkdir()
+
+    def process(frame: Any, batch_id: int) -> None:
+        learned.extend((batch_id, row.value) for row in frame.collect())
+
+    for number, context in enumerate([quick_checkpoint, nullcontext, quick_checkpoint]):
+        (folder / f"{number}").write_text(f"line {number}")
+        with context(*(() if context is nullcontext else (spark, checkpoint.as_uri()))):
+            stream = spark.readStream.format("text").load(str(folder)).writeStream.foreachBatch(process)
+            query = stream.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
+        query.awaitTermination()
+    assert learned == [(number, f"line {number}") for number in range(3)]
+    assert [(checkpoint / "offsets" / f".{number}.crc").exists() for number in range(3)] == [
+        False,
+        True,
+        False,
+    ]
