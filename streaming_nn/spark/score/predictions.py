@@ -3,7 +3,7 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,17 @@ CONTENT_TYPE = "content-type"
 JSON_TYPE, EVENT_TYPE = "application/json", "application/cloudevents+json; charset=UTF-8"
 CUT = "streaming_nn.cut"  # header that names what was too long to be copied: key or headers
 OBJECT, ARRAY, NONE = ("object", "array", "none")  # how a prediction has its probabilities
+
+
+@dataclass
+class Outcomes:
+    """The outcomes of records that are predicted here; in tasks it is an accumulator."""
+
+    value: Counter[str]
+
+    def add(self, counts: Counter[str]) -> None:
+        """Add counts."""
+        self.value.update(counts)
 
 
 class OutcomeParam(AccumulatorParam[Counter[str]]):
@@ -77,7 +88,10 @@ class Predict:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Predict the task's record batches; a bad record's prediction is null, with an error."""
         freeze_imports()
-        model = unpack(self.learner, self.state.value).model
+        yield from self.predict(unpack(self.learner, self.state.value).model, batches)
+
+    def predict(self, model: Any, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Predict record batches by the version's model."""
         read_fields = field_reader(self.schema, self.fields) if self.fields else None
         for records in batches:
             batch = explode_batch(self.schema, records)

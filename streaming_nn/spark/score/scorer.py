@@ -17,6 +17,7 @@ from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import load_state
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import decode
 from streaming_nn.records.explain import as_scored, explain
@@ -31,20 +32,23 @@ from streaming_nn.spark.score.predictions import (
     PREDICTED,
     PREDICTED_RECORD,
     OutcomeParam,
+    Outcomes,
     Predict,
 )
+from streaming_nn.spark.score.sender import Sender
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS, on_one_machine, shared
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.spark.sources.data_loss import expired_ranges
 from streaming_nn.spark.sources.prefetch.reader import Reader, plain_of
-from streaming_nn.spark.sources.prefetch.record_batches import FromPieces
+from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, by_partition
 from streaming_nn.versions.version import Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
 MESSAGE = 1 << 20  # bytes of a message, if neither the producer's options nor the topic have a limit
+DRIVER_RECORDS = 5_000  # the most that the driver predicts: tasks do it side by side, and take 100 ms more
 SAMPLE = 200  # records from which a wrong form is found
 FIXED = "a model's schema is fixed: send records in the form of the labeled ones, or train another model"
 DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
@@ -70,6 +74,9 @@ class Scorer(Job):
         self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
         self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
         self._accumulator: Any = None
+        self._outcomes: Any = None  # of the micro-batch under way: the accumulator, or Outcomes
+        self._model: tuple[int, Any] | None = None  # of a version, by its number
+        self._sender: Sender | None = None  # connects for the first micro-batch that the driver predicts
         self._explained = False  # whether the first records were looked at
 
     @classmethod
@@ -183,6 +190,10 @@ class Scorer(Job):
 
     def _close(self) -> None:
         self.admin.close()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            with suppress(*STOP_ERRORS):
+                sender.close()
 
     def _find_cause(self, error: BaseException) -> BaseException:
         if self.failure is None and any(words in str(error) for words in LOST):
@@ -207,23 +218,43 @@ class Scorer(Job):
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         """Predict one micro-batch with the version that is the newest when it begins."""
         version = self._newest()
+        ranges = self._planned(batch_id)
+        if ranges and offsets.count(ranges) <= DRIVER_RECORDS:
+            self._predict_here(ranges, version)
+        else:
+            self._predict_in_tasks(frame, ranges, version)
+        self._count(version.number)
+        failpoints.reach(failpoints.PREDICTIONS_SENT)
+        self._explain_first(schema_from(version.manifest.schema), batch_id)
+
+    def _predict_here(self, ranges: offsets.Ranges, version: Version) -> None:
+        """Read, predict and send a few records without a Spark job."""
+        self._outcomes = Outcomes(Counter())
+        work = self._work(version, None)
+        if self._model is None or self._model[0] != version.number:
+            self._model = version.number, load_state(work.learner, version.tensors).model
+        if self._sender is None:
+            self._sender = Sender(self.spark, self.settings.kafka, self.settings.score.predictions)
+        batches = by_partition(self._reader(work).read_in_driver(ranges))
+        for predicted in work.predict(self._model[1], batches):
+            self._sender.send(predicted)
+
+    def _predict_in_tasks(self, frame: DataFrame, ranges: offsets.Ranges, version: Version) -> None:
+        if self._accumulator is None:
+            self._accumulator = self.spark.sparkContext.accumulator(Counter(), OutcomeParam())
+        self._accumulator.value = Counter()  # without those of a micro-batch that failed
+        self._outcomes = self._accumulator
         with shared(self.spark, version.tensors) as state:
             (
-                self._predict(frame, batch_id, self._work(version, state))
+                self._predicted(frame, ranges, self._work(version, state))
                 .write.format("kafka")
                 .options(**for_spark(self.settings.kafka))
                 .option("topic", self.settings.score.predictions)
                 .save()
             )
-        self._count(version.number)
-        failpoints.reach(failpoints.PREDICTIONS_SENT)
-        self._explain_first(schema_from(version.manifest.schema), batch_id)
 
     def _work(self, version: Version, state: Any) -> Predict:
         schema, score = schema_from(version.manifest.schema), self.settings.score
-        if self._accumulator is None:
-            self._accumulator = self.spark.sparkContext.accumulator(Counter(), OutcomeParam())
-        self._accumulator.value = Counter()  # without those of a micro-batch that failed
         return Predict(
             learner_from(version.manifest.learner),
             schema,
@@ -231,22 +262,25 @@ class Scorer(Job):
             self._version_fields(version),
             forwarded_headers(score.headers),
             score.probabilities,
-            self._accumulator,
+            self._outcomes,
             score.cloudevents,
             self.longest,
             tuple(score.fields),
         )
 
-    def _predict(self, frame: DataFrame, batch_id: int, work: Predict) -> DataFrame:
+    def _predicted(self, frame: DataFrame, ranges: offsets.Ranges, work: Predict) -> DataFrame:
         """Return the predictions; on one machine our reader reads the records: see `prefetch.reader`."""
-        ranges = self._planned(batch_id)
         if not ranges:
             return frame.mapInArrow(work, PREDICTED)
+        pieces = self._reader(work).pieces(ranges, averaged=True)
+        return pieces.mapInArrow(FromPieces(work, False), PREDICTED)
+
+    def _reader(self, work: Predict) -> Reader:
         if self.reader is None:
             # packed values have no fields; the schema is the same for all versions of a model
             plain = "" if work.fields else plain_of(work.schema, labeled=False)
             self.reader = Reader(self.spark, self.settings.kafka, self.topic_ids, plain)
-        return self.reader.pieces(ranges, averaged=True).mapInArrow(FromPieces(work, False), PREDICTED)
+        return self.reader
 
     def _planned(self, batch_id: int) -> offsets.Ranges:
         """Return the ranges of Spark's own plan; empty if only Spark can read the records, or its plan."""
@@ -266,7 +300,7 @@ class Scorer(Job):
         Exact despite retries and speculation: these are the tasks of an action's last stage, and of each of
         them Spark adds one successful attempt. After a crash, repeated records are counted again.
         """
-        outcomes: Counter[str] = self._accumulator.value
+        outcomes: Counter[str] = self._outcomes.value
         if outcomes:
             self.outcomes.update(outcomes)
             self.versions = (number if self.versions is None else self.versions[0], number)

@@ -26,6 +26,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import unflatten
 from streaming_nn.settings import Settings
+from streaming_nn.spark.score import scorer as scorer_module
 from streaming_nn.spark.score.scorer import Scorer, score
 from streaming_nn.versions.version_log import VersionLog
 
@@ -67,7 +68,16 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(params=["driver", "tasks"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let tasks predict few records too, or as it is, the driver."""
+    if request.param == "tasks":
+        monkeypatch.setattr(scorer_module, "DRIVER_RECORDS", -1)
+    return str(request.param)
+
+
 @pytest.mark.smoke
+@pytest.mark.usefixtures("where")
 def test_every_record_is_predicted_once(spark: SparkSession, settings: Settings) -> None:
     kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)
@@ -181,6 +191,7 @@ def test_the_command_logs_what_it_scored(
     assert fixed.startswith("  a model's schema is fixed")
 
 
+@pytest.mark.usefixtures("where")
 def test_long_keys_and_headers_are_left_out_and_predictions_are_events(
     spark: SparkSession, settings: Settings
 ) -> None:
