@@ -1,10 +1,11 @@
 """The time from a record to the version that learned it, and to the first prediction by that version."""
 
 import json
+import multiprocessing
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -71,8 +72,9 @@ def _measure_all(
         trainer = TimedTrainer.open(spark, settings)
         scorer = SCORERS[engine].open(spark, settings)
         query = trainer.start()
-        stop = threading.Event()
-        producer = threading.Thread(target=_produce, args=(kafka, rate, stop), daemon=True)
+        processes = multiprocessing.get_context("spawn")  # a thread would share both jobs' interpreter
+        stop = processes.Event()
+        producer = processes.Process(target=_produce, args=(kafka, rate, stop), daemon=True)
         producer.start()
         scorer.wait_for_version()
         scorer.start()
@@ -97,7 +99,7 @@ def _measure_all(
     }
 
 
-def _produce(kafka: dict[str, str], rate: int, stop: threading.Event) -> None:
+def _produce(kafka: dict[str, str], rate: int, stop: Event) -> None:
     x, y = rows(DIFFERENT)
     labeled, unlabeled = encode(ARRAYS, x, y), encode(ARRAYS, x)
     producer = KafkaProducer(bootstrap_servers=kafka["bootstrap.servers"], acks="all", linger_ms=0)
