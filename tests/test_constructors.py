@@ -137,6 +137,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.replay.backtest.TrialRun": lambda kind: kind(SPARK, LOG, HEAD),
     "spark.score.scorer.Scorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),
     "spark.score.realtime.scorer.RealTimeScorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),
+    "spark.score.sender.Sender": lambda kind: kind(SPARK, KAFKA, "predictions"),
     "spark.sources.kafka_source.KafkaSource": lambda kind: kind(SPARK, SETTINGS),
     "spark.sources.prefetch.reader.Reader": lambda kind: kind(SPARK, KAFKA, {}),
     "spark.sources.spark_source.SparkSource": lambda kind: kind(SPARK, SETTINGS, LOG),

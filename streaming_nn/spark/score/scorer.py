@@ -76,7 +76,7 @@ class Scorer(Job):
         self._accumulator: Any = None
         self._outcomes: Any = None  # of the micro-batch under way: the accumulator, or Outcomes
         self._model: tuple[int, Any] | None = None  # of a version, by its number
-        self._sender: Sender | None = None  # connects for the first micro-batch that the driver predicts
+        self._sender = Sender(spark, settings.kafka, settings.score.predictions)
         self._explained = False  # whether the first records were looked at
 
     @classmethod
@@ -190,10 +190,7 @@ class Scorer(Job):
 
     def _close(self) -> None:
         self.admin.close()
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            with suppress(*STOP_ERRORS):
-                sender.close()
+        self._sender.close()
 
     def _find_cause(self, error: BaseException) -> BaseException:
         if self.failure is None and any(words in str(error) for words in LOST):
@@ -233,8 +230,6 @@ class Scorer(Job):
         work = self._work(version, None)
         if self._model is None or self._model[0] != version.number:
             self._model = version.number, load_state(work.learner, version.tensors).model
-        if self._sender is None:
-            self._sender = Sender(self.spark, self.settings.kafka, self.settings.score.predictions)
         batches = by_partition(self._reader(work).read_in_driver(ranges))
         for predicted in work.predict(self._model[1], batches):
             self._sender.send(predicted)

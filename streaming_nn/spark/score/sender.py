@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,25 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.kafka.options import for_java
 from streaming_nn.spark import java_compiler
+from streaming_nn.spark.session import STOP_ERRORS
 
 HERE = Path(__file__).parent
 NULL = struct.pack(">i", -1)
 
 
 class Sender:
-    """Sends records to a topic; it connects at once."""
+    """Sends records to a topic; it connects for the first ones."""
 
     def __init__(self, spark: SparkSession, kafka: Mapping[str, str], topic: str) -> None:
-        self._java = java_compiler.instance(spark, HERE, ("Sender",))
-        self._java.configure(topic, "".join(f"{text}\0" for pair in for_java(kafka).items() for text in pair))
+        self.spark, self.kafka, self.topic = spark, kafka, topic
+        self._java: Any = None
 
     def send(self, batch: pa.RecordBatch) -> None:
         """Send rows of key, value and headers, and wait until the broker has them all."""
+        if self._java is None:
+            options = "".join(f"{text}\0" for pair in for_java(self.kafka).items() for text in pair)
+            self._java = java_compiler.instance(self.spark, HERE, ("Sender",))
+            self._java.configure(self.topic, options)
         parts = [struct.pack(">i", batch.num_rows)]
         for row in batch.to_pylist():
             parts += _blob(row["key"]), _blob(row["value"]), *_headers(row["headers"] or ())
@@ -31,7 +37,10 @@ class Sender:
 
     def close(self) -> None:
         """Close the producer."""
-        self._java.close()
+        java, self._java = self._java, None
+        if java is not None:
+            with suppress(*STOP_ERRORS):
+                java.close()
 
 
 def _blob(value: bytes | None) -> bytes:
