@@ -1,6 +1,8 @@
 """Java classes in a running session, compiled by the Janino that Spark includes: no JDK, no built jar."""
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,22 @@ def add(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
         spark.sql(f"ADD JAR '{jar.as_uri()}'").collect()  # a path may contain quotes
         _classes[jar] = _load(spark, jar, sources[-1])
     return _classes[jar]
+
+
+@contextmanager
+def found_by_name(spark: SparkSession) -> Iterator[None]:
+    """Let Spark find our classes by their names in this thread, and in the threads of queries that it starts.
+
+    Adding a jar does so only in the thread that adds it.
+    """
+    java: Any = spark._jvm
+    session: Any = spark._jsparkSession
+    thread, before = java.java.lang.Thread.currentThread(), loader(spark)
+    thread.setContextClassLoader(session.sharedState().jarClassLoader())
+    try:
+        yield
+    finally:
+        thread.setContextClassLoader(before)
 
 
 def _load(spark: SparkSession, jar: Path, name: str) -> Any:

@@ -72,7 +72,8 @@ def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
     java_compiler.add(spark, Path(__file__).parent, (OUR_MANAGER,))
     spark.conf.set(MANAGER, f"streaming_nn.{OUR_MANAGER}")
     try:
-        yield
+        with java_compiler.found_by_name(spark):
+            yield
     finally:
         spark.conf.unset(MANAGER)
 

@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ def test_what_could_not_write_names_its_directories(words: str, tmp_path: Path) 
 
 def test_another_reason_is_the_line_of_the_error() -> None:
     assert reason(ValueError("An error occurred while calling o1.\n: a.B: c\n\tat d"), "/tmp") == "a.B: c"
+
+
+@pytest.mark.smoke
+@pytest.mark.merge
+def test_a_query_starts_in_any_thread(spark: SparkSession, tmp_path: Path) -> None:
+    """A class of an added jar is at first found only in the thread that added it."""
+
+    def start(number: int) -> None:
+        checkpoint = (tmp_path / str(number)).as_uri()
+        stream = spark.readStream.format("rate").load().writeStream.foreachBatch(lambda frame, batch_id: None)
+        with quick_checkpoint(spark, checkpoint):
+            stream.option("checkpointLocation", checkpoint).start().stop()
+
+    start(0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(start, 1).result()
 
 
 @pytest.mark.merge
