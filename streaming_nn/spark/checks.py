@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
 from streaming_nn.spark import installation
-from streaming_nn.spark.sources import topics
+from streaming_nn.spark.sources import offsets, topics
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -36,8 +36,7 @@ def before_train(settings: Settings) -> None:
         admin.ids(names)
         new = head is None or head.manifest.untrained
         if new and settings.train.once and is_inferred(settings):
-            begins, ends = admin.beginnings(names), admin.ends(names)
-            count = sum(end - begins[topic][p] for topic, ps in ends.items() for p, end in ps.items())
+            count = offsets.count_between(admin.beginnings(names), admin.ends(names))
             require_records(topics.describe(settings), count)
 
 

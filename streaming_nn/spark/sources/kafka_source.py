@@ -130,7 +130,7 @@ class KafkaSource:
             for topic in names
         }
         self.schema = schema_from(head.schema)
-        self._backlog = _count_between(self.starting, ends)
+        self._backlog = offsets.count_between(self.starting, ends)
         return data_loss.data_loss_events(expired, recreated, self.deleted)
 
     def read_stream(self) -> DataFrame:
@@ -185,11 +185,3 @@ class KafkaSource:
     def close(self) -> None:
         """Delete the checkpoint."""
         self._stack.close()
-
-
-def _count_between(starting: Offsets, ends: Offsets) -> int:
-    return sum(
-        max(ends[topic].get(p, 0) - offset, 0)
-        for topic, partitions in starting.items()
-        for p, offset in partitions.items()
-    )

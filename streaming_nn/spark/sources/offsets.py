@@ -65,6 +65,15 @@ def count(ranges: Ranges) -> int:
     return sum(end - begin for ps in ranges.values() for begin, end in ps.values())
 
 
+def count_between(begins: Offsets, ends: Offsets) -> int:
+    """Return how many offsets are from `begins` up to `ends`, in the partitions of `begins`."""
+    return sum(
+        max(ends[topic].get(p, 0) - begin, 0)
+        for topic, partitions in begins.items()
+        for p, begin in partitions.items()
+    )
+
+
 def to_json(offsets: Offsets) -> str:
     """Return offsets as Spark's options have them."""
     return json.dumps({t: {str(p): o for p, o in ps.items()} for t, ps in offsets.items()})
