@@ -19,7 +19,7 @@ void core_measure_targets(const TargetMetrics *metrics, const double *y, const d
 typedef struct {
     int64_t size;
     void *bytes;
-} Block;
+} Part;
 
 static void must(int condition) {
     if (!condition) {
@@ -34,21 +34,21 @@ static void *memory(int64_t size) {
     return memset(bytes, 0, (size_t)size);
 }
 
-static Block read_block(void) {
-    Block block = {0, 0};
-    must(fread(&block.size, sizeof block.size, 1, stdin) == 1);
-    if (!block.size) return block;
-    block.bytes = memory(block.size);
-    must(fread(block.bytes, 1, (size_t)block.size, stdin) == (size_t)block.size);
-    return block;
+static Part read_part(void) {
+    Part part = {0, 0};
+    must(fread(&part.size, sizeof part.size, 1, stdin) == 1);
+    if (!part.size) return part;
+    part.bytes = memory(part.size);
+    must(fread(part.bytes, 1, (size_t)part.size, stdin) == (size_t)part.size);
+    return part;
 }
 
-static void write_block(Block block) { must(fwrite(block.bytes, 1, (size_t)block.size, stdout) == (size_t)block.size); }
+static void write_part(Part part) { must(fwrite(part.bytes, 1, (size_t)part.size, stdout) == (size_t)part.size); }
 
-static Block zeros(int64_t size) {
-    Block block = {size, memory(size)};
-    fill_bytes(block.bytes, 0, (size_t)size);
-    return block;
+static Part zeros(int64_t size) {
+    Part part = {size, memory(size)};
+    fill_bytes(part.bytes, 0, (size_t)size);
+    return part;
 }
 
 enum { WINDOW = 20, BINS = 128 };
@@ -63,7 +63,7 @@ static void measure_classes(const double *y, const float *output, long rows, lon
         2 * 2 * classes * BINS * 8,
     };
     enum { COUNT = sizeof sizes / sizeof *sizes };
-    Block a[COUNT];
+    Part a[COUNT];
     for (int i = 0; i < COUNT; i++) a[i] = zeros(sizes[i]);
     const ClassMetrics metrics = {
         WINDOW, BINS, DECAY, a[0].bytes, a[1].bytes, a[2].bytes, a[3].bytes, a[4].bytes,
@@ -73,7 +73,7 @@ static void measure_classes(const double *y, const float *output, long rows, lon
     int32_t *truth = memory(rows * 4);
     for (long r = 0; r < rows; r++) truth[r] = (int32_t)y[r];
     must(!core_measure_classes(&metrics, truth + 1, output + classes, output, rows - 1, memory(rows * d)));
-    for (int i = 0; i < COUNT; i++) write_block(a[i]);
+    for (int i = 0; i < COUNT; i++) write_part(a[i]);
 }
 
 /* The same of the first target, which is y's and the output's first column; the logistic loss has float32. */
@@ -82,7 +82,7 @@ static void measure_targets(int loss, const double *y, long targets, const void 
         8, WINDOW * d, 4 * WINDOW * d, d, d, d, 4 * d, 4 * d, d, d, d, 4 * d, 4 * d,
     };
     enum { COUNT = sizeof sizes / sizeof *sizes };
-    Block a[COUNT];
+    Part a[COUNT];
     for (int i = 0; i < COUNT; i++) a[i] = zeros(sizes[i]);
     const TargetMetrics metrics = {
         WINDOW, DECAY, a[0].bytes, a[1].bytes, a[2].bytes,
@@ -96,27 +96,27 @@ static void measure_targets(int loss, const double *y, long targets, const void 
         predictions[r] = loss == LOGISTIC ? ((const float *)output)[r * outputs] : ((const double *)output)[r * outputs];
     }
     core_measure_targets(&metrics, truth + 1, predictions + 1, predictions, rows - 1, memory(rows * d));
-    for (int i = 0; i < COUNT; i++) write_block(a[i]);
+    for (int i = 0; i < COUNT; i++) write_part(a[i]);
 }
 
 #define ARRAYS (sizeof(State) / sizeof(void *))
 
 static void learn_stream(void) {
-    Block options_ = read_block();
+    Part options_ = read_part();
     must(options_.size == sizeof(Options));
     Options *options = options_.bytes;
-    options->network.units = read_block().bytes;
-    options->network.quantiles = read_block().bytes;
-    options->class_weights = read_block().bytes;
+    options->network.units = read_part().bytes;
+    options->network.quantiles = read_part().bytes;
+    options->class_weights = read_part().bytes;
     Member *members = memory(options->members * (int64_t)sizeof(Member));
-    Block *vectors = memory(options->members * 4 * (int64_t)sizeof(Block)), arrays[ARRAYS];
+    Part *vectors = memory(options->members * 4 * (int64_t)sizeof(Part)), arrays[ARRAYS];
     for (int k = 0; k < options->members; k++) {
-        Block member = read_block();
+        Part member = read_part();
         must(member.size == sizeof(Member));
         members[k] = *(Member *)member.bytes;
-        members[k].initial = read_block().bytes;
-        Block *own = vectors + 4 * k;
-        for (int i = 0; i < 4; i++) own[i] = read_block();
+        members[k].initial = read_part().bytes;
+        Part *own = vectors + 4 * k;
+        for (int i = 0; i < 4; i++) own[i] = read_part();
         members[k].theta = own[0].bytes;
         members[k].first = own[1].bytes;
         members[k].second = own[2].bytes;
@@ -124,25 +124,25 @@ static void learn_stream(void) {
     }
     State state;
     for (size_t i = 0; i < ARRAYS; i++) {
-        arrays[i] = read_block();
+        arrays[i] = read_part();
         ((void **)&state)[i] = arrays[i].bytes;
     }
-    Block x = read_block(), y = read_block(), weight = read_block(), sizes = read_block();
+    Part x = read_part(), y = read_part(), weight = read_part(), sizes = read_part();
     must(sizes.size == 2 * sizeof(int64_t));
     int64_t rows = ((int64_t *)sizes.bytes)[0], most = ((int64_t *)sizes.bytes)[1];
     int loss = options->network.loss, is_classes = loss == SOFTMAX || loss == LOGISTIC;
     long outputs = options->network.units[options->network.layers], targets = y.size / (rows * (int64_t)sizeof(double));
-    Block output = {rows * outputs * (int64_t)(is_classes ? sizeof(float) : sizeof(double)), 0};
-    Block trained = {(rows + most - 1) / most, 0};
+    Part output = {rows * outputs * (int64_t)(is_classes ? sizeof(float) : sizeof(double)), 0};
+    Part trained = {(rows + most - 1) / most, 0};
     output.bytes = memory(output.size);
     trained.bytes = memory(trained.size);
     Given rows_of = {.values = x.bytes};
     core_learn(options, members, &state, &rows_of, y.bytes, weight.bytes, (long)rows, (long)most, output.bytes,
                trained.bytes, memory(core_step_bytes(options, (long)most)));
-    for (int i = 0; i < 4 * options->members; i++) write_block(vectors[i]);
-    for (size_t i = 0; i < ARRAYS; i++) write_block(arrays[i]);
-    write_block(output);
-    write_block(trained);
+    for (int i = 0; i < 4 * options->members; i++) write_part(vectors[i]);
+    for (size_t i = 0; i < ARRAYS; i++) write_part(arrays[i]);
+    write_part(output);
+    write_part(trained);
     if (loss == SOFTMAX)
         measure_classes(y.bytes, output.bytes, rows, outputs);
     else

@@ -31,6 +31,7 @@ typedef float vector __attribute__((vector_size(16), aligned(4), may_alias));
 #endif
 
 #define PADDING 8 /* floats: rows of weights are a multiple of as many columns, the last of them 0 */
+INLINE float without_small(float x, float least) { return ((x < least) & (x > -least)) ? 0.0f : x; }
 INLINE long padded(long columns) { return (columns + PADDING - 1) / PADDING * PADDING; }
 INLINE long larger(long a, long b) { return a > b ? a : b; }
 INLINE long smaller(long a, long b) { return a < b ? a : b; }

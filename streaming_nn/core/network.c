@@ -152,6 +152,10 @@ void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
     link_outputs(network, pass->outputs, pass->exponentials, pass->rows);
 }
 
+/* Below, a slope changes no parameter, but what follows from it is subnormal numbers: on rows that an ensemble was sure
+   of, it learned 2.4 times fewer of them per second. */
+static const float LEAST_SLOPE = 1e-15f;
+
 /* Writes each row's slope times its weight, divided by the rows; and its loss, if `losses` is not null. */
 void weigh_slopes(Pass *pass, const float *y, const float *weight, double *losses) {
     const Network *network = pass->network;
@@ -161,7 +165,7 @@ void weigh_slopes(Pass *pass, const float *y, const float *weight, double *losse
         float *slope = pass->slopes + r * columns;
         double loss = loss_and_slope(network, pass->outputs + r * m, y + r * targets, slope, losses != 0);
         if (losses) losses[r] = loss;
-        for (long j = 0; j < m; j++) slope[j] = (slope[j] * weight[r]) * part_of_mean;
+        for (long j = 0; j < m; j++) slope[j] = without_small((slope[j] * weight[r]) * part_of_mean, LEAST_SLOPE);
         for (long j = m; j < columns; j++) slope[j] = 0.0f;
     }
 }

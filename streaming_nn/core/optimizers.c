@@ -13,7 +13,7 @@ INLINE float bounded(float x) {
 
 INLINE float at_most(float squares) { return squares > MOST_SQUARES ? MOST_SQUARES : squares; }
 
-INLINE float quiet(float x) { return ((x < QUIET) & (x > -QUIET)) ? 0.0f : x; }
+INLINE float quiet(float x) { return without_small(x, QUIET); }
 
 /* The constants of a step, at `factor` times the rate. `powers` has Adam's betas to the number of steps. */
 Update update_of(const Optimizer *o, double factor, double *powers, float *theta, float *first, float *second) {

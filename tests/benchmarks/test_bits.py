@@ -71,8 +71,6 @@ def test_a_stream_is_its_own_digest_only() -> None:
     assert len(digests) == len(STREAMS)
 
 
-@pytest.mark.nightly
-@pytest.mark.timeout(300)
 def test_a_build_with_other_bits_is_found(tmp_path: Path) -> None:
     stream = first(STREAMS["tanh"], 8)
     expected = [bits.digest(*bits.learn_here(stream))]

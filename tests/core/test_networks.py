@@ -124,6 +124,18 @@ def test_outputs_losses_and_gradients_are_those_of_float64(activation: str, loss
         np.testing.assert_allclose(slope @ step * 2, higher - lower, rtol=2e-3, atol=1e-10)
 
 
+@pytest.mark.parametrize(("sum_of_other", "is_zero"), [(-30.0, False), (-36.0, True), (-100.0, True)])
+def test_a_slope_that_changes_nothing_is_zero(sum_of_other: float, is_zero: bool) -> None:
+    """Rows that a network is sure of have gradients of exactly 0, not of subnormal numbers."""
+    shape = Shape((2, 3, 2), "relu", "softmax")
+    theta = draw_theta(shape, np.random.default_rng(0))
+    (W, b), (V, c) = shape.views(theta)
+    V[...], c[...] = 0, (0, sum_of_other)
+    outputs, _, gradient = shape.gradient(theta, np.ones((1, 2), np.float32), np.zeros((1, 1), np.float32))
+    assert outputs[0, 1] == pytest.approx(np.exp(sum_of_other))
+    assert (gradient == 0).all() == is_zero
+
+
 def test_a_gradient_leaves_padding_zero() -> None:
     shape, rng = Shape((3, 5, 9, 2), "sigmoid", skip=True), np.random.default_rng(0)
     theta, (x, y) = draw_theta(shape, rng), draw_rows(shape, rng, 4)

@@ -395,6 +395,7 @@ def gradient(
     results = [loss_and_slope(shape, output, truth) for output, truth in zip(outputs, y, strict=True)]
     part = F4(1.0 / rows)
     slopes = np.stack([(slope * w) * part for (_, slope), w in zip(results, weight, strict=True)])
+    slopes = quiet(slopes, F4(1e-15))
     whole = np.zeros_like(theta)
     views, delta = shape.views(theta), slopes
     for layer in range(len(views) - 1, -1, -1):
@@ -423,8 +424,8 @@ def bounded(x: Array) -> Array:
     return np.where(x < -LIMIT, -LIMIT, x)
 
 
-def quiet(x: Array) -> Array:
-    return np.where((x < QUIET) & (x > -QUIET), F4(0), x)
+def quiet(x: Array, least: np.float32 = QUIET) -> Array:
+    return np.where((x < least) & (x > -least), F4(0), x)
 
 
 def at_most(squares: Array) -> Array:
