@@ -152,8 +152,8 @@ void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
     link_outputs(network, pass->outputs, pass->exponentials, pass->rows);
 }
 
-/* Below, a slope changes no parameter, but what follows from it is subnormal numbers: on rows that an ensemble was sure
-   of, it learned 2.4 times fewer of them per second. */
+/* Below, a slope changes no parameter, but subnormal numbers follow from it: of rows that it was sure of, an ensemble
+   at mini-batch 1 learned a fourth as many per second. */
 static const float LEAST_SLOPE = 1e-15f;
 
 /* Writes each row's slope times its weight, divided by the rows; and its loss, if `losses` is not null. */
