@@ -149,7 +149,7 @@ def _reading(log: VersionLog) -> dict[str, float]:
     sink_start = time.perf_counter() - started
     sinks.stop()
     started = time.perf_counter()
-    points = sum(1 for _ in log.history())
+    points = sum(1 for _ in log.points())
     history = time.perf_counter() - started
     started = time.perf_counter()
     VersionLog(log.directory).manifest(head // 2)

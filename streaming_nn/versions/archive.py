@@ -107,16 +107,17 @@ class Archive:
 
     def manifests(self, chunk: int) -> list[Manifest]:
         """Return the manifests of a chunk, without metrics, each with the sha256 of its version's file."""
-        return [Manifest.from_json(values) for values in self._values(chunk)]
+        return [Manifest.from_json(values) for values in self.values(chunk)]
 
-    def _values(self, chunk: int) -> Iterator[dict[str, Any]]:
+    def values(self, chunk: int) -> Iterator[dict[str, Any]]:
+        """Yield a chunk's manifests as JSON values, each a new dict whose values others may share."""
         values: dict[str, Any] = {}
-        lines = self._bytes(_manifests(chunk)).splitlines()
-        for number, line in enumerate(lines, chunk):
-            values = _expected(values) | json.loads(line) | {"number": number}
+        lines = self._bytes(_manifests(chunk)).replace(b"\n", b",")  # read at once, in half the time
+        for number, changes in enumerate(json.loads(b"[%b]" % lines), chunk):
+            values = _expected(values) | changes | {"number": number}
             yield values
 
-    def history(self, chunk: int) -> list[Point]:
+    def points(self, chunk: int) -> list[Point]:
         """Return the points of a chunk."""
         return [Point(*point) for point in json.loads(self._bytes(_history(chunk)))]
 
@@ -174,7 +175,7 @@ def extended(old: Archive | None, versions: Iterable[tuple[Manifest, bool]]) -> 
 
 def chunk_parts(chunk: int, earlier: Archive | None, manifests: list[Manifest]) -> dict[str, bytes]:
     """Return the tensors of a chunk, with those of its manifests that an archive has already."""
-    before, points = (earlier.manifests(chunk), earlier.history(chunk)) if earlier else ([], [])
+    before, points = (earlier.manifests(chunk), earlier.points(chunk)) if earlier else ([], [])
     return {
         _manifests(chunk): _compress(_lines([*before, *manifests])),
         _history(chunk): _compress([json.dumps(_with(points, manifests))]),
@@ -307,14 +308,22 @@ class Archives:
         firsts = sorted(self._paths)
         return {n for first in firsts for n in self._retried(partial(self.archive, first)).needed}
 
-    def history(self) -> Iterator[Point]:
+    def chunk(self, chunk: int) -> tuple[list[dict[str, Any]], list[Point]]:
+        """Return the manifests of a chunk, as JSON values, and its points."""
+        return self._retried(partial(self._both, chunk))
+
+    def _both(self, chunk: int) -> tuple[list[dict[str, Any]], list[Point]]:
+        archive = self.archive(chunk // BLOCK * BLOCK)
+        return [*archive.values(chunk)], archive.points(chunk)
+
+    def points(self) -> Iterator[Point]:
         """Yield the points of all versions before `until`, from the oldest on."""
         for first in sorted(self._paths):
             for chunk in self._retried(partial(self.archive, first)).chunks():
                 yield from self._retried(partial(self._points, first, chunk))
 
     def _points(self, first: int, chunk: int) -> list[Point]:
-        return self.archive(first).history(chunk)
+        return self.archive(first).points(chunk)
 
     def _retried(self, read: Callable[[], T]) -> T:
         """Return what is read; once more if a longer archive has just replaced the one it was read from."""

@@ -7,7 +7,7 @@ from which those of pruned versions are read, whose files were deleted: `version
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
 from streaming_nn.core import library
@@ -28,6 +28,9 @@ from streaming_nn.versions.version import (
     header_size,
     sha256,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIX = ".safetensors"
 
@@ -172,7 +175,7 @@ class VersionLog:
     def manifest(self, number: int) -> Manifest:
         """Return a version's manifest; only the header is read. Raise like `read`, except if pruned.
 
-        That of a pruned version has no metrics; `history` has those of every hundredth.
+        That of a pruned version has no metrics; `points` has those of every hundredth.
         """
         if 0 <= number < self.archives.until:
             return self._archived(number)
@@ -376,14 +379,23 @@ class VersionLog:
         files = reversed(self.files())
         return (n for n in files if n < number and self.manifest(n).kept)
 
-    def history(self) -> Iterator[Point]:
+    def history(self, first: int = 0, last: int | None = None) -> "pd.DataFrame":
+        """Return a row for each version from `first` to `last`, by default the head, as a pandas DataFrame.
+
+        See `versions.history` for its columns. Raise ValueError for versions that do not exist.
+        """
+        from streaming_nn.versions.history import history  # it needs pandas, which nothing else here does
+
+        return history(self, first, last)
+
+    def points(self) -> Iterator[Point]:
         """Yield the log's counts, metrics and events, one point for each 100 versions, from the oldest on.
 
         1,000,000 versions are 10,000 points. The points of pruned versions are those that they had before.
         """
         self.archives.refresh()
         point = None
-        for point in self.archives.history():
+        for point in self.archives.points():
             if is_complete(point):
                 yield point
         point = None if point is None or is_complete(point) else point

@@ -35,7 +35,7 @@ def test_half_a_day_of_versions_takes_what_the_first_hour_took(tmp_path: Path) -
     assert found["memory_mb"] < found["memory_mb_hour"] + 30
     assert found["head_ms"] < max(3 * found["head_ms_hour"], 2)
     assert found["commit_ratio"] < 1.5
-    counts = [point.counts["received"] for point in log.history()]
+    counts = [point.counts["received"] for point in log.points()]
     assert sum(counts) == 49_999 * 99
 
 

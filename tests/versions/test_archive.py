@@ -115,7 +115,7 @@ def test_the_history_has_the_sums_and_the_last_metrics_of_each_hundred_versions(
     archives = Archives(tmp_path)
     write(archives.path(0, 250), extended(None, manifests(0, 250)))
     archives.refresh()
-    a, b, c = archives.history()
+    a, b, c = archives.points()
     assert [(p.first, p.last) for p in (a, b, c)] == [(0, 99), (100, 199), (200, 249)]
     assert b.counts == {"received": 9_900, "trained": 9_800, "skipped": 0, "rejected": 100, "filtered": 0}
     assert b.metrics == {"window": {"accuracy": 19.9}, "rows": 99 * 199}, "without matrices"
@@ -142,12 +142,12 @@ def test_the_history_of_a_log_is_the_same_before_and_after_pruning(
         number = log.head_number()
         parent = None if number is None else parent_of(log, number)
         log.commit(parent, tensors(0), metrics={"accuracy": number}, kind="learned")
-    expected = list(log.history())
+    expected = list(log.points())
     assert [point.last for point in expected] == [9, 19, 29, 31]
     prune(log, 0)
-    assert list(log.history()) == list(VersionLog(tmp_path).history()) == expected
+    assert list(log.points()) == list(VersionLog(tmp_path).points()) == expected
     log.commit(log.head(), tensors(0))
-    assert [point.last for point in log.history()] == [9, 19, 29, 32]
+    assert [point.last for point in log.points()] == [9, 19, 29, 32]
 
 
 def test_every_byte_that_changes_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_every_byte_that_changes_is_noticed_or_changes_nothing(tmp_path: Path) -
         try:
             found = write(path, bytes(changed))
             assert [m.original_sha256 for m in found.manifests(0)] == [m.original_sha256 for m in expected]
-            assert len(found.history(0)) == 1
+            assert len(found.points(0)) == 1
         except DamagedVersionError:
             noticed += 1
     assert noticed > 0.9 * len(data), "of the header, the dtype and shape of bytes have no meaning"
@@ -191,7 +191,7 @@ def test_a_million_versions_have_a_history_of_ten_thousand_points(tmp_path: Path
         archives = log.archives
         write(archives.path(first, first + BLOCK), extended(None, manifests(first, first + BLOCK)))
     assert VersionLog(tmp_path).head_number() == 10 * BLOCK - 1
-    points = list(log.history())
+    points = list(log.points())
     assert len(points) == 10 * BLOCK // POINT
     assert sum(point.counts["received"] for point in points) == 99 * 10 * BLOCK
     assert log.manifest(543_210).counts["trained"] == 98

@@ -303,7 +303,7 @@ def test_a_reader_that_holds_an_archive_that_was_replaced_reads_the_longer_one(t
         assert [reader.manifest(n).nonce for n in range(5)] == [m[6] for m in expected[:5]]
         assert [reader.sha256(n) for n in range(5)] == expected[5:]
     assert reader.has(9)
-    assert [point.last for point in reader.history()] == [10]
+    assert [point.last for point in reader.points()] == [10]
 
 
 class Killed(BaseException):
@@ -348,7 +348,7 @@ def test_a_crash_at_any_step_leaves_everything_readable(
         for each in (reader, VersionLog(log.directory)):
             assert described(each) == before
             assert [each.read(number).number for number in (0, 5, 7)] == [0, 5, 7]
-            assert sum(point.counts["trained"] for point in each.history()) == 70
+            assert sum(point.counts["trained"] for point in each.points()) == 70
         assert check(VersionLog(log.directory)) == []
         survivor = VersionLog(log.directory)
         prune(survivor, 0)
