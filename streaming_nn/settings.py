@@ -91,6 +91,17 @@ def _topic(value: str) -> str:
 Topic = Annotated[str, AfterValidator(_topic)]
 
 
+def _address(value: Any) -> Any:
+    host, _, port = str(value).rpartition(":")
+    named = re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host, re.ASCII)
+    if value and not (named and re.fullmatch(r"\d{1,5}", port, re.ASCII) and int(port) < 1 << 16):
+        raise PydanticCustomError("address", "must be host:port, such as '127.0.0.1:9464', or '' for none")
+    return value
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+
+
 class Section(BaseModel):
     """A table of the settings file; an unknown key is an error."""
 
@@ -310,10 +321,12 @@ class Score(Section):
 
 
 class Metrics(Section):
-    """Where the metrics of every version are written to, besides its manifest."""
+    """Where the metrics of every version are written to, besides its manifest, and where they are served."""
 
     topic: str = ""  # a Kafka topic
     file: str = ""  # JSON lines
+    prometheus: Address = ""  # where train and score serve theirs: "127.0.0.1:9464"; docs/metrics.md
+    max_lag: Interval = "60 seconds"  # with more, the job is not ready
 
 
 class Settings(Section):

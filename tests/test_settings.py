@@ -376,3 +376,16 @@ def test_a_setting_in_the_wrong_table_is_named_with_the_right_one(text: str, err
     with pytest.raises(ValueError) as raised:
         load(sets=[text])
     assert str(raised.value) == error
+
+
+@pytest.mark.parametrize("address", ["9464", "127.0.0.1", "127.0.0.1:", ":9464", "a b:1", "h:65536", "::1:1"])
+def test_an_address_has_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(ValueError, match=r"setting metrics.prometheus: must be host:port, such as"):
+        load(None, {}, [f"metrics.prometheus={address}"])
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1:9464", "0.0.0.0:0", "host-1.example_2:65535", "[::1]:9464"]
+)
+def test_an_address_may_be_a_name_or_of_ipv6(address: str) -> None:
+    assert load(None, {}, [f'metrics.prometheus="{address}"']).metrics.prometheus == address

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.serving import serving
 from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
+    from streaming_nn.sinks.prometheus import Server, TrainerMetrics
     from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
@@ -138,6 +140,11 @@ def _reject(flags: dict[str, Any]) -> None:
 
 
 def _run(settings: "Settings") -> None:
+    with serving(settings) as server:
+        _learn(settings, server)
+
+
+def _learn(settings: "Settings", server: "Server | None") -> None:
     from streaming_nn.spark.checks import before_train
 
     before_train(settings)
@@ -153,10 +160,29 @@ def _run(settings: "Settings") -> None:
                 logger.info("%s: new model", settings.model)
             else:
                 logger.info("%s: resuming after version %d", settings.model, head)
-            sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings)])
+            shown = [_show(server, trainer, stack)] if server else []
+            sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings), *shown])
             stack.callback(sinks.stop, drain=DRAIN)
 
         run(spark, settings, start_sinks)
+
+
+def _show(server: "Server", trainer: Any, stack: ExitStack) -> "TrainerMetrics":
+    """Return the sink for Prometheus, which the server shows from now on."""
+    from streaming_nn.settings import seconds
+    from streaming_nn.sinks.lag import LagThread
+    from streaming_nn.sinks.prometheus import TrainerMetrics
+
+    settings = trainer.settings
+    most, with_dead_letters = seconds(settings.metrics.max_lag), trainer.dead_letters is not None
+    sink = TrainerMetrics(trainer.head.manifest, with_dead_letters, most)
+    if not settings.source.format:
+        looking = LagThread(settings.kafka, sink.offsets)
+        sink.lag = looking.lag
+        looking.start()
+        stack.callback(looking.stop)
+    server.show(sink)
+    return sink
 
 
 def _metrics_sinks(settings: "Settings") -> list[Any]:

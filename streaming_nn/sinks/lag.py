@@ -1,0 +1,109 @@
+"""How far a job is behind its topics, in offsets and in seconds."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from streaming_nn.kafka.admin import KafkaAdmin, Offsets
+
+POLL = 2.0  # seconds between two looks at the topics' ends
+SAMPLES = 1_000  # ends that are kept while a job is behind; of more, every second one is
+
+logger = logging.getLogger(__name__)
+
+
+class Lag:
+    """Compares a job's position, the offsets of its next records, with the ends of its topics.
+
+    The lag in seconds is how long ago the topics ended where the job is now: it depends on no rate, needs no
+    record's timestamp, and grows while the ends cannot be read. May be read from any thread.
+    """
+
+    def __init__(
+        self,
+        position: Callable[[], Offsets],
+        ends: Callable[[Iterable[str]], Offsets],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._position, self._ends, self._clock = position, ends, clock
+        self._lock = threading.Lock()
+        self._newest: Offsets = {}  # ends; none if they could not be read
+        self._ahead = deque[tuple[float, Offsets]]()  # ends that the job had not reached, the oldest first
+        self._began = clock()
+        self._reached: float | None = None  # when the newest ends that the job has reached were read
+
+    def look(self) -> None:
+        """Read the topics' ends. Raise as `ends` does."""
+        now = self._clock()
+        try:
+            ends = self._ends(self._position())
+        except BaseException:
+            self._newest = {}
+            raise
+        with self._lock:
+            self._newest = ends
+            self._ahead.append((now, ends))
+            if len(self._ahead) > SAMPLES:
+                self._ahead = deque([*self._ahead][::2])
+        self._advance()
+
+    def offsets(self) -> Offsets:
+        """Return how many offsets of each partition follow the job's position; none if it is unknown."""
+        position, ends = self._position(), self._newest
+        return {t: {p: max(end - _at(position, t, p), 0) for p, end in ps.items()} for t, ps in ends.items()}
+
+    def seconds(self) -> float:
+        """Return how long ago the topics ended where the job is now, or else the time since its start."""
+        self._advance()
+        return self._clock() - (self._began if self._reached is None else self._reached)
+
+    def keeps_up(self, most: float) -> bool:
+        """Return whether the job has reached what its topics had `most` seconds ago, or later."""
+        return self.seconds() <= most and self._reached is not None
+
+    def _advance(self) -> None:
+        position = self._position()
+        with self._lock:
+            while self._ahead and _has_reached(position, self._ahead[0][1]):
+                self._reached = self._ahead.popleft()[0]
+
+
+def _at(position: Mapping[str, Mapping[int, int]], topic: str, partition: int) -> int:
+    return position.get(topic, {}).get(partition, 0)
+
+
+def _has_reached(position: Offsets, ends: Offsets) -> bool:
+    return all(_at(position, t, p) >= end for t, ps in ends.items() for p, end in ps.items())
+
+
+class LagThread(threading.Thread):
+    """Looks at the topics' ends every two seconds, until `stop`. An outage logs a line at start and end."""
+
+    def __init__(self, kafka: Mapping[str, str], position: Callable[[], Offsets]) -> None:
+        super().__init__(name="lag", daemon=True)
+        self._admin = KafkaAdmin(kafka)
+        self.lag = Lag(position, self._admin.ends)
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Look, and look again."""
+        failed = False
+        while not self._stopped.is_set():
+            try:
+                self.lag.look()
+                if failed:
+                    logger.info("lag: the topics' ends can be read again")
+                failed = False
+            except Exception as error:  # whatever the client raises
+                if not failed and not self._stopped.is_set():
+                    logger.warning("lag: %s; retrying", str(error).splitlines()[0][:500])
+                failed = True
+            self._stopped.wait(POLL)
+        self._admin.close()
+
+    def stop(self) -> None:
+        """End soon; one that waits for its broker is abandoned."""
+        self._stopped.set()
+        self.join(1.0)

@@ -1,0 +1,288 @@
+"""Metrics for Prometheus: a job's figures, and whether it is alive and ready, over HTTP.
+
+`/metrics` has what the collectors give at that moment, `/livez` is 200 while the process serves, `/readyz`
+is 200 if the job has a version and keeps up, else 503 with the reason in one line.
+"""
+
+import socket
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from streaming_nn.sinks.lag import Lag
+from streaming_nn.versions.version import Manifest
+
+try:
+    from prometheus_client import CollectorRegistry, make_wsgi_app
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.exposition import ThreadingWSGIServer
+except ImportError:  # a setting that cannot be met, so a ValueError
+    needs = "setting metrics.prometheus needs prometheus_client: pip install 'streaming_nn[prometheus]'"
+    raise ValueError(needs) from None
+
+PREFIX = "streaming_nn_"
+REASONS = 50  # values of the label `reason`; what comes after them is OTHER
+OTHER = "other"
+OUTCOMES = ("trained", "skipped", "rejected", "filtered")
+STEPS = ("learn", "dead_letters")
+EVENTS = (  # those of a training job; see versions/version.py
+    "drift",
+    "member restarted",
+    "arithmetic changed",
+    "learner changed",
+    "data loss accepted",
+    "topic recreated",
+    "topic deleted",
+    "rolled back",
+    "repaired",
+    "damaged",
+    "model restarted",
+)
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # of durations
+FIGURES = {  # figure of a window: its metric, and what it is
+    "accuracy": ("accuracy_ratio", "Share of the window's rows that were predicted right."),
+    "subset_accuracy": ("subset_accuracy_ratio", "Share of the window's rows with all labels right."),
+    "f1_macro": ("f1_macro_ratio", "Mean F1 over the classes or labels, over the window's rows."),
+    "hamming_loss": ("hamming_loss_ratio", "Share of the labels that were wrong, over the window's rows."),
+    "log_loss": ("log_loss", "Mean log loss of the window's rows."),
+    "mae": ("mae", "Mean absolute error of the window's rows, in the target's unit."),
+    "rmse": ("rmse", "Root of the mean squared error of the window's rows, in the target's unit."),
+    "r2": ("r2", "Coefficient of determination over the window's rows; negative if the mean is better."),
+}
+TEXT = ("Content-Type", "text/plain; charset=utf-8")
+POLL = 0.1  # seconds that `close` may take
+
+
+class Job(Protocol):
+    """What the server shows: the trainer or the scorer."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they are now."""
+
+    def reason(self) -> str:
+        """Return why the job is not ready; empty if it is."""
+
+
+class Server:
+    """Serves a job at `host:port` in threads, from `start` to `close`; before `show` it is not ready."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._registry = CollectorRegistry()
+        self._metrics: Any = make_wsgi_app(self._registry)
+        self._reason: Callable[[], str] = lambda: "the job is starting"
+        self._server: Any = None
+
+    def start(self) -> str:
+        """Listen, and return the URL. OSError in one line: the port is in use, the host another machine's."""
+        host, _, port = self.address.rpartition(":")
+        kind = _IPv6Server if host.startswith("[") else ThreadingWSGIServer
+        try:
+            self._server = make_server(host.strip("[]"), int(port), self._respond, kind, _QuietHandler)
+        except OSError as error:
+            why = f"cannot serve metrics.prometheus at {self.address}: {error.strerror or error}"
+            raise OSError(f"{why}; set another address") from None
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=[POLL], name="prometheus", daemon=True).start()
+        return f"http://{host}:{self._server.server_port}"
+
+    def show(self, job: Job) -> None:
+        """Serve a job's metrics and state."""
+        self._registry.register(job)
+        self._reason = job.reason
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return self._metrics(environ, start_response)  # type: ignore[no-any-return]
+        if path == "/livez":
+            status, text = "200 OK", "alive"
+        elif path == "/readyz":
+            reason = self._reason()
+            status, text = ("503 Service Unavailable", reason) if reason else ("200 OK", "ready")
+        else:
+            status, text = "404 Not Found", "there are /metrics, /livez and /readyz"
+        start_response(status, [TEXT])
+        return [f"{text}\n".encode()]
+
+
+class _IPv6Server(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: there are several requests per minute."""
+
+
+class Durations:
+    """Durations in seconds, counted by BOUNDS."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration."""
+        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self._sum += seconds
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
+        """Add a histogram with these labels' values to a family."""
+        total, buckets = 0, list[tuple[str, float]]()
+        for bound, count in zip([*BOUNDS, float("inf")], self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+        family.add_metric(labels, buckets, self._sum)
+
+
+class Reasons:
+    """Records by the reason why they cannot be learned or predicted, without the field that it names."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+
+    def add(self, reason: str, records: int) -> None:
+        """Count records."""
+        short = reason.partition(": ")[0]
+        known = short in self.counts or len(self.counts) < REASONS - 1
+        self.counts[short if known else OTHER] += records
+
+
+class TrainerMetrics:
+    """The sink whose metrics are those of the versions after `head`, and of the newest one.
+
+    Counters begin at 0 in each process. `lag` is None without topics; a job with a larger lag than `max_lag`
+    seconds is not ready.
+    """
+
+    name = "prometheus"
+
+    def __init__(self, head: Manifest, dead_letters: bool, max_lag: float) -> None:
+        self.lag: Lag | None = None
+        self._max_lag, self._dead_letters = max_lag, dead_letters
+        self._lock = threading.Lock()
+        self._newest = head
+        self._records = Counter[str]()
+        self._reasons = Reasons()
+        self._events = Counter[str]()
+        self._seconds = {step: Durations() for step in STEPS}
+
+    def position(self) -> int:
+        """Return the number of the newest version that is counted."""
+        return self._newest.number
+
+    def offsets(self) -> dict[str, dict[int, int]]:
+        """Return the next offsets that the newest version has not learned."""
+        return self._newest.offsets
+
+    def write(self, manifest: Manifest) -> None:
+        """Count a version."""
+        with self._lock:
+            if manifest.number <= self._newest.number:
+                return
+            self._newest = manifest
+            self._records.update({name: manifest.counts[name] for name in OUTCOMES})
+            for reason, records in manifest.rejected_by_reason.items():
+                self._reasons.add(reason, records)
+            for event in manifest.events:
+                self._events[event["event"]] += event.get("detected", 1)
+            for step in manifest.seconds.keys() & self._seconds.keys():
+                self._seconds[step].add(manifest.seconds[step])
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def reason(self) -> str:
+        """Return why the job is not ready; empty if it is."""
+        if self._newest.untrained:
+            return "no version has learned anything yet"
+        return behind(self.lag, self._max_lag)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics as they are now."""
+        with self._lock:
+            newest, counted = self._newest, self._counted()
+        yield from counted
+        yield from describe_version("head_version", "the newest version", newest)
+        if rows := newest.learner.get("mini_batch"):
+            yield GaugeMetricFamily(f"{PREFIX}mini_batch_rows", "Rows per step of learning.", rows)
+        yield from _describe_figures(newest.metrics)
+        yield from describe_lag(self.lag)
+
+    def _counted(self) -> list[Metric]:
+        reasons = self._reasons.counts
+        sent = self._records["rejected"] if self._dead_letters else 0
+        help = "Duration of the steps of committed micro-batches."
+        steps = HistogramMetricFamily(f"{PREFIX}micro_batch_step_seconds", help, labels=["step"])
+        for step, durations in self._seconds.items():
+            durations.add_to(steps, [step])
+        return [
+            counter("records", "Records of committed versions.", "outcome", OUTCOMES, self._records),
+            counter("rejected_records", "Rejected records by reason.", "reason", reasons, reasons),
+            CounterMetricFamily(
+                f"{PREFIX}dead_letters", "Records that were sent to the dead-letter topic.", sent
+            ),
+            counter("events", "Events of committed versions, such as drifts.", "event", EVENTS, self._events),
+            steps,
+        ]
+
+
+def counter(name: str, help: str, label: str, values: Iterable[str], counts: Counter[str]) -> Metric:
+    """Return a counter with a label, of which each of these values has a sample."""
+    family = CounterMetricFamily(PREFIX + name, help, labels=[label])
+    for value in values:
+        family.add_metric([value], counts[value])
+    return family
+
+
+def describe_version(name: str, what: str, manifest: Manifest) -> Iterator[Metric]:
+    """Return the number of a version, and when it was written."""
+    yield GaugeMetricFamily(PREFIX + name, f"Number of {what}.", manifest.number)
+    if manifest.written_at:  # unknown of a version that was lost
+        at = datetime.fromisoformat(manifest.written_at).timestamp()
+        yield GaugeMetricFamily(f"{PREFIX}{name}_timestamp_seconds", f"When {what} was written.", at)
+
+
+def _describe_figures(metrics: dict[str, Any]) -> Iterator[Metric]:
+    """Return the window's figures: of both kinds of predictions, and of the baselines."""
+    measured = {name: metrics.get(name, {}) for name in ("prequential", "as_served")}
+    spans = measured | metrics.get("baselines", {})
+    windows = {name: each.get("window", {}) for name, each in spans.items()}
+    for figure, (name, help) in FIGURES.items():
+        family = GaugeMetricFamily(PREFIX + name, help, labels=["predictions"])
+        for predictions, window in windows.items():
+            if window.get(figure) is not None:
+                family.add_metric([predictions], window[figure])
+        if family.samples:
+            yield family
+
+
+def describe_lag(lag: Lag | None) -> Iterator[Metric]:
+    """Return the lag in offsets and in seconds."""
+    if lag is None:
+        return
+    help = "Offsets of a partition that are not processed yet."
+    family = GaugeMetricFamily(f"{PREFIX}lag_offsets", help, labels=["topic", "partition"])
+    for topic, partitions in lag.offsets().items():
+        for partition, offsets in partitions.items():
+            family.add_metric([topic, str(partition)], offsets)
+    yield family
+    help = "How long ago the topics ended where the job is now; up to a few seconds if it keeps up."
+    yield GaugeMetricFamily(f"{PREFIX}lag_seconds", help, lag.seconds())
+
+
+def behind(lag: Lag | None, most: float) -> str:
+    """Return how far a job is behind, if that is more than `most` seconds."""
+    if lag is None or lag.keeps_up(most):
+        return ""
+    return f"lag must be at most {most:g} seconds (metrics.max_lag); got {lag.seconds():.0f}"

@@ -1,0 +1,30 @@
+"""`metrics.prometheus` of a command: its mistakes are one line, before anything else is opened. No JVM."""
+
+import socket
+import sys
+
+import pytest
+
+from streaming_nn.cli import app
+
+pytestmark = pytest.mark.commit
+
+NOWHERE = ["train", "--bootstrap", "127.0.0.1:9"]
+
+
+def test_a_port_in_use_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert app.run([*NOWHERE, "--set", f"metrics.prometheus={address}"]) == 1  # a restart may succeed
+    line = f"streaming-nn: cannot serve metrics.prometheus at {address}: Address already in use"
+    assert capsys.readouterr().err == f"{line}; set another address\n"
+
+
+def test_a_missing_package_is_one_line_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "streaming_nn.sinks.prometheus", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert app.run([*NOWHERE, "--set", "metrics.prometheus=127.0.0.1:0"]) == 2
+    needs = "setting metrics.prometheus needs prometheus_client: pip install 'streaming_nn[prometheus]'"
+    assert capsys.readouterr().err == f"streaming-nn: {needs}\n"

@@ -1,0 +1,300 @@
+"""What `/metrics` exports, read by the client's parser and compared with a model directory's manifests."""
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, events, initial, report, test_then_train
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.sinks.lag import Lag
+from streaming_nn.sinks.prometheus import (
+    BOUNDS,
+    EVENTS,
+    FIGURES,
+    OTHER,
+    OUTCOMES,
+    REASONS,
+    Server,
+    TrainerMetrics,
+)
+from streaming_nn.versions import version
+from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.commit
+
+SMALL: dict[str, Any] = {"inputs": 3, "hidden": [4], "window": 50, "mini_batch": 4}
+REJECTED = [
+    {},
+    {"not a number: a": 2, "not a number: b": 1},
+    {"label not in classes: 7": 1, "not JSON": 4},
+    {},
+]
+
+
+def learned(directory: Path, **options: Any) -> list[Manifest]:
+    """Learn four micro-batches into a model directory, and return the versions' manifests."""
+    log, learner = VersionLog(directory), learner_from({**SMALL, **options})
+    rng = np.random.RandomState(3)
+    head, state = log.commit(None, {}, offsets={"t": {0: 0, 1: 0}}), initial(learner)
+    for number, rejected in enumerate(REJECTED):
+        x = rng.randint(-200, 200, (40, 3)) / 64
+        y = (x[:, 0] > 0).astype(np.int32) if learner.classes else x[:, 0]
+        before, (state, counts) = state, test_then_train(learner, state, [Batch(x, y)])
+        n = sum(rejected.values())
+        head = log.commit(
+            head,
+            flatten(state),
+            kind="learned",
+            learner=learner.options(),
+            counts={**counts._asdict(), "received": 42 + n, "rejected": n, "filtered": 2},
+            rejected_by_reason=rejected,
+            metrics=report(learner, state),
+            events=[*events(learner, before, state), {"event": "drift", "detected": number}],
+            offsets={"t": {0: 50 * number + 50, 1: 7}},
+            seconds={"learn": 0.004 * 10**number, "dead_letters": 0.0},
+        )
+    return [log.manifest(number) for number in range(5)]
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return learned(tmp_path_factory.mktemp("classes"), classes=["a", "b"])
+
+
+@pytest.fixture(scope="module")
+def of_targets(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return learned(tmp_path_factory.mktemp("targets"))
+
+
+class Running(Server):
+    """A server that runs, and its URL."""
+
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
+        super().__init__(address)
+        self.url = self.start()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with closing(Running()) as running:
+        yield running
+
+
+def sink_after(manifests: list[Manifest], head: int = 0, lag: Lag | None = None) -> TrainerMetrics:
+    """Return the sink of a process that began at `head`, and has written what follows."""
+    sink = TrainerMetrics(manifests[head], dead_letters=True, max_lag=60.0)
+    sink.lag = lag
+    for manifest in manifests[head + 1 :]:
+        sink.write(manifest)
+    return sink
+
+
+def get(server: Running, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(server.url + path, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return the values by the sample's name without our prefix, and its labels' values, sorted by label."""
+    return {
+        (
+            sample.name.removeprefix("streaming_nn_"),
+            tuple(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def exported(server: Running, sink: Any) -> str:
+    server.show(sink)
+    status, text = get(server, "/metrics")
+    assert status == 200
+    return text
+
+
+def lag(end: int = 230) -> Lag:
+    found = Lag(lambda: {"t": {0: 200, 1: 7}}, lambda topics: {"t": {0: end, 1: 7}})
+    found.look()
+    return found
+
+
+def test_the_trainers_values_are_those_of_its_versions(manifests: list[Manifest], server: Running) -> None:
+    found = samples(exported(server, sink_after(manifests, lag=lag())))
+    for outcome in OUTCOMES:
+        assert found["records_total", (outcome,)] == sum(m.counts[outcome] for m in manifests[1:])
+    reasons = {key[1][0]: n for key, n in found.items() if key[0] == "rejected_records_total"}
+    assert reasons == {"not a number": 3, "label not in classes": 1, "not JSON": 4}
+    assert found["dead_letters_total", ()] == sum(reasons.values()) == 8
+    happened = [event["event"] for m in manifests for event in m.events if event["event"] != "drift"]
+    assert found["events_total", ("drift",)] == 6
+    assert found["events_total", ("member restarted",)] == happened.count("member restarted")
+    head, window = manifests[-1], manifests[-1].metrics
+    assert found["head_version", ()] == 4
+    written = datetime.fromisoformat(head.written_at).timestamp()
+    assert found["head_version_timestamp_seconds", ()] == written
+    assert found["mini_batch_rows", ()] == 4
+    for figure in ("accuracy", "f1_macro", "log_loss"):
+        for name in ("prequential", "as_served"):
+            assert found[FIGURES[figure][0], (name,)] == window[name]["window"][figure]
+    for name in ("majority_class", "no_change"):
+        assert found["accuracy_ratio", (name,)] == window["baselines"][name]["window"]["accuracy"]
+    assert found["lag_offsets", ("0", "t")] == 30
+    assert found["lag_offsets", ("1", "t")] == 0
+    assert found["lag_seconds", ()] >= 0
+
+
+def test_durations_are_a_histogram_of_each_step(manifests: list[Manifest], server: Running) -> None:
+    found = samples(exported(server, sink_after(manifests)))
+    durations = [m.seconds["learn"] for m in manifests[1:]]  # 4 ms, 40 ms, 0.4 s, 4 s
+    for bound in BOUNDS:
+        expected = sum(seconds <= bound for seconds in durations)
+        assert found["micro_batch_step_seconds_bucket", (str(bound), "learn")] == expected
+    assert found["micro_batch_step_seconds_bucket", ("+Inf", "learn")] == 4
+    assert found["micro_batch_step_seconds_count", ("learn",)] == 4
+    assert found["micro_batch_step_seconds_sum", ("learn",)] == pytest.approx(sum(durations))
+    assert found["micro_batch_step_seconds_count", ("dead_letters",)] == 4
+
+
+def test_a_regression_has_errors_in_place_of_shares(of_targets: list[Manifest], server: Running) -> None:
+    found = samples(exported(server, sink_after(of_targets)))
+    metrics = of_targets[-1].metrics
+    for figure in ("mae", "rmse", "r2"):
+        for name, spans in {**metrics, **metrics["baselines"]}.items():
+            if isinstance(spans, dict) and "window" in spans:
+                assert found[figure, (name,)] == spans["window"][figure], (figure, name)
+    assert not any(name.endswith("_ratio") for name, _ in found)
+    assert "lag_seconds" not in {name for name, _ in found}, "without topics there is no lag"
+
+
+def test_after_a_restart_counters_count_this_process_and_figures_are_the_heads(
+    manifests: list[Manifest], server: Running
+) -> None:
+    sink = sink_after(manifests[:4], head=3)  # it resumed after version 3, and has committed nothing
+    assert sink.position() == 3
+    before = samples(exported(server, sink))
+    assert before["records_total", ("trained",)] == before["events_total", ("drift",)] == 0
+    assert before["micro_batch_step_seconds_count", ("learn",)] == 0
+    assert before["head_version", ()] == 3
+    assert (
+        before["accuracy_ratio", ("prequential",)]
+        == manifests[3].metrics["prequential"]["window"]["accuracy"]
+    )
+    sink.write(manifests[4])
+    sink.write(manifests[4])  # as after an error of another sink's kind: it is counted once
+    after = samples(get(server, "/metrics")[1])
+    assert after["records_total", ("trained",)] == 40
+    assert after["events_total", ("drift",)] == 3
+    assert after["head_version", ()] == 4
+
+
+def test_a_label_has_a_bounded_number_of_values(manifests: list[Manifest], server: Running) -> None:
+    many = {f"reason {i}": 1 for i in range(2 * REASONS)}
+    counts = {"received": 100, "trained": 0, "skipped": 0, "rejected": 100, "filtered": 0}
+    sink = sink_after(manifests[:1])
+    sink.write(Manifest(1, counts=counts, rejected_by_reason=many, learner={}, events=[{"event": "unknown"}]))
+    found = samples(exported(server, sink))
+    reasons = {key[1][0]: n for key, n in found.items() if key[0] == "rejected_records_total"}
+    assert len(reasons) == REASONS
+    assert reasons[OTHER] == 2 * REASONS - (REASONS - 1)
+    assert {key[1][0] for key in found if key[0] == "events_total"} == {*EVENTS}
+
+
+def test_the_events_are_those_of_versions() -> None:
+    table = str(version.__doc__).partition("Events, each")[2]
+    described = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert {*described} - {"replayed", "backtest"} == {*EVENTS}
+
+
+UNITS = ("seconds", "ratio", "rows", "offsets", "version", *("log_loss", "mae", "rmse", "r2"))
+
+
+def check_names(text: str) -> None:
+    """Check Prometheus' rules for names, units and types."""
+    for family in text_string_to_metric_families(text):
+        assert re.fullmatch(r"streaming_nn_[a-z][a-z0-9_]*", family.name)
+        assert family.documentation.endswith(".")
+        assert len({(s.name, *s.labels.items()) for s in family.samples}) == len(family.samples)
+        if family.type == "counter":
+            assert {sample.name for sample in family.samples} <= {f"{family.name}_total"}
+        else:
+            assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
+            assert family.name.endswith(UNITS), family.name
+        assert family.type in ("counter", "gauge", "histogram")
+
+
+def test_names_and_units_follow_prometheus_rules(
+    manifests: list[Manifest], of_targets: list[Manifest], server: Running
+) -> None:
+    text = exported(server, sink_after(manifests, lag=lag()))
+    check_names(text)
+    with closing(Running()) as other:
+        check_names(exported(other, sink_after(of_targets)))
+
+
+def test_a_scraper_that_prefers_open_metrics_gets_them(manifests: list[Manifest], server: Running) -> None:
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+
+    server.show(sink_after(manifests))
+    headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    with urllib.request.urlopen(urllib.request.Request(server.url + "/metrics", headers=headers)) as response:
+        names = {family.name for family in parse(response.read().decode())}
+    assert "streaming_nn_records" in names
+
+
+def test_alive_at_once_and_ready_with_a_version_that_keeps_up(
+    manifests: list[Manifest], server: Running
+) -> None:
+    assert get(server, "/livez") == (200, "alive\n")
+    assert get(server, "/readyz") == (503, "the job is starting\n")
+    assert get(server, "/metrics") == (200, "")
+    assert get(server, "/other")[0] == 404
+    sink = sink_after(manifests[:1], lag=lag(end=200))
+    server.show(sink)
+    assert get(server, "/readyz") == (503, "no version has learned anything yet\n")
+    sink.write(manifests[1])
+    assert get(server, "/readyz") == (200, "ready\n")
+    sink.lag = lag(end=201)
+    assert get(server, "/readyz") == (503, "lag must be at most 60 seconds (metrics.max_lag); got 0\n")
+    assert get(server, "/livez") == (200, "alive\n")
+
+
+def test_a_port_in_use_is_one_line(server: Running) -> None:
+    address = server.url.removeprefix("http://")
+    with pytest.raises(
+        OSError, match=rf"^cannot serve metrics.prometheus at {address}: Address already in use"
+    ):
+        Server(address).start()
+
+
+def test_a_closed_server_frees_its_port() -> None:
+    running = Running()
+    address = running.url.removeprefix("http://")
+    running.close()
+    with closing(Running(address)):
+        pass
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6")
+def test_an_address_of_ipv6_has_brackets() -> None:
+    try:
+        running = Running("[::1]:0")
+    except OSError:
+        pytest.skip("no address of IPv6")
+    with closing(running):
+        assert get(running, "/livez")[0] == 200
