@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ def commands() -> list[list[str]]:
 
 
 def flags(command: Any) -> set[str]:
-    own = {flag for parameter in command.params for flag in parameter.opts}
+    own = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     return own.union(*(flags(sub) for sub in getattr(command, "commands", {}).values()))
 
 
@@ -167,6 +168,18 @@ def check_topics(bootstrap: str, folder: Path, records: int) -> None:
     assert (folder / "metrics.jsonl").read_text().count("\n") >= 2
 
 
+def check_page(command: list[str], folder: Path) -> None:
+    """Check that the page is served until SIGTERM."""
+    page = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        assert page.stderr is not None
+        address = page.stderr.readline().split()[-1]
+        assert b"page.js" in urllib.request.urlopen(address, timeout=10).read()
+    finally:
+        page.terminate()
+        assert page.wait(20) == 130
+
+
 def with_port(words: list[str], port: str) -> list[str]:
     """Add a port to `broker start`: another broker may have README's."""
     return [*words, "--port", port] if words[:2] == ["broker", "start"] else words
@@ -218,6 +231,9 @@ def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
             start = [str(BIN / "python"), "-m", program] if program == "producers" else [str(BIN / program)]
             if words == ["broker", "stop"]:
                 check_topics(f"127.0.0.1:{port}", tmp_path, 20_000)
+            if words == ["page"]:
+                check_page([*start, "page", "--port", "0"], tmp_path)
+                continue
             command = [*start, *with_port(words, port)]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
             assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ from streaming_nn.cli import (
     demo,
     doctor,
     export,
+    page,
     score,
     train,
     verify,
@@ -41,6 +42,7 @@ for command in (
     score.score,
     verify.verify,
     backtest.backtest,
+    page.page,
     export.export,
     doctor.doctor,
 ):

@@ -22,6 +22,7 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Run in this directory, or resume a run in it.")
     ] = None,
+    page: Annotated[bool, typer.Option(help="Serve a web page of it, and open it on a desktop.")] = True,
     as_json: options.Json = False,
 ) -> None:
     """Watch a network learn a stream through a real Kafka and Spark, and verify what it learned."""
@@ -29,7 +30,7 @@ def demo(
         raise ValueError(f"--seconds must be {SECONDS[0]} to {SECONDS[1]}; got {seconds:g}")
     from streaming_nn.demo.run import run
 
-    summary = run(directory, seconds, rate, stream)
+    summary = run(directory, seconds, rate, stream, page)
     if summary is None:
         raise typer.Exit(130)
     if as_json:

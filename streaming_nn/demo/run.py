@@ -33,6 +33,7 @@ from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
+PAGE_PORT = 8642
 MALFORMED = 0.002  # share of the records
 # The first compiler only and the serial collector: a run of a minute ends before the others pay off
 SPARK = {
@@ -43,10 +44,11 @@ PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics":
 
 
 def run(
-    directory: Path | None, seconds: float, rate: float | None, stream: str = "digits"
+    directory: Path | None, seconds: float, rate: float | None, stream: str = "digits", page: bool = True
 ) -> dict[str, Any] | None:
     """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
+    With `page`, a web page shows it, and is opened if there is a desktop.
     Raise ValueError for a stream that has no demo, for an invalid rate, and if `directory` is a file.
     """
     scenario = find_scenario(stream)
@@ -57,6 +59,8 @@ def run(
     home = (directory or Path(tempfile.mkdtemp(prefix="streaming-nn-demo-"))).absolute()
     try:
         with ExitStack() as stack:
+            if page:
+                stack.enter_context(_page(home / "model"))
             demo = stack.enter_context(_running(scenario, home))
             summary = demo.play(seconds, rate)
     except KeyboardInterrupt:
@@ -74,6 +78,19 @@ def _check_directory(directory: Path | None) -> None:
     existing = next(each for each in (path, *path.parents) if each.exists())
     if not existing.is_dir():
         raise ValueError(f"--dir must be a directory; got {str(directory)!r}, and {existing} is a file")
+
+
+@contextmanager
+def _page(model: Path) -> Iterator[None]:
+    """Serve the page of the model, which need not be there yet, while the demo runs."""
+    from streaming_nn.page.run import address, listen_near, open_browser, serving
+
+    model.mkdir(parents=True, exist_ok=True)
+    listening = listen_near(PAGE_PORT)
+    logger.info("watch it at %s", address(listening))
+    with serving([model], listening):
+        open_browser(address(listening))
+        yield
 
 
 @contextmanager

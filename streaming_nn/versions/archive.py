@@ -39,7 +39,7 @@ class Point(NamedTuple):
     written_at: str  # of the last one; ISO 8601, UTC
     counts: dict[str, int]  # sums
     rejected_by_reason: dict[str, int]  # sums
-    metrics: dict[str, Any]  # of the last one: its numbers, without lists such as confusion matrices
+    metrics: dict[str, Any]  # of the last one, without lists such as confusion matrices
     events: list[dict[str, Any]]  # of all of them, each with its `version`
 
 
@@ -70,11 +70,11 @@ def _sums(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics without lists: those grow with the classes, and with their square."""
+    """Return the metrics without lists, which grow with the classes, but for that of the members."""
     return {
         name: _numbers(value) if isinstance(value, dict) else value
         for name, value in metrics.items()
-        if not isinstance(value, list)
+        if not isinstance(value, list) or name == "members"
     }
 
 

@@ -1,0 +1,1 @@
+"""A local web page that shows how models learn, live and at any earlier version."""

@@ -1,0 +1,249 @@
+"""The page's server: static files, three resources of each model as JSON, and server-sent events."""
+
+import asyncio
+import ipaddress
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from streaming_nn.page.moment import moment
+from streaming_nn.page.timeline import Timeline
+from streaming_nn.versions.version_log import VersionLog
+
+try:
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+    from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
+    from starlette.types import ASGIApp, Receive, Scope, Send
+except ImportError as error:  # pragma: no cover
+    raise ModuleNotFoundError(f"the page needs {error.name}: pip install 'streaming_nn[page]'") from None
+
+STATIC = Path(__file__).parent / "static"
+LOOK = 0.2  # seconds between two looks at the logs
+BEAT = 15.0  # seconds after which a silent stream sends a comment: proxies close idle connections
+FIRST_ROWS = 2_000  # that are read between two looks: the newest are shown while the oldest are read
+
+# No host but ours, and no code but our files'; charts set styles of elements, which is not inline style
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
+HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Followed:
+    """A model directory that the page shows."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name, self.directory = name, directory
+        self.timeline = Timeline(VersionLog(directory))
+
+
+class Page:
+    """The models that are shown, and the task that follows their logs for all readers."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self.models = [
+            Followed(path, name) for path, name in zip(directories, _names(directories), strict=True)
+        ]
+        self.changes = 0
+        self.changed = asyncio.Condition()
+
+    async def follow(self) -> None:
+        """Read what the logs get, for ever."""
+        while True:
+            found = [await run_in_threadpool(model.timeline.follow, FIRST_ROWS) for model in self.models]
+            if any(found):
+                async with self.changed:
+                    self.changes += 1
+                    self.changed.notify_all()
+            if max(found) < FIRST_ROWS:
+                await asyncio.sleep(LOOK)
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield one server-sent event at once, and one for each change: the newest version of each model."""
+        seen = -1
+        while True:
+            async with self.changed:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait_for(lambda: self.changes != seen), BEAT)  # noqa: B023
+            if self.changes == seen:
+                yield ": still here\n\n"
+                continue
+            seen = self.changes
+            heads = [model.timeline.newest() for model in self.models]
+            yield f"event: versions\ndata: {json.dumps(heads)}\n\n"
+
+
+def application(directories: Sequence[Path], prefix: str = "", token: str = "") -> Starlette:
+    """Return the page of some model directories, as an ASGI application under a path prefix.
+
+    With a `token`, all that is in the models is refused to requests without `?token=` or a bearer token.
+    """
+    page = Page(directories)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(page.follow())
+        yield
+        task.cancel()
+
+    async def index(request: Request) -> Response:
+        return FileResponse(STATIC / "page.html")
+
+    async def models(request: Request) -> Response:
+        return JSONResponse(
+            [
+                {"name": each.name, "directory": str(each.directory), "head": each.timeline.newest()}
+                for each in page.models
+            ]
+        )
+
+    async def timeline(request: Request) -> Response:
+        query = request.query_params
+        names = query.getlist("column")  # a member's name has commas
+        start, end = _number(query.get("from"), float), _number(query.get("to"), float)
+        intervals = min(max(int(_number(query.get("intervals"), float) or 500), 10), 5_000)
+        followed = _model(page, request).timeline
+        series = await run_in_threadpool(followed.select, names, start, end, intervals)
+        marks = [mark._asdict() for mark in followed.marks[-MOST_MARKS:]]
+        return _json(
+            {
+                "numbers": series.numbers.tolist(),
+                "times": series.times.tolist(),
+                "columns": {name: _nulls(column.tolist()) for name, column in series.columns.items()},
+                "marks": marks,
+                "names": followed.names(),
+            }
+        )
+
+    async def version(request: Request) -> Response:
+        number = request.path_params["number"]
+        wanted = None if number == "head" else _number(number, int)
+        try:
+            found = await run_in_threadpool(moment, _model(page, request).timeline, wanted)
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from None
+        return _json(found)
+
+    async def events(request: Request) -> Response:
+        return StreamingResponse(page.events(), media_type="text/event-stream")
+
+    routes = [
+        Route("/", index),
+        Route("/api/models", models),
+        Route("/api/models/{model:int}/timeline", timeline),
+        Route("/api/models/{model:int}/versions/{number}", version),
+        Route("/api/events", events),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    if prefix:
+        routes = [Mount(prefix, routes=routes)]
+    # without a token only requests to this machine's own names: another site's name may resolve to it
+    hosts = ["*"] if token else ["127.0.0.1", "localhost", "[::1]"]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(_Headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(_Token, token=token),
+        ],
+        exception_handlers={HTTPException: _as_json},
+    )
+
+
+MOST_MARKS = 1_000  # newest first: more are a solid bar on any chart
+
+
+def _as_json(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)
+
+
+def _json(values: Any) -> Response:
+    return Response(json.dumps(values, allow_nan=False, default=str), media_type="application/json")
+
+
+def _nulls(column: list[float]) -> list[float | None]:
+    return [value if value == value and abs(value) != float("inf") else None for value in column]
+
+
+def _model(page: Page, request: Request) -> Followed:
+    number = int(request.path_params["model"])
+    if number >= len(page.models):
+        raise HTTPException(404, f"model must be 0 to {len(page.models) - 1}; got {number}")
+    return page.models[number]
+
+
+def _number(text: str | None, kind: Callable[[str], Any]) -> Any:
+    if text is None:
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise HTTPException(400, f"expected a number; got {text!r}") from None
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that are unique."""
+    paths = [path.absolute() for path in directories]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine only."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+class _Headers:
+    """Adds the security headers to each response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [
+                    (name.lower().encode(), value.encode()) for name, value in HEADERS.items()
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class _Token:
+    """Refuses requests for what is in the models that lack the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app, self.token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.token and "/api/" in scope["path"]:
+            request = Request(scope)
+            given = request.query_params.get("token") or request.headers.get("authorization", "")
+            if not secrets.compare_digest(given.removeprefix("Bearer ").encode(), self.token.encode()):
+                refused = JSONResponse({"error": "the token is missing or wrong"}, 401)
+                await refused(scope, receive, send)
+                return
+        await self.app(scope, receive, send)

@@ -1,0 +1,388 @@
+// The page: what the server's resources say, as charts, tiles and tables. Text from a model is only ever text content.
+
+const query = new URLSearchParams(location.search);
+const token = query.get("token");
+const WAIT = 400; // milliseconds between two refreshes while versions arrive
+const NAMES = { prequential: "prequential", as_served: "as served", majority_class: "majority class", no_change: "no change", mean: "mean" };
+const MAIN = [ // figures that the first chart may show, the best first; `up`: more is better
+  { name: "accuracy", title: "Accuracy", up: true, share: true },
+  { name: "subset_accuracy", title: "Subset accuracy", up: true, share: true },
+  { name: "mae", title: "Mean absolute error", up: false },
+];
+const MORE = [
+  { name: "log_loss", title: "Log loss" },
+  { name: "rmse", title: "Root mean squared error" },
+  { name: "f1_macro", title: "Macro F1", up: true, share: true },
+  { name: "r2", title: "R²", up: true },
+  { name: "hamming_loss", title: "Hamming loss" },
+];
+
+const state = { model: 0, from: null, to: null, span: null, version: null }; // version null: live
+let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0;
+
+const element = (id) => document.getElementById(id);
+const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits }).format(value);
+const share = (value) => value == null ? "–" : new Intl.NumberFormat(undefined, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value);
+const instant = (seconds) => new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" }).format(new Date(seconds * 1000));
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function ago(seconds) {
+  if (seconds < 60) return `${shown(Math.max(seconds, 0), 2)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172800) return `${shown(seconds / 3600, 2)} h`;
+  return `${Math.floor(seconds / 86400)} days`;
+}
+
+function make(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text != null) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+async function fetched(path, parameters = {}) {
+  const url = new URL(`api/${path}`, document.baseURI);
+  for (const [name, value] of Object.entries({ ...parameters, token }))
+    for (const each of Array.isArray(value) ? value : value == null ? [] : [value]) url.searchParams.append(name, each);
+  const response = await fetch(url);
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.error ?? response.statusText);
+  return body;
+}
+
+// ---- The view is in the link, so that it can be sent
+
+function readLink() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const number = (name) => given.has(name) && given.get(name) !== "" ? Number(given.get(name)) : null;
+  Object.assign(state, { model: number("model") ?? 0, from: number("from"), to: number("to"), span: number("span"), version: number("version") });
+}
+
+function writeLink() {
+  const link = new URLSearchParams();
+  for (const [name, value] of Object.entries(state)) if (value != null && !(name === "model" && value === 0)) link.set(name, value);
+  history.replaceState(null, "", link.size ? `#${link}` : location.pathname + location.search);
+}
+
+function show(changes) {
+  Object.assign(state, changes);
+  writeLink();
+  refresh();
+}
+
+// ---- Loading
+
+async function refresh() {
+  if (pending) { again = true; return; }
+  pending = true;
+  try {
+    const now = Date.now() / 1000;
+    const names = columns(series?.names ?? []);
+    const from = state.span == null ? state.from : now - state.span;
+    const width = Math.round(Math.min(document.body.clientWidth, 1500) / 2);
+    [series, moment] = await Promise.all([
+      fetched(`models/${state.model}/timeline`, { column: names, from, to: state.to, intervals: width }),
+      fetched(`models/${state.model}/versions/${state.version ?? "head"}`).catch(() => null),
+    ]);
+    if (!names.length && series.names.length) again = true; // the first look found the columns' names
+    draw();
+  } catch (error) {
+    offline(error.message);
+  }
+  last = Date.now();
+  pending = false;
+  if (again) { again = false; setTimeout(refresh, WAIT / 4); }
+}
+
+function offline(message) {
+  element("state").textContent = message;
+  element("state").classList.add("off");
+}
+
+function arrived() {
+  element("state").textContent = "connected";
+  element("state").classList.remove("off");
+  setTimeout(refresh, Math.max(0, WAIT - (Date.now() - last)));
+}
+
+function listen() {
+  const url = new URL("api/events", document.baseURI);
+  if (token) url.searchParams.set("token", token);
+  const events = new EventSource(url);
+  events.addEventListener("versions", arrived);
+  events.onerror = () => offline("not connected; trying again");
+}
+
+// ---- Which figures there are
+
+const path = (what, name) => `${what}.window.${name}`;
+const main = (names) => MAIN.find((each) => names.includes(path("prequential", each.name)));
+const baselines = (names, name) => names.filter((each) => each.startsWith("baselines.") && each.endsWith(`.window.${name}`));
+const weights = (names) => names.filter((each) => each.startsWith("weight."));
+
+function plan(names) {
+  const first = main(names);
+  if (!first) return [];
+  const drawn = [first, ...MORE].filter((each) => names.includes(path("prequential", each.name))).map((each) => ({
+    title: each.title, note: "of the window", share: each.share, up: each.up,
+    lines: [path("prequential", each.name), path("as_served", each.name), ...baselines(names, each.name)].filter((name) => names.includes(name)),
+  }));
+  const rest = [
+    { title: "Records per second", note: "received, learned or rejected", lines: ["records_per_second"] },
+    { title: "Weights of the members", note: "in the mixture that predicts", lines: weights(names), share: true, kind: "weights" },
+  ];
+  return [...drawn, ...rest].filter((each) => each.lines.length);
+}
+
+const columns = (names) => [...new Set(plan(names).flatMap((each) => each.lines))];
+
+function label(name) {
+  if (name.startsWith("weight.")) return name.slice(7);
+  if (name === "records_per_second") return "records/s";
+  const parts = name.split(".");
+  return NAMES[parts[parts.indexOf("window") - 1]] ?? name;
+}
+
+// ---- Drawing
+
+function draw() {
+  drawCharts();
+  drawScrubber();
+  drawTiles();
+  drawTables();
+}
+
+function drawCharts() {
+  const wanted = plan(series.names);
+  const key = JSON.stringify(wanted);
+  if (element("charts").dataset.key !== key) {
+    for (const chart of charts) chart.plot.destroy();
+    element("charts").replaceChildren();
+    element("charts").dataset.key = key;
+    charts = wanted.map(newChart);
+  }
+  for (const chart of charts) {
+    const data = [series.times, ...chart.lines.map((name) => series.columns[name] ?? series.times.map(() => null))];
+    chart.plot.setData(data);
+    if (chart.plot.cursor.idx == null) chart.plot.setLegend({ idx: series.times.length - 1 }); // the newest values
+    chart.figure.setAttribute("aria-label", described(chart));
+  }
+}
+
+function described(chart) {
+  const newest = chart.lines.map((name) => `${label(name)} ${format(chart)(lastOf(series.columns[name]))}`);
+  return `${chart.title}: ${newest.join(", ")}`;
+}
+
+const lastOf = (values) => values?.findLast((value) => value != null) ?? null;
+const format = (chart) => (value) => chart.share ? share(value) : shown(value);
+
+function newChart(wanted, position) {
+  const figure = make("figure", null, { role: "img", "data-kind": wanted.kind ?? "" });
+  const caption = make("figcaption", `${wanted.title} `);
+  caption.append(make("small", wanted.note ?? ""));
+  figure.append(caption);
+  element("charts").append(figure);
+  const chart = { ...wanted, figure };
+  const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  const line = (name, i) => ({
+    label: label(name), stroke: () => color(`--s${(i % 9) + 1}`), width: i < 2 || !name.startsWith("baselines") ? 1.6 : 1.2,
+    dash: name.startsWith("baselines") ? [5, 4] : undefined, points: { show: false }, value: (u, value) => format(chart)(value),
+  });
+  chart.plot = new uPlot({
+    width: figure.clientWidth - 28, height: 210,
+    cursor: { sync: { key: "page" }, drag: { x: true, y: false, setScale: false } },
+    scales: { x: { time: true }, y: { range: (u, low, high) => range(chart, low, high) } },
+    axes: [axis, { ...axis, size: 54, values: (u, ticks) => ticks.map(format({ share: chart.share })) }],
+    series: [{ label: "time", value: (u, value) => value == null ? "–" : instant(value) }, ...wanted.lines.map(line)],
+    hooks: { setSelect: [zoomed], drawClear: [], draw: [drawMarks], ready: [(u) => clicks(u)] },
+  }, [[], ...wanted.lines.map(() => [])], figure);
+  return chart;
+}
+
+function range(chart, low, high) {
+  if (low == null || high == null) return [0, 1];
+  const pad = (high - low || Math.abs(high) || 1) * 0.08;
+  return [chart.share ? Math.max(low - pad, 0) : low - pad, chart.share ? Math.min(high + pad, 1) : high + pad];
+}
+
+function drawMarks(u) {
+  const ink = u.ctx, from = u.scales.x.min, to = u.scales.x.max;
+  ink.save();
+  ink.lineWidth = devicePixelRatio;
+  const ofMembers = u.root.closest("figure").dataset.kind === "weights";
+  for (const mark of series?.marks ?? []) {
+    if (mark.time < from || mark.time > to) continue;
+    if (mark.event.event === "member restarted" && !ofMembers) continue; // frequent, and of no other chart
+    const x = Math.round(u.valToPos(mark.time, "x", true));
+    ink.strokeStyle = color("--bad");
+    ink.setLineDash([2, 3]);
+    ink.beginPath(); ink.moveTo(x, u.bbox.top); ink.lineTo(x, u.bbox.top + u.bbox.height); ink.stroke();
+  }
+  if (state.version != null && moment?.written_at) {
+    const x = Math.round(u.valToPos(Date.parse(moment.written_at) / 1000, "x", true));
+    ink.strokeStyle = color("--accent");
+    ink.setLineDash([]);
+    ink.beginPath(); ink.moveTo(x, u.bbox.top); ink.lineTo(x, u.bbox.top + u.bbox.height); ink.stroke();
+  }
+  ink.restore();
+}
+
+function zoomed(u) {
+  if (u.select.width < 6) return;
+  const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
+  for (const chart of charts) chart.plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  show({ from, to, span: null });
+}
+
+function clicks(u) {
+  let pressed = null;
+  u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
+  u.over.addEventListener("click", (event) => {
+    if (pressed == null || Math.abs(event.clientX - pressed) > 4 || u.cursor.idx == null) return;
+    show({ version: series.numbers[u.cursor.idx] });
+  });
+  u.over.addEventListener("dblclick", () => show({ from: null, to: null, span: null }));
+}
+
+function drawScrubber() {
+  const scrubber = element("scrubber"), head = moment?.head ?? 0;
+  scrubber.max = Math.max(series.numbers.length - 1, 0);
+  const at = state.version ?? head;
+  let row = series.numbers.findIndex((number) => number >= at);
+  if (row < 0) row = series.numbers.length - 1;
+  if (document.activeElement !== scrubber || state.version == null) scrubber.value = row;
+  element("live").setAttribute("aria-pressed", String(state.version == null));
+  const text = moment ? `version ${moment.number}, ${instant(Date.parse(moment.written_at) / 1000)}` : "no version yet";
+  element("moment").textContent = text;
+  scrubber.setAttribute("aria-valuetext", text);
+  for (const button of document.querySelectorAll("[data-range]"))
+    button.setAttribute("aria-pressed", String(state.from == null && state.to == null && (state.span ?? "") == button.dataset.range));
+}
+
+function figure(name) {
+  if (moment?.figures) return moment.figures[name] ?? null;
+  return name.split(".").reduce((inside, key) => inside?.[key], moment?.metrics) ?? null;
+}
+
+function drawTiles() {
+  const first = main(series.names);
+  const tiles = element("tiles");
+  if (!first || !moment) { tiles.replaceChildren(); return; }
+  const text = first.share ? share : shown;
+  const mine = figure(path("prequential", first.name)), served = figure(path("as_served", first.name));
+  const others = baselines(series.names, first.name).map((name) => [label(name), figure(name)]);
+  const age = Date.now() / 1000 - Date.parse(moment.written_at) / 1000;
+  const rate = lastOf(series.columns.records_per_second);
+  const entries = [
+    [text(mine), `${first.title.toLowerCase()}, prequential`], [text(served), "as served"],
+    ...others.map(([name, value]) => [text(value), `${name} (baseline)`]),
+    ...(state.version == null ? [[shown(rate, 3), "records per second"], [ago(age), "age of the version"]] : []),
+    [shown(figure("rows"), 7), "rows learned"], [shown(moment.mini_batch), "mini-batch"],
+  ];
+  tiles.replaceChildren(...entries.map(([value, name]) => {
+    const tile = make("div", null, { class: "tile" });
+    tile.append(make("b", value), make("span", name));
+    return tile;
+  }));
+  const best = others.map(([, value]) => value).filter((value) => value != null).reduce((a, b) => first.up ? Math.max(a, b) : Math.min(a, b), first.up ? -Infinity : Infinity);
+  const learns = first.up ? mine > best : mine < best;
+  const verdict = mine == null ? "No row has been measured yet."
+    : `${learns ? "It learns" : "It is no better than a baseline"}: ${first.title.toLowerCase()} ${text(mine)} over the last ${shown(moment.window, 7)} rows, ${text(served)} as served; the best baseline ${text(best)}.`;
+  if (element("verdict").textContent !== verdict) element("verdict").textContent = verdict;
+}
+
+// ---- Tables
+
+function fill(id, titles, rows, texts = [0]) {
+  const article = element(id), table = article.querySelector("table");
+  article.hidden = !rows.length && id !== "events";
+  const head = make("tr");
+  head.append(...titles.map((title, i) => make("th", title, { scope: "col", ...(texts.includes(i) ? { class: "text" } : {}) })));
+  const body = rows.map((cells) => {
+    const row = make("tr");
+    row.append(...cells.map((cell, i) => {
+      const made = cell instanceof Node ? make("td") : make(i === 0 ? "th" : "td", cell);
+      if (cell instanceof Node) made.append(cell);
+      if (i === 0) made.setAttribute("scope", "row");
+      if (texts.includes(i)) made.classList.add("text");
+      return made;
+    }));
+    return row;
+  });
+  const top = make("thead"), rest = make("tbody");
+  top.append(head);
+  rest.append(...body);
+  table.replaceChildren(top, rest);
+}
+
+function bar(value) {
+  const made = make("span");
+  made.append(make("meter", null, { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" }), ` ${share(value)}`);
+  return made;
+}
+
+function drawTables() {
+  const window_ = moment?.metrics?.prequential?.window;
+  const names = moment?.classes?.map(String) ?? [];
+  const per = window_?.per_class;
+  fill("classes", ["class", "precision", "recall", "F1"], per ? names.map((name, i) => [name, bar(per.precision[i]), bar(per.recall[i]), bar(per.f1[i])]) : []);
+  drawConfusion(window_?.confusion, names);
+  fill("members", ["member", "weight", "restarts"], (moment?.members ?? []).map((each) => [each.member, bar(each.weight), shown(each.restarts)]));
+  const until = moment?.number ?? Infinity;
+  const marks = (series.marks ?? []).filter((mark) => mark.version <= until).slice(-100).reverse();
+  fill("events", ["event", "version", "time", ""], marks.map((mark) => [mark.event.event, shown(mark.version, 12), instant(mark.time), details(mark.event)]), [0, 3]);
+  element("events").querySelector(".note").hidden = marks.length > 0;
+  fill("rejected", ["reason", "in this version"], Object.entries(moment?.rejected_by_reason ?? {}).map(([reason, count]) => [reason, shown(count, 12)]));
+}
+
+function details(event) {
+  return Object.entries(event).filter(([name]) => name !== "event" && name !== "version").map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+}
+
+function drawConfusion(matrix, names) {
+  const few = matrix && names.length === matrix.length && names.length <= 32;
+  fill("confusion", few ? ["", ...names] : [], few ? matrix.map((row, i) => {
+    const total = row.reduce((a, b) => a + b, 0);
+    return [names[i], ...row.map((count) => {
+      const part = total ? count / total : 0;
+      const cell = make("span", total ? Math.round(part * 100) : "–", { title: `${shown(count, 7)} rows` });
+      cell.dataset.share = part;
+      return cell;
+    })];
+  }) : []);
+  for (const cell of document.querySelectorAll("#confusion [data-share]"))
+    cell.parentElement.style.background = `rgb(${color("--heat")} / ${Math.round(Number(cell.dataset.share) * 60)}%)`;
+}
+
+// ---- Controls
+
+function connectControls() {
+  element("scrubber").addEventListener("input", (event) => show({ version: series.numbers[Number(event.target.value)] }));
+  element("live").addEventListener("click", () => show({ version: null }));
+  for (const button of document.querySelectorAll("[data-range]"))
+    button.addEventListener("click", () => show({ from: null, to: null, span: button.dataset.range ? Number(button.dataset.range) : null }));
+  element("models").addEventListener("change", (event) => show({ model: Number(event.target.value), version: null, from: null, to: null }));
+  addEventListener("hashchange", () => { readLink(); refresh(); });
+  new ResizeObserver(() => { for (const { plot, figure } of charts) plot.setSize({ width: figure.clientWidth - 28, height: 210 }); }).observe(element("charts"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const { plot } of charts) plot.redraw(); });
+}
+
+async function start() {
+  readLink();
+  connectControls();
+  try {
+    models = await fetched("models");
+  } catch (error) {
+    offline(error.message);
+    return;
+  }
+  element("title").textContent = models.length > 1 ? "streaming_nn" : models[0].name;
+  element("choose").hidden = models.length < 2;
+  element("models").append(...models.map((each, i) => make("option", each.name, { value: i })));
+  element("models").value = state.model;
+  listen();
+  refresh();
+}
+
+start();

@@ -1,0 +1,153 @@
+"""The page in a real headless Chromium: it draws, follows the log, and shows any version."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from shown_models import GrowingModel
+
+from streaming_nn.page.run import address, listen, serving
+
+pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SECOND = 1000  # milliseconds, Playwright's unit
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None and not os.environ.get("TOOLS_REQUIRED"):
+        pytest.skip("no Chromium: Debian's package is chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+class Shown:
+    """A page in the browser; what it writes to the console is an error."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.page = browser.new_page(locale="en-GB", timezone_id="Europe/Berlin", **options)
+        self.faults: list[str] = []
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector(".tile", timeout=10 * SECOND)
+
+    def text(self, selector: str) -> str:
+        return str(self.page.inner_text(selector))
+
+    def wait_for(self, selector: str, text: str, seconds: float = 10) -> None:
+        pattern = re.compile(re.escape(text))
+        self.page.locator(selector, has_text=pattern).first.wait_for(timeout=seconds * SECOND)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> GrowingModel:
+    names = ["low", "high", "<img src=x onerror=alert(1)>"]
+    grown = GrowingModel(tmp_path_factory.mktemp("page") / "model", classes=names)
+    grown.learn(5)
+    reasons = {"not a number: <b>price</b>": 2}
+    counts = {"event": "drift", "detected": 1}
+    grown.learn(1, rejected_by_reason=reasons, events=[counts])
+    grown.learn(20)
+    return grown
+
+
+@pytest.fixture
+def shown(browser: Any, model: GrowingModel) -> Iterator[Shown]:
+    listening = listen(port=0)
+    with serving([model.log.directory], listening):
+        page = Shown(browser, address(listening))
+        yield page
+        assert page.faults == []
+        page.page.close()
+
+
+def figures(model: GrowingModel, number: int) -> tuple[str, str]:
+    """Return a version's accuracies as the page writes them."""
+    metrics = model.log.manifest(number).metrics
+    return tuple(f"{metrics[what]['window']['accuracy']:.1%}" for what in ("prequential", "as_served"))  # type: ignore[return-value]
+
+
+def test_it_draws_the_charts_and_whether_the_model_learns(shown: Shown, model: GrowingModel) -> None:
+    prequential, served = figures(model, model.head.number)
+    assert f"It learns: accuracy {prequential} over the last 100 rows, {served} as served" in shown.text(
+        "#verdict"
+    )
+    titles = [text.split(" of ")[0] for text in shown.page.locator("figcaption").all_inner_texts()]
+    assert titles[:3] == ["Accuracy", "Log loss", "Macro F1"]
+    drawn = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
+        const image = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(image.data).size;
+    })"""
+    assert all(colors > 20 for colors in shown.page.evaluate(drawn))
+
+
+def test_a_new_version_is_shown_within_a_second(shown: Shown, model: GrowingModel) -> None:
+    number = model.learn(1).number
+    shown.wait_for("#moment", f"version {number},", seconds=1)
+
+
+def test_the_scrubber_changes_all_figures_to_the_versions_own(shown: Shown, model: GrowingModel) -> None:
+    scrubber = shown.page.locator("#scrubber")
+    for number in (3, 6, 1):
+        scrubber.fill(str(number))
+        shown.wait_for("#moment", f"version {number},")
+        assert shown.page.evaluate("location.hash") == f"#version={number}"
+        metrics = model.log.manifest(number).metrics
+        prequential, served = figures(model, number)
+        shown.wait_for(".tile", f"{metrics['rows']}rows learned")
+        tiles = shown.text("#tiles").split("\n")
+        assert (tiles[0], tiles[2]) == (prequential, served)
+        recall = metrics["prequential"]["window"]["per_class"]["recall"]
+        row = shown.text("#classes tbody tr:nth-child(2)").split()
+        assert row[0] == "high"
+        assert row[2] == ("–" if recall[1] is None else f"{recall[1]:.1%}")
+        rejected = metrics and shown.page.locator("#rejected").is_visible()
+        assert rejected == (number == 6)
+    shown.page.click("#live")
+    shown.wait_for("#moment", f"version {model.head.number},")
+    assert shown.page.evaluate("location.hash") == ""
+
+
+def test_text_from_a_topic_is_never_html(shown: Shown) -> None:
+    shown.page.locator("#scrubber").fill("6")
+    shown.wait_for("#rejected", "not a number: <b>price</b>")
+    assert "<img src=x onerror=alert(1)>" in shown.text("#classes")
+    assert shown.page.locator("table img, table b").count() == 0
+
+
+def test_events_are_listed_and_marked(shown: Shown) -> None:
+    row = shown.text("#events tbody tr:last-child").split("\t")
+    assert (row[0], row[1], row[3]) == ("drift", "6", "detected: 1")
+
+
+def test_what_is_seen_has_a_name(shown: Shown) -> None:
+    """Everything that is used has a name in the accessibility tree, and each chart its newest values."""
+    for role in ("button", "slider", "img", "table"):
+        for each in shown.page.get_by_role(role).all():
+            name = each.get_attribute("aria-label") or each.inner_text()
+            assert name.strip() or role == "slider"
+    assert shown.page.get_by_role("slider", name="Version").count() == 1
+    assert (
+        shown.page.get_by_role("img", name=re.compile("Accuracy: prequential .*%, as served .*%")).count()
+        == 1
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, width: int) -> None:
+    listening = listen(port=0)
+    with serving([model.log.directory], listening):
+        shown = Shown(
+            browser, address(listening), viewport={"width": width, "height": 700}, color_scheme="dark"
+        )
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+        shown.page.close()

@@ -1,0 +1,43 @@
+"""Model directories for the page: learned without Spark, by the steps that the trainer takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.learner import Batch, Learner, State, initial
+from streaming_nn.nn.state_dict import flatten
+from streaming_nn.spark.train.micro_batch import commit_learned, learn_tasks
+from streaming_nn.versions.version import Version
+from streaming_nn.versions.version_log import VersionLog
+
+INPUTS = 4
+
+
+class GrowingModel:
+    """A model directory to which `learn` appends versions."""
+
+    def __init__(self, directory: Path, seed: int = 0, **options: Any) -> None:
+        defaults = {"inputs": INPUTS, "hidden": [8], "mini_batch": 4, "window": 100}
+        self.learner: Learner[Any] = learner_from(defaults | options)
+        self.log = VersionLog(directory)
+        self.rng = np.random.default_rng(seed)
+        self.state: State[Any] = initial(self.learner)
+        first = flatten(self.state)
+        self.head: Version = self.log.commit(None, first, learner=self.learner.options())
+
+    def learn(self, versions: int, rows: int = 50, **fields: Any) -> Version:
+        """Append versions of random rows whose class, or target, follows from them; return the head."""
+        for _ in range(versions):
+            x = self.rng.normal(size=(rows, INPUTS))
+            after, counts = learn_tasks(self.learner, self.state, [[Batch(x, self._targets(x))]])
+            learned = commit_learned(self.log, self.head, self.learner, self.state, after, counts, **fields)
+            assert learned is not None
+            self.head, self.state = learned, after
+        return self.head
+
+    def _targets(self, x: NDArray[np.float64]) -> NDArray[Any]:
+        classes = self.learner.options()["classes"]
+        return x[:, 0] + x[:, 1] if classes is None else (x[:, 0] > 0).astype(int) + (x[:, 1] > 1)
