@@ -62,7 +62,7 @@ class Timeline:
 
     def _new(self) -> Iterator[Point]:
         if not len(self._numbers):
-            for point in self.log.archives.history() if self.log.archives.refresh() else ():
+            for point in self.log.archives.points() if self.log.archives.refresh() else ():
                 self._next = point.last + 1
                 yield point
         head = self.log.head_number()
