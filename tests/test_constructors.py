@@ -110,7 +110,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "nn.ensemble.Ensemble": lambda kind: kind(2, (0, 1)),
     "nn.mlp.MLP": lambda kind: kind(2, (0, 1)),
     "nn.preprocessing.Scaler": lambda kind: kind(2),
-    "page.server.Followed": lambda kind: kind(MODEL, "model"),
+    "page.models.Followed": lambda kind: kind(MODEL, "model"),
     "page.server.Page": lambda kind: kind([MODEL]),
     "page.server._Headers": lambda kind: kind(SPARK),
     "page.server._Token": lambda kind: kind(SPARK, "secret"),

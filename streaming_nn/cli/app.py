@@ -18,6 +18,7 @@ from streaming_nn.cli import (
     doctor,
     export,
     page,
+    report,
     score,
     train,
     verify,
@@ -43,6 +44,7 @@ for command in (
     verify.verify,
     backtest.backtest,
     page.page,
+    report.report,
     export.export,
     doctor.doctor,
 ):

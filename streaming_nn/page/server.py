@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from streaming_nn.page.models import Followed, series_json, shown_models
 from streaming_nn.page.moment import moment
-from streaming_nn.page.timeline import Timeline
-from streaming_nn.versions.version_log import VersionLog
 
 try:
     from starlette.applications import Starlette
@@ -42,21 +41,11 @@ HEADERS = {
 }
 
 
-class Followed:
-    """A model directory that the page shows."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.name, self.directory = name, directory
-        self.timeline = Timeline(VersionLog(directory))
-
-
 class Page:
     """The models that are shown, and the task that follows their logs for all readers."""
 
     def __init__(self, directories: Sequence[Path]) -> None:
-        self.models = [
-            Followed(path, name) for path, name in zip(directories, _names(directories), strict=True)
-        ]
+        self.models = shown_models(directories)
         self.changes = 0
         self.changed = asyncio.Condition()
 
@@ -117,16 +106,7 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         intervals = min(max(int(_number(query.get("intervals"), float) or 500), 10), 5_000)
         followed = _model(page, request).timeline
         series = await run_in_threadpool(followed.select, names, start, end, intervals)
-        marks = [mark._asdict() for mark in followed.marks[-MOST_MARKS:]]
-        return _json(
-            {
-                "numbers": series.numbers.tolist(),
-                "times": series.times.tolist(),
-                "columns": {name: _nulls(column.tolist()) for name, column in series.columns.items()},
-                "marks": marks,
-                "names": followed.names(),
-            }
-        )
+        return _json(series_json(followed, series))
 
     async def version(request: Request) -> Response:
         number = request.path_params["number"]
@@ -164,9 +144,6 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
     )
 
 
-MOST_MARKS = 1_000  # newest first: more are a solid bar on any chart
-
-
 def _as_json(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code)
@@ -174,10 +151,6 @@ def _as_json(request: Request, error: Exception) -> Response:
 
 def _json(values: Any) -> Response:
     return Response(json.dumps(values, allow_nan=False, default=str), media_type="application/json")
-
-
-def _nulls(column: list[float]) -> list[float | None]:
-    return [value if value == value and abs(value) != float("inf") else None for value in column]
 
 
 def _model(page: Page, request: Request) -> Followed:
@@ -194,16 +167,6 @@ def _number(text: str | None, kind: Callable[[str], Any]) -> Any:
         return kind(text)
     except ValueError:
         raise HTTPException(400, f"expected a number; got {text!r}") from None
-
-
-def _names(directories: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths that are unique."""
-    paths = [path.absolute() for path in directories]
-    for length in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
 
 
 def is_loopback(host: str) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.archive import Point, add
+from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
 SPANS = ("fading", "cumulative")  # of metrics, besides the window, whose figures are left out
@@ -52,28 +53,29 @@ class Timeline:
     def follow(self, most: int = 1_000_000) -> int:
         """Read up to so many rows that the log has got, and return how many; 0: there is nothing new."""
         count = 0
-        for point in self._new():
+        for point, more in self._new():
             with self._lock:
-                self._append(point)
+                self._append(point, more)
             count += 1
             if count == most:
                 break
         return count
 
-    def _new(self) -> Iterator[Point]:
+    def _new(self) -> Iterator[tuple[Point, dict[str, float]]]:
         if not len(self._numbers):
             for point in self.log.archives.points() if self.log.archives.refresh() else ():
                 self._next = point.last + 1
-                yield point
+                yield point, {}
         head = self.log.head_number()
         while head is not None and self._next <= head:
             number, self._next = self._next, self._next + 1
             with suppress(DamagedVersionError, LookupError):
-                yield add(None, self.log.manifest(number))
+                manifest = self.log.manifest(number)
+                yield add(None, manifest), _steps(manifest)
 
-    def _append(self, point: Point) -> None:
+    def _append(self, point: Point, more: dict[str, float]) -> None:
         time = datetime.fromisoformat(point.written_at).timestamp() if point.written_at else NONE
-        values = dict(_figures(point.metrics))
+        values = dict(_figures(point.metrics)) | more
         values |= {f"counts.{name}": float(count) for name, count in point.counts.items()}
         passed = time - self._times[-1] if len(self._times) else 0.0
         if passed > 0:
@@ -157,6 +159,13 @@ def _peaks(
         least, most = np.fmin.reduceat(column, starts), np.fmax.reduceat(column, starts)
     falls = column[starts] > column[ends]
     return np.stack([np.where(falls, most, least), np.where(falls, least, most)], axis=1).ravel()
+
+
+def _steps(manifest: Manifest) -> dict[str, float]:
+    """Return what archives do not keep of a version: the mini-batch, and the seconds of its steps."""
+    size = manifest.learner.get("mini_batch")
+    steps = {f"seconds.{name}": float(seconds) for name, seconds in manifest.seconds.items()}
+    return steps | ({"mini_batch": float(size)} if isinstance(size, int) else {})
 
 
 def _figures(metrics: Mapping[str, Any], path: Sequence[str] = ()) -> Iterator[tuple[str, float]]:

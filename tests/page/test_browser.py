@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from shown_models import GrowingModel
 
+from streaming_nn.cli.app import run
 from streaming_nn.page.run import address, listen, serving
 
 pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
@@ -151,3 +153,30 @@ def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, wid
         )
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
         shown.page.close()
+
+
+@pytest.fixture
+def opened(browser: Any, model: GrowingModel, tmp_path: Path) -> Iterator[Shown]:
+    file = tmp_path / "report.html"
+    assert run(["report", str(model.log.directory), "-o", str(file)]) == 0
+    assert file.stat().st_size <= 1_000_000
+    page = Shown(browser, file.as_uri())
+    yield page
+    assert page.faults == []
+    page.page.close()
+
+
+def test_a_report_opens_without_a_server_and_shows_earlier_versions(
+    opened: Shown, model: GrowingModel
+) -> None:
+    head = model.head.number
+    for number in (head, 3, 6):
+        opened.page.locator("#scrubber").fill(str(number))
+        opened.wait_for("#moment", f"version {number},")
+        prequential, served = figures(model, number)
+        opened.wait_for(".tile", f"{prequential}accuracy, prequential")
+        opened.wait_for(".tile", f"{served}as served")
+    opened.wait_for("#rejected", "not a number: <b>price</b>")
+    assert opened.page.locator("table img, table b").count() == 0
+    opened.page.click("#live")
+    opened.wait_for("#moment", f"version {head},")

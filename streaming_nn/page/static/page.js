@@ -40,7 +40,27 @@ function make(tag, text, attributes = {}) {
   return made;
 }
 
+const inside = element("data") && JSON.parse(element("data").textContent); // a report has its data inside
+
+// What the server would say, of the data inside.
+function found(path, { from, to }) {
+  if (path === "models") return inside.models;
+  const [, number, what, version] = path.split("/");
+  const model = inside.models[number], { numbers, times, columns } = model.timeline;
+  if (what === "timeline") {
+    const kept = times.map((time) => (from == null || time >= from) && (to == null || time <= to));
+    const part = (values) => values.filter((_, row) => kept[row]);
+    return { ...model.timeline, numbers: part(numbers), times: part(times), columns: Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, part(values)])) };
+  }
+  const wanted = version === "head" ? model.head : Number(version);
+  if (model.versions[wanted]) return model.versions[wanted];
+  const row = Math.max(numbers.findLastIndex((each) => each <= wanted), 0);
+  const figures = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values[row]]));
+  return { number: numbers[row], head: model.head, written_at: new Date(times[row] * 1000).toISOString(), figures, members: [], events: [], rejected_by_reason: {} };
+}
+
 async function fetched(path, parameters = {}) {
+  if (inside) return found(path, parameters);
   const url = new URL(`api/${path}`, document.baseURI);
   for (const [name, value] of Object.entries({ ...parameters, token }))
     for (const each of Array.isArray(value) ? value : value == null ? [] : [value]) url.searchParams.append(name, each);
@@ -76,7 +96,7 @@ async function refresh() {
   if (pending) { again = true; return; }
   pending = true;
   try {
-    const now = Date.now() / 1000;
+    const now = inside ? lastOf(inside.models[state.model].timeline.times) : Date.now() / 1000;
     const names = columns(series?.names ?? []);
     const from = state.span == null ? state.from : now - state.span;
     const width = Math.round(Math.min(document.body.clientWidth, 1500) / 2);
@@ -129,6 +149,8 @@ function plan(names) {
   }));
   const rest = [
     { title: "Records per second", note: "received, learned or rejected", lines: ["records_per_second"] },
+    { title: "Seconds of a micro-batch", note: "by step", lines: names.filter((each) => each.startsWith("seconds.")) },
+    { title: "Mini-batch", note: "rows of an optimizer step", lines: ["mini_batch"].filter((each) => names.includes(each)) },
     { title: "Weights of the members", note: "in the mixture that predicts", lines: weights(names), share: true, kind: "weights" },
   ];
   return [...drawn, ...rest].filter((each) => each.lines.length);
@@ -138,7 +160,9 @@ const columns = (names) => [...new Set(plan(names).flatMap((each) => each.lines)
 
 function label(name) {
   if (name.startsWith("weight.")) return name.slice(7);
+  if (name.startsWith("seconds.")) return name.slice(8).replaceAll("_", " ");
   if (name === "records_per_second") return "records/s";
+  if (name === "mini_batch") return "mini-batch";
   const parts = name.split(".");
   return NAMES[parts[parts.indexOf("window") - 1]] ?? name;
 }
@@ -277,7 +301,8 @@ function drawTiles() {
   const entries = [
     [text(mine), `${first.title.toLowerCase()}, prequential`], [text(served), "as served"],
     ...others.map(([name, value]) => [text(value), `${name} (baseline)`]),
-    ...(state.version == null ? [[shown(rate, 3), "records per second"], [ago(age), "age of the version"]] : []),
+    ...(state.version == null ? [[shown(rate, 3), "records per second"]] : []),
+    ...(state.version == null && !inside ? [[ago(age), "age of the version"]] : []),
     [shown(figure("rows"), 7), "rows learned"], [shown(moment.mini_batch), "mini-batch"],
   ];
   tiles.replaceChildren(...entries.map(([value, name]) => {
@@ -381,7 +406,10 @@ async function start() {
   element("choose").hidden = models.length < 2;
   element("models").append(...models.map((each, i) => make("option", each.name, { value: i })));
   element("models").value = state.model;
-  listen();
+  if (inside) {
+    element("state").textContent = "report";
+    element("live").textContent = "Newest";
+  } else listen();
   refresh();
 }
 

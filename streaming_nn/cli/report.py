@@ -1,0 +1,24 @@
+"""`streaming-nn report`: the page of a model as one file, to open later or to send."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streaming_nn.cli.options import Config, load_settings
+
+
+def report(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[MODEL]...", help="Model directories (default: that of the settings)."),
+    ] = None,
+    config: Config = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+) -> None:
+    """Write what the page shows to one HTML file, which opens without a server."""
+    directories = models or [load_settings(config, None).model]
+    from streaming_nn.page.report import report as html
+
+    output.write_text(html(directories), encoding="utf-8")
+    print(f"wrote {output} ({output.stat().st_size / 1000:,.0f} kB)")

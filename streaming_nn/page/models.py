@@ -1,0 +1,48 @@
+"""The model directories that a page shows, and their timelines as JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from streaming_nn.page.timeline import Series, Timeline
+from streaming_nn.versions.version_log import VersionLog
+
+MOST_MARKS = 1_000  # the newest ones: more are a solid bar on any chart
+
+
+class Followed:
+    """A model directory that the page shows."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name, self.directory = name, directory
+        self.timeline = Timeline(VersionLog(directory))
+
+
+def shown_models(directories: Sequence[Path]) -> list[Followed]:
+    """Return the models of the directories, by the shortest ends of the paths that are unique."""
+    return [Followed(path, name) for path, name in zip(directories, _names(directories), strict=True)]
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    paths = [path.absolute() for path in directories]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def series_json(timeline: Timeline, series: Series) -> dict[str, Any]:
+    """Return a part of a timeline as JSON-able values, with all marks and the names of all columns."""
+    return {
+        "numbers": series.numbers.tolist(),
+        "times": series.times.tolist(),
+        "columns": {name: nulls(column.tolist()) for name, column in series.columns.items()},
+        "marks": [mark._asdict() for mark in timeline.marks[-MOST_MARKS:]],
+        "names": timeline.names(),
+    }
+
+
+def nulls(column: Sequence[float]) -> list[float | None]:
+    """Return the numbers with 7 digits, null for those that are not finite."""
+    return [float(f"{value:.7g}") if value - value == 0 else None for value in column]
