@@ -1,4 +1,4 @@
-"""`streaming-nn versions`: list, compare, tag, roll back, prune, check and repair a model's versions."""
+"""`streaming-nn versions`: list, compare, explain, tag, roll back, prune, check and repair versions."""
 
 import json
 import re
@@ -16,12 +16,13 @@ from streaming_nn.nn.figures import leading
 if TYPE_CHECKING:  # imported where they are needed, as in options.py
     from rich.table import Table
 
+    from streaming_nn.explain import Batches, Explanation
     from streaming_nn.versions.repair import Finding, Repair
     from streaming_nn.versions.version import Manifest
     from streaming_nn.versions.version_log import VersionLog
 
 app = typer.Typer(
-    help="List, compare, tag, roll back, prune, check and repair versions.", no_args_is_help=True
+    help="List, compare, explain, tag, roll back, prune, check and repair versions.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(help="A number, a tag, or head.")]
@@ -29,6 +30,8 @@ Name = Annotated[str, typer.Argument(help="A number, a tag, or head.")]
 RUN = "versions"  # the run of a version that these commands write
 UNREADABLE = "unreadable"  # the kind of a version whose file is damaged or missing
 WIDTH = 160  # columns without a terminal: a name that is cut off is of no use in a file
+SHOWN_NAMES = 10  # of what was added
+SHOWN_WEIGHT = 0.05  # change of a member's weight
 # The metrics that a table shows; --json has all of them
 SHOWN = re.compile(
     r"(prequential|as_served)\.window\.(accuracy|f1_macro|roc_auc|average_precision|mcc|log_loss|mae|rmse|r2"
@@ -197,6 +200,101 @@ def _changes(difference: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for key, pair in difference["metrics"].items():
         if SHOWN.fullmatch(key):
             yield key, *map(_text, pair), _change(*pair)
+
+
+@app.command("explain")
+def explain_(
+    later: Annotated[str, typer.Argument(metavar="LATER", help="A number, a tag, or head.")],
+    earlier: Annotated[
+        str | None,
+        typer.Argument(metavar="EARLIER", help="Default: the newest before it that was still good."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Columns, classes and targets, at most of each.")] = 5,
+    config: Config = None,
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Explain why a version is worse than an earlier one: what changed between them."""
+    from streaming_nn.explain import explain
+    from streaming_nn.versions.tags import find
+
+    log = _log(config, model)
+    found = explain(log, find(log, later), None if earlier is None else find(log, earlier), most)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    for note in found.notes:
+        print(note)
+    _print(_table(("", *map(str, found.versions), "change"), list(_explained(found))))
+    for event in found.events:
+        print(f"version {event.pop('version')}: {json.dumps(event)}")
+
+
+def _explained(found: "Explanation") -> Iterator[tuple[str, ...]]:
+    """Yield what changed, one row each; columns, classes and targets if chance does not explain it."""
+    yield "written", *(at[:19].replace("T", " ") for at in found.written_at), ""
+    for who, values in found.figures.items():
+        yield _pair(f"{found.metric} of the window, {who}", values)
+    yield _pair(f"{found.metric} of the {found.rows:,} rows between", (None, found.between), "")
+    for column in found.columns:
+        if column.change:
+            yield _pair(f"column {column.name}: mean", column.mean, _shift(column.shift))
+            yield _pair(f"column {column.name}: deviation", column.deviation, _ratio(*column.deviation))
+            if column.present[0] != column.present[1]:
+                yield _pair(f"column {column.name}: share with a value", column.present)
+    for one in found.classes:
+        if one.change:
+            yield _pair(f"class {one.label}: share", one.share)
+            mistaken = "" if one.mistaken_for is None else f", mistaken for {one.mistaken_for}"
+            yield _pair(f"class {one.label}: recall", one.recall, _change(*one.recall) + mistaken)
+    for target in found.targets:
+        name = "target" if target.name is None else f"target {target.name}"
+        yield _pair(f"{name}: mean", target.mean, _shift(target.shift))
+        yield _pair(f"{name}: deviation", target.deviation, _ratio(*target.deviation))
+        yield _pair(f"{name}: mae", target.mae)
+    for title, names in (
+        ("added columns", found.added_columns),
+        ("removed columns", found.removed_columns),
+        ("added classes", found.added_classes),
+    ):
+        if names:
+            more = ", …" if len(names) > SHOWN_NAMES else ""
+            yield title, "", str(len(names)), _text(names[:SHOWN_NAMES]) + more
+    if found.leaders and found.leaders[0] != found.leaders[1]:
+        yield _pair("member of most weight", found.leaders)
+    for member in found.members:
+        if abs(member.weight[1] - member.weight[0]) >= SHOWN_WEIGHT:
+            yield _pair(f"weight of {member.member}", member.weight)
+    for key, options in (found.learner | found.schema).items():
+        yield _pair(key, options, "")
+    yield from _explained_batches(*found.batches)
+
+
+def _explained_batches(before: "Batches", after: "Batches") -> Iterator[tuple[str, ...]]:
+    yield _pair("versions until the first, and since", (before.versions, after.versions), "")
+    for name in before.counts:
+        values = (before.counts[name], after.counts[name])
+        if any(values):
+            yield _pair(f"records {name}", values)
+    for reason in sorted({*before.rejected_by_reason, *after.rejected_by_reason}):
+        yield _pair(
+            f"rejected: {reason}", [each.rejected_by_reason.get(reason, 0) for each in (before, after)]
+        )
+    if before.per_second and after.per_second:
+        rates = (round(before.per_second), round(after.per_second))
+        yield _pair("records per second of learning", rates, _ratio(*rates))
+
+
+def _pair(title: str, values: Any, change: str | None = None) -> tuple[str, ...]:
+    return title, *map(_text, values), _change(*values) if change is None else change
+
+
+def _shift(deviations: float | None) -> str:
+    return "" if deviations is None else f"{deviations:+.2f} deviations"
+
+
+def _ratio(a: float | None, b: float | None) -> str:
+    return f"× {b / a:.3g}" if a and b is not None else ""
 
 
 def _change(a: Any, b: Any) -> str:

@@ -175,8 +175,8 @@ def merge(start: Metrics, parts: Sequence[Metrics]) -> Metrics:
     cumulative, fresh = start.cumulative, []
     for part, count in zip(parts, counts, strict=True):
         if count:
-            cumulative = _add(cumulative, _since(part.cumulative, start.cumulative, 1.0), 1.0)
-            fresh.append(_since(part.fading, start.fading, integer_power(decay, count)))
+            cumulative = _add(cumulative, since(part.cumulative, start.cumulative, 1.0), 1.0)
+            fresh.append(since(part.fading, start.fading, integer_power(decay, count)))
     weight = (
         (1 - integer_power(decay, rows)) / (1 - decay) / _total(np.array([_weight(each) for each in fresh]))
     )
@@ -218,7 +218,7 @@ def _scaled(span: Span, by: float) -> Span:
     )
 
 
-def _since(now: Span, before: Span, kept: float) -> Span:
+def since(now: Span, before: Span, kept: float) -> Span:
     """Return what has been added to `before`, of which `kept` is left: the inverse of `_add`."""
     if not isinstance(now, TargetSums):
         return type(now)(*(np.maximum(a - b * kept, 0) for a, b in zip(now, before, strict=True)))

@@ -43,6 +43,18 @@ def _between(now: Moments, before: Moments) -> tuple[Doubles, Doubles]:
     return delta, m2
 
 
+def added(now: Doubles, before: Doubles) -> Moments:
+    """Return the statistics of what was added to clusters (7, columns) between two states of one history.
+
+    Near and far values count alike. Where statistics were replaced, they are all of the later state.
+    """
+    first, near, far = (Moments(*each) for each in (before[:3], now[:3], now[3:6]))
+    swapped = ~contains(near, first) & contains(far, first)
+    now = np.where(swapped, now[[3, 4, 5, 0, 1, 2, 6]], now)
+    parts = [(Moments(*now[i : i + 3]), Moments(*before[i : i + 3])) for i in (0, 3)]
+    return merge(*(_choose(contains(*part), subtract(*part), part[0]) for part in parts))
+
+
 def contains(now: Moments, before: Moments) -> NDArray[np.bool_]:
     """Return for which columns the rows of an earlier state can be among those of a later one."""
     contained = (now.rows > before.rows) & (_between(now, before)[1] >= -0.5 * now.m2)

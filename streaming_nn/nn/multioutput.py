@@ -47,6 +47,11 @@ def classes(measured: Measured) -> int:
     return len(counts.actual) if isinstance(counts, ClassCounts) else 0
 
 
+def singles(measured: Measured) -> list[Metrics]:
+    """Return views of the metrics of each label or target; of a single one, its own."""
+    return [*_parts(measured.each)] if isinstance(measured, MultiMetrics) else [measured]
+
+
 def update(measured: Measured, y: Array, output: Array, as_served: Array) -> Measured:
     """Measure rows in their order: truth y (rows,) or (rows, columns), predictions (rows, outputs)."""
     if not isinstance(measured, MultiMetrics):

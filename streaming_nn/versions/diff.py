@@ -26,17 +26,18 @@ def diff(log: VersionLog, a: int, b: int) -> dict[str, Any]:
         "kinds": [x.kind, y.kind],
         "written_at": [x.written_at, y.written_at],
         "identical": x.digest == y.digest,
-        "learner": _changes(x.learner, y.learner),
-        "schema": _changes(x.schema, y.schema),
-        "environment": _changes(x.environment, y.environment),
-        "metrics": _changes(x.metrics, y.metrics),
+        "learner": changes(x.learner, y.learner),
+        "schema": changes(x.schema, y.schema),
+        "environment": changes(x.environment, y.environment),
+        "metrics": changes(x.metrics, y.metrics),
         "offsets": _offsets(x.offsets, y.offsets),
         "pruned": pruned,
         "tensors": {} if pruned else _tensors(log.read(a).tensors, log.read(b).tensors),
     }
 
 
-def _changes(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]]:
+def changes(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return what differs, {"path.to.key": [in a, in b]}."""
     x, y = flat(a), flat(b)
     keys = sorted(x.keys() | y.keys())
     pairs = {key: [x.get(key, ABSENT), y.get(key, ABSENT)] for key in keys}
@@ -58,13 +59,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _offsets(a: dict[str, dict[int, int]], b: dict[str, dict[int, int]]) -> dict[str, dict[str, list[Any]]]:
     topics = sorted(a.keys() | b.keys())
-    changes = {
-        t: _changes(
-            {str(p): o for p, o in a.get(t, {}).items()}, {str(p): o for p, o in b.get(t, {}).items()}
-        )
+    moved = {
+        t: changes({str(p): o for p, o in a.get(t, {}).items()}, {str(p): o for p, o in b.get(t, {}).items()})
         for t in topics
     }
-    return {topic: partitions for topic, partitions in changes.items() if partitions}
+    return {topic: partitions for topic, partitions in moved.items() if partitions}
 
 
 def _tensors(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from streaming_nn.cli.versions import app
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.nn.ensemble import Ensemble
-from streaming_nn.nn.learner import Batch, initial, test_then_train
+from streaming_nn.nn.learner import Batch, initial, load_state, test_then_train
 from streaming_nn.nn.learner import report as report_of
 from streaming_nn.nn.metrics import report
 from streaming_nn.nn.mlp import MLP
@@ -134,6 +134,39 @@ def test_diff_prints_a_table(model: Path) -> None:
     assert "versions 1, 2 have no tensors, so their weights cannot be compared" in run(
         model, "diff", "1", "2"
     )
+
+
+def test_explain_prints_what_changed(model: Path) -> None:
+    log = VersionLog(model)
+    head, learner = log.read(VERSIONS), MLP(inputs=3, classes=(0, 1), hidden=(4,))
+    x = np.random.default_rng(1).normal(size=(50, 3)) + np.array([0, 0, 8])
+    state, rows = test_then_train(
+        learner, load_state(learner, head.tensors), [Batch(x, np.zeros(50, np.int32))]
+    )
+    log.commit(
+        head,
+        flatten(state),
+        counts=rows._asdict() | {"received": 53, "rejected": 3},
+        rejected_by_reason={"not JSON": 3},
+        metrics=report(state.metrics),
+        events=[{"event": "drift", "detected": 1}],
+    )
+    found = json.loads(run(model, "explain", "head", "2", "--json"))
+    assert found["versions"] == [2, VERSIONS + 1]
+    lines = [" ".join(line.split()) for line in run(model, "explain", "head", "2").splitlines()]
+    accuracy = found["figures"]["prequential"]
+    text = [f"{each:.3f}" for each in accuracy]
+    assert (
+        f"accuracy of the window, prequential {text[0]} {text[1]} {accuracy[1] - accuracy[0]:+.3f}" in lines
+    )
+    column = found["columns"][0]
+    assert column["name"] == "features[2]"
+    shift = f"{column['shift']:+.2f} deviations"
+    assert any(line.startswith("column features[2]: mean") and line.endswith(shift) for line in lines)
+    assert "rejected: not JSON 0 3 +3" in lines
+    assert lines[-1] == f'version {VERSIONS + 1}: {{"detected": 1, "event": "drift"}}'
+    result = CliRunner().invoke(app, ["explain", "2", "3", "--model", str(model)])
+    assert str(result.exception) == "the earlier version must be before 2; got 3"
 
 
 def test_a_tagged_version_is_found_and_never_pruned(model: Path) -> None:

@@ -426,7 +426,7 @@ def test_sums_of_targets_are_taken_apart_and_added_in_the_order_of_the_reference
         return metrics.TargetSums(*map(np.array, three), *rng.uniform(0, 100, (2, 4)))
 
     start, now = draw(50, 1e3), draw(150, 4e4)
-    new = metrics._since(now, start, left)
+    new = metrics.since(now, start, left)
     both = metrics._add(start, new, left)
     expected = metrics_reference.added_by(now, start, left)
     for ours, theirs in ((new, expected), (both, metrics_reference.added(start, expected, left))):
