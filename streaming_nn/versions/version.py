@@ -198,6 +198,12 @@ class Version(NamedTuple):
         """The version's number in the log."""
         return self.manifest.number
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from streaming_nn.versions.notebook import version_html
+
+        return version_html(self)
+
 
 def state_digest(tensors: Tensors) -> str:
     """Return the sha256 (hex) of names, dtypes, shapes and bytes as they are stored, sorted by name."""

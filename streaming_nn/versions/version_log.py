@@ -62,6 +62,12 @@ class VersionLog:
         self._last: tuple[int, tuple[int, ...], str] | None = None  # number, signature, sha256 of the parent
         self._gaps_checked = False
 
+    def _repr_html_(self) -> str:
+        """Return its newest metrics and a chart, which a notebook shows."""
+        from streaming_nn.versions.notebook import log_html
+
+        return log_html(self)
+
     def path(self, number: int) -> Path:
         """Return the file of a version."""
         return self.versions / f"{number:012d}{SUFFIX}"

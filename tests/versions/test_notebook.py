@@ -1,0 +1,83 @@
+"""What a notebook shows of a log and of a version: well-formed, escaped, and drawn to scale."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from logs import filled, learn
+
+from streaming_nn.versions.notebook import HEIGHT, MARGIN, POINTS, WIDTH
+from streaming_nn.versions.version_log import VersionLog
+
+pytestmark = pytest.mark.commit
+
+
+def parse(shown: Any) -> ElementTree.Element:
+    """Return the HTML as a tree; the parser of XML refuses what is not escaped or closed."""
+    return ElementTree.fromstring(f"<div>{shown._repr_html_()}</div>")
+
+
+def cells(shown: Any) -> dict[str, str]:
+    rows = [["".join(cell.itertext()) for cell in row] for row in parse(shown).iter("tr")]
+    return dict(rows)
+
+
+def measured(accuracy: float | None) -> dict[str, Any]:
+    return {
+        "prequential": {"window": {"accuracy": accuracy}},
+        "as_served": {"window": {"accuracy": 0.25}},
+        "baselines": {"no_change": {"window": {"accuracy": 0.5}}},
+    }
+
+
+def test_the_chart_has_each_value_at_its_height(tmp_path: Path) -> None:
+    log = filled(VersionLog(tmp_path), 1)
+    for value in (0.0, 0.5, None, 1.0):
+        learn(log, metrics=measured(value))
+    tree = parse(log)
+    image = next(each for each in tree.iter("svg") if each.get("role") == "img")
+    prequential = [line.get("points") for line in image.iter("polyline") if not line.get("stroke-dasharray")]
+    middle, low = HEIGHT / 2, HEIGHT - MARGIN
+    assert prequential == [
+        f"{WIDTH / 4:.1f},{low:.1f} {WIDTH / 2:.1f},{middle:.1f}",
+        f"{WIDTH:.1f},{MARGIN:.1f}",
+    ]
+    label = "accuracy in the window, versions 0 to 4: prequential 1, as_served 0.25, no_change 0.5"
+    assert image.get("aria-label") == label
+    assert cells(log)["versions"] == "5, 5 kept"
+    assert cells(log)["newest"] == "4, learned"
+
+
+def test_a_long_log_has_a_bounded_chart(tmp_path: Path) -> None:
+    log = filled(VersionLog(tmp_path), 1)
+    for _ in range(POINTS + 20):
+        learn(log, metrics=measured(0.5))
+    line = next(parse(log).iter("polyline")).get("points")
+    assert line is not None
+    assert POINTS // 2 <= len(line.split()) <= POINTS
+    assert line.split()[-1].startswith(f"{WIDTH:.1f},"), "the newest version is drawn"
+
+
+def test_text_from_records_is_escaped(tmp_path: Path) -> None:
+    log = filled(VersionLog(tmp_path / "<script>&"), 1)
+    version = learn(
+        log,
+        rejected_by_reason={"<b>": 2},
+        events=[{"event": '"><script>'}],
+        metrics=measured(0.75),
+        learner={"learner": "<i>"},
+    )
+    found = cells(version)
+    assert found["rejected"] == "<b> 2"
+    assert found["event"] == '"><script>'
+    assert found["learner"] == "<i>"
+    assert found["prequential, accuracy"] == "0.75"
+    assert cells(log)["directory"].endswith("<script>&")
+
+
+def test_a_log_without_versions_or_with_damaged_ones_is_shown(tmp_path: Path) -> None:
+    assert cells(VersionLog(tmp_path))["versions"] == "0, 0 kept"
+    log = filled(VersionLog(tmp_path), 3)
+    log.path(2).write_bytes(b"")
+    assert cells(log)["newest"] == "1, learned"
