@@ -136,6 +136,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "sinks.lag.LagThread": lambda kind: kind(KAFKA, dict),
     "sinks.prometheus.Durations": lambda kind: kind(),
     "sinks.prometheus.Reasons": lambda kind: kind(),
+    "sinks.prometheus.ScorerMetrics": lambda kind: kind(MODEL, dict, None, 60.0),
     "sinks.prometheus.Server": lambda kind: kind("127.0.0.1:9464"),
     "sinks.prometheus.TrainerMetrics": lambda kind: kind(Manifest(0), True, 60.0),
     "sinks.sink.Sinks": lambda kind: kind(LOG, []),

@@ -1,10 +1,16 @@
 """`streaming-nn score`: predict an unlabeled topic with the newest version."""
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.serving import serving
+
+if TYPE_CHECKING:
+    from streaming_nn.settings import Settings
+    from streaming_nn.sinks.prometheus import Scored, Server
 
 
 def score(
@@ -51,6 +57,11 @@ def score(
             config, set_, bootstrap, model=model, score=flags, spark={"spark.master": master}
         )
     )
+    with serving(settings) as server:
+        _score(settings, server)
+
+
+def _score(settings: "Settings", server: "Server | None") -> None:
     from streaming_nn.spark.checks import before_score
 
     before_score(settings)
@@ -59,5 +70,39 @@ def score(
     from streaming_nn.spark.score.scorer import score as run
     from streaming_nn.spark.session import running
 
-    with running(settings.spark) as spark:
-        run(spark, settings, RealTimeScorer if settings.score.engine == "realtime" else Scorer)
+    with running(settings.spark) as spark, ExitStack() as stack:
+
+        def show(scorer: Any) -> None:
+            if server is not None:
+                _show(server, scorer, stack)
+
+        run(spark, settings, RealTimeScorer if settings.score.engine == "realtime" else Scorer, show)
+
+
+def _show(server: "Server", scorer: Any, stack: ExitStack) -> None:
+    """Let the server show a scorer from now on."""
+    from streaming_nn.settings import seconds
+    from streaming_nn.sinks.lag import LagThread
+    from streaming_nn.sinks.prometheus import ScorerMetrics
+
+    settings = scorer.settings
+    looking = LagThread(settings.kafka, scorer.position)
+    looking.start()
+    stack.callback(looking.stop)
+    most = seconds(settings.metrics.max_lag)
+    server.show(ScorerMetrics(settings.model, lambda: _scored(scorer), looking.lag, most))
+
+
+def _scored(scorer: Any) -> "Scored | None":
+    """Return what a scorer has done; None: the real-time engine does not count."""
+    from streaming_nn.sinks.prometheus import Scored
+    from streaming_nn.spark.score.predictions import FILTERED_RECORD, LATENCIES, PREDICTED_RECORD, SUM
+
+    if scorer.settings.score.engine == "realtime":
+        return None
+    reasons, latencies = dict(scorer.outcomes), dict(scorer.latencies)
+    predicted, filtered = reasons.pop(PREDICTED_RECORD, 0), reasons.pop(FILTERED_RECORD, 0)
+    records = {"predicted": predicted, "filtered": filtered, "rejected": sum(reasons.values())}
+    served = scorer.version.manifest if scorer.versions is not None else None
+    by_bound = {bound: latencies.get(str(bound), 0) for bound in LATENCIES}
+    return Scored(served, records, reasons, by_bound, latencies.get(SUM, 0) / 1000)

@@ -36,9 +36,11 @@ class Lag:
 
     def look(self) -> None:
         """Read the topics' ends. Raise as `ends` does."""
-        now = self._clock()
+        now, position = self._clock(), self._position()
+        if not position:
+            return  # the job has not begun to read
         try:
-            ends = self._ends(self._position())
+            ends = self._ends(position)
         except BaseException:
             self._newest = {}
             raise
@@ -84,7 +86,8 @@ class LagThread(threading.Thread):
     def __init__(self, kafka: Mapping[str, str], position: Callable[[], Offsets]) -> None:
         super().__init__(name="lag", daemon=True)
         self._admin = KafkaAdmin(kafka)
-        self.lag = Lag(position, self._admin.ends)
+        self._find, self._position = position, Offsets()
+        self.lag = Lag(lambda: self._position, self._admin.ends)
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -92,6 +95,7 @@ class LagThread(threading.Thread):
         failed = False
         while not self._stopped.is_set():
             try:
+                self._position = self._find()  # here only: a scorer's is Spark's to know
                 self.lag.look()
                 if failed:
                     logger.info("lag: the topics' ends can be read again")

@@ -8,13 +8,18 @@ import socket
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, Protocol
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+from streaming_nn.errors import DamagedVersionError
 from streaming_nn.sinks.lag import Lag
 from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version_log import VersionLog
 
 try:
     from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -28,6 +33,8 @@ PREFIX = "streaming_nn_"
 REASONS = 50  # values of the label `reason`; what comes after them is OTHER
 OTHER = "other"
 OUTCOMES = ("trained", "skipped", "rejected", "filtered")
+SCORED = ("predicted", "rejected", "filtered")
+UNTRAINED = "no version has learned anything yet"
 STEPS = ("learn", "dead_letters")
 EVENTS = (  # those of a training job; see versions/version.py
     "drift",
@@ -42,7 +49,8 @@ EVENTS = (  # those of a training job; see versions/version.py
     "damaged",
     "model restarted",
 )
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # of durations
+# Upper bounds of durations, in seconds
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, float("inf"))
 FIGURES = {  # figure of a window: its metric, and what it is
     "accuracy": ("accuracy_ratio", "Share of the window's rows that were predicted right."),
     "subset_accuracy": ("subset_accuracy_ratio", "Share of the window's rows with all labels right."),
@@ -125,24 +133,24 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class Durations:
-    """Durations in seconds, counted by BOUNDS."""
+    """Durations in seconds, counted by their upper bounds, the last of which is infinite."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self._sum = 0.0
+        self.counts = dict.fromkeys(BOUNDS, 0)
+        self.sum = 0.0
 
     def add(self, seconds: float) -> None:
         """Count a duration."""
-        self._counts[bisect_left(BOUNDS, seconds)] += 1
-        self._sum += seconds
+        self.counts[BOUNDS[bisect_left(BOUNDS, seconds)]] += 1
+        self.sum += seconds
 
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
-        """Add a histogram with these labels' values to a family."""
-        total, buckets = 0, list[tuple[str, float]]()
-        for bound, count in zip([*BOUNDS, float("inf")], self._counts, strict=True):
-            total += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-        family.add_metric(labels, buckets, self._sum)
+
+def add_histogram(
+    family: HistogramMetricFamily, labels: Sequence[str], counts: Mapping[float, int], total: float
+) -> None:
+    """Add a histogram to a family: of counts by upper bound, in its order, and the sum of what is counted."""
+    names = ["+Inf" if bound == float("inf") else str(bound) for bound in counts]
+    family.add_metric(labels, [*zip(names, accumulate(counts.values()), strict=True)], total)
 
 
 class Reasons:
@@ -205,7 +213,7 @@ class TrainerMetrics:
     def reason(self) -> str:
         """Return why the job is not ready; empty if it is."""
         if self._newest.untrained:
-            return "no version has learned anything yet"
+            return UNTRAINED
         return behind(self.lag, self._max_lag)
 
     def collect(self) -> Iterator[Metric]:
@@ -225,7 +233,7 @@ class TrainerMetrics:
         help = "Duration of the steps of committed micro-batches."
         steps = HistogramMetricFamily(f"{PREFIX}micro_batch_step_seconds", help, labels=["step"])
         for step, durations in self._seconds.items():
-            durations.add_to(steps, [step])
+            add_histogram(steps, [step], durations.counts, durations.sum)
         return [
             counter("records", "Records of committed versions.", "outcome", OUTCOMES, self._records),
             counter("rejected_records", "Rejected records by reason.", "reason", reasons, reasons),
@@ -237,11 +245,70 @@ class TrainerMetrics:
         ]
 
 
-def counter(name: str, help: str, label: str, values: Iterable[str], counts: Counter[str]) -> Metric:
+class Scored(NamedTuple):
+    """What a scorer has done in this process."""
+
+    served: Manifest | None  # of the version that predicted last
+    records: Mapping[str, int]  # by outcome: predicted, rejected, filtered
+    reasons: Mapping[str, int]  # rejected ones by reason
+    latencies: Mapping[float, int]  # predictions by the upper bound of their latency in seconds
+    latency: float  # the sum of the latencies
+
+
+class ScorerMetrics:
+    """The metrics of a scorer of a model directory; `scored` counts what it has done, None: it cannot.
+
+    Not ready without a version that has learned something, and with a lag above `max_lag` seconds.
+    """
+
+    def __init__(self, model: Path, scored: Callable[[], Scored | None], lag: Lag, max_lag: float) -> None:
+        self._log, self._scored, self._lag, self._max_lag = VersionLog(model), scored, lag, max_lag
+        self._newest: Manifest | None = None
+
+    def newest(self) -> Manifest | None:
+        """Return the head's manifest; that of an earlier one if it cannot be read, which the job reports."""
+        with suppress(DamagedVersionError, LookupError, OSError):
+            number = self._log.head_number()
+            if number is not None and (self._newest is None or number != self._newest.number):
+                self._newest = self._log.manifest(number)
+        return self._newest
+
+    def reason(self) -> str:
+        """Return why the job is not ready; empty if it is."""
+        newest = self.newest()
+        return UNTRAINED if newest is None or newest.untrained else behind(self._lag, self._max_lag)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics as they are now."""
+        scored, newest = self._scored(), self.newest()
+        if scored is not None:
+            yield from _describe_scored(scored)
+        if newest is not None:
+            yield from describe_version("head_version", "the newest version", newest)
+        yield from describe_lag(self._lag)
+
+
+def _describe_scored(scored: Scored) -> Iterator[Metric]:
+    reasons = Reasons()
+    for reason, records in scored.reasons.items():
+        reasons.add(reason, records)
+    yield counter("records", "Records of finished micro-batches.", "outcome", SCORED, scored.records)
+    yield counter(
+        "rejected_records", "Records without a prediction.", "reason", reasons.counts, reasons.counts
+    )
+    help = "Time from a record's timestamp to its prediction."
+    latency = HistogramMetricFamily(f"{PREFIX}prediction_latency_seconds", help)
+    add_histogram(latency, [], scored.latencies, scored.latency)
+    yield latency
+    if scored.served is not None:
+        yield from describe_version("served_version", "the version that predicted last", scored.served)
+
+
+def counter(name: str, help: str, label: str, values: Iterable[str], counts: Mapping[str, int]) -> Metric:
     """Return a counter with a label, of which each of these values has a sample."""
     family = CounterMetricFamily(PREFIX + name, help, labels=[label])
     for value in values:
-        family.add_metric([value], counts[value])
+        family.add_metric([value], counts.get(value, 0))
     return family
 
 

@@ -87,3 +87,10 @@ def test_a_partition_that_the_job_does_not_know_begins_at_0() -> None:
     lag.look()
     assert lag.offsets() == {"t": {0: 0, 1: 3}}
     assert not lag.keeps_up(60)
+
+
+def test_a_job_that_reads_nothing_yet_does_not_keep_up() -> None:
+    lag = Lag(dict, lambda topics: {})
+    lag.look()
+    assert lag.offsets() == {}
+    assert not lag.keeps_up(60)

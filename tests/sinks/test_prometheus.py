@@ -2,17 +2,22 @@
 
 import re
 import socket
-import urllib.error
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import promtool
 import pytest
+from logs import filled, learn
+from paths import ROOT
 from prometheus_client.parser import text_string_to_metric_families
+from scraping import Running, get, samples, scrape
 
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, events, initial, report, test_then_train
@@ -25,6 +30,9 @@ from streaming_nn.sinks.prometheus import (
     OTHER,
     OUTCOMES,
     REASONS,
+    Job,
+    Scored,
+    ScorerMetrics,
     Server,
     TrainerMetrics,
 )
@@ -78,14 +86,6 @@ def of_targets(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     return learned(tmp_path_factory.mktemp("targets"))
 
 
-class Running(Server):
-    """A server that runs, and its URL."""
-
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
-        super().__init__(address)
-        self.url = self.start()
-
-
 @pytest.fixture
 def server() -> Iterator[Running]:
     with closing(Running()) as running:
@@ -101,28 +101,8 @@ def sink_after(manifests: list[Manifest], head: int = 0, lag: Lag | None = None)
     return sink
 
 
-def get(server: Running, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(server.url + path, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Return the values by the sample's name without our prefix, and its labels' values, sorted by label."""
-    return {
-        (
-            sample.name.removeprefix("streaming_nn_"),
-            tuple(value for _, value in sorted(sample.labels.items())),
-        ): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def exported(server: Running, sink: Any) -> str:
-    server.show(sink)
+def exported(server: Running, job: Job) -> str:
+    server.show(job)
     status, text = get(server, "/metrics")
     assert status == 200
     return text
@@ -162,7 +142,7 @@ def test_the_trainers_values_are_those_of_its_versions(manifests: list[Manifest]
 def test_durations_are_a_histogram_of_each_step(manifests: list[Manifest], server: Running) -> None:
     found = samples(exported(server, sink_after(manifests)))
     durations = [m.seconds["learn"] for m in manifests[1:]]  # 4 ms, 40 ms, 0.4 s, 4 s
-    for bound in BOUNDS:
+    for bound in BOUNDS[:-1]:
         expected = sum(seconds <= bound for seconds in durations)
         assert found["micro_batch_step_seconds_bucket", (str(bound), "learn")] == expected
     assert found["micro_batch_step_seconds_bucket", ("+Inf", "learn")] == 4
@@ -197,7 +177,7 @@ def test_after_a_restart_counters_count_this_process_and_figures_are_the_heads(
     )
     sink.write(manifests[4])
     sink.write(manifests[4])  # as after an error of another sink's kind: it is counted once
-    after = samples(get(server, "/metrics")[1])
+    after = scrape(server)
     assert after["records_total", ("trained",)] == 40
     assert after["events_total", ("drift",)] == 3
     assert after["head_version", ()] == 4
@@ -221,6 +201,58 @@ def test_the_events_are_those_of_versions() -> None:
     assert {*described} - {"replayed", "backtest"} == {*EVENTS}
 
 
+SCORED = Scored(
+    None,
+    {"predicted": 90, "rejected": 9, "filtered": 1},
+    {"not JSON": 2, "not a number: a": 3, "not a number: b": 4},
+    {0.1: 50, 1.0: 49, float("inf"): 0},
+    12.5,
+)
+
+
+def test_the_scorers_values_are_what_it_counted_and_the_versions(tmp_path: Path, server: Running) -> None:
+    log = filled(VersionLog(tmp_path), 3)
+    served = log.manifest(1)
+    scored = SCORED._replace(served=served)
+    found = samples(exported(server, ScorerMetrics(tmp_path, lambda: scored, lag(), 60.0)))
+    for outcome, records in scored.records.items():
+        assert found["records_total", (outcome,)] == records
+    assert found["rejected_records_total", ("not JSON",)] == 2
+    assert found["rejected_records_total", ("not a number",)] == 7
+    assert found["prediction_latency_seconds_bucket", ("0.1",)] == 50
+    assert found["prediction_latency_seconds_bucket", ("1.0",)] == 99
+    assert found["prediction_latency_seconds_bucket", ("+Inf",)] == 99
+    assert found["prediction_latency_seconds_count", ()] == 99
+    assert found["prediction_latency_seconds_sum", ()] == 12.5
+    assert (found["served_version", ()], found["head_version", ()]) == (1, 2)
+    for name, manifest in (("served", served), ("head", log.manifest(2))):
+        written = datetime.fromisoformat(manifest.written_at).timestamp()
+        assert found[f"{name}_version_timestamp_seconds", ()] == written
+    assert found["lag_offsets", ("0", "t")] == 30
+    learn(log)
+    assert scrape(server)["head_version", ()] == 3
+    log.path(3).write_bytes(b"damaged")
+    assert scrape(server)["head_version", ()] == 3, "the job reports the damage"
+
+
+def test_a_scorer_that_cannot_count_exports_no_zeros(tmp_path: Path, server: Running) -> None:
+    filled(VersionLog(tmp_path), 2)
+    names = {
+        name for name, _ in samples(exported(server, ScorerMetrics(tmp_path, lambda: None, lag(), 60.0)))
+    }
+    assert names == {"head_version", "head_version_timestamp_seconds", "lag_offsets", "lag_seconds"}
+
+
+def test_a_scorer_is_ready_with_a_learned_version_that_keeps_up(tmp_path: Path, server: Running) -> None:
+    server.show(ScorerMetrics(tmp_path, lambda: None, lag(end=200), 60.0))
+    waiting = (503, "no version has learned anything yet\n")
+    assert get(server, "/readyz") == waiting
+    learn(log := VersionLog(tmp_path))
+    assert get(server, "/readyz") == waiting, "version 0 has learned nothing"
+    learn(log)
+    assert get(server, "/readyz") == (200, "ready\n")
+
+
 UNITS = ("seconds", "ratio", "rows", "offsets", "version", *("log_loss", "mae", "rmse", "r2"))
 
 
@@ -238,13 +270,44 @@ def check_names(text: str) -> None:
         assert family.type in ("counter", "gauge", "histogram")
 
 
-def test_names_and_units_follow_prometheus_rules(
-    manifests: list[Manifest], of_targets: list[Manifest], server: Running
-) -> None:
-    text = exported(server, sink_after(manifests, lag=lag()))
-    check_names(text)
-    with closing(Running()) as other:
-        check_names(exported(other, sink_after(of_targets)))
+@pytest.fixture
+def pages(manifests: list[Manifest], of_targets: list[Manifest], tmp_path: Path) -> list[str]:
+    """Return what a trainer with classes, one with targets and a scorer export."""
+    filled(VersionLog(tmp_path), 2)
+    scored = SCORED._replace(served=manifests[0])
+    scorer = ScorerMetrics(tmp_path, lambda: scored, lag(), 60.0)
+    texts = []
+    for job in (sink_after(manifests, lag=lag()), sink_after(of_targets), scorer):
+        with closing(Running()) as server:
+            texts.append(exported(server, job))
+    return texts
+
+
+def test_names_and_units_follow_prometheus_rules(pages: list[str]) -> None:
+    for text in pages:
+        check_names(text)
+
+
+@pytest.mark.nightly
+def test_promtool_finds_nothing_wrong(pages: list[str]) -> None:
+    tool = promtool.find()
+    if tool is None:
+        pytest.skip("promtool, of Debian's package prometheus")
+    check = partial(subprocess.run, [tool, "check", "metrics"], capture_output=True, text=True, check=False)
+    for text in pages:
+        done = check(input=text)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert check(input=pages[0].replace("dead_letters_total", "dead_letters")).returncode == 3
+
+
+def test_the_page_of_metrics_names_all_that_are_exported(pages: list[str]) -> None:
+    trainers, scorers = (
+        (ROOT / "docs" / "metrics.md").read_text().partition("## Prometheus")[2].split("| of `score`")
+    )
+    for text, described in zip(pages, (trainers, trainers, scorers), strict=True):
+        for family in text_string_to_metric_families(text):
+            name = family.name.removeprefix("streaming_nn_") + "_total" * (family.type == "counter")
+            assert f"`{name}`" in described, name
 
 
 def test_a_scraper_that_prefers_open_metrics_gets_them(manifests: list[Manifest], server: Running) -> None:

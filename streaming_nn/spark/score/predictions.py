@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,14 @@ CUT = "streaming_nn.cut"  # header that names what was too long to be copied: ke
 OBJECT, ARRAY, NONE = ("object", "array", "none")  # how a prediction has its probabilities
 
 
+# Upper bounds of counted latencies, in seconds; the last one has no bound
+LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, float("inf"))
+SUM = "sum"  # of latencies, in milliseconds
+
+
 @dataclass
 class Outcomes:
-    """The outcomes of records that are predicted here; in tasks it is an accumulator."""
+    """The outcomes, or latencies, of records that are predicted here; in tasks it is an accumulator."""
 
     value: Counter[str]
 
@@ -81,6 +87,7 @@ class Predict:
     headers: frozenset[str] = frozenset()  # lower-case names of the headers that are copied
     probabilities: str = OBJECT  # or ARRAY, NONE
     outcomes: Any = None  # Accumulator[Counter[str]] of the records by outcome; None: they are not counted
+    latencies: Any = None  # the same, by latency
     cloudevents: bool = False  # each prediction is the data of an event
     longest: int = 256 << 10  # bytes of a key, headers or fields that are copied: a quarter of a message
     fields: tuple[str, ...] = ()  # of the record, that are in its prediction
@@ -110,6 +117,8 @@ class Predict:
             if read_fields is not None:
                 texts = _join(texts, ',"fields":', self._fields(batch, read_fields))
             values = self._complete(texts, batch)
+            if self.latencies is not None:
+                self.latencies.add(count_latencies(batch.column("timestamp"), time.time()))
             key, headers = self._copied(batch)
             yield pa.record_batch({"key": key, "value": values.cast(pa.binary()), "headers": headers})
 
@@ -269,6 +278,20 @@ def _numbers(values: NDArray[Any]) -> pa.Array:
 def _errors(rejected: list[Rejection]) -> pa.Array:
     texts = ['{"prediction":null,"error":' + to_json(reasons.key(each)).decode() for each in rejected]
     return pa.array(texts, pa.string())
+
+
+def count_latencies(timestamps: pa.Array, now: float) -> Counter[str]:
+    """Count records by the time from their timestamp to `now`, in seconds since 1970, by its upper bound.
+
+    One from the future, by another clock, has 0; one without a timestamp is not counted.
+    """
+    milliseconds = timestamps.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    times = milliseconds.to_numpy(zero_copy_only=False).astype(np.float64)
+    seconds = np.maximum(now - times[times >= 0] / 1000, 0)
+    counts = np.bincount(np.searchsorted(LATENCIES, seconds), minlength=len(LATENCIES)).tolist()
+    by_bound = Counter({str(bound): n for bound, n in zip(LATENCIES, counts, strict=True)})
+    by_bound[SUM] = round(float(seconds.sum()) * 1000)
+    return +by_bound  # without zeros
 
 
 def _count_outcomes(rows: Decoded) -> Counter[str]:

@@ -1,9 +1,10 @@
 """The scoring job: each micro-batch of the unlabeled topic is predicted with the newest version."""
 
+import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -73,8 +74,10 @@ class Scorer(Job):
         self.reader: Reader | None = None
         self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
         self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
-        self._accumulator: Any = None
-        self._outcomes: Any = None  # of the micro-batch under way: the accumulator, or Outcomes
+        self.latencies = Counter[str]()  # of the finished micro-batches' predictions, if Prometheus is set
+        self._accumulators: list[Any] = []
+        self._counting: list[Any] = []  # of the micro-batch under way, outcomes and latencies
+        self._first: offsets.Offsets = {}  # with which the run begins
         self._model: tuple[int, Any] | None = None  # of a version, by its number
         self._sender = Sender(spark, settings.kafka, settings.score.predictions)
         self._explained = False  # whether the first records were looked at
@@ -124,7 +127,7 @@ class Scorer(Job):
 
         Raise DataLossError if the topic no longer has what follows.
         """
-        self.check_losses()
+        self._first = self.check_losses()
         score = self.settings.score
         if score.fields:
             field_reader(schema_from(self._newest().manifest.schema), score.fields)  # raises ValueError
@@ -160,6 +163,12 @@ class Scorer(Job):
                 f"predicted. To continue with the topic's current records, use --accept-data-loss, or {other}"
             )
         return following or begins
+
+    def position(self) -> offsets.Offsets:
+        """Return the offsets after the last micro-batch that ended; none before `start`."""
+        progress = self.query.lastProgress if self.query is not None else None
+        ended = progress.sources[0].endOffset if progress else None
+        return offsets.offsets_from(json.loads(ended)) if ended else self._first
 
     def finish(self) -> None:
         """End the query such that the next run repeats no predictions, if that takes a bounded time."""
@@ -226,7 +235,7 @@ class Scorer(Job):
 
     def _predict_here(self, ranges: offsets.Ranges, version: Version) -> None:
         """Read, predict and send a few records without a Spark job."""
-        self._outcomes = Outcomes(Counter())
+        self._counting = [Outcomes(Counter()), Outcomes(Counter())]
         work = self._work(version, None)
         if self._model is None or self._model[0] != version.number:
             self._model = version.number, load_state(work.learner, version.tensors).model
@@ -235,10 +244,12 @@ class Scorer(Job):
             self._sender.send(predicted)
 
     def _predict_in_tasks(self, frame: DataFrame, ranges: offsets.Ranges, version: Version) -> None:
-        if self._accumulator is None:
-            self._accumulator = self.spark.sparkContext.accumulator(Counter(), OutcomeParam())
-        self._accumulator.value = Counter()  # without those of a micro-batch that failed
-        self._outcomes = self._accumulator
+        if not self._accumulators:
+            context = self.spark.sparkContext
+            self._accumulators = [context.accumulator(Counter(), OutcomeParam()) for _ in range(2)]
+        for accumulator in self._accumulators:
+            accumulator.value = Counter()  # without those of a micro-batch that failed
+        self._counting = self._accumulators
         with shared(self.spark, version.tensors) as state:
             (
                 self._predicted(frame, ranges, self._work(version, state))
@@ -250,6 +261,7 @@ class Scorer(Job):
 
     def _work(self, version: Version, state: Any) -> Predict:
         schema, score = schema_from(version.manifest.schema), self.settings.score
+        outcomes, latencies = self._counting
         return Predict(
             learner_from(version.manifest.learner),
             schema,
@@ -257,7 +269,8 @@ class Scorer(Job):
             self._version_fields(version),
             forwarded_headers(score.headers),
             score.probabilities,
-            self._outcomes,
+            outcomes,
+            latencies if self.settings.metrics.prometheus else None,
             score.cloudevents,
             self.longest,
             tuple(score.fields),
@@ -295,9 +308,10 @@ class Scorer(Job):
         Exact despite retries and speculation: these are the tasks of an action's last stage, and of each of
         them Spark adds one successful attempt. After a crash, repeated records are counted again.
         """
-        outcomes: Counter[str] = self._outcomes.value
+        outcomes, latencies = (counted.value for counted in self._counting)
         if outcomes:
             self.outcomes.update(outcomes)
+            self.latencies.update(latencies)
             self.versions = (number if self.versions is None else self.versions[0], number)
 
     def _explain_first(self, schema: Schema, batch_id: int) -> None:
@@ -352,10 +366,16 @@ def forwarded_headers(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
-def score(spark: SparkSession, settings: Settings, kind: type[Scorer] = Scorer) -> None:
+def score(
+    spark: SparkSession,
+    settings: Settings,
+    kind: type[Scorer] = Scorer,
+    opened: Callable[[Scorer], None] = lambda scorer: None,
+) -> None:
     """Score until Ctrl-C, or with `once` all available records. Raise as `kind` does."""
     with uninterrupted():
         scorer = kind.open(spark, settings)
+        opened(scorer)
     try:
         scorer.wait_for_version()
         with uninterrupted():

@@ -14,7 +14,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch, Learner, initial
 from streaming_nn.records.decode import encode
 from streaming_nn.records.schema import Schema
-from streaming_nn.spark.score.predictions import OutcomeParam, Predict, label_keys
+from streaming_nn.spark.score.predictions import SUM, OutcomeParam, Predict, count_latencies, label_keys
 from streaming_nn.spark.tasks import pack
 
 pytestmark = pytest.mark.commit
@@ -318,3 +318,23 @@ def test_predictions_have_chosen_fields_of_their_records() -> None:
         None,
         {"id": None, "features": None},
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.timestamp("us", "UTC")], ids=["our reader's", "Spark's"])
+def test_latencies_are_counted_by_their_upper_bound(kind: pa.DataType) -> None:
+    now = 1_700_000_000.0
+    seconds = [0.004, 0.01, 0.012, 2.0, 299.0, 301.0, -5.0]  # the last one's clock is ahead
+    times = [round((now - s) * 1000) for s in seconds]
+    column = pa.array([*times, -1], pa.int64())  # the last one has no timestamp
+    if kind != pa.int64():
+        column = pa.array([1000 * t for t in column.to_pylist()], pa.int64()).cast(kind)
+    counted = count_latencies(column, now)
+    total = counted.pop(SUM)
+    assert total == sum(round(1000 * max(s, 0)) for s in seconds)
+    assert counted == {"0.01": 3, "0.025": 1, "2.5": 1, "300.0": 1, "inf": 1}
+
+
+def test_no_time_of_a_record_ends_the_count() -> None:
+    column = pa.array([2**63 - 1, -(2**63), 0], pa.int64())
+    counted = count_latencies(column, 1_700_000_000.0)
+    assert counted == {"0.01": 1, "inf": 1, SUM: 1_700_000_000_000}

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
 from pyspark.sql import SparkSession
+from scraping import Running, get, scrape
+from waiting import until
 
+from streaming_nn.cli.score import _show as show
 from streaming_nn.errors import DamagedVersionError, DataLossError, exit_code
 from streaming_nn.kafka import admin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import unflatten
-from streaming_nn.settings import Settings
+from streaming_nn.settings import Metrics, Settings
 from streaming_nn.spark.score import scorer as scorer_module
 from streaming_nn.spark.score.scorer import Scorer, score
 from streaming_nn.versions.version_log import VersionLog
@@ -78,30 +82,44 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.mark.smoke
 @pytest.mark.usefixtures("where")
-def test_every_record_is_predicted_once(spark: SparkSession, settings: Settings) -> None:
+def test_every_record_is_predicted_once(
+    spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming_nn.sinks.lag.POLL", 0.1)
     kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)
     first = VersionLog(settings.model).head_number()
     assert first is not None
     keys = [f"k{i}".encode() if i % 3 else None for i in range(60)]
     fill(kafka, topic, [*unlabeled(60), b"what?"], keys=[*keys, b"bad"])
-    scorer = Scorer.open(spark, settings)
-    scorer.start()
-    try:
+    shown = settings.model_copy(update={"metrics": Metrics(prometheus="127.0.0.1:0")})
+    scorer = Scorer.open(spark, shown)
+    with ExitStack() as stack:
+        stack.callback(scorer.stop)
+        server = stack.enter_context(closing(Running()))
+        show(server, scorer, stack)
+        scorer.start()
         scorer.drain()
         before = predictions_of(settings)
         fill(kafka, settings.train.topics[0], labeled(500, seed=1))
         learn(spark, settings)  # a newer version, while the scorer runs
         fill(kafka, topic, unlabeled(20, seed=2), keys=[b"new"] * 20)
         scorer.drain()
-    finally:
-        scorer.stop()
+        until(lambda: get(server, "/readyz") == (200, "ready\n"))
+        until(lambda: not any(n for (name, _), n in scrape(server).items() if name == "lag_offsets"))
+        found = scrape(server)
     newest = VersionLog(settings.model).head_number()
     assert newest is not None
     assert newest > first
     after = predictions_of(settings)
     counts = f"scored 80 records with versions {first} to {newest}; 1 could not be read (not JSON: 1)"
     assert scorer.summary() == counts
+    assert found["records_total", ("predicted",)] == 80
+    assert found["records_total", ("rejected",)] == found["rejected_records_total", ("not JSON",)] == 1
+    assert found["prediction_latency_seconds_count", ()] == 81
+    assert 0 < found["prediction_latency_seconds_sum", ()] / 81 < 60
+    assert found["served_version", ()] == found["head_version", ()] == newest
+    assert {key for key in found if key[0] == "lag_offsets"} == {("lag_offsets", (p, topic)) for p in "01"}
 
     records = {(r.topic, r.partition, r.offset): r for r in read(kafka, topic)}
     assert set(after) == set(records)

@@ -5,7 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from kafka_topics import (
     settings_of,
 )
 from pyspark.sql import SparkSession
+from scraping import Running, get, scrape
 from waiting import until
 
+from streaming_nn.cli.train import _show as show
 from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, DeadLetterError, TooManyRejectedError, exit_code
 from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
+from streaming_nn.sinks.sink import Sinks
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
@@ -71,8 +74,9 @@ def running(spark: SparkSession, settings: Settings) -> Trainer:
 
 @pytest.mark.smoke
 def test_every_record_is_learned_or_becomes_a_dead_letter(
-    spark: SparkSession, broker: Any, tmp_path: Path
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("streaming_nn.sinks.lag.POLL", 0.1)
     topic = broker.topic("rows", 3)
     settings = settings_of(broker.options, tmp_path / "model", topic)
     fill(broker.options, topic, labeled(2500))
@@ -85,7 +89,15 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
         [*keys, b"d"],
         [HEADERS, [], HEADERS],
     )
-    learn(spark, settings)
+    trainer = Trainer.open(spark, settings)
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(Running()))
+        sinks = Sinks(trainer.log, [show(server, trainer, stack)])
+        trainer.start()
+        trainer.wait()
+        assert sinks.stop(drain=10)
+        until(lambda: get(server, "/readyz") == (200, "ready\n"))
+        found = scrape(server)
 
     assert rows_of(settings.model) == {
         "received": 2506,
@@ -95,6 +107,13 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
         "filtered": 1,
     }
     manifests = manifests_of(settings.model)
+    for outcome in ("trained", "skipped", "rejected", "filtered"):
+        assert found["records_total", (outcome,)] == rows_of(settings.model)[outcome]
+    assert found["dead_letters_total", ()] == 5
+    assert found["head_version", ()] == found["micro_batch_step_seconds_count", ("learn",)]
+    assert {key: n for key, n in found.items() if key[0] == "lag_offsets"} == {
+        ("lag_offsets", (str(p), topic)): 0 for p in range(3)
+    }
     assert len(manifests) > 3, "one micro-batch would prove little"
     counted = sum((Counter(m.rejected_by_reason) for m in manifests), Counter())
     assert counted == Counter(reason for _, reason, _ in MALFORMED)

@@ -25,7 +25,6 @@ from streaming_nn.spark.score.realtime.supported import check, check_slots
 from streaming_nn.spark.score.scorer import SAMPLE, Scorer, forwarded_headers
 from streaming_nn.spark.session import STOP_ERRORS
 from streaming_nn.spark.sources import kafka_frames, offsets
-from streaming_nn.spark.sources.offsets import Offsets
 from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
@@ -60,8 +59,6 @@ class RealTimeScorer(Scorer):
     At least once, like `Scorer`: a crash repeats up to one batch. `start` raises ValueError in one line,
     which names the batch engine, for what real-time mode does not support.
     """
-
-    _first: Offsets  # with which the run begins
 
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
