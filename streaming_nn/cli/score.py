@@ -90,16 +90,16 @@ def _show(server: "Server", scorer: Any, stack: ExitStack) -> None:
     looking.start()
     stack.callback(looking.stop)
     most = seconds(settings.metrics.max_lag)
+    if settings.score.engine == "realtime":  # its offsets are known when a real-time batch ends
+        most += seconds(settings.score.realtime_batch)
     server.show(ScorerMetrics(settings.model, lambda: _scored(scorer), looking.lag, most))
 
 
-def _scored(scorer: Any) -> "Scored | None":
-    """Return what a scorer has done; None: the real-time engine does not count."""
+def _scored(scorer: Any) -> "Scored":
+    """Return what a scorer has done; the real-time engine does not know by which version."""
     from streaming_nn.sinks.prometheus import Scored
     from streaming_nn.spark.score.predictions import FILTERED_RECORD, LATENCIES, PREDICTED_RECORD, SUM
 
-    if scorer.settings.score.engine == "realtime":
-        return None
     reasons, latencies = dict(scorer.outcomes), dict(scorer.latencies)
     predicted, filtered = reasons.pop(PREDICTED_RECORD, 0), reasons.pop(FILTERED_RECORD, 0)
     records = {"predicted": predicted, "filtered": filtered, "rejected": sum(reasons.values())}

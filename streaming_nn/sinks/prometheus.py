@@ -248,7 +248,7 @@ class TrainerMetrics:
 class Scored(NamedTuple):
     """What a scorer has done in this process."""
 
-    served: Manifest | None  # of the version that predicted last
+    served: Manifest | None  # of the version that predicted last; None: unknown, or none did
     records: Mapping[str, int]  # by outcome: predicted, rejected, filtered
     reasons: Mapping[str, int]  # rejected ones by reason
     latencies: Mapping[float, int]  # predictions by the upper bound of their latency in seconds
@@ -256,12 +256,12 @@ class Scored(NamedTuple):
 
 
 class ScorerMetrics:
-    """The metrics of a scorer of a model directory; `scored` counts what it has done, None: it cannot.
+    """The metrics of a scorer of a model directory; `scored` returns what it has done.
 
     Not ready without a version that has learned something, and with a lag above `max_lag` seconds.
     """
 
-    def __init__(self, model: Path, scored: Callable[[], Scored | None], lag: Lag, max_lag: float) -> None:
+    def __init__(self, model: Path, scored: Callable[[], Scored], lag: Lag, max_lag: float) -> None:
         self._log, self._scored, self._lag, self._max_lag = VersionLog(model), scored, lag, max_lag
         self._newest: Manifest | None = None
 
@@ -280,9 +280,8 @@ class ScorerMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics as they are now."""
-        scored, newest = self._scored(), self.newest()
-        if scored is not None:
-            yield from _describe_scored(scored)
+        newest = self.newest()
+        yield from _describe_scored(self._scored())
         if newest is not None:
             yield from describe_version("head_version", "the newest version", newest)
         yield from describe_lag(self._lag)

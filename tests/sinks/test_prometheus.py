@@ -235,16 +235,8 @@ def test_the_scorers_values_are_what_it_counted_and_the_versions(tmp_path: Path,
     assert scrape(server)["head_version", ()] == 3, "the job reports the damage"
 
 
-def test_a_scorer_that_cannot_count_exports_no_zeros(tmp_path: Path, server: Running) -> None:
-    filled(VersionLog(tmp_path), 2)
-    names = {
-        name for name, _ in samples(exported(server, ScorerMetrics(tmp_path, lambda: None, lag(), 60.0)))
-    }
-    assert names == {"head_version", "head_version_timestamp_seconds", "lag_offsets", "lag_seconds"}
-
-
 def test_a_scorer_is_ready_with_a_learned_version_that_keeps_up(tmp_path: Path, server: Running) -> None:
-    server.show(ScorerMetrics(tmp_path, lambda: None, lag(end=200), 60.0))
+    server.show(ScorerMetrics(tmp_path, lambda: SCORED, lag(end=200), 60.0))
     waiting = (503, "no version has learned anything yet\n")
     assert get(server, "/readyz") == waiting
     learn(log := VersionLog(tmp_path))

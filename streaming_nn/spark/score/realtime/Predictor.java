@@ -10,13 +10,17 @@ import java.time.OffsetDateTime;
 import java.util.HashSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.apache.spark.sql.api.java.UDF4;
+import org.apache.spark.sql.api.java.UDF5;
 import org.apache.spark.sql.expressions.UserDefinedFunction;
 import org.apache.spark.sql.functions;
 import org.apache.spark.sql.types.DataTypes;
+import org.apache.spark.util.LongAccumulator;
 
-/** Maps a record's value, topic, partition and offset to a prediction in JSON, by the newest version; null: filtered. */
-public final class Predictor implements UDF4 {
+/**
+ * Maps a record's value, topic, partition, offset and timestamp (milliseconds, or null) to a prediction in JSON, by the
+ * newest version; null: filtered.
+ */
+public final class Predictor implements UDF5 {
   private static final ConcurrentHashMap NEWEST = new ConcurrentHashMap();  // by directory, in each JVM
 
   private String directory;
@@ -25,6 +29,8 @@ public final class Predictor implements UDF4 {
   private boolean events;  // predictions are the data of CloudEvents
   private String paths;  // of the fields that predictions have: a JSON object; "": none
   private int longest;  // bytes of them
+  private LongAccumulator[] counted;  // see `count`; null: nothing is counted
+  private long[] bounds;  // of latencies, in milliseconds, ascending
   private transient Newest newest;
   private transient Model model;
   private transient Network.Work work;  // each task has its own copy of this object
@@ -41,12 +47,34 @@ public final class Predictor implements UDF4 {
     this.longest = longest;
   }
 
-  /** This as a function of Spark, not deterministic, or a filter would call it again; py4j may take another overload. */
-  public UserDefinedFunction function() {
-    return functions.udf((UDF4) this, DataTypes.BinaryType).asNondeterministic();
+  /**
+   * Sets what counts records: predicted, rejected and filtered ones, the sum of the latencies in milliseconds, then the
+   * predictions up to each bound, and beyond the last. Spark adds up those of tasks that ended.
+   */
+  public void count(LongAccumulator[] counted, String bounds) {
+    String[] texts = bounds.split(",");
+    this.bounds = new long[texts.length];
+    for (int i = 0; i < texts.length; i++) this.bounds[i] = Long.parseLong(texts[i]);
+    this.counted = counted;
   }
 
-  public Object call(Object value, Object topic, Object partition, Object offset) throws Exception {
+  private void count(String reason, Object timestamp) {
+    boolean filtered = Where.isFiltered(reason);
+    counted[reason == null ? 0 : filtered ? 2 : 1].add(1L);
+    if (filtered || timestamp == null || ((Long) timestamp).longValue() < 0) return;  // Kafka's -1: it has none
+    long latency = Math.max(0, System.currentTimeMillis() - ((Long) timestamp).longValue());
+    int i = 0;
+    while (i < bounds.length && latency > bounds[i]) i++;
+    counted[3].add(latency);
+    counted[4 + i].add(1L);
+  }
+
+  /** This as a function of Spark, not deterministic, or a filter would call it again; py4j may take another overload. */
+  public UserDefinedFunction function() {
+    return functions.udf((UDF5) this, DataTypes.BinaryType).asNondeterministic();
+  }
+
+  public Object call(Object value, Object topic, Object partition, Object offset, Object timestamp) throws Exception {
     Model current = newest();
     if (current != model) {
       work = current.network.work();
@@ -56,6 +84,7 @@ public final class Predictor implements UDF4 {
     if (events) beginEvent(topic, partition, offset);
     byte[] content = model.records.content((byte[]) value);
     String reason = model.records.read(content, ((byte[]) value).length, work.x);
+    if (counted != null) count(reason, timestamp);
     if (Where.isFiltered(reason)) return null;
     if (reason == null) predict();
     else text.append("{\"prediction\":null,\"error\":").append(toJson(reason));

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,17 @@ from streaming_nn.kafka.options import for_spark
 from streaming_nn.records.paths import parse_path
 from streaming_nn.records.schema import schema_from
 from streaming_nn.spark import java_compiler
-from streaming_nn.spark.score.predictions import CONTENT_TYPE, CUT, EVENT_TYPE, JSON_TYPE
+from streaming_nn.spark.rejected import OTHER
+from streaming_nn.spark.score.predictions import (
+    CONTENT_TYPE,
+    CUT,
+    EVENT_TYPE,
+    FILTERED_RECORD,
+    JSON_TYPE,
+    LATENCIES,
+    PREDICTED_RECORD,
+    SUM,
+)
 from streaming_nn.spark.score.realtime.supported import check, check_slots
 from streaming_nn.spark.score.scorer import SAMPLE, Scorer, forwarded_headers
 from streaming_nn.spark.session import STOP_ERRORS
@@ -50,6 +61,7 @@ SOURCES = (  # Java classes; each uses those before it
 HEADERS = "array<struct<key: string, value: binary>>"  # as Spark has them
 THROWN = re.compile(r"java\.io\.IOException: (.*?)(\.? SQLSTATE|$)", re.MULTILINE)  # by our Java classes
 POLL = 0.01  # seconds between two checks whether a batch has ended: the next one begins 0.1 seconds later
+CALL = "streaming_nn_predict(value, topic, partition, offset, unix_millis(timestamp))"
 LOOK = 1.0  # seconds between two looks whether the topic has first records
 
 
@@ -59,6 +71,12 @@ class RealTimeScorer(Scorer):
     At least once, like `Scorer`: a crash repeats up to one batch. `start` raises ValueError in one line,
     which names the batch engine, for what real-time mode does not support.
     """
+
+    def __init__(self, *opened: Any) -> None:
+        """Store what `open` has opened."""
+        super().__init__(*opened)
+        self._counted: Any = None  # accumulators of what tasks have predicted; None: they do not count
+        self._backlog = Counter[str](), Counter[str]()  # outcomes and latencies of the batch engine
 
     def start(self) -> StreamingQuery:
         """Start the query where its checkpoint ended, or at the topic's beginning."""
@@ -91,11 +109,34 @@ class RealTimeScorer(Scorer):
         paths = json.dumps({name: parse_path(name) for name in score.fields}) if score.fields else ""
         form = score.probabilities, score.cloudevents, paths, self.longest
         predictor.configure(directory, float(score.max_age), *form)
+        if self.settings.metrics.prometheus:
+            predictor.count(self._counters(), ",".join(str(round(1000 * s)) for s in LATENCIES[:-1]))
         java_compiler.register(self.spark, "streaming_nn_predict", predictor)
-        value = F.expr("streaming_nn_predict(value, topic, partition, offset)").alias("value")
+        value = F.expr(CALL).alias("value")
         key = F.when(F.octet_length("key") <= self.longest, F.col("key")).alias("key")
         predictions = frame.select(key, value, self._headers().alias("headers"))
         return predictions.where("value IS NOT NULL")  # a record that is filtered has none
+
+    def _counters(self) -> Any:
+        """Return the accumulators of the whole run's counts, in the order of Predictor.java."""
+        if self._counted is None:
+            context: Any = self.spark.sparkContext
+            java: Any = self.spark._jvm
+            kind = java.org.apache.spark.util.LongAccumulator
+            self._counted = context._gateway.new_array(kind, 4 + len(LATENCIES))
+            for i in range(len(self._counted)):
+                self._counted[i] = context._jsc.sc().longAccumulator()
+        return self._counted
+
+    def position(self) -> offsets.Offsets:
+        """Return the offsets after the last real-time batch that ended, and count what it has predicted."""
+        if self._counted is not None:
+            predicted, rejected, filtered, total, *latencies = (int(c.sum()) for c in self._counted)
+            outcomes = {PREDICTED_RECORD: predicted, OTHER: rejected, FILTERED_RECORD: filtered}
+            by_bound = dict(zip(map(str, LATENCIES), latencies, strict=True)) | {SUM: total}
+            self.outcomes = Counter(outcomes) + self._backlog[0]
+            self.latencies = Counter(by_bound) + self._backlog[1]
+        return super().position()
 
     def _headers(self) -> Column:
         """Return a prediction's headers, as `predictions.Predict` does."""
@@ -150,6 +191,7 @@ class RealTimeScorer(Scorer):
             scorer.wait()
         finally:
             scorer.stop()
+            self._backlog = self._backlog[0] + scorer.outcomes, self._backlog[1] + scorer.latencies
 
     def _find_cause(self, error: BaseException) -> BaseException:
         thrown = THROWN.search(str(error))

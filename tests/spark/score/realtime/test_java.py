@@ -81,7 +81,7 @@ def predict_in_java(
     name = f"predict_{next(NAMES)}"
     java_compiler.register(spark, name, predictor)
     frame = spark.createDataFrame([(i, v) for i, v in enumerate(values)], "offset long, value binary")
-    predictions = frame.selectExpr(f"{name}(value, 'unlabeled', 0, offset)").collect()
+    predictions = frame.selectExpr(f"{name}(value, 'unlabeled', 0, offset, null)").collect()
     return [json.loads(bytes(row[0])) for row in predictions]
 
 

@@ -18,11 +18,12 @@ from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabele
 from pyspark.sql import SparkSession
 from waiting import until
 
+from streaming_nn.kafka import admin
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.schema import Schema
-from streaming_nn.settings import Settings
+from streaming_nn.settings import Metrics, Settings
 from streaming_nn.spark.score.realtime.scorer import LOOK, RealTimeScorer
 from streaming_nn.spark.score.realtime.supported import UNSET, check, check_slots
 from streaming_nn.spark.score.scorer import Scorer
@@ -204,8 +205,9 @@ def test_records_in_another_form_are_explained_while_the_query_runs(
 def test_records_are_predicted_as_they_arrive_by_the_newest_version(
     spark: SparkSession, settings: Settings
 ) -> None:
-    """New weights are used within a second, in the running query, on both partitions."""
+    """New weights are used within a second, in the running query, on both partitions; all are counted."""
     learn(spark, settings)
+    settings = settings.model_copy(update={"metrics": Metrics(prometheus="127.0.0.1:0")})
     log, topic = VersionLog(settings.model), settings.score.topic
     first = log.head_number()
     assert first is not None
@@ -222,6 +224,11 @@ def test_records_are_predicted_as_they_arrive_by_the_newest_version(
         filtered = b'{"skip":1}'
         fill(settings.kafka, topic, [filtered, *unlabeled(20, seed=2), b"what?"], keys=[b"new"] * 22)
         until(lambda: len(predictions_of(settings)) == 41)
+        until(lambda: scorer.position() == admin.ends(settings.kafka, [topic]))  # the batch has ended
+        scorer.position()
+        assert scorer.outcomes == {"": 40, "other": 1, "filtered": 1}
+        assert 0 < scorer.latencies.pop("sum") < 41 * 60_000
+        assert scorer.latencies.total() == 41
         scorer.finish()
     finally:
         scorer.stop()
