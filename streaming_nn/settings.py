@@ -327,6 +327,7 @@ class Metrics(Section):
     file: str = ""  # JSON lines
     prometheus: Address = ""  # where train and score serve theirs: "127.0.0.1:9464"; docs/metrics.md
     max_lag: Interval = "60 seconds"  # with more, the job is not ready
+    group: str = ""  # a consumer group to which the job's offsets are committed, for tools that show lags
 
 
 class Settings(Section):

@@ -54,7 +54,7 @@ OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Ka
         "--profile",
     ),
     *("--packages", "--repositories", "--jars", "--deploy-mode", "--command-config", "--bootstrap-server"),
-    *("--add", "--allow-principal", "--operation"),
+    *("--add", "--allow-principal", "--operation", "--describe"),
 }
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
 STATE = {("metrics", key) for key in ("cumulative", "window", "fading", "scores")}  # of a state, not settings

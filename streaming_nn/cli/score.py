@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.cli.serving import serving
+from streaming_nn.cli.serving import follow, serving
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
@@ -71,28 +71,23 @@ def _score(settings: "Settings", server: "Server | None") -> None:
     from streaming_nn.spark.session import running
 
     with running(settings.spark) as spark, ExitStack() as stack:
-
-        def show(scorer: Any) -> None:
-            if server is not None:
-                _show(server, scorer, stack)
-
-        run(spark, settings, RealTimeScorer if settings.score.engine == "realtime" else Scorer, show)
+        kind = RealTimeScorer if settings.score.engine == "realtime" else Scorer
+        run(spark, settings, kind, lambda scorer: _show(server, scorer, stack))
 
 
-def _show(server: "Server", scorer: Any, stack: ExitStack) -> None:
-    """Let the server show a scorer from now on."""
+def _show(server: "Server | None", scorer: Any, stack: ExitStack) -> None:
+    """Show a scorer to the platform's tools from now on."""
+    settings = scorer.settings
+    lag = follow(settings, scorer.position, stack)
+    if server is None or lag is None:
+        return
     from streaming_nn.settings import seconds
-    from streaming_nn.sinks.lag import LagThread
     from streaming_nn.sinks.prometheus import ScorerMetrics
 
-    settings = scorer.settings
-    looking = LagThread(settings.kafka, scorer.position)
-    looking.start()
-    stack.callback(looking.stop)
     most = seconds(settings.metrics.max_lag)
     if settings.score.engine == "realtime":  # its offsets are known when a real-time batch ends
         most += seconds(settings.score.realtime_batch)
-    server.show(ScorerMetrics(settings.model, lambda: _scored(scorer), looking.lag, most))
+    server.show(ScorerMetrics(settings.model, lambda: _scored(scorer), lag, most))
 
 
 def _scored(scorer: Any) -> "Scored":

@@ -1,12 +1,13 @@
-"""The server of a job's metrics, if the settings name its address."""
+"""What the platform's tools see of a job: the server of its metrics, and its position in its topics."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
+    from streaming_nn.sinks.lag import Lag
     from streaming_nn.sinks.prometheus import Server
 
 logger = logging.getLogger(__name__)
@@ -29,3 +30,15 @@ def serving(settings: "Settings") -> Iterator["Server | None"]:
         yield server
     finally:
         server.close()
+
+
+def follow(settings: "Settings", position: Callable[[], Any], stack: ExitStack) -> "Lag | None":
+    """Follow a job's position until the stack is closed, and return its lag; None: no setting needs it."""
+    if not (settings.metrics.prometheus or settings.metrics.group):
+        return None
+    from streaming_nn.sinks.position import PositionThread
+
+    thread = PositionThread(settings.kafka, position, settings.metrics.group)
+    thread.start()
+    stack.callback(thread.stop)
+    return thread.lag

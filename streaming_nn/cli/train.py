@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.cli.serving import serving
+from streaming_nn.cli.serving import follow, serving
 from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:
@@ -160,29 +160,27 @@ def _learn(settings: "Settings", server: "Server | None") -> None:
                 logger.info("%s: new model", settings.model)
             else:
                 logger.info("%s: resuming after version %d", settings.model, head)
-            shown = [_show(server, trainer, stack)] if server else []
+            shown = _show(server, trainer, stack)
             sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings), *shown])
             stack.callback(sinks.stop, drain=DRAIN)
 
         run(spark, settings, start_sinks)
 
 
-def _show(server: "Server", trainer: Any, stack: ExitStack) -> "TrainerMetrics":
-    """Return the sink for Prometheus, which the server shows from now on."""
+def _show(server: "Server | None", trainer: Any, stack: ExitStack) -> "list[TrainerMetrics]":
+    """Show the trainer to the platform's tools from now on; return the sink that the server reads."""
+    settings, lag = trainer.settings, None
+    if not settings.source.format:
+        lag = follow(settings, lambda: trainer.head.manifest.offsets, stack)
+    if server is None:
+        return []
     from streaming_nn.settings import seconds
-    from streaming_nn.sinks.lag import LagThread
     from streaming_nn.sinks.prometheus import TrainerMetrics
 
-    settings = trainer.settings
     most, with_dead_letters = seconds(settings.metrics.max_lag), trainer.dead_letters is not None
-    sink = TrainerMetrics(trainer.head.manifest, with_dead_letters, most)
-    if not settings.source.format:
-        looking = LagThread(settings.kafka, sink.offsets)
-        sink.lag = looking.lag
-        looking.start()
-        stack.callback(looking.stop)
+    sink = TrainerMetrics(trainer.head.manifest, lag, with_dead_letters, most)
     server.show(sink)
-    return sink
+    return [sink]
 
 
 def _metrics_sinks(settings: "Settings") -> list[Any]:

@@ -16,12 +16,14 @@ from kafka.errors import (
     AuthorizationError,
     KafkaError,
     KafkaTimeoutError,
+    NoError,
     RetriableError,
     SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
 )
+from kafka.structs import OffsetAndMetadata
 
 from streaming_nn.kafka.options import for_python
 
@@ -137,6 +139,27 @@ class KafkaAdmin:
         ends = self.ends(names)
         offsets = self._offsets(names, milliseconds)
         return {t: {p: o if o >= 0 else ends[t][p] for p, o in ps.items()} for t, ps in offsets.items()}
+
+    def commit(self, group: str, offsets: Offsets) -> None:
+        """Commit offsets to a consumer group. RuntimeError: the group has members, which commit their own."""
+        committed = {
+            TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1)
+            for topic, partitions in offsets.items()
+            for p, offset in partitions.items()
+        }
+        found = self._retry(lambda: self._client().alter_group_offsets(group, committed))
+        for (topic, _), error in found.items():
+            with self._plain_errors(), self._require(topic):
+                if error is not NoError:
+                    raise error()
+
+    def committed(self, group: str) -> Offsets:
+        """Return the offsets that a consumer group has committed."""
+        found = self._retry(lambda: self._client().list_group_offsets(group))
+        offsets = Offsets()
+        for (topic, partition), committed in sorted(found.get(group, {}).items()):
+            offsets.setdefault(topic, {})[partition] = committed.offset
+        return offsets
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""

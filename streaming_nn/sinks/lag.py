@@ -1,17 +1,13 @@
 """How far a job is behind its topics, in offsets and in seconds."""
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from streaming_nn.kafka.admin import KafkaAdmin, Offsets
+from streaming_nn.kafka.admin import Offsets
 
-POLL = 2.0  # seconds between two looks at the topics' ends
 SAMPLES = 1_000  # ends that are kept while a job is behind; of more, every second one is
-
-logger = logging.getLogger(__name__)
 
 
 class Lag:
@@ -78,36 +74,3 @@ def _at(position: Mapping[str, Mapping[int, int]], topic: str, partition: int) -
 
 def _has_reached(position: Offsets, ends: Offsets) -> bool:
     return all(_at(position, t, p) >= end for t, ps in ends.items() for p, end in ps.items())
-
-
-class LagThread(threading.Thread):
-    """Looks at the topics' ends every two seconds, until `stop`. An outage logs a line at start and end."""
-
-    def __init__(self, kafka: Mapping[str, str], position: Callable[[], Offsets]) -> None:
-        super().__init__(name="lag", daemon=True)
-        self._admin = KafkaAdmin(kafka)
-        self._find, self._position = position, Offsets()
-        self.lag = Lag(lambda: self._position, self._admin.ends)
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Look, and look again."""
-        failed = False
-        while not self._stopped.is_set():
-            try:
-                self._position = self._find()  # here only: a scorer's is Spark's to know
-                self.lag.look()
-                if failed:
-                    logger.info("lag: the topics' ends can be read again")
-                failed = False
-            except Exception as error:  # whatever the client raises
-                if not failed and not self._stopped.is_set():
-                    logger.warning("lag: %s; retrying", str(error).splitlines()[0][:500])
-                failed = True
-            self._stopped.wait(POLL)
-        self._admin.close()
-
-    def stop(self) -> None:
-        """End soon; one that waits for its broker is abandoned."""
-        self._stopped.set()
-        self.join(1.0)

@@ -175,8 +175,8 @@ class TrainerMetrics:
 
     name = "prometheus"
 
-    def __init__(self, head: Manifest, dead_letters: bool, max_lag: float) -> None:
-        self.lag: Lag | None = None
+    def __init__(self, head: Manifest, lag: Lag | None, dead_letters: bool, max_lag: float) -> None:
+        self.lag = lag
         self._max_lag, self._dead_letters = max_lag, dead_letters
         self._lock = threading.Lock()
         self._newest = head
@@ -188,10 +188,6 @@ class TrainerMetrics:
     def position(self) -> int:
         """Return the number of the newest version that is counted."""
         return self._newest.number
-
-    def offsets(self) -> dict[str, dict[int, int]]:
-        """Return the next offsets that the newest version has not learned."""
-        return self._newest.offsets
 
     def write(self, manifest: Manifest) -> None:
         """Count a version."""

@@ -1,7 +1,8 @@
 import time
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer
+from waiting import until
 
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_python
@@ -92,3 +93,21 @@ def test_the_constructor_does_not_connect(monkeypatch: pytest.MonkeyPatch) -> No
 def test_entering_connects() -> None:
     with pytest.raises(ConnectionError), admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:9"}, patience=1):
         pytest.fail("entered")
+
+
+def test_offsets_are_committed_to_a_group_without_members(broker) -> None:
+    topic, other = broker.topic("committed", 2), broker.topic("committed")
+    with admin.KafkaAdmin(broker.options) as client:
+        assert client.committed("shown") == {}
+        client.commit("shown", {topic: {0: 5, 1: 0}})
+        client.commit("shown", {topic: {0: 7}, other: {0: 1}})
+        assert client.committed("shown") == {topic: {0: 7, 1: 0}, other: {0: 1}}
+        consumer = KafkaConsumer(topic, bootstrap_servers=broker.bootstrap, group_id="shown")
+        try:
+            until(lambda: consumer.poll(timeout_ms=50) or consumer.assignment())  # it has joined
+            with pytest.raises(RuntimeError, match=r"^Kafka at .* reports: "):
+                client.commit("shown", {topic: {0: 9}})
+        finally:
+            consumer.close()
+        with pytest.raises(LookupError, match=r"^topic 'missing' does not exist at "):
+            client.commit("shown", {"missing": {0: 1}})

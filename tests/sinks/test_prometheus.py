@@ -94,8 +94,7 @@ def server() -> Iterator[Running]:
 
 def sink_after(manifests: list[Manifest], head: int = 0, lag: Lag | None = None) -> TrainerMetrics:
     """Return the sink of a process that began at `head`, and has written what follows."""
-    sink = TrainerMetrics(manifests[head], dead_letters=True, max_lag=60.0)
-    sink.lag = lag
+    sink = TrainerMetrics(manifests[head], lag, dead_letters=True, max_lag=60.0)
     for manifest in manifests[head + 1 :]:
         sink.write(manifest)
     return sink

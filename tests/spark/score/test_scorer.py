@@ -85,7 +85,7 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def test_every_record_is_predicted_once(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming_nn.sinks.lag.POLL", 0.1)
+    monkeypatch.setattr("streaming_nn.sinks.position.POLL", 0.1)
     kafka, topic = settings.kafka, settings.score.topic
     learn(spark, settings)
     first = VersionLog(settings.model).head_number()

@@ -76,9 +76,10 @@ def running(spark: SparkSession, settings: Settings) -> Trainer:
 def test_every_record_is_learned_or_becomes_a_dead_letter(
     spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming_nn.sinks.lag.POLL", 0.1)
+    monkeypatch.setattr("streaming_nn.sinks.position.POLL", 0.1)
     topic = broker.topic("rows", 3)
-    settings = settings_of(broker.options, tmp_path / "model", topic)
+    metrics = {"prometheus": "127.0.0.1:0", "group": f"group-{topic}"}
+    settings = settings_of(broker.options, tmp_path / "model", topic, metrics=metrics)
     fill(broker.options, topic, labeled(2500))
     keys = [b"key-0", b"", None, b"\xff", b"key-4"]
     fill(
@@ -92,13 +93,15 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
     trainer = Trainer.open(spark, settings)
     with ExitStack() as stack:
         server = stack.enter_context(closing(Running()))
-        sinks = Sinks(trainer.log, [show(server, trainer, stack)])
+        sinks = Sinks(trainer.log, show(server, trainer, stack))
         trainer.start()
         trainer.wait()
         assert sinks.stop(drain=10)
         until(lambda: get(server, "/readyz") == (200, "ready\n"))
         found = scrape(server)
 
+    with admin.KafkaAdmin(broker.options) as client:
+        assert client.committed(f"group-{topic}") == client.ends([topic])
     assert rows_of(settings.model) == {
         "received": 2506,
         "trained": 2500,
