@@ -212,7 +212,10 @@ def restarts(bench: Bench, plan: dict[str, int], batch_s: int) -> dict[str, dict
                 if process.poll() is not None:
                     raise RuntimeError(f"the scorer ended with {process.returncode} while it was predicting")
                 time.sleep(0.1)
+            committed = _sent(bench, predictions)
             time.sleep(0.7 * batch_s)
+            while _sent(bench, predictions) == committed:  # a busy machine may not have begun the next batch
+                time.sleep(0.1)
             if how == "hard":
                 os.killpg(process.pid, signal.SIGKILL)  # the JVM too: it would run on for a while
             else:
@@ -230,6 +233,10 @@ def restarts(bench: Bench, plan: dict[str, int], batch_s: int) -> dict[str, dict
             "duplicates_most_s": round(run.longest_repeat(), 2),
         }
     return figures
+
+
+def _sent(bench: Bench, predictions: str) -> int:
+    return sum(admin.ends(bench.kafka, [predictions])[predictions].values())
 
 
 def _batches(commits: Path) -> int:
