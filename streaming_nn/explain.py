@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from math import asin, sqrt
+from math import asin, hypot, sqrt
 from math import log as natural_log
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from streaming_nn.versions.version_log import VersionLog
 SPAN = 1_000  # kept versions among which an earlier one is chosen, and versions that are summed up before it
 LOST = 0.25  # of what was lost since the best of them, at most, by the chosen one
 ERRORS = 2.0  # standard errors that chance may explain
+MOST = 1e9  # a change beyond it is as large
 
 Floats = NDArray[np.float64]
 Pair = tuple[float | None, float | None]  # before, and of the rows between; None: undefined
@@ -102,7 +103,7 @@ class Explanation(NamedTuple):
     metric: str  # the leading one: accuracy, subset_accuracy or mae
     figures: dict[str, Pair]  # "prequential", "as_served" and the baselines: the metric in the window
     between: float | None  # the prequential metric in the rows between
-    rows: int  # learned between, or since a rollback, a repair or a restart that lies between
+    rows: int  # learned between, or since a rollback or a repair that lies between
     columns: list[ColumnChange]  # those that changed most
     added_columns: list[str]
     removed_columns: list[str]
@@ -145,13 +146,20 @@ def explain(log: VersionLog, later: int, earlier: int | None = None, most: int =
         log.manifest(number)
     if earlier is not None and earlier >= later:
         raise ValueError(f"the earlier version must be before {later}; got {earlier}")
-    later = _kept(log, later, notes)
+    later, untrained = _kept(log, later, notes), log.initial_number()
+    if 0 < later <= untrained:
+        raise ValueError(
+            f"versions must be trained to be explained; got {later}, and {untrained} is untrained"
+        )
     earlier = _choose(log, later, notes) if earlier is None else _kept(log, earlier, notes)
     if earlier >= later:
         raise LookupError(
             f"no version is kept between which to compare: the one nearest to {requested} is {later}, "
             f"and to the earlier one {earlier}"
         )
+    if earlier < untrained:
+        notes.append(f"version {untrained} is the last that is untrained: {earlier} is of other settings")
+        earlier = untrained
     return _explain(log, log.read(earlier), log.read(later), notes, most)
 
 
@@ -159,12 +167,12 @@ def _kept(log: VersionLog, number: int, notes: list[str]) -> int:
     """Return the kept version that is nearest to a number, of two the earlier."""
     if log.manifest(number).kept:
         return number
-    kept = (n for n in sorted(log.files(), key=lambda n: (abs(n - number), n)) if log.manifest(n).kept)
+    kept = _kept_of(log, sorted(log.files(), key=lambda n: (abs(n - number), n)))
     nearest = next(kept, None)
     if nearest is None:
         raise LookupError(f"no version of {log.directory} is kept")
-    notes.append(f"version {number} was pruned; {nearest} is the nearest that is kept")
-    return nearest
+    notes.append(f"version {number} was pruned; {nearest.number} is the nearest that is kept")
+    return nearest.number
 
 
 def _choose(log: VersionLog, later: int, notes: list[str]) -> int:
@@ -172,7 +180,7 @@ def _choose(log: VersionLog, later: int, notes: list[str]) -> int:
     window = _window(log.manifest(later))
     metric, better = next(iter(leading(window).items()))
     now, found = window.get(metric), dict[int, float]()
-    before = list(islice(_kept_before(log, later), SPAN))
+    before = list(islice(_kept_of(log, [n for n in reversed(log.files()) if n < later]), SPAN))
     if not before:
         raise LookupError(f"version {later} has no earlier one that is kept, to compare with")
     for manifest in before:
@@ -191,13 +199,12 @@ def _choose(log: VersionLog, later: int, notes: list[str]) -> int:
     return before[0].number
 
 
-def _kept_before(log: VersionLog, number: int) -> Iterator[Manifest]:
-    for each in reversed(log.files()):
-        if each < number:
-            with suppress(DamagedVersionError, LookupError):
-                manifest = log.manifest(each)
-                if manifest.kept:
-                    yield manifest
+def _kept_of(log: VersionLog, numbers: Iterable[int]) -> Iterator[Manifest]:
+    for number in numbers:
+        with suppress(DamagedVersionError, LookupError):
+            manifest = log.manifest(number)
+            if manifest.kept:
+                yield manifest
 
 
 def _window(manifest: Manifest, who: str = "prequential") -> dict[str, Any]:
@@ -234,7 +241,7 @@ def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: in
     manifests = _manifests(log, range(start + 1, end + 1))
     if len(manifests) < end - start:
         notes.append(f"{end - start - len(manifests)} versions between cannot be read")
-    replaced = [m for m in manifests if m.restored_from >= 0 or m.untrained]
+    replaced = [m for m in manifests if m.restored_from >= 0]
     base = a
     if replaced:  # the later model has not learned all that lies between
         base = log.read(replaced[-1].number)
@@ -372,24 +379,26 @@ def _finite(value: float | None) -> float | None:
 
 def _compare(a: _Statistics, b: _Statistics) -> tuple[float | None, float]:
     """Return the shift of the mean in the first's deviations, and the larger change of mean and deviation."""
-    if a.mean is None or b.mean is None or a.deviation is None or b.deviation is None:
+    if not a.rows or not b.rows:
         return None, 0.0
-    # what was constant has no deviation: its change is measured in that of all rows
+    if a.mean is None or b.mean is None or a.deviation is None or b.deviation is None:
+        return None, MOST if b.deviation is None else 0.0  # it is more than a float holds
+    # What was constant has no deviation: its change is measured in that of all rows
     part = b.rows / (a.rows + b.rows)
     moved = b.mean - a.mean
-    unit = a.deviation or sqrt(b.deviation**2 * part + moved**2 * part * (1 - part))
+    unit = a.deviation or hypot(b.deviation * sqrt(part), moved * sqrt(part * (1 - part)))
     if not unit:
         return None, 0.0
     error = sqrt(1 / a.rows + 1 / b.rows)
     change = _beyond(moved / unit, error)
     if a.deviation:  # one row of the first's deviation more, so that a constant's logarithm is finite
-        spread = sqrt((b.rows * (b.deviation / unit) ** 2 + 1) / (b.rows + 1))
-        change = max(change, _beyond(natural_log(spread), error / sqrt(2)))
-    return (moved / a.deviation if a.deviation else None), change
+        spread = hypot(b.deviation / unit * sqrt(b.rows), 1.0) / sqrt(b.rows + 1)
+        change = max(change, _beyond(natural_log(min(spread, MOST)), error / sqrt(2)))
+    return (_finite(moved / a.deviation) if a.deviation else None), change
 
 
 def _beyond(size: float, error: float) -> float:
-    return max(0.0, abs(size) - ERRORS * error)
+    return min(max(0.0, abs(size) - ERRORS * error), MOST)
 
 
 def _share(part: float, rows: float) -> float | None:

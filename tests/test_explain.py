@@ -272,6 +272,35 @@ def test_after_a_rollback_the_rows_since_are_compared(tmp_path: Path) -> None:
     assert explain(log, number, CHANGED).rows == 0
 
 
+def test_values_that_are_kept_apart_count(tmp_path: Path) -> None:
+    x, y = stream(lambda x, y: (x, y))
+    x[CHANGED * ROWS + 10 :: 100, 0] += 1e5  # too few to replace the column's statistics
+    x[CHANGED * ROWS + 1, 2] = 1e30
+    found = learn(tmp_path, classifier(), x, y)
+    first, second, _ = explain(found.log, CHANGED + 1, CHANGED).columns
+    assert (first.name, second.name) == ("features[2]", "features[0]")
+    for each, i in ((first, 2), (second, 0)):
+        between = found.of(CHANGED, CHANGED + 1)[0][:, i]
+        assert (each.mean[1], each.deviation[1]) == pytest.approx((between.mean(), between.std()))
+
+
+def test_versions_of_other_settings_are_not_compared(tmp_path: Path) -> None:
+    log, two = VersionLog(tmp_path), MLP(3, classes=(0, 1), hidden=(4,))
+    first = MLP(2, classes=(0, 1, 2), hidden=(4,))
+    head = log.commit(None, flatten(loop.initial(first)), learner=first.options())
+    state = loop.initial(two)
+    head = log.commit(head, flatten(state), kind="initial", learner=two.options())
+    state, _ = loop.test_then_train(two, state, [Batch(np.ones((30, 3)), np.zeros(30, np.int32))])
+    log.commit(head, flatten(state), metrics=loop.report(two, state))
+    result = explain(log, 2, 0)
+    assert result.versions == (1, 2)
+    assert result.notes == ["version 1 is the last that is untrained: 0 is of other settings"]
+    assert [each.mean for each in result.columns] == [(None, 1)] * 3
+    assert result.between == 1
+    with pytest.raises(ValueError, match="must be trained to be explained; got 1, and 1 is untrained"):
+        explain(log, 1)
+
+
 def test_columns_and_classes_that_were_added_are_named(tmp_path: Path) -> None:
     x, y = stream(moved)
     schema = Schema(3, ("a", "b", "c"), FEATURES)
