@@ -60,7 +60,7 @@ def history(log: "VersionLog", first: int = 0, last: int | None = None) -> pd.Da
             counts[name][row] = number
         for name, number in values.get("rejected_by_reason", {}).items():
             reasons[f"rejected_by_reason.{name}"][row] = number
-        for name, number in _numbers(values):
+        for name, number in _numbers(values).items():
             numbers[name][row] = number
     named = {
         "kind": texts["kind"],
@@ -99,26 +99,27 @@ def _manifest(log: "VersionLog", number: int) -> dict[str, Any]:
     return manifest.to_json() | {"kept": manifest.kept}
 
 
-def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a manifest by their columns' names."""
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a manifest by their columns' names."""
+    found: dict[str, float] = {}
     offsets = [sum(partitions.values()) for partitions in values.get("offsets", {}).values()]
     if offsets:
-        yield "offsets", sum(offsets)
+        found["offsets"] = sum(offsets)
     mini_batch = values.get("learner", {}).get("mini_batch")
     if mini_batch is not None:
-        yield "mini_batch", mini_batch
-    for step, seconds in values.get("seconds", {}).items():
-        yield f"seconds.{step}", seconds
+        found["mini_batch"] = mini_batch
+    _collect(values.get("seconds", {}), "seconds.", found)
     metrics = values.get("metrics", {})
-    yield from _flat(metrics, "")
+    _collect(metrics, "", found)
     for i, member in enumerate(metrics.get("members", ())):
         for name in ("weight", "restarts"):
-            yield f"members.{i} ({member['member']}).{name}", member[name]
+            found[f"members.{i} ({member['member']}).{name}"] = member[name]
+    return found
 
 
-def _flat(metrics: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
-    for name, value in metrics.items():
+def _collect(values: dict[str, Any], prefix: str, found: dict[str, float]) -> None:
+    for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            _collect(value, f"{prefix}{name}.", found)
         elif isinstance(value, int | float):
-            yield f"{prefix}{name}", value
+            found[prefix + name] = value
