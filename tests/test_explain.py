@@ -284,6 +284,27 @@ def test_values_that_are_kept_apart_count(tmp_path: Path) -> None:
         assert (each.mean[1], each.deviation[1]) == pytest.approx((between.mean(), between.std()))
 
 
+def test_rows_that_several_tasks_have_learned_are_compared(tmp_path: Path) -> None:
+    (x, y), learner, log = stream(moved), classifier(), VersionLog(tmp_path)
+    state = loop.initial(learner)
+    head = log.commit(None, flatten(state), learner=learner.options())
+    for rows in np.split(np.arange(len(y)), VERSIONS):
+        parts = [
+            loop.learn_part(learner, state, [Batch(x[part], y[part])]) for part in (rows[:20], rows[20:])
+        ]
+        state = loop.combine(learner, state, parts)
+        head = log.commit(head, flatten(state), metrics=loop.report(learner, state))
+    result = explain(log, VERSIONS, CHANGED)
+    between = slice(CHANGED * ROWS, None)
+    assert result.columns[0].name == "features[1]"
+    for each in result.columns:
+        i = int(each.name[-2])
+        expected = x[between, i].mean(), x[between, i].std()
+        assert (each.mean[1], each.deviation[1]) == pytest.approx(expected, rel=1e-6)
+    for one in result.classes:
+        assert one.share[1] == pytest.approx((y[between] == "abc".index(one.label)).mean())
+
+
 def test_versions_of_other_settings_are_not_compared(tmp_path: Path) -> None:
     log, two = VersionLog(tmp_path), MLP(3, classes=(0, 1), hidden=(4,))
     first = MLP(2, classes=(0, 1, 2), hidden=(4,))

@@ -31,6 +31,7 @@ RUN = "versions"  # the run of a version that these commands write
 UNREADABLE = "unreadable"  # the kind of a version whose file is damaged or missing
 WIDTH = 160  # columns without a terminal: a name that is cut off is of no use in a file
 SHOWN_NAMES = 10  # of what was added
+SHOWN_EVENTS = 20  # the newest
 SHOWN_WEIGHT = 0.05  # change of a member's weight
 # The metrics that a table shows; --json has all of them
 SHOWN = re.compile(
@@ -226,7 +227,9 @@ def explain_(
     for note in found.notes:
         print(note)
     _print(_table(("", *map(str, found.versions), "change"), list(_explained(found))))
-    for event in found.events:
+    if earlier_events := len(found.events[:-SHOWN_EVENTS]):
+        print(f"{earlier_events:,} earlier events: --json")
+    for event in found.events[-SHOWN_EVENTS:]:
         print(f"version {event.pop('version')}: {json.dumps(event)}")
 
 
