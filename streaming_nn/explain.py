@@ -2,7 +2,8 @@
 
 The earlier state's statistics and the later one's give those of the rows that were learned between them:
 docs/arithmetic.md, "Merges", *task's part*. Each change is ranked by how much of it chance does not explain:
-its size less two standard errors.
+its size less two standard errors; of a column, also less its largest change in up to five stretches of as
+many versions before, since values may be rare or follow each other.
 
 | of | size |
 |---|---|
@@ -28,6 +29,7 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.figures import leading
 from streaming_nn.nn.learner import Learner, State, load_state
 from streaming_nn.nn.metrics import ClassCounts, TargetSums
+from streaming_nn.nn.moments import Moments
 from streaming_nn.nn.multioutput import MultiMetrics
 from streaming_nn.records.schema import schema_from
 from streaming_nn.versions.diff import changes
@@ -36,6 +38,7 @@ from streaming_nn.versions.version_log import VersionLog
 
 SPAN = 1_000  # kept versions among which an earlier one is chosen, and versions that are summed up before it
 LOST = 0.25  # of what was lost since the best of them, at most, by the chosen one
+STRETCHES = 5  # before the earlier version, in which columns have changed as they usually do
 ERRORS = 2.0  # standard errors that chance may explain
 MOST = 1e9  # a change beyond it is as large
 
@@ -249,7 +252,7 @@ def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: in
     before, now = _load(a), _load(b)
     since = before if base is a else _load(base)
     rows = max(0, int(now.state.model.learned - since.state.model.learned))
-    columns, added, removed = _columns(before, since, now, rows)
+    columns, added, removed = _columns(before, since, now, rows, _stretches(log, start, end - start))
     outputs = [*_outputs(before, since, now)]
     of_classes = [change for change in outputs if isinstance(change, ClassChange)]
     of_targets = [change for change in outputs if isinstance(change, TargetChange)]
@@ -326,8 +329,34 @@ def _sums(manifests: list[Manifest]) -> Batches:
     return Batches(len(manifests), dict(counts), dict(reasons), dict(seconds), rate)
 
 
+class _Stretch(NamedTuple):
+    """What was learned between two versions."""
+
+    moments: Moments  # (columns,)
+    rows: int
+
+
+def _stretches(log: VersionLog, end: int, versions: int) -> list[_Stretch]:
+    """Return the stretches of at least so many versions that end one after the other, the last with `end`."""
+    first, found = log.initial_number(), list[_Stretch]()
+    with suppress(DamagedVersionError, LookupError):
+        now = log.read(end).tensors
+        while len(found) < STRETCHES and end - versions >= first:
+            end = log.nearest_kept(end - versions)
+            before, later = log.read(end).tensors, now
+            now = before
+            if before["model.clusters"].shape != later["model.clusters"].shape:
+                break
+            rows = int(later["model.learned"] - before["model.learned"])
+            with np.errstate(all="ignore"):
+                learned = moments.added(later["model.clusters"], before["model.clusters"])
+            if rows > 0:  # none after a rollback
+                found.append(_Stretch(learned, rows))
+    return found
+
+
 def _columns(
-    before: _Model, since: _Model, now: _Model, rows: int
+    before: _Model, since: _Model, now: _Model, rows: int, usual: list[_Stretch]
 ) -> tuple[list[ColumnChange], list[str], list[str]]:
     """Return the changes of the columns that were there before, and the names of added and removed ones."""
     at_before, at_since = _match(before, now), _match(since, now)
@@ -341,9 +370,13 @@ def _columns(
     columns = list[ColumnChange]()
     for i, *values in zip(common.tolist(), *old, *new, strict=True):
         a, b = _Statistics.of(*values[:3]), _Statistics.of(*values[3:])
-        shift, change = _compare(a, b)
-        present = (_share(a.rows, learned), _share(b.rows, rows)) if now.has_gaps else (None, None)
-        change = max(change, _share_change(present, learned, rows))
+        shift, present, change = _compare_column(a, b, learned, rows, now.has_gaps)
+        earlier = [
+            _compare_column(a, _Statistics.of(*each), learned, stretch.rows, now.has_gaps)[2]
+            for stretch in usual
+            for each in [[part[at_before[i]] for part in stretch.moments]]
+        ]
+        change = max(0.0, change - max(earlier, default=0.0))
         mean, deviation = (a.mean, b.mean), (a.deviation, b.deviation)
         columns.append(ColumnChange(now.columns[i], mean, deviation, present, shift, change))
     added = [name for name, at in zip(now.columns, at_before, strict=True) if at < 0]
@@ -375,6 +408,15 @@ class _Statistics(NamedTuple):
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _compare_column(
+    a: _Statistics, b: _Statistics, rows_before: int, rows: int, has_gaps: bool
+) -> tuple[float | None, Pair, float]:
+    """Return the shift of the mean, the shares of rows with a value, and the largest change."""
+    shift, change = _compare(a, b)
+    present = (_share(a.rows, rows_before), _share(b.rows, rows)) if has_gaps else (None, None)
+    return shift, present, max(change, _share_change(present, rows_before, rows))
 
 
 def _compare(a: _Statistics, b: _Statistics) -> tuple[float | None, float]:

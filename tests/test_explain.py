@@ -272,6 +272,17 @@ def test_after_a_rollback_the_rows_since_are_compared(tmp_path: Path) -> None:
     assert explain(log, number, CHANGED).rows == 0
 
 
+def test_what_has_changed_as_often_before_does_not_count(tmp_path: Path) -> None:
+    x, y = stream(moved)
+    x[:, 2] = np.arange(len(x)) % (2 * ROWS) == 0  # a value in every second version
+    found = learn(tmp_path, classifier(), x, y)
+    changes = {each.name: each.change for each in explain(found.log, CHANGED + 2, CHANGED + 1).columns}
+    assert x[CHANGED * ROWS : (CHANGED + 1) * ROWS, 2].std() > 0
+    assert x[(CHANGED + 1) * ROWS : (CHANGED + 2) * ROWS, 2].std() == 0
+    assert changes["features[2]"] == 0
+    assert explain(found.log, CHANGED + 1, CHANGED).columns[0].name == "features[1]"
+
+
 def test_values_that_are_kept_apart_count(tmp_path: Path) -> None:
     x, y = stream(lambda x, y: (x, y))
     x[CHANGED * ROWS + 10 :: 100, 0] += 1e5  # too few to replace the column's statistics

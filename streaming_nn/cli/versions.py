@@ -30,6 +30,7 @@ Name = Annotated[str, typer.Argument(help="A number, a tag, or head.")]
 RUN = "versions"  # the run of a version that these commands write
 UNREADABLE = "unreadable"  # the kind of a version whose file is damaged or missing
 WIDTH = 160  # columns without a terminal: a name that is cut off is of no use in a file
+SHOWN_CHANGE = 0.1  # of a column or class
 SHOWN_NAMES = 10  # of what was added
 SHOWN_EVENTS = 20  # the newest
 SHOWN_WEIGHT = 0.05  # change of a member's weight
@@ -234,22 +235,28 @@ def explain_(
 
 
 def _explained(found: "Explanation") -> Iterator[tuple[str, ...]]:
-    """Yield what changed, one row each; columns, classes and targets if chance does not explain it."""
+    """Yield what changed, one row each; of columns and classes what chance does not explain."""
     yield "written", *(at[:19].replace("T", " ") for at in found.written_at), ""
     for who, values in found.figures.items():
         yield _pair(f"{found.metric} of the window, {who}", values)
     yield _pair(f"{found.metric} of the {found.rows:,} rows between", (None, found.between), "")
-    for column in found.columns:
-        if column.change:
-            yield _pair(f"column {column.name}: mean", column.mean, _shift(column.shift))
-            yield _pair(f"column {column.name}: deviation", column.deviation, _ratio(*column.deviation))
-            if column.present[0] != column.present[1]:
-                yield _pair(f"column {column.name}: share with a value", column.present)
-    for one in found.classes:
-        if one.change:
-            yield _pair(f"class {one.label}: share", one.share)
-            mistaken = "" if one.mistaken_for is None else f", mistaken for {one.mistaken_for}"
-            yield _pair(f"class {one.label}: recall", one.recall, _change(*one.recall) + mistaken)
+    columns = [column for column in found.columns if column.change >= SHOWN_CHANGE]
+    classes = [one for one in found.classes if one.change >= SHOWN_CHANGE]
+    for column in columns:
+        yield _pair(f"column {column.name}: mean", column.mean, _shift(column.shift))
+        yield _pair(f"column {column.name}: deviation", column.deviation, _ratio(*column.deviation))
+        if column.present[0] != column.present[1]:
+            yield _pair(f"column {column.name}: share with a value", column.present)
+    for one in classes:
+        yield _pair(f"class {one.label}: share", one.share)
+        mistaken = "" if one.mistaken_for is None else f", mistaken for {one.mistaken_for}"
+        yield _pair(f"class {one.label}: recall", one.recall, _change(*one.recall) + mistaken)
+    for title, all_of_them, changed in (
+        ("columns", found.columns, columns),
+        ("classes", found.classes, classes),
+    ):
+        if all_of_them and not changed:
+            yield title, "", "", "none beyond chance"
     for target in found.targets:
         name = "target" if target.name is None else f"target {target.name}"
         yield _pair(f"{name}: mean", target.mean, _shift(target.shift))
