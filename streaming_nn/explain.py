@@ -40,6 +40,7 @@ SPAN = 1_000  # kept versions among which an earlier one is chosen, and versions
 LOST = 0.25  # of what was lost since the best of them, at most, by the chosen one
 STRETCHES = 5  # before the earlier version, in which columns have changed as they usually do
 ERRORS = 2.0  # standard errors that chance may explain
+ROUNDING = 1e-14  # of all rows' squares; less of the rows between is what the difference was rounded by
 MOST = 1e9  # a change beyond it is as large
 
 Floats = NDArray[np.float64]
@@ -366,7 +367,9 @@ def _columns(
     first = before.state.model.clusters[:, at_before[common]]
     with np.errstate(all="ignore"):  # what is not finite becomes None
         old = moments.added(first, np.zeros_like(first))
-        new = moments.added(now.state.model.clusters[:, common], start)
+        clusters = now.state.model.clusters[:, common]
+        new = moments.added(clusters, start)
+        new = new._replace(m2=np.where(new.m2 > ROUNDING * clusters[2], new.m2, 0.0))
     columns = list[ColumnChange]()
     for i, *values in zip(common.tolist(), *old, *new, strict=True):
         a, b = _Statistics.of(*values[:3]), _Statistics.of(*values[3:])

@@ -95,7 +95,7 @@ def far(x: Rows, y: Rows) -> tuple[Rows, Rows]:
 
 
 def stuck(x: Rows, y: Rows) -> tuple[Rows, Rows]:
-    return x * [0, 1, 1] + [5, 0, 0], y
+    return x * [0, 1, 1] + [5.1, 0, 0], y
 
 
 def noisy(x: Rows, y: Rows) -> tuple[Rows, Rows]:
@@ -116,6 +116,8 @@ def check_columns(found: Learned, column: str, later: int) -> None:
     assert result.versions == (CHANGED, later)
     assert result.rows == (later - CHANGED) * ROWS
     assert result.columns[0].name == column
+    if column == "height":
+        assert result.columns[0].deviation[1] == 0
     assert result.columns[0].change > 2 * max(each.change for each in result.columns[1:])
     before, between = found.of(0, CHANGED)[0], found.of(CHANGED, later)[0]
     for each in result.columns:
