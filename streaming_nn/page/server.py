@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from streaming_nn.errors import DamagedVersionError
+from streaming_nn.explain import explain
 from streaming_nn.page.models import Followed, series_json, shown_models
 from streaming_nn.page.moment import moment
 
@@ -117,6 +119,15 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
             raise HTTPException(404, str(error)) from None
         return _json(found)
 
+    async def explanation(request: Request) -> Response:
+        number, earlier = request.path_params["number"], _number(request.query_params.get("from"), int)
+        log = _model(page, request).timeline.log
+        try:
+            found = await run_in_threadpool(explain, log, _number(number, int), earlier)
+        except (LookupError, ValueError, DamagedVersionError) as error:
+            raise HTTPException(404, str(error)) from None
+        return _json(found.to_json())
+
     async def events(request: Request) -> Response:
         return StreamingResponse(page.events(), media_type="text/event-stream")
 
@@ -125,6 +136,7 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         Route("/api/models", models),
         Route("/api/models/{model:int}/timeline", timeline),
         Route("/api/models/{model:int}/versions/{number}", version),
+        Route("/api/models/{model:int}/explain/{number}", explanation),
         Route("/api/events", events),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]

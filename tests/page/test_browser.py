@@ -11,6 +11,7 @@ import pytest
 from shown_models import GrowingModel
 
 from streaming_nn.cli.app import run
+from streaming_nn.explain import explain
 from streaming_nn.page.run import address, listen, serving
 
 pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
@@ -142,6 +143,24 @@ def test_what_is_seen_has_a_name(shown: Shown) -> None:
         shown.page.get_by_role("img", name=re.compile("Accuracy: prequential .*%, as served .*%")).count()
         == 1
     )
+
+
+def test_a_click_on_a_chart_explains_what_changed(shown: Shown, model: GrowingModel) -> None:
+    expected = explain(model.log, 20)
+    assert shown.page.locator("#explanation").is_hidden()
+    shown.page.goto(shown.page.url + "#version=20")
+    shown.wait_for("#moment", "version 20,")
+    shown.page.click("#why")
+    shown.wait_for("#explanation h2", f"What changed from version {expected.versions[0]} to 20")
+    before, now = (f"{value:.1%}" for value in expected.figures["prequential"])
+    assert f"Accuracy {before} → {now}" in shown.text("#explanation")
+    moved = [each.name for each in expected.columns if each.change > 0]
+    assert shown.page.locator("[aria-label='Columns that moved most'] tbody th").all_inner_texts() == moved
+    shown.page.click("#live")
+    shown.page.wait_for_selector("#explanation", state="hidden")
+    shown.page.locator("figure").first.locator(".u-over").click()
+    shown.page.wait_for_selector("#explanation h2")
+    assert "why=1" in shown.page.evaluate("location.hash")
 
 
 @pytest.mark.parametrize("width", [360, 1400])

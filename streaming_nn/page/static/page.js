@@ -17,11 +17,12 @@ const MORE = [
   { name: "hamming_loss", title: "Hamming loss" },
 ];
 
-const state = { model: 0, from: null, to: null, span: null, version: null }; // version null: live
+const state = { model: 0, from: null, to: null, span: null, version: null, why: null }; // version null: live; why 1: explained
 let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0;
 
 const element = (id) => document.getElementById(id);
-const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits }).format(value);
+const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits, notation: value && Math.abs(value) < 1e-4 ? "scientific" : "standard" }).format(value);
+const sentence = (text) => text && text[0].toUpperCase() + text.slice(1);
 const share = (value) => value == null ? "–" : new Intl.NumberFormat(undefined, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value);
 const instant = (seconds) => new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" }).format(new Date(seconds * 1000));
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -75,7 +76,7 @@ async function fetched(path, parameters = {}) {
 function readLink() {
   const given = new URLSearchParams(location.hash.slice(1));
   const number = (name) => given.has(name) && given.get(name) !== "" ? Number(given.get(name)) : null;
-  Object.assign(state, { model: number("model") ?? 0, from: number("from"), to: number("to"), span: number("span"), version: number("version") });
+  Object.assign(state, { model: number("model") ?? 0, from: number("from"), to: number("to"), span: number("span"), version: number("version"), why: number("why") });
 }
 
 function writeLink() {
@@ -174,6 +175,7 @@ function draw() {
   drawScrubber();
   drawTiles();
   drawTables();
+  drawExplanation();
 }
 
 function drawCharts() {
@@ -264,7 +266,7 @@ function clicks(u) {
   u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
   u.over.addEventListener("click", (event) => {
     if (pressed == null || Math.abs(event.clientX - pressed) > 4 || u.cursor.idx == null) return;
-    show({ version: series.numbers[u.cursor.idx] });
+    show({ version: series.numbers[u.cursor.idx], why: inside ? null : 1 });
   });
   u.over.addEventListener("dblclick", () => show({ from: null, to: null, span: null }));
 }
@@ -317,11 +319,72 @@ function drawTiles() {
   if (element("verdict").textContent !== verdict) element("verdict").textContent = verdict;
 }
 
+// ---- Why: what changed between the version that is shown and a better one before it
+
+const change = (pair, text) => `${text(pair[0])} → ${text(pair[1])}`;
+
+async function drawExplanation() {
+  const card = element("explanation"), wanted = state.why == null || !moment ? "" : `${state.model} ${moment.number}`;
+  element("why").setAttribute("aria-pressed", String(state.why != null));
+  if (card.dataset.of === wanted) return;
+  card.dataset.of = wanted;
+  card.hidden = !wanted;
+  if (!wanted) return;
+  card.replaceChildren(make("h2", `What changed until version ${moment.number}`), make("p", "comparing the two versions", { class: "note" }));
+  let parts;
+  try {
+    parts = explanation(await fetched(`models/${state.model}/explain/${moment.number}`));
+  } catch (error) {
+    parts = [make("p", error.message, { class: "note" })];
+  }
+  if (card.dataset.of === wanted) card.replaceChildren(...parts);
+}
+
+function explanation(found) {
+  const [earlier, later] = found.versions, text = found.metric === "mae" ? shown : share;
+  const name = (MAIN.find((each) => each.name === found.metric) ?? { title: found.metric }).title.toLowerCase();
+  const sentences = [
+    `${name} ${change(found.figures.prequential, text)}, as served ${change(found.figures.as_served, text)}; of the ${shown(found.rows, 7)} rows between: ${text(found.between)}.`,
+    found.leaders && found.leaders[0] !== found.leaders[1] ? `${found.leaders[1]} leads the ensemble instead of ${found.leaders[0]}.` : found.leaders ? `${found.leaders[1]} still leads the ensemble.` : null,
+    found.mini_batch[0] !== found.mini_batch[1] ? `Mini-batch ${change(found.mini_batch, shown)}.` : null,
+    rejected(found),
+    found.events.length ? `Events: ${[...new Set(found.events.map((each) => each.event))].join(", ")}.` : "No event between them.",
+    ...found.notes.map((note) => `${note}.`),
+  ].filter((each) => each).map(sentence);
+  const parts = make("div", null, { class: "parts" });
+  const changed = (list) => list.filter((each) => each.change > 0);
+  parts.append(...[
+    tableOf("Columns that moved most", ["column", "mean", "deviation", "shift"], changed(found.columns).map((each) => [each.name, change(each.mean, (v) => shown(v, 3)), change(each.deviation, (v) => shown(v, 3)), shown(each.shift, 2)])),
+    tableOf("Classes that changed most", ["class", "share", "recall", "predicted instead"], changed(found.classes).map((each) => [String(each.label), change(each.share, share), change(each.recall, share), each.mistaken_for == null ? "–" : String(each.mistaken_for)])),
+    tableOf("Targets that changed most", ["target", "mean", "deviation", "MAE"], changed(found.targets).map((each) => [each.name ?? "target", change(each.mean, (v) => shown(v, 3)), change(each.deviation, (v) => shown(v, 3)), change(each.mae, (v) => shown(v, 3))])),
+    tableOf("Members", ["member", "weight", "restarts"], found.members.filter((each) => Math.abs(each.weight[1] - each.weight[0]) > 0.01).map((each) => [each.member, change(each.weight, share), change(each.restarts, shown)])),
+  ].filter((each) => each));
+  return [make("h2", `What changed from version ${earlier} to ${later}`), ...sentences.map((each) => make("p", each, { class: "note" })), parts];
+}
+
+function rejected({ batches }) {
+  const shares = batches.map((each) => each.counts.received ? each.counts.rejected / each.counts.received : 0);
+  return shares[0] || shares[1] ? `Rejected records ${change(shares, share)}.` : null;
+}
+
+function tableOf(title, titles, rows) {
+  if (!rows.length) return null;
+  const part = make("div"), scroll = make("div", null, { class: "scroll" }), table = make("table", null, { "aria-label": title });
+  scroll.append(table);
+  part.append(make("h3", title), scroll);
+  fillTable(table, titles, rows, [0]);
+  return part;
+}
+
 // ---- Tables
 
 function fill(id, titles, rows, texts = [0]) {
-  const article = element(id), table = article.querySelector("table");
+  const article = element(id);
   article.hidden = !rows.length && id !== "events";
+  fillTable(article.querySelector("table"), titles, rows, texts);
+}
+
+function fillTable(table, titles, rows, texts) {
   const head = make("tr");
   head.append(...titles.map((title, i) => make("th", title, { scope: "col", ...(texts.includes(i) ? { class: "text" } : {}) })));
   const body = rows.map((cells) => {
@@ -384,7 +447,9 @@ function drawConfusion(matrix, names) {
 
 function connectControls() {
   element("scrubber").addEventListener("input", (event) => show({ version: series.numbers[Number(event.target.value)] }));
-  element("live").addEventListener("click", () => show({ version: null }));
+  element("live").addEventListener("click", () => show({ version: null, why: null }));
+  element("why").addEventListener("click", () => show(state.why == null ? { version: moment?.number ?? null, why: 1 } : { why: null }));
+  element("why").hidden = Boolean(inside);
   for (const button of document.querySelectorAll("[data-range]"))
     button.addEventListener("click", () => show({ from: null, to: null, span: button.dataset.range ? Number(button.dataset.range) : null }));
   element("models").addEventListener("change", (event) => show({ model: Number(event.target.value), version: null, from: null, to: null }));
