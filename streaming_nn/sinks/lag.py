@@ -57,9 +57,14 @@ class Lag:
         self._advance()
         return self._clock() - (self._began if self._reached is None else self._reached)
 
-    def keeps_up(self, most: float) -> bool:
-        """Return whether the job has reached what its topics had `most` seconds ago, or later."""
-        return self.seconds() <= most and self._reached is not None
+    def reason(self, most: float) -> str:
+        """Return why the job does not keep up; "": it has reached what its topics had `most` seconds ago."""
+        seconds = self.seconds()
+        if self._reached is None:
+            return f"the job has not reached its topics' ends since it started {seconds:.0f} seconds ago"
+        if seconds > most:
+            return f"lag must be at most {most:g} seconds (metrics.max_lag); got {seconds:.0f}"
+        return ""
 
     def _advance(self) -> None:
         position = self._position()

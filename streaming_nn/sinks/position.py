@@ -31,7 +31,7 @@ class PositionThread(threading.Thread):
         """Look, and once more after `stop`."""
         while True:
             stopping = self._stopped.is_set()
-            self._position = self._find()  # here only: a scorer's is Spark's to know
+            self._try("position", self._look)
             self._try("lag", self.lag.look)
             if self._group:
                 self._try(f"consumer group {self._group}", self._commit)
@@ -39,6 +39,9 @@ class PositionThread(threading.Thread):
                 break
             self._stopped.wait(POLL)
         self._admin.close()
+
+    def _look(self) -> None:
+        self._position = self._find()  # here only: a scorer's is Spark's to know
 
     def _commit(self) -> None:
         position = self._position
@@ -50,7 +53,7 @@ class PositionThread(threading.Thread):
         try:
             act()
         except Exception as error:  # whatever the client raises
-            if name not in self._failed:
+            if name not in self._failed and not self._stopped.is_set():  # Spark may have ended before
                 logger.warning("%s: %s; retrying", name, str(error).splitlines()[0][:500])
             self._failed.add(name)
             return

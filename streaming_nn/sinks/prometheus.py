@@ -210,13 +210,14 @@ class TrainerMetrics:
         """Return why the job is not ready; empty if it is."""
         if self._newest.untrained:
             return UNTRAINED
-        return behind(self.lag, self._max_lag)
+        return "" if self.lag is None else self.lag.reason(self._max_lag)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics as they are now."""
         with self._lock:
             newest, counted = self._newest, self._counted()
         yield from counted
+        yield describe_reason(self.reason())
         yield from describe_version("head_version", "the newest version", newest)
         if rows := newest.learner.get("mini_batch"):
             yield GaugeMetricFamily(f"{PREFIX}mini_batch_rows", "Rows per step of learning.", rows)
@@ -272,12 +273,13 @@ class ScorerMetrics:
     def reason(self) -> str:
         """Return why the job is not ready; empty if it is."""
         newest = self.newest()
-        return UNTRAINED if newest is None or newest.untrained else behind(self._lag, self._max_lag)
+        return UNTRAINED if newest is None or newest.untrained else self._lag.reason(self._max_lag)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics as they are now."""
         newest = self.newest()
         yield from _describe_scored(self._scored())
+        yield describe_reason(self.reason())
         if newest is not None:
             yield from describe_version("head_version", "the newest version", newest)
         yield from describe_lag(self._lag)
@@ -305,6 +307,12 @@ def counter(name: str, help: str, label: str, values: Iterable[str], counts: Map
     for value in values:
         family.add_metric([value], counts.get(value, 0))
     return family
+
+
+def describe_reason(reason: str) -> Metric:
+    """Return whether the job is ready, as `/readyz` does."""
+    help = "Whether the job has a version and keeps up: 1, or 0."
+    return GaugeMetricFamily(f"{PREFIX}ready", help, 0 if reason else 1)
 
 
 def describe_version(name: str, what: str, manifest: Manifest) -> Iterator[Metric]:
@@ -341,10 +349,3 @@ def describe_lag(lag: Lag | None) -> Iterator[Metric]:
     yield family
     help = "How long ago the topics ended where the job is now; up to a few seconds if it keeps up."
     yield GaugeMetricFamily(f"{PREFIX}lag_seconds", help, lag.seconds())
-
-
-def behind(lag: Lag | None, most: float) -> str:
-    """Return how far a job is behind, if that is more than `most` seconds."""
-    if lag is None or lag.keeps_up(most):
-        return ""
-    return f"lag must be at most {most:g} seconds (metrics.max_lag); got {lag.seconds():.0f}"

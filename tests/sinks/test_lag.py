@@ -36,8 +36,8 @@ def test_the_seconds_are_those_that_the_job_is_behind(behind: int) -> None:
     stream.position = 200 - behind  # the record at offset n was written in second n
     assert stream.lag.offsets() == {"t": {0: behind}}
     assert stream.lag.seconds() == behind
-    assert stream.lag.keeps_up(behind)
-    assert not stream.lag.keeps_up(behind - 1)
+    assert stream.lag.reason(behind) == ""
+    assert stream.lag.reason(behind - 1)
 
 
 def test_a_job_that_was_never_up_to_date_does_not_keep_up() -> None:
@@ -46,7 +46,10 @@ def test_a_job_that_was_never_up_to_date_does_not_keep_up() -> None:
     stream.lag.look()
     stream.position = 500
     assert stream.lag.seconds() == 1000.0  # since its start: at least
-    assert not stream.lag.keeps_up(2000)
+    assert (
+        stream.lag.reason(2000)
+        == "the job has not reached its topics' ends since it started 1000 seconds ago"
+    )
 
 
 def test_an_idle_topic_has_no_lag() -> None:
@@ -55,7 +58,7 @@ def test_an_idle_topic_has_no_lag() -> None:
     stream.position = 10
     assert stream.lag.seconds() == 0
     stream.lag.look()
-    assert stream.lag.keeps_up(0)
+    assert stream.lag.reason(0) == ""
 
 
 def test_the_lag_grows_while_the_ends_cannot_be_read() -> None:
@@ -66,8 +69,8 @@ def test_the_lag_grows_while_the_ends_cannot_be_read() -> None:
     with pytest.raises(ConnectionError):
         stream.lag.look()
     assert stream.lag.offsets() == {}
-    assert not stream.lag.keeps_up(59)
-    assert stream.lag.keeps_up(60)
+    assert stream.lag.reason(59) == "lag must be at most 59 seconds (metrics.max_lag); got 60"
+    assert stream.lag.reason(60) == ""
 
 
 def test_a_long_backlog_keeps_a_bounded_number_of_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +89,11 @@ def test_a_partition_that_the_job_does_not_know_begins_at_0() -> None:
     lag = Lag(lambda: {"t": {0: 5}}, lambda topics: {"t": {0: 5, 1: 3}})
     lag.look()
     assert lag.offsets() == {"t": {0: 0, 1: 3}}
-    assert not lag.keeps_up(60)
+    assert lag.reason(60)
 
 
 def test_a_job_that_reads_nothing_yet_does_not_keep_up() -> None:
     lag = Lag(dict, lambda topics: {})
     lag.look()
     assert lag.offsets() == {}
-    assert not lag.keeps_up(60)
+    assert lag.reason(60)

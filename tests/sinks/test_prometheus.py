@@ -43,6 +43,7 @@ from streaming_nn.versions.version_log import VersionLog
 pytestmark = pytest.mark.commit
 
 SMALL: dict[str, Any] = {"inputs": 3, "hidden": [4], "window": 50, "mini_batch": 4}
+ALERTS = "docs/alerts.yml"
 REJECTED = [
     {},
     {"not a number: a": 2, "not a number: b": 1},
@@ -244,7 +245,7 @@ def test_a_scorer_is_ready_with_a_learned_version_that_keeps_up(tmp_path: Path, 
     assert get(server, "/readyz") == (200, "ready\n")
 
 
-UNITS = ("seconds", "ratio", "rows", "offsets", "version", *("log_loss", "mae", "rmse", "r2"))
+UNITS = ("ready", "seconds", "ratio", "rows", "offsets", "version", *("log_loss", "mae", "rmse", "r2"))
 
 
 def check_names(text: str) -> None:
@@ -277,6 +278,24 @@ def pages(manifests: list[Manifest], of_targets: list[Manifest], tmp_path: Path)
 def test_names_and_units_follow_prometheus_rules(pages: list[str]) -> None:
     for text in pages:
         check_names(text)
+
+
+def test_every_metric_of_the_alerts_is_exported(pages: list[str]) -> None:
+    names = {name for text in pages for name in re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)}
+    named = set(re.findall(r"streaming_nn_\w+", (ROOT / ALERTS).read_text()))
+    assert named <= names
+    assert len(named) > 5
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("command", [["check", "rules", ALERTS], ["test", "rules", "tests/sinks/alerts.yml"]])
+def test_the_alerts_are_those_that_promtool_expects(command: list[str]) -> None:
+    tool = promtool.find()
+    if tool is None:
+        pytest.skip("promtool, of Debian's package prometheus")
+    done = subprocess.run([tool, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
 
 
 @pytest.mark.nightly
@@ -323,8 +342,11 @@ def test_alive_at_once_and_ready_with_a_version_that_keeps_up(
     assert get(server, "/readyz") == (503, "no version has learned anything yet\n")
     sink.write(manifests[1])
     assert get(server, "/readyz") == (200, "ready\n")
+    assert scrape(server)["ready", ()] == 1
     sink.lag = lag(end=201)
-    assert get(server, "/readyz") == (503, "lag must be at most 60 seconds (metrics.max_lag); got 0\n")
+    reason = "the job has not reached its topics' ends since it started 0 seconds ago"
+    assert get(server, "/readyz") == (503, f"{reason}\n")
+    assert scrape(server)["ready", ()] == 0
     assert get(server, "/livez") == (200, "alive\n")
 
 
