@@ -53,18 +53,21 @@ def fetch() -> None:
         rmtree(folder, ignore_errors=True)
 
 
-def _unpack(folder: Path) -> None:
-    """Unpack the packages with all that they depend on: qemu, for this machine, apart."""
+def architecture() -> str:
+    """Return Debian's name of this machine's architecture."""
     here = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True)
-    host = here.stdout.strip()
-    apt = folder / "apt"
+    return here.stdout.strip()
+
+
+def apt_get(apt: Path) -> list[str]:
+    """Return the command `apt-get` for AArch64 and this machine, with its lists in a new folder."""
     for name in ("lists/partial", "cache/archives/partial"):
         (apt / name).mkdir(parents=True)
     (apt / "sources.list").write_text(SOURCE)
     (apt / "status").touch()  # nothing is installed yet
     settings = {
         "APT::Architecture": "arm64",
-        "APT::Architectures": f"arm64,{host}",
+        "APT::Architectures": f"arm64,{architecture()}",
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
         "Debug::NoLocking": "1",
@@ -81,8 +84,14 @@ def _unpack(folder: Path) -> None:
         *(word for key, value in settings.items() for word in ("-o", f"{key}={value}")),
     ]
     subprocess.run([*command, "update"], check=True, stdout=sys.stderr)
-    install = ["install", "--download-only", "--no-install-recommends", f"{QEMU}:{host}", *PACKAGES]
-    subprocess.run([*command, *install], check=True, stdout=sys.stderr)
+    return command
+
+
+def _unpack(folder: Path) -> None:
+    """Unpack the packages with all that they depend on: qemu, for this machine, apart."""
+    apt = folder / "apt"
+    install = ["install", "--download-only", "--no-install-recommends", f"{QEMU}:{architecture()}", *PACKAGES]
+    subprocess.run([*apt_get(apt), *install], check=True, stdout=sys.stderr)
     for package in (apt / "cache" / "archives").glob("*.deb"):
         to = folder / ("qemu" if package.name.startswith(QEMU) else "root")
         subprocess.run(["dpkg-deb", "-x", package, to], check=True)

@@ -5,11 +5,12 @@ import subprocess
 from pathlib import Path
 from shutil import rmtree, which
 
+from benchmarks import emulator
 from streaming_nn.kafka.jars import cache
 
 
 def find() -> str | None:
-    """Return its path; None: there is none. With TOOLS_REQUIRED, fetch it (20 MB) by apt-get first."""
+    """Return its path; None: there is none. With TOOLS_REQUIRED, fetch it (20 MB) first, by apt-get."""
     fetched = cache() / "promtool"
     path = os.pathsep.join([os.environ.get("PATH", ""), str(fetched / "usr" / "bin")])
     if which("promtool", path=path) is None and os.environ.get("TOOLS_REQUIRED"):
@@ -21,10 +22,12 @@ def _fetch(to: Path) -> None:
     folder = to.with_name(f"promtool-{os.getpid()}")
     folder.mkdir(parents=True)
     try:
-        subprocess.run(["apt-get", "-q", "download", "prometheus"], cwd=folder, check=True)
+        download = ["download", f"prometheus:{emulator.architecture()}"]
+        subprocess.run([*emulator.apt_get(folder / "apt"), *download], cwd=folder, check=True)
         (package,) = folder.glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
         package.unlink()
+        rmtree(folder / "apt")
         folder.rename(to)
     finally:
         rmtree(folder, ignore_errors=True)
