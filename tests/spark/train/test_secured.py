@@ -22,6 +22,7 @@ from streaming_nn.spark.train.trainer import Trainer
 
 pytestmark = pytest.mark.nightly
 
+GROUP = "shown"
 PASSWORD = 'a "quoted\\ päss'
 LISTENER = {
     "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -131,6 +132,13 @@ def test_the_rights_of_the_docs_are_enough_and_the_doctor_finds_what_is_missing(
         scorer.start()
         scorer.wait()
         assert verify(spark, of("trainer").kafka, trainer.log).identical
+        for user, position in (("trainer", trainer.head.manifest.offsets), ("scorer", scorer.position())):
+            with admin.KafkaAdmin(of(user).kafka) as client:
+                client.commit(GROUP, position)
+        with admin.KafkaAdmin(owner) as client:
+            assert client.committed(GROUP) == client.ends(["labeled", "unlabeled"])
+        with admin.KafkaAdmin(of("stranger").kafka) as client, pytest.raises(PermissionError):
+            client.commit(GROUP, trainer.head.manifest.offsets)
         ends = admin.ends(owner, ["predictions", "dead", "metrics"])
         assert [at[0] for at in ends.values()] == [20, 1, 1 + trainer.head.number]
 
@@ -163,17 +171,17 @@ def _of(user: str, servers: str, model: Path) -> Settings:
 
 
 def _grant(kafka: dict[str, str]) -> None:
-    """Grant MINIMAL, as kafka-acls.sh would."""
-    acls = [
-        ACL(
-            f"User:{user}",
-            "*",
-            ACLOperation[operation],
-            ACLPermissionType.ALLOW,
-            ResourcePattern(ResourceType.TOPIC, topic),
-        )
+    """Grant MINIMAL, and READ on the group of `metrics.group`, as kafka-acls.sh would."""
+    rights = [
+        (user, operation, ResourcePattern(ResourceType.TOPIC, topic))
         for (user, topic), operations in MINIMAL.items()
         for operation in operations
+    ]
+    group = ResourcePattern(ResourceType.GROUP, GROUP)
+    rights += [(user, "READ", group) for user in ("trainer", "scorer")]
+    acls = [
+        ACL(f"User:{user}", "*", ACLOperation[operation], ACLPermissionType.ALLOW, resource)
+        for user, operation, resource in rights
     ]
     client = KafkaAdminClient(**for_python(kafka))
     assert len(client.create_acls(acls)["succeeded"]) == len(acls)
