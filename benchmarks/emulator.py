@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import copytree, ignore_patterns, rmtree, which
 
+from streaming_nn import cache
 from streaming_nn.core.build_wheels import LINUX_AARCH64, ROOT, commands
-from streaming_nn.kafka.jars import cache
 
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SOURCE = f"deb [signed-by={KEYS}] http://deb.debian.org/debian bookworm main"
@@ -26,7 +26,7 @@ NUMPY = {"newest": "numpy", "oldest": "numpy==2.0.*"}  # of what pyproject.toml 
 
 def home() -> Path:
     """Return the folder of the machine; it does not exist before `fetch`."""
-    return cache() / "aarch64"
+    return cache.folder() / "aarch64"
 
 
 def emulator(machine: str) -> str | None:

@@ -17,6 +17,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
+from streaming_nn import cache
 from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import is_embedded
@@ -164,7 +165,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _jars(settings: Settings) -> Iterator[Finding]:
     """Hash the connector's jars; a run would download missing ones, a check must not."""
     name, home, required = "connector jars", jars._home("connector"), jars.sums("connector")
-    copy = f"without a network, copy {jars.cache() / 'jars'} from another machine"
+    copy = f"without a network, copy {cache.folder() / 'jars'} from another machine"
     missing = [path for path in required if not (home / path).is_file()]
     if missing:
         detail = f"{len(missing)} of {len(required)} are not in {home} yet"

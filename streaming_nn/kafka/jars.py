@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import quoteattr
 
+from streaming_nn import cache
 from streaming_nn.kafka import java
 
 logger = logging.getLogger(__name__)
@@ -61,14 +62,6 @@ def broker() -> list[Path]:
     return _jars("broker")
 
 
-def cache() -> Path:
-    """Return the cache directory: STREAMING_NN_CACHE, else streaming_nn in XDG_CACHE_HOME or ~/.cache."""
-    chosen = os.environ.get("STREAMING_NN_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "streaming_nn"
-
-
 def sums(name: str) -> dict[str, str]:
     """Return the sha256 of every jar of a set, by its path in a Maven repository."""
     lines = _list_of(name).read_text().splitlines()
@@ -97,7 +90,7 @@ def _jars(name: str) -> list[Path]:
 
 def _home(name: str) -> Path:
     """Return the set's directory, named by its list: another release of this package has another."""
-    return cache() / "jars" / f"{name}-{_sha256(_list_of(name))[:12]}"
+    return cache.folder() / "jars" / f"{name}-{_sha256(_list_of(name))[:12]}"
 
 
 def _intact(home: Path, listed: dict[str, str]) -> bool:
@@ -184,10 +177,12 @@ def _download(name: str, wanted: list[Coordinates], directory: Path) -> None:
         raise ConnectionError(
             f"cannot download {missing[0]}{others} for {TITLES[name]} ({_find_reason(directory)}): "
             "check the network; behind a proxy set https_proxy, for a mirror of Maven Central set "
-            f"STREAMING_NN_MAVEN to its address, or copy {cache() / 'jars'} from a machine that has it"
+            f"STREAMING_NN_MAVEN to its address, or copy {cache.folder() / 'jars'} from a machine that has it"
         )
     seconds = time.monotonic() - began
-    logger.info("%s: %d jars in %.0f s, cached in %s", TITLES[name], len(wanted), seconds, cache() / "jars")
+    logger.info(
+        "%s: %d jars in %.0f s, cached in %s", TITLES[name], len(wanted), seconds, cache.folder() / "jars"
+    )
 
 
 def _path(jar: Coordinates) -> str:

@@ -1,9 +1,12 @@
 """The model directories that a page shows, and their timelines as JSON."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streaming_nn import cache
 from streaming_nn.page.timeline import Series, Timeline
 from streaming_nn.versions.version_log import VersionLog
 
@@ -16,6 +19,35 @@ class Followed:
     def __init__(self, directory: Path, name: str) -> None:
         self.name, self.directory = name, directory
         self.timeline = Timeline(VersionLog(directory))
+        self.problem = ""  # why its log cannot be read now
+        self._saved: int | None = None
+
+    @property
+    def index(self) -> Path:
+        """The file in the cache folder that keeps its timeline: the archives keep a hundredth of it."""
+        name = hashlib.sha256(os.fsencode(self.directory.absolute())).hexdigest()[:16]
+        return cache.folder() / "timelines" / f"{name}.npz"
+
+    def load(self) -> None:
+        """Take the rows that an earlier page has read."""
+        self.timeline.load(self.index)
+        self._saved = self.timeline.newest()
+
+    def save(self) -> None:
+        """Keep the rows for a later page."""
+        if self.timeline.newest() != self._saved:
+            self.timeline.save(self.index)
+            self._saved = self.timeline.newest()
+
+    def follow(self, most: int) -> int:
+        """Read new rows, as the timeline does; 0 if the log cannot be read."""
+        try:
+            found = self.timeline.follow(most)
+        except (OSError, ValueError) as error:
+            self.problem = str(error)
+            return 0
+        self.problem = ""
+        return found
 
 
 def shown_models(directories: Sequence[Path]) -> list[Followed]:

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ except ImportError as error:  # pragma: no cover
     raise ModuleNotFoundError(f"the page needs {error.name}: pip install 'streaming_nn[page]'") from None
 
 STATIC = Path(__file__).parent / "static"
+SAVE = 60.0  # seconds between two saves of what was read
 LOOK = 0.2  # seconds between two looks at the logs
 BEAT = 15.0  # seconds after which a silent stream sends a comment: proxies close idle connections
 FIRST_ROWS = 2_000  # that are read between two looks: the newest are shown while the oldest are read
@@ -53,14 +55,27 @@ class Page:
 
     async def follow(self) -> None:
         """Read what the logs get, for ever."""
+        for model in self.models:
+            await run_in_threadpool(model.load)
+        before, saved = None, time.monotonic()
         while True:
-            found = [await run_in_threadpool(model.timeline.follow, FIRST_ROWS) for model in self.models]
-            if any(found):
+            found = [await run_in_threadpool(model.follow, FIRST_ROWS) for model in self.models]
+            seen = [(model.timeline.newest(), model.problem) for model in self.models]
+            if seen != before:
+                before = seen
                 async with self.changed:
                     self.changes += 1
                     self.changed.notify_all()
             if max(found) < FIRST_ROWS:
                 await asyncio.sleep(LOOK)
+            if time.monotonic() - saved > SAVE:
+                await run_in_threadpool(self.save)
+                saved = time.monotonic()
+
+    def save(self) -> None:
+        """Keep what was read, for a later page."""
+        for model in self.models:
+            model.save()
 
     async def events(self) -> AsyncIterator[str]:
         """Yield one server-sent event at once, and one for each change: the newest version of each model."""
@@ -74,7 +89,8 @@ class Page:
                 continue
             seen = self.changes
             heads = [model.timeline.newest() for model in self.models]
-            yield f"event: versions\ndata: {json.dumps(heads)}\n\n"
+            problems = [model.problem for model in self.models]
+            yield f"event: versions\ndata: {json.dumps({'heads': heads, 'problems': problems})}\n\n"
 
 
 def application(directories: Sequence[Path], prefix: str = "", token: str = "") -> Starlette:
@@ -89,6 +105,7 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         task = asyncio.create_task(page.follow())
         yield
         task.cancel()
+        await run_in_threadpool(page.save)
 
     async def index(request: Request) -> Response:
         return FileResponse(STATIC / "page.html")

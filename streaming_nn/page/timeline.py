@@ -4,11 +4,15 @@ A row is a version, or up to 100 archived ones, as the log keeps of them (`versi
 in the order of their numbers and are never changed, so a reader needs only those since it last looked.
 """
 
+import json
+import os
 import threading
+import zipfile
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +23,7 @@ from streaming_nn.versions.archive import Point, add
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
+FORMAT = 1  # of saved timelines
 SPANS = ("fading", "cumulative")  # of metrics, besides the window, whose figures are left out
 NONE = float("nan")
 
@@ -50,6 +55,38 @@ class Timeline:
         self._next = 0  # the version that is read next
         self._lock = threading.Lock()
 
+    def load(self, file: Path) -> None:
+        """Take the rows that `save` has written, if they are of this log; else leave the timeline empty."""
+        with suppress(OSError, EOFError, ValueError, zipfile.BadZipFile, DamagedVersionError, LookupError):
+            with np.load(file) as saved:
+                about = json.loads(str(saved["about"]))
+                numbers, times, values = saved["numbers"], saved["times"], saved["values"]
+            if about["format"] != FORMAT or self.log.manifest(int(numbers[-1])).nonce != about["nonce"]:
+                return
+            with self._lock:
+                self._numbers, self._times = array("q", numbers.tobytes()), array("d", times.tobytes())
+                columns = zip(about["columns"], values, strict=True)
+                self._columns = {name: array("d", column.tobytes()) for name, column in columns}
+                self.marks = [Mark(*mark) for mark in about["marks"]]
+                self._next = int(numbers[-1]) + 1
+
+    def save(self, file: Path) -> None:
+        """Write the rows to a file, from which another process takes them; do nothing if that fails."""
+        with self._lock:
+            if not self._numbers:
+                return
+            numbers, times = np.array(self._numbers), np.array(self._times)
+            names, values = list(self._columns), np.array([*self._columns.values()])
+            marks = list(self.marks)
+        with suppress(OSError, DamagedVersionError, LookupError):
+            nonce = self.log.manifest(int(numbers[-1])).nonce
+            about = {"format": FORMAT, "nonce": nonce, "columns": names, "marks": marks}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".{os.getpid()}.tmp")
+            with temporary.open("wb") as writing:
+                np.savez(writing, about=json.dumps(about), numbers=numbers, times=times, values=values)
+            temporary.replace(file)
+
     def follow(self, most: int = 1_000_000) -> int:
         """Read up to so many rows that the log has got, and return how many; 0: there is nothing new."""
         count = 0
@@ -67,11 +104,18 @@ class Timeline:
                 self._next = point.last + 1
                 yield point, {}
         head = self.log.head_number()
+        if self._next and (head is None or head < self._next - 1):  # another log has taken the directory
+            self._clear()
         while head is not None and self._next <= head:
             number, self._next = self._next, self._next + 1
             with suppress(DamagedVersionError, LookupError):
                 manifest = self.log.manifest(number)
                 yield add(None, manifest), _steps(manifest)
+
+    def _clear(self) -> None:
+        with self._lock:
+            self._numbers, self._times, self._columns = array("q"), array("d"), {}
+            self.marks, self._next = [], 0
 
     def _append(self, point: Point, more: dict[str, float]) -> None:
         time = datetime.fromisoformat(point.written_at).timestamp() if point.written_at else NONE
@@ -168,12 +212,12 @@ def _steps(manifest: Manifest) -> dict[str, float]:
     return steps | ({"mini_batch": float(size)} if isinstance(size, int) else {})
 
 
-def _figures(metrics: Mapping[str, Any], path: Sequence[str] = ()) -> Iterator[tuple[str, float]]:
+def _figures(metrics: dict[str, Any], path: Sequence[str] = ()) -> Iterator[tuple[str, float]]:
     """Yield each number of a window, of what has no window, and each member's weight, by its path."""
     for name, value in metrics.items():
         if name == "members":
             yield from ((f"weight.{each['member']}", float(each["weight"])) for each in value)
-        elif isinstance(value, Mapping) and name not in SPANS:
+        elif isinstance(value, dict) and name not in SPANS:
             yield from _figures(value, (*path, name))
         elif isinstance(value, int | float):
             yield ".".join((*path, name)), float(value)

@@ -46,7 +46,7 @@ def refused(url: str, path: str = "", headers: dict[str, str] | None = None) -> 
 
 def next_event(events: Any) -> list[int]:
     line = next(line for line in events if line.startswith(b"data: "))
-    found: list[int] = json.loads(line[6:])
+    found: list[int] = json.loads(line[6:])["heads"]
     return found
 
 

@@ -1,5 +1,6 @@
 """The page's timeline: a row for each version, what the archives keep, and intervals beside brute force."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,60 @@ def test_pruned_versions_are_rows_of_a_hundred_with_the_weights_of_the_members(
     pruned = moment(timeline, 150)
     assert (pruned["number"], pruned["figures_of"], pruned["metrics"]) == (150, 99, None)
     assert pruned["figures"][ACCURACY] == 99 / 2_000
+
+
+def same(a: Timeline, b: Timeline) -> None:
+    one, other = (each.select(each.names(), None, None) for each in (a, b))
+    assert (a.names(), a.marks) == (b.names(), b.marks)
+    np.testing.assert_array_equal(one.numbers, other.numbers)
+    np.testing.assert_array_equal(one.times, other.times)
+    for name in a.names():
+        np.testing.assert_array_equal(one.columns[name], other.columns[name])
+
+
+def test_a_saved_timeline_continues_with_the_versions_after_it(tmp_path: Path) -> None:
+    log, file = VersionLog(tmp_path / "model"), tmp_path / "cache" / "timeline.npz"
+    head = commit(log, None, 0.0, events=[{"event": "drift", "detected": 1}])
+    timeline = Timeline(log)
+    timeline.save(file)
+    assert not file.exists()
+    timeline.follow()
+    timeline.save(file)
+    commit(log, head, 0.5)
+    saved = Timeline(log)
+    saved.load(file)
+    assert (saved.newest(), saved.follow()) == (0, 1)
+    timeline.follow()
+    same(saved, timeline)
+
+
+@pytest.mark.parametrize("damage", ["empty", "not a file of arrays", "another log's"])
+def test_a_saved_timeline_that_is_not_this_logs_is_left(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "timeline.npz"
+    for name in ("one", "other"):
+        commit(VersionLog(tmp_path / name), None, 0.25)
+    other = Timeline(VersionLog(tmp_path / "other"))
+    other.follow()
+    other.save(file)
+    if damage != "another log's":
+        file.write_bytes(b"" if damage == "empty" else b"PK\x03\x04")
+    timeline = Timeline(VersionLog(tmp_path / "one"))
+    timeline.load(file)
+    assert (timeline.newest(), timeline.follow()) == (None, 1)
+
+
+def test_a_log_that_replaces_another_is_read_from_its_first_version(tmp_path: Path) -> None:
+    log = VersionLog(tmp_path / "model")
+    head = commit(log, None, 0.1)
+    commit(log, head, 0.2)
+    timeline = Timeline(VersionLog(log.directory))
+    assert timeline.follow() == 2
+    shutil.rmtree(log.directory)
+    assert timeline.follow() == 0
+    assert timeline.newest() is None
+    commit(VersionLog(log.directory), None, 0.3)
+    assert timeline.follow() == 1
+    assert timeline.select([ACCURACY], None, None).columns[ACCURACY].tolist() == [0.3]
 
 
 @pytest.mark.parametrize("number", [-1, 1])

@@ -6,12 +6,12 @@ from pathlib import Path
 from shutil import rmtree, which
 
 from benchmarks import emulator
-from streaming_nn.kafka.jars import cache
+from streaming_nn import cache
 
 
 def find() -> str | None:
     """Return its path; None: there is none. With TOOLS_REQUIRED, fetch it (20 MB) first, by apt-get."""
-    fetched = cache() / "promtool"
+    fetched = cache.folder() / "promtool"
     path = os.pathsep.join([os.environ.get("PATH", ""), str(fetched / "usr" / "bin")])
     if which("promtool", path=path) is None and os.environ.get("TOOLS_REQUIRED"):
         _fetch(fetched)

@@ -18,7 +18,7 @@ const MORE = [
 ];
 
 const state = { model: 0, from: null, to: null, span: null, version: null, why: null }; // version null: live; why 1: explained
-let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0;
+let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0, waiting = 0;
 
 const element = (id) => document.getElementById(id);
 const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits, notation: value && Math.abs(value) < 1e-4 ? "scientific" : "standard" }).format(value);
@@ -95,6 +95,7 @@ function show(changes) {
 
 async function refresh() {
   if (pending) { again = true; return; }
+  clearTimeout(waiting);
   pending = true;
   try {
     const now = inside ? lastOf(inside.models[state.model].timeline.times) : Date.now() / 1000;
@@ -120,10 +121,12 @@ function offline(message) {
   element("state").classList.add("off");
 }
 
-function arrived() {
-  element("state").textContent = "connected";
-  element("state").classList.remove("off");
-  setTimeout(refresh, Math.max(0, WAIT - (Date.now() - last)));
+function arrived(event) {
+  const problem = JSON.parse(event.data).problems[state.model];
+  element("state").textContent = problem || "connected";
+  element("state").classList.toggle("off", Boolean(problem));
+  clearTimeout(waiting);
+  waiting = setTimeout(refresh, Math.max(0, WAIT - (Date.now() - last)));
 }
 
 function listen() {
