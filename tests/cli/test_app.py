@@ -49,7 +49,7 @@ def test_the_commands() -> None:
     assert alone == {"demo", "train", "score", "verify", "backtest", "page", "report", "export", "doctor"}
     assert {path[1] for path in COMMANDS if path[0] == "broker"} == {"start", "stop", "status", "topics"}
     assert {path[1] for path in COMMANDS if path[0] == "versions"} == {
-        *("list", "show", "diff", "tag", "rollback", "prune", "check", "repair")
+        *("list", "show", "diff", "explain", "tag", "rollback", "prune", "check", "repair")
     }
 
 
