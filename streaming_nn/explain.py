@@ -342,7 +342,9 @@ def _stretches(log: VersionLog, end: int, versions: int) -> list[_Stretch]:
     first, found = log.initial_number(), list[_Stretch]()
     with suppress(DamagedVersionError, LookupError):
         now = log.read(end).tensors
-        while len(found) < STRETCHES and end - versions >= first:
+        for _ in range(STRETCHES):
+            if end - versions < first:
+                break
             end = log.nearest_kept(end - versions)
             before, later = log.read(end).tensors, now
             now = before
@@ -351,7 +353,7 @@ def _stretches(log: VersionLog, end: int, versions: int) -> list[_Stretch]:
             rows = int(later["model.learned"] - before["model.learned"])
             with np.errstate(all="ignore"):
                 learned = moments.added(later["model.clusters"], before["model.clusters"])
-            if rows > 0:  # none after a rollback
+            if rows > 0:  # there are none where all were rejected, and across a rollback
                 found.append(_Stretch(learned, rows))
     return found
 

@@ -335,6 +335,20 @@ def test_versions_of_other_settings_are_not_compared(tmp_path: Path) -> None:
         explain(log, 1)
 
 
+def test_a_long_log_without_rows_is_explained_without_reading_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = learn(tmp_path, classifier(), *(part[: 2 * ROWS] for part in stream(moved)))
+    log, head = found.log, found.log.head()
+    for _ in range(20):
+        assert head is not None
+        head = log.commit(head, head.tensors, counts={"received": 0, "trained": 0})
+    read, numbers = log.read, list[int]()
+    monkeypatch.setattr(log, "read", lambda number: numbers.append(number) or read(number))
+    assert explain(log, 22).rows == 0
+    assert len(numbers) <= 8
+
+
 def test_columns_and_classes_that_were_added_are_named(tmp_path: Path) -> None:
     x, y = stream(moved)
     schema = Schema(3, ("a", "b", "c"), FEATURES)
