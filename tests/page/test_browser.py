@@ -199,3 +199,24 @@ def test_a_report_opens_without_a_server_and_shows_earlier_versions(
     assert opened.page.locator("table img, table b").count() == 0
     opened.page.click("#live")
     opened.wait_for("#moment", f"version {head},")
+
+
+def test_several_models_are_compared_over_their_rows(
+    browser: Any, model: GrowingModel, tmp_path: Path
+) -> None:
+    other = GrowingModel(tmp_path / "<b>other", seed=1, classes=["low", "high", "none"])
+    other.learn(4, rows=30)
+    listening = listen(port=0)
+    with serving([model.log.directory, other.log.directory], listening):
+        shown = Shown(browser, address(listening))
+        shown.page.click("#compare")
+        shown.wait_for("#verdict", "Accuracy of the last window:")
+        for each, name in ((model, "model"), (other, "<b>other")):
+            assert f"{name} {figures(each, each.head.number)[0]}" in shown.text("#verdict")
+            assert name in shown.text(".u-legend")
+        assert shown.page.locator("#tiles").is_hidden()
+        shown.page.locator("#models").select_option("1")
+        shown.page.click("#compare")
+        shown.wait_for("#moment", "version 4,")
+        assert shown.faults == []
+        shown.page.close()

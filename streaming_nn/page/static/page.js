@@ -17,7 +17,7 @@ const MORE = [
   { name: "hamming_loss", title: "Hamming loss" },
 ];
 
-const state = { model: 0, from: null, to: null, span: null, version: null, why: null }; // version null: live; why 1: explained
+const state = { model: 0, from: null, to: null, span: null, version: null, why: null, compare: null }; // version null: live; 1: explained, compared
 let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0, waiting = 0;
 
 const element = (id) => document.getElementById(id);
@@ -76,7 +76,7 @@ async function fetched(path, parameters = {}) {
 function readLink() {
   const given = new URLSearchParams(location.hash.slice(1));
   const number = (name) => given.has(name) && given.get(name) !== "" ? Number(given.get(name)) : null;
-  Object.assign(state, { model: number("model") ?? 0, from: number("from"), to: number("to"), span: number("span"), version: number("version"), why: number("why") });
+  Object.assign(state, { model: number("model") ?? 0, from: number("from"), to: number("to"), span: number("span"), version: number("version"), why: number("why"), compare: number("compare") });
 }
 
 function writeLink() {
@@ -102,12 +102,18 @@ async function refresh() {
     const names = columns(series?.names ?? []);
     const from = state.span == null ? state.from : now - state.span;
     const width = Math.round(Math.min(document.body.clientWidth, 1500) / 2);
-    [series, moment] = await Promise.all([
+    document.body.classList.toggle("compared", state.compare != null);
+    if (state.compare != null) {
+      [series, moment] = [await compared(width), null];
+      draw();
+    } else [series, moment] = await Promise.all([
       fetched(`models/${state.model}/timeline`, { column: names, from, to: state.to, intervals: width }),
       fetched(`models/${state.model}/versions/${state.version ?? "head"}`).catch(() => null),
     ]);
-    if (!names.length && series.names.length) again = true; // the first look found the columns' names
-    draw();
+    if (state.compare == null) {
+      if (!names.length && series.names.length) again = true; // the first look found the columns' names
+      draw();
+    }
   } catch (error) {
     offline(error.message);
   }
@@ -137,6 +143,21 @@ function listen() {
   events.onerror = () => offline("not connected; trying again");
 }
 
+// ---- Several models: one line each, over the rows that they have learned
+
+async function compared(intervals) {
+  const wanted = [...MAIN, ...MORE].map((each) => path("prequential", each.name));
+  const each = await Promise.all(models.map((_, i) => fetched(`models/${i}/timeline`, { column: ["rows", ...wanted], intervals })));
+  const names = wanted.filter((name) => each.some((one) => one.names.includes(name)));
+  const tables = each.map((one) => {
+    const rows = one.columns.rows ?? [], kept = rows.map((row, i) => row != null && row !== rows[i - 1] ? i : -1).filter((i) => i >= 0);
+    return [kept.map((i) => rows[i]), ...names.map((name) => kept.map((i) => one.columns[name]?.[i] ?? null))];
+  }).filter((table) => table[0].length);
+  const [times, ...values] = tables.length ? uPlot.join(tables) : [[]];
+  const keys = models.filter((_, i) => each[i].columns.rows?.some((row) => row != null)).flatMap((_, i) => names.map((name) => `${i} ${name}`));
+  return { times, numbers: [], names, marks: [], columns: Object.fromEntries(keys.map((key, i) => [key, values[i]])) };
+}
+
 // ---- Which figures there are
 
 const path = (what, name) => `${what}.window.${name}`;
@@ -147,6 +168,12 @@ const weights = (names) => names.filter((each) => each.startsWith("weight."));
 function plan(names) {
   const first = main(names);
   if (!first) return [];
+  if (state.compare != null) {
+    return [first, ...MORE].filter((each) => names.includes(path("prequential", each.name))).map((each) => ({
+      title: each.title, note: "prequential, of the window, over the rows learned", share: each.share, rows: true,
+      lines: Object.keys(series.columns).filter((key) => key.endsWith(` ${path("prequential", each.name)}`)),
+    }));
+  }
   const drawn = [first, ...MORE].filter((each) => names.includes(path("prequential", each.name))).map((each) => ({
     title: each.title, note: "of the window", share: each.share, up: each.up,
     lines: [path("prequential", each.name), path("as_served", each.name), ...baselines(names, each.name)].filter((name) => names.includes(name)),
@@ -163,6 +190,7 @@ function plan(names) {
 const columns = (names) => [...new Set(plan(names).flatMap((each) => each.lines))];
 
 function label(name) {
+  if (/^\d+ /.test(name)) return models[parseInt(name)].name;
   if (name.startsWith("weight.")) return name.slice(7);
   if (name.startsWith("seconds.")) return name.slice(8).replaceAll("_", " ");
   if (name === "records_per_second") return "records/s";
@@ -175,6 +203,11 @@ function label(name) {
 
 function draw() {
   drawCharts();
+  element("compare").setAttribute("aria-pressed", String(state.compare != null));
+  if (state.compare != null) {
+    drawComparison();
+    return;
+  }
   drawScrubber();
   drawTiles();
   drawTables();
@@ -216,14 +249,14 @@ function newChart(wanted, position) {
   const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const line = (name, i) => ({
     label: label(name), stroke: () => color(`--s${(i % 9) + 1}`), width: i < 2 || !name.startsWith("baselines") ? 1.6 : 1.2,
-    dash: name.startsWith("baselines") ? [5, 4] : undefined, points: { show: false }, value: (u, value) => format(chart)(value),
+    dash: name.startsWith("baselines") ? [5, 4] : undefined, points: { show: false }, spanGaps: Boolean(wanted.rows), value: (u, value) => format(chart)(value),
   });
   chart.plot = new uPlot({
     width: figure.clientWidth - 28, height: 210,
     cursor: { sync: { key: "page" }, drag: { x: true, y: false, setScale: false } },
-    scales: { x: { time: true }, y: { range: (u, low, high) => range(chart, low, high) } },
+    scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => range(chart, low, high) } },
     axes: [axis, { ...axis, size: 54, values: (u, ticks) => ticks.map(format({ share: chart.share })) }],
-    series: [{ label: "time", value: (u, value) => value == null ? "–" : instant(value) }, ...wanted.lines.map(line)],
+    series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => value == null ? "–" : wanted.rows ? shown(value, 9) : instant(value) }, ...wanted.lines.map(line)],
     hooks: { setSelect: [zoomed], drawClear: [], draw: [drawMarks], ready: [(u) => clicks(u)] },
   }, [[], ...wanted.lines.map(() => [])], figure);
   return chart;
@@ -258,7 +291,7 @@ function drawMarks(u) {
 }
 
 function zoomed(u) {
-  if (u.select.width < 6) return;
+  if (u.select.width < 6 || state.compare != null) return;
   const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
   for (const chart of charts) chart.plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
   show({ from, to, span: null });
@@ -268,7 +301,7 @@ function clicks(u) {
   let pressed = null;
   u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
   u.over.addEventListener("click", (event) => {
-    if (pressed == null || Math.abs(event.clientX - pressed) > 4 || u.cursor.idx == null) return;
+    if (state.compare != null || pressed == null || Math.abs(event.clientX - pressed) > 4 || u.cursor.idx == null) return;
     show({ version: series.numbers[u.cursor.idx], why: inside ? null : 1 });
   });
   u.over.addEventListener("dblclick", () => show({ from: null, to: null, span: null }));
@@ -320,6 +353,15 @@ function drawTiles() {
   const verdict = mine == null ? "No row has been measured yet."
     : `${learns ? "It learns" : "It is no better than a baseline"}: ${first.title.toLowerCase()} ${text(mine)} over the last ${shown(moment.window, 7)} rows, ${text(served)} as served; the best baseline ${text(best)}.`;
   if (element("verdict").textContent !== verdict) element("verdict").textContent = verdict;
+}
+
+function drawComparison() {
+  const first = main(series.names);
+  if (!first) return;
+  const text = first.share ? share : shown;
+  const found = models.map(({ name }, i) => [name, lastOf(series.columns[`${i} ${path("prequential", first.name)}`])]).filter(([, value]) => value != null);
+  found.sort(([, a], [, b]) => first.up ? b - a : a - b);
+  element("verdict").textContent = sentence(`${first.title.toLowerCase()} of the last window: ${found.map(([name, value]) => `${name} ${text(value)}`).join(", ")}.`);
 }
 
 // ---- Why: what changed between the version that is shown and a better one before it
@@ -453,6 +495,7 @@ function connectControls() {
   element("live").addEventListener("click", () => show({ version: null, why: null }));
   element("why").addEventListener("click", () => show(state.why == null ? { version: moment?.number ?? null, why: 1 } : { why: null }));
   element("why").hidden = Boolean(inside);
+  element("compare").addEventListener("click", () => show({ compare: state.compare == null ? 1 : null, version: null, why: null, from: null, to: null, span: null }));
   for (const button of document.querySelectorAll("[data-range]"))
     button.addEventListener("click", () => show({ from: null, to: null, span: button.dataset.range ? Number(button.dataset.range) : null }));
   element("models").addEventListener("change", (event) => show({ model: Number(event.target.value), version: null, from: null, to: null }));
