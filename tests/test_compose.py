@@ -2,21 +2,26 @@
 
 import importlib
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import promtool
 import pytest
 import typer
 import yaml
 from exit_codes import FINAL
 from paths import ROOT
+from prometheus_client import Metric
+from scraping import Running
 
 from producers.__main__ import app as producers_app
 from streaming_nn.cli import app as commands
@@ -105,7 +110,19 @@ def test_it_is_valid_against_the_schema_of_compose() -> None:
         jsonschema.validate(broken, json.loads(schema.read_text()))
 
 
+def provisioned(name: str) -> dict[str, str]:
+    """Return the text of each file that the service gets by `configs`."""
+    found = {}
+    for each in SERVICES[name]["configs"]:
+        source = COMPOSE["configs"][each["source"]]
+        text = unescape(source["content"]) if "content" in source else (ROOT / source["file"]).read_text()
+        found[each["target"]] = text
+    return found
+
+
 def test_what_services_refer_to_is_defined() -> None:
+    configs = {each["source"] for service in SERVICES.values() for each in service.get("configs", ())}
+    assert configs == set(COMPOSE["configs"])
     volumes = {volume for name in SERVICES for volume in mounts(name).values()}
     assert volumes == set(COMPOSE["volumes"])
     for name, service in SERVICES.items():
@@ -177,6 +194,76 @@ def test_every_listener_has_a_protocol() -> None:
     assert KAFKA["KAFKA_CONTROLLER_LISTENER_NAMES"] in names - set(listeners())
 
 
+def test_prometheus_scrapes_the_jobs_and_loads_the_alerts() -> None:
+    files = provisioned("prometheus")
+    config = yaml.safe_load(files["/etc/prometheus/prometheus.yml"])
+    (rules,) = config["rule_files"]
+    assert files[f"/etc/prometheus/{rules}"] == (ROOT / "docs" / "alerts.yml").read_text()
+    scraped = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    ports = {name: settings(name).metrics.prometheus.split(":") for name in ("trainer", "scorer")}
+    assert all(host == "0.0.0.0" for host, _ in ports.values()), "Prometheus is another container"
+    assert scraped == {
+        "train": [f"trainer:{ports['trainer'][1]}"],
+        "score": [f"scorer:{ports['scorer'][1]}"],
+    }
+    published = [port for name in OURS for port in SERVICES[name].get("ports", ())]
+    assert published == [], "/metrics has no password"
+
+
+def test_grafana_has_the_dashboard_and_its_data_source() -> None:
+    files = provisioned("grafana")
+    folder = "/etc/grafana/provisioning"
+    (source,) = yaml.safe_load(files[f"{folder}/datasources/prometheus.yml"])["datasources"]
+    (provider,) = yaml.safe_load(files[f"{folder}/dashboards/streaming_nn.yml"])["providers"]
+    (dashboard,) = [path for path in files if str(Path(path).parent) == provider["options"]["path"]]
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+    panels = json.loads(files[dashboard])["panels"]
+    assert panels[0]["datasource"] == {"type": source["type"], "uid": source["uid"]}
+    host, port = source["url"].removeprefix("http://").split(":")
+    assert SERVICES[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    config = yaml.safe_load(provisioned(host)["/etc/prometheus/prometheus.yml"])
+    assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+
+
+@pytest.mark.nightly
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
+    tool = promtool.find()
+    if tool is None:
+        pytest.skip("promtool, of Debian's package prometheus")
+    for path, text in provisioned("prometheus").items():
+        (tmp_path / Path(path).name).write_text(text)
+    subprocess.run([tool, "check", "config", tmp_path / "prometheus.yml"], check=True)
+
+
+class Ready:
+    """A job that is ready if it has no reason why not."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def collect(self) -> list[Metric]:
+        return []
+
+    def reason(self) -> str:
+        return self.why
+
+
+@pytest.mark.parametrize(("why", "code", "printed"), [("", 0, "ready"), ("the job is behind", 1, "behind")])
+def test_the_health_check_is_readyz(why: str, code: int, printed: str) -> None:
+    command, python, *script = [unescape(w) for w in SERVICES["trainer"]["healthcheck"]["test"]]
+    assert (command, python) == ("CMD", "python")
+    assert SERVICES["scorer"]["healthcheck"]["test"] == SERVICES["trainer"]["healthcheck"]["test"]
+    with closing(Running()) as server:
+        server.show(Ready(why))
+        for name in ("trainer", "scorer"):
+            port = settings(name).metrics.prometheus.split(":")[1]
+            assert f'"127.0.0.1", {port}' in script[-1]
+        script[-1] = script[-1].replace(port, server.url.rpartition(":")[2])
+        done = subprocess.run([sys.executable, *script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert printed in done.stdout
+
+
 def wrapped(name: str, command: list[str]) -> list[str]:
     return [unescape(word) for word in SERVICES[name]["entrypoint"]] + command
 
@@ -226,6 +313,7 @@ def test_the_commands_run_without_docker(tmp_path: Path) -> None:
         def ended(name: str, *more: str) -> None:
             words = [word.replace("kafka:19092", broker.bootstrap) for word in SERVICES[name]["command"]]
             words = [word.replace("/data", str(tmp_path)) for word in words]
+            words = [re.sub(r"0\.0\.0\.0:\d+", "127.0.0.1:0", word) for word in words]
             programs = {
                 "streaming-nn": [sys.executable, "-m", "streaming_nn.cli.app"],
                 "python": [sys.executable],
