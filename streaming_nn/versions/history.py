@@ -12,8 +12,8 @@
 | `mini_batch` | rows of a step; NaN if the learner has no such option |
 | `events` | names of its events, joined by ", "; "" if there was none |
 
-What a version does not have is NaN. Metrics of pruned versions are those of every hundredth, and the members'
-none. A version that cannot be read is a row of kind "unreadable".
+What a version does not have is NaN. Metrics of pruned versions are those of every hundredth. A version that
+cannot be read is a row of kind "unreadable".
 """
 
 from collections import defaultdict
