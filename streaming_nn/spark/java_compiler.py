@@ -29,7 +29,10 @@ def add(spark: SparkSession, here: Path, sources: tuple[str, ...]) -> Any:
         with naming(jar):
             write(jar, compile_classes(spark, sources, here))
         spark.sql(f"ADD JAR '{jar.as_uri()}'").collect()  # a path may contain quotes
-        _classes[jar] = _load(spark, jar, sources[-1])
+        java: Any = spark._jvm
+        jars = _session_loader(spark)
+        jars.addURL(java.java.io.File(str(jar)).toURI().toURL())  # Spark adds another one if the path has a %
+        _classes[jar] = jars.loadClass(f"streaming_nn.{sources[-1]}")
     return _classes[jar]
 
 
@@ -40,21 +43,17 @@ def found_by_name(spark: SparkSession) -> Iterator[None]:
     Adding a jar does so only in the thread that adds it.
     """
     java: Any = spark._jvm
-    session: Any = spark._jsparkSession
     thread, before = java.java.lang.Thread.currentThread(), loader(spark)
-    thread.setContextClassLoader(session.sharedState().jarClassLoader())
+    thread.setContextClassLoader(_session_loader(spark))
     try:
         yield
     finally:
         thread.setContextClassLoader(before)
 
 
-def _load(spark: SparkSession, jar: Path, name: str) -> Any:
-    context: Any = spark.sparkContext
-    java: Any = spark._jvm
-    urls = context._gateway.new_array(java.java.net.URL, 1)
-    urls[0] = java.java.io.File(str(jar)).toURI().toURL()
-    return java.java.net.URLClassLoader(urls, loader(spark)).loadClass(f"streaming_nn.{name}")
+def _session_loader(spark: SparkSession) -> Any:
+    session: Any = spark._jsparkSession
+    return session.sharedState().jarClassLoader()
 
 
 def register(spark: SparkSession, name: str, function: Any) -> None:

@@ -262,7 +262,7 @@ def test_averaged_tasks_train_on_a_table(spark: SparkSession, tmp_path: Path) ->
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_docs_run(spark: SparkSession, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "records.md").read_text()
-    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```sh\n(streaming-nn train.*?)```", page, re.DOTALL)
     houses = [(100.0 + i, 20 + i % 9, 2020, 1990 + i % 5, i % 9 > 4) for i in range(300)]
     table = spark.createDataFrame(houses, ["price", "size", "year", "built", "sold"])
     table.write.parquet(str(tmp_path / "sales"))
