@@ -17,6 +17,7 @@ from streaming_nn.cli import (
     demo,
     doctor,
     export,
+    init,
     page,
     report,
     score,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 for command in (
     demo.demo,
+    init.init,
     train.train,
     score.score,
     verify.verify,

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from streaming_nn.kafka import TOPIC
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_python
+from streaming_nn.kafka.reader import committed_consumer, plain_errors, read_partition
 
 PREFIX = "streaming_nn."  # of our headers
 GROUP = "streaming-nn-redrive"  # and the topic: the consumer group, and the id of the transactions
 BATCH = 500  # dead letters of a transaction
-POLL = 500  # milliseconds
 LATEST = 253_402_300_799_000  # milliseconds since 1970 at the end of the year 9999, Python's last
 Position = tuple[str, int, int]  # topic, partition, offset
 
@@ -59,7 +59,7 @@ def latest(kafka: Mapping[str, str], topic: str, count: int) -> list[DeadLetterR
     """Return the latest dead letters, the newest one last. Raise as `KafkaAdmin` does."""
     begins, ends = _bounds(kafka, topic)
     starts = {p: max(begin, ends[p] - count) for p, begin in begins.items()}
-    with _consumer(kafka, topic) as consumer:
+    with committed_consumer(kafka, f"{GROUP}-{topic}") as consumer:
         letters = list(_read(consumer, topic, starts, ends))
     return sorted(letters, key=lambda letter: letter.time)[-count:]
 
@@ -72,7 +72,10 @@ def redrive(kafka: Mapping[str, str], topic: str) -> Redriven:
     """
     begins, ends = _bounds(kafka, topic)
     # it ends the transaction of a call that was killed: the offsets would be unknown for a minute
-    with _producer(kafka, f"{GROUP}-{topic}") as producer, _consumer(kafka, topic) as consumer:
+    with (
+        _producer(kafka, f"{GROUP}-{topic}") as producer,
+        committed_consumer(kafka, f"{GROUP}-{topic}") as consumer,
+    ):
         committed = {p: consumer.committed(TopicPartition(topic, p)) for p in begins}
         reached = {p: max(begin, committed[p] or 0) for p, begin in begins.items()}
         seen = {letter.position for letter in _read(consumer, topic, begins, reached)}
@@ -135,15 +138,8 @@ def _read(
 ) -> Iterator[DeadLetterRecord]:
     """Yield the letters from `starts` on up to `ends`, partition by partition."""
     for p, start in sorted(starts.items()):
-        if start >= ends[p]:
-            continue
-        partition = TopicPartition(topic, p)
-        consumer.assign([partition])
-        consumer.seek(partition, start)
-        while consumer.position(partition) < ends[p]:
-            for record in consumer.poll(timeout_ms=POLL).get(partition, ()):
-                if record.offset < ends[p]:
-                    yield _letter(record)
+        for record in read_partition(consumer, TopicPartition(topic, p), start, ends[p]):
+            yield _letter(record)
 
 
 def _letter(record: Any) -> DeadLetterRecord:
@@ -164,17 +160,6 @@ def _letter(record: Any) -> DeadLetterRecord:
 
 
 @contextmanager
-def _consumer(kafka: Mapping[str, str], topic: str) -> Iterator[Any]:
-    ours = {"group_id": f"{GROUP}-{topic}", "enable_auto_commit": False, "isolation_level": "read_committed"}
-    with _plain_errors(kafka):
-        consumer = KafkaConsumer(**{**for_python(kafka, KafkaConsumer), **ours})
-        try:
-            yield consumer
-        finally:
-            consumer.close()
-
-
-@contextmanager
 def _producer(kafka: Mapping[str, str], transactional_id: str) -> Iterator[Any]:
     """Open a producer of transactions. It refuses a null key and value except from serializers."""
     ours = {
@@ -183,21 +168,10 @@ def _producer(kafka: Mapping[str, str], transactional_id: str) -> Iterator[Any]:
         "key_serializer": lambda record: record.key,
         "value_serializer": lambda record: record.value,
     }
-    with _plain_errors(kafka):
+    with plain_errors(kafka):
         producer = KafkaProducer(**{**for_python(kafka, KafkaProducer), **ours})
         try:
             producer.init_transactions()
             yield producer
         finally:
             producer.close(timeout=5)
-
-
-@contextmanager
-def _plain_errors(kafka: Mapping[str, str]) -> Iterator[None]:
-    servers = kafka.get("bootstrap.servers", "")
-    try:
-        yield
-    except AuthorizationError as error:
-        raise PermissionError(f"Kafka at {servers} refuses this client: {error}") from None
-    except KafkaError as error:
-        raise ConnectionError(f"Kafka at {servers}: {error}") from None

@@ -113,7 +113,7 @@ def explain(schema: Schema, values: Values, read: Read = as_learned, where: str 
         return []
     first = _most_frequent(rejected)
     lines = [f"the first: {_show(records[first.position])}{_show_value(first)}"]
-    settings = _search(schema, [records[each.position] for each in _spread(rejected)], read)
+    settings = search(schema, [records[each.position] for each in _spread(rejected)], read)
     return lines + _advise(schema, records, rejected, settings, read, where)
 
 
@@ -182,8 +182,8 @@ def _spread(rejected: Sequence[Rejection]) -> Sequence[Rejection]:
     return [*rejected[:half], *rejected[half :: max(len(rejected) // half, 1)]]
 
 
-def _search(schema: Schema, blobs: Sequence[bytes], read: Read) -> Settings:
-    """Return settings with which records come further, one guess after another, each the best one."""
+def search(schema: Schema, blobs: Sequence[bytes], read: Read) -> Settings:
+    """Return settings with which rejected records come further, one guess after another, the best each."""
     found: Settings = {}
     rejected = _try(schema, found, blobs, read)
     for _ in range(STEPS):

@@ -40,6 +40,7 @@ MAX_FIELDS = 1000  # of a record that are looked at
 MAX_WORDS = 5  # for a gap
 MAX_CLASSES = 20  # that are suggested
 MAX_TARGETS = 20  # in one field
+HASHED = 32  # columns of a category that are suggested
 SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures it
 LABELS = ("label", "target", "class", "y", "labels", "classes", "targets", "tags")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
@@ -57,7 +58,7 @@ _ALIKE = {
     "\u066b": ".",
     "\u066c": ",",
 }
-_ID = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
+IDENTIFIER = re.compile(r"(^|.*[_-])(id|ID|uuid)|.*[a-z]Id|ts|ts_ms|timestamp|offset|key")
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Sample:
 def guesses(sample: Sample) -> Iterator[Settings]:
     """Yield settings to try, the likeliest first."""
     fields = _fields_elsewhere, _other_fields, _inner
-    for guess in (_framings, _several_rows, _formats, _sizes, *fields, _values, _labels):
+    for guess in (_framings, several_rows, _formats, _sizes, *fields, _values, _labels):
         yield from guess(sample)
 
 
@@ -230,13 +231,14 @@ def _framings(sample: Sample) -> Iterator[Settings]:
 
 def _encodings(sample: Sample) -> Iterator[Settings]:
     for blob in sample.own[:1]:
-        for name in _encodings_of(blob):
+        for name in encodings_of(blob):
             yield {"encoding": name}
     if sample.schema.encoding != framing.UTF8:
         yield {"encoding": framing.UTF8}
 
 
-def _encodings_of(blob: bytes) -> Iterator[str]:
+def encodings_of(blob: bytes) -> Iterator[str]:
+    """Yield the encodings that a string's bytes may have, the likeliest first; none for UTF-8."""
     if blob.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         yield "utf-32"
     elif blob.startswith(UTF16):
@@ -250,7 +252,7 @@ def _encodings_of(blob: bytes) -> Iterator[str]:
             yield from ("cp1252", "latin-1")
 
 
-def _several_rows(sample: Sample) -> Iterator[Settings]:
+def several_rows(sample: Sample) -> Iterator[Settings]:
     """Yield the setting that makes rows of an array's elements, or of lines."""
     schema = sample.schema
     if schema.explode is not None:
@@ -322,7 +324,7 @@ def _formats(sample: Sample) -> Iterator[Settings]:
             yield {"quote": mark}
     if schema.format == "csv" and all(_ends_with(line, schema.delimiter) for line in own):
         yield from _with_empty_end(sample)
-    if schema.format != "packed" and array and _are_packed(own):
+    if schema.format != "packed" and array and are_packed(own):
         yield {"format": "packed"} | reset
 
 
@@ -361,6 +363,7 @@ def _headers(sample: Sample, delimiter: str) -> list[Settings]:
 
 
 def _split_line(line: bytes, delimiter: str, quote: str = '"') -> list[str]:
+    """Return the fields of a line of CSV; none if a quote does not fit."""
     text = line.decode("utf-8", "replace").strip("\ufeff\r\n")
     try:
         quoting = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
@@ -369,7 +372,7 @@ def _split_line(line: bytes, delimiter: str, quote: str = '"') -> list[str]:
         return []
 
 
-def _are_packed(blobs: Sequence[bytes]) -> bool:
+def are_packed(blobs: Sequence[bytes]) -> bool:
     """Return whether the records have one length and plausible float32 values."""
     sizes = {len(blob) for blob in blobs}
     if len(sizes) != 1 or (size := sizes.pop()) % 4 or size < 8 or all(map(is_text, blobs)):
@@ -426,7 +429,7 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
     renamed = {
         name: other
         for name in sample.names
-        if name not in found and _is_missing(sample, name) and (other := _closest(name, free))
+        if name not in found and _is_missing(sample, name) and (other := closest(name, free))
     }
     features = [_renamed(name, renamed) for name in _as_tuple(schema.features)]
     settings: Settings = {}
@@ -438,7 +441,7 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
             settings["datetimes"] = {renamed.get(n, n): how for n, how in schema.datetimes.items()}
     settings |= _renamed_label(sample)
     if sample.labeled and schema.weight and _is_missing(sample, schema.weight):
-        other = _closest(schema.weight, found)
+        other = closest(schema.weight, found)
         settings |= {"weight": other} if other else {}
     if settings:
         yield from _with_filter(sample, settings)
@@ -468,12 +471,12 @@ def _renamed_label(sample: Sample) -> Settings:
     label, found = sample.schema.label, sample.richest
     if isinstance(label, tuple) and sample.labeled:
         missing = [name for name in label if name not in found and _is_missing(sample, name)]
-        others = {name: other for name in missing if (other := _closest(name, found))}
+        others = {name: other for name in missing if (other := closest(name, found))}
         return {"label": [others.get(name, name) for name in label]} if others else {}
     if not sample.labeled or not isinstance(label, str) or not _is_missing(sample, label):
         return {}
     for name in (label, *LABELS):
-        other = _closest(name, found, 1.0 if name != label else SIMILAR)
+        other = closest(name, found, 1.0 if name != label else SIMILAR)
         if other and (settings := _label_at(sample, other)):
             return settings
     return {}
@@ -488,7 +491,7 @@ def _label_at(sample: Sample, path: str) -> Settings:
     if not values or any((type(value) is list) != schema.multilabel for value in values):
         return {}
     if schema.classes is None:
-        return {"label": path} if _are_numbers(values) else {}
+        return {"label": path} if are_numbers(values) else {}
     if not any(map(_is_fraction, values)):
         return {"label": path}
     return {"label": path, "regression": True} if schema.grow else {}
@@ -517,7 +520,7 @@ def _is_fraction(value: Any) -> bool:
     return type(value) is float and not value.is_integer()
 
 
-def _closest(name: str, found: Iterable[str], similar: float = SIMILAR) -> str | None:
+def closest(name: str, found: Iterable[str], similar: float = SIMILAR) -> str | None:
     """Return the path that a name may mean: in another case, in an object, or spelled nearly so."""
     wanted = parse_path(name)[-1]
     last = {path: parse_path(path)[-1] for path in found}
@@ -560,7 +563,7 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     rows = [get_field(record, parse_path(name)) for record in sample.objects] if name else []
     if any(map(is_sparse_vector, rows)):
         return
-    arrays = [path for path, value in found.items() if type(value) is list and _are_numbers(value)]
+    arrays = [path for path, value in found.items() if type(value) is list and are_numbers(value)]
     for path in arrays[:3]:
         size = len(found[path])
         if path != name:
@@ -571,7 +574,7 @@ def _other_fields(sample: Sample) -> Iterator[Settings]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for path, value in found.items():
         *parents, last = parse_path(path)
-        if path not in skip and not _ID.fullmatch(last) and _are_numbers([value]):
+        if path not in skip and not IDENTIFIER.fullmatch(last) and are_numbers([value]):
             groups.setdefault(tuple(parents), []).append(path)
     if groups:
         features = max(groups.values(), key=lambda group: (len(group), not _rank(group[0])[0]))
@@ -619,11 +622,13 @@ def is_sparse_vector(value: Any) -> bool:
     return type(value) is dict and value.keys() >= {"indices", "values"}
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    return bool(values) and all(_is_number(value, MARKS[0]) for value in values)
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Return whether all values are numbers, or strings of them, or gaps; and there is one."""
+    return bool(values) and all(is_number(value, MARKS[0]) for value in values)
 
 
-def _is_number(value: Any, marks: tuple[str, str]) -> bool:
+def is_number(value: Any, marks: tuple[str, str]) -> bool:
+    """Return whether a value is a number, a string of one with these marks, or a gap."""
     try:
         to_number(value, Rules(True, True, frozenset(GAPS), *marks))
     except BadRecord:
@@ -682,7 +687,7 @@ def _marks(sample: Sample, strings: Sequence[str]) -> Settings:
     present = schema.decimal, schema.thousands
     if has_ambiguous_marks(sample):
         return {}
-    best = max([present, *MARKS], key=lambda pair: sum(_is_number(text, pair) for text in strings))
+    best = max([present, *MARKS], key=lambda pair: sum(is_number(text, pair) for text in strings))
     named = {"decimal": best[0], "thousands": best[1]}
     return {name: mark for name, mark in named.items() if mark != getattr(schema, name)}
 
@@ -690,7 +695,7 @@ def _marks(sample: Sample, strings: Sequence[str]) -> Settings:
 def has_ambiguous_marks(sample: Sample) -> bool:
     """Return whether a comma in the strings may be a decimal or a thousands mark, as in "1,234"."""
     marked = [value for value in sample.numbers if isinstance(value, str) and "," in value]
-    return bool(marked) and all(_is_number(value, pair) for value in marked for pair in (COMMA, GROUPS))
+    return bool(marked) and all(is_number(value, pair) for value in marked for pair in (COMMA, GROUPS))
 
 
 def _are_known(sample: Sample) -> bool:
@@ -713,7 +718,7 @@ def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
 
 def is_word(value: Any) -> bool:
     """Return whether a value is a string, neither a number nor one with a unit, such as "$12"."""
-    return isinstance(value, str) and not _QUANTITY.match(value) and not _is_number(value, MARKS[0])
+    return isinstance(value, str) and not _QUANTITY.match(value) and not is_number(value, MARKS[0])
 
 
 def describe_number(shown: str) -> str | None:
@@ -724,7 +729,7 @@ def describe_number(shown: str) -> str | None:
     if found := _BEHIND.fullmatch(text.strip()):
         return f"is negative in accounting's notation: send -{found[1] or found[2]}"
     plain = "".join(map(_in_ascii, unicodedata.normalize("NFKC", text)))
-    if text.isascii() or not any(_is_number(plain, marks) for marks in MARKS):
+    if text.isascii() or not any(is_number(plain, marks) for marks in MARKS):
         return None
     odd = next(c for c in text if not c.isascii())
     return f"has {unicodedata.name(odd, 'a character')} (U+{ord(odd):04X}) in a number: send ASCII alone"
@@ -753,7 +758,7 @@ def _categories(sample: Sample) -> Iterator[Settings]:
     ]
     strings = [name for name in strings if not sample.has_decimals(name) and not sample.formats(name)]
     if strings:
-        found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": 32} for name in strings}}
+        found: Mapping[str, Any] = {**schema.categories, **{name: {"hash": HASHED} for name in strings}}
         yield {"categories": dict(found)}
     numbers = [
         name for name in schema.categories if any(type(value) is float for value in sample.values(name))

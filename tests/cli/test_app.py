@@ -46,7 +46,18 @@ COMMANDS = dict(leaves(get_command(commands.app)))
 
 def test_the_commands() -> None:
     alone = {path[0] for path in COMMANDS if len(path) == 1}
-    assert alone == {"demo", "train", "score", "verify", "backtest", "page", "report", "export", "doctor"}
+    assert alone == {
+        "demo",
+        "init",
+        "train",
+        "score",
+        "verify",
+        "backtest",
+        "page",
+        "report",
+        "export",
+        "doctor",
+    }
     assert {path[1] for path in COMMANDS if path[0] == "broker"} == {"start", "stop", "status", "topics"}
     assert {path[1] for path in COMMANDS if path[0] == "versions"} == {
         *("list", "show", "diff", "explain", "tag", "rollback", "prune", "check", "repair")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +11,7 @@ from streaming_nn.settings import Settings
 from streaming_nn.spark.signals import pause
 
 if TYPE_CHECKING:  # imports PyArrow, which checks before Spark need not
+    from streaming_nn.records.decode import Values
     from streaming_nn.records.infer_schema import InferredSchema
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,11 @@ def read_schema(source: FirstRecords, settings: Settings) -> Schema:
     inputs = _known_width(settings)
     if inputs is not None and not is_inferred(settings):
         return complete_schema(settings, inputs, None)
-    inferred = _infer(source, settings, record_options(settings))
+    inferred = infer(_wait_for_values(source, settings), settings)
+    kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
+    logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)
+    for remark in inferred.remarks:
+        logger.info("  %s", remark)
     return complete_schema(settings, inferred.inputs, inferred.classes)
 
 
@@ -95,22 +99,14 @@ def _read_avro_schema(file: str) -> str:
         raise ValueError(f"setting records.avro_schema: {file!r} is not JSON: {error}") from None
 
 
-def _infer(source: FirstRecords, settings: Settings, options: Mapping[str, Any]) -> "InferredSchema":
+def infer(values: "Values", settings: Settings) -> "InferredSchema":
+    """Infer width and classes from the first records, with the settings of the rest; ValueError as there."""
     from streaming_nn.records.infer_schema import infer_schema
 
-    records = settings.records
+    records, options = settings.records, record_options(settings)
     given = {name: value for name, value in options.items() if name not in NOT_GIVEN}
-    inferred = infer_schema(
-        _wait_for_values(source, settings),
-        regression=records.regression,
-        grow=records.classes == "grow",
-        **given,
-    )
-    kind = "regression" if inferred.classes is None else f"classes {list(inferred.classes)}"
-    logger.info("inferred from %s records: %d features, %s", f"{inferred.records:,}", inferred.inputs, kind)
-    for remark in inferred.remarks:
-        logger.info("  %s", remark)
-    return inferred
+    grow = records.classes == "grow"
+    return infer_schema(values, regression=records.regression, grow=grow, **given)
 
 
 def _wait_for_values(source: FirstRecords, settings: Settings) -> list[bytes | None]:
