@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -15,7 +16,9 @@ import typer
 from streaming_nn.cli import options
 
 if TYPE_CHECKING:
+    from streaming_nn.records.decode import Decoded, Values
     from streaming_nn.records.propose import Proposal
+    from streaming_nn.records.schema import Schema
     from streaming_nn.settings import Settings
 
 RECORDS = 500  # that are read of a topic
@@ -99,15 +102,15 @@ def init(
     talk = sys.stdin.isatty() and sys.stderr.isatty() and not (yes or as_json)
     proposal = _propose(values, settings, label, options.features(features), yes, talk)
     text, used, seen = look(values, settings, topic, proposal)
+    output.write_text(text, encoding="utf-8")
     if not as_json:
         _show(topic, proposal, seen)
-    output.write_text(text, encoding="utf-8")
+        print(f"wrote {output}")
     topics = _topics(used, topic, create_topics or yes, talk)
     command = "streaming-nn train" + ("" if output == OUTPUT else f" --config {output}")
     if as_json:
-        print(json.dumps(_to_json(output, topic, proposal, seen, topics, command)))
+        print(json.dumps(_to_json(output, topic, proposal, seen, topics, command), default=str))
         return
-    print(f"wrote {output}")
     for name, state in topics.items():
         how = ": `streaming-nn doctor` prints how to create it" if state == "missing" else ""
         print(f"topic {name}: {state}{how}")
@@ -199,27 +202,41 @@ def look(
         explain(schema, values),
         schema.inputs,
         schema.classes,
-        _first_rows(schema, decoded),
+        _first_rows(schema, rows.to_pylist() if hasattr(rows, "to_pylist") else rows, decoded),
     )
     classes = _describe_classes(seen.classes, given=used.records.classes is not None)
     return _render(tables, topic, len(values), classes), used, seen
 
 
-def _first_rows(schema: Any, decoded: Any) -> list[dict[str, Any]]:
-    """Return the first rows by column, without the hashed columns that are 0."""
-    hashed = {f"{name}#" for name in schema.categories}
+def _first_rows(schema: "Schema", values: "Values", decoded: "Decoded") -> list[dict[str, Any]]:
+    """Return the first rows by column; a category is shown as its value, not as its columns."""
+    from streaming_nn.records.remedies import Sample
+
+    assert decoded.y is not None
+    blobs = [blob for i in decoded.kept[:SHOWN].tolist() if (blob := values[i]) is not None]
+    sample = Sample(replace(schema, explode=None), [bytes(blob) for blob in blobs], [], labeled=False)
+    lines = schema.format == "csv"
+    found = {
+        name: [line.get(name) for line in sample.objects] if lines else sample.at(name)
+        for name in schema.categories
+    }
+    category_of = {
+        column: name
+        for name in schema.categories
+        for column in schema.columns
+        if column.startswith((f"{name}#", f"{name}="))
+    }
     rows = []
-    for x, y in zip(decoded.x[:SHOWN].tolist(), decoded.y[:SHOWN].tolist(), strict=True):
-        row = {
-            name: None if isnan(value) else value
-            for name, value in zip(schema.columns, x, strict=True)
-            if value or name.rstrip("0123456789") not in hashed
-        }
+    for i, (x, y) in enumerate(zip(decoded.x[:SHOWN].tolist(), decoded.y[:SHOWN].tolist(), strict=True)):
+        row: dict[str, Any] = {}
+        for column, value in zip(schema.columns, x, strict=True):
+            name = category_of.get(column)
+            row[name or column] = found[name][i] if name else None if isnan(value) else value
         rows.append({"features": row, "label": _label(schema, y)})
     return rows
 
 
-def _label(schema: Any, y: Any) -> Any:
+def _label(schema: "Schema", y: Any) -> Any:
     if schema.classes is None:
         return y
     if schema.multilabel:

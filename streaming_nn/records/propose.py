@@ -17,7 +17,7 @@ from streaming_nn.records.decode import inspect
 from streaming_nn.records.explain import FEW, as_inferred, search
 from streaming_nn.records.field_records import parse_label
 from streaming_nn.records.infer_schema import USUAL_CLASSES
-from streaming_nn.records.paths import is_plain, split_length
+from streaming_nn.records.paths import column_name, format_path, is_plain, split_length
 from streaming_nn.records.recognize import is_text
 from streaming_nn.records.remedies import (
     HASHED,
@@ -93,8 +93,8 @@ def _sample(settings: Mapping[str, Any], records: Sequence[bytes], names: Sequen
 
 
 def _most(names: Iterable[str]) -> str:
-    ((name, _),) = Counter(names).most_common(1)
-    return name
+    """Return the most frequent name; "": there is none."""
+    return next((name for name, _ in Counter(names).most_common(1)), "")
 
 
 def _outer_framing(blob: bytes) -> str:
@@ -135,12 +135,13 @@ def _layout_of_lines(sample: Sample, given: Settings) -> Layout:
         known = {name: given[name] for name in marks if name in given}
         read = dialect.detect(b"\n".join(lines), given={"encoding": "utf-8", **known})
     except ValueError as error:
-        recognized = _most(filter(None, map(recognize.recognize, lines[:TRIED])) or [""])
+        recognized = _most(filter(None, map(recognize.recognize, lines[:TRIED])))
         why = f"they look like {recognized}" if recognized else str(error)
         raise ValueError(f"the records are in no format that is read: {why}") from None
     found = {name: value for name in marks if (value := getattr(read.dialect, name)) != getattr(PLAIN, name)}
     found = given | found
-    names = [*read.names, *(f"end{i or ''}" for i in range(read.trailing))]
+    names = [format_path((name,)) for name in read.names]
+    names += [f"end{i or ''}" for i in range(read.trailing)]
     if "csv_columns" in given:
         names = given["csv_columns"]
     has_header = read.dialect.header and "csv_columns" not in given
@@ -228,7 +229,11 @@ def propose(
 
 def _check_fields(name: str, fields: Sequence[str], known: Sequence[str]) -> None:
     for field in fields:
-        if split_length(field)[0] not in known and not any(field.startswith(f"{each}.") for each in known):
+        if (
+            field not in known
+            and split_length(field)[0] not in known
+            and not any(field.startswith(f"{each}.") for each in known)
+        ):
             raise ValueError(f"{name} must be among {list_fields(known)}; got {field!r}")
 
 
@@ -290,7 +295,8 @@ def _is_category(value: Any) -> bool:
 def _encodings(values: Mapping[str, list[Any]], features: str | Sequence[str], sample: Sample) -> Settings:
     """Return the categories, the datetimes and the gaps among named features, as far as there are any."""
     categories, datetimes = Settings(), Settings()
-    for name in () if isinstance(features, str) else features:
+    names = [] if isinstance(features, str) else features
+    for name in (name for name in names if split_length(name)[1] is None):
         present = _present(values.get(name, ()), sample)
         strings = [value for value in present if isinstance(value, str)]
         formats = fitting_formats(strings) if len([*filter(_is_category, strings)]) == len(strings) else []
@@ -368,7 +374,8 @@ def _without_header(settings: Settings, header: bytes, label: str) -> Settings:
     """Return a filter of the header of CSV if it would be learned, since all its fields may be strings."""
     if "where" in settings or as_inferred(_schema(settings), [header]):
         return {}
-    path, name = label if is_plain(label) else f'"{label}"', label.replace("'", "''")
+    path = f'"{label}"' if is_plain(label) else label
+    name = column_name(label).replace("'", "''")
     return {"where": f"{path} is null or {path} != '{name}'"}
 
 

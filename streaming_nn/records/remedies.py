@@ -106,13 +106,19 @@ class Sample:
         return max(map(fields_of, self.objects), key=len, default={})
 
     @property
+    def fields(self) -> list[str]:
+        """The named features that are not arrays, so that may be categories or dates."""
+        features = self.schema.features
+        return [] if isinstance(features, str) else [n for n in features if split_length(n)[1] is None]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The paths of the features."""
         return tuple(split_length(name)[0] for name in _as_tuple(self.schema.features))
 
     def at(self, name: str) -> list[Any]:
-        """Return what is at a path in each record."""
-        path = parse_path(name)
+        """Return what is at a path in each record; an array for `a[0:64]`."""
+        path = parse_path(split_length(name)[0])
         return [get_field(record, path) for record in self.objects]
 
     def values(self, name: str) -> Iterator[Any]:
@@ -662,7 +668,7 @@ def _datetimes(sample: Sample) -> Iterator[Settings]:
     """Yield the named fields that hold dates as such, with their formats."""
     schema, found = sample.schema, dict[str, Settings]()
     known = {name: set_options(options) for name, options in schema.datetimes.items()}
-    for name in () if isinstance(schema.features, str) else schema.features:
+    for name in sample.fields:
         formats = sample.formats(name) if name not in schema.categories else []
         if len(formats) == 1:
             found[name] = {**known.get(name, {}), "format": formats[0]}
@@ -749,11 +755,11 @@ def has_unit(shown: str) -> bool:
 def _categories(sample: Sample) -> Iterator[Settings]:
     """Yield the named fields that hold strings as categories."""
     schema = sample.schema
-    if isinstance(schema.features, str) or schema.format == "packed":
+    if schema.format == "packed":
         return
     strings = [
         name
-        for name in schema.features
+        for name in sample.fields
         if name not in schema.encoded and any(map(is_word, sample.values(name)))
     ]
     strings = [name for name in strings if not sample.has_decimals(name) and not sample.formats(name)]

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import given as drawn
 from hypothesis import settings as profile
 from hypothesis import strategies as st
+from paths import ROOT
 
 from streaming_nn.cli import app, init
 from streaming_nn.kafka import admin, reader
@@ -211,6 +212,27 @@ def test_what_is_written_and_printed(topics: Topics, capsys: pytest.CaptureFixtu
     ):
         assert line in out.splitlines()
     assert topics.created == {}
+
+
+def test_the_page_shows_what_is_printed_and_written(
+    topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "init.md").read_text()
+    rows = [
+        {
+            "id": i,
+            "shop": {"city": ("Ulm", "Bonn", "Rom")[i % 3]},
+            "price": i / 4,
+            "target": ("no", "yes")[i % 2],
+        }
+        for i in range(init.RECORDS)
+    ]
+    topics.values = [*in_json(rows)]
+    topics.values[12] = b'{"id": 12, "shop'
+    assert app.run([*WORDS, "--create-topics"]) == 0
+    out = capsys.readouterr().out
+    assert "".join(f"    {line.rstrip()}\n" for line in out.splitlines()) in page
+    assert Path("streaming-nn.toml").read_text().replace("here:9092", "localhost:9092") in page
 
 
 def test_it_creates_topics_and_keeps_a_file(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:

@@ -942,3 +942,10 @@ def test_any_target_is_explained(values, schema, readable):
     records = in_json({**fields, "size": value, "label": value} for value in values)
     for read in (as_learned, as_inferred):
         assert all("\n" not in line for line in explain(schema, records, read))
+
+
+def test_gaps_in_an_array_beside_other_fields_are_missing_values():
+    """Also below a name with a dot, which was taken for a path."""
+    schema = Schema(3, (0, 1), ("price", '"a.b"[0:2]'))
+    rows = [{"price": 1, "a.b": [i, None], "label": i % 2} for i in range(20)]
+    assert explain(schema, in_json(rows))[-1] == "with records.missing = true, 20 of 20 would be read"
