@@ -27,7 +27,7 @@ SHOWN = 5  # records of the table
 ROWS = 20  # fields of the table
 WIDEST = 96  # characters of a list in one line
 LONGEST_TOPIC = 249  # characters that Kafka accepts
-SECRET = re.compile(r"password|secret|jaas|token|\.key$")  # an option of a client that no file gets
+SECRET = re.compile(r"password|secret|jaas|\.key$")  # an option of a client that no file gets
 
 OUTPUT = Path("streaming-nn.toml")
 
@@ -106,7 +106,7 @@ def init(
     if not as_json:
         _show(topic, proposal, seen)
         print(f"wrote {output}")
-    topics = _topics(used, topic, create_topics or yes, talk)
+    topics = _topics(settings.kafka, used, topic, create_topics or yes, talk)
     command = "streaming-nn train" + ("" if output == OUTPUT else f" --config {output}")
     if as_json:
         print(json.dumps(_to_json(output, topic, proposal, seen, topics, command), default=str))
@@ -182,7 +182,7 @@ def look(
     from streaming_nn.spark.train.initial_schema import complete_schema, infer
 
     tables = _tables(settings, topic, proposal.settings)
-    used = Settings(**tomllib.loads(_render(tables, topic, len(values), "")))
+    used = Settings(**tomllib.loads(_render(tables, topic, len(values), {})))
     try:
         inferred = infer(values, used)
     except ValueError as error:
@@ -204,8 +204,10 @@ def look(
         schema.classes,
         _first_rows(schema, rows.to_pylist() if hasattr(rows, "to_pylist") else rows, decoded),
     )
-    classes = _describe_classes(seen.classes, given=used.records.classes is not None)
-    return _render(tables, topic, len(values), classes), used, seen
+    notes = {"kafka": _name_variables(settings.kafka)}
+    if seen.classes is not None and used.records.classes is None:
+        notes["records"] = [_describe_classes(seen.classes)]
+    return _render(tables, topic, len(values), notes), used, seen
 
 
 def _first_rows(schema: "Schema", values: "Values", decoded: "Decoded") -> list[dict[str, Any]]:
@@ -269,8 +271,10 @@ def _name(topic: str, role: str) -> str:
     return name if len(name) <= LONGEST_TOPIC else role
 
 
-def _render(tables: Mapping[str, Mapping[str, Any]], topic: str, records: int, classes: str) -> str:
-    """Return the file, with a comment on each setting that needs one."""
+def _render(
+    tables: Mapping[str, Mapping[str, Any]], topic: str, records: int, notes: Mapping[str, Sequence[str]]
+) -> str:
+    """Return the file, with a comment on each setting that needs one, and notes after sections."""
     lines = [
         f"# Written by `streaming-nn init` from the first {records:,} records of topic {topic}.",
         "# docs/settings.md lists every setting.",
@@ -281,8 +285,7 @@ def _render(tables: Mapping[str, Mapping[str, Any]], topic: str, records: int, c
         for name, value in table.items():
             comment = COMMENTS[""] if not section else COMMENTS.get(f"{section}.{name}", "")
             lines.append(_setting(name, value) + (f"  # {comment}" if comment else ""))
-        if section == "records" and classes:
-            lines.append(f"# {classes}")
+        lines += [f"# {note}" for note in notes.get(section, ())]
     return "\n".join(lines) + "\n"
 
 
@@ -301,11 +304,17 @@ def _setting(name: str, value: Any) -> str:
     return "\n".join([f"{name} = [", *(f" {row}" for row in rows), "]"])
 
 
-def _describe_classes(classes: Sequence[Any] | None, given: bool) -> str:
+def _name_variables(kafka: Mapping[str, str]) -> list[str]:
+    """Return which variables must be set for a client's secrets, which the file does not have."""
+    from streaming_nn.settings import PREFIX
+
+    secrets = [name for name in kafka if SECRET.search(name)]
+    return [f"{n} is not here: set {PREFIX}KAFKA__{n.upper().replace('.', '_')}" for n in secrets]
+
+
+def _describe_classes(classes: Sequence[Any]) -> str:
     from streaming_nn.records.explain import to_toml
 
-    if classes is None or given:
-        return ""
     shown = to_toml(list(classes[:ROWS]))[1:-1] + (", ..." if len(classes) > ROWS else "")
     return f'classes, inferred from the first 1,000 records: {shown}; "grow": new labels become classes'
 
@@ -351,12 +360,14 @@ def _shown(value: Any) -> str:
     return "" if value is None else f"{value + 0.0:.6g}" if isinstance(value, float) else str(value)
 
 
-def _topics(settings: "Settings", topic: str, create: bool, talk: bool) -> dict[str, str]:
+def _topics(
+    kafka: Mapping[str, str], settings: "Settings", topic: str, create: bool, talk: bool
+) -> dict[str, str]:
     """Return what is known of the topics that the jobs write to; create those that are missing, if wanted."""
     from streaming_nn.kafka.admin import KafkaAdmin
 
     dead_letters, predictions = settings.train.dead_letters, settings.score.predictions
-    with KafkaAdmin(settings.kafka) as admin:
+    with KafkaAdmin(kafka) as admin:
         known = {*admin.topics()}
         partitions = {dead_letters: 1, predictions: len(admin.partitions([topic])[topic])}
         missing = [name for name in partitions if name not in known]

@@ -14,11 +14,14 @@ from hypothesis import HealthCheck
 from hypothesis import given as drawn
 from hypothesis import settings as profile
 from hypothesis import strategies as st
+from kafka import KafkaProducer
 from paths import ROOT
 
 from streaming_nn.cli import app, init
 from streaming_nn.kafka import admin, reader
+from streaming_nn.records import avro
 from streaming_nn.records.decode import Decoded, decode
+from streaming_nn.records.schema import Schema
 from streaming_nn.settings import load
 from streaming_nn.spark.train.initial_schema import read_schema
 
@@ -33,9 +36,11 @@ class Topics:
 
     def __init__(self, values: Sequence[bytes | None] = ()):
         self.values, self.names, self.created = list(values), ["sales"], dict[str, int]()
+        self.options: list[dict[str, str]] = []
 
     def __call__(self, kafka: Any) -> "Topics":
         assert kafka["bootstrap.servers"] == "here:9092"
+        self.options.append(dict(kafka))
         return self
 
     def __enter__(self) -> "Topics":
@@ -188,6 +193,8 @@ def test_what_is_written_and_printed(topics: Topics, capsys: pytest.CaptureFixtu
     out, _ = capsys.readouterr()
     text = Path("streaming-nn.toml").read_text()
     assert "xyzzy" not in text
+    assert "# sasl.password is not here: set STREAMING_NN_KAFKA__SASL_PASSWORD" in text
+    assert topics.options[-1]["sasl.password"] == "xyzzy"
     assert '# classes, inferred from the first 1,000 records: 0, 1; "grow": new labels become classes' in text
     used = load()
     assert (used.model, used.train.topics, used.train.max_rejected) == (Path("m"), ["sales"], 0.25)
@@ -299,6 +306,54 @@ def test_a_terminal_chooses_the_label_and_the_topics(topics: Topics, monkeypatch
     assert app.run(WORDS) == 0
     assert (load().records.label, load().records.features) == ("x", ["price"])
     assert len(topics.created) == 2
+
+
+def test_avro_is_read_by_its_schema(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = [{"name": "a", "type": "double"}, {"name": "b", "type": "string"}, {"name": "y", "type": "int"}]
+    schema = json.dumps({"type": "record", "name": "R", "fields": fields})
+    Path("r.avsc").write_text(schema)
+    rows = [{"a": i / 4, "b": "uv"[i % 2], "y": i % 3} for i in range(N)]
+    values = avro.write(Schema(1, format="avro", avro_schema=schema), rows)
+    found = run("-s", "records.avro_schema=r.avsc", values=values, topics=topics, capsys=capsys)
+    assert load().records.avro_schema == "r.avsc"
+    _, decoded = as_trained(values)
+    assert decoded.y is not None
+    assert decoded.y.tolist() == [row["y"] for row in rows]
+    assert decoded.x[:, 0].tolist() == [row["a"] for row in rows]
+    assert [row["features"] for row in found["rows"]] == [{"a": r["a"], "b": r["b"]} for r in rows[:5]]
+
+
+@pytest.mark.merge
+def test_a_real_topic(
+    broker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kafka_topics import fill  # imports Spark
+
+    monkeypatch.chdir(tmp_path)
+    topic = broker.topic("sales", 3)
+    words = ["init", "--bootstrap", broker.bootstrap, "--topic", topic]
+    assert app.run(words) == 1
+    assert "has no records yet" in capsys.readouterr().err
+    values = [*in_json(NAMED), b"broken", None]
+    fill(broker.options, topic, values, keys=[b"key"] * len(values))  # a tombstone needs one
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, transactional_id=topic, acks="all")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(topic, b"aborted").get(10)
+    producer.abort_transaction()
+    producer.close()
+    assert app.run([*words, "--create-topics", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["records"], found["kept"]) == (len(values), N)
+    assert found["reasons"] == {"not JSON": 1}
+    assert found["topics"] == {f"{topic}-dead-letters": "created", f"{topic}-predictions": "created"}
+    assert {t: len(p) for t, p in admin.partitions(broker.options, found["topics"]).items()} == {
+        f"{topic}-dead-letters": 1,
+        f"{topic}-predictions": 3,
+    }
+    assert (load().kafka, load().records.features) == (broker.options, ["a.b", "c"])
+    assert app.run(["init", "--bootstrap", broker.bootstrap, "--topic", "none", "--force"]) == 1
+    assert "topic 'none' does not exist" in capsys.readouterr().err
 
 
 def test_yes_takes_the_last_field(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
