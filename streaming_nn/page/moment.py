@@ -13,8 +13,8 @@ SPANS = ("window", "cumulative")
 def moment(timeline: Timeline, number: int | None) -> dict[str, Any]:
     """Return a version's figures as JSON-able values; None: the newest one's.
 
-    A pruned version has those of its row in the timeline, without the figures of each class, and its `number`
-    is that row's. LookupError: there is no such version.
+    A pruned version has those of the timeline's nearest row, of version `figures_of`, without the figures of
+    each class. LookupError: there is no such version.
     """
     log = timeline.log
     head = log.head_number()

@@ -53,6 +53,7 @@ class Timeline:
         self._numbers, self._times = array("q"), array("d")
         self._columns: dict[str, array[float]] = {}
         self._next = 0  # the version that is read next
+        self._archived: Iterator[Point] | None = None  # what is left of the archives, while they are read
         self._lock = threading.Lock()
 
     def load(self, file: Path) -> None:
@@ -99,10 +100,13 @@ class Timeline:
         return count
 
     def _new(self) -> Iterator[tuple[Point, dict[str, float]]]:
-        if not len(self._numbers):
-            for point in self.log.archives.points() if self.log.archives.refresh() else ():
+        if self._archived is None and self._next < self.log.archives.refresh():
+            self._archived = self.log.archives.points()
+        for point in self._archived or ():  # resumes where the last call stopped
+            if point.last >= self._next:
                 self._next = point.last + 1
                 yield point, {}
+        self._archived = None
         head = self.log.head_number()
         if self._next and (head is None or head < self._next - 1):  # another log has taken the directory
             self._clear()

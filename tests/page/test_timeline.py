@@ -91,6 +91,19 @@ def test_pruned_versions_are_rows_of_a_hundred_with_the_weights_of_the_members(
     np.testing.assert_allclose(series.columns[ACCURACY], series.numbers / 2_000)
     np.testing.assert_allclose(series.columns["weight.adam 0.01, replay 1:1"], series.numbers / 4_000)
     assert series.columns["counts.received"].sum() == 12_010
+    slowly = Timeline(VersionLog(tmp_path))
+    while slowly.follow(3):
+        pass
+    same(slowly, timeline)
+    slowly.save(tmp_path / "timeline.npz")
+    later = Timeline(VersionLog(tmp_path))
+    later.load(tmp_path / "timeline.npz")
+    for number in range(1_201, 1_501):
+        head = commit(log, head, number / 2_000)
+    retention.committed(1_500)
+    missed = log.archives.refresh() - 1_201
+    assert missed > 200
+    assert later.follow() < 300 - missed + missed // 100 + 2  # a point for each hundred that were archived
     pruned = moment(timeline, 150)
     assert (pruned["number"], pruned["figures_of"], pruned["metrics"]) == (150, 99, None)
     assert pruned["figures"][ACCURACY] == 99 / 2_000
