@@ -17,6 +17,10 @@ Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings file (default: ./streaming-nn.toml).")
 ]
 Model = Annotated[Path | None, typer.Option(help="Model directory: the log of the model's versions.")]
+Models = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[MODEL]...", help="Model directories (default: that of the settings)."),
+]
 Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap", help="Kafka's host:port; the settings' kafka table has the rest.")
 ]
@@ -37,6 +41,15 @@ def load_settings(
 
     kafka = {"bootstrap.servers": bootstrap} if bootstrap else {}
     return load(config, {"kafka": kafka, **flags}, sets or ())
+
+
+def model_directories(models: list[Path] | None, config: Path | None) -> list[Path]:
+    """Return the model directories that a command shows; raise LookupError if one does not exist."""
+    directories = models or [load_settings(config, None).model]
+    for directory in directories:
+        if not directory.is_dir():
+            raise LookupError(f"model {directory}: there is no such directory")
+    return directories
 
 
 def require_kafka(settings: "Settings") -> "Settings":

@@ -5,19 +5,16 @@ from typing import Annotated
 
 import typer
 
-from streaming_nn.cli.options import Config, load_settings
+from streaming_nn.cli.options import Config, Models, model_directories
 
 
 def report(
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[MODEL]...", help="Model directories (default: that of the settings)."),
-    ] = None,
+    models: Models = None,
     config: Config = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
 ) -> None:
     """Write what the page shows to one HTML file, which opens without a server."""
-    directories = models or [load_settings(config, None).model]
+    directories = model_directories(models, config)
     from streaming_nn.page.report import report as html
 
     output.write_text(html(directories), encoding="utf-8")

@@ -33,7 +33,6 @@ from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
-PAGE_PORT = 8642
 MALFORMED = 0.002  # share of the records
 # The first compiler only and the serial collector: a run of a minute ends before the others pay off
 SPARK = {
@@ -86,7 +85,7 @@ def _page(model: Path) -> Iterator[None]:
     from streaming_nn.page.run import address, listen_near, open_browser, serving
 
     model.mkdir(parents=True, exist_ok=True)
-    listening = listen_near(PAGE_PORT)
+    listening = listen_near()
     logger.info("watch it at %s", address(listening))
     with serving([model], listening):
         open_browser(address(listening))

@@ -35,10 +35,10 @@ def listen(host: str = "127.0.0.1", port: int = PORT, token: str = "") -> socket
     return listening
 
 
-def listen_near(port: int = PORT) -> socket.socket:
-    """Return a socket that listens on this port of this machine, or on any free one if it is used."""
+def listen_near() -> socket.socket:
+    """Return a socket that listens on the usual port of this machine, or on any free one if it is used."""
     try:
-        return listen(port=port)
+        return listen()
     except OSError:
         return listen(port=0)
 
