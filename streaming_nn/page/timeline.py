@@ -4,12 +4,12 @@ A row is a version, or up to 100 archived ones, as the log keeps of them (`versi
 in the order of their numbers and are never changed, so a reader needs only those since it last looked.
 """
 
+import io
 import json
-import os
 import threading
 import zipfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.errors import DamagedVersionError
+from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import Point, add
+from streaming_nn.versions.diff import flat_numbers
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -82,11 +84,9 @@ class Timeline:
         with suppress(OSError, DamagedVersionError, LookupError):
             nonce = self.log.manifest(int(numbers[-1])).nonce
             about = {"format": FORMAT, "nonce": nonce, "columns": names, "marks": marks}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as writing:
-                np.savez(writing, about=json.dumps(about), numbers=numbers, times=times, values=values)
-            temporary.replace(file)
+            data = io.BytesIO()
+            np.savez(data, about=json.dumps(about), numbers=numbers, times=times, values=values)
+            atomic_files.put(file, data.getvalue())
 
     def follow(self, most: int = 1_000_000) -> int:
         """Read up to so many rows that the log has got, and return how many; 0: there is nothing new."""
@@ -123,8 +123,12 @@ class Timeline:
 
     def _append(self, point: Point, more: dict[str, float]) -> None:
         time = datetime.fromisoformat(point.written_at).timestamp() if point.written_at else NONE
-        values = dict(_figures(point.metrics)) | more
-        values |= {f"counts.{name}": float(count) for name, count in point.counts.items()}
+        values = (
+            dict(flat_numbers(point.metrics, without=SPANS))
+            | dict(flat_numbers(point.counts, "counts."))
+            | more
+        )
+        values |= {f"weight.{each['member']}": each["weight"] for each in point.metrics.get("members", ())}
         passed = time - self._times[-1] if len(self._times) else 0.0
         if passed > 0:
             values["records_per_second"] = point.counts.get("received", 0) / passed
@@ -212,16 +216,5 @@ def _peaks(
 def _steps(manifest: Manifest) -> dict[str, float]:
     """Return what archives do not keep of a version: the mini-batch, and the seconds of its steps."""
     size = manifest.learner.get("mini_batch")
-    steps = {f"seconds.{name}": float(seconds) for name, seconds in manifest.seconds.items()}
+    steps = dict(flat_numbers(manifest.seconds, "seconds."))
     return steps | ({"mini_batch": float(size)} if isinstance(size, int) else {})
-
-
-def _figures(metrics: dict[str, Any], path: Sequence[str] = ()) -> Iterator[tuple[str, float]]:
-    """Yield each number of a window, of what has no window, and each member's weight, by its path."""
-    for name, value in metrics.items():
-        if name == "members":
-            yield from ((f"weight.{each['member']}", float(each["weight"])) for each in value)
-        elif isinstance(value, dict) and name not in SPANS:
-            yield from _figures(value, (*path, name))
-        elif isinstance(value, int | float):
-            yield ".".join((*path, name)), float(value)

@@ -1,5 +1,6 @@
 """Compare two versions: their options, their metrics, and the distance of their weights."""
 
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,18 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         result |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return result
+
+
+def flat_numbers(
+    values: dict[str, Any], prefix: str = "", without: Container[str] = ()
+) -> Iterator[tuple[str, float]]:
+    """Yield the numbers outside of lists by the names of `flat`; dicts that `without` names are skipped."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            if name not in without:
+                yield from flat_numbers(value, f"{prefix}{name}.", without)
+        elif isinstance(value, int | float):
+            yield prefix + name, value
 
 
 def _offsets(a: dict[str, dict[int, int]], b: dict[str, dict[int, int]]) -> dict[str, dict[str, list[Any]]]:

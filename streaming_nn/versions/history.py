@@ -25,6 +25,7 @@ import pandas as pd
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.archive import CHUNK
+from streaming_nn.versions.diff import flat_numbers
 from streaming_nn.versions.version import no_counts
 
 if TYPE_CHECKING:  # version_log imports this module where it needs it
@@ -108,18 +109,10 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     mini_batch = values.get("learner", {}).get("mini_batch")
     if mini_batch is not None:
         found["mini_batch"] = mini_batch
-    _collect(values.get("seconds", {}), "seconds.", found)
+    found |= flat_numbers(values.get("seconds", {}), "seconds.")
     metrics = values.get("metrics", {})
-    _collect(metrics, "", found)
+    found |= flat_numbers(metrics)
     for i, member in enumerate(metrics.get("members", ())):
         for name in ("weight", "restarts"):
             found[f"members.{i} ({member['member']}).{name}"] = member[name]
     return found
-
-
-def _collect(values: dict[str, Any], prefix: str, found: dict[str, float]) -> None:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            _collect(value, f"{prefix}{name}.", found)
-        elif isinstance(value, int | float):
-            found[prefix + name] = value
