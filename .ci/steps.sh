@@ -32,7 +32,7 @@ install_locked() {
 }
 
 install_newest() {
-  "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]' ziglang
+  "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]' ziglang --group site
 }
 
 end() {

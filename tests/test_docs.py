@@ -54,7 +54,7 @@ OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Ka
         "--profile",
     ),
     *("--packages", "--repositories", "--jars", "--deploy-mode", "--command-config", "--bootstrap-server"),
-    *("--add", "--allow-principal", "--operation", "--describe"),
+    *("--add", "--allow-principal", "--operation", "--describe", "--group", "--strict"),
 }
 SECTIONS = {name: field.annotation for name, field in Settings.model_fields.items()}
 STATE = {("metrics", key) for key in ("cumulative", "window", "fading", "scores")}  # of a state, not settings
@@ -166,3 +166,23 @@ def test_commands_take_their_options(words: str) -> None:
     for word in rest:
         if word.startswith("--"):
             assert word.partition("=")[0] in flags(command), word
+
+
+def parts(page: str) -> list[tuple[str, list[str], list[str], int]]:
+    """Return what a translation keeps of each section: level, links, names, rows of tables."""
+    found = []
+    for section in re.split(r"^(?=#+ )", re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL), flags=re.M):
+        links = sorted(re.findall(r"\]\(([^)]+)\)", section.replace("README.zh-CN.md", "README.md")))
+        names = sorted(re.findall(r"`[^`]+`", section))
+        found.append((section.split(" ")[0], links, names, section.count("\n|")))
+    return found
+
+
+def test_the_chinese_readme_has_the_same_code_headings_and_links() -> None:
+    english, chinese = ("README.md", "README.zh-CN.md")
+    blocks = [re.findall(r"```.*?```", PAGES[page], re.DOTALL) for page in (english, chinese)]
+    assert blocks[0] == blocks[1]
+    for part, translated in zip(parts(english), parts(chinese), strict=True):
+        assert part == translated
+    titles = [line for line in PAGES[chinese].splitlines() if line.startswith("## ")]
+    assert all(re.search(r"[\u4e00-\u9fff]", title) for title in titles)
