@@ -134,6 +134,8 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "sinks.kafka_topic.KafkaTopicSink": lambda kind: kind(KAFKA, "metrics", MODEL),
     "sinks.lag.Lag": lambda kind: kind(dict, lambda topics: {}),
     "sinks.position.PositionThread": lambda kind: kind(KAFKA, dict),
+    "sinks.traces.Traces": lambda kind: kind("model", SPARK),
+    "sinks.traces._Exporter": lambda kind: kind(SPARK),
     "sinks.prometheus.Durations": lambda kind: kind(),
     "sinks.prometheus.Reasons": lambda kind: kind(),
     "sinks.prometheus.ScorerMetrics": lambda kind: kind(MODEL, dict, None, 60.0),

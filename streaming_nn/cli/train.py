@@ -163,6 +163,7 @@ def _learn(settings: "Settings", server: "Server | None") -> None:
             shown = _show(server, trainer, stack)
             sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings), *shown])
             stack.callback(sinks.stop, drain=DRAIN)
+            _trace(trainer, stack)
 
         run(spark, settings, start_sinks)
 
@@ -181,6 +182,25 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack) -> "list[Trai
     sink = TrainerMetrics(trainer.head.manifest, lag, with_dead_letters, most)
     server.show(sink)
     return [sink]
+
+
+def _trace(trainer: Any, stack: ExitStack) -> None:
+    """Export traces of the micro-batches if OpenTelemetry's variables name an endpoint.
+
+    What a platform sets for all its programs stops none: a reason why it cannot be met is logged.
+    """
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") and os.environ[name] for name in os.environ):
+        return
+    try:
+        from streaming_nn.sinks.traces import Traces, endpoint, otlp
+
+        if at := endpoint():
+            traces = Traces(str(trainer.settings.model), otlp())
+            trainer.traced = traces.record
+            stack.callback(traces.close)
+            logger.info("traces of micro-batches to %s", at)
+    except ValueError as error:
+        logger.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but they %s", error)
 
 
 def _metrics_sinks(settings: "Settings") -> list[Any]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
@@ -35,12 +35,16 @@ from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.spark.train.write_rate import WriteRate
 from streaming_nn.versions.retention import Retention, describe
-from streaming_nn.versions.version import AVERAGED, Version
+from streaming_nn.versions.version import AVERAGED, Manifest, Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 1 << 16  # of rejected records that are kept without a topic of dead letters, to explain them
+MEASURED = ("learn", "dead_letters")  # steps whose durations a version's manifest has
+
+# Gets each committed version, when its steps began and ended, and the headers of its rejected records
+Traced = Callable[[Manifest, Mapping[str, tuple[int, int]], Iterable[str | None]], None]
 
 ANOTHER_ARITHMETIC = (
     "%s was learned by arithmetic %d, and continues by %d; `verify` of the versions before needs %s"
@@ -84,6 +88,7 @@ class Trainer(Job):
         self.retention = Retention(self.log, settings.train.keep_bytes)
         self.write_rate = WriteRate()
         self.progress: Progress | None = None
+        self.traced: Traced | None = None
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self._resources = resources or ExitStack()
@@ -181,13 +186,13 @@ class Trainer(Job):
         If the model was rolled back meanwhile, the batch is learned again, from the new head.
         """
         failpoints.reach("batch-started")
-        began = time.monotonic()
-        plan = self.source.plan(frame, batch_id)  # 1
+        began, clock = time.monotonic(), _Clock()
+        with clock.time("plan"):
+            plan = self.source.plan(frame, batch_id)  # 1
         if plan is None:
             return
         self._choose_first_size(plan)
         while True:
-            clock = _Clock()
             with clock.time("learn"):
                 work, learned = learn_micro_batch(self.executor, self.work, plan)  # 2
             failpoints.reach("learned")
@@ -197,12 +202,16 @@ class Trainer(Job):
             with clock.time("dead_letters"):
                 self._send(learned)  # 4
             failpoints.reach("dead-letters-sent")
-            version = self._commit(plan, work, learned, clock.seconds)  # 5
+            with clock.time("commit"):
+                version = self._commit(plan, work, learned, clock.seconds())  # 5
             if version is not None:
                 break
             self._adopt_rollback()
         failpoints.reach("committed")
-        self._publish(version, work, learned, plan)  # 6
+        with clock.time("publish"):
+            self._publish(version, work, learned, plan)  # 6
+        if self.traced:
+            self.traced(version.manifest, clock.steps, [letter.headers for letter in learned.dead_letters])
         self._choose_next_size(learned, began)
 
     def _send(self, learned: Learned) -> None:
@@ -332,16 +341,21 @@ def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, 
 
 
 class _Clock:
-    """How long each step of a micro-batch took, for its manifest."""
+    """When each step of a micro-batch began and ended, in ns since 1970."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.steps: dict[str, tuple[int, int]] = {}
 
     @contextmanager
-    def time(self, step: str) -> Any:
-        began = time.perf_counter()
+    def time(self, step: str) -> Iterator[None]:
+        at, began = time.time_ns(), time.perf_counter_ns()  # a system's clock may be set meanwhile
         yield
-        self.seconds[step] = round(time.perf_counter() - began, 6)
+        self.steps[step] = at, at + time.perf_counter_ns() - began
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long the steps took that a version's manifest has."""
+        steps = {step: self.steps[step] for step in MEASURED}
+        return {step: round((end - start) / 1e9, 6) for step, (start, end) in steps.items()}
 
 
 def train(
