@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from producers import known
 from producers.hint import train_command
@@ -120,6 +120,7 @@ def produce(
     json_: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors only.")] = False,
 ) -> None:
     """Send labeled records to a topic, and unlabeled ones to another, at a steady pace.
 
@@ -157,7 +158,7 @@ def produce(
         else:
             rows = known.generator(stream, seed, drifts, _parse_pairs("--set", option or []))
         schema = schema_of(rows, plan)  # an error before anything is sent
-        if rows.note:
+        if rows.note and not quiet:
             print(rows.note, file=sys.stderr)
         if avro_schema is not None:
             _write_avro_schema(schema, avro_schema)
@@ -165,7 +166,7 @@ def produce(
             print(_to_json(NOTHING, stream, schema))
             return
         options = kafka_options(config, _parse_pairs("--kafka", kafka or []))
-        if rows.note:
+        if rows.note and not quiet:
             learn = train_command(schema, topic, options["bootstrap.servers"], avro_schema)
             print(f"learn it with: {learn}", file=sys.stderr)
         client = producer(python_options(options), compression)
@@ -178,7 +179,7 @@ def produce(
     except (LookupError, OSError, RuntimeError) as error:  # of Kafka
         raise _end(error, FAILED) from None
     ready = messages(limited(rows, records), plan)
-    with _progress(Console(stderr=True), records, drifts) as progress:
+    with _progress(Console(stderr=True, quiet=quiet), records, drifts) as progress:
         sent = send(ready, client, stop.is_set, seconds, progress, moment)
     print(_to_json(sent, stream, schema) if json_ else _to_line(sent, stream))
     _exit_on_failure(sent)
@@ -303,9 +304,10 @@ def _progress(
     console: Console, records: int | None, drifts: tuple[int, ...]
 ) -> Iterator[Callable[[Message], None]]:
     """Show a bar on a terminal, and print each drift everywhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     ahead = list(drifts)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    disable = console.quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=disable, redirect_stdout=False) as bar:
         task = bar.add_task("rows sent", total=records)
         rows, shown = 0, 0.0
 

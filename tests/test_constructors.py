@@ -73,6 +73,7 @@ def _demo_view(kind: Any) -> Any:
 
 # each class whose constructor has code of the package; the core's library is loaded once, as code is
 CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
+    "cli.progress.Lines": lambda kind: kind(),
     "cli.train.LogSink": lambda kind: kind(3),
     "core.ensemble.Ensemble": lambda kind: _ensemble(),
     "core.ensemble.Model": _core_model,
@@ -161,7 +162,6 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.train.dead_letters.DeadLetters": lambda kind: kind(KAFKA, "dead-letters"),
     "spark.train.executor.DriverFirstExecutor": lambda kind: kind(SPARK, SPARK, 1),
     "spark.train.executor.TaskExecutor": lambda kind: kind(SPARK),
-    "spark.train.progress.Progress": lambda kind: kind(10),
     "spark.train.trainer.Trainer": _trainer,
     "spark.train.trainer._Clock": lambda kind: kind(),
     "spark.train.write_rate.WriteRate": lambda kind: kind(),

@@ -112,12 +112,12 @@ def test_spark_appears_in_spark_and_mllib_only() -> None:
 
 
 def test_only_commands_print() -> None:
-    """`doctor`, the jars' lists and wheels are commands; `jvm` passes Spark's own lines on."""
+    """`doctor` and wheels are commands; `jvm` passes Spark's own lines on."""
     prints = re.compile(r"\b(print|Console|typer\.echo)\(")
     printing = {path for path in FILES if prints.search(path.read_text())}
     commands = {*within("cli"), *within("demo"), ROOT / "producers" / "__main__.py"}
     others = {str(path.relative_to(ROOT / "streaming_nn")) for path in printing - commands}
-    assert others == {"doctor.py", "kafka/jars.py", "core/build_wheels.py", "spark/jvm.py"}
+    assert others == {"doctor.py", "core/build_wheels.py", "spark/jvm.py"}
 
 
 def test_nothing_is_pickled() -> None:

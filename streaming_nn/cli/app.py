@@ -18,6 +18,7 @@ from streaming_nn.cli import (
     doctor,
     export,
     init,
+    options,
     page,
     report,
     score,
@@ -36,7 +37,6 @@ app = typer.Typer(
     help="Neural networks that learn online on Apache Spark, exactly once, from Kafka.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 for command in (
     demo.demo,
@@ -54,6 +54,7 @@ for command in (
 app.add_typer(broker.app, name="broker")
 app.add_typer(versions.app, name="versions")
 app.add_typer(dead_letters.app, name="dead-letters")
+options.add_quiet(app)
 
 
 @app.callback(invoke_without_command=True)

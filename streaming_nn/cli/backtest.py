@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.progress import Progress, progress
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
@@ -87,11 +88,12 @@ def backtest(
         raise ValueError("--file cannot be combined with --topic, --from, --to, --since or --until")
     settings = options.load_settings(config, set_, bootstrap, model=model, spark={"spark.master": master})
     trials = trial or []
-    if file is not None:
-        outcomes = _learn_file(settings, file, columns, into, trials, batch)
-    else:
-        assert into is not None  # checked
-        outcomes = _learn_past(settings, past, into, trials)
+    with progress() as show_progress:
+        if file is not None:
+            outcomes = _learn_file(settings, file, columns, into, trials, batch, show_progress)
+        else:
+            assert into is not None  # checked
+            outcomes = _learn_past(settings, past, into, trials, show_progress)
     from streaming_nn.cli.outcomes import show
 
     show(outcomes, as_json)
@@ -104,14 +106,16 @@ def _check_past(columns: dict[str, Any], into: Path | None) -> None:
         raise ValueError("--into DIR is required: the trials' versions are written there")
 
 
-def _learn_past(settings: "Settings", past: dict[str, Any], into: Path, trials: list[str]) -> "list[Outcome]":
+def _learn_past(
+    settings: "Settings", past: dict[str, Any], into: Path, trials: list[str], show: Progress
+) -> "list[Outcome]":
     if not past["topic"]:
         options.require_topics(settings.model)
     options.require_kafka(settings)
     from streaming_nn.spark.replay.backtest import Selection
     from streaming_nn.spark.replay.backtest import backtest as run
 
-    return run(settings, into, trials, Selection(**past))
+    return run(settings, into, trials, Selection(**past), show)
 
 
 def _learn_file(
@@ -121,8 +125,9 @@ def _learn_file(
     into: Path | None,
     trials: list[str],
     batch: int,
+    show: Progress,
 ) -> "list[Outcome]":
     from streaming_nn.spark.replay.file_backtest import StreamFile, backtest_file
 
     columns["features"] = tuple(options.split(columns["features"], str) or ())
-    return backtest_file(settings, StreamFile(path, **columns), into, trials, batch)
+    return backtest_file(settings, StreamFile(path, **columns), into, trials, batch, show)

@@ -1,6 +1,7 @@
 """`streaming-nn dead-letters`: look at rejected records, and send them back once their cause is fixed."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from streaming_nn.cli import options
 
 if TYPE_CHECKING:
-    from streaming_nn.kafka.dead_letters import DeadLetterRecord
+    from streaming_nn.kafka.dead_letters import DeadLetterRecord, Redriven
     from streaming_nn.settings import Settings
 
 app = typer.Typer(help="Look at rejected records, and send them back to their topic.", no_args_is_help=True)
@@ -43,6 +44,7 @@ def redrive(
     topic: Topic = None,
     config: options.Config = None,
     bootstrap: options.Bootstrap = None,
+    as_json: options.Json = False,
     set_: options.Sets = None,
 ) -> None:
     """Send the dead letters back to their topics, each once: after the schema or the producer is fixed.
@@ -53,16 +55,25 @@ def redrive(
 
     settings = _settings(config, bootstrap, topic, set_)
     done = dead_letters.redrive(settings.kafka, settings.train.dead_letters)
-    for name, records in done.sent.items():
-        print(f"sent {records:,} records back to {name}")
-    if done.repeated:
-        print(f"{done.repeated:,} were duplicates, and were sent once")
-    if done.foreign:
-        print(f"{done.foreign:,} records lack our headers, and were not sent")
-    if not any((done.sent, done.repeated, done.foreign, done.cut)):
-        print(f"no dead letters in {settings.train.dead_letters} that were not sent back before")
+    if as_json:
+        counts = {"sent": done.sent, "repeated": done.repeated, "foreign": done.foreign}
+        print(json.dumps({**counts, "cut": [letter.to_json() for letter in done.cut]}))
+    else:
+        for line in _describe_redriven(done, settings.train.dead_letters):
+            print(line)
     if done.cut:
         raise RuntimeError(_describe_cut(done.cut))
+
+
+def _describe_redriven(done: "Redriven", topic: str) -> Iterator[str]:
+    for name, records in done.sent.items():
+        yield f"sent {records:,} records back to {name}"
+    if done.repeated:
+        yield f"{done.repeated:,} were duplicates, and were sent once"
+    if done.foreign:
+        yield f"{done.foreign:,} records lack our headers, and were not sent"
+    if not any((done.sent, done.repeated, done.foreign, done.cut)):
+        yield f"no dead letters in {topic} that were not sent back before"
 
 
 def _describe_cut(letters: "list[DeadLetterRecord]") -> str:

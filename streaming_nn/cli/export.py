@@ -1,14 +1,13 @@
 """`streaming-nn export`: write a version in another format."""
 
-import logging
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streaming_nn.cli import options
-
-logger = logging.getLogger(__name__)
+from streaming_nn.cli.progress import progress
 
 
 def export(
@@ -16,6 +15,7 @@ def export(
     version: Annotated[str, typer.Option(help="Version: a number, a tag, or head.")] = "head",
     config: options.Config = None,
     model: options.Model = None,
+    as_json: options.Json = False,
     set_: options.Sets = None,
 ) -> None:
     """Write a version to an ONNX file, its whole ensemble and preprocessing included; docs/export.md."""
@@ -33,6 +33,12 @@ def export(
     if log.last() < 0:
         raise LookupError(f"model {settings.model}: there is no version to export yet")
     number = find(log, version)
-    learned, schema = load(settings.model, number)
-    put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
-    logger.info("%s: version %d of %s, %d inputs", to, number, settings.model, schema.inputs)
+    with progress() as show:
+        show("exporting", 0, 2)
+        learned, schema = load(settings.model, number)
+        show("exporting", 1, 2)
+        put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
+    if as_json:
+        print(json.dumps({"file": str(to), "version": number, "inputs": schema.inputs}))
+    else:
+        print(f"{to}: version {number} of {settings.model}, {schema.inputs} inputs")

@@ -1,6 +1,9 @@
 """The options that several commands share, and the settings that they result in."""
 
+import inspect
+import logging
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -29,8 +32,33 @@ Sets = Annotated[
 ]
 Master = Annotated[str | None, typer.Option(help="Spark's master, such as local[4].")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
 First = Annotated[int | None, typer.Option("--from", help="First version (default: 1).")]
 Last = Annotated[int | None, typer.Option("--to", help="Last version (default: the newest).")]
+
+
+def add_quiet(app: typer.Typer) -> None:
+    """Add --quiet to all commands of an app and of its groups."""
+    for command in app.registered_commands:
+        assert command.callback is not None
+        command.callback = _with_quiet(command.callback)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        add_quiet(group.typer_instance)
+
+
+def _with_quiet(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def run(*arguments: Any, quiet: bool = False, **flags: Any) -> Any:
+        if quiet:  # then there is no progress bar and no live table either
+            logging.getLogger("streaming_nn").setLevel(logging.WARNING)
+        return command(*arguments, **flags)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, "quiet": Quiet}
+    return run
 
 
 def load_settings(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.progress import progress
 from streaming_nn.cli.serving import follow, serving
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def _score(settings: "Settings", server: "Server | None") -> None:
     from streaming_nn.spark.score.scorer import score as run
     from streaming_nn.spark.session import running
 
-    with running(settings.spark) as spark, ExitStack() as stack:
+    with ExitStack() as stack:
+        with progress() as show:
+            spark = stack.enter_context(running(settings.spark, show))
         kind = RealTimeScorer if settings.score.engine == "realtime" else Scorer
         run(spark, settings, kind, lambda scorer: _show(server, scorer, stack))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.progress import Lines, progress
 from streaming_nn.cli.serving import follow, serving
 from streaming_nn.nn.figures import leading
 
@@ -152,10 +153,12 @@ def _learn(settings: "Settings", server: "Server | None") -> None:
     from streaming_nn.spark.session import running
     from streaming_nn.spark.train.trainer import train as run
 
-    with running(settings.spark) as spark, ExitStack() as stack:
+    with ExitStack() as stack:
+        with progress() as show:
+            spark = stack.enter_context(running(settings.spark, show))
 
         def start_sinks(trainer: Any) -> None:
-            head = trainer.head.number
+            head, trainer.progress = trainer.head.number, Lines().show
             if trainer.new:
                 logger.info("%s: new model", settings.model)
             else:

@@ -1,7 +1,6 @@
 """`streaming-nn verify`: replay recorded versions and compare the bits."""
 
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from streaming_nn.cli import options
+from streaming_nn.cli.progress import progress
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
     from streaming_nn.spark.replay.verify import Verified
-
-logger = logging.getLogger(__name__)
 
 
 def verify(
@@ -34,10 +32,12 @@ def verify(
     settings = options.load_settings(config, set_, bootstrap, model=model, spark={"spark.master": master})
     options.require_topics(settings.model)
     result = _run(options.require_kafka(settings), first, last)
-    _report(settings.model, result)
     if as_json:
         verdict = "identical" if result.identical else "different"
         print(json.dumps({"verify": verdict, **asdict(result)}), flush=True)
+    else:
+        for line in _describe(settings.model, result):
+            print(line, flush=True)
     if not result.identical:
         raise typer.Exit(1)
 
@@ -52,28 +52,21 @@ def _run(settings: "Settings", first: int | None, last: int | None) -> "Verified
     from streaming_nn.spark.replay.verify import verify as run
     from streaming_nn.spark.session import running
 
-    with running(settings.spark) as spark:
-        return run(
-            spark,
-            settings.kafka,
-            log,
-            first,
-            last,
-            progress=lambda number: logger.info("identical up to version %d", number),
-        )
+    begin, count = first - 1, last - first + 1
+    with progress() as show, running(settings.spark, show) as spark:
+
+        def verified(number: int) -> None:  # the replay may start from an earlier one, which is kept
+            show("verifying versions", max(number - begin, 0), count)
+
+        verified(begin)
+        return run(spark, settings.kafka, log, first, last, progress=verified)
 
 
-def _report(model: Path, result: "Verified") -> None:
+def _describe(model: Path, result: "Verified") -> list[str]:
     if result.last < result.first:
-        logger.info("identical: %s has not learned anything yet", model)
-    elif result.identical:
-        logger.info(
-            "identical: versions %d to %d, %s records replayed to the same bits",
-            result.first,
-            result.last,
-            f"{result.rows:,}",
-        )
-    else:
-        logger.info("version %d differs: %s", result.different, result.reason)
-        for difference in result.machine:
-            logger.info("  on this machine: %s", difference)
+        return [f"identical: {model} has not learned anything yet"]
+    if result.identical:
+        versions = f"versions {result.first} to {result.last}"
+        return [f"identical: {versions}, {result.rows:,} records replayed to the same bits"]
+    on_machine = [f"  on this machine: {difference}" for difference in result.machine]
+    return [f"version {result.different} differs: {result.reason}", *on_machine]

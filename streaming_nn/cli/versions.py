@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli.options import Config, Json, Model, load_settings
+from streaming_nn.cli.progress import progress
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.nn.figures import leading
 
@@ -374,7 +376,8 @@ def prune_(
 
     log = _log(config, model)
     keep_bytes = load_settings(config, None, train={"keep_bytes": keep}).train.keep_bytes
-    pruned = [] if keep_bytes is None else prune(log, keep_bytes)
+    with progress() as show_progress:
+        pruned = [] if keep_bytes is None else prune(log, keep_bytes, show_progress)
     print(json.dumps({"pruned": pruned}) if as_json else f"pruned {_versions(pruned)}")
 
 
@@ -384,7 +387,8 @@ def check_(config: Config = None, model: Model = None, as_json: Json = False) ->
     from streaming_nn.versions.repair import check
 
     log = _log(config, model)
-    findings = check(log)
+    with progress() as show_progress:
+        findings = check(log, progress=partial(show_progress, "checking versions"))
     if as_json:
         print(json.dumps({"ok": not findings, "findings": [finding._asdict() for finding in findings]}))
     else:
@@ -418,7 +422,8 @@ def repair_(config: Config = None, model: Model = None, as_json: Json = False) -
     from streaming_nn.versions.repair import repair
 
     log = _log(config, model)
-    result = repair(log)
+    with progress() as show_progress:
+        result = repair(log, partial(show_progress, "checking versions"))
     if as_json:
         print(json.dumps(result._asdict()))
         return

@@ -43,11 +43,17 @@ PARTITIONS = {"": 3, "-unlabeled": 1, "-dead": 1, "-predictions": 1, "-metrics":
 
 
 def run(
-    directory: Path | None, seconds: float, rate: float | None, stream: str = "digits", page: bool = True
+    directory: Path | None,
+    seconds: float,
+    rate: float | None,
+    stream: str = "digits",
+    page: bool = True,
+    progress: jars.Progress = jars.no_progress,
 ) -> dict[str, Any] | None:
     """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
-    With `page`, a web page shows it, and is opened if there is a desktop.
+    With `page`, a web page shows it, and is opened if there is a desktop. `progress` is called while jars are
+    downloaded, once on a machine.
     Raise ValueError for a stream that has no demo, for an invalid rate, and if `directory` is a file.
     """
     scenario = find_scenario(stream)
@@ -60,7 +66,7 @@ def run(
         with ExitStack() as stack:
             if page:
                 stack.enter_context(_page(home / "model"))
-            demo = stack.enter_context(_running(scenario, home))
+            demo = stack.enter_context(_running(scenario, home, progress))
             summary = demo.play(seconds, rate)
     except KeyboardInterrupt:
         logger.info("\nstopped; resume with: streaming-nn demo --dir %s --stream %s", home, stream)
@@ -93,11 +99,11 @@ def _page(model: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _running(scenario: Scenario, home: Path) -> Iterator["DemoRun"]:
+def _running(scenario: Scenario, home: Path, progress: jars.Progress) -> Iterator["DemoRun"]:
     """Start what a demo needs, and stop it whatever happens."""
     demo = DemoRun(scenario, home)
     try:
-        demo.set_up()
+        demo.set_up(progress)
         yield demo
     finally:
         # A second Ctrl-C must not leave anything running
@@ -117,13 +123,13 @@ class DemoRun:
         self.spark: Any = None
         self.admin: Any = None
 
-    def set_up(self) -> None:
+    def set_up(self, progress: jars.Progress) -> None:
         """Start the broker and Spark, at the same time, and create the topics."""
         from streaming_nn.spark.session import session
 
         logger.info("in %s", self.home)
-        jars.connector()  # both progress displays before any other output
-        jars.broker()
+        jars.connector(progress)
+        jars.broker(progress)
         with ThreadPoolExecutor(1) as pool:
             kafka = pool.submit(self._start_kafka)
             logger.info("starting Kafka and Spark")

@@ -103,17 +103,19 @@ class Broker:
         *,
         detached: bool = False,
         timeout: float = 60,
+        progress: jars.Progress = jars.no_progress,
     ) -> Self:
         """Start a broker on `directory`, new or with the data of an earlier one, and wait until it is up.
 
         Port 0 is the directory's earlier port if that is free, else any. `properties` override our
         defaults. The broker ends with this process, however that ends, unless it is `detached`. `timeout` is
-        in seconds. OSError: the port is taken; RuntimeError: the directory's broker is running, or the new
-        one exits; TimeoutError: it is not up in time.
+        in seconds; `progress` is called while the jars are downloaded, once on a machine. OSError: the port
+        is taken; RuntimeError: the directory's broker is running, or the new one exits; TimeoutError: it is
+        not up in time.
         """
         home = Path(directory).expanduser().resolve()
         fixed = _properties(home, properties or {})
-        program = [str(java.find()), *JVM, *LOGGING, "-cp", os.pathsep.join(map(str, jars.broker()))]
+        program = [str(java.find()), *JVM, *LOGGING, "-cp", os.pathsep.join(map(str, jars.broker(progress)))]
         home.mkdir(parents=True, exist_ok=True)
         with _start_lock(home):
             address = _choose_ports(home, port)

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import quoteattr
@@ -34,6 +35,7 @@ ROOTS = {
     "broker": ["org.apache.kafka:kafka_2.13:4.1.0", "org.slf4j:slf4j-simple:1.7.36"],
 }
 TITLES = {"connector": "Spark's Kafka connector", "broker": "the embedded Kafka broker"}
+Progress = Callable[[str, int, int], None]  # called with what is done, how many of them are, of how many
 LAYOUT = "[orgPath]/[module]/[revision]/[artifact]-[revision].jar"
 
 
@@ -48,18 +50,22 @@ class Coordinates(NamedTuple):
         return ":".join(self)
 
 
-def connector() -> list[Path]:
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def connector(progress: Progress = no_progress) -> list[Path]:
     """Return Spark's Kafka connector and what it needs beyond the jars that PySpark ships, for `spark.jars`.
 
-    The first call on a machine downloads 10 MB, with progress on stderr; later ones do not use the network.
+    The first call on a machine downloads 10 MB; later ones do not use the network.
     RuntimeError: no Java, or a download is not the listed jar; ConnectionError: no network.
     """
-    return _jars("connector")
+    return _jars("connector", progress)
 
 
-def broker() -> list[Path]:
+def broker(progress: Progress = no_progress) -> list[Path]:
     """Return an Apache Kafka broker as a class path (43 MB the first time); raise as `connector` does."""
-    return _jars("broker")
+    return _jars("broker", progress)
 
 
 def sums(name: str) -> dict[str, str]:
@@ -78,13 +84,13 @@ def _list_of(name: str) -> Path:
     return Path(__file__).with_name(f"{name}.sha256")
 
 
-def _jars(name: str) -> list[Path]:
+def _jars(name: str, progress: Progress) -> list[Path]:
     listed = sums(name)
     home = _home(name)
     if not _intact(home, listed):
         with _lock(home.with_suffix(".lock")):
             if not _intact(home, listed):  # another process may have installed it meanwhile
-                _install(name, home, listed)
+                _install(name, home, listed, progress)
     return [home / path for path in listed]
 
 
@@ -141,14 +147,14 @@ def _lock(lock: Path) -> Iterator[None]:
         yield
 
 
-def _install(name: str, home: Path, listed: dict[str, str]) -> None:
+def _install(name: str, home: Path, listed: dict[str, str], progress: Progress) -> None:
     """Download into a temporary directory, verify, and only then rename it."""
     for left in home.parent.glob(f".{name}-*"):
         if left.stat().st_mtime < time.time() - 3600:  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as directory:
         downloaded = Path(directory, "jars")
-        _download(name, [coordinates(path) for path in listed], Path(directory))
+        _download(name, [coordinates(path) for path in listed], Path(directory), progress)
         for path, digest in listed.items():
             _verify(downloaded / path, digest)
         _write_stamps(downloaded / "checked.json", {path: _stamp(downloaded / path) for path in listed})
@@ -167,10 +173,11 @@ def _verify(jar: Path, digest: str) -> None:
         raise RuntimeError(f"{jar.name} must have the sha256 {digest}; got {actual} from the download")
 
 
-def _download(name: str, wanted: list[Coordinates], directory: Path) -> None:
-    began = time.monotonic()
-    with _progress(TITLES[name], len(wanted)) as advance:
-        ivy(directory, wanted, advance, resolve=False)
+def _download(name: str, wanted: list[Coordinates], directory: Path, progress: Progress) -> None:
+    began, number, what = time.monotonic(), count(1), f"downloading {TITLES[name]}"
+    logger.info("%s: %d jars, only this once", what, len(wanted))
+    progress(what, 0, len(wanted))
+    ivy(directory, wanted, lambda jar: progress(what, next(number), len(wanted)), resolve=False)
     missing = [str(jar) for jar in wanted if not (directory / "jars" / _path(jar)).exists()]
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
@@ -273,35 +280,6 @@ def _find_reason(directory: Path) -> str:
     lines = (directory / "ivy.log").read_text().splitlines()
     errors = [line.strip() for line in lines if re.search(r"(?i)exception|error|not found|timed out", line)]
     return errors[0] if errors else "Ivy gave no reason"
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that counts one more jar: a progress bar on a terminal, else a log line every ten."""
-    from rich.console import Console  # 0.2 s, for the only run that downloads
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        logger.info("downloading %s: %d jars, only this once", title, total)
-        yield _counter(title, total)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[jar]}"), console=console, transient=True) as bars:
-        task = bars.add_task(f"downloading {title}, only this once", total=total, jar="")
-        yield lambda jar: bars.update(task, advance=1, jar=jar)
-
-
-def _counter(title: str, total: int) -> Callable[[str], None]:
-    done = 0
-
-    def advance(jar: str) -> None:
-        nonlocal done
-        done += 1
-        if done % 10 == 0:
-            logger.info("downloading %s: %d of %d jars", title, done, total)
-
-    return advance
 
 
 def write_lists() -> None:

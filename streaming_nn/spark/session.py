@@ -34,12 +34,16 @@ LOST = (
 )  # no single word
 
 
-def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn") -> SparkSession:
+def session(
+    options: Mapping[str, str] | None = None,
+    name: str = "streaming_nn",
+    progress: jars.Progress = jars.no_progress,
+) -> SparkSession:
     """Start (or return) a session with the Kafka connector; `options` are Spark's, and override ours.
 
-    Raise RuntimeError in one line without Java 17, or if Spark does not start, ConnectionError if the
-    connector cannot be downloaded, ValueError for an invalid master, or for a variable of the environment
-    that leads to another Spark.
+    `progress` is called while the connector is downloaded, once on a machine. Raise RuntimeError in one line
+    without Java 17, or if Spark does not start, ConnectionError if the connector cannot be downloaded,
+    ValueError for an invalid master, or for a variable of the environment that leads to another Spark.
     """
     installation.check(options or {})  # commands do it before they import pyspark, which may be another one
     java.find()
@@ -55,7 +59,7 @@ def session(options: Mapping[str, str] | None = None, name: str = "streaming_nn"
     local = {"spark.local.dir": str(temporary.directory())} if master.startswith("local") else {}
     with uninterrupted(), ThreadPoolExecutor(1) as pool:
         # on the main thread Spark installs its own handler of Ctrl-C, which calls the JVM
-        return pool.submit(_start, {**_ours(), **local, **(options or {})}, name).result()
+        return pool.submit(_start, {**_ours(progress), **local, **(options or {})}, name).result()
 
 
 def _start(options: Mapping[str, str], name: str) -> SparkSession:
@@ -67,9 +71,11 @@ def _start(options: Mapping[str, str], name: str) -> SparkSession:
 
 
 @contextmanager
-def running(options: Mapping[str, str] | None = None) -> Iterator[SparkSession]:
+def running(
+    options: Mapping[str, str] | None = None, progress: jars.Progress = jars.no_progress
+) -> Iterator[SparkSession]:
     """Start a session, and end it with the block."""
-    spark = session(options)
+    spark = session(options, progress=progress)
     try:
         yield spark
     finally:
@@ -103,12 +109,12 @@ def rows_of(frame: DataFrame) -> list[Row]:
     return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
-def _ours() -> dict[str, str]:
+def _ours(progress: jars.Progress) -> dict[str, str]:
     log4j = Path(__file__).with_name("log4j2.properties").as_uri()
     own = temporary.directory()
     return {
         "spark.master": "local[*]",
-        "spark.jars": ",".join(str(jar) for jar in jars.connector()),
+        "spark.jars": ",".join(str(jar) for jar in jars.connector(progress)),
         "spark.driver.extraJavaOptions": f'-Dlog4j2.configurationFile={log4j} "-Djava.io.tmpdir={own}"',
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

@@ -1,7 +1,7 @@
 """Find damaged versions, and repair the log so that training can resume; no record is lost."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,8 @@ from streaming_nn.versions.version import (
 )
 from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
+Progress = Callable[[int, int], None]  # called with how many versions are checked, and of how many
+
 
 class Finding(NamedTuple):
     """A problem of one version."""
@@ -41,7 +43,7 @@ class Repair(NamedTuple):
     head: int  # the newest version now
 
 
-def check(log: VersionLog, since: int = 0) -> list[Finding]:
+def check(log: VersionLog, since: int = 0, progress: Progress = lambda done, total: None) -> list[Finding]:
     """Read all of every version from `since` on and return the problems; [] if there are none.
 
     Each file must be whole and have its number; numbers must have no gap; each version must name the one
@@ -50,8 +52,9 @@ def check(log: VersionLog, since: int = 0) -> list[Finding]:
     """
     findings: list[Finding] = []
     reported: set[str] = set()
-    before = _check_file(log, since - 1)
-    for number in range(since, log.last() + 1):
+    before, until = _check_file(log, since - 1), log.last() + 1
+    for number in range(since, until):
+        progress(number - since, until - since)
         manifest = _check_file(log, number)
         if isinstance(manifest, ValueError):
             if str(manifest) not in reported:  # a damaged archive is one finding, not one for each version
@@ -124,7 +127,7 @@ def _check_tags(log: VersionLog) -> Iterator[Finding]:
             yield Finding(number, what, lost=False)
 
 
-def repair(log: VersionLog) -> Repair:
+def repair(log: VersionLog, progress: Progress = lambda done, total: None) -> Repair:
     """Repair a damaged log, only on request; return what was done. Stop the trainer first.
 
     1. Copy what is damaged into `damaged/`. Of a damaged archive, replace the manifests that cannot be read
@@ -142,11 +145,11 @@ def repair(log: VersionLog) -> Repair:
     release. Kafka must still have the records from the good version's offsets on; the trainer checks that.
     """
     forgotten = _repair_archives(log)
-    lost = _lost(log)
+    lost = _lost(log, progress)
     for number in lost:
         _save(log, log.path(number))
     put_back = _restore(log, lost)
-    lost = _lost(log)
+    lost = _lost(log, progress)
     head = log.last()
     good = _last_good(log, head)
     for number, what in lost.items():
@@ -157,8 +160,11 @@ def repair(log: VersionLog) -> Repair:
     return Repair(put_back, [*forgotten, *lost], good, head + 1)
 
 
-def _lost(log: VersionLog) -> dict[int, str]:
-    checked = {number: _check_file(log, number) for number in range(log.last() + 1)}
+def _lost(log: VersionLog, progress: Progress) -> dict[int, str]:
+    checked, until = {}, log.last() + 1
+    for number in range(until):
+        progress(number, until)
+        checked[number] = _check_file(log, number)
     for error in checked.values():
         if isinstance(error, ValueError) and not isinstance(error, DamagedVersionError):
             raise error

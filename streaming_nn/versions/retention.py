@@ -10,7 +10,7 @@ every number taken and every manifest readable, and whoever prunes next continue
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -29,10 +29,12 @@ STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that
 MANY = 20_000  # versions whose archiving takes seconds: of a log that an older release wrote
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
+Progress = Callable[[str, int, int], None]  # called with what is done, how many versions are, of how many
+
 logger = logging.getLogger(__name__)
 
 
-def archive(log: VersionLog) -> int:
+def archive(log: VersionLog, progress: Progress = lambda what, done, total: None) -> int:
     """Archive the manifests of all versions before the head; return the number before which all are archived.
 
     Several processes may do so at once: one creates the archive of a range, the others take it as it is. A
@@ -42,7 +44,9 @@ def archive(log: VersionLog) -> int:
     until, head = log.archives.until, log.head_number() or 0
     if head - until > MANY:
         logger.info("%s: archiving the manifests of %s versions", log.directory, f"{head - until:,}")
+    first = until
     while until < head:
+        progress("archiving manifests", until - first, head - first)
         try:
             _extend(log, until, min(head, until // BLOCK * BLOCK + BLOCK))
         except FileNotFoundError:
@@ -93,7 +97,7 @@ def _with_sha256(log: VersionLog, manifest: Manifest, child: Manifest) -> Manife
     return replace(manifest, original_sha256=named or manifest.original_sha256)
 
 
-def prune(log: VersionLog, keep_bytes: int) -> list[int]:
+def prune(log: VersionLog, keep_bytes: int, progress: Progress = lambda what, done, total: None) -> list[int]:
     """Delete the files of old versions until all files take at most `keep_bytes`; return their numbers.
 
     Ages are relative to the head, by the files' times: a model that waits for records loses nothing.
@@ -101,10 +105,10 @@ def prune(log: VersionLog, keep_bytes: int) -> list[int]:
     is pruned. OSError: a file cannot be written or deleted; the next call continues.
     """
     log.check_head()
-    archive(log)
+    archive(log, progress)
     files = _files(log)
     numbers = _surplus(files, _protected(log, files), keep_bytes - log.archives.size())
-    _delete(log, numbers)
+    _delete(log, numbers, progress)
     return sorted(numbers)
 
 
@@ -154,8 +158,11 @@ def _spaced(files: list[_File]) -> set[int]:
     return set(first.values())
 
 
-def _delete(log: VersionLog, numbers: Iterable[int]) -> None:
-    for number in numbers:
+def _delete(
+    log: VersionLog, numbers: Collection[int], progress: Progress = lambda what, done, total: None
+) -> None:
+    for done, number in enumerate(numbers):
+        progress("deleting versions", done, len(numbers))
         log.path(number).unlink(missing_ok=True)
 
 

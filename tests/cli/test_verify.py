@@ -24,7 +24,7 @@ DIFFERENT = Verified(1, 3, 800, different=2, reason="its tensors differ", machin
     ],
     ids=["identical", "nothing", "different"],
 )
-def test_the_result_is_logged_and_printed_as_json(
+def test_the_result_is_printed_in_words_and_as_json(
     result: Verified,
     code: int,
     lines: str,
@@ -34,9 +34,11 @@ def test_the_result_is_logged_and_printed_as_json(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verify, "_run", lambda settings, first, last: result)
+    assert app.run(["verify", "--bootstrap", "x:1"]) == code
+    assert capsys.readouterr() == (lines, "")
     assert app.run(["verify", "--bootstrap", "x:1", "--json"]) == code
     out, err = capsys.readouterr()
-    assert err == lines
+    assert err == ""
     assert json.loads(out) == {
         "verify": "different" if code else "identical",
         "first": 1,

@@ -183,7 +183,7 @@ def test_the_command_writes_the_requested_version(
     file = tmp_path / "model.onnx"
     for words, number in ((["--version", "0"], 0), ([], 1)):
         assert run_command(["export", "--model", str(versions), "--to", str(file), *words]) == 0
-        assert capsys.readouterr() == ("", f"{file}: version {number} of {versions}, 4 inputs\n")
+        assert capsys.readouterr() == (f"{file}: version {number} of {versions}, 4 inputs\n", "")
         model, schema = load(versions, number)
         assert file.read_bytes() == to_onnx(model, schema).SerializeToString(deterministic=True)
         proto = onnx.load(file)

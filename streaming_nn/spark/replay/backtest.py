@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import uuid4
 
 from streaming_nn.errors import DataLossError
+from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
 from streaming_nn.nn.state_dict import flatten
@@ -67,13 +68,17 @@ class Selection:
 
 
 def backtest(
-    settings: Settings, into: Path, trials: Sequence[str], selection: Selection | None = None
+    settings: Settings,
+    into: Path,
+    trials: Sequence[str],
+    selection: Selection | None = None,
+    progress: Progress = no_progress,
 ) -> list[Outcome]:
     """Learn a selection of the past with each trial (`key=value,…`), and compare the outcomes.
 
     `into` is the directory of the trials' models. All of them learn from one read of Kafka. Called again, it
-    resumes. Raise ValueError if the selection is empty or `into` is in use, DataLossError if Kafka no longer
-    has the records.
+    resumes. `progress` is called with what is done, and how far it is. Raise ValueError if the selection is
+    empty or `into` is in use, DataLossError if Kafka no longer has the records.
     """
     selection = selection or Selection()
     parsed = parse_trials(trials)
@@ -85,7 +90,7 @@ def backtest(
             before_replay_of_topic(settings, selection.topic, [trial for trial, _ in directories])
             bounds = recorded_bounds(directories)
             require_records(settings, selection.topic, since, until, bounds)
-            spark = _start(settings, stack)
+            spark = _start(settings, stack, progress)
             plan = plan_topic(spark, settings, selection.topic, since, until, bounds)
             runs = open_trials(plan, parsed, into)
         else:
@@ -94,17 +99,23 @@ def backtest(
             check_trials(plan, parsed, into)
             before_replay(settings, plan.manifests[-1].offsets)
             runs = open_trials(plan, parsed, into)
-            spark = _start(settings, stack)
+            spark = _start(settings, stack, progress)
         names = ", ".join(run.trial.name for run in runs)
         last = plan.manifests[-1].number
         logger.info("learning versions %d to %d with %s", plan.shift + 1, last, names)
-        return run_trials(spark, settings.kafka, plan, runs, lambda n: logger.info("learned version %d", n))
+        count = len(plan.manifests)
+
+        def learned(number: int) -> None:
+            progress("learning versions", number - plan.shift, count)
+
+        learned(plan.shift)
+        return run_trials(spark, settings.kafka, plan, runs, learned)
 
 
-def _start(settings: Settings, stack: ExitStack) -> "SparkSession":
+def _start(settings: Settings, stack: ExitStack, progress: Progress) -> "SparkSession":
     from streaming_nn.spark.session import running
 
-    return stack.enter_context(running(settings.spark))
+    return stack.enter_context(running(settings.spark, progress))
 
 
 def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:

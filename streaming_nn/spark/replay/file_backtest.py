@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
+from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.settings import Records, Settings
 from streaming_nn.spark import installation, temporary
 from streaming_nn.spark.replay.backtest import trial_directories
@@ -82,12 +83,18 @@ class StreamFile:
 
 
 def backtest_file(
-    settings: Settings, file: StreamFile, into: Path | None, trials: Sequence[str], batch: int
+    settings: Settings,
+    file: StreamFile,
+    into: Path | None,
+    trials: Sequence[str],
+    batch: int,
+    progress: Progress = no_progress,
 ) -> list[Outcome]:
     """Send a file through Kafka and the training job, once with the settings and once per trial.
 
     A micro-batch has `batch` records. A topic of one partition, which keeps the order, is created for it and
     deleted afterwards; so is a broker, if the settings name none. With `into` None no version is kept.
+    `progress` is called with what is done, and how far it is.
     """
     installation.check(settings.spark)
     parsed, described = parse_trials(trials), file.describe(settings.records.format)
@@ -100,16 +107,19 @@ def backtest_file(
         created = tempfile.TemporaryDirectory(prefix="backtest-", dir=temporary.directory())
         home = Path(stack.enter_context(created))
         given = "bootstrap.servers" in settings.kafka
-        kafka = settings.kafka if given else stack.enter_context(_start_broker(home / "broker"))
+        kafka = settings.kafka if given else stack.enter_context(_start_broker(home / "broker", progress))
         topic = stack.enter_context(_create_topic(kafka))
         settings = _with_file(settings, kafka, topic, described, batch, kept=into is not None)
+        progress(f"sending {file.path.name}", 0, 0)
         sent = file.send(kafka, topic, settings.records.format)
         logger.info("sent %s records of %s", f"{sent:,}", file.path.name)
-        spark = stack.enter_context(running(settings.spark))
+        spark = stack.enter_context(running(settings.spark, progress))
         outcomes = []
         for trial, directory in directories:
             target = directory if into is not None else home / "models" / trial.name
-            outcomes.append(_train(spark, _with_trial(settings, trial), trial, target, into is not None))
+            outcomes.append(
+                _train(spark, _with_trial(settings, trial), trial, target, into is not None, progress)
+            )
         return outcomes
 
 
@@ -118,9 +128,9 @@ def _with_trial(settings: Settings, trial: Trial) -> Settings:
 
 
 @contextmanager
-def _start_broker(home: Path) -> Iterator[dict[str, str]]:
+def _start_broker(home: Path, progress: Progress) -> Iterator[dict[str, str]]:
     logger.info("starting a Kafka broker for this backtest")
-    with Broker.start(home) as broker:
+    with Broker.start(home, progress=progress) as broker:
         yield {"bootstrap.servers": broker.bootstrap}
 
 
@@ -167,9 +177,12 @@ def _with_file(
     return settings.model_copy(update={"kafka": kafka, "records": records, "train": train})
 
 
-def _train(spark: SparkSession, settings: Settings, trial: Trial, directory: Path, kept: bool) -> Outcome:
+def _train(
+    spark: SparkSession, settings: Settings, trial: Trial, directory: Path, kept: bool, progress: Progress
+) -> Outcome:
     start = time.monotonic()
     trainer = Trainer.open(spark, settings.model_copy(update={"model": directory}))
+    trainer.progress = lambda what, done, total: progress(f"{what} with {trial.name}", done, total)
     try:
         trainer.start()
         trainer.wait()

@@ -14,6 +14,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.records.values import LARGE_FEATURE
@@ -31,7 +32,6 @@ from streaming_nn.spark.train.executor import Executor, executor_for, learn_micr
 from streaming_nn.spark.train.initial import commit_initial, find_change
 from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned
-from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.spark.train.write_rate import WriteRate
 from streaming_nn.versions.retention import Retention, describe
@@ -87,8 +87,10 @@ class Trainer(Job):
         self.circuit_breaker = CircuitBreaker(settings.train)
         self.retention = Retention(self.log, settings.train.keep_bytes)
         self.write_rate = WriteRate()
-        self.progress: Progress | None = None
         self.traced: Traced | None = None
+        self.backlog: int | None = None  # offsets that the run learns; None: it runs until it is stopped
+        self.learned = 0  # offsets that it has learned
+        self.progress: Progress = no_progress
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self._resources = resources or ExitStack()
@@ -125,8 +127,7 @@ class Trainer(Job):
     def start(self) -> StreamingQuery:
         """Start the query after the head."""
         train, frame = self.settings.train, self.source.read_stream()
-        backlog = self.source.backlog() if train.once else None
-        self.progress = Progress(backlog) if backlog else None
+        self.backlog = self.source.backlog() if train.once else None
         return self._launch(frame, url(self.source.checkpoint), train.trigger, train.once)
 
     def stop(self) -> None:
@@ -245,8 +246,9 @@ class Trainer(Job):
         for name in sorted(learned.large - self._large):
             logger.warning(LARGE_FEATURE, name)
         self._large |= learned.large
-        if self.progress:
-            self.progress.add(plan.count or 0)
+        self.learned += plan.count or 0
+        if self.backlog:
+            self.progress("learning records", self.learned, self.backlog)
         self.retention.committed(version.number)
         self.write_rate.committed(sum(tensor.nbytes for tensor in version.tensors.values()))
 

@@ -6,7 +6,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
 from streaming_nn.sinks.sink import Sinks
 from streaming_nn.spark.replay.verify import verify
-from streaming_nn.spark.train.progress import Progress
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import no_counts
 from streaming_nn.versions.version_log import VersionLog
@@ -438,23 +436,20 @@ def test_a_start_opens_one_admin_connection(
         assert len(connections) == number, start
 
 
-def test_a_run_of_available_records_logs_its_progress(
-    spark: SparkSession,
-    broker: Any,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_run_of_available_records_reports_its_progress(
+    spark: SparkSession, broker: Any, tmp_path: Path
 ) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr("streaming_nn.spark.train.trainer.Progress", partial(Progress, interval=0.0))
+    calls: list[tuple[str, int, int]] = []
     topic = broker.topic("long", 2)
     settings = settings_of(broker.options, tmp_path, topic)
-    fill(broker.options, topic, labeled(1500))
-    learn(spark, settings)
-    fill(broker.options, topic, labeled(2500, seed=1))
-    learn(spark, settings)
-    lines = [message.split(" records, ")[0] for message in caplog.messages if "records/s" in message]
-    assert lines == ["learned 1,000 of 1,500", "learned 1,000 of 2,500", "learned 2,000 of 2,500"]
+    for rows in (1500, 2500):
+        fill(broker.options, topic, labeled(rows, seed=rows))
+        trainer = Trainer.open(spark, settings)
+        trainer.progress = lambda *call: calls.append(call)
+        trainer.start()
+        trainer.wait()
+    done = [(1000, 1500), (1500, 1500), (1000, 2500), (2000, 2500), (2500, 2500)]
+    assert calls == [("learning records", *each) for each in done]
 
 
 def test_settings_that_need_other_tensors_are_refused(
