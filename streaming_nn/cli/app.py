@@ -26,10 +26,11 @@ from streaming_nn.cli import (
     verify,
     versions,
 )
-from streaming_nn.errors import exit_code
+from streaming_nn.errors import NEXT, exit_code
 
 # Any other error is a bug, or Spark's
 EXPECTED = (ValueError, LookupError, RuntimeError, OSError, AssertionError)
+IN_LOGS = " | "  # between the lines of a message that has several, where each line is an event of its own
 MISUSED = 2  # exit code of a wrong option, as of a ValueError
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run a command and return its exit code; an error ends in one line on stderr."""
+    """Run a command and return its exit code; an error ends in lines on stderr, in a log in one."""
     try:
         with _logging():
             code = app(list(words), prog_name="streaming-nn", standalone_mode=False)
@@ -90,7 +91,7 @@ def run(words: Sequence[str]) -> int:
         misused = getattr(error, "format_message", None)  # of an error of click, which Typer may bundle
         message = misused() if misused else _one_line(error)
         if message:  # a command without arguments has printed its help
-            print(f"streaming-nn: {message}", file=sys.stderr, flush=True)
+            _print(f"streaming-nn: {message}")
         return MISUSED if misused else exit_code(error)
     return code or 0
 
@@ -115,7 +116,12 @@ class _StderrHandler(logging.Handler):
     """Prints messages to the current stderr, which is another one while the demo shows a live table."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        _print(record.getMessage())
+
+
+def _print(message: str) -> None:
+    """Print a message to stderr: its lines on a terminal, one line in a log."""
+    print(message if sys.stderr.isatty() else message.replace(NEXT, IN_LOGS), file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
@@ -133,8 +139,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _escape(message: str) -> str:
-    """Return a message in one line, whatever is in a path or a name that it has."""
-    return message.replace("\n", "\\n").replace("\r", "\\r")
+    """Return a message in its own lines, whatever is in a path or a name that it has."""
+    lines = message.split(NEXT)
+    return NEXT.join(line.replace("\n", "\\n").replace("\r", "\\r") for line in lines)
 
 
 if __name__ == "__main__":

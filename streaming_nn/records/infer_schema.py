@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from streaming_nn.errors import NEXT
 from streaming_nn.records import reasons
 from streaming_nn.records.decode import Values, inspect
 from streaming_nn.records.explain import (
@@ -105,7 +106,7 @@ def infer_schema(
             f"features {features!r}" + (f": {', '.join(counts)}" if counts else "")
         )
         lines = explain(schema, values, as_inferred) or describe_filtered(schema, values)
-        raise ValueError("\n  ".join([message, *lines]))
+        raise ValueError(NEXT.join([message, *lines]))
     (inputs, _), *others = widths.most_common()
     remarks = [f"{width} columns in {n:,} of {widths.total():,} records" for width, n in others]
     if rejected:
@@ -118,12 +119,12 @@ def infer_schema(
         return InferredSchema(inputs, schema.classes, widths.total(), tuple(remarks))
     if not labels and not grow:
         message = f"no record has a label in {label!r}; set the label's field, or none"
-        raise ValueError("\n  ".join([message, *explain(schema, values, as_inferred)]))
+        raise ValueError(NEXT.join([message, *explain(schema, values, as_inferred)]))
     try:
         classes, remark = _infer_classes(labels, schema, grow)
     except ValueError as error:  # what was rejected may have the other classes
         lines = explain(schema, values, as_inferred) if rejected and not explained else []
-        raise ValueError("\n  ".join([str(error), *remarks, *lines])) from None
+        raise ValueError(NEXT.join([str(error), *remarks, *lines])) from None
     return InferredSchema(inputs, classes, widths.total(), tuple(remarks + remark))
 
 
@@ -138,7 +139,7 @@ def _check_targets(schema: Schema, values: Values, records: int) -> list[str]:
     lines = explain(schema, values, as_inferred)
     if len(rejected) == records:
         message = f"no record has a {what} in {names}: {describe_reasons(bad)}"
-        raise ValueError("\n  ".join([message, *lines]))
+        raise ValueError(NEXT.join([message, *lines]))
     return [f"{bad.total():,} of {records:,} records lack a {what}: {describe_reasons(bad)}", *lines]
 
 

@@ -215,6 +215,26 @@ def test_a_file_that_cannot_be_written_is_named(
     assert capsys.readouterr().err == "streaming-nn: /model\\nb/versions/1: No space left on device\n"
 
 
+@pytest.mark.parametrize(("terminal", "between"), [(True, "\n  "), (False, " | ")])
+def test_an_explanation_has_lines_on_a_terminal_and_is_one_line_in_a_log(
+    terminal: bool, between: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of errors and of warnings; what is in a name ends no line."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    said = "\n  ".join(["none of 3 records", "the first: b'x'", "with a\nb, 3 would be read"])
+    monkeypatch.setattr(commands, "app", failing(errors.TooManyRejectedError(said)))
+    assert commands.run([]) == 5
+    shown = ["streaming-nn: none of 3 records", "the first: b'x'", "with a\\nb, 3 would be read\n"]
+    assert capsys.readouterr().err == between.join(shown)
+
+    def warns(words: list[str], **how: Any) -> None:
+        logging.getLogger("streaming_nn.x").warning("none: %s", "\n  ".join(["3 not JSON", "the first"]))
+
+    monkeypatch.setattr(commands, "app", warns)
+    assert commands.run([]) == 0
+    assert capsys.readouterr().err == between.join(["none: 3 not JSON", "the first\n"])
+
+
 def test_a_full_disk_under_spark_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

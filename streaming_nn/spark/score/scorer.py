@@ -14,7 +14,7 @@ from typing import Any, Self
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.errors import DataLossError
+from streaming_nn.errors import NEXT, DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
@@ -333,7 +333,7 @@ class Scorer(Job):
         decoded = decode(schema, values, labeled=False)
         if decoded.rejected and not len(decoded.kept):
             lines = explain(schema, values, as_scored, where=" in the model's schema")
-            logger.warning("none of the first records can be read\n  %s", "\n  ".join([*lines, FIXED]))
+            logger.warning("%s", NEXT.join(["none of the first records can be read", *lines, FIXED]))
 
     def _newest(self) -> Version:
         number = self.log.head_number()

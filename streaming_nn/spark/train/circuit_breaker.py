@@ -2,7 +2,7 @@
 
 import logging
 
-from streaming_nn.errors import TooManyRejectedError, TooManySkippedError
+from streaming_nn.errors import NEXT, TooManyRejectedError, TooManySkippedError
 from streaming_nn.records.explain import describe_reasons, explain
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Train
@@ -35,7 +35,7 @@ class CircuitBreaker:
         if head.untrained and counts.rejected and not counts.trained + counts.skipped:
             lines = _explain(learned, schema, head)
             reasons = describe_reasons(learned.rejected)
-            logger.warning("none of the first records can be learned: %s", "\n  ".join([reasons, *lines]))
+            logger.warning("none of the first records can be learned: %s", NEXT.join([reasons, *lines]))
 
     def _check_rejected(self, learned: Learned, schema: Schema, head: Manifest, safe: str) -> None:
         received = self._received + learned.counts.received - learned.counts.filtered
@@ -45,7 +45,7 @@ class CircuitBreaker:
                 f"{rejected:,} of {received:,} records cannot be learned, more than train.max_rejected = "
                 f"{self._limits.max_rejected:g} allows: {describe_reasons(learned.rejected)}. {safe}"
             )
-            raise TooManyRejectedError("\n  ".join([message, *_explain(learned, schema, head)]))
+            raise TooManyRejectedError(NEXT.join([message, *_explain(learned, schema, head)]))
         self._received, self._rejected = (0, 0) if received >= MIN_RECORDS else (received, rejected)
 
     def _check_skipped(self, learned: Learned, safe: str) -> None:
