@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NOT_LIVE = ("label_delay",)
 OF_GENERATED = ("drift_at", "option")
 OF_FILES = ("file", "label", "features", "regression", "loop", "time", "speed")
-OF_CSV = ("delimiter", "decimal", "thousands", "encoding", "quote", "na_values", "header")
+OF_CSV = ("delimiter", "decimal", "thousands", "units", "encoding", "quote", "na_values", "header")
 
 
 @app.command(no_args_is_help=True)
@@ -87,6 +87,9 @@ def produce(
     decimal: Annotated[str | None, typer.Option(help="Its decimal mark (default: detected).")] = None,
     thousands: Annotated[
         str | None, typer.Option(help="Its mark of thousands, or none (default: detected).")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Signs before or after its numbers: %,$, or none (default: detected).")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Its encoding (default: detected).")] = None,
     quote: Annotated[
@@ -276,7 +279,8 @@ def _dialect(flags: dict[str, Any]) -> dict[str, Any]:
     for name in ("delimiter", "thousands", "quote"):
         if name in given:
             given[name] = words.get(given[name], given[name])
-    return given | ({"na_values": _split(given["na_values"])} if "na_values" in given else {})
+    lists = {name: _split(given[name]) for name in ("units", "na_values") if name in given}
+    return given | lists | ({"units": ()} if given.get("units") == "none" else {})
 
 
 def _parse_pairs(what: str, texts: list[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from streaming_nn.records.recognize import LIBSVM
-from streaming_nn.records.values import BOOLEANS, number_pattern
+from streaming_nn.records.values import BOOLEANS, longest_first, number_pattern, without_unit
 
 SAMPLE = 1 << 20  # bytes from which a dialect is detected
 TRIED = 1000  # rows by which delimiters are compared: all rows of the sample type the columns
@@ -39,6 +39,7 @@ GAPS = frozenset(
         *("NULL", "Null", "null", "None", "none", "nil", "#NULL!", "-", "--", ".", "..", "*"),
     )
 )
+UNITS = ("%", "$", "€", "£", "¥", "₹")  # that are detected, of columns in which each number has it
 NUMBER, BOOLEAN, DATE, STRING, EMPTY = KINDS = ("number", "boolean", "date", "string", "empty")
 
 _DIGITS = str.maketrans("23456789", "11111111")  # the shape of a number: 1,234 and 5,678 have the same
@@ -50,7 +51,10 @@ _DATE = re.compile(
     rf"|{_TIME}|\d\d\.\d\d\.\d\d",
     re.ASCII,
 )
-_VALUE = re.compile(r"[+-]?(\d+([.,]\d+)*|[.,]\d+)\.?([eE][+-]?\d+)?", re.ASCII)  # a number by any marks
+_UNIT = f"[{''.join(UNITS)}]"
+_VALUE = re.compile(  # a number by any marks, with a unit or without
+    rf"[+-]?({_UNIT} ?)?[+-]?(\d+([.,]\d+)*|[.,]\d+)\.?([eE][+-]?\d+)?( ?{_UNIT})?", re.ASCII
+)
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's first line
 _PADDED = re.compile(r"  |^ +\S| $", re.MULTILINE)  # a run of blanks, or one at a line's end
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -83,6 +87,7 @@ class Dialect:
     header: bool = True  # the first line has the names of the columns
     decimal: str = "."
     thousands: str = ""
+    units: tuple[str, ...] = ()  # what may be before or after a number, the longest first
     na_values: tuple[str, ...] = ()  # words for a gap besides the empty field; a number means all its forms
 
     def __str__(self) -> str:
@@ -93,6 +98,7 @@ class Dialect:
         parts += [f"comments {self.comment!r}"] if self.comment else []
         parts += [f"decimal {self.decimal!r}"] if self.decimal != "." else []
         parts += [f"thousands {self.thousands!r}"] if self.thousands else []
+        parts += [f"units {', '.join(map(repr, self.units))}"] if self.units else []
         parts += [f"missing values {', '.join(map(repr, self.na_values))}"] if self.na_values else []
         return ", ".join(parts)
 
@@ -145,7 +151,7 @@ class Dialect:
         return others <= FEW * fields.total() and others < fields.total()
 
     def _number(self, field: str) -> int | float | None:
-        text = field.strip()
+        text = without_unit(field.strip(), self.units)
         if _INTEGER.fullmatch(text):
             return int(text) if len(text) < 4000 else float("inf")  # Python refuses longer ones
         if number_pattern(self.decimal, self.thousands).fullmatch(text):
@@ -180,12 +186,13 @@ def detect(data: bytes, whole: bool = True, given: Mapping[str, Any] | None = No
     given = dict(given or {})
     encoding = given.setdefault("encoding", _encoding(data))
     text = _decode(data, encoding, whole)
-    dialect, rows = _split(text, whole, _check_given(given))
+    given = _check_given(given)
+    dialect, rows = _split(text, whole, given)
     width = _width(rows)
     first, below = rows[0], [_cut(row, width) for row in rows[1:]]
     below = [row for row in below if len(row) == width]
     columns = list(zip(*below, strict=True)) or [()] * width
-    dialect = _with_marks(dialect, columns, given)
+    dialect = _with_units(_with_marks(dialect, columns, given), columns, given)
     if "header" not in given:
         dialect = replace(dialect, header=_has_header(first, columns, dialect))
         if not dialect.header:
@@ -248,7 +255,7 @@ def _check_given(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("quote", "thousands"):
         if len(given.get(name, "")) > 1:
             raise ValueError(f"{name} must be one character, or empty for none; got {given[name]!r}")
-    return given
+    return given | ({"units": longest_first(given["units"])} if "units" in given else {})
 
 
 def _encoding(data: bytes) -> str:
@@ -421,7 +428,8 @@ def _cut(row: list[str], width: int) -> list[str]:
 def _with_marks(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[str, Any]) -> Dialect:
     """Return the dialect with the marks by which the most columns are numbers."""
     pairs = [(given.get("decimal", decimal), given.get("thousands", marks)) for decimal, marks in MARKS]
-    tried = [replace(dialect, decimal=d, thousands=t) for d, t in dict.fromkeys(pairs) if d != t]
+    form = replace(dialect, units=given.get("units", UNITS))
+    tried = [replace(form, decimal=d, thousands=t) for d, t in dict.fromkeys(pairs) if d != t]
     if not tried:
         raise ValueError(f"decimal and thousands must differ; got {given['decimal']!r} for both")
     gaps = GAPS.union(given.get("na_values", ()))
@@ -437,6 +445,23 @@ def _with_marks(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[
     if dialect.delimiter == ",":  # a comma that separates fields is not the decimal mark too
         return grouped[0]
     raise ValueError("cannot detect whether 1,234 has a decimal comma: set decimal=',' or thousands=','")
+
+
+def _with_units(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[str, Any]) -> Dialect:
+    """Return the dialect with the units of columns of numbers; not one that some numbers of a column lack."""
+    if "units" in given:
+        return dialect
+    gaps, found, mixed = GAPS.union(given.get("na_values", ())), set[str](), {""}
+    for column in columns:
+        fields = Counter(field.strip() for field in column if field.strip() not in gaps)
+        units = set(map(_unit, fields))
+        if units - {""} and dialect.numeric(fields):
+            (mixed if len(units) > 1 else found).update(units)
+    return replace(dialect, units=tuple(unit for unit in UNITS if unit in found - mixed))
+
+
+def _unit(number: str) -> str:
+    return next((unit for unit in UNITS if unit in number), "")
 
 
 def _has_header(first: list[str], columns: Sequence[Sequence[str]], dialect: Dialect) -> bool:

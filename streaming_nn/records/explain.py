@@ -18,6 +18,7 @@ from streaming_nn.records.remedies import (
     Sample,
     Settings,
     apply,
+    conflicting_marks,
     describe_number,
     guesses,
     has_ambiguous_marks,
@@ -113,7 +114,9 @@ def explain(schema: Schema, values: Values, read: Read = as_learned, where: str 
         return []
     first = _most_frequent(rejected)
     lines = [f"the first: {_show(records[first.position])}{_show_value(first)}"]
-    settings = search(schema, [records[each.position] for each in _spread(rejected)], read)
+    bad = {each.position for each in rejected}
+    others = [record for i, record in enumerate(records) if i not in bad][:TRIED]
+    settings = search(schema, [records[each.position] for each in _spread(rejected)], read, others)
     return lines + _advise(schema, records, rejected, settings, read, where)
 
 
@@ -182,22 +185,33 @@ def _spread(rejected: Sequence[Rejection]) -> Sequence[Rejection]:
     return [*rejected[:half], *rejected[half :: max(len(rejected) // half, 1)]]
 
 
-def search(schema: Schema, blobs: Sequence[bytes], read: Read) -> Settings:
-    """Return settings with which rejected records come further, one guess after another, the best each."""
-    found: Settings = {}
-    rejected = _try(schema, found, blobs, read)
+def search(schema: Schema, blobs: Sequence[bytes], read: Read, others: Sequence[bytes] = ()) -> Settings:
+    """Return settings with which rejected records come further, one guess after another, the best each.
+
+    `others` are records that the schema reads: of guesses that are as good, one that still does is better.
+    """
+    found, every = Settings(), [*blobs, *others]
+
+    def progress(rejected: Sequence[Rejection] | None) -> tuple[float, float]:
+        if rejected is None:
+            return float("-inf"), 0.0
+        first = [each for each in rejected if each.position < len(blobs)]
+        return _progress(first), _progress(rejected)
+
+    rejected = _try(schema, found, every, read)
     for _ in range(STEPS):
         if not rejected or len(rejected) <= FEW * len(blobs):
             break
-        current = apply(schema, found)
-        left = [blobs[each.position] for each in rejected]
+        current, positions = apply(schema, found), {each.position for each in rejected}
+        left = [every[each.position] for each in rejected]
         again = [each._replace(position=i) for i, each in enumerate(rejected)]
+        done = [blob for i, blob in enumerate(every) if i not in positions]
         tried = [
-            (found | guess, _try(schema, found | guess, blobs, read))
-            for guess in guesses(Sample(current, left, again, read is not as_scored))
+            (found | guess, _try(schema, found | guess, every, read))
+            for guess in guesses(Sample(current, left, again, read is not as_scored, done))
         ]
-        best = max(tried, key=lambda pair: _progress(pair[1]), default=(found, rejected))
-        if _progress(best[1]) <= _progress(rejected):
+        best = max(tried, key=lambda pair: progress(pair[1]), default=(found, rejected))
+        if progress(best[1])[0] <= progress(rejected)[0]:
             break
         found, rejected = best
     return found
@@ -213,10 +227,8 @@ def _try(
         return None
 
 
-def _progress(rejected: Sequence[Rejection] | None) -> float:
+def _progress(rejected: Sequence[Rejection]) -> float:
     """Return how far the records came: 0 if all are read, else less."""
-    if rejected is None:
-        return float("-inf")
     return sum(_STAGES.get(each.reason, _VALUES) - _READ for each in rejected)
 
 
@@ -249,8 +261,15 @@ def _advise(
         lines = [f"with {_show_settings(settings)}{where}, they would still be rejected: {reason}"]
     sample = Sample(current, [records[each.position] for each in _spread(left)], left, labeled=False)
     decimals = sample.decimals and f"{sample.decimals} is {recognize.DECIMAL}"
-    note = decimals or _note(current, records[first.position], first)
+    note = decimals or _conflict(sample) or _note(current, records[first.position], first)
     return lines + ([note] if note else [])
+
+
+def _conflict(sample: Sample) -> str | None:
+    if sample.rejected[0].reason not in (reasons.NOT_A_NUMBER, reasons.LABEL_NOT_A_NUMBER):
+        return None
+    names = " and ".join(conflicting_marks(sample))
+    return names and f"{names} have other marks of decimals or thousands than each other: send numbers"
 
 
 def _around(settings: Settings) -> Settings:
@@ -336,7 +355,7 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
         if note := describe_number(rejection.value):
             return f"{rejection.field} {note}"
         if has_unit(rejection.value):
-            return f"{rejection.field} is a number with a unit: send the number alone"
+            return f"{rejection.field} is a number with a unit, and not all have the same: send numbers alone"
         if is_date(value):
             return f"{rejection.field} is a date: send a number"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):

@@ -43,6 +43,7 @@ def infer_schema(
     na_values: Sequence[str] = (),
     decimal: str = ".",
     thousands: str = "",
+    units: Sequence[str] = (),
     missing: bool = False,
     sparse: Sequence[str] = (),
     categories: Mapping[str, Mapping[str, int]] | None = None,
@@ -76,6 +77,7 @@ def infer_schema(
         na_values=tuple(na_values),
         decimal=decimal,
         thousands=thousands,
+        units=tuple(units),
         missing=missing,
         grow=label is not None and not regression and not named,  # any class is read
         sparse=tuple(sparse),

@@ -29,6 +29,7 @@ from streaming_nn.records.remedies import (
     are_numbers,
     are_packed,
     closest,
+    common_unit,
     encodings_of,
     fields_of,
     is_date,
@@ -130,7 +131,7 @@ def _recognized(blobs: Sequence[bytes]) -> str:
 
 def _layout_of_lines(sample: Sample, given: Settings) -> Layout:
     lines = [line.strip(b"\r\n") for line in sample.own]
-    marks = ("delimiter", "quote", "decimal", "thousands")
+    marks = ("delimiter", "quote", "decimal", "thousands", "units")
     try:
         known = {name: given[name] for name in marks if name in given}
         read = dialect.detect(b"\n".join(lines), given={"encoding": "utf-8", **known})
@@ -275,7 +276,7 @@ def _can_be_feature(path: str, values: Sequence[Any], sample: Sample) -> bool:
     present = _present(values, sample)
     if _is_identifier(path) or not present or any(type(value) in (list, dict) for value in present):
         return False
-    words = [*filter(_is_category, present)]
+    words = _categories_among(present)
     return len(words) < MANY or len({*words}) <= (1 - FEW) * len(words)
 
 
@@ -283,6 +284,11 @@ def _present(values: Sequence[Any], sample: Sample) -> list[Any]:
     """Return the values without gaps, also those that are a usual word for one."""
     rules = sample.schema.rules
     return [v for v in values if not is_gap(v, rules) and not (type(v) is str and v.strip() in dialect.GAPS)]
+
+
+def _categories_among(values: Sequence[Any]) -> list[Any]:
+    """Return the values that are categories; none of numbers that all have the same unit."""
+    return [] if common_unit(values) else [*filter(_is_category, values)]
 
 
 def _is_category(value: Any) -> bool:
@@ -305,7 +311,7 @@ def _encodings(values: Mapping[str, list[Any]], features: str | Sequence[str], s
             datetimes[name] = {}
         elif present and len(strings) == len(present) and len(formats) == 1 and formats != [ISO]:
             datetimes[name] = {"format": formats[0]}
-        elif sum(map(_is_category, present)) > least:
+        elif len(_categories_among(present)) > least:
             categories[name] = {"hash": HASHED}
     found = {"categories": categories, "datetimes": datetimes}
     return {name: each for name, each in found.items() if each} | _missing(values, features, sample)
@@ -356,7 +362,8 @@ def _settings_of_values(base: Settings, records: Sequence[bytes]) -> Settings:
     for _ in range(ROUNDS):
         schema = _schema(base | found)
         rejected = {each.position for each in as_inferred(schema, records)}
-        guess = search(schema, [records[i] for i in sorted(rejected)][:TRIED], as_inferred)
+        others = [record for i, record in enumerate(records) if i not in rejected][:TRIED]
+        guess = search(schema, [records[i] for i in sorted(rejected)][:TRIED], as_inferred, others)
         if not guess or not (len(rejected) > FEW * len(records) or guess.keys() <= {*HARMLESS}):
             break
         left = {each.position for each in as_inferred(apply(schema, guess), records)}

@@ -26,7 +26,7 @@ from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.recognize import GZIP, are_decimals, is_text
 from streaming_nn.records.schema import ARRAY_END, LINES, Schema, schema_from, width
 from streaming_nn.records.types import Rejection
-from streaming_nn.records.values import Rules, is_gap, to_number
+from streaming_nn.records.values import Rules, is_gap, longest_first, to_number
 
 Settings = dict[str, Any]  # of [records], by their names
 
@@ -47,7 +47,9 @@ COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DIGIT = re.compile(r"\d")
 _QUANTITY = re.compile(r"\W*\d")
-_UNIT = re.compile(r"[^\w\s.,+-]{1,3}\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*([^\W\d]{1,4}|[^\w\s.,]{1,3})")
+_UNIT = re.compile(
+    r"[+-]?([^\w\s.,'+-]{1,3})[\d.,'\s+-]*\d|[+-]?\d[\d.,'\s]*?([^\W\d]{1,4}|[^\w\s.,'+-]{1,3})"
+)
 _BEHIND = re.compile(r"\(([\d.,]+)\)|([\d.,]+)-")  # a negative number
 _ALIKE = {
     "\u2212": "-",
@@ -69,6 +71,7 @@ class Sample:
     blobs: Sequence[bytes]
     rejected: Sequence[Rejection]  # their positions are among the blobs
     labeled: bool  # whether labels are required
+    others: Sequence[bytes] = ()  # records that it reads
 
     @cached_property
     def own(self) -> list[bytes]:
@@ -133,7 +136,7 @@ class Sample:
 
     def formats(self, name: str) -> list[str]:
         """Return the formats of dates or times that all strings at a path may have; not ISO 8601."""
-        strings = [value for value in self.values(name) if not is_gap(value, self.schema.rules)]
+        strings = [value for value in self.values(name) if not _may_be_gap(value, self.schema)]
         if not strings or not all(isinstance(value, str) and _DIGIT.search(value) for value in strings):
             return []
         found = fitting_formats(strings)
@@ -154,20 +157,28 @@ class Sample:
     @cached_property
     def numbers(self) -> list[Any]:
         """The values that should be numbers, of the features, of the weight and of targets."""
+        return [value for values in self.numbers_of.values() for value in values]
+
+    @cached_property
+    def numbers_of(self) -> dict[str, list[Any]]:
+        """The values that should be numbers, by their paths."""
         schema = self.schema
         known = [name for name in self.names if name not in schema.encoded]
         classes = () if schema.classes is None and self.labeled else schema.labels
         known += [name for name in schema.labels if name not in classes]
         known += [schema.weight] if schema.weight and self.labeled else []
         if schema.format == "csv":
-            array = isinstance(schema.features, str)
-            return [
-                record.get(name, ABSENT)
-                for record in self.objects
-                for name in (record if array else known)
-                if name not in classes
-            ]
-        return [value for name in known for value in self.values(name)]
+            if isinstance(schema.features, str):
+                known = [*dict.fromkeys(name for record in self.objects for name in record)]
+            found = {name: [each.get(name, ABSENT) for each in self.objects] for name in known}
+            return {name: values for name, values in found.items() if name not in classes}
+        by_path = dict[str, list[Any]]()
+        for name in known:
+            for value in self.at(name):
+                array = type(value) is list
+                for i, each in enumerate(value if array else [value]):
+                    by_path.setdefault(f"{name}[{i}]" if array else name, []).append(each)
+        return by_path
 
     @cached_property
     def labels(self) -> list[Any]:
@@ -633,10 +644,10 @@ def are_numbers(values: Sequence[Any]) -> bool:
     return bool(values) and all(is_number(value, MARKS[0]) for value in values)
 
 
-def is_number(value: Any, marks: tuple[str, str]) -> bool:
-    """Return whether a value is a number, a string of one with these marks, or a gap."""
+def is_number(value: Any, marks: tuple[str, str], units: Sequence[str] = ()) -> bool:
+    """Return whether a value is a number, a string of one with these marks and units, or a gap."""
     try:
-        to_number(value, Rules(True, True, frozenset(GAPS), *marks))
+        to_number(value, Rules(True, True, frozenset(GAPS), *marks, longest_first(units)))
     except BadRecord:
         return False
     return value is not ABSENT
@@ -646,26 +657,49 @@ def is_number(value: Any, marks: tuple[str, str]) -> bool:
 
 
 def _values(sample: Sample) -> Iterator[Settings]:
-    """Yield settings for numbers that are strings, in several marks, for gaps, and for categories."""
+    """Yield settings for numbers that are strings, for gaps, for dates and for categories; then for several.
+
+    What one field needs reads no record in which another field needs something else.
+    """
+    yield from _numbers(sample)
+    for encoded in _encoded(sample):
+        yield encoded
+        with suppress(ValueError):
+            others = replace(sample, schema=apply(sample.schema, encoded))
+            yield from (encoded | guess for guess in _numbers(others))
+
+
+def _numbers(sample: Sample) -> Iterator[Settings]:
+    """Yield settings for numbers that are strings, in several marks and with units, and for gaps."""
     schema, numbers = sample.schema, [value for value in sample.numbers if value is not ABSENT]
     strings = [value for value in numbers if isinstance(value, str)]
     bases: list[Settings] = [{}]
     if strings:
         plain = {} if schema.rules.numbers_as_strings else {"numbers_as_strings": True}
-        bases += [plain, plain | _marks(sample, strings)]
+        bases += [plain, plain | _marks(sample, strings, schema.units)]
+        if units := _units(sample):
+            named = [*schema.units, *units]
+            with_units = plain | {"units": named}
+            bases += [with_units, with_units | _marks(sample, strings, named)]
     yield from filter(None, bases)
     encoded = [value for name in schema.encoded for value in sample.values(name)]
     if any(is_gap(value, schema.rules) for value in numbers + encoded) or _are_known(sample):
         yield from (base | {"missing": True} for base in bases)
+    dates = [value for name in schema.datetimes for value in sample.values(name) if isinstance(value, str)]
     for base in bases:
-        if words := _words(strings, schema, base):
+        if words := _words(strings, dates, schema, base):
             yield base | {"missing": True, "na_values": [*schema.na_values, *words]}
-    yield from _datetimes(sample)
-    yield from _categories(sample)
 
 
-def _datetimes(sample: Sample) -> Iterator[Settings]:
-    """Yield the named fields that hold dates as such, with their formats."""
+def _encoded(sample: Sample) -> Iterator[Settings]:
+    """Yield the named fields that are dates or categories, alone and together."""
+    dates, categories = _datetimes(sample), [*_categories(sample)]
+    yield from filter(None, (dates, *categories))
+    yield from (dates | each for each in categories if dates)
+
+
+def _datetimes(sample: Sample) -> Settings:
+    """Return the named fields that hold dates as such, with their formats."""
     schema, found = sample.schema, dict[str, Settings]()
     known = {name: set_options(options) for name, options in schema.datetimes.items()}
     for name in sample.fields:
@@ -674,8 +708,7 @@ def _datetimes(sample: Sample) -> Iterator[Settings]:
             found[name] = {**known.get(name, {}), "format": formats[0]}
         elif name not in schema.encoded and any(map(is_date, sample.values(name))):
             found[name] = {}
-    if found:
-        yield {"datetimes": known | found}
+    return {"datetimes": known | found} if found else {}
 
 
 def is_date(value: Any) -> bool:
@@ -687,15 +720,58 @@ def is_date(value: Any) -> bool:
     return False
 
 
-def _marks(sample: Sample, strings: Sequence[str]) -> Settings:
+def _may_be_gap(value: Any, schema: Schema) -> bool:
+    """Return whether there is no value, or a usual word for none."""
+    return is_gap(value, schema.rules) or (isinstance(value, str) and value.strip() in GAPS)
+
+
+def _units(sample: Sample) -> list[str]:
+    """Return the units of numbers, of each field the one that all have; [] if some have another."""
+    found, every = dict[str, None](), replace(sample, blobs=[*sample.blobs, *sample.others])
+    for values in every.numbers_of.values():
+        present = [value for value in values if not _may_be_gap(value, sample.schema)]
+        if (unit := common_unit(present)) is None:
+            return []
+        found[unit] = None
+    return [*filter(None, found)]
+
+
+def common_unit(values: Sequence[Any]) -> str | None:
+    """Return the unit that all numbers have, "" for none; None: some have another one."""
+    units = {*map(_unit, values)} or {""}
+    return units.pop() if len(units) == 1 else None
+
+
+def _unit(value: Any) -> str:
+    """Return the unit before or after the number in a string; "": there is none."""
+    short = isinstance(value, str) and len(value) <= MAX_NAME
+    match = _UNIT.fullmatch(value.strip()) if short else None
+    unit = (match[1] or match[2]) if match else ""
+    known = all(c.isalpha() or c in "%‰°" or unicodedata.category(c) == "Sc" for c in unit)  # Sc: currencies
+    return unit if known else ""
+
+
+def _marks(sample: Sample, strings: Sequence[str], units: Sequence[str]) -> Settings:
     """Return the marks by which the most strings are numbers, if they are not the schema's."""
     schema = sample.schema
     present = schema.decimal, schema.thousands
     if has_ambiguous_marks(sample):
         return {}
-    best = max([present, *MARKS], key=lambda pair: sum(is_number(text, pair) for text in strings))
+    best = max([present, *MARKS], key=lambda pair: sum(is_number(text, pair, units) for text in strings))
     named = {"decimal": best[0], "thousands": best[1]}
     return {name: mark for name, mark in named.items() if mark != getattr(schema, name)}
+
+
+def conflicting_marks(sample: Sample) -> tuple[str, ...]:
+    """Return two fields whose strings are numbers by no marks that both have; () if there are none."""
+    found = dict[str, set[tuple[str, str]]]()
+    for name, values in sample.numbers_of.items():
+        strings = [value for value in values if isinstance(value, str)]
+        if own := {pair for pair in MARKS if all(is_number(text, pair) for text in strings)}:
+            if other := next((each for each, theirs in found.items() if not own & theirs), None):
+                return other, name
+            found[name] = own
+    return ()
 
 
 def has_ambiguous_marks(sample: Sample) -> bool:
@@ -709,11 +785,11 @@ def _are_known(sample: Sample) -> bool:
     return len(sample.names) > 1 and not any(_is_missing(sample, name) for name in sample.names)
 
 
-def _words(strings: Sequence[str], schema: Schema, base: Settings) -> list[str]:
-    """Return the usual words for a gap among strings that are numbers otherwise."""
+def _words(strings: Sequence[str], dates: Sequence[str], schema: Schema, base: Settings) -> list[str]:
+    """Return the usual words for a gap among dates, and among strings that are numbers otherwise."""
     marks = base.get("decimal", schema.decimal), base.get("thousands", schema.thousands)
-    plain = Rules(True, True, frozenset(), *marks)
-    others: dict[str, None] = {}
+    plain = Rules(True, True, frozenset(), *marks, longest_first(base.get("units", schema.units)))
+    others = dict.fromkeys(text.strip() for text in dates if text.strip() in GAPS)
     for text in strings:
         try:
             to_number(text, plain)
@@ -760,7 +836,8 @@ def _categories(sample: Sample) -> Iterator[Settings]:
     strings = [
         name
         for name in sample.fields
-        if name not in schema.encoded and any(map(is_word, sample.values(name)))
+        if name not in schema.encoded
+        and any(is_word(value) and value.strip() not in GAPS for value in sample.values(name))
     ]
     strings = [name for name in strings if not sample.has_decimals(name) and not sample.formats(name)]
     if strings:
@@ -794,7 +871,8 @@ def _labels(sample: Sample) -> Iterator[Settings]:
         yield {"numbers_as_strings": True}
     if classified and not all(map(is_word, labels)):
         return
-    distinct = {label_key(label): label for label in labels if isinstance(label, str | int)}
+    every = [*labels, *replace(sample, blobs=sample.others).labels]
+    distinct = {label_key(label): label for label in every if isinstance(label, str | int)}
     if 2 <= len(distinct) <= MAX_CLASSES and not schema.grow:
         yield classified | {"classes": sorted(distinct.values(), key=lambda label: (str(type(label)), label))}
     if not schema.grow:

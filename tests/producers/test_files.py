@@ -279,6 +279,14 @@ def test_the_command_prints_the_dialect_in_one_line_and_how_to_learn_it(tmp_path
         "--set 'records.categories={_c1 = {hash = 32}}'"
     )
     assert json.loads(sent[-1]) == {"_c0": 3, "_c1": "z", "_c2": 4, "id": 1}
+    (tmp_path / "t.csv").write_text("a,b,y\n5%,3 kg,0\n12.5 %,4 kg,1\n")
+    result = run("csv", "t.csv")
+    assert "header, units '%'; columns: 2 number, 1 string" in result.stderr
+    assert json.loads(sent[-1]) == {"a": 12.5, "b": "4 kg", "y": 1, "id": 1}
+    result = run("csv", "t.csv", "--units", "kg,%")
+    assert json.loads(sent[-1]) == {"features": [12.5, 4], "label": 1, "id": 1}
+    run("csv", "t.csv", "--units", "none")
+    assert json.loads(sent[-1]) == {"a": "12.5 %", "b": "4 kg", "y": 1, "id": 1}
 
 
 def test_an_ambiguous_file_names_the_option(tmp_path, monkeypatch):

@@ -108,6 +108,17 @@ def changes(dialect):
         ('a,b\n"1,5",x\n"3,25",y\n', {"decimal": ","}, ["a", "b"], "ns"),
         ("a;b\n1 234,5;x\n12,5;y\n", {"delimiter": ";", "decimal": ",", "thousands": " "}, None, "ns"),
         ("a;b\n1'234.5;x\n12.5;y\n", {"delimiter": ";", "thousands": "'"}, None, "ns"),
+        ("a,b\n5%,x\n12.5 %,y\n", {"units": ("%",)}, ["a", "b"], "ns"),
+        (
+            "a;b\n5%;€ 1.234,50\n;€ 2,50\n",
+            {"delimiter": ";", "decimal": ",", "thousands": ".", "units": ("%", "€")},
+            ["a", "b"],
+            "nn",
+        ),
+        ('a,b\n"$1,234.50",x\n"-$2,000.00",y\n', {"thousands": ",", "units": ("$",)}, ["a", "b"], "ns"),
+        ("5%,1\n6%,2\n", {"header": False, "units": ("%",)}, None, "nn"),
+        ("a,b\n5%,1\n0.05,2\n", {}, ["a", "b"], "sn"),  # of the same share?
+        ("a,b\n5%,$1\n7%,€2\n", {"units": ("%",)}, ["a", "b"], "ns"),
         ("a;b\n1,234;1.5\n2,500;2.5\n", {"delimiter": ";", "thousands": ","}, None, "nn"),
         ("a;b\n0,234;x\n2,500;y\n", {"delimiter": ";", "decimal": ","}, None, "ns"),  # no group
         ("a;b\n18.00.00;1.5\n19.00.00;2.5\n", {"delimiter": ";"}, None, "dn"),
@@ -178,6 +189,7 @@ def test_what_cannot_be_detected_names_the_option(data, error):
     [
         ("City, ST;txt\nNew York, NY;hi\n", {"delimiter": ";"}, {"delimiter": ";"}),
         ("a;b\n1,500;x\n3,500;y\n", {"decimal": ","}, {"delimiter": ";", "decimal": ","}),
+        ("a,b\n5 kg,x\n7 kg,y\n", {"units": ("g", "kg")}, {"units": ("kg", "g")}),
         ("a;b\n1,500;x\n3,500;y\n", {"thousands": ","}, {"delimiter": ";", "thousands": ","}),
         ("a,b\nc,d\n", {"header": False}, {"header": False}),
         ("a,b\n-200,x\n-200.0,y\n5,z\n", {"na_values": ("-200",)}, {"na_values": ("-200",)}),

@@ -4,6 +4,7 @@ import gzip
 import json
 import struct
 import tomllib
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -265,6 +266,21 @@ READ = {
         changed(SALES, price="1.234,56"),
         {"numbers_as_strings": True, "decimal": ",", "thousands": "."},
     ),
+    "a unit": (
+        NAMED,
+        changed(SALES, price="-15 %"),
+        {"numbers_as_strings": True, "units": ["%"]},
+    ),
+    "a currency, decimal commas and groups": (
+        NAMED,
+        changed(SALES, price="€ 1.234,50"),
+        {"numbers_as_strings": True, "units": ["€"], "decimal": ",", "thousands": "."},
+    ),
+    "units of two fields, in lines": (
+        LINES,
+        [b"12 kg,$5,0", b"7.5 kg,-$3,1", b",$1,1"] * 3,
+        {"units": ["kg", "$"], "missing": True},
+    ),
     "words for a gap": (
         NAMED,
         [*changed(SALES, price="NA"), *changed(SALES, size="12")],
@@ -427,10 +443,53 @@ def test_the_settings_that_read_the_records_are_suggested(case):
     assert len(left) <= 1, "that of the columns' names"
 
 
+# What is wrong with a field, and what reads it
+FAULTS = {
+    "decimal comma": (lambda i: f"{i},5", {"numbers_as_strings": True, "decimal": ","}),
+    "word for a gap": (lambda i: "n/a" if i % 3 else i, {"missing": True, "na_values": ["n/a"]}),
+    "null": (lambda i: None, {"missing": True}),
+    "category": (lambda i: ("red", "green")[i % 2], {"categories": {"{}": {"hash": 32}}}),
+    "date": (
+        lambda i: f"{i + 10}/05/2024" if i % 3 else "n/a",
+        {"datetimes": {"{}": {"format": "%d/%m/%Y"}}, "missing": True, "na_values": ["n/a"]},
+    ),
+    "unit": (lambda i: f"{i} %", {"numbers_as_strings": True, "units": ["%"]}),
+}
+
+
+@pytest.mark.parametrize("faults", [*combinations(FAULTS, 2), [*FAULTS], [*reversed(FAULTS)]], ids=" ".join)
+def test_fields_that_need_other_settings_than_each_other(faults):
+    """Each alone reads no record."""
+    fields = {f"f{i}": FAULTS[fault] for i, fault in enumerate(faults)}
+    records = in_json(
+        {"ok": i, **{name: value(i) for name, (value, _) in fields.items()}, "label": i % 2} for i in range(9)
+    )
+    schema = Schema(1 + len(fields), (0, 1), ("ok", *fields))
+    expected = {}
+    for name, (_, options) in fields.items():
+        named = {key: {name: each["{}"]} if isinstance(each, dict) else each for key, each in options.items()}
+        expected |= named
+    *_, last = explain(schema, records)
+    assert last.endswith("9 of 9 would be read")
+    shown = tomllib.loads(
+        last[5 : last.rindex(", 9 of 9")]
+        .replace(", records.", "\nrecords.")
+        .replace(" and records.", "\nrecords.")
+    )
+    assert shown == {"records": expected}
+
+
+def test_a_unit_that_other_numbers_lack_is_not_left_out():
+    """15 % and .2: the same share would become two numbers."""
+    for others in (changed(SALES, price=".2"), changed(SALES, price=0.2)):
+        *_, last = explain(NAMED, [*changed(SALES, price="15 %"), *others])
+        assert "units" not in last
+
+
 LOOKS = "it looks like "
 SPLIT = "send each row as its own record"
 
-HAS_UNIT = "price is a number with a unit: send the number alone"
+HAS_UNIT = "price is a number with a unit, and not all have the same: send numbers alone"
 NEGATIVE = "is negative in accounting's notation: send -5.5"
 NEEDS_A_NAME = "a category or a date needs a name: set records.features to a list of the fields"
 DECIMAL = "a decimal of Kafka Connect in bytes: set decimal.handling.mode = double in Debezium's connector"
@@ -567,8 +626,13 @@ UNREADABLE = {
         changed(ROWS, features={"type": 0, "size": 9, "indices": [1, 3, 5], "values": [1.5, 2, 3]}),
         "features is a sparse vector: send all its numbers as an array",
     ),
-    "a currency": (NAMED, changed(SALES, price="$1.5"), HAS_UNIT),
-    "a unit": (NAMED, changed(SALES, price="15 %"), HAS_UNIT),
+    "several currencies": (NAMED, [*changed(SALES, price="$1.5"), *changed(SALES, price="€2")], HAS_UNIT),
+    "thousands and millions": (NAMED, [*changed(SALES, price="1k"), *changed(SALES, price="2M")], HAS_UNIT),
+    "decimal commas beside decimal points": (
+        NAMED,
+        changed(SALES, price="1,50", size="2.5"),
+        "price and size have other marks of decimals or thousands than each other: send numbers",
+    ),
     "days and months": (
         NAMED,
         changed(SALES, price="03/04/2005"),

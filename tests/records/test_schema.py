@@ -52,8 +52,8 @@ def test_options_can_be_stored_as_json(schema):
         (
             {"inputs": 1, "lable": "y"},
             "options of a schema must be among 'inputs', 'classes', 'features', 'label', 'format', "
-            "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'missing', 'sparse', "
-            "'categories', 'vocabulary', 'datetimes', 'grow', "
+            "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'units', 'missing', "
+            "'sparse', 'categories', 'vocabulary', 'datetimes', 'grow', "
             "'csv_columns', 'delimiter', 'quote', 'avro_schema', 'registry', 'framing', 'encoding', 'where', "
             "'explode', 'weight', 'multilabel'; got 'lable'",
         ),

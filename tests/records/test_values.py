@@ -5,6 +5,7 @@ The table in docs/records.md is generated from what the decoders do: run this fi
 
 import json
 import math
+import re
 from datetime import date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
@@ -29,7 +30,12 @@ from streaming_nn.spark.sources.prefetch.reader import plain_of
 
 pytestmark = pytest.mark.commit
 
-STRINGS = {"numbers_as_strings": True, "missing": True, "na_values": ["NA", "?", "-999"]}
+STRINGS = {
+    "numbers_as_strings": True,
+    "missing": True,
+    "na_values": ["NA", "?", "-999"],
+    "units": ["%", "$", "US$"],
+}
 DATES = 'string `"2024-05-01"`, `"2024-05-01T18:30Z"`; a date or timestamp of Avro'
 KINDS = {
     "`1`, `1.5`, `-2e3`, 2^60": [1, 1.5, -2e3, 1 << 60],
@@ -42,6 +48,7 @@ KINDS = {
     'string `"NaN"`': ["NaN", "nan"],
     'string `"NA"`, `"?"` in `na_values`': ["NA", "?"],
     '`-999`, `-999.0` with `"-999"` in `na_values`': [-999, -999.0],
+    'string `"5 %"`, `"-US$5"` in `units`': ["5%", "-5 %", "$5", "-US$ 5", "US$-5", "5\u00a0%"],
     'string `"1,234.56"`, `"0x1"`, `"n/a"`': ["1,234.56", "0x1", "n/a"],
     DATES: ["2024-05-01", "2024-05-01T18:30Z"],
 }
@@ -76,7 +83,7 @@ FORMATS = {
     "CSV": (Schema(2, features=("v", "w"), label=None, format="csv"), to_csv),
 }
 APIS = ("dicts, DataFrames", "arrays")  # of River's API; of scikit-learn's, with missing="impute"
-COLUMNS = {"": {}, "`missing`": {"missing": True}, "all three": STRINGS}
+COLUMNS = {"": {}, "`missing`": {"missing": True}, "all four": STRINGS}
 
 
 def outcome(schema, record):
@@ -173,6 +180,7 @@ def test_apis_decide_as_json_does(value):
         numbers_as_strings=True,
         na_values=frozenset(("NA", "?")),
         na_numbers=frozenset({-999.0}),
+        units=("US$", "%", "$"),
     )
     schema = Schema(2, features=("v", "w"), label=None, **STRINGS)
     decoded = decode(schema, [to_json(value)], labeled=False)
@@ -260,6 +268,38 @@ def test_decimal_and_thousands_marks(name, decimal, thousands, text, number):
     decoded = decode(Schema(**{**schema.options(), **marks}), [encode(text), encode("7")], labeled=False)
     found = decoded.x[:, 0].tolist()
     assert found == ([7] if number is None else [np.float32(number), 7])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5%", 5),  # as it is written, not 0.05
+        ("+12,5 %", 12.5),
+        ("-€1.234,50", -1234.5),
+        ("€ -1.234,50", -1234.5),
+        ("1.234,50 EUR", 1234.5),
+        ("% 5", 5),
+        ("-999 %", math.nan),  # a word for a gap that is a number, however it is written
+        ("-$-5", None),
+        ("5 % %", None),
+        ("%", None),
+        ("5 kg", None),
+        ("5 % of 7", None),
+        ("1.5e3 %", None),
+    ],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_unit_is_left_out(name, text, number):
+    schema, encode = FORMATS[name]
+    options = {"decimal": ",", "thousands": ".", "units": ["%", "€", "EUR"], "na_values": ["-999"]}
+    options |= {"numbers_as_strings": True, "missing": True}
+    decoded = decode(Schema(**{**schema.options(), **options}), [encode(text), encode("7")], labeled=False)
+    np.testing.assert_array_equal(decoded.x[:, 0], [7] if number is None else [np.float32(number), 7])
+    target = {**schema.options(), **options, "inputs": 1, "features": ["w"], "label": "v"}
+    target |= {"csv_columns": ["v", "w"]} if name == "CSV" else {}
+    learned = decode(Schema(**target), [encode(text)], labeled=True)
+    known = number is not None and not math.isnan(number)
+    assert learned.y.tolist() == ([np.float32(number)] if known else [])
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -387,12 +427,18 @@ def test_labels_and_categories_of_mongo_s_extended_json():
     [
         ({"na_values": "NA"}, "na_values must be a list of strings; got 'NA'"),
         ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
+        ({"units": "%"}, "units must be a list of strings; got '%'"),
+        *(
+            ({"units": ["%", unit]}, f"units must be words or signs that begin no number; got {unit!r}")
+            for unit in ("", " ", "% ", "5a", "-", ".x", "\u2212", "\u2013", "\u200b")
+        ),
         ({"thousands": "."}, "thousands must be one of .*, and not the decimal mark; got '.'"),
     ],
 )
 def test_invalid_options_raise_one_line(option, error):
-    with pytest.raises(ValueError, match=error):
+    with pytest.raises(ValueError) as raised:
         Schema(1, **option)
+    assert str(raised.value) == error or re.fullmatch(error, str(raised.value))
 
 
 if __name__ == "__main__":

@@ -239,9 +239,9 @@ def given(options: Mapping[str, str], shape: Records) -> dict[str, Any]:
         found["delimiter"] = "\t"
     if found.get("escape") == found.get("quote", '"'):
         found["escape"] = ""  # doubled
-    found |= {
-        name: getattr(shape, name) for name in ("decimal", "thousands") if name in shape.model_fields_set
-    }
+    set_ = shape.model_fields_set
+    found |= {name: getattr(shape, name) for name in ("decimal", "thousands") if name in set_}
+    found |= {"units": tuple(shape.units)} if "units" in set_ else {}
     words = [*shape.na_values, *([options["nullvalue"]] if "nullvalue" in options else [])]
     return found | ({"na_values": tuple(words)} if words else {})
 
