@@ -221,8 +221,8 @@ def test_an_explanation_has_lines_on_a_terminal_and_is_one_line_in_a_log(
 ) -> None:
     """Of errors and of warnings; what is in a name ends no line."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    said = "\n  ".join(["none of 3 records", "the first: b'x'", "with a\nb, 3 would be read"])
-    monkeypatch.setattr(commands, "app", failing(errors.TooManyRejectedError(said)))
+    message = "\n  ".join(["none of 3 records", "the first: b'x'", "with a\nb, 3 would be read"])
+    monkeypatch.setattr(commands, "app", failing(errors.TooManyRejectedError(message)))
     assert commands.run([]) == 5
     shown = ["streaming-nn: none of 3 records", "the first: b'x'", "with a\\nb, 3 would be read\n"]
     assert capsys.readouterr().err == between.join(shown)
