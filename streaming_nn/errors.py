@@ -7,8 +7,6 @@ ended with a code of 3 or more: it would end the same way.
 
 from typing import Any
 
-NEXT = "\n  "  # between the lines of a message that has several: what is wrong, then what explains it
-
 
 class StreamingNNError(Exception):
     """Base class of the errors in this module."""

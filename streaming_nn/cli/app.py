@@ -26,7 +26,8 @@ from streaming_nn.cli import (
     verify,
     versions,
 )
-from streaming_nn.errors import NEXT, exit_code
+from streaming_nn.errors import exit_code
+from streaming_nn.records.lines import NEXT
 
 # Any other error is a bug, or Spark's
 EXPECTED = (ValueError, LookupError, RuntimeError, OSError, AssertionError)

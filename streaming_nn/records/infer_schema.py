@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streaming_nn.errors import NEXT
 from streaming_nn.records import reasons
 from streaming_nn.records.decode import Values, inspect
 from streaming_nn.records.explain import (
@@ -18,6 +17,7 @@ from streaming_nn.records.explain import (
 from streaming_nn.records.explode import explode_values
 from streaming_nn.records.field_records import label_text
 from streaming_nn.records.labels import KINDS, Label, is_valid_label
+from streaming_nn.records.lines import NEXT
 from streaming_nn.records.schema import MAX_CLASSES, Schema, width
 
 USUAL_CLASSES = 20  # more of them, each in few records, may be numbers to predict

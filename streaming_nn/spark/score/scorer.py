@@ -14,7 +14,7 @@ from typing import Any, Self
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from streaming_nn.errors import NEXT, DataLossError
+from streaming_nn.errors import DataLossError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.options import for_spark
 from streaming_nn.nn.factory import learner_from
@@ -23,6 +23,7 @@ from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import decode
 from streaming_nn.records.explain import as_scored, explain
 from streaming_nn.records.explode import explode_values
+from streaming_nn.records.lines import NEXT
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary

@@ -2,8 +2,9 @@
 
 import logging
 
-from streaming_nn.errors import NEXT, TooManyRejectedError, TooManySkippedError
+from streaming_nn.errors import TooManyRejectedError, TooManySkippedError
 from streaming_nn.records.explain import describe_reasons, explain
+from streaming_nn.records.lines import NEXT
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Train
 from streaming_nn.spark.train.micro_batch import Learned
