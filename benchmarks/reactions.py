@@ -75,7 +75,7 @@ def score(
         rows = slice(start, start + micro_batch)
         batch = Batch(data.x[rows], data.y[rows])
         state, _ = test_then_train(
-            learner, state, [batch], lambda output: predictions.append(output.argmax(1))
+            learner, state, [batch], lambda found: predictions.append(found.output.argmax(1))
         )
     scores = score_rows(data.y, np.concatenate(predictions), data.classes)
     return {

@@ -1,7 +1,7 @@
 """A model in memory, behind every API: trained, used for predictions, and saved as a version of a log."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streaming_nn.core.sparse import SparseRows
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import change_events, learner_from
-from streaming_nn.nn.learner import Batch, Counts, Learner, OnPredictions, State, initial, load_state
+from streaming_nn.nn.learner import Batch, Counts, Learner, State, initial, load_state
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
@@ -79,7 +79,12 @@ def new_model(learner: Learner[Any]) -> Model:
     return Model(learner, state, state)
 
 
-def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch: int | None = None) -> Model:
+def learn(
+    model: Model,
+    batch: Batch,
+    on_predictions: Callable[[NDArray[Any]], object],
+    mini_batch: int | None = None,
+) -> Model:
     """Learn rows; give `on_predictions` each block's predictions (rows, outputs) from before it was learned.
 
     The rows may be a matrix of scipy.sparse in CSR form; it becomes an array block by block, unless the
@@ -96,7 +101,11 @@ def learn(model: Model, batch: Batch, on_predictions: OnPredictions, mini_batch:
         learner = replace(learner, mini_batch=mini_batch)
     owned = model.state is not model.start and len(batch.y) <= learner.mini_batch
     state, counts = loop.test_then_train(
-        learner, model.state, _batches(learner, batch), on_predictions, in_place=owned
+        learner,
+        model.state,
+        _batches(learner, batch),
+        lambda found: on_predictions(found.output),
+        in_place=owned,
     )
     total = Counts(*(a + b for a, b in zip(model.counts, counts, strict=True)))
     return model._replace(state=state, counts=total)

@@ -328,6 +328,7 @@ class Metrics(Section):
     file: str = ""  # JSON lines
     prometheus: Address = ""  # where train and score serve theirs: "127.0.0.1:9464"; docs/metrics.md
     max_lag: Interval = "60 seconds"  # with more, the job is not ready
+    samples: int = Field(default=16, ge=0, le=16)  # rows that a version keeps for the page; 0: none
     group: str = ""  # a consumer group to which the job's offsets are committed, for tools that show lags
 
 

@@ -57,15 +57,15 @@ class Learned(NamedTuple):
 def learn(
     directory: Path, learner: Any, x: Rows, y: Rows, schema: Schema | None = None, **fields: Any
 ) -> Learned:
-    log, state, outputs = VersionLog(directory), loop.initial(learner), list[Rows]()
+    log, state, found = VersionLog(directory), loop.initial(learner), list[loop.Predicted]()
     described = {"learner": learner.options(), "schema": schema.options() if schema else {}}
     head = log.commit(None, flatten(state), **described)
     for start in range(0, len(y), ROWS):
         batch = Batch(x[start : start + ROWS], y[start : start + ROWS])
-        state, counts = loop.test_then_train(learner, state, [batch], outputs.append)
+        state, counts = loop.test_then_train(learner, state, [batch], found.append)
         fields |= {"counts": counts._asdict(), "metrics": loop.report(learner, state)}
         head = log.commit(head, flatten(state), **described, **fields)
-    return Learned(log, x, y, np.concatenate(outputs))
+    return Learned(log, x, y, np.concatenate([each.output for each in found]))
 
 
 def stream(change: Callable[[Rows, Rows], tuple[Rows, Rows]]) -> tuple[Rows, Rows]:

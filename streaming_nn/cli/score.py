@@ -81,8 +81,10 @@ def _score(settings: "Settings", server: "Server | None") -> None:
 def _show(server: "Server | None", scorer: Any, stack: ExitStack) -> None:
     """Show a scorer to the platform's tools from now on."""
     settings = scorer.settings
+    if server is None and not settings.metrics.group:
+        return
     lag = follow(settings, scorer.position, stack)
-    if server is None or lag is None:
+    if server is None:
         return
     from streaming_nn.settings import seconds
     from streaming_nn.sinks.prometheus import ScorerMetrics

@@ -32,10 +32,8 @@ def serving(settings: "Settings") -> Iterator["Server | None"]:
         server.close()
 
 
-def follow(settings: "Settings", position: Callable[[], Any], stack: ExitStack) -> "Lag | None":
-    """Follow a job's position until the stack is closed, and return its lag; None: no setting needs it."""
-    if not (settings.metrics.prometheus or settings.metrics.group):
-        return None
+def follow(settings: "Settings", position: Callable[[], Any], stack: ExitStack) -> "Lag":
+    """Follow a job's position until the stack is closed, and return its lag."""
     from streaming_nn.sinks.position import PositionThread
 
     thread = PositionThread(settings.kafka, position, settings.metrics.group)

@@ -176,6 +176,7 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack) -> "list[Trai
     settings, lag = trainer.settings, None
     if not settings.source.format:
         lag = follow(settings, lambda: trainer.head.manifest.offsets, stack)
+        trainer.find_lag = lambda position: lag.behind(position["offsets"])
     if server is None:
         return []
     from streaming_nn.settings import seconds

@@ -173,10 +173,18 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
     return grow(learner, unflatten(initial(learner), tensors))
 
 
-OnPredictions = Callable[[NDArray[Any]], object]
+class Predicted(NamedTuple):
+    """A block of rows, and what two models predicted for them."""
+
+    batch: Batch
+    output: NDArray[Any]  # (rows, outputs) by the one that had learned all rows before their mini-batch
+    as_served: NDArray[Any]  # (rows, outputs) by the one at the micro-batch's start
 
 
-def _ignore(output: NDArray[Any]) -> None:
+OnPredictions = Callable[[Predicted], object]
+
+
+def _ignore(predicted: Predicted) -> None:
     pass
 
 
@@ -192,9 +200,9 @@ def test_then_train(
 
     The model at the micro-batch's start predicts the same rows too, as a scorer would have done (as served).
     How the rows are divided into batches does not matter: they are regrouped, and the state has the same
-    bits. `on_predictions` is called with the predictions (rows, outputs) from before learning, block by
-    block. The state that came in is not changed, unless `in_place` allows it, which saves a copy; the
-    batches must then be one mini-batch. Errors: ValueError for a batch that does not fit the learner.
+    bits. `on_predictions` is called with the rows and their predictions, block by block. The state that
+    came in is not changed, unless `in_place` allows it, which saves a copy; the batches must then be one
+    mini-batch. Errors: ValueError for a batch that does not fit the learner.
     """
     part = learn_part(learner, state, batches, on_predictions, in_place=in_place)
     return combine(learner, state, [part]), part.counts
@@ -218,34 +226,31 @@ def learn_part(
     served = state.model
     model = served if in_place else learner.copy(served)
     part = Part(model, state.metrics, np.empty((2, 0)), Counts())
-    waiting = list[_Predicted]()
+    waiting = list[_Point]()
     for piece in _regroup(learner, batches, piece_rows(learner)):
         alone = part.counts.received == 0 and len(piece.y) <= learner.mini_batch  # predicted as served
         as_served = None if alone else learner.predict(served, piece.x)
         model, output, trained = learner.learn(part.model, piece)
-        on_predictions(output)
-        if as_served is None:
-            as_served = output
-        waiting.append(
-            _Predicted(piece.y, *(point_prediction(learner, each) for each in (output, as_served)))
-        )
+        predicted = Predicted(piece, output, output if as_served is None else as_served)
+        on_predictions(predicted)
+        waiting.append(_Point(piece.y, *(point_prediction(learner, each) for each in predicted[1:])))
         part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
         if part.counts.received % _block_rows(learner) == 0:
             part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
     return _measure(learner, part, waiting, bool(state.drift)) if waiting else part
 
 
-class _Predicted(NamedTuple):
-    """Rows of a block that are still to be measured."""
+class _Point(NamedTuple):
+    """Rows of a block that are still to be measured, with the predictions that are."""
 
     y: NDArray[Any]  # (rows,)
     output: NDArray[Any]  # (rows, outputs) before they were learned
     as_served: NDArray[Any]
 
 
-def _measure(learner: Learner[S], part: Part[S], waiting: list[_Predicted], watched: bool) -> Part[S]:
+def _measure(learner: Learner[S], part: Part[S], waiting: list[_Point], watched: bool) -> Part[S]:
     """Count a block's predictions, and keep its losses where a drift detector reads them."""
-    block = waiting[0] if len(waiting) == 1 else _Predicted(*map(np.concatenate, zip(*waiting, strict=True)))
+    block = waiting[0] if len(waiting) == 1 else _Point(*map(np.concatenate, zip(*waiting, strict=True)))
     losses = part.losses
     if watched:
         new = multioutput.step_losses(part.metrics, block.y, block.output, learner.mini_batch)

@@ -52,6 +52,13 @@ class Lag:
         position, ends = self._position(), self._newest
         return {t: {p: max(end - _at(position, t, p), 0) for p, end in ps.items()} for t, ps in ends.items()}
 
+    def behind(self, position: Mapping[str, Mapping[int, int]]) -> int | None:
+        """Return how many offsets follow a position; None: the ends of its topics are unknown."""
+        ends = self._newest
+        if not ends:
+            return None
+        return sum(max(end - _at(position, t, p), 0) for t, ps in ends.items() for p, end in ps.items())
+
     def seconds(self) -> float:
         """Return how long ago the topics ended where the job is now, or else the time since its start."""
         self._advance()

@@ -1,4 +1,4 @@
-"""A job's position in its topics, every two seconds: for its lag, and for a consumer group that shows it."""
+"""A job's position in its topics, every second: for its lag, and for a consumer group that shows it."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from streaming_nn.kafka.admin import KafkaAdmin, Offsets
 from streaming_nn.sinks.lag import Lag
 
-POLL = 2.0  # seconds between two looks
+POLL = 1.0  # seconds between two looks
 
 logger = logging.getLogger(__name__)
 

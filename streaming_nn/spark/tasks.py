@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import safetensors.numpy
 from pyspark import TaskContext
 
@@ -33,10 +34,11 @@ from streaming_nn.spark.rejected import (
     pack_dead_letters,
     unpack_dead_letters,
 )
+from streaming_nn.spark.samples import NewestRows, Row
 
 TASK_RESULT = (
     "topic string, partition int, part binary, counts string, rejected string, filtered long, "
-    "dead_letters binary, seconds double, unseen string, large string"
+    "dead_letters binary, seconds double, unseen string, large string, times string, samples string"
 )
 AHEAD = 4  # record batches
 T = TypeVar("T")
@@ -56,6 +58,8 @@ class TaskResult(NamedTuple):
     seconds: float  # of work, without waiting for records
     unseen: Mapping[str, Sequence[Label]] = NO_VALUES  # by field; the schema must grow by them first
     large: Sequence[str] = ()  # columns with numbers of 2^53 or more: `large_features`
+    times: Sequence[int] = ()  # of the oldest and the newest record, ms since 1970; none if they have none
+    samples: Sequence[Row] = ()  # the newest rows
 
     @property
     def counts(self) -> Counts:
@@ -154,6 +158,7 @@ class _Timed:
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches, self._started = iter(batches), time.perf_counter()
         self.topic_partition, self._waited = ("", -1), 0.0
+        self.times: tuple[int, int] | tuple[()] = ()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         while True:
@@ -164,6 +169,7 @@ class _Timed:
                 return
             if self.topic_partition[1] < 0 and batch.num_rows:
                 self.topic_partition = _topic_partition(batch, 0)
+            self.times = widest(self.times, _times(batch))
             yield batch
 
     def elapsed(self) -> float:
@@ -173,6 +179,26 @@ class _Timed:
     def seconds(self) -> float:
         """Return how long the task has worked since its start, without the waiting."""
         return self.elapsed() - self._waited
+
+
+def widest(*spans: Sequence[int]) -> tuple[int, int] | tuple[()]:
+    """Return the least and the largest of some spans of times, which may be none."""
+    times = [time for span in spans for time in span]
+    return (min(times), max(times)) if times else ()
+
+
+def _times(batch: pa.RecordBatch) -> tuple[int, int] | tuple[()]:
+    """Return the times of the oldest and the newest record in ms since 1970; none if one has no time.
+
+    Our reader has milliseconds, Spark has timestamps. A record without a time has -1.
+    """
+    if "timestamp" not in batch.schema.names or not batch.num_rows:
+        return ()
+    times = batch.column("timestamp")
+    if not pa.types.is_integer(times.type):
+        times = times.cast(pa.timestamp("ms", times.type.tz), safe=False).cast(pa.int64())
+    span = pc.min_max(times).as_py()
+    return (span["min"], span["max"]) if span["min"] is not None and span["min"] >= 0 else ()
 
 
 def _topic_partition(batch: pa.RecordBatch, row: int) -> tuple[str, int]:
@@ -186,18 +212,19 @@ def learn_records(
     batches: Iterable[pa.RecordBatch],
     limit: int | None,
     decode_ahead: bool = False,
+    samples: int = 0,
 ) -> TaskResult:
     """Learn one task's record batches from `state`, in the order in which they come.
 
     Rejected records are kept up to `limit` bytes; None: they are counted only. If the schema has to grow
     first, the result holds the unseen values, and nothing is learned. With `decode_ahead`, a thread reads and
-    decodes, and no time counts as waiting.
+    decodes, and no time counts as waiting. The newest `samples` rows are returned, too.
     """
     not_learned, timed, part, unseen = NotLearned(limit), _Timed(batches), None, NO_VALUES
-    large = set[str]()
+    large, kept = set[str](), NewestRows(learner, samples)
     try:
         rows = decode_batches(timed, schema, not_learned, large)
-        part = learn_part(learner, state, ahead(rows) if decode_ahead else rows)
+        part = learn_part(learner, state, ahead(rows) if decode_ahead else rows, kept.add)
     except Unseen as found:
         not_learned, unseen = NotLearned(limit), found.values
     return TaskResult(
@@ -209,6 +236,8 @@ def learn_records(
         timed.elapsed() if decode_ahead else timed.seconds(),
         unseen,
         sorted(large),
+        timed.times,
+        kept.rows() if part is not None else [],
     )
 
 
@@ -220,12 +249,14 @@ class Learn:
     schema: Schema
     state: Any  # Broadcast[bytes]
     limit: int | None  # bytes of rejected records; None: they are counted only
+    samples: int = 0  # rows
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Learn the task's record batches, in the order in which they come."""
         freeze_imports()
         state = unpack(self.learner, self.state.value)
-        yield result_to_row(learn_records(self.learner, self.schema, state, batches, self.limit))
+        result = learn_records(self.learner, self.schema, state, batches, self.limit, samples=self.samples)
+        yield result_to_row(result)
 
 
 def result_to_row(result: TaskResult) -> pa.RecordBatch:
@@ -243,6 +274,8 @@ def result_to_row(result: TaskResult) -> pa.RecordBatch:
             "seconds": [result.seconds],
             "unseen": [json.dumps(dict(result.unseen))],
             "large": [json.dumps(list(result.large))],
+            "times": [json.dumps(list(result.times))],
+            "samples": [json.dumps(list(result.samples))],
         }
     )
 
@@ -260,6 +293,8 @@ def result_from_row(learner: Learner[Any], row: Any) -> TaskResult:
         row["seconds"],
         json.loads(row["unseen"]),
         json.loads(row["large"]),
+        tuple(json.loads(row["times"])),
+        json.loads(row["samples"]),
     )
 
 

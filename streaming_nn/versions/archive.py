@@ -41,6 +41,8 @@ class Point(NamedTuple):
     rejected_by_reason: dict[str, int]  # sums
     metrics: dict[str, Any]  # of the last one, without lists such as confusion matrices
     events: list[dict[str, Any]]  # of all of them, each with its `version`
+    lag: int | None = None  # the largest
+    delay: float | None = None  # likewise, in seconds: see `Manifest.delay`
 
 
 def add(point: Point | None, manifest: Manifest) -> Point:
@@ -57,12 +59,18 @@ def add(point: Point | None, manifest: Manifest) -> Point:
         _sums(point.rejected_by_reason, manifest.rejected_by_reason),
         metrics or point.metrics,
         point.events + events,
+        _largest(point.lag, manifest.lag),
+        _largest(point.delay, manifest.delay),
     )
 
 
 def is_complete(point: Point) -> bool:
     """Return whether the next version begins another point."""
     return (point.last + 1) % POINT == 0
+
+
+def _largest(a: T | None, b: T | None) -> T | None:
+    return max((each for each in (a, b) if each is not None), default=None)  # type: ignore[type-var]
 
 
 def _sums(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
@@ -193,7 +201,7 @@ def _lines(manifests: list[Manifest]) -> Iterator[str]:
     before: dict[str, Any] = {}
     for manifest in manifests:
         values = manifest.to_json()
-        del values["number"], values["metrics"]
+        del values["number"], values["metrics"], values["samples"]
         same = _expected(before)
         yield to_text(
             {name: value for name, value in values.items() if name not in same or same[name] != value}

@@ -9,6 +9,8 @@
 | `prequential.window.accuracy`, … | the metrics that are numbers, by the names that `versions diff` has |
 | `members.0 (sgd 0.003).weight`, `.restarts` | those of each member of an ensemble |
 | `seconds.learn`, … | the duration of each step of the micro-batch |
+| `lag` | offsets that followed the batch when it was committed, as `Manifest.lag` |
+| `delay` | seconds from the batch's oldest record to its version |
 | `mini_batch` | rows of a step; NaN if the learner has no such option |
 | `events` | names of its events, joined by ", "; "" if there was none |
 
@@ -26,7 +28,7 @@ import pandas as pd
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.archive import CHUNK
 from streaming_nn.versions.diff import flat_numbers
-from streaming_nn.versions.version import no_counts
+from streaming_nn.versions.version import delay_of, no_counts
 
 if TYPE_CHECKING:  # version_log imports this module where it needs it
     from streaming_nn.versions.version_log import VersionLog
@@ -110,6 +112,10 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     if mini_batch is not None:
         found["mini_batch"] = mini_batch
     found |= flat_numbers(values.get("seconds", {}), "seconds.")
+    if (lag := values.get("lag")) is not None:
+        found["lag"] = lag
+    if (delay := delay_of(values.get("record_times", ()), values.get("written_at", ""))) is not None:
+        found["delay"] = delay
     metrics = values.get("metrics", {})
     found |= flat_numbers(metrics)
     for i, member in enumerate(metrics.get("members", ())):

@@ -37,7 +37,9 @@ Events, each a dict with the key `event`:
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
@@ -100,6 +102,9 @@ class ManifestFields(Position, total=False):
     written_by: dict[str, Any]
     environment: dict[str, Any]
     seconds: dict[str, float]
+    record_times: list[int]
+    lag: int | None
+    samples: dict[str, Any]
     events: list[Any]
 
 
@@ -134,6 +139,9 @@ class Manifest:
     nonce: str = field(default_factory=lambda: uuid4().hex)  # a retried append recognizes its version by it
     environment: dict[str, Any] = field(default_factory=dict)  # where it was learned; no bit depends on it
     seconds: dict[str, float] = field(default_factory=dict)  # step of the micro-batch: its duration
+    record_times: list[int] = field(default_factory=list)  # of this batch's oldest and newest, ms since 1970
+    lag: int | None = None  # offsets that followed this batch a second or less before it was committed
+    samples: dict[str, Any] = field(default_factory=dict)  # "rows", "rejected": see `spark.samples`
     events: list[Any] = field(default_factory=list)  # see the table of events above
     source: dict[str, Any] = field(default_factory=dict)  # {"query_id", "batch_id"} of a user's query
 
@@ -150,6 +158,11 @@ class Manifest:
     def kept(self) -> bool:
         """Return whether the version's file holds its tensors: it was neither pruned nor lost."""
         return not self.original_sha256 and self.kind != "damaged"
+
+    @property
+    def delay(self) -> float | None:
+        """The seconds from the batch's oldest record, by its timestamp, to its version; None: unknown."""
+        return delay_of(self.record_times, self.written_at)
 
     @property
     def releases(self) -> str:
@@ -180,6 +193,13 @@ class Manifest:
         known["offsets"] = _keys(known.get("offsets", {}), int)
         known["ranges"] = _keys(known.get("ranges", {}), int, tuple)
         return cls(**known)
+
+
+def delay_of(record_times: Sequence[int], written_at: str) -> float | None:
+    """Return `Manifest.delay` of a manifest's values."""
+    if not record_times or not written_at:
+        return None
+    return round(datetime.fromisoformat(written_at).timestamp() - record_times[0] / 1000, 3)
 
 
 def _keys(topics: dict[str, dict[Any, Any]], key: Any, value: Any = lambda v: v) -> dict[str, dict[Any, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import metrics, state_dict
@@ -59,7 +60,7 @@ def test_very_wide_rows_are_learned_in_pieces_of_a_block(learner: MLP, piece_byt
     heard: list[Any] = []
     with mock.patch.object(loop, "PIECE_BYTES", piece_bytes):
         pieces, again = test_then_train(learner, initial(learner), [Batch(X, y, WEIGHT)], heard.append)
-    assert max(map(len, heard)) == {1: 8, 24 * 16: 16, 24 * 50: 32}.get(piece_bytes, 200)
+    assert max(len(found.output) for found in heard) == {1: 8, 24 * 16: 16, 24 * 50: 32}.get(piece_bytes, 200)
     assert counted == again == Counts(200, 200)
     assert bits(pieces) == bits(whole)
 
@@ -87,8 +88,11 @@ def test_the_loop_predicts_then_measures_then_learns(learner: MLP, measure: int)
         outputs.append(learner.predict(model, batch.x))
         model, output, _ = learner.learn(model, batch)
         assert output.tobytes() == outputs[-1].tobytes()
-    assert np.concatenate(heard).tobytes() == np.concatenate(outputs).tobytes()
+    heard_outputs = np.concatenate([found.output for found in heard])
+    assert heard_outputs.tobytes() == np.concatenate(outputs).tobytes()
+    assert_array_equal(np.concatenate([found.batch.x for found in heard]), X)
     served = learner.predict(before.model, X)
+    assert np.concatenate([found.as_served for found in heard]).tobytes() == served.tobytes()
     expected = metrics.report(metrics.update(before.metrics, y, np.concatenate(outputs), served))
     assert after.model.theta.tobytes() == model.theta.tobytes()
     got = metrics.report(after.metrics)

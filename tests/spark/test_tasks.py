@@ -51,12 +51,12 @@ def batches(values: list[bytes], cut: int) -> list[pa.RecordBatch]:
 
 def learn(schema: Schema, values: list[bytes], cut: int, limit: int | None = 1 << 20) -> TaskResult:
     """Learn the records here, and as a task does; both must return the same."""
-    result = learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit)
+    result = learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, samples=2)
     state = SimpleNamespace(value=pack(initial(LEARNER)))
-    (out,) = Learn(LEARNER, schema, state, limit)(iter(batches(values, cut)))
+    (out,) = Learn(LEARNER, schema, state, limit, samples=2)(iter(batches(values, cut)))
     assert out.schema.names == [column.split()[0] for column in TASK_RESULT.split(", ")]
     same(result_from_row(LEARNER, out.to_pylist()[0]), result)
-    same(learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, True), result)
+    same(learn_records(LEARNER, schema, initial(LEARNER), batches(values, cut), limit, True, 2), result)
     return result
 
 
@@ -170,3 +170,20 @@ def test_a_task_has_all_records_or_a_partition(averaged: bool, expected: list[li
     tasks = split_tasks(iter(pieces), averaged)
     found = [[row for batch in task for row in batch.column("row").to_pylist()] for task in tasks]
     assert found == expected
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "integer"])
+def test_the_times_of_a_tasks_records_are_the_oldest_and_the_newest(unit: str) -> None:
+    schema = grow_schema(SHOP, KNOWN)
+    values = encode_named(SHOP, ROWS, LABELS)
+    times = pa.array([1_700_000_000_123 + 1000 * (i % 5) for i in range(8)], pa.int64())
+    if unit != "integer":
+        times = times.cast(pa.timestamp("ms")).cast(pa.timestamp(unit, tz="UTC"))
+    parts = [
+        part.add_column(0, "timestamp", times[start : start + part.num_rows])
+        for part, start in zip(batches(values, 3), (0, 3), strict=True)
+    ]
+    result = learn_records(LEARNER, schema, initial(LEARNER), parts, None)
+    assert result.times == (1_700_000_000_123, 1_700_000_004_123)
+    without = [part.set_column(0, "timestamp", pa.array([-1] * part.num_rows)) for part in parts]
+    assert learn_records(LEARNER, schema, initial(LEARNER), without, None).times == ()

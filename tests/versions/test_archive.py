@@ -78,13 +78,16 @@ described = st.fixed_dictionaries(
         "events": st.lists(st.dictionaries(st.just("event"), st.text(max_size=3), min_size=1), max_size=2),
         "restored_from": st.integers(-1, 9),
         "metrics": st.dictionaries(st.text(max_size=5), values, max_size=3),
+        "record_times": st.lists(st.integers(0, 2**50), min_size=2, max_size=2),
+        "lag": st.none() | st.integers(0, 2**50),
+        "samples": st.dictionaries(st.text(max_size=5), values, max_size=3),
     },
 )
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(described, min_size=1, max_size=8), st.integers(0, 7))
-def test_any_manifest_survives_except_for_its_metrics(
+def test_any_manifest_survives_except_for_its_metrics_and_samples(
     tmp_path_factory: pytest.TempPathFactory, changes: list[dict[str, Any]], cut: int
 ) -> None:
     directory = tmp_path_factory.mktemp("archive")
@@ -97,7 +100,7 @@ def test_any_manifest_survives_except_for_its_metrics(
             old = write(archives.path(0, part[-1].number + 1), data)
     archives.remove_shorter()
     found = [archives.manifest(number).to_json() for number in range(len(expected))]
-    assert found == [{**json.loads(json.dumps(m.to_json())), "metrics": {}} for m in expected]
+    assert found == [{**json.loads(json.dumps(m.to_json())), "metrics": {}, "samples": {}} for m in expected]
 
 
 def test_an_archive_that_was_extended_is_as_good_as_one_that_was_written_at_once(tmp_path: Path) -> None:
@@ -131,6 +134,17 @@ def test_a_point_has_every_event_and_the_metrics_of_the_last_version_that_has_an
     assert point.metrics == {"a": 2}
     assert point.events == [{"event": "drift", "version": 0}, {"event": "damaged", "version": 2}]
     assert point.rejected_by_reason == {"not JSON": 3}
+    assert (point.lag, point.delay) == (None, None)
+
+
+def test_a_point_has_the_largest_lag_and_delay() -> None:
+    at, point = "2026-01-01T00:00:09.000+00:00", None
+    committed = 1_767_225_609_000  # ms since 1970
+    for n, (lag, delay) in enumerate([(5, None), (7, 1_250), (None, 250), (0, 3)]):
+        times = [] if delay is None else [committed - delay, committed]
+        point = add(point, Manifest(n, written_at=at, lag=lag, record_times=times))
+    assert point is not None
+    assert (point.lag, point.delay) == (7, 1.25)
 
 
 def test_the_history_of_a_log_is_the_same_before_and_after_pruning(

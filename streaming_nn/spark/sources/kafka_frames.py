@@ -104,7 +104,7 @@ def in_order(frame: DataFrame) -> DataFrame:
 def learn_rows(frame: DataFrame, work: TaskFunction, averaged: bool) -> DataFrame:
     """Return the frame of the rows (TASK_RESULT) that `work` yields for records: of one task, or several."""
     ordered = frame if averaged else in_order(frame)  # a partition has its own order
-    return ordered.drop("timestamp").mapInArrow(work, TASK_RESULT)  # it was for the order
+    return ordered.mapInArrow(work, TASK_RESULT)
 
 
 def by_version(frame: DataFrame, spans: Mapping[int, Ranges], averaged: bool = False) -> DataFrame:

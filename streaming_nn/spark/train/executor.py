@@ -37,7 +37,9 @@ class DriverExecutor:
         batches = plan.batches(work.averaged)
 
         def learn(task: Iterable[pa.RecordBatch], decode_ahead: bool = False) -> TaskResult:
-            return learn_records(work.learner, work.schema, work.start, task, work.limit, decode_ahead)
+            return learn_records(
+                work.learner, work.schema, work.start, task, work.limit, decode_ahead, work.samples
+            )
 
         if not work.averaged:
             return [learn(batches, decode_ahead=True)]
@@ -55,7 +57,7 @@ class TaskExecutor:
     def learn(self, work: Work, plan: Plan) -> list[TaskResult]:
         """Broadcast the state, and run the job."""
         with shared(self._spark, flatten(work.state)) as state:
-            task = Learn(work.learner, work.schema, state, work.limit)
+            task = Learn(work.learner, work.schema, state, work.limit, work.samples)
             rows = rows_of(plan.tasks(task, work.averaged))
         results = [result_from_row(work.learner, row) for row in rows]
         return sorted(results, key=lambda result: (result.topic, result.partition))

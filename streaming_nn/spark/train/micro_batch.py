@@ -5,6 +5,7 @@ The trainer uses all of them, replays `learn_tasks`, Spark ML's `StreamingLearne
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Unpack
 
 from streaming_nn.errors import VersionConflictError
@@ -24,7 +25,8 @@ from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema, grow_schema
 from streaming_nn.spark.rejected import DeadLetter, sum_reasons
-from streaming_nn.spark.tasks import TaskResult
+from streaming_nn.spark.samples import newest, rejected
+from streaming_nn.spark.tasks import TaskResult, widest
 from streaming_nn.versions.version import ManifestFields, Version
 from streaming_nn.versions.version_log import VersionLog
 
@@ -38,6 +40,7 @@ class Work:
     state: State[Any]  # of the head; it may have fewer classes than the learner
     averaged: bool = False  # by a task per partition
     limit: int | None = None  # bytes of rejected records that are kept; None: they are counted only
+    samples: int = 0  # rows that the version keeps; 0: none, and no rejected records
 
     @property
     def start(self) -> State[Any]:
@@ -61,17 +64,23 @@ class Learned(NamedTuple):
     dead_letters: list[DeadLetter]
     seconds: float  # of learning; the slowest task's
     large: frozenset[str] = frozenset()  # columns with numbers of 2^53 or more
+    times: Sequence[int] = ()  # of the oldest and the newest record, ms since 1970
+    samples: Mapping[str, Any] = MappingProxyType({})  # as a manifest has them
 
 
 def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
     """Combine what tasks learned, in the order of (topic, partition), to the next state."""
+    letters = [letter for result in results for letter in result.dead_letters]
+    rows = newest([result.samples for result in results], work.samples)
     return Learned(
         combine(work.learner, work.start, [result.part for result in results if result.part is not None]),
         add_counts(result.counts for result in results),
         sum_reasons(result.rejected for result in results),
-        [letter for result in results for letter in result.dead_letters],
+        letters,
         max((result.seconds for result in results), default=0.0),  # an empty batch may have no task
         frozenset(name for result in results for name in result.large),
+        widest(*(result.times for result in results)),
+        {"rows": rows, "rejected": rejected(letters)} if work.samples else {},
     )
 
 

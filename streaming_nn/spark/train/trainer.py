@@ -35,7 +35,7 @@ from streaming_nn.spark.train.micro_batch import Learned, Work, commit_learned
 from streaming_nn.spark.train.resume import automatic_cap, resume_learner, resume_schema
 from streaming_nn.spark.train.write_rate import WriteRate
 from streaming_nn.versions.retention import Retention, describe
-from streaming_nn.versions.version import AVERAGED, Manifest, Version
+from streaming_nn.versions.version import AVERAGED, Manifest, Position, Version
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class Trainer(Job):
         self.backlog: int | None = None  # offsets that the run learns; None: it runs until it is stopped
         self.learned = 0  # offsets that it has learned
         self.progress: Progress = no_progress
+        # set by whoever follows the topics' ends
+        self.find_lag: Callable[[Position], int | None] = lambda position: None
         self.stopping = threading.Event()
         self.busy = threading.Lock()
         self._resources = resources or ExitStack()
@@ -235,6 +237,9 @@ class Trainer(Job):
             mini_batch_cap=self.batch_size.cap if self.batch_size else 0,
             rejected_by_reason=learned.rejected,
             seconds=seconds,
+            record_times=list(learned.times),
+            lag=self.find_lag(plan.position),
+            samples=dict(learned.samples),
             events=self.events,
             kind=plan.kind,
             **plan.position,
@@ -339,7 +344,8 @@ def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, 
     learner = resume_learner(settings, head, given)
     schema = resume_schema(settings, head)
     averaged = settings.train.update == AVERAGED
-    return Work(learner, schema, load_state(learner, head.tensors), averaged, limit)
+    state = load_state(learner, head.tensors)
+    return Work(learner, schema, state, averaged, limit, settings.metrics.samples)
 
 
 class _Clock:
