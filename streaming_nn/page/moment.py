@@ -36,16 +36,15 @@ def _described(manifest: Manifest) -> dict[str, Any]:
         "number": manifest.number,
         "kind": manifest.kind,
         "written_at": manifest.written_at,
-        "counts": manifest.counts,
         "rejected_by_reason": manifest.rejected_by_reason,
-        "seconds": manifest.seconds,
+        "lag": manifest.lag,
+        "delay": manifest.delay,
         "events": manifest.events,
         "mini_batch": learner.get("mini_batch"),
         "window": learner.get("window"),
         "classes": learner.get("classes"),
         "targets": learner.get("targets"),
         "multilabel": bool(learner.get("multilabel")),
-        "digest": manifest.digest,
     }
 
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from streaming_nn.page.models import Followed, series_json, shown_models
 from streaming_nn.page.moment import moment
+from streaming_nn.page.samples import samples
 
 STATIC = Path(__file__).parent / "static"
 INTERVALS = 300  # of the whole history: more are not seen on a screen
 MOMENTS = 40  # versions with all of their figures; one of 10 classes is 8 kB
+SAMPLES = 32  # rows
 MOST_BYTES = 1_000_000  # of the file: mail servers refuse large ones
 
 
@@ -44,6 +46,7 @@ def _described(model: Followed, intervals: int, moments: int) -> dict[str, Any]:
         "head": timeline.newest(),
         "timeline": series_json(timeline, series),
         "versions": versions,
+        "samples": samples(timeline.log, None, SAMPLES),
     }
 
 

@@ -1,4 +1,4 @@
-"""The page's server: static files, three resources of each model as JSON, and server-sent events."""
+"""The page's server: static files, the resources of each model as JSON, and server-sent events."""
 
 import asyncio
 import ipaddress
@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.explain import explain
 from streaming_nn.page.models import Followed, series_json, shown_models
 from streaming_nn.page.moment import moment
+from streaming_nn.page.samples import samples
 
 try:
     from starlette.applications import Starlette
@@ -30,6 +31,8 @@ except ImportError as error:  # pragma: no cover
     raise ModuleNotFoundError(f"the page needs {error.name}: pip install 'streaming_nn[page]'") from None
 
 STATIC = Path(__file__).parent / "static"
+T = TypeVar("T")
+
 SAVE = 60.0  # seconds between two saves of what was read
 LOOK = 0.2  # seconds between two looks at the logs
 BEAT = 15.0  # seconds after which a silent stream sends a comment: proxies close idle connections
@@ -93,6 +96,69 @@ class Page:
             yield f"event: versions\ndata: {json.dumps({'heads': heads, 'problems': problems})}\n\n"
 
 
+async def _index(request: Request) -> Response:
+    return FileResponse(STATIC / "page.html")
+
+
+def _resources(page: Page) -> list[Route]:
+    """Return the routes of what is in the models."""
+
+    async def models(request: Request) -> Response:
+        heads = [(each.name, str(each.directory), each.timeline.newest()) for each in page.models]
+        return _json(
+            [{"name": name, "directory": directory, "head": head} for name, directory, head in heads]
+        )
+
+    async def timeline(request: Request) -> Response:
+        query = request.query_params
+        names = query.getlist("column")  # a member's name has commas
+        start, end = _number(query.get("from"), float), _number(query.get("to"), float)
+        intervals = min(max(int(_number(query.get("intervals"), float) or 500), 10), 5_000)
+        followed = _model(page, request).timeline
+        series = await run_in_threadpool(followed.select, names, start, end, intervals)
+        return _json(series_json(followed, series))
+
+    async def version(request: Request) -> Response:
+        followed = _model(page, request).timeline
+        return _json(await _found(moment, followed, _version(request)))
+
+    async def newest(request: Request) -> Response:
+        followed = _model(page, request).timeline
+        return _json(await _found(samples, followed.log, _version(request)))
+
+    async def explanation(request: Request) -> Response:
+        number, earlier = request.path_params["number"], request.query_params.get("from")
+        log = _model(page, request).timeline.log
+        found = await _found(explain, log, _number(number, int), _number(earlier, int))
+        return _json(found.to_json())
+
+    async def events(request: Request) -> Response:
+        return StreamingResponse(page.events(), media_type="text/event-stream")
+
+    return [
+        Route("/models", models),
+        Route("/models/{model:int}/timeline", timeline),
+        Route("/models/{model:int}/versions/{number}", version),
+        Route("/models/{model:int}/samples/{number}", newest),
+        Route("/models/{model:int}/explain/{number}", explanation),
+        Route("/events", events),
+    ]
+
+
+async def _found(read: Callable[..., T], *arguments: Any) -> T:
+    """Return what is read in a thread; 404: it is not in the log."""
+    try:
+        return await run_in_threadpool(read, *arguments)
+    except (LookupError, ValueError, DamagedVersionError) as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _version(request: Request) -> int | None:
+    """Return the version that a request is about; None: the newest one."""
+    number = request.path_params["number"]
+    return None if number == "head" else int(_number(number, int))
+
+
 def application(directories: Sequence[Path], prefix: str = "", token: str = "") -> Starlette:
     """Return the page of some model directories, as an ASGI application under a path prefix.
 
@@ -107,54 +173,9 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         task.cancel()
         await run_in_threadpool(page.save)
 
-    async def index(request: Request) -> Response:
-        return FileResponse(STATIC / "page.html")
-
-    async def models(request: Request) -> Response:
-        return JSONResponse(
-            [
-                {"name": each.name, "directory": str(each.directory), "head": each.timeline.newest()}
-                for each in page.models
-            ]
-        )
-
-    async def timeline(request: Request) -> Response:
-        query = request.query_params
-        names = query.getlist("column")  # a member's name has commas
-        start, end = _number(query.get("from"), float), _number(query.get("to"), float)
-        intervals = min(max(int(_number(query.get("intervals"), float) or 500), 10), 5_000)
-        followed = _model(page, request).timeline
-        series = await run_in_threadpool(followed.select, names, start, end, intervals)
-        return _json(series_json(followed, series))
-
-    async def version(request: Request) -> Response:
-        number = request.path_params["number"]
-        wanted = None if number == "head" else _number(number, int)
-        try:
-            found = await run_in_threadpool(moment, _model(page, request).timeline, wanted)
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from None
-        return _json(found)
-
-    async def explanation(request: Request) -> Response:
-        number, earlier = request.path_params["number"], _number(request.query_params.get("from"), int)
-        log = _model(page, request).timeline.log
-        try:
-            found = await run_in_threadpool(explain, log, _number(number, int), earlier)
-        except (LookupError, ValueError, DamagedVersionError) as error:
-            raise HTTPException(404, str(error)) from None
-        return _json(found.to_json())
-
-    async def events(request: Request) -> Response:
-        return StreamingResponse(page.events(), media_type="text/event-stream")
-
     routes = [
-        Route("/", index),
-        Route("/api/models", models),
-        Route("/api/models/{model:int}/timeline", timeline),
-        Route("/api/models/{model:int}/versions/{number}", version),
-        Route("/api/models/{model:int}/explain/{number}", explanation),
-        Route("/api/events", events),
+        Route("/", _index),
+        Mount("/api", routes=_resources(page)),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     if prefix:

@@ -129,9 +129,7 @@ class Timeline:
             | more
         )
         values |= {
-            name: value
-            for name, value in (("lag", point.lag), ("delay", point.delay))
-            if value is not None
+            name: value for name, value in (("lag", point.lag), ("delay", point.delay)) if value is not None
         }
         values |= {f"weight.{each['member']}": each["weight"] for each in point.metrics.get("members", ())}
         passed = time - self._times[-1] if len(self._times) else 0.0

@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shown_models import GrowingModel
+from shown_models import GrowingModel, PictureModel
 
 from streaming_nn.cli.app import run
 from streaming_nn.explain import explain
@@ -18,6 +19,15 @@ pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECOND = 1000  # milliseconds, Playwright's unit
+REJECTED = {
+    "reason": "not a number",
+    "field": "<b>price</b>",
+    "found": "'<i>7</i>'",
+    "topic": "labeled",
+    "partition": 0,
+    "offset": 7,
+    "value": '{"price": "<script>alert(1)</script>"}',
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +67,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> GrowingModel:
     grown = GrowingModel(tmp_path_factory.mktemp("page") / "model", classes=names)
     grown.learn(5)
     reasons = {"not a number: <b>price</b>": 2}
-    counts = {"event": "drift", "detected": 1}
-    grown.learn(1, rejected_by_reason=reasons, events=[counts])
+    drift = {"event": "drift", "detected": 1}
+    grown.learn(1, rejected_by_reason=reasons, events=[drift], rejected=[REJECTED])
     grown.learn(20)
     return grown
 
 
 @pytest.fixture
 def shown(browser: Any, model: GrowingModel) -> Iterator[Shown]:
+    with shown_page(browser, model) as page:
+        yield page
+
+
+@contextmanager
+def shown_page(browser: Any, model: GrowingModel) -> Iterator[Shown]:
     listening = listen(port=0)
     with serving([model.log.directory], listening):
         page = Shown(browser, address(listening))
@@ -124,7 +140,69 @@ def test_text_from_a_topic_is_never_html(shown: Shown) -> None:
     shown.page.locator("#scrubber").fill("6")
     shown.wait_for("#rejected", "not a number: <b>price</b>")
     assert "<img src=x onerror=alert(1)>" in shown.text("#classes")
-    assert shown.page.locator("table img, table b").count() == 0
+    assert list(REJECTED.values())[:3] == shown.text("#examples tbody tr").split("\t")[1:4]
+    assert shown.text("#examples code") == REJECTED["value"]
+    assert shown.page.locator("table img, table b, table i, table script").count() == 0
+
+
+def test_the_newest_predictions_are_the_versions_own(shown: Shown, model: GrowingModel) -> None:
+    for number in (model.head.number, 6):
+        shown.page.locator("#scrubber").fill(str(number))
+        shown.wait_for("#moment", f"version {number},")
+        shown.wait_for("#predictions tbody tr:first-child th", str(number))
+        row = model.log.manifest(number).samples["rows"][-1]
+        classes = model.learner.options()["classes"]
+        version, label, predicted, probability, *_ = shown.text("#predictions tbody tr").split("\t")
+        assert (version, label, probability) == (
+            str(number),
+            classes[row["label"]],
+            f"{row['probability']:.1%}",
+        )
+        assert predicted.split(" ✗")[0] == classes[row["predicted"]]
+        assert ("✗" in predicted) == (row["label"] != row["predicted"])
+
+
+def test_lag_and_delay_are_shown(browser: Any, tmp_path: Path) -> None:
+    behind = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    behind.learn(3, lag=123, record_times=[1_767_225_600_000] * 2, written_at="2026-01-01T00:00:02+00:00")
+    with shown_page(browser, behind) as shown:
+        shown.wait_for(".tile", "123records waiting")
+        shown.wait_for(".tile", "2 sfrom a record to its version")
+        titles = shown.page.locator("figcaption").all_inner_texts()
+        assert {"Lag", "Seconds from a record to its version"} <= {
+            title.split("  ")[0].split(" of the oldest")[0].split(" records that")[0] for title in titles
+        }
+
+
+def test_pictures_are_drawn_wrong_ones_first(browser: Any, tmp_path: Path) -> None:
+    pictures = PictureModel(tmp_path / "model")
+    pictures.learn(2)
+    with shown_page(browser, pictures) as shown:
+        rows = [row for n in (2, 1) for row in reversed(pictures.log.manifest(n).samples["rows"])]
+        wrong = [row for row in rows if row["label"] != row["predicted"]]
+        assert wrong, "some of the first predictions are wrong"
+        names = shown.page.locator(".pictures canvas").evaluate_all("all => all.map(each => each.ariaLabel)")
+        expected = [*wrong, *(row for row in rows if row not in wrong)]
+        sides = ["left", "right"]
+        assert names == [f"{sides[r['label']]}, predicted {sides[r['predicted']]}" for r in expected]
+        assert shown.page.locator(".pictures .wrong").count() == len(wrong)
+        pixels = (
+            "each => [...each.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 == 3)"
+        )
+        drawn = shown.page.locator(".pictures canvas").first.evaluate(pixels)
+        inputs = wrong[0]["inputs"]
+        assert drawn == [int(value / max(inputs) * 255 + 0.5) for value in inputs]
+
+
+def test_a_regression_has_predictions_beside_true_values_and_residuals(browser: Any, tmp_path: Path) -> None:
+    regression = GrowingModel(tmp_path / "model")
+    regression.learn(3)
+    with shown_page(browser, regression) as shown:
+        rows = [row for n in (3, 2, 1) for row in regression.log.manifest(n).samples["rows"]]
+        assert shown.page.locator("#residuals svg").count() == 2
+        assert shown.page.locator("#residuals svg").first.locator("circle").count() == len(rows) == 48
+        worst = max(abs(row["label"] - row["predicted"]) for row in rows)
+        assert f"at most {worst:.3g}" in shown.text("#residuals .note")
 
 
 def test_events_are_listed_and_marked(shown: Shown) -> None:

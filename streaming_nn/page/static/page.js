@@ -18,7 +18,7 @@ const MORE = [
 ];
 
 const state = { model: 0, from: null, to: null, span: null, version: null, why: null, compare: null }; // version null: live; 1: explained, compared
-let models = [], series = null, moment = null, charts = [], pending = false, again = false, last = 0, waiting = 0;
+let models = [], series = null, moment = null, samples = null, charts = [], pending = false, again = false, last = 0, waiting = 0;
 
 const element = (id) => document.getElementById(id);
 const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits, notation: value && Math.abs(value) < 1e-4 ? "scientific" : "standard" }).format(value);
@@ -53,6 +53,7 @@ function found(path, { from, to }) {
     const part = (values) => values.filter((_, row) => kept[row]);
     return { ...model.timeline, numbers: part(numbers), times: part(times), columns: Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, part(values)])) };
   }
+  if (what === "samples") return model.samples;
   const wanted = version === "head" ? model.head : Number(version);
   if (model.versions[wanted]) return model.versions[wanted];
   const row = Math.max(numbers.findLastIndex((each) => each <= wanted), 0);
@@ -106,9 +107,9 @@ async function refresh() {
     if (state.compare != null) {
       [series, moment] = [await compared(width), null];
       draw();
-    } else [series, moment] = await Promise.all([
+    } else [series, moment, samples] = await Promise.all([
       fetched(`models/${state.model}/timeline`, { column: names, from, to: state.to, intervals: width }),
-      fetched(`models/${state.model}/versions/${state.version ?? "head"}`).catch(() => null),
+      ...["versions", "samples"].map((what) => fetched(`models/${state.model}/${what}/${state.version ?? "head"}`).catch(() => null)),
     ]);
     if (state.compare == null) {
       if (!names.length && series.names.length) again = true; // the first look found the columns' names
@@ -180,6 +181,8 @@ function plan(names) {
   }));
   const rest = [
     { title: "Records per second", note: "received, learned or rejected", lines: ["records_per_second"] },
+    { title: "Lag", note: "records that waited when a version was written", lines: ["lag"].filter((each) => names.includes(each)) },
+    { title: "Seconds from a record to its version", note: "of the oldest record, by its timestamp", lines: ["delay"].filter((each) => names.includes(each)) },
     { title: "Seconds of a micro-batch", note: "by step", lines: names.filter((each) => each.startsWith("seconds.")) },
     { title: "Mini-batch", note: "rows of an optimizer step", lines: ["mini_batch"].filter((each) => names.includes(each)) },
     { title: "Weights of the members", note: "in the mixture that predicts", lines: weights(names), share: true, kind: "weights" },
@@ -195,6 +198,7 @@ function label(name) {
   if (name.startsWith("seconds.")) return name.slice(8).replaceAll("_", " ");
   if (name === "records_per_second") return "records/s";
   if (name === "mini_batch") return "mini-batch";
+  if (name === "delay") return "seconds";
   const parts = name.split(".");
   return NAMES[parts[parts.indexOf("window") - 1]] ?? name;
 }
@@ -211,6 +215,7 @@ function draw() {
   drawScrubber();
   drawTiles();
   drawTables();
+  drawSamples();
   drawExplanation();
 }
 
@@ -340,6 +345,8 @@ function drawTiles() {
     [text(mine), `${first.title.toLowerCase()}, prequential`], [text(served), "as served"],
     ...others.map(([name, value]) => [text(value), `${name} (baseline)`]),
     ...(state.version == null ? [[shown(rate, 3), "records per second"]] : []),
+    ...(moment.lag != null ? [[shown(moment.lag, 3), "records waiting"]] : []),
+    ...(moment.delay != null ? [[ago(moment.delay), "from a record to its version"]] : []),
     ...(state.version == null && !inside ? [[ago(age), "age of the version"]] : []),
     [shown(figure("rows"), 7), "rows learned"], [shown(moment.mini_batch), "mini-batch"],
   ];
@@ -467,6 +474,84 @@ function drawTables() {
   fill("events", ["event", "version", "time", ""], marks.map((mark) => [mark.event.event, shown(mark.version, 12), instant(mark.time), details(mark.event)]), [0, 3]);
   element("events").querySelector(".note").hidden = marks.length > 0;
   fill("rejected", ["reason", "in this version"], Object.entries(moment?.rejected_by_reason ?? {}).map(([reason, count]) => [reason, shown(count, 12)]));
+}
+
+// ---- Samples: the newest rows with what was predicted for them, as served
+
+function drawSamples() {
+  const rows = samples?.rows ?? [], classes = samples?.classes;
+  const name = (value) => value == null ? "–" : Array.isArray(value) ? value.map(name).join(", ") : classes && !samples.multilabel ? String(classes[value] ?? value) : shown(value, 5);
+  const columns = (samples?.columns ?? []).slice(0, 12);
+  fill("predictions", ["version", "label", "predicted", ...(classes && !samples.multilabel ? ["probability"] : []), ...columns], rows.slice(0, 40).map((row) => [
+    shown(row.version, 12), name(row.label), outcome(row, name), ...(row.probability != null ? [share(row.probability)] : []),
+    ...columns.map((_, i) => shown(row.inputs?.[i], 4)),
+  ]));
+  fill("examples", ["version", "reason", "field", "found", "record", "topic, partition, offset"], (samples?.rejected ?? []).map((each) => [
+    shown(each.version, 12), each.reason, each.field, each.found, make("code", each.value ?? "null"), `${each.topic}, ${each.partition}, ${each.offset}`,
+  ]), [0, 1, 2, 3, 4, 5]);
+  drawPictures(samples?.side ? rows.filter((row) => row.inputs) : [], name);
+  drawResiduals(classes || samples?.targets ? [] : rows.filter((row) => row.label != null && row.predicted != null));
+}
+
+const isWrong = (row) => JSON.stringify(row.label) !== JSON.stringify(row.predicted);
+
+function outcome(row, name) {
+  const made = make("span", name(row.predicted));
+  if (samples.classes && !samples.multilabel && isWrong(row)) {
+    made.className = "wrong";
+    made.append(" ✗");
+  }
+  return made;
+}
+
+function drawPictures(rows, name) {
+  element("pictures").hidden = !rows.length;
+  const ordered = [...rows.filter(isWrong), ...rows.filter((row) => !isWrong(row))].slice(0, 48);
+  element("pictures").querySelector(".pictures").replaceChildren(...ordered.map((row) => {
+    const wrong = isWrong(row), shownAs = make("figure", null, wrong ? { class: "wrong" } : {});
+    const canvas = make("canvas", null, { width: samples.side, height: samples.side, role: "img", "aria-label": `${name(row.label)}, predicted ${name(row.predicted)}` });
+    const ink = canvas.getContext("2d"), image = ink.createImageData(samples.side, samples.side), most = Math.max(...row.inputs) || 1;
+    row.inputs.forEach((value, i) => image.data.set([255, 255, 255, Math.round((value / most) * 255)], 4 * i));
+    ink.putImageData(image, 0, 0);
+    shownAs.append(canvas, make("figcaption", wrong ? `${name(row.label)} ✗ ${name(row.predicted)}` : name(row.label)));
+    return shownAs;
+  }));
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function drawing(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function drawResiduals(rows) {
+  element("residuals").hidden = !rows.length;
+  if (!rows.length) return;
+  const both = rows.flatMap((row) => [row.label, row.predicted]), low = Math.min(...both), high = Math.max(...both);
+  const residuals = rows.map((row) => row.label - row.predicted), most = Math.max(...residuals.map(Math.abs));
+  const mean = residuals.reduce((a, b) => a + b, 0) / rows.length;
+  element("residuals").querySelector(".note").textContent = `Of the ${rows.length} newest rows, as served: residuals (true − predicted) ${shown(mean, 3)} on average, at most ${shown(most, 3)}.`;
+  element("residuals").querySelector(".plots").replaceChildren(
+    scatter(rows.map((row) => [row.predicted, row.label]), [low, high], [low, high], [[low, low], [high, high]], "predicted", "true"),
+    scatter(rows.map((row, i) => [row.predicted, residuals[i]]), [low, high], [-most, most], [[low, 0], [high, 0]], "predicted", "residual"),
+  );
+}
+
+function scatter(points, [left, right], [bottom, top], line, across, up) {
+  const size = 220, pad = 26, at = (value, from, to) => pad + ((value - from) / (to - from || 1)) * (size - 2 * pad);
+  const x = (value) => at(value, left, right).toFixed(1), y = (value) => (size - at(value, bottom, top)).toFixed(1);
+  const made = drawing("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": `${up} over ${across}, ${points.length} rows` });
+  const [[x1, y1], [x2, y2]] = line;
+  made.append(drawing("line", { x1: x(x1), y1: y(y1), x2: x(x2), y2: y(y2), class: "ideal" }));
+  made.append(...points.map(([a, b]) => drawing("circle", { cx: x(a), cy: y(b), r: 2.4 })));
+  const text = (content, attributes) => { const written = drawing("text", attributes); written.textContent = content; return written; };
+  made.append(
+    text(`${across} ${shown(left, 3)} to ${shown(right, 3)}`, { x: size / 2, y: size - 6, "text-anchor": "middle" }),
+    text(`${up} ${shown(bottom, 3)} to ${shown(top, 3)}`, { x: 10, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 10 ${size / 2})` }),
+  );
+  return made;
 }
 
 function details(event) {
