@@ -148,6 +148,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.jvm.Relay": lambda kind: kind(io.StringIO()),
     "spark.query.Job": lambda kind: kind(),
     "spark.rejected.NotLearned": lambda kind: kind(None),
+    "spark.samples.NewestRows": lambda kind: kind(LEARNER, 16),
     "spark.replay.backtest.Selection": lambda kind: kind(),
     "spark.replay.backtest.TrialRun": lambda kind: kind(SPARK, LOG, HEAD),
     "spark.score.scorer.Scorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),
