@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ def test_every_error_is_public() -> None:
 
 def test_dir_lists_the_public_names() -> None:
     assert PUBLIC.keys() | {"__version__"} <= set(dir(snn))
+
+
+def test_the_page_of_the_api_lists_the_public_names() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    assert sorted(re.findall(r"^::: streaming_nn\.(\w+)$", page, re.MULTILINE)) == sorted(PUBLIC)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
