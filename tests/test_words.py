@@ -127,7 +127,7 @@ def files(suffix: str, *folders: str) -> list[Path]:
 
 
 def documents() -> Iterator[Text]:
-    for path in [*sorted(ROOT.glob("*.md")), *files(".md", "docs")]:
+    for path in [*sorted(ROOT.glob("*.md")), *files(".md", "docs"), *files(".ipynb", "docs")]:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             yield Text(path, number, line, line)
 
