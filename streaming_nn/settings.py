@@ -374,15 +374,20 @@ class Settings(Section):
         return values
 
 
-def _settings_named(key: str) -> str:
-    """Return the settings with this key, in any table: "train.once or score.once"; "": none."""
+def setting_names() -> list[str]:
+    """Return the names of settings, such as "train.once", without those of clients and learners."""
     tables = {name: field.annotation for name, field in Settings.model_fields.items()}
-    sections = {
-        name: table
+    return [
+        f"{name}.{key}"
         for name, table in tables.items()
         if isinstance(table, type) and issubclass(table, Section)
-    }
-    return " or ".join(f"{name}.{key}" for name, section in sections.items() if key in section.model_fields)
+        for key in table.model_fields
+    ]
+
+
+def _settings_named(key: str) -> str:
+    """Return the settings with this key, in any table: "train.once or score.once"; "": none."""
+    return " or ".join(name for name in setting_names() if name.partition(".")[2] == key)
 
 
 def load(

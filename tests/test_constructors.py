@@ -67,20 +67,32 @@ def _window(kind: Any) -> Any:
     return kind(options, options.init())
 
 
-def _demo_view(kind: Any) -> Any:
+def _demo_values(kind: Any) -> Any:
     return kind(importlib.import_module("streaming_nn.demo.run").DemoRun(SPARK, MODEL), None)
+
+
+def _train_table(kind: Any) -> Any:
+    return kind("title", importlib.import_module("streaming_nn.versions.version").Manifest(0), None)
 
 
 # each class whose constructor has code of the package; the core's library is loaded once, as code is
 CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
+    "cli.demo._Table": lambda kind: kind("title"),
+    "cli.live.Behind": lambda kind: kind(SPARK),
+    "cli.live.Figures": lambda kind: kind(),
+    "cli.live.History": lambda kind: kind(),
+    "cli.live.Rate": lambda kind: kind(),
     "cli.progress.Lines": lambda kind: kind(),
+    "cli.tables.ScoreTable": lambda kind: kind("title", LOG, SPARK, None),
+    "cli.tables.TrainTable": _train_table,
+    "cli.train.JsonSink": lambda kind: kind(3),
     "cli.train.LogSink": lambda kind: kind(3),
     "core.ensemble.Ensemble": lambda kind: _ensemble(),
     "core.ensemble.Model": _core_model,
     "core.networks.Shape": lambda kind: kind((2, 3)),
     "core.sparse.SparseRows": lambda kind: kind([0, 1], [0], [1.0], 2),
     "demo.run.DemoRun": lambda kind: kind(SPARK, MODEL),
-    "demo.run._View": _demo_view,
+    "demo.run._Values": _demo_values,
     "errors.VersionConflictError": lambda kind: kind("another", 1),
     "estimators.river.RiverClassifier": lambda kind: kind(),
     "estimators.river.RiverRegressor": lambda kind: kind(),

@@ -115,7 +115,7 @@ def test_only_commands_print() -> None:
     """`doctor` and wheels are commands; `jvm` passes Spark's own lines on."""
     prints = re.compile(r"\b(print|Console|typer\.echo)\(")
     printing = {path for path in FILES if prints.search(path.read_text())}
-    commands = {*within("cli"), *within("demo"), ROOT / "producers" / "__main__.py"}
+    commands = {*within("cli"), ROOT / "producers" / "__main__.py"}
     others = {str(path.relative_to(ROOT / "streaming_nn")) for path in printing - commands}
     assert others == {"doctor.py", "core/build_wheels.py", "spark/jvm.py"}
 

@@ -27,11 +27,26 @@ Models = Annotated[
 Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap", help="Kafka's host:port; the settings' kafka table has the rest.")
 ]
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    from streaming_nn.settings import setting_names
+
+    return [f"{name}=" for name in setting_names() if name.startswith(incomplete)]
+
+
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Any setting: section.key=value; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        help="Any setting: section.key=value; may be repeated.",
+        autocompletion=_complete_setting,
+    ),
 ]
 Master = Annotated[str | None, typer.Option(help="Spark's master, such as local[4].")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON: the last line of stdout.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print each version's metrics as a line of JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
 First = Annotated[int | None, typer.Option("--from", help="First version (default: 1).")]
 Last = Annotated[int | None, typer.Option("--to", help="Last version (default: the newest).")]

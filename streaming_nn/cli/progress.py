@@ -36,6 +36,11 @@ def console() -> "Console":
     return Console(stderr=True)
 
 
+def draws_table(as_json: bool) -> bool:
+    """Return whether a live table is drawn on stderr; not in between lines of JSON on the same terminal."""
+    return logger.isEnabledFor(logging.INFO) and is_terminal() and not (as_json and sys.stdout.isatty())
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show how far the work in this block is."""
@@ -74,21 +79,29 @@ def _bars() -> Iterator[Progress]:
     bar = [BarColumn(None, table_column=Column(ratio=1, max_width=BAR))] if screen.width > 2 * NUMBERS else []
     columns: Any = TextColumn("{task.description}", table_column=name), *bar, *numbers
     options: Any = {"refresh_per_second": REDRAWS, "redirect_stdout": False}  # stdout is for results
-    with Bars(*columns, console=screen, transient=True, **options) as bars:
-        current, drawn, task = "", 0.0, bars.add_task("", visible=False)
+    bars = Bars(*columns, console=screen, transient=True, **options)
+    current, drawn = "", 0.0
 
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal current, drawn, task
-            now = time.monotonic()
-            if what != current:
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal current, drawn
+        now = time.monotonic()
+        if what == current and now - drawn < 1 / REDRAWS and done != total:
+            return
+        if what != current:
+            for task in bars.task_ids:
                 bars.remove_task(task)
-                current, task = what, bars.add_task(what, total=total or None)
-            elif now - drawn < 1 / REDRAWS and done != total:
-                return
-            drawn = now
-            bars.update(task, completed=done, total=total or None)
+            bars.add_task(what, total=total or None)
+            bars.start()
+        current, drawn = what, now
+        bars.update(bars.task_ids[0], completed=done, total=total or None)
+        if done == total:  # what the block does next may draw something else
+            current = ""
+            bars.stop()
 
+    try:
         yield show
+    finally:
+        bars.stop()
 
 
 class Lines:

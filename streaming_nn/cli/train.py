@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.cli.progress import Lines, progress
+from streaming_nn.cli.live import Behind, live
+from streaming_nn.cli.progress import Lines, draws_table, progress
 from streaming_nn.cli.serving import follow, serving
+from streaming_nn.cli.tables import TrainTable
 from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
-    from streaming_nn.sinks.prometheus import Server, TrainerMetrics
+    from streaming_nn.sinks.prometheus import Server
     from streaming_nn.versions.version import Manifest
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ def train(
         bool | None,
         typer.Option("--accept-data-loss", help="Continue despite expired records or a recreated topic."),
     ] = None,
+    as_json: options.JsonLines = False,
     master: options.Master = None,
     set_: options.Sets = None,
 ) -> None:
@@ -117,7 +120,7 @@ def train(
         _reject({"--topic": topic, "--max-offsets": max_offsets, "--accept-data-loss": accept_data_loss})
     else:
         options.require_kafka(settings)
-    _run(settings)
+    _run(settings, as_json)
 
 
 def _parse_widths(text: str | None) -> list[int] | None:
@@ -140,12 +143,12 @@ def _reject(flags: dict[str, Any]) -> None:
             raise ValueError(f"{name} applies to Kafka only; use --source-option KEY=VALUE")
 
 
-def _run(settings: "Settings") -> None:
+def _run(settings: "Settings", as_json: bool) -> None:
     with serving(settings) as server:
-        _learn(settings, server)
+        _learn(settings, server, as_json)
 
 
-def _learn(settings: "Settings", server: "Server | None") -> None:
+def _learn(settings: "Settings", server: "Server | None", as_json: bool) -> None:
     from streaming_nn.spark.checks import before_train
 
     before_train(settings)
@@ -158,34 +161,43 @@ def _learn(settings: "Settings", server: "Server | None") -> None:
             spark = stack.enter_context(running(settings.spark, show))
 
         def start_sinks(trainer: Any) -> None:
-            head, trainer.progress = trainer.head.number, Lines().show
+            head = trainer.head.number
             if trainer.new:
                 logger.info("%s: new model", settings.model)
             else:
                 logger.info("%s: resuming after version %d", settings.model, head)
-            shown = _show(server, trainer, stack)
-            sinks = Sinks(trainer.log, [LogSink(head), *_metrics_sinks(settings), *shown])
+            own = [JsonSink(head)] if as_json else []
+            shown = _show(server, trainer, stack, draws_table(as_json))
+            sinks = Sinks(trainer.log, [*own, *_metrics_sinks(settings), *shown])
             stack.callback(sinks.stop, drain=DRAIN)
             _trace(trainer, stack)
 
         run(spark, settings, start_sinks)
 
 
-def _show(server: "Server | None", trainer: Any, stack: ExitStack) -> "list[TrainerMetrics]":
-    """Show the trainer to the platform's tools from now on; return the sink that the server reads."""
+def _show(server: "Server | None", trainer: Any, stack: ExitStack, as_table: bool) -> list[Any]:
+    """Show the trainer on stderr and to the platform's tools from now on; return the sinks for it."""
     settings, lag = trainer.settings, None
     if not settings.source.format:
         lag = follow(settings, lambda: trainer.head.manifest.offsets, stack)
         trainer.find_lag = lambda position: lag.behind(position["offsets"])
+    sinks: list[Any] = [LogSink(trainer.head.number, only_news=as_table)]
+    if as_table:
+        what = settings.source.format or ", ".join(settings.train.topics)
+        title = f"{settings.model} learns {what}"
+        sinks.append(TrainTable(title, trainer.head.manifest, Behind(lag) if lag else None))
+        stack.enter_context(live(sinks[-1].shown))
+    else:
+        trainer.progress = Lines().show
     if server is None:
-        return []
+        return sinks
     from streaming_nn.settings import seconds
     from streaming_nn.sinks.prometheus import TrainerMetrics
 
     most, with_dead_letters = seconds(settings.metrics.max_lag), trainer.dead_letters is not None
     sink = TrainerMetrics(trainer.head.manifest, lag, with_dead_letters, most)
     server.show(sink)
-    return [sink]
+    return [*sinks, sink]
 
 
 def _trace(trainer: Any, stack: ExitStack) -> None:
@@ -219,13 +231,39 @@ def _metrics_sinks(settings: "Settings") -> list[Any]:
     return sinks
 
 
-class LogSink:
-    """The sink that logs one line per version, from the version after `last` on."""
+class JsonSink:
+    """The sink that prints the metrics event of each version after `last` as a line of JSON."""
 
-    name = "log"
+    name = "stdout"
 
     def __init__(self, last: int) -> None:
         self._last = last
+
+    def position(self) -> int:
+        """Return the last version that was printed."""
+        return self._last
+
+    def write(self, manifest: "Manifest") -> None:
+        """Print a version's event."""
+        from streaming_nn.sinks.metrics_event import encode_event
+
+        print(encode_event(manifest).decode(), flush=True)
+        self._last = manifest.number
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+class LogSink:
+    """The sink that logs one line per version, from the version after `last` on.
+
+    With `only_news`, beside a live table, only a version with an event or a new reason of rejection.
+    """
+
+    name = "log"
+
+    def __init__(self, last: int, only_news: bool = False) -> None:
+        self._last, self._only_news = last, only_news
         self._known: set[str] = set()  # reasons of rejected records that were logged
 
     def position(self) -> int:
@@ -235,7 +273,8 @@ class LogSink:
     def write(self, manifest: "Manifest") -> None:
         """Log what the version has learned and how well it predicts."""
         new = manifest.rejected_by_reason.keys() - self._known
-        logger.info("%s", summarize(manifest, new if _colored() else ()))
+        if new or manifest.events or not self._only_news:
+            logger.info("%s", summarize(manifest, new if _colored() else ()))
         if not any(map(_label_of, self._known)) and (labels := [*filter(None, map(_label_of, new))]):
             logger.info("  %s; use a new model directory", _suggest(min(labels), manifest))
         self._known |= new

@@ -1,4 +1,4 @@
-"""The demo: broker, producer, trainer, scorer, a live table, and a verified replay in one process."""
+"""The demo: broker, producer, trainer, scorer, and a verified replay in one process."""
 
 import json
 import logging
@@ -9,17 +9,14 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from streaming_nn.demo.scenarios import Scenario, find_scenario
 from streaming_nn.kafka import jars, java
@@ -32,6 +29,9 @@ from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
 logger = logging.getLogger(__name__)
+
+# Shows the run at a moment: after so many seconds, over the last so many rows, these values by name
+Show = Callable[[float, int, Mapping[str, Any]], None]
 
 MALFORMED = 0.002  # share of the records
 # The first compiler only and the serial collector: a run of a minute ends before the others pay off
@@ -48,12 +48,14 @@ def run(
     rate: float | None,
     stream: str = "digits",
     page: bool = True,
+    *,
+    view: Callable[[str], AbstractContextManager[Show]],
     progress: jars.Progress = jars.no_progress,
 ) -> dict[str, Any] | None:
     """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
-    With `page`, a web page shows it, and is opened if there is a desktop. `progress` is called while jars are
-    downloaded, once on a machine.
+    With `page`, a web page shows it, and is opened if there is a desktop. `view`, of a title, is open while
+    the stream runs, and called each second; `progress` while jars are downloaded, once on a machine.
     Raise ValueError for a stream that has no demo, for an invalid rate, and if `directory` is a file.
     """
     scenario = find_scenario(stream)
@@ -67,13 +69,12 @@ def run(
             if page:
                 stack.enter_context(_page(home / "model"))
             demo = stack.enter_context(_running(scenario, home, progress))
-            summary = demo.play(seconds, rate)
+            summary = demo.play(seconds, rate, view)
     except KeyboardInterrupt:
         logger.info("\nstopped; resume with: streaming-nn demo --dir %s --stream %s", home, stream)
         return None
     if directory is None:
         shutil.rmtree(home, ignore_errors=True)
-    _print(summary)
     return summary
 
 
@@ -161,7 +162,9 @@ class DemoRun:
         if self.broker is not None:
             self.broker.stop()
 
-    def play(self, seconds: float, rate: float) -> dict[str, Any]:
+    def play(
+        self, seconds: float, rate: float, view: Callable[[str], AbstractContextManager[Show]]
+    ) -> dict[str, Any]:
         """Produce, train and score, then drain, verify and count; return the summary."""
         from streaming_nn.sinks.json_lines import JsonLinesSink
         from streaming_nn.sinks.kafka_topic import KafkaTopicSink
@@ -188,7 +191,8 @@ class DemoRun:
         scorer = Scorer.open(self.spark, self.settings)
         self.parts.append(scorer)
         drift = self.scenario.drift(before, rate, seconds)
-        self._watch(trainer, scorer, seconds, drift)
+        with view(f"streaming_nn learns {self.scenario.title}") as show:
+            self._watch(trainer, scorer, seconds, _Values(self, drift), show)
         logger.info("draining the topics")
         trainer.drain()
         scorer.drain()
@@ -224,22 +228,19 @@ class DemoRun:
             command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
 
-    def _watch(self, trainer: Any, scorer: Any, seconds: float, drift: int | None) -> None:
-        """Show the run until the producer ends: a live table, or a line per second without a terminal."""
+    def _watch(self, trainer: Any, scorer: Any, seconds: float, values: "_Values", show: Show) -> None:
+        """Show the run each second until the producer ends."""
         assert self.producer is not None
-        console = Console(stderr=True)
-        view = _View(self, drift)
-        began, deadline = time.monotonic(), seconds + 30
-        live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        with ExitStack() as stack:
-            if live:
-                stack.enter_context(live)
-            while self.producer.poll() is None and time.monotonic() - began < deadline:
-                if scorer.query is None and (self.log.head_number() or 0) >= 1:
-                    scorer.start()
-                trainer.wait(0.1)  # raises the trainer's error
-                if view.due():
-                    view.show(live, time.monotonic() - began)
+        began, shown = time.monotonic(), 0.0
+        while self.producer.poll() is None and (elapsed := time.monotonic() - began) < seconds + 30:
+            if scorer.query is None and (self.log.head_number() or 0) >= 1:
+                scorer.start()
+            trainer.wait(0.1)  # raises the trainer's error
+            if elapsed - shown >= 1:
+                shown = elapsed
+                number = self.log.head_number() or 0
+                manifest = self.log.manifest(number)
+                show(elapsed, manifest.learner["window"], values.of(manifest) if number else {})
         if self.producer.poll() != 0:
             tail = (self.home / "producer.log").read_text().strip().splitlines()[-1:]
             raise RuntimeError(f"the producer ended with code {self.producer.poll()}: {' '.join(tail)}")
@@ -315,41 +316,14 @@ def _settings(scenario: Scenario, home: Path, kafka: dict[str, str]) -> Settings
     )
 
 
-class _View:
-    """The live table, or without a terminal the lines, that a demo shows while the stream runs."""
+class _Values:
+    """What a demo shows of a version, and of the broker at that moment."""
 
     def __init__(self, demo: DemoRun, drift: int | None) -> None:
-        self.demo, self.drift, self.last = demo, drift, 0.0
+        self.demo, self.drift = demo, drift
         self.samples: deque[tuple[float, int, int]] = deque(maxlen=8)  # (time, learned, predicted)
 
-    def due(self) -> bool:
-        now = time.monotonic()
-        if now - self.last < 1:
-            return False
-        self.last = now
-        return True
-
-    def _rates(self) -> tuple[float, float]:
-        """Return the records learned and predicted per second, over the last samples."""
-        (then, *before), (now, *after) = self.samples[0], self.samples[-1]
-        passed = max(now - then, 1.0)
-        return (after[0] - before[0]) / passed, (after[1] - before[1]) / passed
-
-    def show(self, live: Live | None, elapsed: float) -> None:
-        number = self.demo.log.head_number()
-        manifest = self.demo.log.manifest(number) if number else None
-        if manifest is None:
-            if live is None:
-                logger.info("%4.0f s  waiting for the first micro-batch", elapsed)
-            return
-        values = self._values(manifest)
-        if live is None:
-            line = "  ".join(f"{name} {value}" for name, value in values.items())
-            logger.info("%4.0f s  %s", elapsed, line)
-        else:
-            live.update(self._table(values, elapsed, manifest.learner["window"]), refresh=True)
-
-    def _values(self, manifest: Manifest) -> dict[str, str]:
+    def of(self, manifest: Manifest) -> dict[str, Any]:
         produced, predicted = self.demo.produced(), self.demo.produced("-predictions")
         learned = sum(sum(offsets.values()) for offsets in manifest.offsets.values())
         self.samples.append((time.monotonic(), learned, predicted))
@@ -357,36 +331,17 @@ class _View:
         age = time.time() - datetime.fromisoformat(manifest.written_at).timestamp()
         scenario = self.demo.scenario
         return {
-            "rows/s": f"{learned_rate:,.0f}",
-            **{name: _format(value) for name, value in scenario.live_metrics(manifest).items()},
+            "rows/s": round(learned_rate),
+            **scenario.live_metrics(manifest),
             "version": f"{manifest.number} ({age:.1f} s old)",
-            "lag": f"{produced - learned:,}",
+            "lag": produced - learned,
             "predictions/s": f"{predicted_rate:,.0f} ({predicted:,} in total)",
-            "dead letters": f"{self.demo.produced('-dead'):,}",
+            "dead letters": self.demo.produced("-dead"),
             "concept": scenario.concept(produced, self.drift),
         }
 
-    def _table(self, values: dict[str, str], elapsed: float, window: int) -> Table:
-        title = f"streaming_nn learns {self.demo.scenario.title}, {elapsed:.0f} s"
-        table = Table(title=title, title_justify="left")
-        table.add_column(f"over the last {window:,} rows")
-        table.add_column("", justify="right")
-        for name, value in values.items():
-            table.add_row(name, value)
-        return table
-
-
-def _format(value: Any) -> str:
-    """Return a metric as a string; "–" for None, a metric that is not defined yet."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
-def _print(summary: dict[str, Any]) -> None:
-    table = Table(title="Summary", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in summary.items():
-        table.add_row(name.replace("_", " "), _format(value))
-    Console(stderr=True).print(table)
+    def _rates(self) -> tuple[float, float]:
+        """Return the records learned and predicted per second, over the last samples."""
+        (then, *before), (now, *after) = self.samples[0], self.samples[-1]
+        passed = max(now - then, 1.0)
+        return (after[0] - before[0]) / passed, (after[1] - before[1]) / passed

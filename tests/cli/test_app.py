@@ -2,6 +2,7 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -340,3 +341,55 @@ def test_a_line_is_printed_once_even_if_the_root_logger_has_a_handler(
     finally:
         logging.getLogger().removeHandler(handler)
     assert capsys.readouterr().err == "stopping\n"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_json_and_quiet(path: tuple[str, ...]) -> None:
+    flags = {flag for parameter in COMMANDS[path].params for flag in parameter.opts}
+    assert {"--json", "--quiet", "-q"} <= flags
+
+
+def test_every_command_has_a_row_in_its_page() -> None:
+    table = (ROOT / "docs" / "commands.md").read_text().partition("| command |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]]
+    names = [name.strip("`") for row in rows for name in row.split(", ")]
+    assert sorted(names) == sorted(" ".join(path) for path in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("versions re", {"repair"}),
+        ("train --acc", {"--accept-data-loss"}),
+        ("train --set train.max_re", {"train.max_rejected=", "train.max_rejected_bytes="}),
+        ("score -s metrics.pro", {"metrics.prometheus="}),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_words_are_completed(
+    words: str,
+    found: set[str],
+    shell: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the variables that the shells' scripts set."""
+    typed = f"streaming-nn {words}"
+    monkeypatch.setenv("_STREAMING_NN_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", typed)
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    assert commands.run([]) == 0
+    out = capsys.readouterr().out
+    names = re.findall(r'"([^":]+)"' if shell == "zsh" else r"^([^\t\n]+)", out, re.MULTILINE)
+    assert {name for name in names if name.startswith(words.split()[-1])} == found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_STREAMING_NN_COMPLETE", f"source_{shell}")
+    assert commands.run([]) == 0
+    assert f"_STREAMING_NN_COMPLETE=complete_{shell}" in capsys.readouterr().out

@@ -29,7 +29,7 @@ def test_the_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(run, "run", lambda directory, seconds, rate, stream, page: summary)
+    monkeypatch.setattr(run, "run", lambda *given, view, progress: summary)
     assert app.run(["demo", "--json"]) == code
     out = capsys.readouterr().out
     assert json.loads(out) == summary if summary else out == ""

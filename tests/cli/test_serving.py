@@ -41,11 +41,11 @@ def test_a_scorers_outcomes_are_divided_by_what_became_of_a_record() -> None:
         version=Version(Manifest(7), {}),
         versions=(6, 7),
     )
-    scored = score._scored(scorer)
+    scored = score._for_prometheus(scorer)
     assert scored.records == {"predicted": 5, "filtered": 2, "rejected": 4}
     assert scored.reasons == {"not JSON": 1, "wrong width: x": 3}
     assert {bound: n for bound, n in scored.latencies.items() if n} == {0.025: 4, float("inf"): 5}
     assert scored.latency == 700.001
     assert scored.served is scorer.version.manifest
     scorer.versions = None  # it has predicted nothing yet
-    assert score._scored(scorer).served is None
+    assert score._for_prometheus(scorer).served is None

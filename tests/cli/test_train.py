@@ -18,7 +18,7 @@ pytestmark = pytest.mark.commit
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """Return the settings of the runs that a command would start."""
     runs: list[Settings] = []
-    monkeypatch.setattr(train, "_run", runs.append)
+    monkeypatch.setattr(train, "_run", lambda settings, as_json: runs.append(settings))
     monkeypatch.chdir(tmp_path)
     return runs
 

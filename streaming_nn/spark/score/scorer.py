@@ -75,7 +75,8 @@ class Scorer(Job):
         self.reader: Reader | None = None
         self.outcomes = Counter[str]()  # of the finished micro-batches' records, as Predict counts them
         self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
-        self.latencies = Counter[str]()  # of the finished micro-batches' predictions, if Prometheus is set
+        self.latencies = Counter[str]()  # of the finished micro-batches' predictions, if they are counted
+        self.counts_latencies = bool(settings.metrics.prometheus)
         self._accumulators: list[Any] = []
         self._counting: list[Any] = []  # of the micro-batch under way, outcomes and latencies
         self._first: offsets.Offsets = {}  # with which the run begins
@@ -271,7 +272,7 @@ class Scorer(Job):
             forwarded_headers(score.headers),
             score.probabilities,
             outcomes,
-            latencies if self.settings.metrics.prometheus else None,
+            latencies if self.counts_latencies else None,
             score.cloudevents,
             self.longest,
             tuple(score.fields),
@@ -372,8 +373,11 @@ def score(
     settings: Settings,
     kind: type[Scorer] = Scorer,
     opened: Callable[[Scorer], None] = lambda scorer: None,
-) -> None:
-    """Score until Ctrl-C, or with `once` all available records. Raise as `kind` does."""
+) -> Scorer:
+    """Score until Ctrl-C, or with `once` all available records; return the scorer, which has stopped.
+
+    Raise as `kind` does.
+    """
     with uninterrupted():
         scorer = kind.open(spark, settings)
         opened(scorer)
@@ -392,3 +396,4 @@ def score(
             logger.info("%s", scorer.summary())
     finally:
         scorer.stop()
+    return scorer

@@ -109,7 +109,7 @@ class RealTimeScorer(Scorer):
         paths = json.dumps({name: parse_path(name) for name in score.fields}) if score.fields else ""
         form = score.probabilities, score.cloudevents, paths, self.longest
         predictor.configure(directory, float(score.max_age), *form)
-        if self.settings.metrics.prometheus:
+        if self.counts_latencies:
             predictor.count(self._counters(), ",".join(str(round(1000 * s)) for s in LATENCIES[:-1]))
         java_compiler.register(self.spark, "streaming_nn_predict", predictor)
         value = F.expr(CALL).alias("value")
