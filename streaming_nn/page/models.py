@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streaming_nn import cache
+from streaming_nn.errors import DamagedVersionError
+from streaming_nn.importance import Importance, importance
 from streaming_nn.page.timeline import Series, Timeline
 from streaming_nn.versions.version_log import VersionLog
 
+IMPORTANCES = 8  # versions over time; each takes up to 0.7 s
+MOST_IMPORTANCES = 200  # that are remembered
 MOST_MARKS = 1_000  # the newest ones: more are a solid bar on any chart
 
 
@@ -21,6 +27,7 @@ class Followed:
         self.timeline = Timeline(VersionLog(directory))
         self.problem = ""  # why its log cannot be read now
         self._saved: int | None = None
+        self._importance: dict[int, Importance] = {}
 
     @property
     def index(self) -> Path:
@@ -49,6 +56,32 @@ class Followed:
         self.problem = ""
         return found
 
+    def importance(self, number: int | None, first: int) -> list[Importance]:
+        """Return the importance of fields in up to 8 kept versions from `first` to `number`, the newest last.
+
+        None: the newest one. Raise LookupError and ValueError as `importance` does, of the newest of them.
+        """
+        head = self.timeline.log.head_number()
+        last = head if number is None else number
+        if head is None or last is None or not 0 <= last <= head:
+            raise LookupError(f"version must be 0 to {head}; got {number}")
+        wanted = np.unique(np.linspace(min(max(first, 0), last), last, IMPORTANCES).astype(int)).tolist()
+        found = [self._importance_of(each) for each in wanted[:-1]]
+        newest = self._importance_of(last)
+        if isinstance(newest, Exception):
+            raise newest
+        return [each for each in [*found, newest] if isinstance(each, Importance)]
+
+    def _importance_of(self, number: int) -> Importance | Exception:
+        if number not in self._importance:
+            try:
+                self._importance[number] = importance(self.timeline.log.read(number))
+            except (LookupError, ValueError, DamagedVersionError) as error:
+                return error
+            if len(self._importance) > MOST_IMPORTANCES:
+                del self._importance[next(iter(self._importance))]
+        return self._importance[number]
+
 
 def shown_models(directories: Sequence[Path]) -> list[Followed]:
     """Return the models of the directories, by the shortest ends of the paths that are unique."""
@@ -72,6 +105,20 @@ def series_json(timeline: Timeline, series: Series) -> dict[str, Any]:
         "columns": {name: nulls(column.tolist()) for name, column in series.columns.items()},
         "marks": [mark._asdict() for mark in timeline.marks[-MOST_MARKS:]],
         "names": timeline.names(),
+    }
+
+
+def importance_json(found: Sequence[Importance], most: int = 15) -> dict[str, Any]:
+    """Return the most important fields of the newest version, each with its importance in the others, too."""
+    newest, by_field = found[-1], [{each.field: each.loss for each in version.fields} for version in found]
+    return {
+        "versions": [version.version for version in found],
+        "rows": newest.rows,
+        "of": len(newest.fields),
+        "fields": [
+            {**each._asdict(), "before": [version.get(each.field) for version in by_field]}
+            for each in newest.fields[:most]
+        ],
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from streaming_nn.errors import DamagedVersionError
 from streaming_nn.explain import explain
-from streaming_nn.page.models import Followed, series_json, shown_models
+from streaming_nn.page.models import Followed, importance_json, series_json, shown_models
 from streaming_nn.page.moment import moment
 from streaming_nn.page.samples import samples
 
@@ -132,6 +132,11 @@ def _resources(page: Page) -> list[Route]:
         found = await _found(explain, log, _number(number, int), _number(earlier, int))
         return _json(found.to_json())
 
+    async def fields(request: Request) -> Response:
+        first = _number(request.query_params.get("from"), int) or 0
+        found = await _found(_model(page, request).importance, _version(request), first)
+        return _json(importance_json(found))
+
     async def events(request: Request) -> Response:
         return StreamingResponse(page.events(), media_type="text/event-stream")
 
@@ -141,6 +146,7 @@ def _resources(page: Page) -> list[Route]:
         Route("/models/{model:int}/versions/{number}", version),
         Route("/models/{model:int}/samples/{number}", newest),
         Route("/models/{model:int}/explain/{number}", explanation),
+        Route("/models/{model:int}/importance/{number}", fields),
         Route("/events", events),
     ]
 

@@ -213,9 +213,14 @@ class Schema:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order: "price", "city=a", and for hashed ones "city#3"."""
+        return tuple(column for columns in self.columns_of_fields.values() for column in columns)
+
+    @property
+    def columns_of_fields(self) -> dict[str, list[str]]:
+        """The names of each field's columns, in order."""
         if self.features in self.categories:
-            return tuple(f"{self.features}#{i}" for i in range(self.inputs))
-        return tuple(column for name in self.scalars for column in self._field_columns(name))
+            return {str(self.features): [f"{self.features}#{i}" for i in range(self.inputs)]}
+        return {name: self._field_columns(name) for name in self.scalars}
 
     def _field_columns(self, name: str) -> list[str]:
         if name in self.datetimes:

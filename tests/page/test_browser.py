@@ -13,6 +13,7 @@ from shown_models import GrowingModel, PictureModel
 
 from streaming_nn.cli.app import run
 from streaming_nn.explain import explain
+from streaming_nn.importance import importance
 from streaming_nn.page.run import address, listen, serving
 
 pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
@@ -203,6 +204,18 @@ def test_a_regression_has_predictions_beside_true_values_and_residuals(browser: 
         assert shown.page.locator("#residuals svg").first.locator("circle").count() == len(rows) == 48
         worst = max(abs(row["label"] - row["predicted"]) for row in rows)
         assert f"at most {worst:.3g}" in shown.text("#residuals .note")
+
+
+def test_fields_are_ranked_by_importance_when_their_card_is_open(shown: Shown, model: GrowingModel) -> None:
+    number = model.head.number
+    expected = importance(model.log.read(number))
+    assert shown.page.locator("#importance table tbody tr").count() == 0
+    shown.page.click("#importance summary")
+    shown.wait_for("#importance .note", f"of the replay buffer of version {number}")
+    rows = shown.page.locator("#importance tbody tr").all_inner_texts()
+    found = [(row.split("\t")[0], row.split("\t")[1].split(" ±")[0].strip()) for row in rows]
+    assert found == [(each.field, f"{each.loss:.3g}") for each in expected.fields]
+    assert shown.page.locator("#importance svg polyline").count() == len(rows)
 
 
 def test_events_are_listed_and_marked(shown: Shown) -> None:

@@ -11,6 +11,7 @@ import pytest
 from shown_models import GrowingModel
 
 from streaming_nn.cli.app import run
+from streaming_nn.importance import importance
 from streaming_nn.page.run import address, listen, serving
 
 pytestmark = pytest.mark.commit
@@ -74,12 +75,20 @@ def test_a_model_is_served_as_json(url: str, model: GrowingModel) -> None:
     found = get_json(url, "api/models/0/versions/2")
     assert found["metrics"]["prequential"]["window"] == model.log.manifest(2).metrics["prequential"]["window"]
     assert get_json(url, "api/models/0/versions/head")["number"] == 3
+    rows = get_json(url, "api/models/0/samples/2")["rows"]
+    assert rows[0] == {"version": 2, **model.log.manifest(2).samples["rows"][-1]}
+    fields = get_json(url, "api/models/0/importance/3?from=1")
+    assert fields["versions"] == [1, 2, 3]
+    expected = importance(model.log.read(3)).fields
+    assert [each["field"] for each in fields["fields"]] == [each.field for each in expected]
 
 
 @pytest.mark.parametrize(
     ("path", "code", "message"),
     [
         ("api/models/1/versions/head", 404, "model must be 0 to 0; got 1"),
+        ("api/models/0/importance/0", 404, "version 0 has learned too few rows: 0"),
+        ("api/models/0/importance/9", 404, "version must be 0 to"),
         ("api/models/0/versions/9", 404, "version must be 0 to"),
         ("api/models/0/versions/x", 400, "expected a number; got 'x'"),
         ("api/models/0/timeline?from=x", 400, "expected a number; got 'x'"),

@@ -3,6 +3,7 @@
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
 const WAIT = 400; // milliseconds between two refreshes while versions arrive
+const IMPORTANCE_WAIT = 10_000; // milliseconds between two computations of a live model
 const NAMES = { prequential: "prequential", as_served: "as served", majority_class: "majority class", no_change: "no change", mean: "mean" };
 const MAIN = [ // figures that the first chart may show, the best first; `up`: more is better
   { name: "accuracy", title: "Accuracy", up: true, share: true },
@@ -216,6 +217,7 @@ function draw() {
   drawTiles();
   drawTables();
   drawSamples();
+  drawImportance();
   drawExplanation();
 }
 
@@ -476,6 +478,43 @@ function drawTables() {
   fill("rejected", ["reason", "in this version"], Object.entries(moment?.rejected_by_reason ?? {}).map(([reason, count]) => [reason, shown(count, 12)]));
 }
 
+// ---- Importance: computed on the server when its card is open, for it takes seconds
+
+let computing = false, computed = "", computedAt = 0;
+
+async function drawImportance() {
+  const article = element("importance"), wanted = `${state.model} ${moment?.number}`;
+  article.hidden = Boolean(inside) || !moment;
+  if (computing || article.hidden || !article.querySelector("details").open || wanted === computed) return;
+  if (state.version == null && computed.startsWith(`${state.model} `) && Date.now() - computedAt < IMPORTANCE_WAIT) return;
+  const note = article.querySelector(".note");
+  computing = true;
+  if (!computed) note.textContent = "Computing.";
+  try {
+    const found = await fetched(`models/${state.model}/importance/${moment.number}`, { from: series.numbers[0] });
+    note.textContent = `By how much the ${moment.classes ? "log loss" : "absolute error, in deviations,"} grows if a field's values are exchanged between rows: ${shown(found.rows)} rows of the replay buffer of version ${found.versions.at(-1)}, ${Math.min(found.fields.length, found.of)} of ${found.of} fields; the line: ${found.versions.length} versions since ${found.versions[0]}.`;
+    const most = Math.max(...found.fields.map((each) => each.loss), 1e-12);
+    fillTable(article.querySelector("table"), ["field", "importance", "over time"], found.fields.map((each) => {
+      const made = make("span", `${shown(each.loss, 3)} ± ${shown(each.error, 1)} `);
+      made.prepend(make("meter", null, { min: 0, max: most, value: Math.max(each.loss, 0), "aria-hidden": "true" }), " ");
+      return [each.field, made, sparkline(each.before, `${each.field}: ${each.before.map((value) => shown(value, 2)).join(", ")}`)];
+    }), [0]);
+  } catch (error) {
+    note.textContent = `${sentence(error.message)}.`;
+    article.querySelector("table").replaceChildren();
+  }
+  [computing, computed, computedAt] = [false, wanted, Date.now()];
+}
+
+function sparkline(values, name) {
+  const made = drawing("svg", { viewBox: "0 0 80 18", class: "spark", role: "img", "aria-label": name });
+  const known = values.map((value, i) => [i, value]).filter(([, value]) => value != null);
+  const low = Math.min(0, ...known.map(([, value]) => value)), high = Math.max(...known.map(([, value]) => value), low + 1e-12);
+  const points = known.map(([i, value]) => `${(1 + (78 * i) / Math.max(values.length - 1, 1)).toFixed(1)},${(16 - (14 * (value - low)) / (high - low)).toFixed(1)}`);
+  made.append(drawing("polyline", { points: points.join(" ") }));
+  return made;
+}
+
 // ---- Samples: the newest rows with what was predicted for them, as served
 
 function drawSamples() {
@@ -580,6 +619,7 @@ function connectControls() {
   element("live").addEventListener("click", () => show({ version: null, why: null }));
   element("why").addEventListener("click", () => show(state.why == null ? { version: moment?.number ?? null, why: 1 } : { why: null }));
   element("why").hidden = Boolean(inside);
+  element("importance").querySelector("details").addEventListener("toggle", drawImportance);
   element("compare").addEventListener("click", () => show({ compare: state.compare == null ? 1 : null, version: null, why: null, from: null, to: null, span: null }));
   for (const button of document.querySelectorAll("[data-range]"))
     button.addEventListener("click", () => show({ from: null, to: null, span: button.dataset.range ? Number(button.dataset.range) : null }));
