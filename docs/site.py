@@ -21,7 +21,7 @@ def on_config(config: Any) -> Any:
             config.nav.append({title[1]: []})
         elif line.startswith("- "):
             [pages] = config.nav[-1].values()
-            for name, page in re.findall(r"\[(.*?)\]\((.*?)\)", line.partition(": ")[0]):
+            for name, page in re.findall(r"\[(.*?)\]\(([^#]*?)\)", line.partition(": ")[0]):
                 path = page.replace("../", PROJECT).replace(".ipynb", ".md")
                 pages.append(path if name == page else {name: path})  # by default a page's title
     return config

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 import yaml
 from exit_codes import FINAL
 from paths import ROOT
+from typer.main import get_command
 
-from streaming_nn.kafka import admin, jars
+from streaming_nn.cli.app import app
+from streaming_nn.kafka import admin, jars, options
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
@@ -47,6 +50,25 @@ def test_supervisors_do_not_restart_what_would_end_the_same_way() -> None:
     assert {int(code) for code in systemd.split()} == FINAL
     (rule,) = yaml.safe_load(block("backoffLimit:"))["podFailurePolicy"]["rules"]
     assert set(rule["onExitCodes"]["values"]) == FINAL
+
+
+def test_the_options_of_a_secured_client_are_valid() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    client = options.flat(tomllib.loads(text)["kafka"])
+    options.check(client | {"sasl.password": "secret"})
+    assert client.keys() <= options.SUPPORTED | {"bootstrap.servers"}
+
+
+def test_spark_s_operator_starts_a_command_with_its_flags() -> None:
+    spec = yaml.safe_load(block("apiVersion: spark.apache.org"))["spec"]
+    command: Any = get_command(app)
+    name, *words = spec["driverArgs"]
+    settings = command.commands[name].make_context(name, words).params
+    conf = spec["sparkConf"]
+    assert settings["master"] == conf["spark.kubernetes.driver.master"]
+    volume = "spark.kubernetes.driver.volumes.persistentVolumeClaim.model.mount.path"
+    assert str(settings["model"]).startswith(f"{conf[volume]}/")
+    assert spec["runtimeVersions"]["sparkVersion"] == pyspark.__version__
 
 
 @pytest.mark.nightly

@@ -14,6 +14,7 @@ from paths import ROOT
 pytestmark = pytest.mark.nightly
 
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+OFFLINE |= {"NO_MKDOCS_2_WARNING": "1"}
 
 
 class Page(HTMLParser):
