@@ -35,6 +35,12 @@ install_newest() {
   "$bin/uv" pip install -q --python "$bin/python" -e '.[test,lint]' ziglang --group site
 }
 
+install_mlflow() {
+  "$bin/uv" pip install -q --python "$bin/python" -e '.[mlflow]'
+  python3 -m venv --without-pip "$scratch/mlflow" # the server's requirements are older than ours
+  "$bin/uv" pip install -q --python "$scratch/mlflow/bin/python" mlflow
+}
+
 end() {
   echo "== total: $SECONDS s of $BUDGET s"
   if [ "$SECONDS" -gt "$BUDGET" ]; then exit 1; fi

@@ -102,6 +102,16 @@ def _address(value: Any) -> Any:
 Address = Annotated[str, BeforeValidator(_address)]
 
 
+def _url(value: Any) -> Any:
+    if value and not re.fullmatch(r"https?://[^\s@]+", str(value)):
+        message = "must be a URL without a user, such as 'http://127.0.0.1:5000', or '' for none"
+        raise PydanticCustomError("url", message)
+    return value
+
+
+Url = Annotated[str, BeforeValidator(_url)]
+
+
 class Section(BaseModel):
     """A table of the settings file; an unknown key is an error."""
 
@@ -329,6 +339,8 @@ class Metrics(Section):
     prometheus: Address = ""  # where train and score serve theirs: "127.0.0.1:9464"; docs/metrics.md
     max_lag: Interval = "60 seconds"  # with more, the job is not ready
     samples: int = Field(default=16, ge=0, le=16)  # rows that a version keeps for the page; 0: none
+    mlflow: Url = ""  # an MLflow tracking server, on which the model is a run; docs/deploy.md
+    experiment: str = Field(default="streaming-nn", min_length=1, max_length=250)  # the run's, in MLflow
     group: str = ""  # a consumer group to which the job's offsets are committed, for tools that show lags
 
 

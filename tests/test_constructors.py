@@ -147,6 +147,8 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "sinks.kafka_topic.KafkaTopicSink": lambda kind: kind(KAFKA, "metrics", MODEL),
     "sinks.lag.Lag": lambda kind: kind(dict, lambda topics: {}),
     "sinks.position.PositionThread": lambda kind: kind(KAFKA, dict),
+    "sinks.mlflow.MLflowSink": lambda kind: kind("http://127.0.0.1:5000", "fraud", MODEL),
+    "sinks.mlflow.Run": lambda kind: kind("http://127.0.0.1:5000", "fraud", MODEL),
     "sinks.traces.Traces": lambda kind: kind("model", SPARK),
     "sinks.traces._Exporter": lambda kind: kind(SPARK),
     "sinks.prometheus.Durations": lambda kind: kind(),

@@ -228,6 +228,10 @@ def _metrics_sinks(settings: "Settings") -> list[Any]:
         sinks.append(JsonLinesSink(settings.metrics.file))
     if settings.metrics.topic:
         sinks.append(KafkaTopicSink(settings.kafka, settings.metrics.topic, settings.model))
+    if settings.metrics.mlflow:
+        from streaming_nn.sinks.mlflow import MLflowSink
+
+        sinks.append(MLflowSink(settings.metrics.mlflow, settings.metrics.experiment, settings.model))
     return sinks
 
 

@@ -1,8 +1,9 @@
 """`streaming-nn versions`: list, compare, explain, tag, roll back, prune, check and repair versions."""
 
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -19,9 +20,12 @@ if TYPE_CHECKING:  # imported where they are needed, as in options.py
     from rich.table import Table
 
     from streaming_nn.explain import Batches, Explanation
+    from streaming_nn.settings import Settings
     from streaming_nn.versions.repair import Finding, Repair
     from streaming_nn.versions.version import Manifest
     from streaming_nn.versions.version_log import VersionLog
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     help="List, compare, explain, tag, roll back, prune, check and repair versions.", no_args_is_help=True
@@ -334,9 +338,14 @@ def tag_(
     """Tag a version, or list the tags; a tagged version is never pruned."""
     from streaming_nn.versions.tags import find, tag, tags, untag
 
-    log = _log(config, model)
+    log, settings = _log(config, model), load_settings(config, None, model=model)
     if tag_name is not None and delete:
         untag(log, tag_name)
+    elif tag_name is not None and settings.metrics.mlflow:
+        number = find(log, name)
+        register = _registering(settings, log, number, tag_name)
+        tag(log, tag_name, number)
+        logger.info("registered at %s", register())
     elif tag_name is not None:
         tag(log, tag_name, find(log, name))
     numbers = tags(log)
@@ -346,6 +355,25 @@ def tag_(
     for each, number in numbers.items():
         if tag_name in (None, each):
             print(f"{each}: version {number}")
+
+
+def _registering(settings: "Settings", log: "VersionLog", number: int, tag_name: str) -> Callable[[], str]:
+    """Return what registers a version in MLflow; all that can fail without the server is done before."""
+    from streaming_nn.sinks.mlflow import Run
+    from streaming_nn.sinks.mlflow_registry import alias_of, connect, register
+
+    alias, client = alias_of(tag_name), connect(settings.metrics.mlflow)
+    from streaming_nn.export.onnx import to_onnx  # MLflow's extra has onnx
+    from streaming_nn.model import load
+
+    run = Run(settings.metrics.mlflow, settings.metrics.experiment, log.directory)
+    proto = to_onnx(*load(log.directory, number))
+
+    def finish() -> str:
+        registered = register(client, run, log.manifest(number), proto, alias)
+        return f"{run.uri}: {run.experiment}, version {registered}, alias {alias}"
+
+    return finish
 
 
 @app.command("rollback")
