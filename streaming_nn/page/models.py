@@ -14,7 +14,7 @@ from streaming_nn.importance import Importance, importance
 from streaming_nn.page.timeline import Series, Timeline
 from streaming_nn.versions.version_log import VersionLog
 
-IMPORTANCES = 8  # versions over time; each takes up to 0.7 s
+IMPORTANCES, WIDE = 8, 128  # versions over time; 2 for more columns than WIDE: one takes seconds
 MOST_IMPORTANCES = 200  # that are remembered
 MOST_MARKS = 1_000  # the newest ones: more are a solid bar on any chart
 
@@ -65,12 +65,13 @@ class Followed:
         last = head if number is None else number
         if head is None or last is None or not 0 <= last <= head:
             raise LookupError(f"version must be 0 to {head}; got {number}")
-        wanted = np.unique(np.linspace(min(max(first, 0), last), last, IMPORTANCES).astype(int)).tolist()
-        found = [self._importance_of(each) for each in wanted[:-1]]
         newest = self._importance_of(last)
         if isinstance(newest, Exception):
             raise newest
-        return [each for each in [*found, newest] if isinstance(each, Importance)]
+        count = IMPORTANCES if len(newest.fields) <= WIDE else 2
+        wanted = np.unique(np.linspace(min(max(first, 0), last), last, count).astype(int)).tolist()
+        found = [self._importance_of(each) for each in wanted[:-1]]
+        return [*(each for each in found if isinstance(each, Importance)), newest]
 
     def _importance_of(self, number: int) -> Importance | Exception:
         if number not in self._importance:

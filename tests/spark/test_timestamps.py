@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_topics import fill, labeled, learn, manifests_of, read, rows_of, settings_of, unlabeled
+from kafka_topics import fill, labeled, learn, manifests_of, read, rows, rows_of, settings_of, unlabeled
+from numpy.testing import assert_allclose
 from pyspark.sql import SparkSession
 
 from streaming_nn.errors import UnreadableRecordError
@@ -15,7 +16,6 @@ from streaming_nn.spark.replay.plan import plan_topic
 from streaming_nn.spark.replay.verify import verify
 from streaming_nn.spark.score.realtime.scorer import RealTimeScorer
 from streaming_nn.spark.score.scorer import Scorer
-from streaming_nn.spark.sources import kafka_source
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.merge
@@ -42,6 +42,11 @@ def settings(broker: Any, tmp_path: Path) -> Settings:
         score={**score, "once": True},
         spark={"spark.master": "local[2]"},
     )
+
+
+def as_on_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sources.kafka_source", "train.executor", "score.scorer"):
+        monkeypatch.setattr(f"streaming_nn.spark.{module}.on_one_machine", lambda spark: False)
 
 
 def predicted(settings: Settings) -> set[tuple[int, int]]:
@@ -85,9 +90,32 @@ def test_real_time_predictions_go_on_after_it(spark: SparkSession, settings: Set
 def test_on_a_cluster_the_run_ends_with_a_line_that_names_the_time(
     spark: SparkSession, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (kafka_source, "streaming_nn.spark.train.executor", "streaming_nn.spark.score.scorer"):
-        path = module if isinstance(module, str) else module.__name__
-        monkeypatch.setattr(f"{path}.on_one_machine", lambda spark: False)
+    as_on_a_cluster(monkeypatch)
     with pytest.raises(UnreadableRecordError, match=r"beyond the year 294,247 .* one machine"):
         learn(spark, settings)
     assert VersionLog(settings.model).head_number() == 0
+
+
+@pytest.mark.parametrize("reader", ["ours", "of Spark"])
+def test_a_version_has_the_times_of_its_records_and_its_newest_rows(
+    spark: SparkSession, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    if reader == "of Spark":
+        as_on_a_cluster(monkeypatch)
+    topic, model = broker.topic("sampled", 1), tmp_path / "model"
+    fill(broker.options, topic, [*labeled(100), b"{"], timestamps=[NOW + 7 * i for i in range(101)])
+    learn(spark, settings_of(broker.options, model, topic, train={"max_offsets_per_trigger": 60}))
+    x, y = rows(100)
+    first, second = manifests_of(model)[1:]
+    for manifest, begin, until in ((first, 0, 60), (second, 60, 101)):
+        assert manifest.record_times == [NOW + 7 * begin, NOW + 7 * (until - 1)]
+        newest = slice(min(until, 100) - 16, min(until, 100))
+        kept = manifest.samples["rows"]
+        assert_allclose([row["inputs"] for row in kept], x[newest], rtol=1e-5)
+        assert [row["label"] for row in kept] == y[newest].tolist()
+    assert first.samples["rejected"] == []
+    (rejected,) = second.samples["rejected"]
+    assert (rejected["topic"], rejected["offset"], rejected["value"]) == (topic, 100, "{")
+    settings = settings_of(broker.options, tmp_path / "other", topic, metrics={"samples": 0})
+    learn(spark, settings)
+    assert [manifest.samples for manifest in manifests_of(settings.model)] == [{}, {}]
