@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from streaming_nn.nn.learner import Learner, Predicted, point_prediction
 from streaming_nn.spark.rejected import DeadLetter
-from streaming_nn.versions.version import to_text
 
 REJECTED = 8  # records
 VALUE_BYTES = 200  # of a rejected record
-ROWS_BYTES = 44_000  # of all rows; the rejected records take at most 8 * 2,500
+ROWS_BYTES = 45_000  # of all rows; the rejected records take at most 8 * 2,500
 DIGITS = 6
-SHORTEST, LONGEST = len("0.0,"), len("-1.23457e-300,")  # bytes of a number
+LONGEST, OTHERS = len("-1.23457e-300,"), 100  # bytes of a number, and of a row besides its inputs
 
 Row = dict[str, Any]
 
@@ -35,7 +34,8 @@ class NewestRows:
     """
 
     def __init__(self, learner: Learner[Any], rows: int) -> None:
-        self._learner, self._rows = learner, rows
+        self._learner = learner
+        self._rows = min(rows, _that_fit(learner.inputs) or rows)
         self._blocks = deque[Predicted]()
         self._count = 0
 
@@ -49,7 +49,7 @@ class NewestRows:
             self._count -= len(self._blocks.popleft().batch.y)
 
     def rows(self) -> list[Row]:
-        """Return the newest rows, the newest last; of rows with very many inputs fewer."""
+        """Return the newest rows, the newest last; fewer of those with many inputs."""
         found: list[Row] = []
         for block in reversed(self._blocks):
             take = min(self._rows - len(found), len(block.batch.y))
@@ -61,25 +61,21 @@ class NewestRows:
 def newest(tasks: Iterable[Sequence[Row]], rows: int) -> list[Row]:
     """Return the newest rows of each task, as many of each, at most `rows` in all, and ROWS_BYTES of JSON."""
     shares = [share for share in tasks if share]
-    for each in range(rows // max(len(shares), 1), 0, -1):
-        kept = [row for share in shares for row in share[-each:]]
-        if _fit(kept):
-            return kept
-    last = [*shares[-1][-1:]] if shares and rows else []
-    return last if _fit(last) else []
+    if not shares or not rows:
+        return []
+    most = min(rows, _that_fit(len(shares[-1][-1]["inputs"] or ())))
+    each = max(most // len(shares), 1)
+    return [row for share in shares for row in share[-each:]][-most:]
 
 
-def _fit(rows: Sequence[Row]) -> bool:
-    if sum(len(row["inputs"] or ()) for row in rows) * LONGEST + 100 * len(rows) <= ROWS_BYTES:
-        return True  # whatever the numbers are
-    return len(to_text({"rows": rows})) <= ROWS_BYTES
+def _that_fit(inputs: int) -> int:
+    """Return how many rows of so many inputs have at most ROWS_BYTES of JSON, whatever their numbers are."""
+    return ROWS_BYTES // (LONGEST * inputs + OTHERS)
 
 
 def _rows(learner: Learner[Any], block: Predicted, take: int) -> list[Row]:
     x = block.batch.x
-    fits = isinstance(x, np.ndarray) and SHORTEST * x.shape[1] <= ROWS_BYTES
-    if fits:
-        take = min(take, ROWS_BYTES // (SHORTEST * x.shape[1]))
+    fits = isinstance(x, np.ndarray) and _that_fit(x.shape[1]) > 0
     y = block.batch.y[-take:]
     output = point_prediction(learner, block.as_served[-take:])
     inputs = _lists(x[-take:]) if fits else [None] * take

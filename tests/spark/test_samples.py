@@ -62,9 +62,9 @@ def block(rows: int, inputs: int, value: float = 0.123456789) -> Predicted:
     return Predicted(Batch(np.full((rows, inputs), value), y, None), output, output)
 
 
-CLASSIFIER: Any = SimpleNamespace(
-    classes=("a", "b"), multilabel=False, targets=None, columns_of_y=None, point=0
-)
+def classifier(inputs: int) -> Any:
+    options = {"classes": ("a", "b"), "multilabel": False, "targets": None, "columns_of_y": None, "point": 0}
+    return SimpleNamespace(inputs=inputs, **options)
 
 
 @given(
@@ -81,7 +81,7 @@ def test_samples_are_at_most_64_kb_and_valid_json(
     inputs = tasks[0][1]
     shares = []
     for blocks, _ in tasks:
-        kept = NewestRows(CLASSIFIER, most)
+        kept = NewestRows(classifier(inputs), most)
         for _ in range(blocks):
             kept.add(block(7, inputs, value))
         shares.append(kept.rows())
@@ -106,7 +106,7 @@ def test_each_task_gives_as_many_rows() -> None:
 
 def test_sparse_rows_are_kept_without_their_inputs() -> None:
     x = SparseRows(np.array([0, 1]), np.array([7]), np.array([1.0]), 1 << 18)
-    kept = NewestRows(CLASSIFIER, 16)
+    kept = NewestRows(classifier(1 << 18), 16)
     kept.add(
         Predicted(
             Batch(x, np.zeros(1, np.int32)), np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32)[:1]
