@@ -54,10 +54,10 @@ _STAGES = {
     **dict.fromkeys((reasons.NOT_JSON, reasons.NOT_CSV, reasons.WRONG_FIELDS, reasons.NOT_AVRO), 1),
     **dict.fromkeys((reasons.NOT_AN_OBJECT, reasons.FIELD_MISSING, reasons.NO_FIELD), 2),
     **dict.fromkeys((reasons.NOT_AN_ARRAY, reasons.WRONG_WIDTH), 2),
-    **dict.fromkeys((reasons.LABEL_MISSING, reasons.LABEL_NOT_IN_CLASSES), 3),
-    **dict.fromkeys((reasons.TOO_MANY_CLASSES, reasons.LABEL_NOT_A_NUMBER), 3),
+    reasons.LABEL_MISSING: 3,
+    **dict.fromkeys((reasons.LABEL_NOT_IN_CLASSES, reasons.TOO_MANY_CLASSES, reasons.LABEL_NOT_A_NUMBER), 4),
 }
-_VALUES, _READ = 4, 5
+_VALUES, _READ = 5, 6
 _DIGITS = re.compile(r"\s*\d{5,}(\.\d+)?\s*")
 _ZONE = re.compile(r".*\d\d:\d\d.*?(\[[\w/+-]+\]|[A-Za-z]{3,5}|[A-Z]\w+/\w+)")
 _BARE = re.compile("[A-Za-z0-9_-]+")  # a key that TOML has without quotes

@@ -460,8 +460,11 @@ def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:
     if sample.labeled and schema.weight and _is_missing(sample, schema.weight):
         other = closest(schema.weight, found)
         settings |= {"weight": other} if other else {}
-    if settings:
-        yield from _with_filter(sample, settings)
+    for guess in _with_filter(sample, settings) if settings else ():
+        yield guess
+        with suppress(ValueError):  # else fewer features, which need nothing more, would be better
+            inside = replace(sample, schema=apply(schema, guess))
+            yield from (guess | more for more in _values(inside))
 
 
 def _renamed(name: str, renamed: Mapping[str, str]) -> str:

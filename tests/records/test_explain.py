@@ -313,6 +313,17 @@ READ = {
         renamed(price="Price", size="SIZE", label="Label"),
         {"features": ["Price", "SIZE"], "label": "Label"},
     ),
+    "another case, and a category": (  # not the number alone
+        NAMED,
+        in_json({"Price": f"{i},5", "Size": ("S", "M")[i % 2], "label": 1} for i in range(9)),
+        {"features": ["Price", "Size"], "categories": {"Size": {"hash": 32}}}
+        | {"numbers_as_strings": True, "decimal": ","},
+    ),
+    "another label, of other classes, and a gap": (
+        NAMED,
+        in_json({"price": "NA", "size": 2, "target": ("no", "yes")[i % 2]} for i in range(9)),
+        {"label": "target", "classes": ["no", "yes"], "missing": True, "na_values": ["NA"]},
+    ),
     "snake and camel": (
         Schema(1, (0, 1), ("unit_price",)),
         in_json([{"unitPrice": 2, "label": 0}]),
