@@ -183,7 +183,8 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack, as_table: boo
         trainer.find_lag = lambda position: lag.behind(position["offsets"])
     sinks: list[Any] = [LogSink(trainer.head.number, only_news=as_table)]
     if as_table:
-        what = settings.source.format or ", ".join(settings.train.topics)
+        job = settings.train
+        what = settings.source.format or job.topics_pattern or ", ".join(job.topics)
         title = f"{settings.model} learns {what}"
         sinks.append(TrainTable(title, trainer.head.manifest, Behind(lag) if lag else None))
         stack.enter_context(live(sinks[-1].shown))
@@ -324,6 +325,7 @@ def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:
     ]
     if as_served.get(names[0]) is not None:
         parts.append(f"as served {as_served[names[0]]:.3f}")
+    parts += [event["event"] for event in manifest.events]
     return "  ".join(parts)
 
 

@@ -1,5 +1,6 @@
 """`streaming-nn broker`: what its commands print. The broker itself is a fake, so no JVM starts."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,23 @@ def test_invalid_partitions(text: str, topics: dict[str, int], capsys: Any) -> N
 def test_the_status_is_the_address(topics: dict[str, int], capsys: Any) -> None:
     assert app.run(["broker", "status"]) == 0
     assert capsys.readouterr().out == "127.0.0.1:9092\n"
+
+
+def test_the_results_as_json(
+    topics: dict[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = Broker.find(".")
+    monkeypatch.setattr(Broker, "start", lambda directory, **options: running)
+    monkeypatch.setattr(Broker, "stop", lambda broker: None)
+    at = {"bootstrap": "127.0.0.1:9092"}
+    for words, result in (
+        (["start"], at),
+        (["status"], at),
+        (["topics", "labeled:3", "more:4"], {"labeled": 2, "more": 4}),
+        (["stop"], {"stopped": "127.0.0.1:9092"}),
+    ):
+        assert app.run(["broker", *words, "--json", "--quiet"]) == 0
+        assert json.loads(capsys.readouterr().out) == result
+    monkeypatch.setattr(Broker, "find", lambda directory: None)
+    assert app.run(["broker", "status", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"bootstrap": None}

@@ -93,3 +93,15 @@ def test_what_was_sent_back_is_printed(
     assert app.run(["dead-letters", "redrive", *WORDS]) == code
     printed = capsys.readouterr()
     assert (printed.out.splitlines(), printed.err.splitlines()) == (out, err)
+
+
+def test_what_was_sent_back_as_json(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    cut = letter(("t", 0, 7), "value")
+    found["redriven"] = Redriven({"t": 1200}, [cut], 2, 3)
+    assert app.run(["dead-letters", "redrive", "--json", *WORDS]) == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "sent": {"t": 1200},
+        "repeated": 3,
+        "foreign": 2,
+        "cut": [cut.to_json()],
+    }

@@ -47,5 +47,13 @@ def test_a_scorers_outcomes_are_divided_by_what_became_of_a_record() -> None:
     assert {bound: n for bound, n in scored.latencies.items() if n} == {0.025: 4, float("inf"): 5}
     assert scored.latency == 700.001
     assert scored.served is scorer.version.manifest
+    assert score._summary(scorer) == {
+        "predicted": 5,
+        "filtered": 2,
+        "rejected": 4,
+        "rejected_by_reason": {"not JSON": 1, "wrong width: x": 3},
+        "mean_latency": 700.001 / 9,
+        "versions": [6, 7],
+    }
     scorer.versions = None  # it has predicted nothing yet
     assert score._for_prometheus(scorer).served is None

@@ -1,6 +1,8 @@
 """`streaming-nn train`: its flags as settings, and the line that it logs for each version. No JVM."""
 
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from streaming_nn.cli import app, train
 from streaming_nn.settings import Metrics, Settings
 from streaming_nn.sinks.json_lines import JsonLinesSink
+from streaming_nn.sinks.metrics_event import metrics_event
 from streaming_nn.versions.version import Manifest
 
 pytestmark = pytest.mark.commit
@@ -152,6 +155,29 @@ def test_a_new_reason_is_in_colour_on_a_terminal(
         f"version 7  9 rows  3 rejected ({first}2 not an object{end}, 1 not JSON)",
         "version 7  9 rows  2 rejected (not an object)",
     ]
+
+
+def test_beside_a_table_only_news_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    sink = train.LogSink(6, only_news=True)
+    with caplog.at_level(logging.INFO, "streaming_nn"):
+        sink.write(manifest())
+        sink.write(rejecting({"not JSON": 1}))
+        sink.write(rejecting({"not JSON": 1}))
+        sink.write(replace(manifest(), events=[{"event": "drift", "detected": 1}]))
+    assert caplog.messages == [
+        "version 7  9 rows  1 rejected (not JSON)",
+        "version 7  1,200 rows  3 rejected  drift",
+    ]
+
+
+def test_versions_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = train.JsonSink(6)
+    for number in (7, 8):
+        sink.write(replace(manifest(accuracy=0.5), number=number))
+    sink.close()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [metrics_event(replace(manifest(accuracy=0.5), number=number)) for number in (7, 8)]
+    assert sink.position() == 8
 
 
 def test_a_label_that_is_in_no_class_comes_with_a_hint_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -198,6 +198,8 @@ def test_the_command_writes_the_requested_version(
         assert digest == VersionLog(versions).manifest(number).digest
         assert proto.opset_import[0].version == OPSET
     assert not [*tmp_path.glob(".model*")]
+    assert run_command(["export", "--model", str(versions), "--to", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(file), "version": 1, "inputs": 4}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,11 @@ def test_a_damaged_set_is_replaced(own_cache: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("STREAMING_NN_MAVEN", create_maven(tmp_path / "maven"))
     damaged = jars.connector()[0]
     damaged.write_bytes(b"no jar")
-    jars.connector()
+    calls: list[tuple[str, int, int]] = []
+    jars.connector(lambda *call: calls.append(call))
+    count = len(jars.sums("connector"))
+    what = "downloading Spark's Kafka connector"
+    assert calls == [(what, done, count) for done in range(count + 1)]
     assert jars._sha256(damaged) == next(iter(jars.sums("connector").values()))
 
 

@@ -97,7 +97,7 @@ def test_every_record_is_predicted_once(
     with ExitStack() as stack:
         stack.callback(scorer.stop)
         server = stack.enter_context(closing(Running()))
-        show(server, scorer, stack)
+        show(server, scorer, stack, as_json=False)
         scorer.start()
         scorer.drain()
         before = predictions_of(settings)

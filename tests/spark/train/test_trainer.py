@@ -91,7 +91,7 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
     trainer = Trainer.open(spark, settings)
     with ExitStack() as stack:
         server = stack.enter_context(closing(Running()))
-        sinks = Sinks(trainer.log, show(server, trainer, stack))
+        sinks = Sinks(trainer.log, show(server, trainer, stack, as_table=False))
         trainer.start()
         trainer.wait()
         assert sinks.stop(drain=10)
