@@ -182,7 +182,8 @@ def produce(
     except (LookupError, OSError, RuntimeError) as error:  # of Kafka
         raise _end(error, FAILED) from None
     ready = messages(limited(rows, records), plan)
-    with _progress(Console(stderr=True, quiet=quiet), records, drifts) as progress:
+    total = round(rate * seconds) if rate and seconds and not records else records
+    with _progress(Console(stderr=True, quiet=quiet), total, drifts) as progress:
         sent = send(ready, client, stop.is_set, seconds, progress, moment)
     print(_to_json(sent, stream, schema) if json_ else _to_line(sent, stream))
     _exit_on_failure(sent)
@@ -305,14 +306,14 @@ def _stop_on_signals() -> threading.Event:
 
 @contextmanager
 def _progress(
-    console: Console, records: int | None, drifts: tuple[int, ...]
+    console: Console, total: int | None, drifts: tuple[int, ...]
 ) -> Iterator[Callable[[Message], None]]:
     """Show a bar on a terminal, and print each drift everywhere."""
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     ahead = list(drifts)
     disable = console.quiet or not sys.stderr.isatty()
     with Progress(*columns, console=console, disable=disable, redirect_stdout=False) as bar:
-        task = bar.add_task("rows sent", total=records)
+        task = bar.add_task("rows sent", total=total)
         rows, shown = 0, 0.0
 
         def update(message: Message) -> None:

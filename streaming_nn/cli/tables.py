@@ -38,9 +38,12 @@ class TrainTable:
         title: str,
         head: "Manifest",
         behind: Behind | None,
+        log: Callable[["Manifest"], None] = lambda manifest: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take `log` for each version's manifest: it logs what is news beside a table."""
         self._title, self._newest, self._behind, self._clock = title, head, behind, clock
+        self._log = log
         self._first, self._began = head.number, clock()
         self._counts, self._reasons = Counter[str](), Counter[str]()
         self._figures, self._rate, self._event = Figures(), Rate(clock), ""
@@ -58,6 +61,7 @@ class TrainTable:
         for event in manifest.events:
             self._event = f"{event['event']} in version {manifest.number:,}"
         self._newest = manifest
+        self._log(manifest)
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""

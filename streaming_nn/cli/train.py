@@ -181,13 +181,15 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack, as_table: boo
     if not settings.source.format:
         lag = follow(settings, lambda: trainer.head.manifest.offsets, stack)
         trainer.find_lag = lambda position: lag.behind(position["offsets"])
-    sinks: list[Any] = [LogSink(trainer.head.number, only_news=as_table)]
+    log = LogSink(trainer.head.number, only_news=as_table)
+    sinks: list[Any] = [log]
     if as_table:
         job = settings.train
         what = settings.source.format or job.topics_pattern or ", ".join(job.topics)
         title = f"{settings.model} learns {what}"
-        sinks.append(TrainTable(title, trainer.head.manifest, Behind(lag) if lag else None))
-        stack.enter_context(live(sinks[-1].shown))
+        table = TrainTable(title, trainer.head.manifest, Behind(lag) if lag else None, log.write)
+        sinks = [table]  # one thread for both reads each version once
+        stack.enter_context(live(table.shown))
     else:
         trainer.progress = Lines().show
     if server is None:

@@ -107,7 +107,7 @@ def test_a_rate_is_of_the_last_seconds() -> None:
 
 def test_the_table_of_a_trainer() -> None:
     clock = Clock()
-    shown = TrainTable("model learns t", version(3, metrics=figures(None)), None, clock)
+    shown = TrainTable("model learns t", version(3, metrics=figures(None)), None, clock=clock)
     assert texts(shown.shown())["accuracy"] == "–"
     for number in range(4, 9):
         shown.shown()
@@ -146,7 +146,7 @@ def test_the_table_of_a_trainer() -> None:
     ],
 )
 def test_the_figures_are_the_learners(metrics: dict[str, Any], names: list[str]) -> None:
-    shown = TrainTable("title", version(0, metrics=metrics), None, Clock())
+    shown = TrainTable("title", version(0, metrics=metrics), None, clock=Clock())
     rows = [row.name for row in shown.shown().rows]
     assert rows[1 : 1 + len(names)] == names
 
@@ -214,7 +214,7 @@ def drawn(shown: Shown, width: int, **options: Any) -> str:
 
 @pytest.mark.parametrize("width", [30, 40, 80, 200])
 def test_a_table_fits_every_width(width: int) -> None:
-    shown = TrainTable("[b]model", version(1), None, Clock())
+    shown = TrainTable("[b]model", version(1), None, clock=Clock())
     for number in range(2, 60):
         shown.write(version(number, rejected_by_reason={"[red]not JSON": 1}))
     text = drawn(shown.shown(), width)
@@ -267,7 +267,7 @@ def test_no_table_delays_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         time.sleep(0.1)
         return drawing()
 
-    shown = TrainTable("title", head.manifest, None, slow)
+    shown = TrainTable("title", head.manifest, None, clock=slow)
     with terminal(monkeypatch), live.live(shown.shown):
         sinks = Sinks(log, [shown])
         began = time.perf_counter()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from terminals import COLOURS, HIDDEN, SHOWN, Terminal, terminal
 
+from streaming_nn import doctor
 from streaming_nn.cli import app, progress
 from streaming_nn.cli.progress import BAR, Lines, describe, duration
 from streaming_nn.versions import repair
@@ -112,6 +113,26 @@ def test_no_color_is_respected(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert app.run(CHECK) == 1
     assert "checking versions" in shown.text
     assert not COLOURS.search(shown.output)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["doctor"], ["train", "--help"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_is_respected_by_results(
+    words: list[str], no_color: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        doctor, "diagnose", lambda *given: [doctor.Finding("disk", False, "full", "free some")]
+    )
+    with terminal(monkeypatch, stream="stdout") as shown:
+        monkeypatch.setenv("NO_COLOR", no_color)
+        app.run(words)
+    assert shown.text.strip()
+    assert bool(COLOURS.search(shown.output)) == (not no_color)
 
 
 @pytest.mark.parametrize("flags", [["--quiet"], ["-q"]])

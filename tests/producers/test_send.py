@@ -1,8 +1,13 @@
 """Sending counts acknowledged messages, stops at the first failure, and limits those in flight."""
 
+import re
+
 import pytest
+from rich.console import Console
+from terminals import terminal
 
 from producers import send as sending
+from producers.__main__ import _progress as progress
 from producers.messages import Message
 from producers.send import send
 
@@ -137,3 +142,12 @@ def test_a_message_that_the_client_rejects_ends_the_run_in_one_line():
     assert sum(sent.acknowledged.values()) == 5
     assert (sent.failed, sent.error) == (1, "RuntimeError: the record is too large")
     assert client.closed
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_bar_on_a_terminal_has_a_time_left(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown, progress(Console(stderr=True, quiet=quiet), 100, (10,)) as sent:
+        sent(Message(49, 0.0, "t", b"", b"", "labeled"))
+    assert bool(re.search(r"rows sent ━+╺━+ +50/100 \S+", shown.text)) == (not quiet)
+    assert ("row 10: concept drift" in shown.text) == (not quiet)
+    assert (not shown.output) == quiet

@@ -1,4 +1,4 @@
-"""A pseudo-terminal in place of stderr: what a command shows there."""
+"""A pseudo-terminal in place of stderr or stdout: what a command shows there."""
 
 import os
 import pty
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-COLOURS = re.compile(r"\x1b\[[\d;]*m")  # and bold, dim, italic
+COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")  # not bold, dim, reset
 CONTROLS = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 SHOWN, HIDDEN = "\x1b[?25h", "\x1b[?25l"  # the cursor
 
@@ -32,8 +32,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> Iterator[Terminal]:
-    """Make stderr a terminal of 24 lines; after the block, all that was written there is known."""
+def terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int = 80, stream: str = "stderr"
+) -> Iterator[Terminal]:
+    """Make a stream a terminal of 24 lines; after the block, all that was written there is known."""
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "24"}.items():
@@ -48,11 +50,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> Iterator[Ter
 
     reader = threading.Thread(target=read)
     reader.start()
-    with os.fdopen(theirs, "w") as stderr, monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", stderr)
+    with os.fdopen(theirs, "w") as file, monkeypatch.context() as patch:
+        patch.setattr(sys, stream, file)
         try:
             yield found
         finally:
-            stderr.flush()
+            file.flush()
     reader.join()
     os.close(ours)
