@@ -95,6 +95,16 @@ def test_rows_are_learned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None
     assert 310_000 < float(capsys.readouterr().out) < 450_000
 
 
+def test_the_page_on_learning_computes_what_it_describes(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "learning.md").read_text("utf-8")
+    exec(compile("".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "learning.md", "exec"), {})
+    lines = [[float(word) for word in line.split()] for line in capsys.readouterr().out.splitlines()]
+    (window,), (cumulative,), (_, often), (_, served_often), (_, rarely), (_, served_rarely) = lines
+    assert window > 0.8
+    assert often == rarely == cumulative > 0.9
+    assert cumulative > served_often > served_rarely
+
+
 def schema_of(cell: str, registry: str) -> Schema:
     section: dict[str, Any] = {"inputs": 2, "classes": [0, 1], **tomllib.loads(code(cell))}
     records = Records(**section)  # the keys are those of the settings
