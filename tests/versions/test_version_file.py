@@ -45,7 +45,7 @@ def test_the_code_on_the_page_reads_a_version(
     monkeypatch.chdir(tmp_path)
     page = run(CODE)
     expected = decode(path.read_bytes())
-    assert page["manifest"] == expected.manifest.to_json()
+    assert Manifest.from_json(page["manifest"]) == expected.manifest
     assert page["tensors"].keys() == expected.tensors.keys()
     for name, tensor in expected.tensors.items():
         values = np.array(page["numbers"](*page["tensors"][name]), tensor.dtype).reshape(tensor.shape)
@@ -78,7 +78,7 @@ def test_the_code_on_the_page_reads_an_archive() -> None:
     found = run(FUNCTIONS)["archived"](data, 0)
     expected = [manifest.to_json() for manifest in manifests]
     for values in expected:
-        del values["metrics"]
+        del values["metrics"], values["samples"]
     assert found == expected
 
 
