@@ -40,7 +40,11 @@ def read_table() -> dict[str, set[str]]:
 
 ROOMS = read_table()
 # what else a room may import; every other one may use all that pyproject.toml names but Spark
-PACKAGES = {"core": {"numpy", "setuptools"}, "nn": {"numpy"}, "versions": {"numpy", "safetensors", "pandas"}}
+PACKAGES = {
+    "core": {"numpy", "setuptools"},
+    "nn": {"numpy"},
+    "versions": {"numpy", "safetensors", "pandas", "matplotlib"},  # the last two where they are used
+}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 

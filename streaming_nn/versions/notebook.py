@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # version_log and version import this module where they need 
     from streaming_nn.versions.version_log import VersionLog
 
 LEADING = ("accuracy", "subset_accuracy", "mae")  # the first that a version has
-POINTS = 100  # of a chart, at most: a manifest is read for each
+POINTS, PLOTTED = 100, 500  # of a chart and of a plot, at most: a manifest is read for each
 WIDTH, HEIGHT, MARGIN = 480, 120, 8  # units of the chart
 LINES = {  # by what is measured: the line's colour and dashes
     "prequential": ("#2b8cdb", ""),
@@ -32,24 +32,63 @@ Values = Sequence[float | None]
 
 def log_html(log: "VersionLog") -> str:
     """Return the newest version's metrics, and a chart of the leading one over the versions that are kept."""
-    numbers = log.files()
-    step = -(-len(numbers) // POINTS) or 1
-    chosen = numbers[::-1][::step][::-1]
-    manifests = [*_readable(log, chosen)]
-    rows = [("directory", str(log.directory)), ("versions", f"{log.last() + 1:,}, {len(numbers):,} kept")]
+    manifests = _kept(log, POINTS)
+    rows = [("directory", str(log.directory)), ("versions", f"{log.last() + 1:,}, {len(log.files()):,} kept")]
     if not manifests:
         return _table(rows)
     newest = manifests[-1]
     rows += [("newest", f"{newest.number:,}, {newest.kind}"), ("written", newest.written_at)]
-    metric = next((name for name in LEADING if name in _windows(newest).get("prequential", {})), None)
+    metric = _leading(newest)
     if metric is None:
         return _table(rows)
-    series: dict[str, Values] = {
+    return _table(rows) + _chart(metric, [each.number for each in manifests], _series(manifests, metric))
+
+
+def plot(log: "VersionLog", metric: str | None = None, ax: Any = None) -> Any:
+    """Draw as `VersionLog.plot` describes."""
+    import matplotlib.pyplot as plt  # of the extra "plot"
+
+    manifests = _kept(log, PLOTTED)
+    metric = metric or (_leading(manifests[-1]) if manifests else None)
+    if metric is None:
+        raise ValueError(f"model {log.directory}: no version has a metric to plot yet")
+    series = _series(manifests, metric)
+    if not any(value is not None for values in series.values() for value in values):
+        known = sorted({name for window in _windows(manifests[-1]).values() for name in window})
+        raise ValueError(f"metric must be one of the window's, {', '.join(known)}; got {metric!r}")
+    axes = plt.subplots()[1] if ax is None else ax
+    numbers = [manifest.number for manifest in manifests]
+    for name, values in series.items():
+        color, dashes = LINES[name]
+        pattern = (0, tuple(map(float, dashes.split()))) if dashes else "-"
+        points = [float("nan") if value is None else value for value in values]
+        axes.plot(numbers, points, color=color, linestyle=pattern, label=name.replace("_", " "))
+    for manifest in manifests:
+        if any(event.get("event") != "member restarted" for event in manifest.events):
+            axes.axvline(manifest.number, color="#b3421a", linestyle=":", linewidth=1)
+    axes.set_xlabel("version")
+    axes.set_ylabel(f"{metric.replace('_', ' ')}, window")
+    axes.legend()
+    return axes
+
+
+def _kept(log: "VersionLog", most: int) -> list[Manifest]:
+    """Return the manifests of so many versions at most, evenly chosen among those with files."""
+    numbers = log.files()
+    step = -(-len(numbers) // most) or 1
+    return [*_readable(log, numbers[::-1][::step][::-1])]
+
+
+def _leading(manifest: Manifest) -> str | None:
+    return next((name for name in LEADING if name in _windows(manifest).get("prequential", {})), None)
+
+
+def _series(manifests: Sequence[Manifest], metric: str) -> dict[str, Values]:
+    return {
         name: [_windows(manifest).get(name, {}).get(metric) for manifest in manifests]
-        for name in _windows(newest)
+        for name in _windows(manifests[-1])
         if name in LINES
     }
-    return _table(rows) + _chart(metric, [manifest.number for manifest in manifests], series)
 
 
 def version_html(version: "Version") -> str:

@@ -394,6 +394,17 @@ class VersionLog:
 
         return history(self, first, last)
 
+    def plot(self, metric: str | None = None, ax: Any = None) -> Any:
+        """Plot a metric of the window over the kept versions with matplotlib; return the axes.
+
+        Drawn are prequential, as served and baselines, and events as dotted lines, of up to 500 versions.
+        `metric` None: accuracy, subset accuracy or the mean absolute error. `ax`: axes to draw into. Raise
+        ModuleNotFoundError without matplotlib (the extra "plot"), ValueError for an unknown metric.
+        """
+        from streaming_nn.versions.notebook import plot
+
+        return plot(self, metric, ax)
+
     def points(self) -> Iterator[Point]:
         """Yield the log's counts, metrics and events, one point for each 100 versions, from the oldest on.
 

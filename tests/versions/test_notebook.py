@@ -81,3 +81,25 @@ def test_a_log_without_versions_or_with_damaged_ones_is_shown(tmp_path: Path) ->
     log = filled(VersionLog(tmp_path), 3)
     log.path(2).write_bytes(b"")
     assert cells(log)["newest"] == "1, learned"
+
+
+def test_a_plot_has_the_values_of_the_versions_and_the_events(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    log = filled(VersionLog(tmp_path), 1)
+    for value in (0.25, None, 1.0):
+        learn(log, metrics=measured(value))
+    learn(log, metrics=measured(0.75), events=[{"event": "drift", "detected": 1}])
+    axes = log.plot()
+    lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    prequential = [None if value != value else value for value in lines["prequential"]]
+    assert prequential == [None, 0.25, None, 1.0, 0.75]
+    assert list(lines["as served"])[1:] == [0.25] * 4
+    assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"] == [4]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("version", "accuracy, window")
+    assert log.plot("accuracy", ax=axes) is axes
+    with pytest.raises(ValueError, match="metric must be one of the window's, accuracy; got 'loss'"):
+        log.plot("loss")
+    with pytest.raises(ValueError, match="no version has a metric to plot yet"):
+        VersionLog(tmp_path / "none").plot()
+    matplotlib.pyplot.close("all")
