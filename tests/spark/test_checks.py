@@ -72,7 +72,7 @@ class FakeAdmin:
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def starts(*_: object) -> None:
+    def starts(*_: object, **__: object) -> None:
         raise Started
 
     for name in os.environ:
