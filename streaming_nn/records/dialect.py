@@ -151,7 +151,8 @@ class Dialect:
         return others <= FEW * fields.total() and others < fields.total()
 
     def _number(self, field: str) -> int | float | None:
-        text = without_unit(field.strip(), self.units)
+        text = field.strip()
+        text = without_unit(text, self.units) if self.units else text
         if _INTEGER.fullmatch(text):
             return int(text) if len(text) < 4000 else float("inf")  # Python refuses longer ones
         if number_pattern(self.decimal, self.thousands).fullmatch(text):
@@ -354,10 +355,21 @@ def _single_column(
         return dialect, rows
     width = _width(closest)
     other = next(i for i, row in enumerate(closest) if len(row) != width)
+    if (above := _rows_above(closest, width)) and "delimiter" not in given:
+        raise ValueError(
+            f"cannot detect the delimiter: the columns' names seem to be in row {above + 1}; remove what is "
+            "above"
+        )
     raise ValueError(
         f"cannot detect the delimiter: at best, most rows have {width} fields and row {other + 1} has "
         f"{len(closest[other])}; set delimiter and quote"
     )
+
+
+def _rows_above(rows: list[list[str]], width: int) -> int:
+    """Return how many rows are before the first of this width, if that and all below have it; else 0."""
+    above = next((i for i, row in enumerate(rows) if len(row) == width), 0)
+    return above if 2 * above < len(rows) and all(len(row) == width for row in rows[above:]) else 0
 
 
 def _most(rows: list[list[str]]) -> tuple[int, int]:
@@ -448,14 +460,14 @@ def _with_marks(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[
 
 
 def _with_units(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[str, Any]) -> Dialect:
-    """Return the dialect with the units of columns of numbers; not one that some numbers of a column lack."""
+    """Return the dialect with the units of columns of numbers; not one that some numbers but 0 lack."""
     if "units" in given:
         return dialect
     gaps, found, mixed = GAPS.union(given.get("na_values", ())), set[str](), {""}
     for column in columns:
         fields = Counter(field.strip() for field in column if field.strip() not in gaps)
-        units = set(map(_unit, fields))
-        if units - {""} and dialect.numeric(fields):
+        if set(map(_unit, fields)) != {""} and dialect.numeric(fields):
+            units = {_unit(field) for field in fields if dialect.parse_number(field) != 0}
             (mixed if len(units) > 1 else found).update(units)
     return replace(dialect, units=tuple(unit for unit in UNITS if unit in found - mixed))
 

@@ -740,8 +740,8 @@ def _units(sample: Sample) -> list[str]:
 
 
 def common_unit(values: Sequence[Any]) -> str | None:
-    """Return the unit that all numbers have, "" for none; None: some have another one."""
-    units = {*map(_unit, values)} or {""}
+    """Return the unit that all numbers but 0 have, "" for none; None: some have another one."""
+    units = {_unit(value) for value in values if value != 0 and value != "0"} or {""}
     return units.pop() if len(units) == 1 else None
 
 

@@ -158,7 +158,7 @@ def numbers_among(words: Iterable[str], rules: Rules) -> frozenset[float]:
 
 
 def _parse_number(text: str, rules: Rules) -> float | None:
-    text = without_unit(text, rules.units)
+    text = without_unit(text, rules.units) if rules.units else text
     if number_pattern(rules.decimal, rules.thousands).fullmatch(text):
         return float(text.replace(rules.thousands, "").replace(rules.decimal, "."))
     return None

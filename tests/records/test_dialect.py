@@ -118,6 +118,7 @@ def changes(dialect):
         ('a,b\n"$1,234.50",x\n"-$2,000.00",y\n', {"thousands": ",", "units": ("$",)}, ["a", "b"], "ns"),
         ("5%,1\n6%,2\n", {"header": False, "units": ("%",)}, None, "nn"),
         ("a,b\n5%,1\n0.05,2\n", {}, ["a", "b"], "sn"),  # of the same share?
+        ("a,b\n5%,1\n0,2\n", {"units": ("%",)}, ["a", "b"], "nn"),
         ("a,b\n5%,$1\n7%,€2\n", {"units": ("%",)}, ["a", "b"], "ns"),
         ("a;b\n1,234;1.5\n2,500;2.5\n", {"delimiter": ";", "thousands": ","}, None, "nn"),
         ("a;b\n0,234;x\n2,500;y\n", {"delimiter": ";", "decimal": ","}, None, "ns"),  # no group
@@ -164,6 +165,11 @@ def test_windows_characters_are_not_latin_1():
         (b"\n\n", "it has no lines"),
         (b"a,label\n1,0\n2\n", "at best, most rows have 2 fields and row 3 has 1; set delimiter and quote"),
         (b"City, ST;txt\nNew York, NY;hi\nA, B;yo\n", "',' and ';' fit alike; set delimiter"),
+        (b"Report\na,b\n1,2\n3,4\n", "the columns' names seem to be in row 2; remove what is above"),
+        (  # World Bank
+            b'"Source","WDI",\n\n"Updated","2024",\n\n"Country","1960","1961",\n"A","1","2",\n"B","3","4",\n',
+            "the columns' names seem to be in row 3; remove what is above",
+        ),
         (b"a;b\n1,500;x\n3,500;y\n", "whether 1,234 has a decimal comma: set decimal=',' or thousands=','"),
         (b"a,b\n1,2\n3,4\na,b\n5,6\n", "row 4 has the columns' names again, as files that were joined do"),
         (b"\xef\xbb\xbfa,b\n1,x\n\xef\xbb\xbfa,b\n5,y\n", "row 3 has the columns' names again"),
