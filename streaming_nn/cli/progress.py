@@ -63,7 +63,7 @@ def _bars() -> Iterator[Progress]:
 
     class Count(ProgressColumn):
         def render(self, task: Any) -> Text:
-            return Text(f"{task.completed:,.0f}" + (f"/{task.total:,.0f}" if task.total else ""))
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
 
     class Left(ProgressColumn):
         max_refresh = 1.0  # seconds: a time that changes more often is hard to read
@@ -84,8 +84,8 @@ def _bars() -> Iterator[Progress]:
 
     def show(what: str, done: int, total: int) -> None:
         nonlocal current, drawn
-        now = time.monotonic()
-        if what == current and now - drawn < 1 / REDRAWS and done != total:
+        now, ends = time.monotonic(), bool(total) and done == total
+        if what == current and now - drawn < 1 / REDRAWS and not ends:
             return
         if what != current:
             for task in bars.task_ids:
@@ -94,7 +94,7 @@ def _bars() -> Iterator[Progress]:
             bars.start()
         current, drawn = what, now
         bars.update(bars.task_ids[0], completed=done, total=total or None)
-        if done == total:  # what the block does next may draw something else
+        if ends:  # what the block does next may draw something else
             current = ""
             bars.stop()
 

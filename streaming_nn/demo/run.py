@@ -55,7 +55,8 @@ def run(
     """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
     With `page`, a web page shows it, and is opened if there is a desktop. `view`, of a title, is open while
-    the stream runs, and called each second; `progress` while jars are downloaded, once on a machine.
+    the stream runs, and called each second; `progress` while versions are verified, and while jars are
+    downloaded, once on a machine.
     Raise ValueError for a stream that has no demo, for an invalid rate, and if `directory` is a file.
     """
     scenario = find_scenario(stream)
@@ -69,7 +70,7 @@ def run(
             if page:
                 stack.enter_context(_page(home / "model"))
             demo = stack.enter_context(_running(scenario, home, progress))
-            summary = demo.play(seconds, rate, view)
+            summary = demo.play(seconds, rate, view, progress)
     except KeyboardInterrupt:
         logger.info("\nstopped; resume with: streaming-nn demo --dir %s --stream %s", home, stream)
         return None
@@ -163,7 +164,11 @@ class DemoRun:
             self.broker.stop()
 
     def play(
-        self, seconds: float, rate: float, view: Callable[[str], AbstractContextManager[Show]]
+        self,
+        seconds: float,
+        rate: float,
+        view: Callable[[str], AbstractContextManager[Show]],
+        progress: jars.Progress,
     ) -> dict[str, Any]:
         """Produce, train and score, then drain, verify and count; return the summary."""
         from streaming_nn.sinks.json_lines import JsonLinesSink
@@ -200,7 +205,14 @@ class DemoRun:
         scorer.stop()
         sinks.stop(drain=10)
         logger.info("verifying: replaying all versions")
-        verified = verify(self.spark, self.kafka, self.log)
+        head = self.log.head_number() or 0
+        progress("verifying versions", 0, head)
+        verified = verify(
+            self.spark,
+            self.kafka,
+            self.log,
+            progress=lambda number: progress("verifying versions", number, head),
+        )
         if not verified.identical:
             logger.info("version %d differs: %s %s", verified.different, verified.reason, verified.machine)
         return self._summary(drift, verified.identical)

@@ -107,6 +107,24 @@ def test_a_bar_on_a_terminal_is_deleted_at_its_end(
     assert capsys.readouterr().out.count("the same") == 1
 
 
+def test_a_bar_without_an_end_stays_until_something_else_is_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streaming_nn")
+    with terminal(monkeypatch) as shown, progress.progress() as show:
+        stderr = sys.stderr
+        show("sending rows", 0, 0)
+        assert sys.stderr is not stderr, "log lines are above the bar"
+        show("learning", 1, 2)
+        show("learning", 2, 2)
+        assert sys.stderr is stderr, "something else may be drawn, such as a live table"
+        show("learning again", 1, 2)
+        assert sys.stderr is not stderr
+    assert re.search("sending rows ━+ *\r", shown.text)
+    assert "learning again" in shown.text
+    assert "sending" not in shown.text.split("learning")[-1]
+
+
 def test_no_color_is_respected(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as shown:
         monkeypatch.setenv("NO_COLOR", "1")
