@@ -196,7 +196,7 @@ def test_the_five_lines_work_in_order_in_this_process(
     """On the session's Spark, with fewer records; the nightly tier runs all commands as processes."""
 
     @contextmanager
-    def running(options: Any) -> Iterator["SparkSession"]:
+    def running(*given: Any) -> Iterator["SparkSession"]:
         yield spark
 
     monkeypatch.setattr("streaming_nn.spark.session.running", running)

@@ -90,7 +90,7 @@ def test_a_full_disk_is_named(launcher: Launcher) -> None:
 def test_the_session_reports_it(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher("hello\n", 3)
     monkeypatch.setattr(java, "find", lambda: Path("java"))
-    monkeypatch.setattr(session, "_ours", dict)
+    monkeypatch.setattr(session, "_ours", lambda progress: {})
     monkeypatch.setattr(SparkSession, "_instantiatedSession", None)
     monkeypatch.setattr(logging.getLogger(), "filters", [])
     with pytest.raises(RuntimeError, match=r"^Spark did not start: hello \(it read SPARK_HOME"):

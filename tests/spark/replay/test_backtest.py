@@ -464,7 +464,7 @@ def test_a_mistake_is_an_error_before_spark_starts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def must_not_start(options: object) -> Any:
+    def must_not_start(*given: object) -> Any:
         raise AssertionError("Spark may not start for a mistake")
 
     monkeypatch.setattr(session, "running", must_not_start)

@@ -44,7 +44,7 @@ def _one_session(spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None
     """Let backtests use the tests' Spark session, which they do not stop."""
 
     @contextmanager
-    def running(options: Mapping[str, str]) -> Iterator[Any]:
+    def running(options: Mapping[str, str], progress: Any) -> Iterator[Any]:
         yield spark
 
     monkeypatch.setattr(file_backtest, "running", running)

@@ -294,7 +294,7 @@ def test_flags_and_the_settings_file_are_equivalent(
 
     taken: list[Settings] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("streaming_nn.spark.session.session", lambda options: Spark())
+    monkeypatch.setattr("streaming_nn.spark.session.session", lambda options, progress: Spark())
     monkeypatch.setattr(
         "streaming_nn.spark.train.trainer.train", lambda spark, settings, *_: taken.append(settings)
     )
