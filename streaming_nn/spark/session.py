@@ -109,7 +109,7 @@ def rows_of(frame: DataFrame) -> list[Row]:
     return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
-def _ours(progress: jars.Progress) -> dict[str, str]:
+def _ours(progress: jars.Progress = jars.no_progress) -> dict[str, str]:
     log4j = Path(__file__).with_name("log4j2.properties").as_uri()
     own = temporary.directory()
     return {
