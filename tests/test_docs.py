@@ -1,7 +1,9 @@
 """The documents are true: pages, tests, modules, settings, flags and commands that they name exist."""
 
+import ast
 import re
 import shlex
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import typer
 from paths import ROOT
 from typer.main import get_command
 
+import streaming_nn
 from producers.__main__ import app as producers_app
 from streaming_nn.cli.app import app
 from streaming_nn.settings import Settings
@@ -186,3 +189,26 @@ def test_the_chinese_readme_has_the_same_code_headings_and_links() -> None:
         assert part == translated
     titles = [line for line in PAGES[chinese].splitlines() if line.startswith("## ")]
     assert all(re.search(r"[\u4e00-\u9fff]", title) for title in titles)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    found = [(page, block) for page, text in PAGES.items() for block in pattern.findall(text)]
+    assert found
+    return found
+
+
+def test_settings_in_blocks_are_valid() -> None:
+    for page, block in blocks("toml"):
+        try:
+            Settings.model_validate(tomllib.loads(block))
+        except ValueError as error:
+            raise AssertionError(f"{page}:\n{block}") from error
+
+
+def test_code_in_blocks_uses_public_names() -> None:
+    public = vars(streaming_nn)["_PUBLIC"].keys()
+    for page, block in blocks("python"):
+        nodes = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute)]
+        used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "snn"}
+        assert used <= public, page

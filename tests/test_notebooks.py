@@ -1,10 +1,16 @@
 """The example notebooks run, and show what they have shown: the same kinds of output, the same numbers."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import notebooks
+import numpy as np
 import pytest
+from paths import ROOT
+
+import streaming_nn as snn
 
 pytestmark = pytest.mark.nightly
 
@@ -20,6 +26,20 @@ def test_a_notebook_runs_and_shows_what_it_has_stored(path: Path, tmp_path: Path
     assert plain(shown) == plain(stored)
     assert len(plain(stored)) > 1
     assert path.stat().st_size < 100_000
+
+
+def test_the_lines_on_the_history_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "versions.md").read_text("utf-8"), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    net = snn.OnlineClassifier(hidden=(4,), mini_batch=8)
+    for _ in range(3):
+        net.partial_fit(np.eye(8), np.arange(8) % 2, classes=[0, 1]).save("model")
+    names: dict[str, Any] = {}
+    exec(compile(block, "versions.md", "exec"), names)
+    assert len(names["history"]) == 3
 
 
 def kind(output: notebooks.Output) -> list[str]:
