@@ -47,7 +47,7 @@ class KafkaAdmin:
         self._options = options
         self._servers = options.get("bootstrap.servers", "")
         self._patience = patience
-        self._isolation = IsolationLevel.build_from(options.get("isolation.level", "read_uncommitted"))
+        self._isolation = IsolationLevel.build_from(options.get("isolation.level", "read_committed"))
         self._connected: KafkaAdminClient | None = None
 
     def create(
@@ -130,7 +130,10 @@ class KafkaAdmin:
         return self._offsets(topics, OffsetSpec.EARLIEST)
 
     def ends(self, topics: Iterable[str]) -> Offsets:
-        """Return the offset of each partition's next record; the last stable offset with read_committed."""
+        """Return the offset after each partition's last record, or that of its first open transaction.
+
+        With the option isolation.level = read_uncommitted, records of open transactions count too.
+        """
         return self._offsets(topics, OffsetSpec.LATEST)
 
     def at(self, topics: Iterable[str], milliseconds: int) -> Offsets:

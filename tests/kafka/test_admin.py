@@ -6,6 +6,7 @@ from waiting import until
 
 from streaming_nn.kafka import admin
 from streaming_nn.kafka.options import for_python
+from streaming_nn.kafka.reader import first_values
 
 pytestmark = pytest.mark.merge
 
@@ -24,6 +25,26 @@ def test_partitions_beginnings_and_ends(broker) -> None:
     assert admin.partitions(broker.options, [topic]) == {topic: [0, 1, 2]}
     assert admin.beginnings(broker.options, [topic]) == {topic: {0: 0, 1: 0, 2: 0}}
     assert admin.ends(broker.options, [topic]) == {topic: {0: 0, 1: 7, 2: 0}}
+
+
+def test_the_end_is_that_of_committed_records(broker) -> None:
+    """An open transaction has no offsets yet; those of an aborted one stay, without records."""
+    topic = broker.topic("transactions")
+    everything = {**broker.options, "isolation.level": "read_uncommitted"}
+    producer = KafkaProducer(**for_python(broker.options, KafkaProducer), transactional_id=topic)
+    producer.init_transactions()
+    found = []
+    for end in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        for value in (b"a", b"b"):
+            producer.send(topic, value, partition=0).get(10)
+        found += [admin.ends(options, [topic])[topic][0] for options in (broker.options, everything)]
+        assert first_values(broker.options, topic, 10) == [], "nothing is committed"
+        end()
+    producer.close()
+    assert found == [0, 2, 3, 5], "a marker ends the first one"
+    assert admin.ends(broker.options, [topic]) == {topic: {0: 6}}
+    assert first_values(broker.options, topic, 10) == [b"a", b"b"]
 
 
 def test_added_partitions_can_be_used_at_once(broker) -> None:

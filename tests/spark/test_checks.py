@@ -246,7 +246,7 @@ def test_wrong_options_of_a_new_model(
 def test_a_topic_with_too_few_records_to_infer_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(["train", "--once", *KAFKA], capsys) == (
         2,
-        "topic labeled has 99 records, and width and classes are inferred from 100 or more: "
+        "topic labeled has at most 99 records, and width and classes are inferred from 100 or more: "
         "set records.inputs and records.classes",
     )
     named = ["--features", "a,b", "-s", "records.regression=true"]

@@ -142,7 +142,7 @@ def plan_topic(
     train = settings.train.model_copy(update={"topics": [topic], "topics_pattern": "", "once": True})
     settings = settings.model_copy(update={"train": train, "source": Source()})
     source = KafkaSource(spark, settings)
-    with _admin(settings) as admin:
+    with KafkaAdmin(settings.kafka) as admin:
         source.open(admin)
         ids = source.ids
         begins, ends = _find_bounds(admin, topic, since, until, bounds)
@@ -187,12 +187,8 @@ def require_records(
     bounds: Mapping[str, Any] | None,
 ) -> None:
     """Raise ValueError if `plan_topic` would find no record; needs no Spark."""
-    with _admin(settings) as admin:
+    with KafkaAdmin(settings.kafka) as admin:
         _find_bounds(admin, topic, since, until, bounds)
-
-
-def _admin(settings: Settings) -> KafkaAdmin:
-    return KafkaAdmin({"isolation.level": "read_committed", **settings.kafka})
 
 
 def _find_bounds(

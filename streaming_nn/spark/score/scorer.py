@@ -326,12 +326,12 @@ class Scorer(Job):
         if ranges:
             begins = {t: {p: begin for p, (begin, _) in ps.items()} for t, ps in ranges.items()}
             ends = {t: {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
-            self._explain(schema, offsets.next_ranges(begins, ends, SAMPLE))
+            self._explain(schema, begins, ends)
 
-    def _explain(self, schema: Schema, ranges: offsets.Ranges) -> None:
-        """Log why none of the records in these ranges can be read, if that is so."""
+    def _explain(self, schema: Schema, begins: offsets.Offsets, ends: offsets.Offsets) -> None:
+        """Log why none of the first records between these offsets can be read, if that is so."""
         reader = self.reader or Reader(self.spark, self.settings.kafka, self.topic_ids)
-        values = explode_values(schema, reader.values(ranges))
+        values = explode_values(schema, reader.first_values(begins, ends, SAMPLE))
         decoded = decode(schema, values, labeled=False)
         if decoded.rejected and not len(decoded.kept):
             lines = explain(schema, values, as_scored, where=" in the model's schema")

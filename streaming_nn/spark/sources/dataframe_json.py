@@ -25,11 +25,13 @@ from streaming_nn.settings import Records, Source
 from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.sources.csv_files import CORRUPT, ROW, CsvFiles, column
+from streaming_nn.spark.sources.libsvm_files import LibsvmFiles
 
+Files = CsvFiles | LibsvmFiles  # how files are read; others are read as Spark reads them
 VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by which rows are learned
 FILE_TIME, FILE_PATH = "_streaming_nn_time", "_streaming_nn_path"
 OWN = (FILE_TIME, FILE_PATH, CORRUPT, ROW)  # columns that no user has chosen
-FILES = {"text", "json", "csv", "xml", "parquet", "orc", "avro"}  # sources that know the file of a row
+FILES = {"text", "json", "csv", "libsvm", "xml", "parquet", "orc", "avro"}  # that know the file of a row
 JSON = {  # the options of rows as JSON; by default times would have milliseconds
     "ignoreNullFields": "false",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
@@ -39,11 +41,11 @@ PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # of sources that S
 
 
 def stream(
-    spark: SparkSession, source: Source, shape: Records | Schema, files: CsvFiles | None = None
+    spark: SparkSession, source: Source, shape: Records | Schema, files: Files | None = None
 ) -> DataFrame:
     """Read the source as a stream of its selected columns; `records` converts a micro-batch to records.
 
-    `files` is how files of CSV are read; None: as Spark reads them. ValueError in one line: Spark does not
+    `files` is how files are read; None: as Spark reads them. ValueError in one line: Spark does not
     find the source, its options or columns are invalid, or the columns do not fit `shape`.
     """
     return _load(spark.readStream, source, shape, files)
@@ -54,7 +56,7 @@ def first_values(
     source: Source,
     shape: Records | Schema,
     rows: int,
-    files: CsvFiles | None = None,
+    files: Files | None = None,
 ) -> list[bytes | None]:
     """Return the first records that the source has now; ValueError if it can be read only as a stream."""
     try:
@@ -68,7 +70,7 @@ def first_values(
     return [None if value is None else bytes(value) for value in values]
 
 
-def _load(reader: Any, source: Source, shape: Records | Schema, files: CsvFiles | None = None) -> DataFrame:
+def _load(reader: Any, source: Source, shape: Records | Schema, files: Files | None = None) -> DataFrame:
     try:
         frame: DataFrame
         if files is None:
@@ -123,7 +125,7 @@ def records(frame: DataFrame, shape: Records | Schema) -> DataFrame:
     )
 
 
-def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = None) -> Column:
+def _value(frame: DataFrame, shape: Records | Schema, files: Files | None = None) -> Column:
     types = _types(frame)
     if types.keys() - {TIMESTAMP} == {VALUE} and isinstance(types[VALUE], StringType | BinaryType):
         return F.col(VALUE)
@@ -140,11 +142,13 @@ def _value(frame: DataFrame, shape: Records | Schema, files: CsvFiles | None = N
         if name not in types:
             raise ValueError(
                 f"records.features, records.label and records.weight must be among the source's columns, "
-                f"{list(types)}; got {name!r}" + (f"; {files.suggest(labels)}" if files else "")
+                f"{list(types)}; got {name!r}"
+                + (f"; {files.suggest(labels)}" if isinstance(files, CsvFiles) else "")
             )
-    if files is not None:
+    if isinstance(files, CsvFiles):
         return files.records(frame, [*fields])
-    return F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), JSON)
+    values = F.to_json(F.struct(*(_field(name, types[name]) for name in fields)), JSON)
+    return values if files is None else F.coalesce(F.col(ROW), values)  # a bad line is not JSON
 
 
 def _types(frame: DataFrame) -> dict[str, DataType]:

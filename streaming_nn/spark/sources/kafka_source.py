@@ -93,15 +93,8 @@ class KafkaSource:
 
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records that the topics still have."""
-        with KafkaAdmin(
-            {**kafka_frames.CONSUMER, **self.settings.kafka}
-        ) as admin:  # not of open transactions
-            begins, ends = admin.beginnings(self.ids), admin.ends(self.ids)
-        reader, values = Reader(self.spark, self.settings.kafka, self.ids), list[bytes | None]()
-        while len(values) < rows and (ranges := offsets.next_ranges(begins, ends, rows - len(values))):
-            values += reader.values(ranges)
-            begins |= {t: begins[t] | {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
-        return values[:rows]
+        begins, ends = self.admin.beginnings(self.ids), self.admin.ends(self.ids)
+        return Reader(self.spark, self.settings.kafka, self.ids).first_values(begins, ends, rows)
 
     def initial_position(self) -> Position:
         """Return the topics' beginnings, or their ends."""

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
-from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames
+from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames, libsvm_files
 from streaming_nn.spark.tasks import TaskFunction
 from streaming_nn.versions.version import Manifest, Position
 from streaming_nn.versions.version_log import VersionLog
@@ -96,9 +96,10 @@ class SparkSource:
         self.checkpoint = Path(log.directory, self._checkpoint).absolute()
 
     @cached_property
-    def _csv(self) -> csv_files.CsvFiles | None:
-        """How files of CSV are read, for the whole run."""
-        return csv_files.find(self.spark, self.settings.source, self.settings.records)
+    def _files(self) -> dataframe_json.Files | None:
+        """How files are read, for the whole run; None: as Spark reads them."""
+        source, shape = self.settings.source, self.settings.records
+        return libsvm_files.find(source, shape) or csv_files.find(self.spark, source, shape)
 
     def open(self, admin: KafkaAdmin | None) -> None:
         """Do nothing: `initial_position` and `read_stream` check the source."""
@@ -106,11 +107,11 @@ class SparkSource:
     def first_values(self, rows: int) -> list[bytes | None]:
         """Read the values of the first records that the source has now."""
         settings = self.settings
-        return dataframe_json.first_values(self.spark, settings.source, settings.records, rows, self._csv)
+        return dataframe_json.first_values(self.spark, settings.source, settings.records, rows, self._files)
 
     def initial_position(self) -> Position:
         """Check the source before anything is written; training begins where the source does."""
-        dataframe_json.stream(self.spark, self.settings.source, self.settings.records, self._csv)
+        dataframe_json.stream(self.spark, self.settings.source, self.settings.records, self._files)
         return initial_position()
 
     def forget(self) -> None:
@@ -125,7 +126,7 @@ class SparkSource:
 
     def read_stream(self) -> DataFrame:
         """Read from where the checkpoint ended."""
-        return dataframe_json.stream(self.spark, self.settings.source, self.schema, self._csv)
+        return dataframe_json.stream(self.spark, self.settings.source, self.schema, self._files)
 
     def backlog(self) -> None:
         """The source does not know."""

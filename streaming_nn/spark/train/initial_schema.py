@@ -59,12 +59,12 @@ def _known_width(settings: Settings) -> int | None:
     return records.inputs or width(records.features, records.categories, records.datetimes)
 
 
-def require_records(name: str, records: int) -> None:
-    """Raise ValueError if a source has too few records to infer anything from."""
+def require_records(name: str, records: int, most: str = "") -> None:
+    """Raise ValueError if a source has too few records to infer anything from; `most`: "at most " so many."""
     if records < MIN_RECORDS:
         raise ValueError(
-            f"{name} has {records} records, and width and classes are inferred from {MIN_RECORDS} or more: "
-            "set records.inputs and records.classes"
+            f"{name} has {most}{records} records, and width and classes are inferred from {MIN_RECORDS} or "
+            "more: set records.inputs and records.classes"
         )
 
 
@@ -119,6 +119,9 @@ def _wait_for_values(source: FirstRecords, settings: Settings) -> list[bytes | N
         if settings.train.once:
             require_records(source.name, len(values))
         if waited == 0:
-            logger.info("waiting for records to infer width and classes from the first %s", f"{RECORDS:,}")
+            logger.info(
+                "waiting for records to infer width and classes from: %s has %s, %s or more are needed",
+                *(source.name, f"{len(values):,}", f"{MIN_RECORDS:,}"),
+            )
         waited += 1
         pause(1)

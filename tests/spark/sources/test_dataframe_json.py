@@ -19,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
-from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames, order
+from streaming_nn.spark.sources import csv_files, dataframe_json, kafka_frames, libsvm_files, order
 
 pytestmark = pytest.mark.nightly
 
@@ -109,16 +109,28 @@ def test_one_typed_row_is_the_same_from_every_source(spark: SparkSession, tmp_pa
         np.testing.assert_array_equal(found.y, expected.y, format)
 
 
-def test_lines_of_libsvm_are_vectors(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.mark.merge
+def test_a_bad_line_of_libsvm_is_a_rejected_record(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark's own reader ends the query."""
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_text("1 2:0.5 3:-1e3\n-1 1:2\n")
+    (tmp_path / "in" / "a").write_text("1 2:0.5 3:-1e3\n\n# none\n1 0:2\n-1 1:2\n1 4:1\nx\n")
     schema, of = Schema(3, (-1, 1)), {"path": str(tmp_path / "in"), "numFeatures": "3"}
-    found = decode(schema, values(read(spark, schema, format="libsvm", **of)), labeled=True)
-    assert (found.x.tolist(), found.rejected) == ([[0, 0.5, -1000], [2, 0, 0]], [])
+    source = Source(format="libsvm", options=of)
+    files = libsvm_files.find(source, Records())
+    frame = dataframe_json.records(dataframe_json._load(spark.read, source, schema, files), schema)
+    assert {row.topic for row in frame.collect()} == {(tmp_path / "in" / "a").as_uri()}
+    found = decode(schema, values(frame), labeled=True)
+    assert found.x.tolist() == [[0, 0.5, -1000], [2, 0, 0]]
     assert found.y is not None
     assert found.y.tolist() == [1, 0]
-    stream = dataframe_json.stream(spark, Source(format="libsvm", options=of), schema)
-    assert stream.columns[:2] == ["label", "features"], "Spark infers the schema of a stream too"
+    assert [each.reason for each in found.rejected] == ["not JSON", "wrong width", "not JSON"]
+    chosen = Source(format="libsvm", options=of, select=["label > 0 AS good", "features"])
+    of_good = Schema(3, (False, True), label="good")
+    stream = dataframe_json.stream(spark, chosen, of_good, files)
+    assert stream.columns[:1] == ["value"]
+    good = decode(of_good, dataframe_json.first_values(spark, chosen, of_good, 9, files), labeled=True)
+    assert good.y is not None
+    assert good.y.tolist() == [1, 0]
 
 
 def test_a_float_survives_json_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:

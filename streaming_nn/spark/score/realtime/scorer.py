@@ -33,7 +33,7 @@ from streaming_nn.spark.score.predictions import (
     SUM,
 )
 from streaming_nn.spark.score.realtime.supported import check, check_slots
-from streaming_nn.spark.score.scorer import SAMPLE, Scorer, forwarded_headers
+from streaming_nn.spark.score.scorer import Scorer, forwarded_headers
 from streaming_nn.spark.session import STOP_ERRORS
 from streaming_nn.spark.sources import kafka_frames, offsets
 from streaming_nn.versions.version import Manifest
@@ -178,10 +178,10 @@ class RealTimeScorer(Scorer):
     def _look(self) -> None:
         """Look at the topic's first records as soon as it has some: no task reports what it has predicted."""
         with suppress(ConnectionError, LookupError, PermissionError):  # the query reports it, if it lasts
-            ranges = offsets.next_ranges(self._first, self.admin.ends(self._first), SAMPLE)
-            if ranges:
+            ends = self.admin.ends(self._first)
+            if offsets.count_between(self._first, ends):
                 self._explained = True
-                self._explain(schema_from(self._newest().manifest.schema), ranges)
+                self._explain(schema_from(self._newest().manifest.schema), self._first, ends)
 
     def _predict_available(self) -> None:
         once = self.settings.score.model_copy(update={"once": True})

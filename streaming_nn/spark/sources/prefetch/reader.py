@@ -21,7 +21,7 @@ from streaming_nn.spark import java_compiler
 from streaming_nn.spark.session import on_one_machine
 from streaming_nn.spark.sources import kafka_frames
 from streaming_nn.spark.sources.kafka_frames import CONSUMER
-from streaming_nn.spark.sources.offsets import Ranges
+from streaming_nn.spark.sources.offsets import Offsets, Ranges, next_ranges
 from streaming_nn.spark.sources.prefetch.record_batches import FromPieces, open_piece
 
 HERE = Path(__file__).parent
@@ -78,6 +78,17 @@ class Reader:
     def values(self, ranges: Ranges) -> list[bytes | None]:
         """Return the records' values, partition after partition."""
         return [value for batch in self.read_in_driver(ranges) for value in batch.column("value").to_pylist()]
+
+    def first_values(self, begins: Offsets, ends: Offsets, count: int) -> list[bytes | None]:
+        """Return the values of the first records from `begins` up to `ends`, at most `count`.
+
+        Offsets may be more than records: transactions leave markers, and what an aborted one had is none.
+        """
+        values, begins = list[bytes | None](), dict(begins)
+        while len(values) < count and (ranges := next_ranges(begins, ends, count - len(values))):
+            values += self.values(ranges)
+            begins |= {t: begins[t] | {p: end for p, (_, end) in ps.items()} for t, ps in ranges.items()}
+        return values[:count]
 
     def _set(self, ranges: Ranges) -> int:
         """Set what the Java object reads; return how many ranges these are."""

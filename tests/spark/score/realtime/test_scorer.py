@@ -88,9 +88,9 @@ class Waiting:
     def ends(self, topics: Any) -> dict[str, dict[int, int]]:
         return {topic: {0: 5 + len(self.records) * (len(self.waited) >= self.arrive)} for topic in topics}
 
-    def values(self, ranges: Any) -> list[bytes | None]:
+    def first_values(self, begins: Any, ends: Any, count: int) -> list[bytes | None]:
         self.looks += 1
-        assert ranges == {"unlabeled": {0: (5, 5 + len(self.records))}}
+        assert (begins, ends) == ({"unlabeled": {0: 5}}, {"unlabeled": {0: 5 + len(self.records)}})
         return self.records
 
     def close(self) -> None:

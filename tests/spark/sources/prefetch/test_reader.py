@@ -48,6 +48,31 @@ def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list
     return rows
 
 
+@pytest.mark.commit
+def test_the_first_values_are_those_of_records_not_of_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two partitions, one begins with 900 offsets of aborted transactions, and each fifth has a marker."""
+    asked: list[Ranges] = []
+
+    def values(self: Reader, ranges: Ranges) -> list[bytes | None]:
+        asked.append(ranges)
+        found = [(p, offset) for p, ends in ranges["t"].items() for offset in range(*ends)]
+        return [f"{p}:{at}".encode() for p, at in found if (p == 0 or at >= 1000) and at % 5]
+
+    monkeypatch.setattr(Reader, "values", values)
+    reader = Reader(None, {"bootstrap.servers": "localhost:9092"}, {})  # type: ignore[arg-type]
+    begins, ends = {"t": {0: 10, 1: 100}}, {"t": {0: 60, 1: 1020}}
+    found = reader.first_values(begins, ends, 50)
+    assert found == [f"0:{at}".encode() for at in range(10, 60) if at % 5] + [
+        f"1:{at}".encode() for at in range(1000, 1013) if at % 5
+    ]
+    assert begins == {"t": {0: 10, 1: 100}}
+    assert len(asked) < 100
+    everything = reader.first_values(begins, ends, 1000)
+    assert len(everything) == 40 + 16
+    assert everything == [*map(str.encode, dict.fromkeys(map(bytes.decode, everything)))], "none comes twice"
+    assert reader.first_values(begins, {"t": {0: 10, 1: 1000}}, 5) == []
+
+
 def files(spark: SparkSession) -> set[Path]:
     context: Any = spark.sparkContext
     return set(Path(context._temp_dir).glob("piece-*"))
