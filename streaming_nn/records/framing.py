@@ -3,11 +3,12 @@
 none           nothing
 confluent      a zero byte and the four bytes of a schema's ID: Confluent's serializers, also of JSON Schema
 gzip           the record is compressed by its producer (what Kafka compresses, its clients decompress)
-json_string    the record is the content of a JSON string: it was encoded twice
+json_string    the record is the content of a JSON string, or of a string in one: it was encoded twice or more
 """
 
 import gzip
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any
 
@@ -87,13 +88,19 @@ def _decompress(blob: bytes, max_bytes: int) -> bytes:
 
 
 def _content_of_string(blob: bytes) -> bytes:
-    if (content := string_content(blob)) is None:
+    content = string_content(blob)
+    if content is None:
         raise BadRecord(reasons.NOT_A_JSON_STRING, value=blob)
+    while (inner := string_content(content)) is not None:
+        content = inner
     return content
 
 
 def string_content(blob: bytes) -> bytes | None:
     """Return the content of a JSON string in UTF-8; None: it is not one."""
+    blob = blob.removeprefix(BOM_UTF8)
+    if not blob.lstrip().startswith(b'"'):  # an object is not read for nothing
+        return None
     try:
         content: Any = from_json(blob)
         return content.encode() if type(content) is str else None

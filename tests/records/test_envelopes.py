@@ -243,7 +243,9 @@ def test_packed_and_avro_records_can_be_framed_too():
         ("json_string", b'"', "not a JSON string"),
         ("json_string", b'"\\ud800"', "not a JSON string"),
         ("json_string", b'"?"', "not JSON"),
-        ("json_string", json.dumps(json.dumps(ROW.decode())).encode(), "not an object"),
+        ("json_string", b"\xef\xbb\xbf" * 2 + framed(ROW, "json_string"), "not a JSON string"),
+        ("json_string", json.dumps(json.dumps("?")).encode(), "not JSON"),
+        ("json_string", json.dumps(json.dumps("[1]")).encode(), "not an object"),
     ],
 )
 def test_every_reason_of_a_framing(framing, value, reason):

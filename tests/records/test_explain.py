@@ -73,6 +73,19 @@ WHERE = {"where": "payload.op in ('c', 'r', 'u')"}
 READ = {
     "Confluent's framing": (ARRAY, [*map(confluent, in_json(ROWS))], {"framing": "confluent"}),
     "JSON twice encoded": (ARRAY, in_json(map(json.dumps, ROWS)), {"framing": "json_string"}),
+    "JSON three times encoded": (
+        ARRAY,
+        in_json(json.dumps(json.dumps(row)) for row in ROWS),
+        {"framing": "json_string"},
+    ),
+    "JSON encoded twice by some, four times by others": (
+        ARRAY,
+        in_json(
+            json.dumps(json.dumps(json.dumps(row))) if i % 2 else json.dumps(row)
+            for i, row in enumerate(ROWS)
+        ),
+        {"framing": "json_string"},
+    ),
     "gzip": (ARRAY, [*map(gzip.compress, in_json(ROWS))], {"framing": "gzip"}),
     "rows in an array": (ARRAY, in_json([ROWS[:3]] * 9), {"explode": "[]"}),
     "rows one a line": (ARRAY, [b"\n".join(in_json(ROWS[:3]))] * 9, {"explode": "lines"}),
@@ -627,11 +640,6 @@ UNREADABLE = {
         f"{LOOKS}gzip around Confluent's framing around JSON: let Kafka compress (compression.type of the "
         'producer), and set records.framing = "confluent"',
     ),
-    "JSON three times encoded": (
-        NAMED,
-        in_json(json.dumps(json.dumps(sale)) for sale in SALES),
-        f"{LOOKS}JSON that is encoded three times: send the object, not a string of it",
-    ),
     "a sparse vector of Spark": (
         ARRAY,
         changed(ROWS, features={"type": 0, "size": 9, "indices": [1, 3, 5], "values": [1.5, 2, 3]}),
@@ -810,6 +818,11 @@ def test_a_framing_is_suggested_also_if_more_is_wrong():
     values = [confluent(blob) for blob in in_json({"who": "a"} for _ in range(7))]
     assert explain(ARRAY, values)[1:] == [
         'with records.framing = "confluent", they would still be rejected: 7 field missing: features',
+        "its fields are who",
+    ]
+    values = in_json([json.dumps(json.dumps({"who": "a"}))] * 7)
+    assert explain(ARRAY, values)[1:] == [
+        'with records.framing = "json_string", they would still be rejected: 7 field missing: features',
         "its fields are who",
     ]
 

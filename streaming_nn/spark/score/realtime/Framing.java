@@ -36,14 +36,23 @@ final class Framing {
   byte[] content(byte[] value) {
     if (name.equals("none")) return value;
     if (name.equals("gzip")) return gunzip(value);
-    if (name.equals("json_string")) return string(value);
+    if (name.equals("json_string")) return strings(value);
     return value.length < HEADER || value[0] != 0 ? null : Arrays.copyOfRange(value, HEADER, value.length);
   }
 
+  private byte[] strings(byte[] value) {
+    byte[] content = string(value);
+    for (byte[] inner = content; inner != null; inner = string(inner)) content = inner;
+    return content;
+  }
+
   private byte[] string(byte[] value) {
+    int start = value.length > 2 && value[0] == -17 && value[1] == -69 && value[2] == -65 ? 3 : 0;  // after the mark
+    int at = start;
+    while (at < value.length && (value[at] == ' ' || value[at] == '\t' || value[at] == '\r' || value[at] == '\n')) at++;
+    if (at == value.length || value[at] != '"') return null;
     try {
-      boolean marked = value.length > 0 && value[0] == -17;  // by a byte order mark
-      Object content = marked ? null : Json.read(json, value);
+      Object content = Json.read(json, start == 0 ? value : Arrays.copyOfRange(value, start, value.length));
       return content instanceof String ? ((String) content).getBytes(StandardCharsets.UTF_8) : null;
     } catch (IOException notJson) {
       return null;

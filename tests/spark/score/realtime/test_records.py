@@ -199,7 +199,9 @@ def framed(rng: random.Random, schema: Schema, value: bytes) -> bytes:
         return b"\0\0\0\0\7" + value
     if schema.framing == "json_string":
         text = value.decode("utf-8", "replace")
-        return damaged(rng, json.dumps(text, ensure_ascii=rng.random() < 0.5).encode("utf-8", "replace"))
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            text = json.dumps(text, ensure_ascii=rng.random() < 0.5)
+        return damaged(rng, text.encode("utf-8", "replace"))
     whole = gzip.compress(value, mtime=0)
     odd = rng.choice([whole + b"x", whole * 2, whole[:-1], gzip.compress(b" " * 2000), b"", whole[:9]])
     flags = whole[:3] + bytes([rng.choice([2, 4, 8, 16, 28, 30, 32])]) + whole[4:10]
