@@ -5,6 +5,7 @@ Spark's own reader ends the query at a line that it cannot read.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import lt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from streaming_nn.spark.sources.csv_files import CORRUPT
 
 LABEL, FEATURES = "label", "features"  # the columns, named as Spark's
 LINE, PARSED = "value", "_streaming_nn_parsed"
+MAX_INDEX = 1 << 31  # a larger one, or this one, is no index
 ROWS = pa.struct([(LABEL, pa.float64()), (FEATURES, pa.list_(pa.float64()))])
 _OPTIONS = {"numfeatures", "vectortype"}  # that Spark's reader of text does not have
 
@@ -60,8 +62,8 @@ class LibsvmFiles:
         ends = np.cumsum([0, *lengths])
         x = np.zeros(ends[-1])
         for line, start, length in zip(found, ends, lengths, strict=False):
-            for index, value in zip(line.indices, line.values, strict=True) if line else ():
-                x[start + min(index, length) - 1] = value
+            if line and line.indices:
+                x[start - 1 + np.minimum(line.indices, length)] = line.values
         labels = pa.array([line and line.label for line in found], pa.float64())
         features = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(x))
         missing = pa.array([line is None for line in found], pa.bool_())
@@ -81,19 +83,15 @@ def find(source: Source, shape: Records) -> LibsvmFiles | None:
 
 def parse(line: str) -> Line | None:
     """Read a line, `label [qid:n] index:value ... [# comment]`, whose indices ascend; None: it is another."""
+    text = line.partition("#")[0]
+    if "_" in text or not text.isascii():  # which only Python reads as digits, or between them
+        return None
     try:
-        label, *entries = line.partition("#")[0].split()
+        label, *entries = text.split()
         pairs = [each.split(":") for each in entries if not each.startswith("qid:")]
-        indices = [int(_digits(index)) for index, _ in pairs]
-        found = Line(float(_digits(label)), indices, [float(_digits(value)) for _, value in pairs])
+        indices = [int(index) for index, _ in pairs]
+        found = Line(float(label), indices, [float(value) for _, value in pairs])
     except ValueError:
         return None
-    ascending = all(before < index for before, index in zip([0, *indices], indices, strict=False))
+    ascending = all(map(lt, [0, *indices], [*indices, MAX_INDEX]))
     return found if ascending else None
-
-
-def _digits(text: str) -> str:
-    """Return a number's text; ValueError for digits that only Python reads."""
-    if "_" in text or not text.isascii():
-        raise ValueError
-    return text
