@@ -24,6 +24,7 @@ final class Values {
   private final double[] gapNumbers;  // those of them that are numbers
   private final String decimal;
   private final String thousands;
+  private final String[] units;  // what may be before or after a number, the longest first
   private final Pattern number;
   private final Values extended;  // of a number in MongoDB's extended JSON
 
@@ -34,6 +35,7 @@ final class Values {
         || Version.at(schema, "format").asText().equals("csv");
     this.decimal = Version.at(schema, "decimal").asText();
     this.thousands = Version.at(schema, "thousands").asText();
+    this.units = longestFirst(Version.at(schema, "units"));
     this.number = pattern(decimal, thousands);
     this.gaps = new HashSet();
     JsonNode words = Version.at(schema, "na_values");
@@ -42,7 +44,8 @@ final class Values {
     for (int i = 0; i < words.size(); i++) {
       String word = Version.at(words, i).asText();
       gaps.add(word);
-      if (number.matcher(strip(word)).matches()) numbers[count++] = parsed(strip(word));
+      String bare = withoutUnit(strip(word));
+      if (number.matcher(bare).matches()) numbers[count++] = parsed(bare);
     }
     this.gapNumbers = Arrays.copyOf(numbers, count);
     this.extended = new Values(missing, gaps, gapNumbers);
@@ -56,8 +59,24 @@ final class Values {
     this.gapNumbers = gapNumbers;
     this.decimal = ".";
     this.thousands = "";
+    this.units = new String[0];
     this.number = pattern(decimal, thousands);
     this.extended = this;
+  }
+
+  private static String[] longestFirst(JsonNode names) {
+    String[] sorted = new String[names.size()];  // 0 of a version that has none
+    for (int i = 0; i < sorted.length; i++) {
+      String unit = Version.at(names, i).asText();
+      int at = i;
+      for (; at > 0 && size(sorted[at - 1]) < size(unit); at--) sorted[at] = sorted[at - 1];
+      sorted[at] = unit;
+    }
+    return sorted;
+  }
+
+  private static int size(String text) {
+    return text.codePointCount(0, text.length());
   }
 
   private static Pattern pattern(String decimal, String thousands) {
@@ -97,8 +116,9 @@ final class Values {
   }
 
   private boolean string(String text, double[] x, int at) {
-    if (number.matcher(text).matches()) {
-      x[at] = parsed(text);
+    String bare = withoutUnit(text);
+    if (number.matcher(bare).matches()) {
+      x[at] = parsed(bare);
     } else if (WORD.matcher(text).matches()) {
       double size = text.toLowerCase(Locale.ROOT).endsWith("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
       x[at] = text.charAt(0) == '-' ? -size : size;
@@ -108,6 +128,31 @@ final class Values {
       return false;
     }
     return true;
+  }
+
+  /** Returns a number's text without its unit, which may be after its sign; without a unit, the text. */
+  private String withoutUnit(String text) {
+    boolean signed = !text.isEmpty() && (text.charAt(0) == '+' || text.charAt(0) == '-');
+    String sign = signed ? text.substring(0, 1) : "";
+    String bare = text.substring(sign.length());
+    for (int i = 0; i < units.length; i++) {
+      int start = bare.startsWith(units[i]) ? units[i].length() : 0;
+      int end = bare.length();
+      if (start > 0) {
+        while (start < end && isUnitBlank(bare.charAt(start))) start++;
+      } else if (bare.endsWith(units[i])) {
+        end -= units[i].length();
+        while (end > 0 && isUnitBlank(bare.charAt(end - 1))) end--;
+      } else {
+        continue;
+      }
+      return sign + bare.substring(start, end);
+    }
+    return text;
+  }
+
+  private static boolean isUnitBlank(char c) {
+    return isBlank(c) || c == '\u00a0' || c == '\u202f';
   }
 
   private double parsed(String text) {
@@ -129,7 +174,9 @@ final class Values {
     if (!(value instanceof String)) return value == null || value == Json.ABSENT;
     String text = strip((String) value);
     if (gaps.contains(text)) return true;
-    return gapNumbers.length > 0 && number.matcher(text).matches() && isGapNumber(Double.valueOf(parsed(text)));
+    if (gapNumbers.length == 0) return false;
+    String bare = withoutUnit(text);
+    return number.matcher(bare).matches() && isGapNumber(Double.valueOf(parsed(bare)));
   }
 
   /** Returns whether a number is a gap; an integer is compared exactly. */

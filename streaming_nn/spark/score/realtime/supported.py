@@ -11,7 +11,6 @@ UNSET: dict[str, Any] = {  # settings of records that it does not have, with the
     "datetimes": {},
     "encoding": "utf-8",
     "explode": None,
-    "units": [],
 }
 
 

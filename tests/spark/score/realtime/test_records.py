@@ -95,6 +95,7 @@ RULES: dict[str, st.SearchStrategy[Any]] = {
     "numbers_as_strings": st.booleans(),
     "na_values": st.sampled_from([(), (), ("NA", "-999", ""), ("1", "9007199254740992", "1e999", "-")]),
     "marks": st.sampled_from(MARKS),
+    "units": st.sampled_from([(), (), ("%", "$", "US$"), ("kg", "\u20ac", "g")]),
     "where": st.sampled_from([None, None, None, *FILTERS]),
     "max_bytes": st.sampled_from([1000, 1 << 20]),
     "framing": st.sampled_from(["none", "none", "confluent", "gzip", "json_string"]),
@@ -122,7 +123,12 @@ def marked(rng: random.Random, schema: Schema) -> str:
     """Return a number that is a string, with the schema's marks."""
     number = rng.choice([rng.uniform(-1e7, 1e7), rng.gauss(0, 1), float(rng.randrange(10**6))])
     text = f"{number:,.{rng.randrange(6)}f}".replace(",", "T").replace(".", schema.decimal)
-    return rng.choice(["", "", " "]) + text.replace("T", schema.thousands)
+    text = text.replace("T", schema.thousands)
+    if schema.units and rng.random() < 0.5:
+        unit, blank = rng.choice([*schema.units, "k", ""]), rng.choice(["", "", " ", "\u00a0", "\u2009"])
+        before = unit + blank + text, f"-{unit}{blank}{text.lstrip('-')}"
+        text = rng.choice([text + blank + unit, *before, f"{unit}{text}{unit}", f"{text}{blank}{unit}\u00a0"])
+    return rng.choice(["", "", " "]) + text
 
 
 def json_value(rng: random.Random, schema: Schema) -> str:

@@ -67,7 +67,9 @@ def test_supported_options_are_accepted() -> None:
     check(manifest({"learner": "mlp", "loss": "logistic", "activation": "gelu"}, {"format": "packed"}))
     check(manifest({"learner": "mlp", "classes": None, "loss": "poisson"}))
     check(manifest())
-    check(setting(framing="gzip", where="op = 'c'", na_values=["NA"], decimal=",", thousands="."))
+    check(
+        setting(framing="gzip", where="op = 'c'", na_values=["NA"], decimal=",", thousands=".", units=["%"])
+    )
     check(manifest(schema={"features": ("a", "b.c", "d[0:1]"), "missing": True}))
     check(manifest(schema={"features": "a", "categories": {"a": {"hash": 3}}}))
     check(manifest(schema={"format": "csv"}))
