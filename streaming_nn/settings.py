@@ -360,7 +360,7 @@ class Settings(Section):
     train: Train = Train()
     score: Score = Score()
     metrics: Metrics = Metrics()
-    spark: dict[str, str] = {}  # Spark's options, passed on unchanged
+    spark: dict[str, str] = {}  # Spark's options; the prefix "spark." may be left out
 
     @field_validator("kafka", "spark")
     @classmethod
@@ -369,6 +369,12 @@ class Settings(Section):
             if elsewhere := _settings_named(name):
                 raise PydanticCustomError("table", f"{name} must be {elsewhere}")
         return value
+
+    @field_validator("spark")
+    @classmethod
+    def _with_prefix(cls, value: dict[str, str]) -> dict[str, str]:
+        """Name options as Spark does; --set spark.jars.packages=... names `jars.packages`, which it ignores."""
+        return {name if name.startswith("spark.") else f"spark.{name}": each for name, each in value.items()}
 
     @field_validator("learner")
     @classmethod

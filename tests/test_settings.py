@@ -285,6 +285,7 @@ def test_client_options_become_strings() -> None:
     [
         ("kafka.sasl.password=a=b", "kafka", {"sasl.password": "a=b"}),
         ("spark.spark.master=local[2]", "spark", {"spark.master": "local[2]"}),
+        ("spark.jars.packages=a:b:1", "spark", {"spark.jars.packages": "a:b:1"}),
         ("learner.hidden=[3, 4]", "learner", {"hidden": [3, 4]}),
         ("learner.optimizer=sgd", "learner", {"optimizer": "sgd"}),
     ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.settings import Settings
 from streaming_nn.spark import installation
-from streaming_nn.spark.sources import offsets, topics
+from streaming_nn.spark.sources import files, offsets, topics
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
 
@@ -30,6 +30,7 @@ def before_train(settings: Settings) -> None:
     head = VersionLog(settings.model).head()
     check_settings(settings, head)
     if settings.source.format:
+        files.check(settings)
         return
     with KafkaAdmin(settings.kafka) as admin:
         names = topics.find(settings, admin)

@@ -243,6 +243,39 @@ def test_wrong_options_of_a_new_model(
     assert not Path("model").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--source", "text", "--source-option", "path=nowhere"],
+            "'text': its path must exist; got 'nowhere'",
+        ),
+        (["--source", "CSV", "--source-option", "PATH=/no/where"], "its path must exist; got '/no/where'"),
+        (
+            ["--source", "libsvm", "--source-option", "path=."],
+            "must have the option numFeatures, an integer; got none",
+        ),
+    ],
+)
+def test_files_that_are_not_there(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = error_of(["train", *flags], capsys)
+    assert (code, message in line) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--source-option", f"path={path}"] for path in ("x/*.csv", "{a,b}", "hdfs://host/x", "file:/x")),
+        ["--source-option", "path=nowhere", "--master", "yarn"],
+        ["--source-option", "path=nowhere", "-s", "spark.hadoop.fs.defaultFS=hdfs://host/"],
+        ["--source-option", "path=."],
+    ],
+)
+def test_files_that_may_be_there(flags: list[str]) -> None:
+    with pytest.raises(Started):
+        commands.run(["train", "--source", "text", *flags])
+
+
 def test_a_topic_with_too_few_records_to_infer_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(["train", "--once", *KAFKA], capsys) == (
         2,

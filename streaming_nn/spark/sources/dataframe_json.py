@@ -3,8 +3,10 @@
 So the same rules apply to a file's row as to a topic's record: how it is decoded, rejected and counted.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
@@ -19,24 +21,28 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from streaming_nn.errors import UnreadableRecordError
 from streaming_nn.records.paths import parse_path, split_length
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.jvm import in_one_line
 from streaming_nn.spark.session import SPARK_ERRORS
 from streaming_nn.spark.sources.csv_files import CORRUPT, ROW, CsvFiles, column
+from streaming_nn.spark.sources.files import FILES
 from streaming_nn.spark.sources.libsvm_files import LibsvmFiles
 
 Files = CsvFiles | LibsvmFiles  # how files are read; others are read as Spark reads them
 VALUE, TIMESTAMP = "value", "timestamp"  # columns: whole records; the time by which rows are learned
 FILE_TIME, FILE_PATH = "_streaming_nn_time", "_streaming_nn_path"
 OWN = (FILE_TIME, FILE_PATH, CORRUPT, ROW)  # columns that no user has chosen
-FILES = {"text", "json", "csv", "libsvm", "xml", "parquet", "orc", "avro"}  # that know the file of a row
 JSON = {  # the options of rows as JSON; by default times would have milliseconds
     "ignoreNullFields": "false",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
+_FILE = re.compile(r"\[FAILED_READ_FILE\.(\w+)] Encountered error while reading file (\S+?)\.(?=\s|$)")
+_CAUSE = re.compile(r"^Caused by: (?:[\w.$]+: )?(.*)$", re.MULTILINE)
+CAUSE = 300  # characters of a cause that are shown
 PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # of sources that Spark does not include
 
 
@@ -63,6 +69,8 @@ def first_values(
         frame = records(_load(spark.read, source, shape, files), shape)
         values = [row.value for row in frame.select(VALUE).limit(rows).collect()]
     except (ValueError, *SPARK_ERRORS) as error:
+        if bad := unreadable(error):
+            raise bad from None
         raise ValueError(
             f"cannot infer the schema from the source: {in_one_line(error).rstrip('.')}; "
             "set records.inputs and records.classes"
@@ -87,6 +95,20 @@ def _load(reader: Any, source: Source, shape: Records | Schema, files: Files | N
         return chosen
     timed = [TIMESTAMP] if isinstance(_types(chosen).get(TIMESTAMP), TimestampType) else []
     return chosen.select(*timed, value.alias(VALUE), FILE_TIME, FILE_PATH)
+
+
+def unreadable(error: BaseException) -> UnreadableRecordError | None:
+    """Return the error for a file that Spark cannot read, with what it found there; None: another one."""
+    text = str(error)
+    if (file := _FILE.search(text)) is None:
+        return None
+    why = [each.strip() for each in _CAUSE.findall(text, file.end()) if each.strip()]
+    option = "ignoreMissingFiles" if file[1] == "FILE_NOT_EXIST" else "ignoreCorruptFiles"
+    return UnreadableRecordError(
+        f"the source's file {unquote(file[2])} cannot be read{''.join(f': {x}' for x in why[-1:])[:CAUSE]}. "
+        f"Repair it or move it away, or set the source's option {option} = true: Spark leaves out what it "
+        "cannot read"
+    )
 
 
 def _explain(source: Source, error: BaseException) -> str:

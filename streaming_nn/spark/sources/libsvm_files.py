@@ -16,6 +16,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.sources.csv_files import CORRUPT
+from streaming_nn.spark.sources.files import libsvm_width
 
 LABEL, FEATURES = "label", "features"  # the columns, named as Spark's
 LINE, PARSED = "value", "_streaming_nn_parsed"
@@ -74,11 +75,7 @@ def find(source: Source, shape: Records) -> LibsvmFiles | None:
     """Return how files are read; None for another source. ValueError: the number of features is not set."""
     if source.format.lower() != "libsvm":
         return None
-    given = {name.lower(): value for name, value in source.options.items()}.get("numfeatures", shape.inputs)
-    if given is None or not str(given).isdecimal() or not int(given):
-        shown = "none" if given is None else repr(given)
-        raise ValueError(f"source 'libsvm' must have the option numFeatures, an integer; got {shown}")
-    return LibsvmFiles(int(given))
+    return LibsvmFiles(libsvm_width(source, shape.inputs))
 
 
 def parse(line: str) -> Line | None:

@@ -23,7 +23,7 @@ from streaming_nn.spark import failpoints, temporary
 from streaming_nn.spark.query import Job, reason, shortened, url
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS
 from streaming_nn.spark.signals import uninterrupted
-from streaming_nn.spark.sources import kafka_frames
+from streaming_nn.spark.sources import dataframe_json, kafka_frames
 from streaming_nn.spark.sources.source import Plan, Source, source_of
 from streaming_nn.spark.train.batch_size import BACKLOG, BatchSizeController, initial_size
 from streaming_nn.spark.train.circuit_breaker import CircuitBreaker
@@ -160,7 +160,8 @@ class Trainer(Job):
             except (DataLossError, ConnectionError, ValueError, LookupError) as found:
                 return found
         directories = self.source.checkpoint, temporary.directory()
-        return kafka_frames.unreadable(error) or RuntimeError(f"the run ended: {reason(error, *directories)}")
+        unreadable = kafka_frames.unreadable(error) or dataframe_json.unreadable(error)
+        return unreadable or RuntimeError(f"the run ended: {reason(error, *directories)}")
 
     def _process(self, frame: DataFrame, batch_id: int) -> None:
         try:
