@@ -373,7 +373,7 @@ class Settings(Section):
     @field_validator("spark")
     @classmethod
     def _with_prefix(cls, value: dict[str, str]) -> dict[str, str]:
-        """Name options as Spark does; --set spark.jars.packages=... names `jars.packages`, which it ignores."""
+        """Name options as Spark does: --set spark.jars.packages=... means `spark.jars.packages`."""
         return {name if name.startswith("spark.") else f"spark.{name}": each for name, each in value.items()}
 
     @field_validator("learner")

@@ -141,6 +141,7 @@ def test_a_row_of_another_width_is_its_line_and_one_with_a_trailing_delimiter_is
         ({"header": "FALSE", "charset": "cp1250"}, {}, {"header": False, "encoding": "cp1250"}),
         ({"nullvalue": "-"}, {"na_values": ["?"]}, {"na_values": ("?", "-")}),
         ({}, {"decimal": ",", "thousands": "."}, {"decimal": ",", "thousands": "."}),
+        ({}, {"units": ["kg"]}, {"units": ("kg",)}),
         ({}, {"decimal": "."}, {"decimal": "."}),  # set, though it is the default
         ({"maxfilespertrigger": "1"}, {"missing": True}, {}),
     ],
@@ -206,6 +207,12 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], list[list[float]], list[Any]]] =
         {"features": ["Age", "Fare"], "label": "Survived", "classes": [0, 1], "missing": True},
         [[22, 7.25], [np.nan, 7.925]],
         [0, 1],
+    ),
+    "prices": (
+        "price;share;sold\n\u20ac 1.234,50;12,5 %;1\n\u20ac 7,25;0;0\n",
+        {"features": ["price", "share"], "label": "sold", "classes": [0, 1]},
+        [[1234.5, 12.5], [7.25, 0]],
+        [1, 0],
     ),
 }
 
