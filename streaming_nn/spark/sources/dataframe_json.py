@@ -40,7 +40,7 @@ JSON = {  # the options of rows as JSON; by default times would have millisecond
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-_FILE = re.compile(r"\[FAILED_READ_FILE\.(\w+)] Encountered error while reading file (\S+?)\.(?=\s|$)")
+_FILE = re.compile(r"\[FAILED_READ_FILE\.(\w+)] Encountered error while reading file (.+?)\.(?=\s|$)")
 _CAUSE = re.compile(r"^Caused by: (?:[\w.$]+: )?(.*)$", re.MULTILINE)
 CAUSE = 300  # characters of a cause that are shown
 PACKAGES = {"delta": "io.delta:delta-spark_4.2_2.13:4.4.1"}  # of sources that Spark does not include
@@ -89,7 +89,7 @@ def _load(reader: Any, source: Source, shape: Records | Schema, files: Files | N
         selected = map(F.expr, source.select or ["*"])
         chosen = frame.select(*selected, *_file_columns(source.format), *rows)
     except SPARK_ERRORS as error:
-        raise ValueError(_explain(source, error)) from None
+        raise unreadable(error) or ValueError(_explain(source, error)) from None
     value = _value(chosen, shape, files)
     if files is None:
         return chosen
@@ -112,6 +112,10 @@ def unreadable(error: BaseException) -> UnreadableRecordError | None:
 
 
 def _explain(source: Source, error: BaseException) -> str:
+    if "UNABLE_TO_INFER_SCHEMA" in str(error):
+        return (
+            f"source {source.format!r}: its path must have a file with rows, by which its columns are known"
+        )
     if "DATA_SOURCE_NOT_FOUND" not in str(error):
         return f"source {source.format!r}: {in_one_line(error)}"
     package = PACKAGES.get(source.format.lower(), "GROUP:ARTIFACT:VERSION")

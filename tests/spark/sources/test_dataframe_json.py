@@ -1,5 +1,6 @@
 """A frame's columns as records: the same rows as from a topic, and one line for what is wrong."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 
+from streaming_nn.errors import UnreadableRecordError, exit_code
 from streaming_nn.records.decode import decode
 from streaming_nn.records.schema import Schema
 from streaming_nn.settings import Records, Source
@@ -118,7 +121,7 @@ def test_a_bad_line_of_libsvm_is_a_rejected_record(spark: SparkSession, tmp_path
     source = Source(format="libsvm", options=of)
     files = libsvm_files.find(source, Records())
     frame = dataframe_json.records(dataframe_json._load(spark.read, source, schema, files), schema)
-    assert {row.topic for row in frame.collect()} == {(tmp_path / "in" / "a").as_uri()}
+    assert {urlsplit(row.topic).path for row in frame.collect()} == {f"{tmp_path}/in/a"}
     found = decode(schema, values(frame), labeled=True)
     assert found.x.tolist() == [[0, 0.5, -1000], [2, 0, 0]]
     assert found.y is not None
@@ -131,6 +134,57 @@ def test_a_bad_line_of_libsvm_is_a_rejected_record(spark: SparkSession, tmp_path
     good = decode(of_good, dataframe_json.first_values(spark, chosen, of_good, 9, files), labeled=True)
     assert good.y is not None
     assert good.y.tolist() == [1, 0]
+
+
+# As Spark 4.2 writes it
+CUT = """An error occurred while calling o92.collectToPython.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 3.0 failed 1 times
+[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///in/a%20b.gz.  SQLSTATE: KD001
+\tat org.apache.spark.Some.method(Some.scala:1)
+Caused by: java.lang.Other: first
+\t... 1 more
+Caused by: java.io.EOFException: Unexpected end of input stream
+\t... 9 more
+"""
+
+
+@pytest.mark.commit
+@pytest.mark.parametrize(
+    ("text", "why", "option"),
+    [
+        (CUT, ": Unexpected end of input stream", "ignoreCorruptFiles"),
+        (CUT.partition("Caused")[0], "", "ignoreCorruptFiles"),
+        (CUT.replace("NO_HINT", "FILE_NOT_EXIST"), ": Unexpected end of input stream", "ignoreMissingFiles"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(text: str, why: str, option: str) -> None:
+    error = dataframe_json.unreadable(ValueError(text))
+    assert str(error) == (
+        f"the source's file file:///in/a b.gz cannot be read{why}. Repair it or move it away, or set the "
+        f"source's option {option} = true: Spark leaves out what it cannot read"
+    )
+    assert error is not None
+    assert exit_code(error) == 7
+    assert dataframe_json.unreadable(ValueError("[OTHER] Encountered error while reading")) is None
+
+
+@pytest.mark.merge
+def test_cut_files_and_folders_without_rows_end_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    for name in ("gz", "empty", "orc"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "gz" / "a.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 99)[:-20])
+    (tmp_path / "orc" / "b c.orc").write_bytes(b"ORC" + bytes(99))
+    found = []
+    for format, name in (("text", "gz"), ("orc", "orc"), ("json", "empty")):
+        source = Source(format=format, options={"path": str(tmp_path / name)})
+        with pytest.raises((UnreadableRecordError, ValueError)) as raised:
+            dataframe_json.first_values(spark, source, Records(features=["a"]), 9)
+        found.append((exit_code(raised.value), str(raised.value).partition(". Repair")[0]))
+    file = f"the source's file file:{tmp_path}/orc/b c.orc cannot be read"
+    assert [code for code, _ in found] == [7, 7, 2]
+    assert found[0][1].endswith("gz/a.gz cannot be read: Unexpected end of input stream")
+    assert found[1][1].replace("file:///", "file:/").startswith(file)
+    assert "source 'json': its path must have a file with rows" in found[2][1]
 
 
 def test_a_float_survives_json_to_the_bit(spark: SparkSession, tmp_path: Path) -> None:
