@@ -20,7 +20,7 @@ from streaming_nn.spark.sources.files import libsvm_width
 
 LABEL, FEATURES = "label", "features"  # the columns, named as Spark's
 LINE, PARSED = "value", "_streaming_nn_parsed"
-MAX_INDEX = 1 << 31  # a larger one, or this one, is no index
+MAX_INDEX = 1 << 31  # of LIBSVM, an integer of 32 bits; it is less
 ROWS = pa.struct([(LABEL, pa.float64()), (FEATURES, pa.list_(pa.float64()))])
 _OPTIONS = {"numfeatures", "vectortype"}  # that Spark's reader of text does not have
 

@@ -51,10 +51,10 @@ def by_spark(spark: SparkSession, kafka: dict[str, str], ranges: Ranges) -> list
 @pytest.mark.commit
 def test_the_first_values_are_those_of_records_not_of_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two partitions, one begins with 900 offsets of aborted transactions, and each fifth has a marker."""
-    asked: list[Ranges] = []
+    requested: list[Ranges] = []
 
     def values(self: Reader, ranges: Ranges) -> list[bytes | None]:
-        asked.append(ranges)
+        requested.append(ranges)
         found = [(p, offset) for p, ends in ranges["t"].items() for offset in range(*ends)]
         return [f"{p}:{at}".encode() for p, at in found if (p == 0 or at >= 1000) and at % 5]
 
@@ -66,7 +66,7 @@ def test_the_first_values_are_those_of_records_not_of_offsets(monkeypatch: pytes
         f"1:{at}".encode() for at in range(1000, 1013) if at % 5
     ]
     assert begins == {"t": {0: 10, 1: 100}}
-    assert len(asked) < 100
+    assert len(requested) < 100
     everything = reader.first_values(begins, ends, 1000)
     assert len(everything) == 40 + 16
     assert everything == [*map(str.encode, dict.fromkeys(map(bytes.decode, everything)))], "none comes twice"
