@@ -24,7 +24,11 @@ import importlib, json, pkgutil, sys
 import streaming_nn, producers
 for package in (streaming_nn, producers):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except (ModuleNotFoundError, ValueError) as error:
+            if "pip install 'streaming_nn[" not in str(error):  # an extra that is not installed here
+                raise
 print(json.dumps({name: getattr(module, "__file__", None) for name, module in sys.modules.items()}))
 """
 

@@ -150,11 +150,14 @@ class KafkaAdmin:
             for topic, partitions in offsets.items()
             for p, offset in partitions.items()
         }
-        found = self._retry(lambda: self._client().alter_group_offsets(group, committed))
-        for (topic, _), error in found.items():
-            with self._plain_errors(), self._require(topic):
+
+        def request() -> None:  # the errors of single partitions are of this request, too
+            for (topic, _), error in self._client().alter_group_offsets(group, committed).items():
                 if error is not NoError:
-                    raise error()
+                    with self._require(topic):
+                        raise error()
+
+        self._retry(request)
 
     def committed(self, group: str) -> Offsets:
         """Return the offsets that a consumer group has committed."""

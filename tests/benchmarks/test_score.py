@@ -16,5 +16,5 @@ def test_the_short_form_prints_its_line() -> None:
     assert line["reload_s"] > 0
     hard = line["restarts"]["hard"]
     assert 0 < hard["duplicates"] < hard["sent"]
-    assert hard["duplicates_most_s"] > 0
+    assert 0 <= hard["duplicates_most_s"] < 60
     assert line["throughput_ratio"] > 0

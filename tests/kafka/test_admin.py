@@ -1,7 +1,10 @@
+import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import CoordinatorLoadInProgressError, NoError
 from waiting import until
 
 from streaming_nn.kafka import admin
@@ -125,10 +128,28 @@ def test_offsets_are_committed_to_a_group_without_members(broker) -> None:
         assert client.committed("shown") == {topic: {0: 7, 1: 0}, other: {0: 1}}
         consumer = KafkaConsumer(topic, bootstrap_servers=broker.bootstrap, group_id="shown")
         try:
-            until(lambda: consumer.poll(timeout_ms=50) or consumer.assignment())  # it has joined
-            with pytest.raises(RuntimeError, match=r"^Kafka at .* reports: "):
-                client.commit("shown", {topic: {0: 9}})
+
+            def refused() -> str:
+                consumer.poll(timeout_ms=50)  # it joins, with or without a partition
+                try:
+                    client.commit("shown", {topic: {0: 9}})
+                except RuntimeError as error:
+                    return str(error)
+                return ""
+
+            until(refused)
+            assert re.match(r"Kafka at .* reports: ", refused())
         finally:
             consumer.close()
         with pytest.raises(LookupError, match=r"^topic 'missing' does not exist at "):
             client.commit("shown", {"missing": {0: 1}})
+
+
+@pytest.mark.commit
+def test_a_commit_is_retried_while_the_coordinator_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:1"})
+    answers = [CoordinatorLoadInProgressError, NoError]
+    fake = SimpleNamespace(alter_group_offsets=lambda group, offsets: {("t", 0): answers.pop(0)})
+    monkeypatch.setattr(client, "_client", lambda: fake)
+    client.commit("shown", {"t": {0: 5}})
+    assert answers == []

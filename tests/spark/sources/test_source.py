@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -305,13 +306,17 @@ def test_the_log_of_a_file_source_is_kept_once_or_twice(spark: SparkSession, tmp
     """By default Spark keeps each copy for 10 minutes: 21 here, and every copy has every file ever read."""
     folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
     folder.mkdir()
-    for number in range(210):
-        (folder / f"{number}").write_text("x\n")
     lines = spark.readStream.format("text").option("maxFilesPerTrigger", 1).load(str(folder))
     stream = lines.writeStream.foreachBatch(lambda frame, batch_id: None)
-    with quick_checkpoint(spark, checkpoint.as_uri()):
-        query = stream.option("checkpointLocation", checkpoint.as_uri()).trigger(availableNow=True).start()
-    query.awaitTermination()
+    for numbers in (range(105), range(105, 210)):
+        for number in numbers:
+            (folder / f"{number}").write_text("x\n")
+        with quick_checkpoint(spark, checkpoint.as_uri()):
+            query = (
+                stream.option("checkpointLocation", checkpoint.as_uri()).trigger(availableNow=True).start()
+            )
+        query.awaitTermination()
+        time.sleep(10)  # cleanupDelay: what is younger is kept
     names = [path.name for path in (checkpoint / "sources" / "0").iterdir() if path.suffix != ".crc"]
     assert 1 <= len([name for name in names if name.endswith(".compact")]) <= 2
     assert len(names) < 150
