@@ -148,8 +148,8 @@ def test_offsets_are_committed_to_a_group_without_members(broker) -> None:
 @pytest.mark.commit
 def test_a_commit_is_retried_while_the_coordinator_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     client = admin.KafkaAdmin({"bootstrap.servers": "127.0.0.1:1"})
-    answers = [CoordinatorLoadInProgressError, NoError]
-    fake = SimpleNamespace(alter_group_offsets=lambda group, offsets: {("t", 0): answers.pop(0)})
+    results = [CoordinatorLoadInProgressError, NoError]
+    fake = SimpleNamespace(alter_group_offsets=lambda group, offsets: {("t", 0): results.pop(0)})
     monkeypatch.setattr(client, "_client", lambda: fake)
     client.commit("shown", {"t": {0: 5}})
-    assert answers == []
+    assert results == []
