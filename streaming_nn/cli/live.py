@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streaming_nn.sinks.lag import Lag
     from streaming_nn.versions.version import Manifest
 
-DRAWS = 2  # per second: each takes 5 ms
+DRAWS = 2  # per second: each takes 3 ms
 POINTS = 64  # of a history: as many as the widest sparkline has, or up to twice as many
 SPAN = 20.0  # seconds of a rate
 FEWEST, MOST = 4, 32  # columns of a sparkline
@@ -74,7 +74,7 @@ def table(shown: Shown, width: int, encoding: str = "utf-8") -> "Table":
     for name, value, history in shown.rows:
         cell = Text(value)
         if history and columns >= FEWEST:
-            cell.pad_right(VALUE - len(value))
+            cell.pad_right(max(VALUE - len(value), 1))
             cell.append(sparkline(history, columns, levels), "green")
         found.add_row(Text(name), cell)
     return found
