@@ -14,6 +14,7 @@ from streaming_nn.nn.figures import leading
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from streaming_nn.kafka.admin import Offsets
     from streaming_nn.sinks.lag import Lag
     from streaming_nn.versions.version import Manifest
 
@@ -185,12 +186,21 @@ def reasons(counts: Iterable[tuple[str, int]], records: int, most: int = 2) -> s
 class Behind:
     """How far a job is behind its topics, and how long it will take to reach their ends."""
 
-    def __init__(self, lag: "Lag", clock: Callable[[], float] = time.monotonic) -> None:
-        self._lag, self._growth = lag, Rate(clock)
+    def __init__(
+        self,
+        lag: "Lag",
+        position: Callable[[], "Offsets"] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take `position` if it is known sooner than at the next look of the lag."""
+        self._lag, self._position, self._growth = lag, position, Rate(clock)
 
     def rows(self, rate: float) -> Iterator[Row]:
         """Return the rows of a job that processes so many records per second."""
-        records = sum(sum(partitions.values()) for partitions in self._lag.offsets().values())
+        if self._position is not None:
+            records = self._lag.behind(self._position()) or 0
+        else:
+            records = sum(sum(partitions.values()) for partitions in self._lag.offsets().values())
         growth = self._growth.update(records)
         yield Row("lag", f"{records:,} records, {duration(self._lag.seconds())}")
         yield Row("time left", _left(records, growth, rate))

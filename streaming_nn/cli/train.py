@@ -187,7 +187,8 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack, as_table: boo
         job = settings.train
         what = settings.source.format or job.topics_pattern or ", ".join(job.topics)
         title = f"{settings.model} learns {what}"
-        table = TrainTable(title, trainer.head.manifest, Behind(lag) if lag else None, log.write)
+        behind = Behind(lag, lambda: trainer.head.manifest.offsets) if lag else None
+        table = TrainTable(title, trainer.head.manifest, behind, log.write)
         sinks = [table]  # one thread for both reads each version once
         stack.enter_context(live(table.shown))
     else:

@@ -155,7 +155,7 @@ def test_the_time_left_of_a_backlog() -> None:
     clock, position, ends = Clock(), {"t": {0: 0}}, {"t": {0: 10_000}}
     lag = Lag(lambda: position, lambda topics: ends, clock)
     lag.look()
-    behind, found = Behind(lag, clock), []
+    behind, found = Behind(lag, clock=clock), []
     for second in range(1, 11):
         clock.now += 1
         position["t"][0] = 900 * second

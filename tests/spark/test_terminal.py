@@ -47,10 +47,10 @@ def test_jobs_are_shown_on_a_terminal_while_stdout_has_their_results(
     accuracy = head.metrics["prequential"]["window"]["accuracy"]
     assert re.search(f"accuracy +│ {accuracy:.3f} +[▁█]+", last)
     assert "1 (0.0%): not JSON" in last
-    assert re.search(r"lag +│ 0 records", last)
-    assert [line for line in caplog.messages if "rows" in line] == [
-        train.summarize(next(m for m in map(log.manifest, log.numbers()) if m.rejected_by_reason))
-    ], "of the other versions nothing is news"
+    assert re.search(r"lag +│ 0 records, \d+ s", last)
+    (bad,) = (m for m in map(log.manifest, log.numbers()) if m.rejected_by_reason)
+    line = train.summarize(bad, marked=bad.rejected_by_reason)
+    assert [each for each in caplog.messages if "rows" in each] == [line], "of the others nothing is news"
 
     with terminal(monkeypatch) as shown:
         scorer = score._score(settings, None, as_json=True)
