@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 SOURCE: Any = {"rich_help_panel": "A source other than Kafka"}
 NEW, END = "\033[1;33m", "\033[0m"  # bold yellow, for a reason that was not logged before
 REASONS = 3  # why records were rejected that a line names
+OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 DRAIN = 10  # seconds that the sinks get at the end to write the last versions
 
 
@@ -209,7 +210,7 @@ def _trace(trainer: Any, stack: ExitStack) -> None:
 
     What a platform sets for all its programs stops none: a reason why it cannot be met is logged.
     """
-    if not any(name.startswith("OTEL_EXPORTER_OTLP_") and os.environ[name] for name in os.environ):
+    if not any(os.environ.get(name) for name in OTLP):
         return
     try:
         from streaming_nn.sinks.traces import Traces, endpoint, otlp

@@ -12,6 +12,7 @@ from streaming_nn.cli import app, train
 from streaming_nn.settings import Metrics, Settings
 from streaming_nn.sinks.json_lines import JsonLinesSink
 from streaming_nn.sinks.metrics_event import metrics_event
+from streaming_nn.sinks.mlflow import MLflowSink
 from streaming_nn.versions.version import Manifest
 
 pytestmark = pytest.mark.commit
@@ -64,9 +65,8 @@ def test_classes_may_grow(text: str | None, started: list[Settings]) -> None:
 
 
 def test_the_settings_name_the_metrics_sinks() -> None:
-    settings = Settings(metrics=Metrics(file="metrics.jsonl"))
-    (sink,) = train._metrics_sinks(settings)
-    assert isinstance(sink, JsonLinesSink)
+    settings = Settings(metrics=Metrics(file="metrics.jsonl", mlflow="http://127.0.0.1:5000"))
+    assert [type(sink) for sink in train._metrics_sinks(settings)] == [JsonLinesSink, MLflowSink]
     assert train._metrics_sinks(Settings()) == []
 
 

@@ -1,6 +1,7 @@
 """The commands of `versions`, on a log with a few versions of a small network."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -268,3 +269,15 @@ def test_a_missing_first_version_is_found_and_repaired(model: Path) -> None:
     assert [row["version"] for row in rows] == [*range(VERSIONS + 1)]
     assert [row["kind"] for row in rows] == ["damaged", *["learned"] * VERSIONS]
     assert VersionLog(model).head_number() == VERSIONS
+
+
+@pytest.mark.parametrize(("tag", "reason"), [("v1", "MLflow reserves"), ("good", "needs MLflow's client")])
+def test_what_mlflow_cannot_register_is_not_tagged(
+    model: Path, tag: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setenv("STREAMING_NN_METRICS__MLFLOW", "http://127.0.0.1:1")
+    result = CliRunner().invoke(app, ["tag", tag, "--model", str(model)])
+    assert isinstance(result.exception, ValueError)
+    assert reason in str(result.exception)
+    assert json.loads(run(model, "tag", "--json")) == {}
