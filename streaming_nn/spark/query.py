@@ -8,6 +8,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from streaming_nn.spark import java_compiler
 from streaming_nn.spark.jvm import in_one_line, not_written
@@ -78,6 +79,17 @@ def quick_checkpoint(spark: SparkSession, checkpoint: str) -> Iterator[None]:
         spark.conf.unset(MANAGER)
 
 
+def named(writer: DataStreamWriter, spark: SparkSession, name: str) -> DataStreamWriter:
+    """Name a query for Spark's UI and listeners, unless another one has the name: Spark would refuse it."""
+    active = {query.name for query in spark.streams.active}
+    return writer if name in active else writer.queryName(name)
+
+
+def describe_jobs(frame: DataFrame, text: str) -> None:
+    """Describe the Spark jobs of a micro-batch; at the next one Spark describes them again, by its name."""
+    frame.sparkSession.sparkContext.setJobDescription(text)
+
+
 class Job:
     """What the two jobs share; each implements `_process`, which stores its error in `failure`."""
 
@@ -85,9 +97,12 @@ class Job:
         self.query: StreamingQuery | None = None
         self.failure: BaseException | None = None  # our own error, which Spark would wrap
 
-    def _launch(self, frame: DataFrame, checkpoint: str, trigger: str, once: bool) -> StreamingQuery:
+    def _launch(
+        self, name: str, frame: DataFrame, checkpoint: str, trigger: str, once: bool
+    ) -> StreamingQuery:
         when: dict[str, Any] = {"availableNow": True} if once else {"processingTime": trigger}
         query = frame.writeStream.foreachBatch(self._process).option("checkpointLocation", checkpoint)
+        query = named(query, frame.sparkSession, name)
         with quick_checkpoint(frame.sparkSession, checkpoint):
             self.query = query.trigger(**when).start()
         return self.query

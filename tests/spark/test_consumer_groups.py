@@ -27,7 +27,7 @@ def test_kafkas_own_tool_shows_the_lag_of_trainer_and_scorer(
     fill(kafka, score["topic"], unlabeled(50))
     with ExitStack() as stack:
         trainer = Trainer.open(spark, settings)
-        show_trainer(None, trainer, stack)
+        show_trainer(None, trainer, stack, False)
         trainer.start()
         trainer.wait()
     with ExitStack() as stack:

@@ -2,13 +2,14 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from streaming_nn.spark.jvm import NOT_WRITTEN
-from streaming_nn.spark.query import INTERRUPTIONS, quick_checkpoint, reason, shortened, url
+from streaming_nn.spark.query import INTERRUPTIONS, named, quick_checkpoint, reason, shortened, url
 
 pytestmark = pytest.mark.commit
 
@@ -29,6 +30,14 @@ def test_an_interruption_is_still_recognized_and_short(name: str) -> None:
 def test_another_error_is_kept_in_one_line() -> None:
     short = str(shortened(ValueError(f"java.io.IOError: disk is full\n{FRAMES}")))
     assert short == "java.io.IOError: disk is full"
+
+
+def test_a_query_is_named_unless_an_active_one_has_its_name() -> None:
+    active = [SimpleNamespace(name=None), SimpleNamespace(name="train a")]
+    spark: Any = SimpleNamespace(streams=SimpleNamespace(active=active))
+    writer: Any = SimpleNamespace(queryName=lambda name: f"named {name}")
+    assert named(writer, spark, "train b") == "named train b"
+    assert named(writer, spark, "train a") is writer, "Spark refuses a second one"
 
 
 # delta#91

@@ -140,7 +140,7 @@ class Scorer(Job):
             score.max_offsets_per_trigger,
             score.accept_data_loss,
         )
-        return self._launch(frame, self.checkpoint, score.trigger, score.once)
+        return self._launch(self.title, frame, self.checkpoint, score.trigger, score.once)
 
     def check_losses(self) -> offsets.Offsets:
         """Return where predicting begins: what follows a local checkpoint, or the topic's beginning.
@@ -165,6 +165,11 @@ class Scorer(Job):
                 f"predicted. To continue with the topic's current records, use --accept-data-loss, or {other}"
             )
         return following or begins
+
+    @property
+    def title(self) -> str:
+        """The query's name."""
+        return f"score {self.settings.score.topic} by {self.settings.model}"
 
     def position(self) -> offsets.Offsets:
         """Return the offsets after the last micro-batch that ended; none before `start`."""

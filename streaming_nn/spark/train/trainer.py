@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pyspark.sql import DataFrame, SparkSession
@@ -16,11 +17,12 @@ from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.figures import leading
 from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.records.values import LARGE_FEATURE
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
-from streaming_nn.spark.query import Job, reason, shortened, url
+from streaming_nn.spark.query import Job, describe_jobs, reason, shortened, url
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS
 from streaming_nn.spark.signals import uninterrupted
 from streaming_nn.spark.sources import dataframe_json, kafka_frames
@@ -130,7 +132,8 @@ class Trainer(Job):
         """Start the query after the head."""
         train, frame = self.settings.train, self.source.read_stream()
         self.backlog = self.source.backlog() if train.once else None
-        return self._launch(frame, url(self.source.checkpoint), train.trigger, train.once)
+        name = f"train {self.settings.model}"
+        return self._launch(name, frame, url(self.source.checkpoint), train.trigger, train.once)
 
     def stop(self) -> None:
         """End between two micro-batches; the version of the one under way is the last one."""
@@ -195,6 +198,7 @@ class Trainer(Job):
             plan = self.source.plan(frame, batch_id)  # 1
         if plan is None:
             return
+        describe_jobs(frame, _describe(self.settings.model, self.head.manifest))
         self._choose_first_size(plan)
         while True:
             with clock.time("learn"):
@@ -347,6 +351,14 @@ def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, 
     averaged = settings.train.update == AVERAGED
     state = load_state(learner, head.tensors)
     return Work(learner, schema, state, averaged, limit, settings.metrics.samples)
+
+
+def _describe(model: Path, head: Manifest) -> str:
+    """Return in one line what a model has learned, and how well it predicts."""
+    figures = head.metrics.get("prequential", {}).get("window", {})
+    found = {name: figures[name] for name in leading(figures) if figures.get(name) is not None}
+    parts = [f"{head.metrics.get('rows', 0):,} rows", *(f"{name} {each:.3f}" for name, each in found.items())]
+    return f"train {model} after version {head.number}: {', '.join(parts)}"
 
 
 class _Clock:

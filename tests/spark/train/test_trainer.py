@@ -34,6 +34,7 @@ from streaming_nn.kafka import admin
 from streaming_nn.settings import Settings
 from streaming_nn.sinks.sink import Sinks
 from streaming_nn.spark.replay.verify import verify
+from streaming_nn.spark.train.executor import TaskExecutor
 from streaming_nn.spark.train.trainer import Trainer
 from streaming_nn.versions.version import no_counts
 from streaming_nn.versions.version_log import VersionLog
@@ -135,6 +136,28 @@ def test_every_record_is_learned_or_becomes_a_dead_letter(
         source = sources[position]
         assert (letter.key, letter.value) == (source.key, source.value)
         assert [h for h in letter.headers if not h[0].startswith("streaming_nn.")] == list(source.headers)
+
+
+def test_spark_shows_the_query_by_its_model_and_its_jobs_by_the_version(
+    spark: SparkSession, broker: Any, tmp_path: Path
+) -> None:
+    topic = broker.topic("rows")
+    settings = settings_of(broker.options, tmp_path / "model", topic)
+    fill(broker.options, topic, labeled(1500))
+    trainer = Trainer.open(spark, settings, executor=TaskExecutor(spark))
+    traced = list[tuple[int, list[str]]]()
+    trainer.traced = lambda manifest, steps, _: traced.append((manifest.number, [*steps]))
+    assert trainer.start().name == f"train {settings.model}"
+    trainer.wait()
+
+    context: Any = spark.sparkContext
+    jobs = context._jsc.sc().statusStore().jobsList(None)
+    described = {job.description().get() for job in map(jobs.apply, range(jobs.size()))}
+    window = VersionLog(settings.model).manifest(1).metrics["prequential"]["window"]
+    figures = [f"{name} {window[name]:.3f}" for name in ("accuracy", "f1_macro", "log_loss")]
+    expected = f"train {settings.model} after version 1: 1,000 rows, {', '.join(figures)}"
+    assert {f"train {settings.model} after version 0: 0 rows", expected} <= described
+    assert traced == [(n, ["plan", "learn", "dead_letters", "commit", "publish"]) for n in (1, 2)]
 
 
 def test_a_record_without_key_and_value_is_filtered(spark: SparkSession, broker: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from streaming_nn.kafka.options import for_spark
 from streaming_nn.records.paths import parse_path
 from streaming_nn.records.schema import schema_from
 from streaming_nn.spark import java_compiler
+from streaming_nn.spark.query import named
 from streaming_nn.spark.rejected import OTHER
 from streaming_nn.spark.score.predictions import (
     CONTENT_TYPE,
@@ -85,9 +86,10 @@ class RealTimeScorer(Scorer):
         check(manifest)
         check_slots(self.settings, len(partitions(self.settings.kafka, [score.topic])[score.topic]))
         trigger: dict[str, Any] = {"realTime": score.realtime_batch}  # missing in PySpark's types
+        predictions = self._predictions(self._records(), manifest).writeStream
         self.query = (
-            self._predictions(self._records(), manifest)
-            .writeStream.format("kafka")
+            named(predictions, self.spark, self.title)
+            .format("kafka")
             .options(**for_spark(self.settings.kafka))
             .option("topic", score.predictions)
             .option("checkpointLocation", self.checkpoint)
