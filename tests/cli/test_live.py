@@ -132,6 +132,8 @@ def test_the_table_of_a_trainer() -> None:
     }
     assert next(row.history for row in now.rows if row.name == "accuracy") == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert shown.position() == 9
+    shown.write(version(10, events=[{"event": "member restarted", "member": 1}]))
+    assert texts(shown.shown())["last event"] == "drift in version 5", "most versions have the other"
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ def test_beside_a_table_only_news_is_logged(caplog: pytest.LogCaptureFixture) ->
         sink.write(manifest())
         sink.write(rejecting({"not JSON": 1}))
         sink.write(rejecting({"not JSON": 1}))
+        sink.write(replace(manifest(), events=[{"event": "member restarted", "member": 1}]))
         sink.write(replace(manifest(), events=[{"event": "drift", "detected": 1}]))
     assert caplog.messages == [
         "version 7  9 rows  1 rejected (not JSON)",
