@@ -96,6 +96,8 @@ class Batches(NamedTuple):
     rejected_by_reason: dict[str, int]
     seconds: dict[str, float]  # by step of a micro-batch
     per_second: float | None  # records received per second of the step "learn"
+    lag: int | None  # the largest, in offsets
+    delay: float | None  # the largest from a record to its version, in seconds
 
 
 class Explanation(NamedTuple):
@@ -327,7 +329,9 @@ def _sums(manifests: list[Manifest]) -> Batches:
             seconds[step] += took  # type: ignore[assignment]  # a Counter may hold floats
     learned = seconds.get("learn", 0)
     rate = counts["received"] / learned if learned else None
-    return Batches(len(manifests), dict(counts), dict(reasons), dict(seconds), rate)
+    lag = max((m.lag for m in manifests if m.lag is not None), default=None)
+    delay = max((m.delay for m in manifests if m.delay is not None), default=None)
+    return Batches(len(manifests), dict(counts), dict(reasons), dict(seconds), rate, lag, delay)
 
 
 class _Stretch(NamedTuple):

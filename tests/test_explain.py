@@ -230,9 +230,9 @@ def test_the_default_is_the_newest_that_was_still_good(tmp_path: Path) -> None:
 
 
 def test_of_pruned_versions_the_nearest_kept_ones_are_compared(tmp_path: Path) -> None:
-    found = learn(
-        tmp_path, classifier(), *stream(moved), rejected_by_reason={"not JSON": 2}, seconds={"learn": 0.5}
-    )
+    fields = {"lag": 7, "record_times": [1_767_225_600_500] * 2, "written_at": "2026-01-01T00:00:02+00:00"}
+    fields |= {"rejected_by_reason": {"not JSON": 2}, "seconds": {"learn": 0.5}}
+    found = learn(tmp_path, classifier(), *stream(moved), **fields)
     prune_all_but(found.log, [10, CHANGED, 15])
     result = explain(found.log, 14, 11)
     assert result.versions == (10, 15)
@@ -249,6 +249,7 @@ def test_of_pruned_versions_the_nearest_kept_ones_are_compared(tmp_path: Path) -
     )
     assert after.rejected_by_reason == {"not JSON": 10}
     assert after.per_second == 100
+    assert (after.lag, after.delay) == (7, 1.5)
     with pytest.raises(LookupError, match="the one nearest to 9 is 10, and to the earlier one 10"):
         explain(found.log, 9, 8)
 

@@ -299,6 +299,12 @@ def _explained_batches(before: "Batches", after: "Batches") -> Iterator[tuple[st
     if before.per_second and after.per_second:
         rates = (round(before.per_second), round(after.per_second))
         yield _pair("records per second of learning", rates, _ratio(*rates))
+    for title, of_both in (
+        ("largest lag, records", (before.lag, after.lag)),
+        ("seconds from a record to its version", (before.delay, after.delay)),
+    ):
+        if any(of_both):
+            yield _pair(title, of_both)
 
 
 def _pair(title: str, values: Any, change: str | None = None) -> tuple[str, ...]:

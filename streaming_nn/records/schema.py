@@ -269,6 +269,9 @@ def encoded_widths(
     return columns | {name: datetimes.width(options) for name, options in dates.items()}
 
 
+MOST_NAMED = 10  # values of a field, in an event
+
+
 def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema:
     """Return the schema with the unseen values: a field's in its vocabulary, the label's in the classes.
 
@@ -288,6 +291,27 @@ def grow_schema(schema: Schema, unseen: Mapping[str, Sequence[Label]]) -> Schema
         new = range(max(map(int, new), default=-1) + 1)
     classes = schema.classes if not schema.grow else _extend(schema.classes or (), new, MAX_CLASSES)
     return replace(schema, vocabulary=vocabulary, classes=classes)
+
+
+def growth_events(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the event of classes and categories that a schema's options have, and an earlier one's had not.
+
+    Of the classes, and of each field, the first MOST_NAMED are named.
+    """
+    if not old:
+        return []
+    before, after = old.get("vocabulary", {}), new.get("vocabulary", {})
+    fields = {name: _added(before.get(name), known) for name, known in after.items()}
+    found = {
+        "classes": _added(old.get("classes"), new.get("classes")),
+        "categories": {name: added for name, added in fields.items() if added},
+    }
+    grown = {name: added for name, added in found.items() if added}
+    return [{"event": "schema grown", **grown}] if grown else []
+
+
+def _added(before: Sequence[Any] | None, after: Sequence[Any] | None) -> list[Any]:
+    return list((after or ())[len(before or ()) :])[:MOST_NAMED]
 
 
 def merge_unseen(parts: Iterable[Mapping[str, Sequence[Label]]]) -> dict[str, tuple[Label, ...]]:

@@ -22,6 +22,7 @@ Events, each a dict with the key `event`:
 | `drift` | `detected` | the learner detected so many drifts |
 | `arithmetic changed` | `from`, `to` | numbers of the version before, and of this one by a later release |
 | `learner changed` | `changed` | options that the settings have changed since the version before |
+| `schema grown` | `classes`, `categories` | new classes, new values by field; up to 10 of each |
 | `member restarted` | `member` | a member of the ensemble was replaced by a new one |
 | `topic recreated` | `topic` | the topic was deleted and created again, and is learned from its beginning |
 | `topic deleted` | `topic` | the topic was deleted; training continues with the others |

@@ -402,6 +402,7 @@ function explanation(found) {
     found.leaders && found.leaders[0] !== found.leaders[1] ? `${found.leaders[1]} leads the ensemble instead of ${found.leaders[0]}.` : found.leaders ? `${found.leaders[1]} still leads the ensemble.` : null,
     found.mini_batch[0] !== found.mini_batch[1] ? `Mini-batch ${change(found.mini_batch, shown)}.` : null,
     rejected(found),
+    behind(found),
     found.events.length ? `Events: ${[...new Set(found.events.map((each) => each.event))].join(", ")}.` : "No event between them.",
     ...found.notes.map((note) => `${note}.`),
   ].filter((each) => each).map(sentence);
@@ -419,6 +420,12 @@ function explanation(found) {
 function rejected({ batches }) {
   const shares = batches.map((each) => each.counts.received ? each.counts.rejected / each.counts.received : 0);
   return shares[0] || shares[1] ? `Rejected records ${change(shares, share)}.` : null;
+}
+
+function behind({ batches }) {
+  const lags = batches.map((each) => each.lag), delays = batches.map((each) => each.delay);
+  const parts = [lags.some((each) => each) ? `at most ${change(lags, shown)} records waited` : null, delays.some((each) => each) ? `the oldest record was learned after ${change(delays, (each) => each == null ? "–" : ago(each))}` : null];
+  return parts.some((each) => each) ? `${parts.filter((each) => each).join("; ")}.` : null;
 }
 
 function tableOf(title, titles, rows) {

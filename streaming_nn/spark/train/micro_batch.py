@@ -23,7 +23,7 @@ from streaming_nn.nn.learner import (
 )
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import Label
-from streaming_nn.records.schema import Schema, grow_schema
+from streaming_nn.records.schema import Schema, grow_schema, growth_events
 from streaming_nn.spark.rejected import DeadLetter, sum_reasons
 from streaming_nn.spark.samples import newest, rejected
 from streaming_nn.spark.tasks import TaskResult, widest
@@ -118,6 +118,7 @@ def commit_learned(
     fields["events"] = [
         *fields.get("events", ()),
         *change_events(head.manifest.learner, fields["learner"]),
+        *growth_events(head.manifest.schema, fields.get("schema", {})),
         *events(learner, before, after),
     ]
     try:

@@ -132,6 +132,25 @@ def test_a_version_names_what_settings_and_release_have_changed(
     assert again.manifest.events == []
 
 
+def test_a_version_names_the_values_by_which_its_schema_has_grown(tmp_path: Path) -> None:
+    schema = Schema(2, ("no",), ("city",), categories={"city": {"one_hot": 2}}, label="bought", grow=True)
+    learner = learner_from({"inputs": 2, "classes": ["no"], "hidden": [4]})
+    log = VersionLog(tmp_path)
+    head = log.commit(None, flatten(initial(learner)), learner=learner.options(), schema=schema.options())
+    work = Work(learner, schema, initial(learner)).grow({"bought": ["yes"], "city": ["a", "b"]})
+    grown = commit_learned(
+        log, head, work.learner, work.start, work.start, Counts(), schema=work.schema.options()
+    )
+    assert grown is not None
+    event = {"event": "schema grown", "classes": ["yes"], "categories": {"city": ["a", "b"]}}
+    assert grown.manifest.events == [event]
+    again = commit_learned(
+        log, grown, work.learner, work.start, work.start, Counts(), schema=work.schema.options()
+    )
+    assert again is not None
+    assert again.manifest.events == []
+
+
 def test_a_rollback_meanwhile_is_no_error_and_nothing_is_committed(tmp_path: Path) -> None:
     log, first = committed(tmp_path)
     head = learn_next(log, first, 0)
