@@ -64,6 +64,13 @@ class Holder:
         if new:
             self._large |= new
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the model's metrics, and the weights of its members."""
+        from streaming_nn.versions.notebook import model_html
+
+        model = getattr(self, "_model", None)
+        return model_html(repr(self), loop.report(model.learner, model.state) if model else {})
+
     def __copy__(self) -> Self:
         """Return another holder of a copy of the model."""
         other = object.__new__(type(self))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # version_log and version import this module where they need 
 LEADING = ("accuracy", "subset_accuracy", "mae")  # the first that a version has
 POINTS, PLOTTED = 100, 500  # of a chart and of a plot, at most: a manifest is read for each
 WIDTH, HEIGHT, MARGIN = 480, 120, 8  # units of the chart
+BAR = 120  # pixels of a weight of 1
 LINES = {  # by what is measured: the line's colour and dashes
     "prequential": ("#2b8cdb", ""),
     "as_served": ("#e07b00", "6 3"),
@@ -109,6 +110,28 @@ def version_html(version: "Version") -> str:
     return _table(rows)
 
 
+def model_html(name: str, metrics: dict[str, Any]) -> str:
+    """Return a model's metrics in the window, and the weights of its members as bars."""
+    rows = [("model", name), ("rows", f"{metrics.get('rows', 0):,.0f}")]
+    for who, window in _windows_of(metrics).items():
+        rows += [(f"{who}, {metric}", _number(window[metric])) for metric in LEADING if metric in window]
+    return _table(rows) + _bars([(each["member"], each["weight"]) for each in metrics.get("members", ())])
+
+
+def _bars(weights: Sequence[tuple[str, float]]) -> str:
+    """Return a bar for each weight between 0 and 1."""
+    if not weights:
+        return ""
+    color = LINES["prequential"][0]
+    lines = "".join(
+        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th><td style="text-align:left">'
+        f'<svg role="img" aria-label="{weight:.1%}" width="{BAR}" height="8">'
+        f'<rect width="{BAR * weight:.1f}" height="8" fill="{color}"/></svg> {weight:.1%}</td></tr>'
+        for name, weight in weights
+    )
+    return f'<table style="color:inherit">{lines}</table>'
+
+
 def _readable(log: "VersionLog", numbers: Sequence[int]) -> Iterator[Manifest]:
     for number in numbers:
         with suppress(DamagedVersionError, LookupError):
@@ -117,8 +140,12 @@ def _readable(log: "VersionLog", numbers: Sequence[int]) -> Iterator[Manifest]:
 
 def _windows(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Return the metrics of the window: prequential, as served, and those of the baselines."""
-    found = {name: manifest.metrics.get(name, {}) for name in ("prequential", "as_served")}
-    found |= manifest.metrics.get("baselines", {})
+    return _windows_of(manifest.metrics)
+
+
+def _windows_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {name: metrics.get(name, {}) for name in ("prequential", "as_served")}
+    found |= metrics.get("baselines", {})
     return {name: spans["window"] for name, spans in found.items() if "window" in spans}
 
 

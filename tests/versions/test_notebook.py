@@ -4,10 +4,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
 from logs import filled, learn
 
-from streaming_nn.versions.notebook import HEIGHT, MARGIN, POINTS, WIDTH
+from streaming_nn.estimators.river import RiverClassifier
+from streaming_nn.estimators.sklearn import OnlineClassifier
+from streaming_nn.nn.learner import report
+from streaming_nn.versions.notebook import BAR, HEIGHT, MARGIN, POINTS, WIDTH
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.commit
@@ -81,6 +86,26 @@ def test_a_log_without_versions_or_with_damaged_ones_is_shown(tmp_path: Path) ->
     log = filled(VersionLog(tmp_path), 3)
     log.path(2).write_bytes(b"")
     assert cells(log)["newest"] == "1, learned"
+
+
+@pytest.mark.parametrize("kind", [OnlineClassifier, RiverClassifier])
+def test_a_model_shows_its_metrics_and_the_weights_of_its_members(kind: Any) -> None:
+    model = kind()
+    assert cells(model)["rows"] == "0"
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    y = (x[:, 0] > 0).astype(int)
+    if kind is OnlineClassifier:
+        model.partial_fit(x, y, classes=[0, 1])
+    else:
+        model.learn_many(pd.DataFrame(x, columns=["a", "b"]), pd.Series(y))
+    figures = report(model._model.learner, model._model.state)
+    shown = cells(model)
+    assert shown["rows"] == "200"
+    assert shown["prequential, accuracy"] == f"{figures['prequential']['window']['accuracy']:.4g}"
+    weights = {name: text.strip() for name, text in shown.items() if name.startswith(("sgd", "adam"))}
+    assert weights == {each["member"]: f"{each['weight']:.1%}" for each in figures["members"]}
+    bars = [float(bar.get("width", 0)) for bar in parse(model).iter("rect")]
+    assert bars == [round(BAR * each["weight"], 1) for each in figures["members"]]
 
 
 def test_a_plot_has_the_values_of_the_versions_and_the_events(tmp_path: Path) -> None:
