@@ -41,6 +41,7 @@ EVENTS = (  # those of a training job; see versions/version.py
     "member restarted",
     "arithmetic changed",
     "learner changed",
+    "schema grown",
     "data loss accepted",
     "topic recreated",
     "topic deleted",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from terminals import COLOURS, HIDDEN, SHOWN, terminal
+from waiting import until
 
 from streaming_nn.cli import app, demo, live, tables
 from streaming_nn.cli.live import (
@@ -241,6 +242,7 @@ def test_a_log_of_versions_is_shown_on_a_terminal(tmp_path: Path, monkeypatch: p
             counts = no_counts() | {"received": 10, "trained": 10}
             head = log.commit(head, {}, kind="learned", metrics=figures(number / 10), counts=counts)
         assert sinks.stop(drain=5)
+        until(lambda: "records/s" in screen.text)  # drawn by a thread
         app._StderrHandler().emit(app.logging.makeLogRecord({"msg": "a log line"}))
         time.sleep(0.05)
     assert COLOURS.search(screen.output)
