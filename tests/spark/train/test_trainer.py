@@ -151,7 +151,7 @@ def test_spark_shows_the_query_by_its_model_and_its_jobs_by_the_version(
     trainer.wait()
 
     context: Any = spark.sparkContext
-    context._jsc.sc().listenerBus().waitUntilEmpty()  # which tells the UI of jobs
+    context._jsc.sc().listenerBus().waitUntilEmpty()  # the UI is one of its listeners
     jobs = context._jsc.sc().statusStore().jobsList(None)
     texts = [jobs.apply(i).description() for i in range(jobs.size())]
     described = {text.get() for text in texts if text.isDefined()}  # jobs of other tests have none
