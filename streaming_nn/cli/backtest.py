@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streaming_nn.cli import options
-from streaming_nn.cli.progress import Progress, progress
+from streaming_nn.cli.progress import progress
+from streaming_nn.progress import Progress
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings

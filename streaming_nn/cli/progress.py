@@ -7,15 +7,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from streaming_nn.progress import Progress, no_progress
+
 if TYPE_CHECKING:  # 0.1 s, only on a terminal
     from rich.console import Console
-
-# Called with what is done ("checking versions"), how many of them are, and of how many; 0: nobody knows
-Progress = Callable[[str, int, int], None]
 
 INTERVAL = 5.0  # seconds between two lines
 REDRAWS = 4  # per second, on a terminal
@@ -45,7 +44,7 @@ def draws_table(as_json: bool) -> bool:
 def progress() -> Iterator[Progress]:
     """Show how far the work in this block is."""
     if not logger.isEnabledFor(logging.INFO):
-        yield lambda what, done, total: None
+        yield no_progress
     elif is_terminal():
         with _bars() as show:
             yield show

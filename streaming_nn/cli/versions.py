@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -422,7 +421,7 @@ def check_(config: Config = None, model: Model = None, as_json: Json = False) ->
 
     log = _log(config, model)
     with progress() as show_progress:
-        findings = check(log, progress=partial(show_progress, "checking versions"))
+        findings = check(log, progress=show_progress)
     if as_json:
         print(json.dumps({"ok": not findings, "findings": [finding._asdict() for finding in findings]}))
     else:
@@ -457,7 +456,7 @@ def repair_(config: Config = None, model: Model = None, as_json: Json = False) -
 
     log = _log(config, model)
     with progress() as show_progress:
-        result = repair(log, partial(show_progress, "checking versions"))
+        result = repair(log, show_progress)
     if as_json:
         print(json.dumps(result._asdict()))
         return

@@ -23,6 +23,7 @@ from streaming_nn.kafka import jars, java
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
 from streaming_nn.kafka.options import for_python
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.settings import Settings, load
 from streaming_nn.spark import installation
 from streaming_nn.versions.version import Manifest
@@ -50,7 +51,7 @@ def run(
     page: bool = True,
     *,
     view: Callable[[str], AbstractContextManager[Show]],
-    progress: jars.Progress = jars.no_progress,
+    progress: Progress = no_progress,
 ) -> dict[str, Any] | None:
     """Run a stream's demo in a directory (default: a temporary one); return its summary, None if interrupted.
 
@@ -101,7 +102,7 @@ def _page(model: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _running(scenario: Scenario, home: Path, progress: jars.Progress) -> Iterator["DemoRun"]:
+def _running(scenario: Scenario, home: Path, progress: Progress) -> Iterator["DemoRun"]:
     """Start what a demo needs, and stop it whatever happens."""
     demo = DemoRun(scenario, home)
     try:
@@ -125,7 +126,7 @@ class DemoRun:
         self.spark: Any = None
         self.admin: Any = None
 
-    def set_up(self, progress: jars.Progress) -> None:
+    def set_up(self, progress: Progress) -> None:
         """Start the broker and Spark, at the same time, and create the topics."""
         from streaming_nn.spark.session import session
 
@@ -168,7 +169,7 @@ class DemoRun:
         seconds: float,
         rate: float,
         view: Callable[[str], AbstractContextManager[Show]],
-        progress: jars.Progress,
+        progress: Progress,
     ) -> dict[str, Any]:
         """Produce, train and score, then drain, verify and count; return the summary."""
         from streaming_nn.sinks.json_lines import JsonLinesSink

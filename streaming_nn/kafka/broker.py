@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from streaming_nn.kafka import EMBEDDED, jars, java
+from streaming_nn.progress import Progress, no_progress
 
 # Measured: the serial collector and only the first compiler reduce the start from 5 s to 2.5 s.
 JVM = ["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
@@ -103,7 +104,7 @@ class Broker:
         *,
         detached: bool = False,
         timeout: float = 60,
-        progress: jars.Progress = jars.no_progress,
+        progress: Progress = no_progress,
     ) -> Self:
         """Start a broker on `directory`, new or with the data of an earlier one, and wait until it is up.
 

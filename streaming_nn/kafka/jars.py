@@ -27,6 +27,7 @@ from xml.sax.saxutils import quoteattr
 
 from streaming_nn import cache
 from streaming_nn.kafka import java
+from streaming_nn.progress import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ ROOTS = {
     "broker": ["org.apache.kafka:kafka_2.13:4.1.0", "org.slf4j:slf4j-simple:1.7.36"],
 }
 TITLES = {"connector": "Spark's Kafka connector", "broker": "the embedded Kafka broker"}
-Progress = Callable[[str, int, int], None]  # called with what is done, how many of them are, of how many
 LAYOUT = "[orgPath]/[module]/[revision]/[artifact]-[revision].jar"
 
 
@@ -48,10 +48,6 @@ class Coordinates(NamedTuple):
 
     def __str__(self) -> str:
         return ":".join(self)
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 def connector(progress: Progress = no_progress) -> list[Path]:

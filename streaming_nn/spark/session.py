@@ -16,6 +16,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from streaming_nn.kafka import jars, java
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.records import registry
 from streaming_nn.spark import installation, jvm, temporary
 from streaming_nn.spark.signals import uninterrupted
@@ -37,7 +38,7 @@ LOST = (
 def session(
     options: Mapping[str, str] | None = None,
     name: str = "streaming_nn",
-    progress: jars.Progress = jars.no_progress,
+    progress: Progress = no_progress,
 ) -> SparkSession:
     """Start (or return) a session with the Kafka connector; `options` are Spark's, and override ours.
 
@@ -72,7 +73,7 @@ def _start(options: Mapping[str, str], name: str) -> SparkSession:
 
 @contextmanager
 def running(
-    options: Mapping[str, str] | None = None, progress: jars.Progress = jars.no_progress
+    options: Mapping[str, str] | None = None, progress: Progress = no_progress
 ) -> Iterator[SparkSession]:
     """Start a session, and end it with the block."""
     spark = session(options, progress=progress)
@@ -109,7 +110,7 @@ def rows_of(frame: DataFrame) -> list[Row]:
     return [Row(**row) for row in frame.toArrow().to_pylist()]
 
 
-def _ours(progress: jars.Progress = jars.no_progress) -> dict[str, str]:
+def _ours(progress: Progress = no_progress) -> dict[str, str]:
     log4j = Path(__file__).with_name("log4j2.properties").as_uri()
     own = temporary.directory()
     return {

@@ -1,12 +1,13 @@
 """Find damaged versions, and repair the log so that training can resume; no record is lost."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from streaming_nn.errors import DamagedVersionError
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import BLOCK, CHUNK, Archive, Archives, chunk_parts, names
 from streaming_nn.versions.archive import encode as encode_archive
@@ -23,7 +24,7 @@ from streaming_nn.versions.version import (
 )
 from streaming_nn.versions.version_log import SUFFIX, VersionLog
 
-Progress = Callable[[int, int], None]  # called with how many versions are checked, and of how many
+CHECKING = "checking versions"  # what is done, for a progress bar
 
 
 class Finding(NamedTuple):
@@ -43,7 +44,7 @@ class Repair(NamedTuple):
     head: int  # the newest version now
 
 
-def check(log: VersionLog, since: int = 0, progress: Progress = lambda done, total: None) -> list[Finding]:
+def check(log: VersionLog, since: int = 0, progress: Progress = no_progress) -> list[Finding]:
     """Read all of every version from `since` on and return the problems; [] if there are none.
 
     Each file must be whole and have its number; numbers must have no gap; each version must name the one
@@ -54,7 +55,7 @@ def check(log: VersionLog, since: int = 0, progress: Progress = lambda done, tot
     reported: set[str] = set()
     before, until = _check_file(log, since - 1), log.last() + 1
     for number in range(since, until):
-        progress(number - since, until - since)
+        progress(CHECKING, number - since, until - since)
         manifest = _check_file(log, number)
         if isinstance(manifest, ValueError):
             if str(manifest) not in reported:  # a damaged archive is one finding, not one for each version
@@ -127,7 +128,7 @@ def _check_tags(log: VersionLog) -> Iterator[Finding]:
             yield Finding(number, what, lost=False)
 
 
-def repair(log: VersionLog, progress: Progress = lambda done, total: None) -> Repair:
+def repair(log: VersionLog, progress: Progress = no_progress) -> Repair:
     """Repair a damaged log, only on request; return what was done. Stop the trainer first.
 
     1. Copy what is damaged into `damaged/`. Of a damaged archive, replace the manifests that cannot be read
@@ -163,7 +164,7 @@ def repair(log: VersionLog, progress: Progress = lambda done, total: None) -> Re
 def _lost(log: VersionLog, progress: Progress) -> dict[int, str]:
     checked, until = {}, log.last() + 1
     for number in range(until):
-        progress(number, until)
+        progress(CHECKING, number, until)
         checked[number] = _check_file(log, number)
     for error in checked.values():
         if isinstance(error, ValueError) and not isinstance(error, DamagedVersionError):

@@ -10,13 +10,14 @@ every number taken and every manifest readable, and whoever prunes next continue
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from streaming_nn.errors import DamagedVersionError
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import BLOCK, CHUNK, extended
 from streaming_nn.versions.tags import tags
@@ -29,12 +30,10 @@ STEP = 20  # after 1/20 of the bound has been written, the log is pruned to that
 MANY = 20_000  # versions whose archiving takes seconds: of a log that an older release wrote
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
-Progress = Callable[[str, int, int], None]  # called with what is done, how many versions are, of how many
-
 logger = logging.getLogger(__name__)
 
 
-def archive(log: VersionLog, progress: Progress = lambda what, done, total: None) -> int:
+def archive(log: VersionLog, progress: Progress = no_progress) -> int:
     """Archive the manifests of all versions before the head; return the number before which all are archived.
 
     Several processes may do so at once: one creates the archive of a range, the others take it as it is. A
@@ -97,7 +96,7 @@ def _with_sha256(log: VersionLog, manifest: Manifest, child: Manifest) -> Manife
     return replace(manifest, original_sha256=named or manifest.original_sha256)
 
 
-def prune(log: VersionLog, keep_bytes: int, progress: Progress = lambda what, done, total: None) -> list[int]:
+def prune(log: VersionLog, keep_bytes: int, progress: Progress = no_progress) -> list[int]:
     """Delete the files of old versions until all files take at most `keep_bytes`; return their numbers.
 
     Ages are relative to the head, by the files' times: a model that waits for records loses nothing.
@@ -158,9 +157,7 @@ def _spaced(files: list[_File]) -> set[int]:
     return set(first.values())
 
 
-def _delete(
-    log: VersionLog, numbers: Collection[int], progress: Progress = lambda what, done, total: None
-) -> None:
+def _delete(log: VersionLog, numbers: Collection[int], progress: Progress = no_progress) -> None:
     for done, number in enumerate(numbers):
         progress("deleting versions", done, len(numbers))
         log.path(number).unlink(missing_ok=True)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import uuid4
 
 from streaming_nn.errors import DataLossError
-from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
 from streaming_nn.nn.state_dict import flatten
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.settings import Settings
 from streaming_nn.spark.checks import before_replay, before_replay_of_topic
 from streaming_nn.spark.replay.plan import (

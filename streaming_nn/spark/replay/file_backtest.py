@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.kafka.broker import Broker
-from streaming_nn.kafka.jars import Progress, no_progress
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.settings import Records, Settings
 from streaming_nn.spark import installation, temporary
 from streaming_nn.spark.replay.backtest import trial_directories

@@ -15,10 +15,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
-from streaming_nn.kafka.jars import Progress, no_progress
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.figures import leading
 from streaming_nn.nn.learner import Learner, load_state
+from streaming_nn.progress import Progress, no_progress
 from streaming_nn.records.values import LARGE_FEATURE
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
