@@ -13,7 +13,7 @@ many versions before, since values may be rare or follow each other.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from math import asin, hypot, sqrt
@@ -173,7 +173,8 @@ def _kept(log: VersionLog, number: int, notes: list[str]) -> int:
     """Return the kept version that is nearest to a number, of two the earlier."""
     if log.manifest(number).kept:
         return number
-    kept = _kept_of(log, sorted(log.files(), key=lambda n: (abs(n - number), n)))
+    near = log.readable(sorted(log.files(), key=lambda n: (abs(n - number), n)))
+    kept = (manifest for manifest in near if manifest.kept)
     nearest = next(kept, None)
     if nearest is None:
         raise LookupError(f"no version of {log.directory} is kept")
@@ -186,7 +187,8 @@ def _choose(log: VersionLog, later: int, notes: list[str]) -> int:
     window = _window(log.manifest(later))
     metric, better = next(iter(leading(window).items()))
     now, found = window.get(metric), dict[int, float]()
-    before = list(islice(_kept_of(log, [n for n in reversed(log.files()) if n < later]), SPAN))
+    earlier = log.readable(n for n in reversed(log.files()) if n < later)
+    before = list(islice((manifest for manifest in earlier if manifest.kept), SPAN))
     if not before:
         raise LookupError(f"version {later} has no earlier one that is kept, to compare with")
     for manifest in before:
@@ -203,14 +205,6 @@ def _choose(log: VersionLog, later: int, notes: list[str]) -> int:
             return chosen
     notes.append(f"version {before[0].number} is the nearest that is kept before it")
     return before[0].number
-
-
-def _kept_of(log: VersionLog, numbers: Iterable[int]) -> Iterator[Manifest]:
-    for number in numbers:
-        with suppress(DamagedVersionError, LookupError):
-            manifest = log.manifest(number)
-            if manifest.kept:
-                yield manifest
 
 
 def _window(manifest: Manifest, who: str = "prequential") -> dict[str, Any]:
@@ -244,7 +238,7 @@ def _load(version: Version) -> _Model:
 
 def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: int) -> Explanation:
     start, end = a.number, b.number
-    manifests = _manifests(log, range(start + 1, end + 1))
+    manifests = [*log.readable(range(start + 1, end + 1))]
     if len(manifests) < end - start:
         notes.append(f"{end - start - len(manifests)} versions between cannot be read")
     replaced = [m for m in manifests if m.restored_from >= 0]
@@ -261,7 +255,7 @@ def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: in
     of_targets = [change for change in outputs if isinstance(change, TargetChange)]
     members = _members(a.manifest, b.manifest)
     metric = next(iter(leading(_window(b.manifest))))
-    until = _manifests(log, range(max(0, start + 1 - min(len(manifests), SPAN)), start + 1))
+    until = [*log.readable(range(max(0, start + 1 - min(len(manifests), SPAN)), start + 1))]
     return Explanation(
         (start, end),
         notes,
@@ -284,14 +278,6 @@ def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: in
         (_sums(until), _sums(manifests)),
         [{**event, "version": m.number} for m in manifests for event in m.events],
     )
-
-
-def _manifests(log: VersionLog, numbers: Iterable[int]) -> list[Manifest]:
-    found = list[Manifest]()
-    for number in numbers:
-        with suppress(DamagedVersionError, LookupError):
-            found.append(log.manifest(number))
-    return found
 
 
 def _first(changed: Sequence[Any], most: int) -> list[Any]:

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -166,9 +165,9 @@ def number(value: Any) -> str:
 
 def version(manifest: "Manifest") -> Row:
     """Return the row of a version and its age."""
-    if not manifest.written_at:  # of one that was lost
+    if (written := manifest.time) is None:  # of one that was lost
         return Row("version", f"{manifest.number:,}")
-    age = (datetime.now(UTC) - datetime.fromisoformat(manifest.written_at)).total_seconds()
+    age = time.time() - written
     old = duration(age) if age >= 60 else f"{max(age, 0.0):.1f} s"
     return Row("version", f"{manifest.number:,}, {old} old")
 

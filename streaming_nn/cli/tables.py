@@ -25,13 +25,7 @@ class Scored(NamedTuple):
     seconds: float  # the sum of the latencies
 
 
-ROUTINE = "member restarted"
 QUANTILES = {"median": 0.5, "99 %": 0.99}
-
-
-def news(manifest: "Manifest") -> list[str]:
-    """Return a version's events, without those that most versions of an ensemble have."""
-    return [event["event"] for event in manifest.events if event["event"] != ROUTINE]
 
 
 class TrainTable:
@@ -64,7 +58,7 @@ class TrainTable:
         self._counts.update(manifest.counts)
         self._reasons.update(manifest.rejected_by_reason)
         self._figures.add(manifest.metrics)
-        for name in news(manifest):
+        for name in manifest.news:
             self._event = f"{name} in version {manifest.number:,}"
         self._newest = manifest
         self._log(manifest)

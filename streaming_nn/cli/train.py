@@ -13,7 +13,7 @@ from streaming_nn.cli import options
 from streaming_nn.cli.live import Behind, live
 from streaming_nn.cli.progress import Lines, draws_table, progress
 from streaming_nn.cli.serving import follow, serving
-from streaming_nn.cli.tables import TrainTable, news
+from streaming_nn.cli.tables import TrainTable
 from streaming_nn.nn.figures import leading
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class LogSink:
     def write(self, manifest: "Manifest") -> None:
         """Log what the version has learned and how well it predicts."""
         new = manifest.rejected_by_reason.keys() - self._known
-        if new or news(manifest) or not self._only_news:
+        if new or manifest.news or not self._only_news:
             logger.info("%s", summarize(manifest, new if _colored() else ()))
         if not any(map(_label_of, self._known)) and (labels := [*filter(None, map(_label_of, new))]):
             logger.info("  %s; use a new model directory", _suggest(min(labels), manifest))
@@ -329,7 +329,7 @@ def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:
     ]
     if as_served.get(names[0]) is not None:
         parts.append(f"as served {as_served[names[0]]:.3f}")
-    return "  ".join([*parts, *news(manifest)])
+    return "  ".join([*parts, *manifest.news])
 
 
 def _rejected(manifest: "Manifest", marked: Container[str]) -> str:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -341,7 +340,7 @@ class _Values:
         learned = sum(sum(offsets.values()) for offsets in manifest.offsets.values())
         self.samples.append((time.monotonic(), learned, predicted))
         learned_rate, predicted_rate = self._rates()
-        age = time.time() - datetime.fromisoformat(manifest.written_at).timestamp()
+        age = time.time() - (manifest.time or 0.0)
         scenario = self.demo.scenario
         return {
             "rows/s": round(learned_rate),

@@ -3,6 +3,8 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ class Followed:
         self.timeline = Timeline(VersionLog(directory))
         self.problem = ""  # why its log cannot be read now
         self._saved: int | None = None
-        self._importance: dict[int, Importance] = {}
+        log = self.timeline.log
+        self._importance = lru_cache(MOST_IMPORTANCES)(lambda number: importance(log.read(number)))
 
     @property
     def index(self) -> Path:
@@ -65,23 +68,13 @@ class Followed:
         last = head if number is None else number
         if head is None or last is None or not 0 <= last <= head:
             raise LookupError(f"version must be 0 to {head}; got {number}")
-        newest = self._importance_of(last)
-        if isinstance(newest, Exception):
-            raise newest
+        newest = self._importance(last)
         count = IMPORTANCES if len(newest.fields) <= WIDE else 2
-        wanted = np.unique(np.linspace(min(max(first, 0), last), last, count).astype(int)).tolist()
-        found = [self._importance_of(each) for each in wanted[:-1]]
-        return [*(each for each in found if isinstance(each, Importance)), newest]
-
-    def _importance_of(self, number: int) -> Importance | Exception:
-        if number not in self._importance:
-            try:
-                self._importance[number] = importance(self.timeline.log.read(number))
-            except (LookupError, ValueError, DamagedVersionError) as error:
-                return error
-            if len(self._importance) > MOST_IMPORTANCES:
-                del self._importance[next(iter(self._importance))]
-        return self._importance[number]
+        found = []
+        for each in np.unique(np.linspace(min(max(first, 0), last), last, count).astype(int)).tolist()[:-1]:
+            with suppress(LookupError, ValueError, DamagedVersionError):
+                found.append(self._importance(each))
+        return [*found, newest]
 
 
 def shown_models(directories: Sequence[Path]) -> list[Followed]:

@@ -1,9 +1,9 @@
 """What the page shows of records: the newest rows with their predictions, and rejected records."""
 
+from itertools import takewhile
 from math import isqrt
 from typing import Any
 
-from streaming_nn.errors import DamagedVersionError
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.versions.version import Manifest
 from streaming_nn.versions.version_log import VersionLog
@@ -48,18 +48,10 @@ def _manifests(log: VersionLog, number: int | None) -> list[Manifest]:
     """Return the manifests of the newest kept versions, the newest first; a damaged one is left out."""
     head = log.head_number()
     newest = head if number is None else number
-    found: list[Manifest] = []
     if head is None or newest is None or not 0 <= newest <= head:
-        return found
-    for each in range(newest, max(newest - VERSIONS, -1), -1):
-        try:
-            manifest = log.manifest(each)
-        except (DamagedVersionError, LookupError):
-            continue
-        if not manifest.kept:
-            break
-        found.append(manifest)
-    return found
+        return []
+    found = log.readable(range(newest, max(newest - VERSIONS, -1), -1))
+    return [*takewhile(lambda manifest: manifest.kept, found)]
 
 
 def _is_array(schema: Schema) -> bool:

@@ -11,7 +11,6 @@ import zipfile
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.archive import Point, add
 from streaming_nn.versions.diff import flat_numbers
-from streaming_nn.versions.version import Manifest
+from streaming_nn.versions.version import Manifest, seconds_of
 from streaming_nn.versions.version_log import VersionLog
 
 FORMAT = 1  # of saved timelines
@@ -112,8 +111,7 @@ class Timeline:
             self._clear()
         while head is not None and self._next <= head:
             number, self._next = self._next, self._next + 1
-            with suppress(DamagedVersionError, LookupError):
-                manifest = self.log.manifest(number)
+            for manifest in self.log.readable([number]):
                 yield add(None, manifest), _steps(manifest)
 
     def _clear(self) -> None:
@@ -122,7 +120,8 @@ class Timeline:
             self.marks, self._next = [], 0
 
     def _append(self, point: Point, more: dict[str, float]) -> None:
-        time = datetime.fromisoformat(point.written_at).timestamp() if point.written_at else NONE
+        written = seconds_of(point.written_at)
+        time = NONE if written is None else written
         values = (
             dict(flat_numbers(point.metrics, without=SPANS))
             | dict(flat_numbers(point.counts, "counts."))

@@ -49,15 +49,16 @@ class Lag:
 
     def offsets(self) -> Offsets:
         """Return how many offsets of each partition follow the job's position; none if it is unknown."""
-        position, ends = self._position(), self._newest
-        return {t: {p: max(end - _at(position, t, p), 0) for p, end in ps.items()} for t, ps in ends.items()}
+        return self._following(self._position())
 
     def behind(self, position: Mapping[str, Mapping[int, int]]) -> int | None:
         """Return how many offsets follow a position; None: the ends of its topics are unknown."""
+        following = self._following(position)
+        return sum(sum(partitions.values()) for partitions in following.values()) if following else None
+
+    def _following(self, position: Mapping[str, Mapping[int, int]]) -> Offsets:
         ends = self._newest
-        if not ends:
-            return None
-        return sum(max(end - _at(position, t, p), 0) for t, ps in ends.items() for p, end in ps.items())
+        return {t: {p: max(end - _at(position, t, p), 0) for p, end in ps.items()} for t, ps in ends.items()}
 
     def seconds(self) -> float:
         """Return how long ago the topics ended where the job is now, or else the time since its start."""

@@ -11,7 +11,6 @@ import os
 import time
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -57,14 +56,14 @@ class MLflowSink:
         counts = Counter(self._counts)  # not the sum, which drops zeros
         counts.update(manifest.counts)
         self._pending = manifest
-        if abs(_seconds(manifest) - self._at) >= EVERY:  # a machine's clock may be set back
+        if abs((manifest.time or 0.0) - self._at) >= EVERY:  # a machine's clock may be set back
             self._log(manifest, counts)
         else:
             self._counts = counts
         self._number = manifest.number
 
     def _log(self, manifest: Manifest, counts: Counter[str]) -> None:
-        at = _seconds(manifest) or self._at  # unknown of a version that was lost
+        at = manifest.time or self._at  # of a version that was lost
         self._run.log(manifest, at, metrics(manifest, counts))
         self._at, self._pending, self._counts = at, None, Counter()
 
@@ -191,10 +190,6 @@ def _text(value: Any) -> str:
 
 def _pairs(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"key": name, "value": value} for name, value in values.items()]
-
-
-def _seconds(manifest: Manifest) -> float:
-    return datetime.fromisoformat(manifest.written_at).timestamp() if manifest.written_at else 0.0
 
 
 def _reason(error: HTTPError) -> tuple[str, str]:

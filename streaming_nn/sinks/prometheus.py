@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -319,8 +318,7 @@ def describe_reason(reason: str) -> Metric:
 def describe_version(name: str, what: str, manifest: Manifest) -> Iterator[Metric]:
     """Return the number of a version, and when it was written."""
     yield GaugeMetricFamily(PREFIX + name, f"Number of {what}.", manifest.number)
-    if manifest.written_at:  # unknown of a version that was lost
-        at = datetime.fromisoformat(manifest.written_at).timestamp()
+    if (at := manifest.time) is not None:
         yield GaugeMetricFamily(f"{PREFIX}{name}_timestamp_seconds", f"When {what} was written.", at)
 
 

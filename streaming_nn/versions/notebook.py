@@ -5,11 +5,9 @@ cannot distinguish colours. What comes from outside, such as names of classes, i
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from streaming_nn.errors import DamagedVersionError
 from streaming_nn.versions.version import Manifest
 
 if TYPE_CHECKING:  # version_log and version import this module where they need it
@@ -55,7 +53,7 @@ def plot(log: "VersionLog", metric: str | None = None, ax: Any = None) -> Any:
         raise ValueError(f"model {log.directory}: no version has a metric to plot yet")
     series = _series(manifests, metric)
     if not any(value is not None for values in series.values() for value in values):
-        known = sorted({name for window in _windows(manifests[-1]).values() for name in window})
+        known = sorted({name for window in _windows(manifests[-1].metrics).values() for name in window})
         raise ValueError(f"metric must be one of the window's, {', '.join(known)}; got {metric!r}")
     axes = plt.subplots()[1] if ax is None else ax
     numbers = [manifest.number for manifest in manifests]
@@ -65,7 +63,7 @@ def plot(log: "VersionLog", metric: str | None = None, ax: Any = None) -> Any:
         points = [float("nan") if value is None else value for value in values]
         axes.plot(numbers, points, color=color, linestyle=pattern, label=name.replace("_", " "))
     for manifest in manifests:
-        if any(event.get("event") != "member restarted" for event in manifest.events):
+        if manifest.news:
             axes.axvline(manifest.number, color="#b3421a", linestyle=":", linewidth=1)
     axes.set_xlabel("version")
     axes.set_ylabel(f"{metric.replace('_', ' ')}, window")
@@ -77,17 +75,17 @@ def _kept(log: "VersionLog", most: int) -> list[Manifest]:
     """Return the manifests of so many versions at most, evenly chosen among those with files."""
     numbers = log.files()
     step = -(-len(numbers) // most) or 1
-    return [*_readable(log, numbers[::-1][::step][::-1])]
+    return [*log.readable(numbers[::-1][::step][::-1])]
 
 
 def _leading(manifest: Manifest) -> str | None:
-    return next((name for name in LEADING if name in _windows(manifest).get("prequential", {})), None)
+    return next((name for name in LEADING if name in _windows(manifest.metrics).get("prequential", {})), None)
 
 
 def _series(manifests: Sequence[Manifest], metric: str) -> dict[str, Values]:
     return {
-        name: [_windows(manifest).get(name, {}).get(metric) for manifest in manifests]
-        for name in _windows(manifests[-1])
+        name: [_windows(manifest.metrics).get(name, {}).get(metric) for manifest in manifests]
+        for name in _windows(manifests[-1].metrics)
         if name in LINES
     }
 
@@ -104,46 +102,31 @@ def version_html(version: "Version") -> str:
         *_pairs("records", manifest.counts),
         *_pairs("rejected", manifest.rejected_by_reason),
     ]
-    for name, window in _windows(manifest).items():
-        rows += [(f"{name}, {metric}", _number(window[metric])) for metric in LEADING if metric in window]
-    rows += [("event", str(event.get("event"))) for event in manifest.events]
+    rows += [*_figures(manifest.metrics), *(("event", str(event.get("event"))) for event in manifest.events)]
     return _table(rows)
 
 
 def model_html(name: str, metrics: dict[str, Any]) -> str:
     """Return a model's metrics in the window, and the weights of its members as bars."""
-    rows = [("model", name), ("rows", f"{metrics.get('rows', 0):,.0f}")]
-    for who, window in _windows_of(metrics).items():
-        rows += [(f"{who}, {metric}", _number(window[metric])) for metric in LEADING if metric in window]
-    return _table(rows) + _bars([(each["member"], each["weight"]) for each in metrics.get("members", ())])
+    rows = [("model", name), ("rows", f"{metrics.get('rows', 0):,.0f}"), *_figures(metrics)]
+    weights = [(each["member"], _bar(each["weight"])) for each in metrics.get("members", ())]
+    return _table(rows) + (_html_table(weights) if weights else "")
 
 
-def _bars(weights: Sequence[tuple[str, float]]) -> str:
-    """Return a bar for each weight between 0 and 1."""
-    if not weights:
-        return ""
-    color = LINES["prequential"][0]
-    lines = "".join(
-        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th><td style="text-align:left">'
-        f'<svg role="img" aria-label="{weight:.1%}" width="{BAR}" height="8">'
-        f'<rect width="{BAR * weight:.1f}" height="8" fill="{color}"/></svg> {weight:.1%}</td></tr>'
-        for name, weight in weights
-    )
-    return f'<table style="color:inherit">{lines}</table>'
+def _bar(weight: float) -> str:
+    """Return a bar of a weight between 0 and 1."""
+    rectangle = f'<rect width="{BAR * weight:.1f}" height="8" fill="{LINES["prequential"][0]}"/>'
+    image = f'<svg role="img" aria-label="{weight:.1%}" width="{BAR}" height="8">{rectangle}</svg>'
+    return f"{image} {weight:.1%}"
 
 
-def _readable(log: "VersionLog", numbers: Sequence[int]) -> Iterator[Manifest]:
-    for number in numbers:
-        with suppress(DamagedVersionError, LookupError):
-            yield log.manifest(number)
+def _figures(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, window in _windows(metrics).items():
+        yield from ((f"{name}, {metric}", _number(window[metric])) for metric in LEADING if metric in window)
 
 
-def _windows(manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _windows(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the metrics of the window: prequential, as served, and those of the baselines."""
-    return _windows_of(manifest.metrics)
-
-
-def _windows_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {name: metrics.get(name, {}) for name in ("prequential", "as_served")}
     found |= metrics.get("baselines", {})
     return {name: spans["window"] for name, spans in found.items() if "window" in spans}
@@ -159,10 +142,15 @@ def _number(value: float | None) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
+    return _html_table([(title, escape(text)) for title, text in rows])
+
+
+def _html_table(rows: list[tuple[str, str]]) -> str:
+    """Return a table; the second cells of its rows are HTML."""
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left">{escape(title)}</th>'
-        f'<td style="text-align:left">{escape(text)}</td></tr>'
-        for title, text in rows
+        f'<td style="text-align:left">{html}</td></tr>'
+        for title, html in rows
     )
     return f'<table style="color:inherit">{cells}</table>'
 

@@ -161,6 +161,17 @@ class Manifest:
         return not self.original_sha256 and self.kind != "damaged"
 
     @property
+    def time(self) -> float | None:
+        """When it was written, in seconds since 1970; None: unknown, of a version that was lost."""
+        return seconds_of(self.written_at)
+
+    @property
+    def news(self) -> list[str]:
+        """The names of its events, without the one that most versions of an ensemble have."""
+        names = [str(event.get("event")) for event in self.events]
+        return [name for name in names if name != "member restarted"]
+
+    @property
     def delay(self) -> float | None:
         """The seconds from the batch's oldest record, by its timestamp, to its version; None: unknown."""
         return delay_of(self.record_times, self.written_at)
@@ -198,9 +209,13 @@ class Manifest:
 
 def delay_of(record_times: Sequence[int], written_at: str) -> float | None:
     """Return `Manifest.delay` of a manifest's values."""
-    if not record_times or not written_at:
-        return None
-    return round(datetime.fromisoformat(written_at).timestamp() - record_times[0] / 1000, 3)
+    time = seconds_of(written_at)
+    return None if time is None or not record_times else round(time - record_times[0] / 1000, 3)
+
+
+def seconds_of(written_at: str) -> float | None:
+    """Return `Manifest.time` of a manifest's value."""
+    return datetime.fromisoformat(written_at).timestamp() if written_at else None
 
 
 def _keys(topics: dict[str, dict[Any, Any]], key: Any, value: Any = lambda v: v) -> dict[str, dict[Any, Any]]:

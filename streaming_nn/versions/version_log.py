@@ -4,7 +4,7 @@ A version is a file of its own while it has its tensors. The manifests of older 
 from which those of pruned versions are read, whose files were deleted: `versions.retention`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -393,6 +393,12 @@ class VersionLog:
         from streaming_nn.versions.history import history  # it needs pandas, which nothing else here does
 
         return history(self, first, last)
+
+    def readable(self, numbers: Iterable[int]) -> Iterator[Manifest]:
+        """Yield the manifests of these versions, without those that are damaged or missing."""
+        for number in numbers:
+            with suppress(DamagedVersionError, LookupError):
+                yield self.manifest(number)
 
     def plot(self, metric: str | None = None, ax: Any = None) -> Any:
         """Plot a metric of the window over the kept versions with matplotlib; return the axes.
