@@ -14,7 +14,7 @@ from streaming_nn.cli.live import Behind, live
 from streaming_nn.cli.progress import Lines, draws_table, progress
 from streaming_nn.cli.serving import follow, serving
 from streaming_nn.cli.tables import TrainTable
-from streaming_nn.nn.figures import leading
+from streaming_nn.nn.figures import describe, leading
 
 if TYPE_CHECKING:
     from streaming_nn.settings import Settings
@@ -319,16 +319,16 @@ def summarize(manifest: "Manifest", marked: Container[str] = ()) -> str:
     """
     window = manifest.metrics.get("prequential", {}).get("window", {})
     as_served = manifest.metrics.get("as_served", {}).get("window", {})
-    names = [*leading(window)]
+    first = next(iter(leading(window)))
     parts = [
         f"version {manifest.number}",
         f"{manifest.counts['trained']:,} rows",
         _rejected(manifest, marked),
         *([f"{filtered:,} filtered"] if (filtered := manifest.counts["filtered"]) else []),
-        *(f"{name} {window[name]:.3f}" for name in names if window.get(name) is not None),
+        *describe(window),
     ]
-    if as_served.get(names[0]) is not None:
-        parts.append(f"as served {as_served[names[0]]:.3f}")
+    if as_served.get(first) is not None:
+        parts.append(f"as served {as_served[first]:.3f}")
     return "  ".join([*parts, *manifest.news])
 
 

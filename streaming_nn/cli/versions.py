@@ -343,10 +343,10 @@ def tag_(
     """Tag a version, or list the tags; a tagged version is never pruned."""
     from streaming_nn.versions.tags import find, tag, tags, untag
 
-    log, settings = _log(config, model), load_settings(config, None, model=model)
+    log = _log(config, model)
     if tag_name is not None and delete:
         untag(log, tag_name)
-    elif tag_name is not None and settings.metrics.mlflow:
+    elif tag_name is not None and (settings := load_settings(config, None, model=model)).metrics.mlflow:
         number = find(log, name)
         register = _registering(settings, log, number, tag_name)
         tag(log, tag_name, number)

@@ -15,8 +15,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 from streaming_nn.core import library
 from streaming_nn.errors import DataLossError, TooManyRejectedError
 from streaming_nn.kafka.admin import KafkaAdmin
+from streaming_nn.nn import figures
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.figures import leading
 from streaming_nn.nn.learner import Learner, load_state
 from streaming_nn.progress import Progress, no_progress
 from streaming_nn.records.values import LARGE_FEATURE
@@ -355,9 +355,8 @@ def _resume_work(settings: Settings, head: Version, given: Learner[Any] | None, 
 
 def _describe(model: Path, head: Manifest) -> str:
     """Return in one line what a model has learned, and how well it predicts."""
-    figures = head.metrics.get("prequential", {}).get("window", {})
-    found = {name: figures[name] for name in leading(figures) if figures.get(name) is not None}
-    parts = [f"{head.metrics.get('rows', 0):,} rows", *(f"{name} {each:.3f}" for name, each in found.items())]
+    parts = [f"{head.metrics.get('rows', 0):,} rows"]
+    parts += figures.describe(head.metrics.get("prequential", {}).get("window", {}))
     return f"train {model} after version {head.number}: {', '.join(parts)}"
 
 
