@@ -49,7 +49,8 @@ LIBSVM = re.compile(  # a label, or several, and pairs of a column and its value
 )
 # Lines that are not JSON: what they are, and what to do
 PATTERNS = {
-    LIBSVM: "LIBSVM's format: read files with --source libsvm (indices ascend from 1 on), or "
+    LIBSVM: "LIBSVM's format: read files with --source libsvm (indices ascend from 1 on, from 0 "
+    "with --source-option zeroBased=true), or "
     'send {"row": {"3": 0.5, "7": 1.2}, "label": 1}, and set '
     'records.features = "row" and records.categories = {row = {hash = 1024}}',
     re.compile(rb"(?:[+-]?[\d.]+[ \t]+)*(?:'\S+[ \t]*)?\|(?:[A-Za-z]\S*)?[ \t]+[A-Za-z].*"): (

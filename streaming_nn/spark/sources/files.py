@@ -14,6 +14,7 @@ def check(settings: Settings) -> None:
     source = settings.source
     if source.format.lower() == "libsvm":
         libsvm_width(source, settings.records.inputs)
+        libsvm_first(source)
     path = _option(source, "path")
     local = settings.spark.get("spark.master", "local").startswith("local")
     if source.format.lower() not in FILES or not path or not local or _ELSEWHERE.match(path):
@@ -29,6 +30,14 @@ def libsvm_width(source: Source, inputs: int | None) -> int:
         shown = "none" if given is None else repr(given)
         raise ValueError(f"source 'libsvm' must have the option numFeatures, an integer; got {shown}")
     return int(given)
+
+
+def libsvm_first(source: Source) -> int:
+    """Return the index of the first feature of LIBSVM's files, 1 or 0; ValueError: it is neither."""
+    given = _option(source, "zeroBased") or "false"
+    if given.lower() not in ("true", "false"):
+        raise ValueError(f"option zeroBased of source 'libsvm' must be true or false; got {given!r}")
+    return int(given.lower() == "false")
 
 
 def _option(source: Source, name: str) -> str | None:

@@ -16,28 +16,29 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from streaming_nn.settings import Records, Source
 from streaming_nn.spark.sources.csv_files import CORRUPT
-from streaming_nn.spark.sources.files import libsvm_width
+from streaming_nn.spark.sources.files import libsvm_first, libsvm_width
 
 LABEL, FEATURES = "label", "features"  # the columns, named as Spark's
 LINE, PARSED = "value", "_streaming_nn_parsed"
 MAX_INDEX = 1 << 31  # of LIBSVM, an integer of 32 bits; it is less
 ROWS = pa.struct([(LABEL, pa.float64()), (FEATURES, pa.list_(pa.float64()))])
-_OPTIONS = {"numfeatures", "vectortype"}  # that Spark's reader of text does not have
+_OPTIONS = {"numfeatures", "vectortype", "zerobased"}  # that Spark's reader of text does not have
 
 
 class Line(NamedTuple):
-    """A line: its label, and its entries by their indices, from 1 on."""
+    """A line: its label, and its entries by their positions in a row."""
 
     label: float
-    indices: list[int]
+    positions: list[int]
     values: list[float]
 
 
 @dataclass(frozen=True)
 class LibsvmFiles:
-    """How files are read; `width` is the number of features."""
+    """How files are read; `width` is the number of features, `first` the index of the first one, 1 or 0."""
 
     width: int
+    first: int = 1
 
     def load(self, reader: Any, options: Mapping[str, str]) -> DataFrame:
         """Read label and features of each line; blank lines and comments are left out."""
@@ -58,13 +59,13 @@ class LibsvmFiles:
 
         A line with an index beyond the width has one feature too many, by which its record is rejected.
         """
-        found = [parse(line or "") for line in lines.to_pylist()]
-        lengths = [self.width + any(i > self.width for i in line.indices) if line else 0 for line in found]
+        found = [parse(line or "", self.first) for line in lines.to_pylist()]
+        lengths = [self.width + any(i >= self.width for i in line.positions) if line else 0 for line in found]
         ends = np.cumsum([0, *lengths])
         x = np.zeros(ends[-1])
         for line, start, length in zip(found, ends, lengths, strict=False):
-            if line and line.indices:
-                x[start - 1 + np.minimum(line.indices, length)] = line.values
+            if line and line.positions:
+                x[start + np.minimum(line.positions, length - 1)] = line.values
         labels = pa.array([line and line.label for line in found], pa.float64())
         features = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(x))
         missing = pa.array([line is None for line in found], pa.bool_())
@@ -75,10 +76,10 @@ def find(source: Source, shape: Records) -> LibsvmFiles | None:
     """Return how files are read; None for another source. ValueError: the number of features is not set."""
     if source.format.lower() != "libsvm":
         return None
-    return LibsvmFiles(libsvm_width(source, shape.inputs))
+    return LibsvmFiles(libsvm_width(source, shape.inputs), libsvm_first(source))
 
 
-def parse(line: str) -> Line | None:
+def parse(line: str, first: int = 1) -> Line | None:
     """Read a line, `label [qid:n] index:value ... [# comment]`, whose indices ascend; None: it is another."""
     text = line.partition("#")[0]
     if "_" in text or not text.isascii():  # which only Python reads as digits, or between them
@@ -87,8 +88,8 @@ def parse(line: str) -> Line | None:
         label, *entries = text.split()
         pairs = [each.split(":") for each in entries if not each.startswith("qid:")]
         indices = [int(index) for index, _ in pairs]
-        found = Line(float(label), indices, [float(value) for _, value in pairs])
+        found = Line(float(label), [i - first for i in indices], [float(value) for _, value in pairs])
     except ValueError:
         return None
-    ascending = all(map(lt, [0, *indices], [*indices, MAX_INDEX]))
+    ascending = all(map(lt, [first - 1, *indices], [*indices, MAX_INDEX]))
     return found if ascending else None

@@ -37,6 +37,21 @@ def test_lines_are_those_of_scikit_learn() -> None:
     np.testing.assert_array_equal(found.field("features").to_pylist(), x.toarray())
 
 
+def test_indices_from_0_on_are_those_of_scikit_learn() -> None:
+    lines = ["1 0:5 3:-1e3", "2", "-1 1:2"]
+    x, y = load_svmlight_file(io.BytesIO("\n".join(lines).encode()), n_features=4, zero_based=True)
+    files = find(Source(format="libsvm", options={"numFeatures": "4", "zeroBased": "True"}), Records())
+    assert files is not None
+    found = files.rows(pa.array([*lines, "1 4:1", "1 -1:1", "1 0:1 0:1"]))
+    assert found.field("label").to_pylist()[:3] == y.tolist()
+    np.testing.assert_array_equal(found.field("features").to_pylist()[:3], x.toarray())
+    assert (len(found[3]["features"]), found.is_null().to_pylist()) == (5, [False] * 4 + [True] * 2)
+    with pytest.raises(
+        ValueError, match=r"^option zeroBased of source 'libsvm' must be true or false; got 'yes'$"
+    ):
+        find(Source(format="libsvm", options={"numFeatures": "4", "zeroBased": "yes"}), Records())
+
+
 def test_numbers_that_are_not_finite_are_left_to_the_rules_of_values() -> None:
     found = parse("nan 1:NaN 2:-inf")
     assert found is not None
