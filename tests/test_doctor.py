@@ -149,6 +149,16 @@ def test_an_old_java(healthy: Settings, tmp_path: Path, monkeypatch: pytest.Monk
     assert "is Java 11" in failed(doctor._java, healthy, "java").detail
 
 
+def test_variables_of_another_spark(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # spark-pmml#21, kafka-python#1201: doctor reported ok
+    monkeypatch.setenv("SPARK_HOME", "/nowhere")
+    finding = failed(doctor._spark, healthy, "spark")
+    assert (finding.detail, finding.fix.partition(":")[0]) == (
+        "SPARK_HOME is '/nowhere', which has no bin/spark-submit",
+        "unset SPARK_HOME",
+    )
+
+
 def test_a_python_without_the_packages(
     healthy: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
