@@ -21,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     tiers.add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's, which starts as many
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    tiers.use_cores(config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     tiers.configure(config)
     compiled_core.refresh()

@@ -1,5 +1,6 @@
 """The plugin of the tiers: what it selects, and that a budget fails."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,15 @@ from paths import ROOT
 pytestmark = pytest.mark.merge  # each run of pytest takes 2 s
 
 CONFTEST = """
+import pytest
 import tiers
 
 def pytest_addoption(parser):
     tiers.add_options(parser)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    tiers.use_cores(config)
 
 def pytest_configure(config):
     tiers.configure(config)
@@ -65,6 +71,19 @@ def test_a_tier_runs_with_those_before_it(words: list[str], names: list[str], tm
     code, output = run(tmp_path, *words)
     passed = [line.partition("::")[2] for line in output.splitlines() if line.startswith("PASSED")]
     assert (code, sorted(passed)) == (0, sorted(names))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one core")
+@pytest.mark.parametrize(
+    ("words", "processes"), [([], 2), (["--tier", "commit"], 0), (["."], 0), (["-n0"], 0)]
+)
+def test_without_a_path_or_a_tier_two_processes_run_the_tests(
+    words: list[str], processes: int, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = .\n")
+    code, output = run(tmp_path, *words)
+    assert code == 0
+    assert ("2 workers [3 items]" in output) == (not words)
 
 
 def test_a_run_over_its_budget_fails(tmp_path: Path) -> None:
