@@ -101,13 +101,32 @@ static void measure_targets(int loss, const double *y, long targets, const void 
 
 #define ARRAYS (sizeof(State) / sizeof(void *))
 
+/* Reads each member's network; members of one shape have one. */
+static const Network *const *read_networks(int members) {
+    const Network **networks = memory(members * (int64_t)sizeof(Network *));
+    Part shapes = read_part();
+    must(shapes.size == members * (int64_t)sizeof(int64_t));
+    for (int k = 0; k < members; k++) {
+        int64_t like = ((int64_t *)shapes.bytes)[k];
+        if (like < k) {
+            networks[k] = networks[like];
+            continue;
+        }
+        Part network = read_part();
+        must(network.size == sizeof(Network));
+        ((Network *)network.bytes)->units = read_part().bytes;
+        ((Network *)network.bytes)->quantiles = read_part().bytes;
+        networks[k] = network.bytes;
+    }
+    return networks;
+}
+
 static void learn_stream(void) {
     Part options_ = read_part();
     must(options_.size == sizeof(Options));
     Options *options = options_.bytes;
-    options->network.units = read_part().bytes;
-    options->network.quantiles = read_part().bytes;
     options->class_weights = read_part().bytes;
+    options->networks = read_networks(options->members);
     Member *members = memory(options->members * (int64_t)sizeof(Member));
     Part *vectors = memory(options->members * 4 * (int64_t)sizeof(Part)), arrays[ARRAYS];
     for (int k = 0; k < options->members; k++) {
@@ -130,8 +149,9 @@ static void learn_stream(void) {
     Part x = read_part(), y = read_part(), weight = read_part(), sizes = read_part();
     must(sizes.size == 2 * sizeof(int64_t));
     int64_t rows = ((int64_t *)sizes.bytes)[0], most = ((int64_t *)sizes.bytes)[1];
-    int loss = options->network.loss, is_classes = loss == SOFTMAX || loss == LOGISTIC;
-    long outputs = options->network.units[options->network.layers], targets = y.size / (rows * (int64_t)sizeof(double));
+    const Network *network = options->networks[0];
+    int loss = network->loss, is_classes = loss == SOFTMAX || loss == LOGISTIC;
+    long outputs = network->units[network->layers], targets = y.size / (rows * (int64_t)sizeof(double));
     Part output = {rows * outputs * (int64_t)(is_classes ? sizeof(float) : sizeof(double)), 0};
     Part trained = {(rows + most - 1) / most, 0};
     output.bytes = memory(output.size);

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks import emulator, replayed
 from benchmarks.output import Json, print_results
 from streaming_nn.core import build_backend, build_wheels, library, networks, structures
-from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.ensemble import RAMPS, Ensemble, EnsembleState, MemberOptions
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import metrics
 from streaming_nn.nn.state_dict import flatten
@@ -248,26 +248,27 @@ def parts_of(ensemble: Ensemble, state: EnsembleState, output: Array, trained: A
 
 def vectors_of(ensemble: Ensemble, state: EnsembleState, k: int) -> list[bytes]:
     """Return the bits of a member's parameters, its optimizer's vectors (empty if none), and powers."""
-    first, second = ensemble.rows_of(k)
-    return [
-        state.theta[k].tobytes(),
-        b"" if first is None else state.first[first].tobytes(),
-        b"" if second is None else state.second[second].tobytes(),
-        state.powers[k].tobytes(),
-    ]
+    layout = ensemble.layout
+    vectors = layout.thetas(state.theta), layout.firsts(state.first), layout.seconds(state.second)
+    parts = [each[k] for each in vectors]
+    return [*(b"" if part is None else part.tobytes() for part in parts), state.powers[k].tobytes()]
 
 
 def serialize(stream: Stream) -> bytes:
     """Return a stream as bits.c reads it: blocks of bytes, each after its length."""
     ensemble, initial, x, y, weight, size = stream[1:]
     state, options = start_of(stream), ensemble.structure
-    quantiles = ensemble.shape.options["quantiles"]
     weights = ensemble.class_weight if isinstance(ensemble.class_weight, tuple) else ()
-    lists = [np.array(ensemble.shape.units, np.int32), np.array(quantiles, float), np.array(weights, float)]
-    blocks = [bytes(options), *(each.tobytes() for each in lists)]
+    like = [ensemble.shapes.index(shape) for shape in ensemble.shapes]  # the first member of that shape
+    blocks = [bytes(options), np.array(weights, float).tobytes(), np.array(like, np.int64).tobytes()]
+    for k in sorted(set(like)):
+        shape = ensemble.shapes[k]
+        lists = np.array(shape.units, np.int32), np.array(shape.options["quantiles"], float)
+        blocks += [bytes(shape.structure), *(each.tobytes() for each in lists)]
     for k, member in enumerate(ensemble.members):
         plain = structures.Member(optimizer=member.structure, emphasis=member.emphasis)
-        blocks += [bytes(plain), initial[k].tobytes(), *vectors_of(ensemble, state, k)]
+        start = ensemble.layout.thetas(initial)[k]
+        blocks += [bytes(plain), start.tobytes(), *vectors_of(ensemble, state, k)]
     blocks += [getattr(state, each[0]).tobytes() for each in structures.State._fields_]
     blocks += [x.tobytes(), y.tobytes(), b"" if weight is None else weight.tobytes()]
     blocks.append(np.array([len(x), size], np.int64).tobytes())
@@ -280,34 +281,45 @@ def recorded() -> Iterator[Stream]:
     for name in (*structures.OPTIMIZERS, "adamw"):
         given = {"l1": 1e-3, "l2": 1e-2} if name == "ftrl" else {"l2": 1e-2, "weight_decay": 1e-2}
         given |= {"clip_norm": 0.5} if name in ("momentum", "adam") else {}
-        yield _stream(name, MemberOptions(name, 0.05, 0, given), size=3)
+        yield _stream(name, Drawn(name, 0.05, 0, given), size=3)
     for name in structures.ACTIVATIONS:
-        yield _stream(name, MemberOptions("adam", 0.01), activation=name, size=4, dropout=0.25)
+        yield _stream(name, Drawn("adam", 0.01), activation=name, size=4, dropout=0.25)
     for name in structures.LOSSES:
         given = {"quantiles": (0.1, 0.5, 0.9)} if name == "quantile" else {}
         given |= {"focal_gamma": 1.5} if name in ("softmax", "logistic") else {}
-        yield _stream(name, MemberOptions("rmsprop", 0.01), loss=name, size=5, **given)
+        yield _stream(name, Drawn("rmsprop", 0.01), loss=name, size=5, **given)
     for scale in structures.SCALES:
         for missing in structures.MISSING:
             given = {"scale": scale, "missing": missing, "class_weight": "balanced"}
-            yield _stream(f"{scale}, {missing}", MemberOptions("sgd", 0.1), size=2, **given)
+            yield _stream(f"{scale}, {missing}", Drawn("sgd", 0.1), size=2, **given)
     for name in structures.SCHEDULES:
         given = {"schedule": structures.schedule(name, 10, rows=20), "class_weight": "effective"}
-        yield _stream(f"schedule {name}", MemberOptions("nadam", 0.02), size=1, **given)
-    members = [MemberOptions("sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 1e8)]  # the last one diverges
-    members += [MemberOptions("adam", rate, new) for rate, new in ((0.001, 1), (0.003, 1), (0.003, 8))]
+        yield _stream(f"schedule {name}", Drawn("nadam", 0.02), size=1, **given)
+    members = [Drawn("sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 1e8)]  # the last one diverges
+    members += [Drawn("adam", rate, new) for rate, new in ((0.001, 1), (0.003, 1), (0.003, 8))]
+    members += [Drawn("sgd", 0.03, ramps=True), Drawn("adam", 0.003, 1, {"weight_decay": 0.01}, ramps=True)]
     for size in (1, 8, 40):
         given = {"replay_rows": 32, "capacity": 60, "reach": 10.0}
         yield _stream(f"ensemble at {size}", *members, columns=23, hidden=(40,), size=size, **given)
     given = {"scale": "none", "class_weight": "balanced"}
     for name in ("sgd", "adam", "ftrl"):
-        yield _stream(f"mostly zero, {name}", MemberOptions(name, 0.02), columns=40, size=2, **given)
-    yield _stream("wide", MemberOptions("adam", 0.01), columns=150, hidden=(130, 70), size=48)
+        yield _stream(f"mostly zero, {name}", Drawn(name, 0.02), columns=40, size=2, **given)
+    yield _stream("wide", Drawn("adam", 0.01), columns=150, hidden=(130, 70), size=48)
+
+
+class Drawn(NamedTuple):
+    """A member, whose shape the stream has."""
+
+    optimizer: str
+    rate: float
+    emphasis: float = 0.0
+    options: dict[str, float] = {}  # noqa: RUF012 (nothing changes it)
+    ramps: bool = False
 
 
 def _stream(
     name: str,
-    *members: MemberOptions,
+    *members: Drawn,
     columns: int = 9,
     hidden: tuple[int, ...] = (12, 10),
     activation: str = "relu",
@@ -319,11 +331,16 @@ def _stream(
     number = int.from_bytes(sha256(name.encode()).digest()[:8], "little")
     of_shape = {key: options.pop(key) for key in ("quantiles", "focal_gamma") if key in options}
     width = columns * (2 if options.get("missing") == "indicate" else 1)
-    shape = Shape((width, *hidden, 3), activation, loss, skip=True, **of_shape)
-    ensemble = Ensemble(shape, members, columns, seed=number, **options)
-    initial = np.zeros((len(members), shape.parameters), np.float32)
-    for k, theta in enumerate(initial):
-        for layer, (W, b) in enumerate(shape.views(theta)):
+
+    def with_shape(member: Drawn) -> MemberOptions:
+        inputs = width + RAMPS * columns if member.ramps else width
+        shape = Shape((inputs, *hidden, 3), activation, loss, skip=True, **of_shape)
+        return MemberOptions(shape, *member[:4])
+
+    ensemble = Ensemble(tuple(map(with_shape, members)), columns, seed=number, **options)
+    shape, initial = ensemble.shape, np.zeros(ensemble.layout.sizes[0], np.float32)
+    for k, theta in enumerate(ensemble.layout.thetas(initial)):
+        for layer, (W, b) in enumerate(ensemble.shapes[k].views(theta)):
             W[:] = networks.draw("normal", len(W) ** -0.5, number, k, layer, 0, W.shape)
             b[:] = networks.draw("uniform", 0.1, number, k, layer, W.size, (1, len(b)))[0]
     x = networks.draw("normal", 3.0, number, 100, 0, 0, (ROWS, columns)).astype(np.float64) + 50.1

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.factory import change_events, learner_from
@@ -162,16 +163,9 @@ def grow_inputs(model: Model, inputs: int, growth: ColumnGrowth) -> Model:
 
 def weight_bytes(model: Model, inputs: int) -> int:
     """Return the bytes that the weights and their optimizers' states take with so many inputs."""
-    now, then = (_parameters(model.learner, count) for count in (model.learner.inputs, inputs))
-    tensors = flatten(model.state.model).values()
-    return sum(each.nbytes for each in tensors if each.shape[-1:] == (now,)) // now * then
-
-
-def _parameters(learner: Any, inputs: int) -> int:
-    """Return the parameters of a member's network with so many inputs."""
-    sized: Any = learner_from({**learner.options(), "inputs": inputs})
-    parameters: int = sized.shape.parameters
-    return parameters
+    sized: Any = learner_from({**model.learner.options(), "inputs": inputs})
+    size: int = sum(sized.core.layout.sizes) * np.dtype(np.float32).itemsize
+    return size
 
 
 def save(model: Model, model_dir: str | Path, schema: Schema) -> Model:
@@ -236,24 +230,24 @@ def describe(
     )
 
 
-def parameters(model: Model) -> NDArray[np.float32]:
-    """Return the parameters of all members (members, parameters)."""
-    theta: NDArray[np.float32] = model.state.model.theta
-    return theta
+def parameters(model: Model) -> list[NDArray[np.float32]]:
+    """Return each member's parameters (parameters,)."""
+    learner: Any = model.learner
+    thetas: list[NDArray[np.float32]] = learner.core.layout.thetas(model.state.model.theta)
+    return thetas
 
 
-def member_parameters(model: Model, member: int | None) -> NDArray[np.float32]:
-    """Return the parameters (parameters,) of one member.
+def member_network(model: Model, member: int | None) -> tuple[Shape, NDArray[np.float32]]:
+    """Return the shape and the parameters (parameters,) of one member.
 
     `member` None: the only member. ValueError: there is no such member, or there are several.
     """
-    theta = parameters(model)
-    if member is None and len(theta) == 1:
+    learner, thetas = cast("Any", model.learner), parameters(model)
+    if member is None and len(thetas) == 1:
         member = 0
-    elif not isinstance(member, int | np.integer) or not 0 <= member < len(theta):
-        raise ValueError(f"member must be one of {_describe_members(model, len(theta))}; got {member!r}")
-    one: NDArray[np.float32] = theta[member]
-    return one
+    elif not isinstance(member, int | np.integer) or not 0 <= member < len(thetas):
+        raise ValueError(f"member must be one of {_describe_members(model, len(thetas))}; got {member!r}")
+    return learner.core.shapes[member], thetas[member]
 
 
 def _describe_members(model: Model, count: int) -> str:

@@ -115,11 +115,13 @@ typedef struct {
     float *values; /* (entries) by column */
 } Sparse;
 
-/* Rows (rows, inputs); of mostly zeros, only the columns that are not 0 in all of them. */
+/* Rows of a network's inputs; of mostly zeros, only the columns that are not 0 in all of them. */
 typedef struct {
-    const float *x;       /* (rows, columns) */
-    const int32_t *index; /* (columns) of each column among the inputs; null: all of them, in order */
-    long columns;
+    const float *x;       /* (rows, row), of which the first `columns` are read */
+    long row, columns;
+    const int32_t *index; /* (columns) of each column among the network's inputs; null: all of them, in order */
+    const int32_t *present; /* (inputs) those that there are now, ramps without knots left out; null: all of them */
+    long inputs;
     const Sparse *sparse; /* instead of these */
 } Rows;
 
@@ -206,14 +208,16 @@ enum { UNWEIGHTED, GIVEN, BALANCED, EFFECTIVE };
 
 /* An ensemble's options; a network alone is an ensemble of one member. */
 typedef struct {
-    Network network;
+    const Network *const *networks; /* (members) those of one shape are one; loss and outputs are those of all */
     Schedule schedule;
-    int32_t columns;   /* of a row as it comes; with INDICATE the network has twice as many inputs */
+    int32_t columns;   /* of a row as it comes; with INDICATE a network has twice as many inputs */
     int32_t scale, missing;
     int32_t members;
     int32_t replay_rows, capacity; /* rows drawn for a step, rows kept */
     int32_t weighting; /* of classes */
     int32_t point;     /* the output that is the point prediction of a regression */
+    int32_t ramped;    /* columns that have ramps, the first ones; 0 if no member sees them */
+    int32_t ramps;     /* of each: inputs of the networks that see them, after the others */
     double clip;       /* bound of z-scores */
     double reach;      /* deviations beyond which a value is far from the others; 0: none is */
     double eta, share; /* of the mixture: rate of its weights, part that is redistributed per row */
@@ -239,6 +243,7 @@ typedef struct {
     double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations that scale the inputs */
     double *clusters;               /* (7, columns) count, mean, squares of near and of far values; votes */
     double *low, *high; /* (columns) of MINMAX */
+    double *knots;     /* (ramped, ramps + 1) between which the ramps rise; infinite: none */
     double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
     double *target_clusters; /* (7, targets) */
     double *class_rows; /* (classes) rows learned of each class, of BALANCED and EFFECTIVE */
@@ -270,7 +275,7 @@ typedef struct {
 } RingIndex;
 
 /* Numbers of a row of the ring, and the row in a slot. */
-INLINE long ring_row(const Options *o) { return o->columns + targets_of(&o->network) + 1; }
+INLINE long ring_row(const Options *o) { return o->columns + targets_of(o->networks[0]) + 1; }
 INLINE double *row_at(const Options *o, const State *s, long slot) { return s->ring + slot * ring_row(o); }
 
 /* The scaling of a row's columns. */
@@ -278,6 +283,16 @@ typedef struct {
     double *origins, *fills;
     float *widths;
 } Scaling;
+
+/* The ramps that have knots: those of column column[c] are numbers starts[c] to starts[c + 1]. */
+typedef struct {
+    long columns, count;
+    int32_t *column; /* (columns) */
+    int32_t *starts; /* (columns + 1) */
+    int32_t *number; /* (count) among all that there could be */
+    double *origins; /* (count) the knot where it rises from 0 */
+    float *widths;   /* (count) from there to the knot where it is 1 */
+} Ramps;
 
 /* Weighted counts of classified rows. */
 typedef struct {
@@ -328,6 +343,13 @@ void add_values(double *clusters, long columns, const double *x, long step, long
 void moments_of(const double *clusters, long columns, long j, double *moments, long step);
 int is_far(const double *moments, double y, double reach);
 double unit_of(const double *moments, int counts);
+
+/* ramps.c */
+INLINE long ramps_at_most(const Options *o) { return (long)o->ramped * o->ramps; }
+long knots_bytes(const Options *options);
+void ramps_of(const Options *options, const State *state, Ramps *ramps);
+void prepare_ramps(const Options *options, const Ramps *ramps, const double *fills, const double *x, float *z);
+int place_knots(const Options *options, const State *state, long before, double *work);
 
 /* sparse.c */
 long words(long columns);

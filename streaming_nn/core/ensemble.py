@@ -1,7 +1,7 @@
 """An ensemble in the compiled core: its options, its state as named arrays, and its whole steps."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import local
@@ -15,17 +15,23 @@ from streaming_nn.core.library import MOST_ROWS, address
 from streaming_nn.core.networks import Floats, Shape, aligned
 from streaming_nn.core.sparse import SparseRows
 
+RAMPS = 15  # of a column: inputs of the members that see them
+RAMPED = 64  # columns that have ramps, at most: bounds what wide rows cost
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Rows = NDArray[np.float64]
-STATELESS = ("sgd",)  # optimizers without a state; those with two vectors follow
-TWO_VECTORS = ("adam", "adamw", "nadam", "ftrl")
+STATELESS = ("sgd",)  # optimizers without a state; those that have one vector of it, at most
+ONE_VECTOR = (*STATELESS, "momentum", "nesterov", "adagrad", "rmsprop")
 
 
 @dataclass(frozen=True)
 class MemberOptions:
-    """One network that learns: its optimizer, and how many drawn rows a new one weighs (0: new rows only)."""
+    """One network that learns: its shape and optimizer, and how many drawn rows a new one weighs.
 
+    With an emphasis of 0 it learns new rows only.
+    """
+
+    shape: Shape
     optimizer: str = "sgd"
     rate: float = 0.01
     emphasis: float = 0.0
@@ -43,10 +49,52 @@ class MemberOptions:
         return -(theta * np.float32(self.structure.beta / self.rate))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where members' parameters are in the vectors of a state, which follow each other there."""
+
+    shapes: tuple[Shape, ...]
+    optimizers: tuple[str, ...]
+
+    def thetas(self, theta: Floats) -> list[Floats]:
+        """View parameters of all members as each one's."""
+        return [part for part in self._parts(theta, ()) if part is not None]
+
+    def firsts(self, first: Floats) -> list[Floats | None]:
+        """View the first vectors of the optimizers' states as each member's; None: it has none."""
+        return self._parts(first, STATELESS)
+
+    def seconds(self, second: Floats) -> list[Floats | None]:
+        """View the second vectors of the optimizers' states as each member's; None: it has none."""
+        return self._parts(second, ONE_VECTOR)
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """Floats of theta, first and second, padding included."""
+        return self._size(()), self._size(STATELESS), self._size(ONE_VECTOR)
+
+    def _size(self, without: tuple[str, ...]) -> int:
+        return sum(
+            shape.parameters
+            for shape, name in zip(self.shapes, self.optimizers, strict=True)
+            if name not in without
+        )
+
+    def _parts(self, vector: Floats, without: tuple[str, ...]) -> list[Floats | None]:
+        parts, start = list[Floats | None](), 0
+        for shape, name in zip(self.shapes, self.optimizers, strict=True):
+            if name in without:
+                parts.append(None)
+                continue
+            parts.append(vector[start : start + shape.parameters])
+            start += shape.parameters
+        return parts
+
+
 class _Arrays(NamedTuple):
-    theta: Floats  # (members, parameters)
-    first: Floats  # (members with an optimizer's state, parameters) velocities, squares or first moments
-    second: Floats  # (members with two vectors of state, parameters)
+    theta: Floats  # (parameters,) of all members, one after the other
+    first: Floats  # (parameters of those with an optimizer's state,) velocities, squares or first moments
+    second: Floats  # (parameters of those with two vectors of state,)
     powers: NDArray[np.float64]  # (members, 2) Adam's betas to the number of steps
     weights: NDArray[np.float64]  # (members,) of the mixture
     restarts: NDArray[np.int64]  # (members,)
@@ -56,6 +104,7 @@ class _Arrays(NamedTuple):
     clusters: NDArray[np.float64]  # (7, columns) count, mean, squares of near and of far values; votes
     low: Rows  # (columns,) least values, of "minmax"
     high: Rows  # (columns,) largest values, of "minmax"
+    knots: Rows  # (ramped, RAMPS + 1) between which each column's ramps rise; infinite: none
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
     target_clusters: NDArray[np.float64]  # (7, targets)
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
@@ -82,13 +131,14 @@ class EnsembleState(_Arrays):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks of one shape that learn side by side; a network alone is an ensemble of one member.
+    """Networks that learn side by side; a network alone is an ensemble of one member.
 
-    `columns` is the width of a row as it comes; with `missing` "indicate" the shape has twice as many inputs.
-    `class_weight` is a weight per class, "balanced" or "effective". Errors: ValueError, one line.
+    `columns` is the width of a row as it comes; with `missing` "indicate" a shape has twice as many inputs.
+    A member whose shape has RAMPS more for each of the first RAMPED columns sees ramps; they need a ring.
+    All shapes have the same outputs and loss. `class_weight` is a weight per class, "balanced" or
+    "effective". Errors: ValueError, one line.
     """
 
-    shape: Shape
     members: tuple[MemberOptions, ...]
     columns: int
     scale: str = "standard"
@@ -107,11 +157,17 @@ class Ensemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        inputs = self.columns * (2 if self.missing == "indicate" else 1)
-        if self.shape.units[0] != inputs:
-            raise ValueError(f"the shape must have {inputs} inputs; got {self.shape.units[0]}")
         if not self.members:
             raise ValueError("members must be at least one; got none")
+        inputs = (self.width, self.width + RAMPS * min(self.columns, RAMPED))
+        for shape in self.shapes:
+            if shape.units[0] not in inputs:
+                raise ValueError(f"a shape must have {inputs[0]} or {inputs[1]} inputs; got {shape.units[0]}")
+            if (shape.units[-1], shape.loss) != (self.shape.units[-1], self.shape.loss):
+                raise ValueError(
+                    f"all shapes must have {self.shape.units[-1]} outputs and loss {self.shape.loss!r}; "
+                    f"got {shape.units[-1]} and {shape.loss!r}"
+                )
         if self.class_weight is not None and not self.classes:
             raise ValueError(f"class_weight must be left out with loss {self.shape.loss!r} and these outputs")
         if isinstance(self.class_weight, tuple) and len(self.class_weight) != self.classes:
@@ -121,9 +177,37 @@ class Ensemble:
         for name in ("replay_rows", "capacity"):
             if not 0 <= getattr(self, name) < structures.MOST_UNITS:
                 raise ValueError(f"{name} must be in [0, 2**31); got {getattr(self, name)}")
+        if self.ramped and (self.capacity < 1 or self.scale == "sparse"):
+            raise ValueError(f"ramps need a ring and another scale than 'sparse'; got scale {self.scale!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
         _ = self.structure
+
+    @property
+    def width(self) -> int:
+        """Inputs of a member that sees no ramps."""
+        return self.columns * (2 if self.missing == "indicate" else 1)
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Each member's shape; equal ones are one object."""
+        one: dict[Any, Shape] = {}
+        return tuple(one.setdefault(member.shape.key, member.shape) for member in self.members)
+
+    @property
+    def shape(self) -> Shape:
+        """The first member's shape, whose outputs and loss are those of all."""
+        return self.shapes[0]
+
+    @cached_property
+    def ramped(self) -> int:
+        """Columns that have ramps; 0 if no member sees them."""
+        return min(self.columns, RAMPED) if any(s.units[0] > self.width for s in self.shapes) else 0
+
+    @cached_property
+    def layout(self) -> "Layout":
+        """Where each member's parameters are."""
+        return Layout(self.shapes, tuple(member.optimizer for member in self.members))
 
     @property
     def classes(self) -> int:
@@ -146,8 +230,9 @@ class Ensemble:
         """The options as the core reads them."""
         given = self.class_weight if isinstance(self.class_weight, tuple) else ()
         weighting = "given" if given else self.class_weight or "none"
+        networks = [ctypes.pointer(shape.structure) for shape in self.shapes]
         return structures.Options(
-            network=self.shape.structure,
+            networks=(type(networks[0]) * len(networks))(*networks),
             schedule=self.schedule,
             columns=self.columns,
             scale=structures.SCALES.index(self.scale),
@@ -157,6 +242,8 @@ class Ensemble:
             capacity=self.capacity,
             weighting=structures.WEIGHTINGS.index(weighting),
             point=self.point,
+            ramped=self.ramped,
+            ramps=RAMPS,
             clip=self.clip,
             reach=self.reach,
             eta=self.eta,
@@ -168,13 +255,14 @@ class Ensemble:
         )
 
     def init(self, theta: Floats) -> EnsembleState:
-        """Return an untrained model with these weights (members, parameters)."""
+        """Return an untrained model with these weights (parameters,) of all members."""
         members, columns, targets = len(self.members), self.columns, self.shape.targets
         spans = columns if self.scale == "minmax" else 0
+        _, first, second = self.layout.sizes
         state = EnsembleState(
             theta=theta.copy(),
-            first=np.zeros((len(self._with_first), self.shape.parameters), np.float32),
-            second=np.zeros((len(self._with_second), self.shape.parameters), np.float32),
+            first=np.zeros(first, np.float32),
+            second=np.zeros(second, np.float32),
             powers=np.ones((members, 2)),
             weights=np.full(members, 1 / members),
             restarts=np.zeros(members, np.int64),
@@ -184,6 +272,7 @@ class Ensemble:
             clusters=np.zeros((7, columns)),
             low=np.full(spans, np.inf),
             high=np.full(spans, -np.inf),
+            knots=np.full((self.ramped, RAMPS + 1), np.inf),
             targets=np.zeros((0 if self.is_classification else targets, 3)),
             target_clusters=np.zeros((7, 0 if self.is_classification else targets)),
             class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
@@ -193,33 +282,26 @@ class Ensemble:
             appended=np.zeros((), np.int64),
             drawn=np.zeros((), np.uint64),
         )
-        for row, k in enumerate(self._with_first):
-            state.first[row] = self.members[k].first(theta[k])
+        parts = zip(self.members, self.layout.thetas(theta), self.layout.firsts(state.first), strict=True)
+        for member, each, first_of_member in parts:
+            if first_of_member is not None:
+                first_of_member[:] = member.first(each)
         return state
-
-    @cached_property
-    def _with_first(self) -> list[int]:
-        return [k for k, member in enumerate(self.members) if member.optimizer not in STATELESS]
-
-    @cached_property
-    def _with_second(self) -> list[int]:
-        return [k for k, member in enumerate(self.members) if member.optimizer in TWO_VECTORS]
 
     def settle(self, state: EnsembleState) -> None:
         """Compute FTRL's parameters from its state, after that was averaged: by a step with gradient 0."""
         core = library.load()
-        for k, member in enumerate(self.members):
+        for k, (member, *vectors) in enumerate(self._vectors(state)):
             if member.optimizer != "ftrl":
                 continue
-            one, two = self.rows_of(k)
-            for start, stop, biases in self.shape.spans:
-                vectors = [each[start:stop] for each in (state.theta[k], state.first[one], state.second[two])]
+            for start, stop, biases in self.shapes[k].spans:
+                parts = [each[start:stop] for each in vectors if each is not None]
                 gradient = np.zeros(stop - start, np.float32)
                 core.core_update(
                     ctypes.byref(member.structure),
                     ctypes.c_double(1.0),
                     address(state.powers[k], "f8", (2,)),
-                    *(address(each, FLOAT32, (stop - start,)) for each in (*vectors, gradient)),
+                    *(address(each, FLOAT32, (stop - start,)) for each in (*parts, gradient)),
                     ctypes.c_long(stop - start),
                     ctypes.c_int(biases),
                 )
@@ -250,30 +332,49 @@ class Ensemble:
         return members, structures.State(**fields)
 
     def _member_structures(self, state: EnsembleState, initial: Floats) -> Sequence[structures.Member]:
-        def at(array: Floats, row: int | None) -> int | None:
-            return None if row is None else array[row].ctypes.data
+        def at(array: Floats | None) -> int | None:
+            return None if array is None else array.ctypes.data
 
+        initials = self.layout.thetas(initial)
         return [
             structures.Member(
                 optimizer=member.structure,
                 emphasis=member.emphasis,
-                theta=state.theta[k].ctypes.data,
-                first=at(state.first, self.rows_of(k)[0]),
-                second=at(state.second, self.rows_of(k)[1]),
-                initial=initial[k].ctypes.data,
+                theta=at(theta),
+                first=at(first),
+                second=at(second),
+                initial=at(initials[k]),
                 powers=state.powers[k].ctypes.data,
             )
-            for k, member in enumerate(self.members)
+            for k, (member, theta, first, second) in enumerate(self._vectors(state))
         ]
 
-    def rows_of(self, k: int) -> tuple[int | None, int | None]:
-        """Return a member's rows in the state's `first` and `second`; None: its optimizer has none."""
-        first, second = self._with_first, self._with_second
-        return first.index(k) if k in first else None, second.index(k) if k in second else None
+    def _vectors(
+        self, state: EnsembleState
+    ) -> Iterable[tuple[MemberOptions, Floats, Floats | None, Floats | None]]:
+        """Return each member with its parameters and its optimizer's vectors."""
+        layout = self.layout
+        vectors = layout.thetas(state.theta), layout.firsts(state.first), layout.seconds(state.second)
+        return zip(self.members, *vectors, strict=True)
+
+    def place_knots(self, state: EnsembleState, before: int) -> None:
+        """Place the knots anew, if rows appended to the ring since there were `before` make that due."""
+        if not self.ramped:
+            return
+        core = library.load()
+        core.core_knots_bytes.restype = ctypes.c_long
+        _, fields = self.pointers(state, state.theta)
+        work = aligned(int(core.core_knots_bytes(ctypes.byref(self.structure))))
+        core.core_place_knots(
+            ctypes.byref(self.structure),
+            ctypes.byref(fields),
+            ctypes.c_long(before),
+            ctypes.c_void_p(work.ctypes.data),
+        )
 
     @cached_property
     def _layout(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
-        template = self.init(np.zeros((len(self.members), self.shape.parameters), np.float32))
+        template = self.init(np.zeros(self.layout.sizes[0], np.float32))
         return [(array.dtype, array.shape) for array in template]
 
 
@@ -281,7 +382,7 @@ class Model:
     """An ensemble bound to a state: the state's arrays are checked once, for many calls.
 
     The calls share memory to work in, so one thread uses a model at a time. If all of several members
-    diverge, they restart with `initial` (members, parameters), by default the parameters that the state has
+    diverge, they restart with `initial` (parameters,), by default the parameters that the state has
     now. Errors: ValueError for a state that does not fit.
     """
 

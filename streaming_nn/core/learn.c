@@ -19,13 +19,16 @@ typedef struct {
     const Options *options;
     Member *members;
     const State *state;
-    long fresh, rows, inputs, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
+    long fresh, rows, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
+    long plain, inputs;             /* of a prepared row: without the ramps, with those that have knots */
     Scaling scaling;
+    Ramps ramps;
     double *given;                  /* (rows, targets) as they came */
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
+    int32_t *present;               /* (inputs) of each input of z, that of a network which sees the ramps */
     float *active;                  /* (rows, active columns) of z */
-    int32_t *index;                 /* (active columns) */
-    long columns;                   /* of them; all: z is used */
+    int32_t *from, *index;          /* (active columns) in z; among a network's inputs */
+    long columns, plain_columns;    /* of them, and of those without the ramps; all: z is used */
     RingIndex ring;                 /* with SPARSE, as what follows is */
     Entries entries, slot;          /* of the new rows as they came, of one drawn row */
     ByColumn by;                    /* the order of the new rows' entries */
@@ -38,12 +41,15 @@ typedef struct {
     double *clusters;               /* (7, targets) with the new rows */
     double *class_rows;             /* (classes) with the new rows */
     float *class_weights;           /* (classes) */
-    double *statistics;             /* memory of add_rows */
+    double *statistics, *knots;     /* memory of add_rows, of place_knots */
     uint8_t *bad;                   /* (members) */
     void *pass;
 } Step;
 
-static int is_classes(const Options *o) { return o->network.loss == SOFTMAX || o->network.loss == LOGISTIC; }
+/* The loss of all members, whose outputs are the same too. */
+static int loss_of(const Options *o) { return o->networks[0]->loss; }
+
+static int is_classes(const Options *o) { return loss_of(o) == SOFTMAX || loss_of(o) == LOGISTIC; }
 
 static int is_counting(const Options *o) { return o->weighting == BALANCED || o->weighting == EFFECTIVE; }
 
@@ -66,15 +72,34 @@ static void divide_sparse(Step *s, long most, long rows, Block *block) {
     s->slot = (Entries){0, take(block, n * i), take(block, n * d)};
     s->by = take_order(block, most * n, n);
     s->values = take(block, most * d);
-    s->sparse.inputs = (Inputs){take(block, (rows + 1) * d), take(block, rows * s->inputs * i), take(block, rows * s->inputs * f)};
-    s->sparse.by = take_order(block, rows * s->inputs, s->inputs);
-    s->sparse.values = take(block, rows * s->inputs * f);
+    s->sparse.inputs = (Inputs){take(block, (rows + 1) * d), take(block, rows * s->plain * i), take(block, rows * s->plain * f)};
+    s->sparse.by = take_order(block, rows * s->plain, s->plain);
+    s->sparse.values = take(block, rows * s->plain * f);
+}
+
+/* Memory of rows with all of their values. */
+static void divide_dense(Step *s, long rows, Block *block) {
+    const Options *o = s->options;
+    long f = sizeof(float), d = sizeof(double), i = sizeof(int32_t), n = o->columns, ramps = ramps_at_most(o);
+    long inputs = s->plain + ramps;
+    s->scaling = (Scaling){take(block, n * d), take(block, n * d), take(block, n * f)};
+    s->z = take(block, rows * inputs * f);
+    s->present = take(block, inputs * i);
+    s->active = take(block, rows * inputs * f);
+    s->from = take(block, inputs * i);
+    s->index = take(block, inputs * i);
+    s->ramps.column = take(block, o->ramped * i);
+    s->ramps.starts = take(block, (o->ramped + 1) * i);
+    s->ramps.number = take(block, ramps * i);
+    s->ramps.origins = take(block, ramps * d);
+    s->ramps.widths = take(block, ramps * f);
+    s->knots = take(block, knots_bytes(o));
 }
 
 static void divide(Step *s, long most, Block *block) {
     const Options *o = s->options;
-    const Network *network = &o->network;
-    s->inputs = network->units[0];
+    const Network *network = o->networks[0];
+    s->plain = s->inputs = o->missing == INDICATE ? 2 * o->columns : o->columns;
     s->outputs = network->units[network->layers];
     s->targets = targets_of(network);
     s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
@@ -84,12 +109,7 @@ static void divide(Step *s, long most, Block *block) {
         s->ring.sets = take(block, o->capacity * words(n) * d);
         divide_sparse(s, most, rows, block);
     } else {
-        s->scaling.origins = take(block, n * d);
-        s->scaling.fills = take(block, n * d);
-        s->scaling.widths = take(block, n * f);
-        s->z = take(block, rows * s->inputs * f);
-        s->active = take(block, rows * s->inputs * f);
-        s->index = take(block, s->inputs * (long)sizeof(int32_t));
+        divide_dense(s, rows, block);
     }
     s->given = take(block, rows * s->targets * d);
     s->y = take(block, rows * s->targets * f);
@@ -104,7 +124,18 @@ static void divide(Step *s, long most, Block *block) {
     s->class_weights = take(block, s->classes * f);
     s->statistics = take(block, 8 * larger(n, s->targets) * d);
     s->bad = take(block, members);
-    s->pass = take(block, pass_bytes(network, rows, o->dropout));
+    long pass = 0;
+    for (long k = 0; k < members; k++) pass = larger(pass, pass_bytes(o->networks[k], rows, o->dropout));
+    s->pass = take(block, pass);
+}
+
+/* Reads which ramps have knots. */
+static void find_ramps(Step *s) {
+    if (is_sparse(s->options)) return;
+    ramps_of(s->options, s->state, &s->ramps);
+    s->inputs = s->plain + s->ramps.count;
+    for (long j = 0; j < s->plain; j++) s->present[j] = (int32_t)j;
+    for (long i = 0; i < s->ramps.count; i++) s->present[s->plain + i] = (int32_t)(s->plain + s->ramps.number[i]);
 }
 
 /* --- Predictions */
@@ -115,6 +146,7 @@ static int row_is_finite(const float *p, long m) {
     return sum == 0.0f;
 }
 
+/* Equal numbers stay in their order: a 0 may have either sign. */
 static void sort(double *p, long m) {
     for (long i = 1; i < m; i++)
         for (long j = i; j > 0 && p[j - 1] > p[j]; j--) {
@@ -125,7 +157,7 @@ static void sort(double *p, long m) {
 }
 
 static double clipped(const Options *o, float p) {
-    if (is_classes(o) || o->network.loss == POISSON) return p;
+    if (is_classes(o) || loss_of(o) == POISSON) return p;
     p = p > TARGET_CLIP ? TARGET_CLIP : p;
     return p < -TARGET_CLIP ? -TARGET_CLIP : p;
 }
@@ -147,19 +179,19 @@ static void mix(const Step *s, long r) {
         double value = total > 0.0 ? sums[j] / total : is_classes(o) ? 1.0 / (double)m : 0.0;
         if (!is_classes(o)) {
             const double *moments = s->state->targets + 3 * (s->targets == 1 ? 0 : j);
-            int counts = o->network.loss == POISSON;
+            int counts = loss_of(o) == POISSON;
             value = value * unit_of(moments, counts) + (counts ? 0.0 : moments[1]);
         }
         sums[j] = value;
     }
-    if (o->network.loss == QUANTILE) sort(sums, m);
+    if (loss_of(o) == QUANTILE) sort(sums, m);
 }
 
 /* Leaves out columns that are 0 in all rows, such as constant ones: no bit depends on it, as weights are finite. */
 static void select_columns(Step *s, long rows) {
     if (is_sparse(s->options)) {
         Sparse *x = &s->sparse;
-        sort_entries(x->inputs.starts, x->inputs.columns, rows, s->inputs, &x->by);
+        sort_entries(x->inputs.starts, x->inputs.columns, rows, s->plain, &x->by);
         for (long i = 0; i < x->inputs.starts[rows]; i++) x->values[i] = x->inputs.values[x->by.from[i]];
         return;
     }
@@ -168,25 +200,44 @@ static void select_columns(Step *s, long rows) {
     fill_bytes(used, 0, n * sizeof(float));
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < n; j++) used[j] = s->z[r * n + j] != 0.0f ? 1.0f : used[j];
-    for (long j = 0; j < n; j++)
-        if (used[j] != 0.0f) s->index[columns++] = (int32_t)j;
+    s->plain_columns = 0;
+    for (long j = 0; j < n; j++) {
+        if (used[j] == 0.0f) continue;
+        if (j < s->plain) s->plain_columns++;
+        s->index[columns] = s->present[j];
+        s->from[columns++] = (int32_t)j;
+    }
     s->columns = columns > MOST_ACTIVE * (double)n ? n : columns;
     if (s->columns == n) return;
     for (long r = 0; r < rows; r++)
-        for (long k = 0; k < columns; k++) s->active[r * columns + k] = s->z[r * n + s->index[k]];
+        for (long k = 0; k < columns; k++) s->active[r * columns + k] = s->z[r * n + s->from[k]];
 }
 
-static Rows rows_of(const Step *s) {
-    Rows all = {.x = s->z, .columns = s->inputs};
-    Rows some = {.x = s->active, .index = s->index, .columns = s->columns};
-    Rows entries = {.sparse = &s->sparse};
-    return is_sparse(s->options) ? entries : s->columns == s->inputs ? all : some;
+/* The rows as a member sees them: without the ramps, or with them. */
+static Rows rows_of(const Step *s, long k) {
+    Rows rows = {.x = s->z, .row = s->inputs, .columns = s->plain};
+    int sees_ramps = s->options->networks[k]->units[0] > s->plain, all = s->columns == s->inputs;
+    if (is_sparse(s->options)) return (Rows){.sparse = &s->sparse};
+    if (!all) rows = (Rows){.x = s->active, .row = s->columns, .columns = s->plain_columns, .index = s->index};
+    if (!sees_ramps) return rows;
+    rows.columns = s->columns;
+    rows.index = all ? s->present : s->index;
+    rows.present = s->present;
+    rows.inputs = s->inputs;
+    return rows;
 }
 
 static void predict_fresh(const Step *s, long k) {
-    Pass pass = pass_in(&s->options->network, s->fresh, s->options->dropout, s->pass);
-    forward(&pass, s->members[k].theta, rows_of(s), 0);
+    Pass pass = pass_in(s->options->networks[k], s->fresh, s->options->dropout, s->pass);
+    forward(&pass, s->members[k].theta, rows_of(s, k), 0);
     copy_bytes(s->predictions + k * s->fresh * s->outputs, pass.outputs, s->fresh * s->outputs * sizeof(float));
+}
+
+/* Writes one row of z. */
+static void prepare(const Step *s, const double *x, long r) {
+    float *z = s->z + r * s->inputs;
+    prepare_row(s->options, s->scaling, x, z);
+    if (s->ramps.count) prepare_ramps(s->options, &s->ramps, s->scaling.fills, x, z + s->plain);
 }
 
 /* Prepares the new rows: those of x from `start` on. */
@@ -194,8 +245,7 @@ static void prepare_fresh(Step *s, Given x, long start) {
     const Options *o = s->options;
     if (!is_sparse(o)) {
         scaling_of(o, s->state, s->scaling);
-        for (long r = 0; r < s->fresh; r++)
-            prepare_row(o, s->scaling, x.values + (start + r) * o->columns, s->z + r * s->inputs);
+        for (long r = 0; r < s->fresh; r++) prepare(s, x.values + (start + r) * o->columns, r);
         return;
     }
     const Entries *e = &s->entries;
@@ -225,7 +275,7 @@ static int is_missing_allowed(const Options *o) { return o->missing != REFUSE; }
 
 /* Whether a row's targets, rounded to float32, are ones of the loss. */
 static int targets_are_valid(const Step *s, const double *y) {
-    int loss = s->options->network.loss;
+    int loss = loss_of(s->options);
     if (loss == SOFTMAX) return (float)y[0] >= 0.0f && (float)y[0] < (float)s->outputs;
     float sum = 0.0f;
     for (long t = 0; t < s->targets; t++) {
@@ -282,7 +332,7 @@ static int draw_rows(Step *s) {
         if (is_sparse(o))
             prepare_slot(o, s->state, &s->ring, drawn_slot(s, i), &s->slot, &s->sparse.inputs, r);
         else
-            prepare_row(o, s->scaling, row, s->z + r * s->inputs);
+            prepare(s, row, r);
         copy_bytes(s->given + r * s->targets, row + o->columns, s->targets * sizeof(double));
         s->weight[r] = (float)row[o->columns + s->targets];
         if (!targets_are_valid(s, s->given + r * s->targets)) return 0;
@@ -314,7 +364,7 @@ static void standardize_targets(Step *s) {
     const Options *o = s->options;
     for (long i = 0; is_classes(o) && i < s->rows * s->targets; i++) s->y[i] = (float)s->given[i];
     if (is_classes(o)) return;
-    int counts = o->network.loss == POISSON;
+    int counts = loss_of(o) == POISSON;
     copy_bytes(s->clusters, s->state->target_clusters, 7 * s->targets * sizeof(double));
     add_values(s->clusters, s->targets, s->given, s->targets, s->fresh, o->reach, s->statistics);
     for (long t = 0; t < s->targets; t++) {
@@ -370,8 +420,8 @@ static double mixture_loss(const Step *s, const float *p, const float *y) {
     const Options *o = s->options;
     double loss = 0.0;
     if (is_classes(o)) {
-        for (long j = 0; j < (o->network.loss == SOFTMAX ? 1 : s->outputs); j++) {
-            double right = o->network.loss == SOFTMAX ? p[(long)y[0]] : y[j] == 1.0f ? p[j] : 1.0f - p[j];
+        for (long j = 0; j < (loss_of(o) == SOFTMAX ? 1 : s->outputs); j++) {
+            double right = loss_of(o) == SOFTMAX ? p[(long)y[0]] : y[j] == 1.0f ? p[j] : 1.0f - p[j];
             loss += -logarithm(right < LEAST_MIXED ? LEAST_MIXED : right);
         }
         return loss;
@@ -410,9 +460,9 @@ static void learn_member(Step *s, long k, double factor, double limit) {
     long rows = member->emphasis > 0.0 ? s->rows : s->fresh;
     float *predictions = s->predictions + k * s->fresh * s->outputs;
     if (o->dropout > 0.0) predict_fresh(s, k);
-    Pass pass = pass_in(&o->network, rows, o->dropout, s->pass);
+    Pass pass = pass_in(o->networks[k], rows, o->dropout, s->pass);
     pass.key = draw_key(o->seed, (uint64_t)*s->state->learned, (uint64_t)k);
-    forward(&pass, member->theta, rows_of(s), 1);
+    forward(&pass, member->theta, rows_of(s, k), 1);
     if (o->dropout == 0.0) copy_bytes(predictions, pass.outputs, s->fresh * s->outputs * sizeof(float));
     double loss = 0.0;
     for (long r = 0; r < s->fresh; r++)
@@ -421,13 +471,13 @@ static void learn_member(Step *s, long k, double factor, double limit) {
     weigh_slopes(&pass, s->y, s->scaled, 0);
     propagate(&pass, member->theta);
     s->member_losses[k] = loss;
-    s->bad[k] = !(loss * 0.0 == 0.0) || !(gradient_squares(&pass, rows_of(s), limit) < limit);
+    s->bad[k] = !(loss * 0.0 == 0.0) || !(gradient_squares(&pass, rows_of(s, k), limit) < limit);
     if (s->bad[k]) return;
     Update update = update_of(&member->optimizer, factor, member->powers, member->theta, member->first, member->second);
     if (member->optimizer.clip_norm > 0.0)
-        backward_clipped(&pass, rows_of(s), &update, member->optimizer.clip_norm);
+        backward_clipped(&pass, rows_of(s, k), &update, member->optimizer.clip_norm);
     else
-        backward(&pass, rows_of(s), &update);
+        backward(&pass, rows_of(s, k), &update);
 }
 
 static void update_mixture(const Step *s) {
@@ -457,15 +507,23 @@ static void reset_optimizer(Member *member, long count) {
     member->powers[0] = member->powers[1] = 1.0;
 }
 
-/* Members that diverged become copies of the best other one; if none is good, all start from scratch. */
+/* The best good member of the same shape as member k; -1 if there is none. */
+static long best_like(const Step *s, long k) {
+    const Options *o = s->options;
+    const double *weights = s->state->weights;
+    long best = -1;
+    for (long i = 0; i < o->members; i++)
+        if (!s->bad[i] && o->networks[i] == o->networks[k] && (best < 0 || weights[i] > weights[best])) best = i;
+    return best;
+}
+
+/* Members that diverged become copies of the best other one of their shape, or start from scratch. */
 static void restart_members(const Step *s) {
     const Options *o = s->options;
-    long best = -1, count = parameters(&o->network);
-    for (long k = 0; k < o->members; k++)
-        if (!s->bad[k] && (best < 0 || s->state->weights[k] > s->state->weights[best])) best = k;
     for (long k = 0; k < o->members; k++) {
         Member *member = s->members + k;
         if (!s->bad[k]) continue;
+        long best = best_like(s, k), count = parameters(o->networks[k]);
         const float *from = best < 0 ? member->initial : s->members[best].theta;
         copy_bytes(member->theta, from, count * sizeof(float));
         reset_optimizer(member, count);
@@ -493,7 +551,9 @@ static void commit(Step *s, const double *x, const double *y, const float *weigh
         copy_bytes(state->target_clusters, s->clusters, s->targets * 7 * sizeof(double));
     }
     if (is_counting(o)) copy_bytes(state->class_rows, s->class_rows, s->classes * sizeof(double));
+    long before = *state->appended;
     append_rows(s, x, y, weight);
+    if (place_knots(o, state, before, s->knots)) find_ramps(s);
     *state->learned += s->fresh;
     double left = *state->boost * exponential((double)s->fresh / RAISED_ROWS * logarithm(0.5));
     *state->boost = left > 1e-3 ? left : 0.0;
@@ -539,6 +599,7 @@ EXPORTED void core_learn(const Options *options, Member *members, const State *s
     Step step = {.options = options, .members = members, .state = state};
     Block block = {.start = work};
     divide(&step, most, &block);
+    find_ramps(&step);
     if (is_sparse(options) && options->capacity > 0) index_ring(options, state, &step.ring);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
@@ -552,6 +613,7 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
     Step step = {.options = options, .members = members, .state = state};
     Block block = {.start = work};
     divide(&step, most, &block);
+    find_ramps(&step);
     for (long start = 0; start < rows; start += most) {
         step.fresh = smaller(most, rows - start);
         prepare_fresh(&step, *x, start);
@@ -560,6 +622,13 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
         write_output(&step, output, start);
     }
 }
+
+/* Places knots as steps do, after rows were appended to the ring otherwise; `before` is how many there were. */
+EXPORTED void core_place_knots(const Options *options, const State *state, long before, double *work) {
+    place_knots(options, state, before, work);
+}
+
+EXPORTED long core_knots_bytes(const Options *options) { return knots_bytes(options); }
 
 EXPORTED long core_step_bytes(const Options *options, long most) {
     Step step = {.options = options};

@@ -72,7 +72,7 @@ Pass pass_in(const Network *network, long rows, double dropout, void *work) {
 
 /* A layer's part of an array that has (rows, row) for each layer. */
 static float *part(const Pass *pass, float *array, int32_t layer) {
-    for (int32_t l = 0; l < layer; l++) array += pass->rows * layer_of(pass->network, l).row;
+    for (long l = 0; l < layer; l++) array += pass->rows * layer_of(pass->network, (int32_t)l).row;
     return array;
 }
 
@@ -108,11 +108,10 @@ static void activate_layer(Pass *pass, Layer layer, int32_t l, const float *thet
 /* What a layer gets: the rows, or the values of the units before it. */
 static Rows inputs_of(const Pass *pass, Rows x, int32_t l) {
     if (l == 0) return x;
-    Rows inputs = {.x = part(pass, pass->hidden, l - 1), .columns = layer_of(pass->network, l).inputs};
+    long row = layer_of(pass->network, l - 1).row, columns = layer_of(pass->network, l).inputs;
+    Rows inputs = {.x = part(pass, pass->hidden, l - 1), .row = row, .columns = columns};
     return inputs;
 }
-
-static long row_of(const Pass *pass, Rows x, int32_t l) { return l ? layer_of(pass->network, l - 1).row : x.columns; }
 
 /* The product of entries with the first layer's weights. */
 static void multiply_entries(Pass *pass, const Sparse *x, const float *weights, Layer layer, float *z) {
@@ -137,7 +136,7 @@ void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
         if (inputs.sparse)
             multiply_entries(pass, inputs.sparse, theta + layer.weights, layer, z);
         else
-            product(inputs.x, row_of(pass, x, l), 1, theta + layer.weights, layer.row, inputs.index, z, layer.row,
+            product(inputs.x, inputs.row, 1, theta + layer.weights, layer.row, inputs.index, z, layer.row,
                     pass->rows, inputs.columns, layer.row, pass->panels);
         if (l == 0 && network->skip) linear = z + padded(layer.outputs);
         if (l < last) activate_layer(pass, layer, l, theta, with_dropout);
@@ -232,10 +231,16 @@ static void descend_row(Rows inputs, const float *restrict delta, Layer layer, c
     }
 }
 
-/* Takes the step for the weights of inputs that are 0 in all rows: from one column to the next. */
-static void descend_zeros(Pass *pass, long from, long to, Layer layer, Update *update) {
+/* Takes the step for the weights of inputs that are 0 in all rows: of those present that have no column. */
+static void descend_zeros(Pass *pass, Rows inputs, Layer layer, Update *update) {
     if (is_plain(update)) return;
-    for (long i = from; i < to; i++) {
+    long all = inputs.present ? inputs.inputs : layer.inputs, next = 0;
+    for (long k = 0; k < all; k++) {
+        long i = inputs.present ? inputs.present[k] : k;
+        if (next < inputs.columns && inputs.index[next] == i) {
+            next++;
+            continue;
+        }
         fill_bytes(pass->gradient, 0, layer.row * sizeof(float));
         apply(update, pass->gradient, layer.weights + i * layer.row, layer.row, 0);
     }
@@ -266,7 +271,10 @@ static void descend_entries(Pass *pass, const Sparse *x, const float *delta, Lay
     }
 }
 
-static void descend_weights(Pass *pass, Rows inputs, long x_row, const float *delta, Layer layer, Update *update) {
+static void descend_weights(Pass *pass, Rows inputs, const float *delta, Layer layer, Update *update) {
+    long x_row = inputs.row;
+    if (inputs.present && update->kind == GRADIENT)
+        fill_bytes(update->first + layer.weights, 0, layer.inputs * layer.row * sizeof(float));
     if (inputs.sparse) {
         descend_entries(pass, inputs.sparse, delta, layer, update);
         return;
@@ -289,9 +297,7 @@ static void descend_weights(Pass *pass, Rows inputs, long x_row, const float *de
                 layer.row, pass->panels);
         descend_columns(pass, inputs.index, i, count, layer, update);
     }
-    for (long k = 0; inputs.index && k <= inputs.columns; k++)
-        descend_zeros(pass, k ? inputs.index[k - 1] + 1 : 0, k < inputs.columns ? inputs.index[k] : layer.inputs, layer,
-                      update);
+    if (inputs.index) descend_zeros(pass, inputs, layer, update);
 }
 
 static void descend_biases(Pass *pass, const float *delta, Layer layer, Update *update) {
@@ -308,7 +314,7 @@ void backward(Pass *pass, Rows x, Update *update) {
     for (int32_t l = 0; l < pass->network->layers; l++) {
         Layer layer = layer_of(pass->network, l);
         const float *delta = part(pass, pass->deltas, l);
-        descend_weights(pass, inputs_of(pass, x, l), row_of(pass, x, l), delta, layer, update);
+        descend_weights(pass, inputs_of(pass, x, l), delta, layer, update);
         descend_biases(pass, delta, layer, update);
     }
 }
@@ -347,7 +353,7 @@ double gradient_squares(Pass *pass, Rows x, double limit) {
         Rows given = inputs_of(pass, x, l);
         const Inputs *some = given.sparse ? &given.sparse->inputs : 0;
         double inputs = some ? squares_at_most(some->values, 0, 1, some->starts[pass->rows])
-                             : squares_at_most(given.x, row_of(pass, x, l), pass->rows, given.columns);
+                             : squares_at_most(given.x, given.row, pass->rows, given.columns);
         bound += (inputs + (double)pass->rows) * squares_at_most(part(pass, pass->deltas, l), layer.row, pass->rows, layer.row);
     }
     if (bound * 1.02 < limit && pass->rows < 65536) return 0.0;
@@ -369,12 +375,12 @@ void backward_clipped(Pass *pass, Rows x, Update *update, double most) {
     clipped.scale = length > most ? (float)(most / length) : 1.0f;
     for (int32_t l = 0; l < pass->network->layers; l++) {
         Layer layer = layer_of(pass->network, l);
-        if (l == 0 && x.sparse)
-            for (long k = 0; k < x.sparse->by.active; k++) {
-                long at = layer.weights + x.sparse->by.index[k] * layer.row;
-                apply(&clipped, pass->whole + at, at, layer.row, 0);
-            }
-        else
+        const int32_t *some = l ? 0 : x.sparse ? x.sparse->by.index : x.present;
+        for (long k = 0; some && k < (x.sparse ? x.sparse->by.active : x.inputs); k++) {
+            long at = layer.weights + some[k] * layer.row;
+            apply(&clipped, pass->whole + at, at, layer.row, 0);
+        }
+        if (!some)
             apply(&clipped, pass->whole + layer.weights, layer.weights, layer.inputs * layer.row, 0);
         apply(&clipped, pass->whole + layer.biases, layer.biases, padded(layer.outputs), 1);
     }
@@ -386,7 +392,7 @@ EXPORTED void core_gradient(const Network *network, const float *theta, const fl
                             float *gradient, void *work) {
     Pass pass = pass_in(network, rows, dropout, work);
     pass.key = key;
-    Rows all = {.x = x, .columns = network->units[0]};
+    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0]};
     forward(&pass, theta, all, 1);
     long m = network->units[network->layers];
     weigh_slopes(&pass, y, weight, losses);
@@ -400,7 +406,7 @@ EXPORTED void core_gradient(const Network *network, const float *theta, const fl
 EXPORTED void core_outputs(const Network *network, const float *theta, const float *x, long rows, float *outputs,
                            void *work) {
     Pass pass = pass_in(network, rows, 0.0, work);
-    Rows all = {.x = x, .columns = network->units[0]};
+    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0]};
     forward(&pass, theta, all, 0);
     copy_bytes(outputs, pass.outputs, rows * network->units[network->layers] * sizeof(float));
 }

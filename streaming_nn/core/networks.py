@@ -114,6 +114,11 @@ class Shape:
             return rows[:0, : self.units[-1]]
         return rows[:, first.linear : first.linear + self.units[-1]]
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is equal for equal shapes."""
+        return self.units, self.activation, self.loss, self.skip, *self.options.items()
+
     def with_units(self, units: Sequence[int]) -> "Shape":
         """Return a shape with other units and the same options."""
         return Shape(units, self.activation, self.loss, self.skip, **self.options)

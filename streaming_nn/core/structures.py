@@ -53,10 +53,10 @@ class Options(Structure):
     """An ensemble's options."""
 
     _fields_ = (
-        ("network", Network),
+        ("networks", POINTER(POINTER(Network))),
         ("schedule", Schedule),
         *((name, c_int32) for name in ("columns", "scale", "missing", "members", "replay_rows", "capacity")),
-        *((name, c_int32) for name in ("weighting", "point")),
+        *((name, c_int32) for name in ("weighting", "point", "ramped", "ramps")),
         *((name, c_double) for name in ("clip", "reach", "eta", "share", "dropout", "class_beta")),
         ("class_weights", POINTER(c_double)),
         ("seed", c_uint64),
@@ -85,8 +85,8 @@ class State(Structure):
     _fields_ = tuple(
         (name, c_void_p)
         for name in (
-            *("weights", "restarts", "rows", "means", "squares", "clusters", "low", "high", "targets"),
-            *("target_clusters", "class_rows", "learned", "boost", "ring", "appended", "drawn"),
+            *("weights", "restarts", "rows", "means", "squares", "clusters", "low", "high", "knots"),
+            *("targets", "target_clusters", "class_rows", "learned", "boost", "ring", "appended", "drawn"),
         )
     )
 

@@ -133,27 +133,27 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
     @property
     def coefs_(self) -> list[Array]:
         """Weights of each layer of `member`, (units before, units after), for standardised features."""
-        return [W.copy() for W, _ in self._shape().views(self._theta())]
+        shape, theta = self._network()
+        return [W.copy() for W, _ in shape.views(theta)]
 
     @property
     def intercepts_(self) -> list[Array]:
         """Biases of each layer of `member`."""
-        return [b.copy() for _, b in self._shape().views(self._theta())]
+        shape, theta = self._network()
+        return [b.copy() for _, b in shape.views(theta)]
 
     @property
     def skip_coef_(self) -> Array:
         """Weights of `member` from the inputs directly to the outputs; (0, outputs) for a network without."""
-        view: Array = self._shape().linear_view(self._theta()).copy()
+        shape, theta = self._network()
+        view: Array = shape.linear_view(theta).copy()
         return view
 
-    def _shape(self) -> Shape:
-        return self.learner_.shape  # type: ignore[no-any-return]
-
-    def _theta(self) -> Array:
-        """Return the parameters of the chosen member (1, parameters)."""
+    def _network(self) -> tuple[Shape, Array]:
+        """Return the shape and the parameters (parameters,) of the chosen member."""
         check_is_fitted(self)
         try:
-            return models.member_parameters(self._model, self.member)
+            return models.member_network(self._model, self.member)
         except ValueError as error:  # so that hasattr() is False
             raise AttributeError(f"coefs_ and intercepts_ need one member: {error}") from None
 

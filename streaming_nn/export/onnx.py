@@ -1,6 +1,7 @@
 """A model as one ONNX graph: the scaler, every network, and the mixture of their predictions."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -125,15 +126,22 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     state: EnsembleState = model.state.model
     loss = "logistic" if learner.multilabel else learner.loss  # the ensemble has none to choose
     z = _prepare(graph, learner.scaler, state, rows)
-    theta, weight = parameters(model), state.weights
-    finite = np.isfinite(theta).all(axis=1)
-    if not finite.any():
+    thetas = parameters(model)
+    finite = [k for k, theta in enumerate(thetas) if np.isfinite(theta).all()]
+    if not finite:
         raise ValueError("cannot export the model: no member has finite weights")
-    sums = _sums(graph, learner.shape, theta[finite], z)
-    outputs = _activate_outputs(graph, sums, loss, learner.classes)
+    order, sums = list[int](), list[str]()
+    for shape, alike in _by_shape(learner.core.shapes, finite):
+        inputs = (
+            _with_ramps(graph, learner.scaler, state, rows, z) if shape.units[0] > learner.scaler.width else z
+        )
+        sums.append(_sums(graph, shape, [thetas[k] for k in alike], inputs))
+        order += alike
+    every = sums[0] if len(sums) == 1 else graph.add("Concat", *sums, axis=0)
+    outputs = _activate_outputs(graph, every, loss, learner.classes)
     if learner.classes is None and loss != "poisson":
         outputs = _clip(graph, outputs, TARGET_CLIP)
-    mixed = _mix(graph, outputs, weight[finite])
+    mixed = _mix(graph, outputs, state.weights[order])
     if learner.classes is None:
         return _restore_unit(graph, mixed, state, loss, learner.shape.units[-1])
     if loss == "logistic" and not learner.multilabel:  # one output, and the probabilities of both classes
@@ -161,7 +169,33 @@ def _prepare(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str) -> 
     return z
 
 
-def _sums(graph: _Graph, shape: Shape, theta: Array, z: str) -> str:
+def _by_shape(shapes: Sequence[Shape], members: Sequence[int]) -> list[tuple[Shape, list[int]]]:
+    """Return the members of each shape; those of one are computed as one product."""
+    found: dict[int, tuple[Shape, list[int]]] = {}
+    for k in members:
+        found.setdefault(id(shapes[k]), (shapes[k], []))[1].append(k)
+    return list(found.values())
+
+
+def _with_ramps(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str, z: str) -> str:
+    """Add the ramps of the rows' columns after the inputs z; those without knots are 0."""
+    low, high = state.knots[:, :-1].ravel(), state.knots[:, 1:].ravel()
+    rises = np.isfinite(high)
+    widths = np.where(rises, high - np.where(rises, low, 0), np.inf).astype(np.float32)
+    x = graph.add("Cast", rows, to=TensorProto.DOUBLE)
+    if (filling := scaler.filling(state)) is not None:
+        x = graph.add("Where", graph.add("IsNaN", rows), filling, x)
+    columns = np.repeat(np.arange(len(state.knots)), state.knots.shape[1] - 1)
+    shifted = graph.add("Sub", graph.add("Gather", x, columns, axis=1), np.where(rises, low, 0.0))
+    heights = graph.add(
+        "Div",
+        graph.add("Cast", shifted, to=TensorProto.FLOAT),
+        np.where(widths == 0, np.float32(np.inf), widths),
+    )
+    return graph.add("Concat", z, graph.add("Clip", heights, _one(0), _one(1)), axis=1)
+
+
+def _sums(graph: _Graph, shape: Shape, theta: Sequence[Array], z: str) -> str:
     """Add the output layer's sums (members, rows, outputs): the network up to its output activation."""
     layers = [shape.views(each) for each in theta]
     *hidden, (W, b) = [_stacked(layer) for layer in zip(*layers, strict=True)]

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.ensemble import EnsembleState
-from streaming_nn.model import Model, class_labels, member_parameters
+from streaming_nn.core.networks import Shape
+from streaming_nn.model import Model, class_labels, member_network
 from streaming_nn.nn import validation
 from streaming_nn.nn.preprocessing import Scaler, target_unit
 
@@ -33,29 +34,35 @@ def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
     an ensemble without `member`, and options that scikit-learn's MLP lacks; docs/export.md lists them.
     """
     learner: Any = model.learner
-    theta, state = member_parameters(model, member), model.state.model
-    validation.one_of("activation of a model for scikit-learn", learner.shape.activation, ACTIVATIONS)
+    (shape, theta), state = member_network(model, member), model.state.model
+    validation.one_of("activation of a model for scikit-learn", shape.activation, ACTIVATIONS)
+    if shape.units[0] > learner.scaler.width:
+        raise ValueError(f"member must see no ramps, which scikit-learn's scalers lack; got {member!r}")
     if not np.isfinite(theta).all():
         raise ValueError(f"member must have finite weights; got {member!r}")
-    layers = _layers(learner, theta)
-    mlp = _regressor(learner, layers, state) if learner.classes is None else _classifier(model, layers)
+    layers = _layers(shape, theta)
+    options = _options(shape, learner, layers)
+    if learner.classes is None:
+        mlp = _regressor(learner, layers, state, options)
+    else:
+        mlp = _classifier(model, layers, options)
     return Pipeline([*_preprocessing(learner.scaler, state), ("mlp", mlp)])
 
 
-def _layers(learner: Any, theta: NDArray[np.float32]) -> list[Layer]:
+def _layers(shape: Shape, theta: NDArray[np.float32]) -> list[Layer]:
     """Return the layers; the direct path from inputs to outputs goes through additional hidden units."""
-    layers = [(W.astype(np.float64), b.astype(np.float64)) for W, b in learner.shape.views(theta)]
-    if not learner.shape.skip:
+    layers = [(W.astype(np.float64), b.astype(np.float64)) for W, b in shape.views(theta)]
+    if not shape.skip:
         return layers
-    skip = learner.shape.linear_view(theta).astype(np.float64)
+    skip = shape.linear_view(theta).astype(np.float64)
     *hidden, (W, b) = layers
     if not hidden:
         return [(W + skip, b)]
     validation.one_of(
-        "activation of a model with a linear path, for scikit-learn", learner.shape.activation, PASS_THROUGH
+        "activation of a model with a linear path, for scikit-learn", shape.activation, PASS_THROUGH
     )
     entry = np.eye(len(skip))
-    if learner.shape.activation == "relu":  # z = relu(z) - relu(-z)
+    if shape.activation == "relu":  # z = relu(z) - relu(-z)
         entry = np.hstack([entry, -entry])
     return [*_with_pass_through(hidden, entry), (np.vstack([W, entry.T @ skip]), b)]
 
@@ -72,14 +79,14 @@ def _with_pass_through(hidden: list[Layer], entry: Array) -> list[Layer]:
     return layers
 
 
-def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
+def _classifier(model: Model, layers: list[Layer], options: dict[str, Any]) -> MLPClassifier:
     """Order the outputs as scikit-learn does, by label; two classes have one output, their difference."""
     labels, order = np.unique(class_labels(model), return_index=True)
     if len(labels) < 2:
         raise ValueError(f"classes must be two or more for scikit-learn; got {labels.tolist()!r}")
     *hidden, (W, b) = layers
     if model.learner.multilabel:
-        mlp = MLPClassifier(**_options(model.learner, layers))
+        mlp = MLPClassifier(**options)
         mlp.partial_fit(np.zeros((2, len(layers[0][0]))), np.eye(2, len(b), dtype=int), classes=range(len(b)))
         return _with_layers(mlp, layers)
     if model.learner.loss == "logistic":  # of the second class against 0 of the first
@@ -87,21 +94,22 @@ def _classifier(model: Model, layers: list[Layer]) -> MLPClassifier:
     W, b = W[:, order], b[order]
     if len(labels) == 2:
         W, b = W[:, 1:] - W[:, :1], b[1:] - b[:1]
-    mlp = MLPClassifier(**_options(model.learner, layers))
+    mlp = MLPClassifier(**options)
     mlp.partial_fit(np.zeros((len(labels), len(layers[0][0]))), labels, classes=labels)
     return _with_layers(mlp, [*hidden, (W, b)])
 
 
-def _regressor(learner: Any, layers: list[Layer], state: EnsembleState) -> MLPRegressor:
+def _regressor(
+    learner: Any, layers: list[Layer], state: EnsembleState, options: dict[str, Any]
+) -> MLPRegressor:
     """Return the regressor; its last layer restores the unit of the targets."""
     *hidden, (W, b) = layers
-    options = _options(learner, layers)
     if learner.loss == "quantile" and len(b) > 1:
         raise ValueError(f"quantiles must be one for scikit-learn, which does not sort them; got {len(b)}")
     if learner.loss == "poisson":
         if "loss" not in MLPRegressor().get_params():
             raise ValueError("loss 'poisson' requires scikit-learn 1.7 or newer; upgrade it")
-        options["loss"] = "poisson"
+        options = {**options, "loss": "poisson"}
         b = b + np.log(target_unit(state, counts=True))
     else:
         unit = target_unit(state, counts=False)
@@ -111,11 +119,11 @@ def _regressor(learner: Any, layers: list[Layer], state: EnsembleState) -> MLPRe
     return _with_layers(mlp, [*hidden, (W, b)])
 
 
-def _options(learner: Any, layers: list[Layer]) -> dict[str, Any]:
+def _options(shape: Shape, learner: Any, layers: list[Layer]) -> dict[str, Any]:
     sizes = tuple(len(b) for _, b in layers[:-1])
     return {
         "hidden_layer_sizes": sizes,
-        "activation": ACTIVATIONS[learner.shape.activation],
+        "activation": ACTIVATIONS[shape.activation],
         "random_state": learner.options()["seed"] % 2**32,
     }
 

@@ -77,6 +77,8 @@ class Ensemble(NetworkLearner):
         validation.one_of("drift", self.drift, ("none", *drift.DEFAULT_DETECTORS))
         validation.one_of("on_drift", self.on_drift, REACTIONS)
         _ = self.scaler  # it validates the rest
+        if self.scale == "sparse" and any(member["inputs"] == "ramps" for member in self.described):
+            raise ValueError("inputs of members must be 'plain' with scale 'sparse'; got 'ramps'")
 
     def _complete_members(self) -> None:
         """Check members, and what is given for all of them; the default ones are None, others complete."""
@@ -86,7 +88,7 @@ class Ensemble(NetworkLearner):
             validation.one_of("activation", self.activation, ACTIVATIONS)
         found = self.described
         of_all = {name: found[0][name] for name in ("hidden", "activation")}
-        if self.members is None or found == self._complete(members.default(self.classes is None), of_all):
+        if self.members is None or found == self._complete(self._default_members, of_all):
             given: dict[str, Any] = {**of_all, "members": None}
         else:
             given = {"hidden": None, "activation": None, "members": found}
@@ -96,25 +98,29 @@ class Ensemble(NetworkLearner):
     @cached_property
     def described(self) -> tuple[Member, ...]:
         """The whole description of each member."""
-        given = members.default(self.classes is None) if self.members is None else self.members
+        given = self._default_members if self.members is None else self.members
         return self._complete(given, {"hidden": self.hidden, "activation": self.activation})
+
+    @property
+    def _default_members(self) -> tuple[Member, ...]:
+        return members.default(self.classes is None, self.scale != "sparse")
 
     def _complete(self, given: Any, of_all: Mapping[str, Any]) -> tuple[Member, ...]:
         loss = "huber" if self.classes is None else "logistic" if self.multilabel else "softmax"
         return members.complete(given, loss, of_all)
 
     @property
-    def initial(self) -> Initial:
-        """How initial parameters are drawn."""
-        return members.initial(self.described)
+    def initials(self) -> tuple[Initial, ...]:
+        """How each member's initial parameters are drawn."""
+        return tuple(map(members.initial, self.described))
 
     @cached_property
     def core(self) -> CoreEnsemble:
         """The ensemble that the core runs."""
         outputs = self.columns_of_y or (1 if self.classes is None else len(self.classes))
+        sizes = self.inputs, self.scaler.width, outputs
         return CoreEnsemble(
-            members.shape(self.described, self.scaler.width, outputs),
-            tuple(map(members.in_the_core, self.described)),
+            tuple(members.in_the_core(each, *sizes) for each in self.described),
             self.inputs,
             self.scale,
             self.missing,

@@ -1,12 +1,12 @@
 """More outputs or inputs for a model: new parameters beside those that have been learned."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.core.ensemble import Ensemble, EnsembleState
+from streaming_nn.core.ensemble import RAMPED, RAMPS, Ensemble, EnsembleState, Layout
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.initializers import draw_input
@@ -24,24 +24,23 @@ def add_classes(ensemble: Ensemble, state: EnsembleState, classes: int) -> Ensem
     The new outputs' weights are 0, and their biases the least of the others'. New labels of several have
     applied to none of the rows that are kept.
     """
-    shape = ensemble.shape
-    before = shape.with_units((*shape.units[:-1], classes))
-
-    def add(theta: Floats) -> Floats:
-        return _move(before, shape, theta, slice(None), slice(None))
-
-    grown = _change(ensemble, state, add)
-    for theta in grown.theta:
-        _, biases = shape.views(theta)[-1]
+    shape, everything = ensemble.shape, slice(None)
+    before = [each.with_units((*each.units[:-1], classes)) for each in ensemble.shapes]
+    moves = [
+        _Move(old, new, everything, everything) for old, new in zip(before, ensemble.shapes, strict=True)
+    ]
+    grown = _change(ensemble, state, moves)
+    for after, theta in zip(ensemble.shapes, ensemble.layout.thetas(grown.theta), strict=True):
+        _, biases = after.views(theta)[-1]
         biases[classes:] = biases[:classes].min()
     counted = state.class_rows
     if len(counted):
         counted = np.append(counted, np.zeros(shape.units[-1] - classes))
-    grown = _start_new(ensemble, grown._replace(class_rows=counted), before, add)
-    if before.targets == shape.targets:
+    grown = _start_new(ensemble, grown._replace(class_rows=counted), moves)
+    if (targets := before[0].targets) == shape.targets:
         return grown
-    rows, labels = replay_buffer.latest(state, ensemble.capacity), ensemble.columns + before.targets
-    wide = np.insert(rows, [labels] * (shape.targets - before.targets), 0, axis=1)
+    rows, labels = replay_buffer.latest(state, ensemble.capacity), ensemble.columns + targets
+    wide = np.insert(rows, [labels] * (shape.targets - targets), 0, axis=1)
     return grown._replace(ring=replay_buffer.ring_of(wide, int(state.appended), ensemble.capacity))
 
 
@@ -49,63 +48,93 @@ def add_columns(learner: "NetworkLearner", state: EnsembleState, columns: Column
     """Return the state with all of the learner's columns.
 
     The new columns' weights are drawn: the k-th after n columns is number n + k. Those of their indicators
-    are 0, as are those of the linear part.
+    and ramps are 0, as are those of the linear part.
     """
-    ensemble, shape, growth = learner.core, learner.core.shape, learner.scaler.prepared_growth(columns)
-    before = shape.with_units((growth.before, *shape.units[1:]))
-    new = growth.origin >= 0
-
-    def add(theta: Floats) -> Floats:
-        return _move(before, shape, theta, new, growth.origin[new])
-
-    grown = _change(ensemble, state, add)
-    for member, theta in enumerate(grown.theta):
+    ensemble = learner.core
+    moves = [
+        _of_inputs(ensemble, shape, learner.scaler.prepared_growth(columns), columns)
+        for shape in ensemble.shapes
+    ]
+    grown = _change(ensemble, state, moves)
+    for member, (shape, theta) in enumerate(
+        zip(ensemble.shapes, ensemble.layout.thetas(grown.theta), strict=True)
+    ):
         weights, _ = shape.views(theta)[0]
         for k, column in enumerate(np.flatnonzero(columns.origin < 0)):
-            weights[column] = draw_input(shape, learner.initial, learner.seed, member, columns.before + k)
-    grown = _start_new(ensemble, learner.scaler.grow(grown, columns), before, add)
+            how = learner.initials[member]
+            weights[column] = draw_input(shape, how, learner.seed, member, columns.before + k)
+    grown = _start_new(ensemble, learner.scaler.grow(grown, columns), moves)
     rows = ColumnGrowth(  # of the replay buffer: the columns, then targets and weight
-        columns.before + (others := shape.targets + 1),
+        columns.before + (others := ensemble.shape.targets + 1),
         np.append(columns.origin, columns.before + np.arange(others)),
         np.append(columns.fill, np.zeros(others)),
     )
     kept = replay_buffer.latest(state, ensemble.capacity)
     ring = replay_buffer.ring_of(rows.move(kept, rows.fill), int(state.appended), ensemble.capacity)
-    return grown._replace(ring=ring)
+    return grown._replace(ring=ring, knots=_knots(ensemble, state, columns))
 
 
-def _change(ensemble: Ensemble, state: EnsembleState, add: Callable[[Floats], Floats]) -> EnsembleState:
+class _Move(NamedTuple):
+    """Where a member's parameters go: its inputs `to` are those at `origin` of the shape before."""
+
+    before: Shape
+    after: Shape
+    to: slice | NDArray[np.bool_]
+    origin: slice | NDArray[np.intp]
+
+
+def _of_inputs(ensemble: Ensemble, shape: Shape, prepared: ColumnGrowth, columns: ColumnGrowth) -> _Move:
+    origin, inputs = prepared.origin, prepared.before
+    if shape.units[0] > ensemble.width:
+        ramped = _ramped(ensemble, columns)
+        ramps = ramped[:, None] * RAMPS + np.arange(RAMPS) + inputs
+        origin = np.append(origin, np.where(ramped[:, None] < 0, -1, ramps))
+        inputs += min(columns.before, RAMPED) * RAMPS
+    return _Move(shape.with_units((inputs, *shape.units[1:])), shape, origin >= 0, origin[origin >= 0])
+
+
+def _ramped(ensemble: Ensemble, columns: ColumnGrowth) -> NDArray[np.intp]:
+    """Return where the columns that have ramps had theirs before; -1: nowhere."""
+    origin = columns.origin[: min(ensemble.columns, RAMPED)]
+    return np.where(origin < min(columns.before, RAMPED), origin, -1)
+
+
+def _knots(ensemble: Ensemble, state: EnsembleState, columns: ColumnGrowth) -> NDArray[np.float64]:
+    if not ensemble.ramped:
+        return state.knots
+    ramped = _ramped(ensemble, columns)
+    return np.where(ramped[:, None] < 0, np.inf, state.knots[ramped])
+
+
+def _change(ensemble: Ensemble, state: EnsembleState, moves: Sequence[_Move]) -> EnsembleState:
     """Add parameters to every vector of a state; the new ones are 0."""
+    before = Layout(tuple(move.before for move in moves), ensemble.layout.optimizers)
 
-    def each(vectors: Floats) -> Floats:
-        return np.array([add(vector) for vector in vectors], np.float32).reshape(
-            len(vectors), ensemble.shape.parameters
-        )
+    def grow(parts: Sequence[Floats | None]) -> Floats:
+        moved = [_move(move, part) for move, part in zip(moves, parts, strict=True) if part is not None]
+        return np.concatenate([np.zeros(0, np.float32), *moved])
 
-    return state._replace(theta=each(state.theta), first=each(state.first), second=each(state.second))
+    return state._replace(
+        theta=grow(before.thetas(state.theta)),
+        first=grow(before.firsts(state.first)),
+        second=grow(before.seconds(state.second)),
+    )
 
 
-def _start_new(
-    ensemble: Ensemble, state: EnsembleState, before: Shape, add: Callable[[Floats], Floats]
-) -> EnsembleState:
+def _start_new(ensemble: Ensemble, state: EnsembleState, moves: Sequence[_Move]) -> EnsembleState:
     """Return the state with the optimizers' values of new parameters, which have taken no step."""
-    new = add(np.ones(before.parameters, np.float32)) == 0
-    first = state.first.copy()
-    for k, member in enumerate(ensemble.members):
-        row, _ = ensemble.rows_of(k)
-        if row is not None:
-            first[row] = np.where(new, member.first(state.theta[k]), first[row])
-    return state._replace(first=first)
+    started = state._replace(first=state.first.copy())
+    thetas, firsts = ensemble.layout.thetas(state.theta), ensemble.layout.firsts(started.first)
+    for move, member, theta, first in zip(moves, ensemble.members, thetas, firsts, strict=True):
+        if first is not None:
+            new = _move(move, np.ones(move.before.parameters, np.float32)) == 0
+            first[:] = np.where(new, member.first(theta), first)
+    return started
 
 
-def _move(
-    before: Shape,
-    shape: Shape,
-    theta: Floats,
-    to: slice | NDArray[np.bool_],
-    origin: slice | NDArray[np.intp],
-) -> Floats:
-    """Return a vector in the layout of `shape`; its inputs `to` are those at `origin` of the shape before."""
+def _move(move: _Move, theta: Floats) -> Floats:
+    """Return a vector in the layout of the shape after."""
+    before, shape, to, origin = move
     wide = np.zeros(shape.parameters, np.float32)
     layers = zip(shape.views(wide), before.views(theta), strict=True)
     for layer, ((W, b), (V, c)) in enumerate(layers):

@@ -3,7 +3,7 @@
 They are drawn by the core, from a key for each layer and member: docs/arithmetic.md, "Initial parameters".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf, sqrt
 from typing import NamedTuple
 
@@ -101,14 +101,19 @@ class Initial(NamedTuple):
         return self.last if is_last and self.last is not None else self.biases
 
 
-def initialize(shape: Shape, how: Initial, seed: int, members: int) -> Floats:
-    """Draw initial parameters (members, parameters); those of the linear part are 0."""
-    theta = np.zeros((members, shape.parameters), np.float32)
-    for member in range(members):
-        for layer, (W, b) in enumerate(shape.views(theta[member])):
-            fans = W.shape
-            W[:] = _draw(how.of_weights(shape, layer), seed, 2 * layer, member, 0, W.shape, fans)
-            b[:] = _draw(how.of_biases(shape, layer), seed, 2 * layer + 1, member, 0, (1, len(b)), fans)[0]
+def initialize(shapes: Sequence[Shape], hows: Sequence[Initial], seed: int) -> Floats:
+    """Draw initial parameters (parameters,) of members, one after the other; those of linear parts are 0."""
+    return np.concatenate(
+        [_initialize(*each, seed, k) for k, each in enumerate(zip(shapes, hows, strict=True))]
+    )
+
+
+def _initialize(shape: Shape, how: Initial, seed: int, member: int) -> Floats:
+    theta = np.zeros(shape.parameters, np.float32)
+    for layer, (W, b) in enumerate(shape.views(theta)):
+        fans = W.shape
+        W[:] = _draw(how.of_weights(shape, layer), seed, 2 * layer, member, 0, W.shape, fans)
+        b[:] = _draw(how.of_biases(shape, layer), seed, 2 * layer + 1, member, 0, (1, len(b)), fans)[0]
     return theta
 
 

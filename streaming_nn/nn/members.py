@@ -1,16 +1,16 @@
 """The networks of an ensemble: each is described by itself, as a version's manifest holds it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from streaming_nn.core.ensemble import MemberOptions
+from streaming_nn.core.ensemble import RAMPED, RAMPS, MemberOptions
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.structures import ACTIVATIONS
 from streaming_nn.nn import initializers, options, validation
 from streaming_nn.nn.initializers import Initial
 
-INPUTS = ("plain",)  # what a member sees: the prepared rows
+INPUTS = ("plain", "ramps")  # what a member sees: the prepared rows, or their columns' ramps too
 TARGETS = ("level",)  # what it learns: the class or the target itself
 HIDDEN, ACTIVATION = (64,), "relu"
 SGD_RATES = (0.003, 0.01, 0.03, 0.1, 0.2)
@@ -18,23 +18,32 @@ TARGET_RATE = 0.3  # factor of SGD's rates for regression
 REPLAY_RATES = ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))  # Adam's rate, and how much a new row weighs
 BIASES = "lecun_normal"  # with few inputs, all units' kinks would start at the mean else
 OUTPUTS = "zeros"  # so that predictions start at the mixture's prior
-SHARED = (  # of one shape, which all members have, and of one way to draw its parameters
-    *("hidden", "activation", "linear", "loss", "huber_delta", "focal_gamma"),
-    *("initializer", "bias_initializer", "output_initializer"),
-)
+OF_SHAPES = ("hidden", "activation", "linear", "loss", "huber_delta", "focal_gamma")
+OF_DRAWS = ("initializer", "bias_initializer", "output_initializer")
 OF_LOSSES = {name for table in options.LOSSES.values() for name in table}
 OF_OPTIMIZERS = {name for table in options.OPTIMIZERS.values() for name in table}
-KEYS = {"inputs", "target", "optimizer", "learning_rate", "replay", *SHARED, *OF_LOSSES, *OF_OPTIMIZERS}
+KEYS = {
+    "inputs",
+    "target",
+    "optimizer",
+    "learning_rate",
+    "replay",
+    *OF_SHAPES,
+    *OF_DRAWS,
+    *OF_LOSSES,
+    *OF_OPTIMIZERS,
+}
 
 Member = dict[str, Any]  # all of KEYS that belong to its optimizer and its loss
 
 
-def default(regression: bool) -> tuple[Member, ...]:
-    """Return what the default members have of their own."""
+def default(regression: bool, ramps: bool = True) -> tuple[Member, ...]:
+    """Return what the default members have of their own; those that see ramps only where there are any."""
     factor = TARGET_RATE if regression else 1
     by_sgd = [{"optimizer": "sgd", "learning_rate": rate * factor} for rate in SGD_RATES]
     by_adam = [{"optimizer": "adam", "learning_rate": r, "replay": weight} for r, weight in REPLAY_RATES]
-    return (*by_sgd, *by_adam)
+    with_ramps = [{**each, "inputs": "ramps"} for each in (by_sgd[2], by_adam[1])]
+    return (*by_sgd, *by_adam, *(with_ramps if ramps else ()))
 
 
 def complete(given: Any, loss: str, of_all: Mapping[str, Any]) -> tuple[Member, ...]:
@@ -45,15 +54,7 @@ def complete(given: Any, loss: str, of_all: Mapping[str, Any]) -> tuple[Member, 
     members = validation.sequence("members", given, "tables, one for each member")
     if not members:
         raise ValueError("members must be one or more; got none")
-    found = tuple(_complete(f"members[{i}]", member, loss, of_all) for i, member in enumerate(members))
-    for i, member in enumerate(found):
-        for key in SHARED:
-            if member.get(key) != found[0].get(key):
-                raise ValueError(
-                    f"members[{i}].{key} must be {found[0].get(key)!r}, as all members have one shape; "
-                    f"got {member.get(key)!r}"
-                )
-    return found
+    return tuple(_complete(f"members[{i}]", member, loss, of_all) for i, member in enumerate(members))
 
 
 def _complete(name: str, given: Any, loss: str, of_all: Mapping[str, Any]) -> Member:
@@ -102,29 +103,28 @@ def _values(
     return options.values(f"{kind} {name!r}", table[name], chosen, prefix)
 
 
-def shape(members: Sequence[Member], inputs: int, outputs: int) -> Shape:
-    """Return the shape that all members have."""
-    first = members[0]
-    of_loss = {key: first[key] for key in options.LOSSES[first["loss"]]}
-    units = (inputs, *first["hidden"], outputs)
-    return Shape(units, first["activation"], first["loss"], skip=first["linear"], **of_loss)
+def initial(member: Member) -> Initial:
+    """Return how a member's parameters are drawn."""
+    return Initial(*(member[key] for key in OF_DRAWS))
 
 
-def initial(members: Sequence[Member]) -> Initial:
-    """Return how all members' parameters are drawn."""
-    first = members[0]
-    return Initial(first["initializer"], first["bias_initializer"], first["output_initializer"])
-
-
-def in_the_core(member: Member) -> MemberOptions:
-    """Return what the core reads of a member."""
+def in_the_core(member: Member, columns: int, width: int, outputs: int) -> MemberOptions:
+    """Return what the core reads of a member; `width` are the inputs of one that sees no ramps."""
+    of_loss = {key: member[key] for key in options.LOSSES[member["loss"]]}
     of_optimizer = {key: member[key] for key in options.OPTIMIZERS[member["optimizer"]]}
+    inputs = width + (RAMPS * min(columns, RAMPED) if member["inputs"] == "ramps" else 0)
+    units = (inputs, *member["hidden"], outputs)
     return MemberOptions(
-        member["optimizer"], member["learning_rate"], member["replay"], options.in_the_core(of_optimizer)
+        Shape(units, member["activation"], member["loss"], skip=member["linear"], **of_loss),
+        member["optimizer"],
+        member["learning_rate"],
+        member["replay"],
+        options.in_the_core(of_optimizer),
     )
 
 
 def title(member: Member) -> str:
     """Return a member's name in metrics and events."""
     replay = f", replay {member['replay']:g}:1" if member["replay"] else ""
-    return f"{member['optimizer']} {member['learning_rate']:g}{replay}"
+    ramps = ", ramps" if member["inputs"] == "ramps" else ""
+    return f"{member['optimizer']} {member['learning_rate']:g}{replay}{ramps}"

@@ -109,7 +109,7 @@ class MLP(NetworkLearner):
         validation.integer("window", self.window)
         validation.between("fading", self.fading, 0, 1)
         self._validate_regularization()
-        self.initial.check()
+        self.initials[0].check()
         _ = self.scaler, self.core  # they validate the rest
         for name, value in self._defaults().items():
             if getattr(self, name) == value:
@@ -144,16 +144,19 @@ class MLP(NetworkLearner):
             )
 
     @property
-    def initial(self) -> Initial:
+    def initials(self) -> tuple[Initial]:
         """How initial parameters are drawn."""
-        return Initial(self.initializer, self.bias_initializer)
+        return (Initial(self.initializer, self.bias_initializer),)
 
     @cached_property
     def core(self) -> CoreEnsemble:
         """The network as an ensemble of one."""
         return CoreEnsemble(
-            self._shape(),
-            (MemberOptions(self.optimizer, self.learning_rate, 0.0, self._optimizer_options()),),
+            (
+                MemberOptions(
+                    self._shape(), self.optimizer, self.learning_rate, options=self._optimizer_options()
+                ),
+            ),
             self.inputs,
             self.scale,
             self.missing,

@@ -50,18 +50,18 @@ class NetworkLearner(Learner[EnsembleState]):
 
     @property
     @abstractmethod
-    def initial(self) -> Initial:
-        """How initial parameters are drawn."""
+    def initials(self) -> Sequence[Initial]:
+        """How each member's initial parameters are drawn."""
 
     @property
     def shape(self) -> Shape:
-        """The shape of a member's network; with it, parameters can be viewed as layers."""
-        return self.core.shape
+        """The shape of the first member's network; outputs and loss are those of all members."""
+        return self.core.shapes[0]
 
     @cached_property
     def initial_parameters(self) -> Floats:
-        """The parameters (members, parameters) of an untrained model; each member's are another draw."""
-        return initialize(self.shape, self.initial, self.seed, len(self.core.members))
+        """The parameters (parameters,) of all members of an untrained model, each drawn anew."""
+        return initialize(self.core.shapes, self.initials, self.seed)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options only."""
@@ -129,30 +129,36 @@ class NetworkLearner(Learner[EnsembleState]):
         ranks = state.weights.argsort(kind="stable")
         if self.on_drift == "restart":
             return self._restart(state, np.isin(np.arange(len(ranks)), ranks[: len(ranks) // 2]))
-        return self._restart_from_scratch(state, np.arange(len(ranks)) == ranks[0])
+        return self._restart(state, np.arange(len(ranks)) == ranks[0], from_scratch=True)
 
-    def _restart(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
-        """Restart bad members as copies of the best other one, or from scratch if all are bad."""
-        if bad.all():
-            return self._restart_from_scratch(state, bad)
-        best = np.where(bad, -1.0, state.weights).argmax()
-        return self._with_theta(state, np.where(bad[:, None], state.theta[best], state.theta), bad)
+    def _restart(
+        self, state: EnsembleState, bad: NDArray[np.bool_], *, from_scratch: bool = False
+    ) -> EnsembleState:
+        """Restart bad members as copies of the best other one of their shape; without one, from scratch.
 
-    def _restart_from_scratch(self, state: EnsembleState, bad: NDArray[np.bool_]) -> EnsembleState:
-        return self._with_theta(state, np.where(bad[:, None], self.initial_parameters, state.theta), bad)
-
-    def _with_theta(self, state: EnsembleState, theta: Floats, bad: NDArray[np.bool_]) -> EnsembleState:
-        """Replace the parameters; bad members' optimizers start again, and their restarts are counted."""
-        first, second, powers = state.first.copy(), state.second.copy(), state.powers.copy()
-        for member in np.flatnonzero(bad):
-            one, two = self.core.rows_of(int(member))
-            if one is not None:
-                first[one] = self.core.members[member].first(theta[member])
-            if two is not None:
-                second[two] = 0
-            powers[member] = 1
-        restarts = state.restarts + bad
-        return state._replace(theta=theta, first=first, second=second, powers=powers, restarts=restarts)
+        Their optimizers start again, and their restarts are counted.
+        """
+        core = self.core
+        restarted = state._replace(
+            theta=state.theta.copy(),
+            first=state.first.copy(),
+            second=state.second.copy(),
+            powers=np.where(bad[:, None], 1.0, state.powers),
+            restarts=state.restarts + bad,
+        )
+        before, after, initial = map(
+            core.layout.thetas, (state.theta, restarted.theta, self.initial_parameters)
+        )
+        firsts, seconds = core.layout.firsts(restarted.first), core.layout.seconds(restarted.second)
+        for k in map(int, np.flatnonzero(bad)):
+            alike = np.array([shape is core.shapes[k] for shape in core.shapes]) & ~bad
+            best = np.where(alike, state.weights, -1.0).argmax()
+            after[k][:] = before[best] if alike.any() and not from_scratch else initial[k]
+            if (first := firsts[k]) is not None:
+                first[:] = core.members[k].first(after[k])
+            if (second := seconds[k]) is not None:
+                second[:] = 0
+        return restarted
 
     def merge(
         self, start: EnsembleState, parts: Sequence[EnsembleState], rows: Sequence[int]
@@ -176,6 +182,7 @@ class NetworkLearner(Learner[EnsembleState]):
         of_inputs, of_targets = clusters("clusters"), clusters("target_clusters")
         inputs = moments.scaling(of_inputs)
         merged = replay_buffer.merge(start, parts)._replace(
+            knots=start.knots.copy(),
             theta=mean("theta"),
             first=mean("first"),
             second=mean("second"),
@@ -194,6 +201,7 @@ class NetworkLearner(Learner[EnsembleState]):
             boost=drift.decay_boost(start.boost, sum(rows)),
         )
         self.core.settle(merged)
+        self.core.place_knots(merged, int(start.appended))
         bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
         return self._restart(merged, bad) if bad.any() else merged
 

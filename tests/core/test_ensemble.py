@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streaming_nn.core import networks, structures
-from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions, Model
+from streaming_nn.core.ensemble import RAMPS, Ensemble, EnsembleState, MemberOptions, Model
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows, concatenate
 
@@ -20,43 +20,48 @@ pytestmark = pytest.mark.commit
 
 Array = NDArray[Any]
 
-MEMBERS = st.builds(
-    MemberOptions,
-    st.sampled_from([*structures.OPTIMIZERS, "adamw"]),
-    st.sampled_from([0.001, 0.1, 1.0]),
-    st.sampled_from([0.0, 0.5, 1.0, 8.0]),
-    st.dictionaries(
-        st.sampled_from(["weight_decay", "l1", "l2", "clip_value", "clip_norm"]),
-        st.sampled_from([0.01, 0.5]),
-        max_size=2,
-    ),
+OPTIMIZERS = st.sampled_from([*structures.OPTIMIZERS, "adamw"])
+RATES, EMPHASES = st.sampled_from([0.001, 0.1, 1.0]), st.sampled_from([0.0, 0.5, 1.0, 8.0])
+PENALTIES = st.dictionaries(
+    st.sampled_from(["weight_decay", "l1", "l2", "clip_value", "clip_norm"]),
+    st.sampled_from([0.01, 0.5]),
+    max_size=2,
 )
 
 
-def draw_ensemble(data: st.DataObject) -> Ensemble:
+def draw_ensemble(data: st.DataObject, scales: tuple[str, ...] = structures.SCALES) -> Ensemble:
     loss = data.draw(st.sampled_from(structures.LOSSES))
     columns, outputs = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
-    missing = data.draw(st.sampled_from(structures.MISSING))
-    hidden = data.draw(st.lists(st.integers(1, 9), max_size=2))
-    options: dict[str, Any] = {"skip": data.draw(st.booleans())}
+    missing, scale = (data.draw(st.sampled_from(each)) for each in (structures.MISSING, scales))
+    capacity = data.draw(st.integers(0, 24))
+    of_loss: dict[str, Any] = {}
     if loss == "quantile":
-        options["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
-    units = (columns * (2 if missing == "indicate" else 1), *hidden, outputs)
-    shape = Shape(units, data.draw(st.sampled_from(structures.ACTIVATIONS)), loss, **options)
+        of_loss["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
+    width, sees_ramps = columns * (2 if missing == "indicate" else 1), st.just(False)
+    if capacity and scale != "sparse":
+        sees_ramps = st.booleans()
+
+    def draw_shape() -> Shape:
+        inputs = width + (RAMPS * columns if data.draw(sees_ramps) else 0)
+        units = (inputs, *data.draw(st.lists(st.integers(1, 9), max_size=2)), outputs)
+        activation, skip = data.draw(st.sampled_from(structures.ACTIVATIONS)), data.draw(st.booleans())
+        return Shape(units, activation, loss, skip, **of_loss)
+
+    shapes = [draw_shape() for _ in range(data.draw(st.integers(1, 2)))]
+    member = st.builds(MemberOptions, st.sampled_from(shapes), OPTIMIZERS, RATES, EMPHASES, PENALTIES)
     weights: list[Any] = [None]
     if loss == "softmax" or (loss == "logistic" and outputs == 1):
         classes = 2 if loss == "logistic" else outputs
         weights += ["balanced", "effective", tuple(0.5 * k for k in range(classes))]
     return Ensemble(
-        shape,
-        tuple(data.draw(st.lists(MEMBERS, min_size=1, max_size=3))),
+        tuple(data.draw(st.lists(member, min_size=1, max_size=3))),
         columns,
-        scale=data.draw(st.sampled_from(structures.SCALES)),
+        scale=scale,
         missing=missing,
         clip=3.0,
         reach=data.draw(st.sampled_from([0.0, 2.0])),
         replay_rows=data.draw(st.integers(0, 4)),
-        capacity=data.draw(st.integers(0, 6)),
+        capacity=capacity,
         schedule=structures.schedule(data.draw(st.sampled_from(structures.SCHEDULES)), 3, rows=5),
         class_weight=data.draw(st.sampled_from(weights)),
         dropout=data.draw(st.sampled_from([0.0, 0.4])),
@@ -66,14 +71,14 @@ def draw_ensemble(data: st.DataObject) -> Ensemble:
 
 
 def initial(ensemble: Ensemble, seed: int = 0) -> Array:
-    shape, thetas = ensemble.shape, []
-    for k in range(len(ensemble.members)):
+    thetas = []
+    for k, shape in enumerate(ensemble.shapes):
         theta = np.zeros(shape.parameters, np.float32)
         for layer, (W, b) in enumerate(shape.views(theta)):
             W[:] = networks.draw("normal", W.shape[0] ** -0.5, seed, k, layer, 0, W.shape)
             b[:] = networks.draw("uniform", 0.1, seed, k, layer, W.size, (1, len(b)))[0]
         thetas.append(theta)
-    return np.stack(thetas)
+    return np.concatenate(thetas)
 
 
 def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> tuple[Array, Array, Array]:
@@ -125,16 +130,18 @@ def test_the_bits_are_those_of_the_reference(data: st.DataObject, seed: int, wil
         steps.append((x, y, weight if rng.random() < 0.5 else None))
     state = ensemble.init(initial(ensemble))
     state.boost[...] = data.draw(st.sampled_from([0.0, 1.0]))
+    state.appended[...] = data.draw(st.sampled_from([0, 30, 4090])) if ensemble.capacity else 0
     learn_both(ensemble, steps, state)
 
 
 def default_ensemble(shape: Shape, columns: int, **options: Any) -> Ensemble:
-    members = [MemberOptions("sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 0.2)]
+    members = [MemberOptions(shape, "sgd", rate) for rate in (0.003, 0.01, 0.03, 0.1, 0.2)]
     members += [
-        MemberOptions("adam", rate, new) for rate, new in ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
+        MemberOptions(shape, "adam", rate, new)
+        for rate, new in ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
     ]
     given_options = {"reach": 10.0, "replay_rows": 32, "capacity": 5000} | options
-    return Ensemble(shape, tuple(members), columns, **given_options)
+    return Ensemble(tuple(members), columns, **given_options)
 
 
 def by_entries(x: Array) -> SparseRows:
@@ -165,7 +172,7 @@ def learn_entries(ensemble: Ensemble, steps: list[tuple[Array, Array, Array | No
 def test_sparse_rows_have_the_bits_of_arrays_and_of_the_reference(
     data: st.DataObject, seed: int, wild: float
 ) -> None:
-    ensemble, rng, steps = replace(draw_ensemble(data), scale="sparse"), np.random.default_rng(seed), []
+    ensemble, rng, steps = draw_ensemble(data, ("sparse",)), np.random.default_rng(seed), []
     for size in data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)):
         x, y, weight = draw_rows(ensemble, rng, size)
         x[rng.random(x.shape) < rng.choice([0.3, 0.9])] = rng.choice([0.0, -0.0])
@@ -176,10 +183,9 @@ def test_sparse_rows_have_the_bits_of_arrays_and_of_the_reference(
 
 
 def test_sparse_rows_of_many_columns_have_the_bits_of_the_reference() -> None:
-    members = (MemberOptions("sgd", 0.1), MemberOptions("adam", 0.01, 8.0))
-    ensemble = Ensemble(
-        Shape((130, 4, 3), skip=True), members, 130, "sparse", reach=20.0, replay_rows=3, capacity=7
-    )
+    shape = Shape((130, 4, 3), skip=True)
+    members = (MemberOptions(shape, "sgd", 0.1), MemberOptions(shape, "adam", 0.01, 8.0))
+    ensemble = Ensemble(members, 130, "sparse", reach=20.0, replay_rows=3, capacity=7)
     rng, steps = np.random.default_rng(0), []
     for size in (1, 2, 8, 3, 9, 1):  # the ring turns, also within a step
         x, y, _ = draw_rows(ensemble, rng, size)
@@ -189,10 +195,10 @@ def test_sparse_rows_of_many_columns_have_the_bits_of_the_reference() -> None:
 
 def test_weights_of_inputs_that_are_0_rest_whatever_the_optimizer() -> None:
     for name in structures.OPTIMIZERS:
-        member = MemberOptions(name, 0.1, options={"l2": 0.1})
-        ensemble = Ensemble(Shape((3, 2)), (member,), 3, scale="sparse")
+        member = MemberOptions(Shape((3, 2)), name, 0.1, options={"l2": 0.1})
+        ensemble = Ensemble((member,), 3, scale="sparse")
         state = ensemble.init(initial(ensemble))
-        ((W, _),) = ensemble.shape.views(state.theta[0])
+        ((W, _),) = ensemble.shape.views(state.theta)
         model = Model(ensemble, state)
         for used in (0, 1, 0, 0):
             before = W.copy()
@@ -201,8 +207,8 @@ def test_weights_of_inputs_that_are_0_rest_whatever_the_optimizer() -> None:
 
 
 def test_the_gradient_of_resting_weights_is_0_where_its_norm_is_clipped() -> None:
-    member = MemberOptions("momentum", 0.1, options={"l2": 0.1, "clip_norm": 0.01})
-    ensemble = Ensemble(Shape((3, 2)), (member,), 3, scale="sparse")
+    member = MemberOptions(Shape((3, 2)), "momentum", 0.1, options={"l2": 0.1, "clip_norm": 0.01})
+    ensemble = Ensemble((member,), 3, scale="sparse")
     steps = [(np.eye(3)[[used]] * 9, np.zeros(1), None) for used in (0, 1, 2, 0)]
     learn_entries(ensemble, [(x, y[:, None], weight) for x, y, weight in steps])
 
@@ -227,7 +233,7 @@ def test_slices_of_sparse_rows_are_rows_and_wrong_ones_are_one_line() -> None:
     ):
         with pytest.raises(ValueError, match=error):
             SparseRows(starts, indices, values, 5)
-    model = Model(*(lambda e: (e, e.init(initial(e))))(Ensemble(Shape((5, 2)), (MemberOptions(),), 5)))
+    model = Model(*(lambda e: (e, e.init(initial(e))))(Ensemble((MemberOptions(Shape((5, 2))),), 5)))
     with pytest.raises(
         ValueError, match="sparse rows need scale 'sparse' and 5 columns; got 'standard' and 5"
     ):
@@ -243,10 +249,9 @@ def test_a_stretch_of_the_default_ensemble_has_the_bits_of_the_reference() -> No
 @pytest.mark.parametrize("name", [*structures.OPTIMIZERS, "adamw"])
 @pytest.mark.parametrize("scale", ["none", "standard"])
 def test_rows_that_are_mostly_zero_have_the_bits_of_the_reference(name: str, scale: str) -> None:
-    members = (MemberOptions(name, 0.05), MemberOptions(name, 0.01, 1.0, {"l2": 0.1, "clip_value": 1.0}))
-    ensemble = Ensemble(
-        Shape((20, 9, 3), skip=True), members, 20, scale=scale, replay_rows=3, capacity=8, reach=10.0
-    )
+    shape, penalties = Shape((20, 9, 3), skip=True), {"l2": 0.1, "clip_value": 1.0}
+    members = (MemberOptions(shape, name, 0.05), MemberOptions(shape, name, 0.01, 1.0, penalties))
+    ensemble = Ensemble(members, 20, scale=scale, replay_rows=3, capacity=8, reach=10.0)
     rng, steps = np.random.default_rng(0), []
     for size in (1, 1, 4, 1, 6, 14):
         x, y, weight = draw_rows(ensemble, rng, size)
@@ -281,7 +286,7 @@ def test_how_calls_are_cut_at_mini_batches_does_not_matter(sizes: list[int]) -> 
 def test_a_wild_value_does_not_scale_the_others_by_the_reference_too(
     row: int, wild: float, size: int
 ) -> None:
-    ensemble = Ensemble(Shape((2, 1), loss="huber"), (MemberOptions("sgd", 0.01),), 2, reach=20.0)
+    ensemble = Ensemble((MemberOptions(Shape((2, 1), loss="huber"), "sgd", 0.01),), 2, reach=20.0)
     rng = np.random.default_rng(row)
     x, y, _ = draw_rows(ensemble, rng, 80)
     x[row, 0] = y[row] = wild
@@ -319,7 +324,7 @@ COLUMNS = {
 @pytest.mark.parametrize("name", COLUMNS)
 def test_the_scale_of_a_column(name: str, size: int) -> None:
     *parts, expected = COLUMNS[name]
-    x, ensemble = stream_of(*parts)[:, None], Ensemble(Shape((1, 2)), (MemberOptions(),), 1, reach=20.0)
+    x, ensemble = stream_of(*parts)[:, None], Ensemble((MemberOptions(Shape((1, 2))),), 1, reach=20.0)
     y = np.zeros((len(x), 1))
     steps = [(x[at : at + size], y[at : at + size], None) for at in range(0, len(x), size)]
     state = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))
@@ -329,7 +334,7 @@ def test_the_scale_of_a_column(name: str, size: int) -> None:
 
 def test_values_that_are_not_far_have_the_moments_of_all() -> None:
     x = np.random.default_rng(1).normal(3, 2, (500, 3))
-    ensemble = Ensemble(Shape((3, 2)), (MemberOptions(),), 3, reach=20.0)
+    ensemble = Ensemble((MemberOptions(Shape((3, 2))),), 3, reach=20.0)
     state, y = ensemble.init(initial(ensemble)), np.zeros(500)
     learn(ensemble, state, x, y, None, mini_batch=8, initial=initial(ensemble))
     np.testing.assert_allclose(state.rows, 500, atol=3)
@@ -371,7 +376,7 @@ def test_a_step_with_a_value_that_cannot_be_learned_changes_nothing(
     members: int, x: float, y: float, weight: float
 ) -> None:
     ensemble = Ensemble(
-        Shape((2, 4, 2)), (MemberOptions("adam", 0.1, 1.0),) * members, 2, replay_rows=3, capacity=4
+        (MemberOptions(Shape((2, 4, 2)), "adam", 0.1, 1.0),) * members, 2, replay_rows=3, capacity=4
     )
     start = initial(ensemble)
     state, rng = ensemble.init(start), np.random.default_rng(0)
@@ -392,19 +397,21 @@ def test_a_network_alone_refuses_a_step_that_is_too_large_and_others_restart_it(
     weight = np.full(1, 3e38, np.float32)
     for members in (1, 2):
         ensemble = Ensemble(
-            Shape((1, 1), loss="poisson"), (MemberOptions("sgd", 0.1),) * members, 1, scale="none"
+            (MemberOptions(Shape((1, 1), loss="poisson"), "sgd", 0.1),) * members, 1, scale="none"
         )
         start = np.full((members, ensemble.shape.parameters), 0.5, np.float32)
         start[-1] = 0.25 if members == 2 else 29  # a gradient of exp(29) times the weight
+        start = start.ravel()
         state = ensemble.init(start)
         if members == 2:
-            state.theta[1] = 29
+            state.theta[len(state.theta) // 2 :] = 29
         _, trained = learn(
             ensemble, state, x, y, weight if members == 1 else None, mini_batch=1, initial=start
         )
         assert trained.tolist() == [members == 2]
         assert state.restarts.tolist() == ([0] if members == 1 else [0, 1])
-    assert state.theta[1].tobytes() == state.theta[0].tobytes()
+    one, other = ensemble.layout.thetas(state.theta)
+    assert one.tobytes() == other.tobytes()
 
 
 def classes_stream(rows: int, columns: int = 6, classes: int = 3) -> tuple[Array, Array]:
@@ -428,8 +435,8 @@ def test_a_large_offset_does_not_hide_a_small_spread() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"columns": 3}, "must have 3 inputs; got 2"),
-        ({"missing": "indicate"}, "must have 4 inputs; got 2"),
+        ({"columns": 3}, "must have 3 or 48 inputs; got 2"),
+        ({"missing": "indicate"}, "must have 4 or 34 inputs; got 2"),
         ({"members": ()}, "at least one"),
         ({"class_weight": (1.0,)}, "one per class"),
         ({"point": 2}, "point must be an output"),
@@ -440,7 +447,7 @@ def test_a_large_offset_does_not_hide_a_small_spread() -> None:
     ],
 )
 def test_other_options_are_refused(options: dict[str, Any], message: str) -> None:
-    usual: dict[str, Any] = {"shape": Shape((2, 2)), "members": (MemberOptions(),), "columns": 2}
+    usual: dict[str, Any] = {"members": (MemberOptions(Shape((2, 2))),), "columns": 2}
     with pytest.raises(ValueError, match=message):
         Ensemble(**(usual | options))
 
@@ -448,7 +455,7 @@ def test_other_options_are_refused(options: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("name", "array"),
     [
-        ("theta", np.zeros((1, 7), np.float32)),
+        ("theta", np.zeros(7, np.float32)),
         ("weights", np.zeros(1, np.float32)),
         ("ring", np.zeros((4, 4), np.float32)),
         ("appended", np.array(-1)),
@@ -459,7 +466,7 @@ def test_other_options_are_refused(options: dict[str, Any], message: str) -> Non
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(name: str, array: Array) -> None:
-    ensemble = Ensemble(Shape((2, 2)), (MemberOptions("adam"),), 2, capacity=4)
+    ensemble = Ensemble((MemberOptions(Shape((2, 2)), "adam"),), 2, capacity=4)
     start = initial(ensemble)
     state = ensemble.init(start)._replace(**{name: array})
     with pytest.raises(ValueError, match="must be"):
@@ -486,7 +493,7 @@ def test_any_state_is_survived(data: st.DataObject, seed: int, part: float) -> N
 
 
 def test_no_rows_are_nothing() -> None:
-    ensemble = Ensemble(Shape((2, 2)), (MemberOptions(),), 2)
+    ensemble = Ensemble((MemberOptions(Shape((2, 2))),), 2)
     state = ensemble.init(initial(ensemble))
     before, none = state.copy(), np.zeros((0, 2))
     output, trained = learn(ensemble, state, none, none[:, :1], mini_batch=3, initial=state.theta)
@@ -497,7 +504,7 @@ def test_no_rows_are_nothing() -> None:
 
 def test_a_rare_zero_without_a_sign_has_the_references_bits() -> None:
     """Rows of one column: 5 is near, 0 far; four rows and more count equal far values without adding each."""
-    ensemble = Ensemble(Shape((1, 2), "identity", "softmax"), (MemberOptions("sgd", 0.1),), 1, reach=20.0)
+    ensemble = Ensemble((MemberOptions(Shape((1, 2), "identity", "softmax"), "sgd", 0.1),), 1, reach=20.0)
     columns = [[5.0] * 8, [-0.0], [0.0, 5, 5, 5, 5]]
     steps = [(np.array(each)[:, None], np.zeros((len(each), 1)), None) for each in columns]
     learned = learn_both(ensemble, steps, ensemble.init(initial(ensemble)))

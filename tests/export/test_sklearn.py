@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from streaming_nn.core.structures import MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
 from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
-from streaming_nn.model import Model, member_parameters, predict
+from streaming_nn.model import Model, member_network, predict
 from streaming_nn.nn.preprocessing import target_unit
 
 pytestmark = pytest.mark.commit
@@ -28,7 +28,8 @@ THREE, TWO = ("c", "a", "b"), (7, 3)
 def alone(model: Model, member: int | None, x: np.ndarray) -> np.ndarray:
     """Return what a member predicts alone: probabilities in the order of classes, or unbounded targets."""
     learner, state = model.learner, model.state.model
-    output = learner.shape.predict(member_parameters(model, member), prepared(model, x))
+    shape, theta = member_network(model, member)
+    output = shape.predict(theta, prepared(model, x))
     if learner.classes is None:
         counts = learner.loss == "poisson"
         return output * target_unit(state, counts) + (0 if counts else state.targets[:, 1])

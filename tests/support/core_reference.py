@@ -4,6 +4,7 @@ Only + - * /, square roots, comparisons and the bits of numbers are used, each o
 reduction, no product of matrices, no function of NumPy's that another machine computes otherwise.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -553,6 +554,15 @@ def resting(shape: Any, z: Array) -> NDArray[np.bool_]:
     return rest
 
 
+def without_knots(options: Any, state: Any, shape: Any) -> NDArray[np.bool_]:
+    """Return which parameters (parameters,) are first weights of ramps that have no knots."""
+    first = shape.layers[0]
+    rest = np.zeros(shape.parameters, bool)
+    rows = rest[first.weights : first.biases].reshape(first.inputs, -1)
+    rows[options.width :][np.isinf(state.knots[:, 1:]).ravel()[: len(rows) - options.width]] = True
+    return rest
+
+
 def weights_and_biases(layer: Any) -> list[tuple[slice, bool]]:
     end = layer.biases + -(-layer.outputs // 8) * 8
     return [(slice(layer.weights, layer.biases), False), (slice(layer.biases, end), True)]
@@ -643,6 +653,45 @@ def prepare(options: Any, state: Any, x: Array) -> Array:
     z = np.where(z > most, most, z)
     z = np.where(z < -most, -most, z)
     return np.concatenate([z, missing], axis=1, dtype=F4) if options.missing == "indicate" else z
+
+
+# --- Ramps
+
+
+def ramps(options: Any, state: Any, x: Array) -> Array:
+    """Return each ramp's height (rows, columns with ramps * RAMPS); without knots, 0."""
+    heights = [np.zeros((len(x), 0), F4)]
+    for j, knots in enumerate(state.knots):
+        missing = np.isnan(x[:, j]) & (options.missing != "refuse")
+        value = np.where(missing, state.means[j], x[:, j])
+        for low, high in pairwise(knots.tolist()):
+            width = F4(high - low) if high < np.inf else INFINITE
+            z = (value - low).astype(F4) / width if 0 < width < INFINITE else np.zeros(len(x), F4)
+            z = np.where(z > 1, F4(1), z)
+            heights.append(np.where(z < 0, F4(0), z)[:, None])
+    return np.concatenate(heights, axis=1)
+
+
+def placements(rows: int) -> int:
+    return sum(rows >= 32 << i for i in range(7)) + rows // 4096
+
+
+def place_knots(options: Any, state: Any, before: int) -> None:
+    appended = int(state.appended)
+    if placements(before) == placements(appended):
+        return
+    kept = min(appended, options.capacity)
+    count = min(kept, 1024)
+    slots = [(appended - kept + i * kept // count) % options.capacity for i in range(count)]
+    for knots, values in zip(state.knots, state.ring[slots].T, strict=False):
+        sample = sorted((values[~np.isnan(values)] + 0.0).tolist())
+        found = sorted(set(sample))
+        if len(found) > len(knots):
+            last = len(knots) - 1
+            found = sorted({sample[i * (len(sample) - 1) // last] for i in range(len(knots))})
+        knots[:] = np.inf
+        if len(found) > 2:
+            knots[: len(found)] = found
 
 
 class Moments:
@@ -784,7 +833,13 @@ def mix(options: Any, state: Any, predictions: Array) -> Array:
 
 def predict(options: Any, state: Any, x: Array) -> Array:
     z = prepare(options, state, x)
-    return mix(options, state, np.stack([forward(options.shape, theta, z)[0] for theta in state.theta]))
+    wide = np.concatenate([z, ramps(options, state, x)], axis=1)
+    each = zip(options.shapes, options.layout.thetas(state.theta), strict=True)
+    return mix(
+        options,
+        state,
+        np.stack([forward(shape, theta, wide[:, : shape.units[0]])[0] for shape, theta in each]),
+    )
 
 
 def valid_targets(options: Any, y: Array) -> bool:
@@ -850,7 +905,9 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
     both_y = raw_y.astype(F4)
     if not (finite.all() and np.isfinite(given).all() and valid_targets(options, both_y)):
         return predict(options, state, x), False
-    z = prepare(options, state, np.concatenate([x, drawn[:, :columns]]))
+    both = np.concatenate([x, drawn[:, :columns]])
+    z = prepare(options, state, both)
+    wide = np.concatenate([z, ramps(options, state, both)], axis=1)
     w = np.concatenate([given, drawn[:, -1].astype(F4)])
     moments, clusters = state.targets.copy(), state.target_clusters.copy()
     if not is_classes(options):
@@ -868,9 +925,12 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
             class_rows[int(truth)] += 1.0
         w = weigh_classes(options, class_rows)[both_y[:, 0].astype(int)] * w
     predictions, member_losses, bad, steps = [], [], [], []
-    for k, member in enumerate(options.members):
+    for k, (member, shape, theta) in enumerate(
+        zip(options.members, options.shapes, options.layout.thetas(state.theta), strict=True)
+    ):
         count = len(z) if member.emphasis > 0 else rows
-        p = forward(shape, state.theta[k], z[:rows])[0]
+        seen = wide[:, : shape.units[0]]
+        p = forward(shape, theta, seen[:rows])[0]
         loss = 0.0
         for r in range(rows):
             loss = loss + mixture_loss(options, p[r], both_y[r]) * float(w[r])
@@ -881,7 +941,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         emphasis = np.array([fresh if r < rows else old for r in range(count)], F4)
         key = draw_key(options.seed, int(state.learned), k)
         slope = gradient(
-            shape, state.theta[k], z[:count], both_y[:count], emphasis * w[:count], options.dropout, key
+            shape, theta, seen[:count], both_y[:count], emphasis * w[:count], options.dropout, key
         )[2]
         squares = sum_of_squares(slope)
         predictions.append(p)
@@ -895,7 +955,8 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
     factor = factor * schedule_factor(options.schedule, float(state.learned))
     for k, slope in enumerate(steps):
         if not bad[k]:
-            rest = resting(shape, z) if options.scale == "sparse" else None
+            shape = options.shapes[k]
+            rest = resting(shape, z) if options.scale == "sparse" else without_knots(options, state, shape)
             update(shape, options.members[k].structure, factor, vectors(options, state, k), slope, rest)
     if len(bad) > 1:
         update_mixture(options, state, member_losses, bad, w[:rows])
@@ -908,6 +969,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         for r in range(rows):
             state.ring[(int(state.appended) + r) % options.capacity] = block[r]
         state.appended[...] += rows
+        place_knots(options, state, int(state.appended) - rows)
         state.drawn[...] += np.uint64(len(slots))
     state.learned[...] += rows
     left = float(state.boost) * one(exponential, rows / 500.0 * one(logarithm, 0.5))
@@ -923,12 +985,13 @@ def squares_limit(options: Any, w: Array) -> float:
 
 
 def vectors(options: Any, state: Any, k: int) -> dict[str, Array]:
-    first, second = options.rows_of(k)
-    none = np.zeros((2, options.shape.parameters), F4)
+    layout = options.layout
+    first, second = layout.firsts(state.first)[k], layout.seconds(state.second)[k]
+    none = np.zeros((2, options.shapes[k].parameters), F4)
     return {
-        "theta": state.theta[k],
-        "first": none[0] if first is None else state.first[first],
-        "second": none[1] if second is None else state.second[second],
+        "theta": layout.thetas(state.theta)[k],
+        "first": none[0] if first is None else first,
+        "second": none[1] if second is None else second,
         "powers": state.powers[k],
     }
 
@@ -950,14 +1013,15 @@ def update_mixture(options: Any, state: Any, losses: list[float], bad: list[bool
 
 
 def restart(options: Any, state: Any, bad: list[bool], initial: Array) -> None:
-    good = [k for k in range(len(bad)) if not bad[k]]
-    best = max(good, key=lambda k: (state.weights[k], -k)) if good else None
+    thetas, initials = options.layout.thetas(state.theta), options.layout.thetas(initial)
     for k in range(len(bad)):
         if bad[k]:
-            state.theta[k] = initial[k] if best is None else state.theta[best]
+            good = [i for i in range(len(bad)) if not bad[i] and options.shapes[i] is options.shapes[k]]
+            best = max(good, key=lambda i: (state.weights[i], -i)) if good else None
+            thetas[k][:] = initials[k] if best is None else thetas[best]
             part, o = vectors(options, state, k), options.members[k].structure
             strength = F4(o.beta / o.rate)
-            part["first"][:] = -(state.theta[k] * strength) if o.kind == FTRL else 0
+            part["first"][:] = -(thetas[k] * strength) if o.kind == FTRL else 0
             part["second"][:] = 0
             state.powers[k] = 1.0
             state.restarts[k] += 1

@@ -1,0 +1,109 @@
+/* Ramps of numeric columns (Gorishniy, Rubachev & Babenko 2022, section 3.2): docs/arithmetic.md, "Ramps".
+
+   A column's knots are quantiles of its values in the ring, or all of its values where these are few. A ramp rises from
+   0 at one knot to 1 at the next one: so a layer learns any function of the column that is linear between its knots. */
+#include "core.h"
+#include "functions.h"
+
+#define SAMPLED 1024     /* rows of the ring whose values are sorted */
+#define FIRST 32         /* rows after which knots are placed first; then after twice as many, each time */
+#define MOST_BETWEEN 4096 /* rows between two times */
+
+long knots_bytes(const Options *o) { return o->ramped ? SAMPLED * (long)sizeof(double) : 0; }
+
+/* How often knots are placed until so many rows were appended. */
+static long placements(long rows) {
+    if (rows >= MOST_BETWEEN) return rows / MOST_BETWEEN + 7;
+    long count = 0;
+    while (rows >= FIRST << count) count++;
+    return count;
+}
+
+static void sift(double *heap, long root, long count) {
+    for (long child; (child = 2 * root + 1) < count; root = child) {
+        if (child + 1 < count && heap[child + 1] > heap[child]) child++;
+        if (!(heap[child] > heap[root])) return;
+        double value = heap[root];
+        heap[root] = heap[child];
+        heap[child] = value;
+    }
+}
+
+/* Heapsort (Williams 1964, algorithm 232). */
+static void sort(double *values, long count) {
+    for (long i = count / 2 - 1; i >= 0; i--) sift(values, i, count);
+    for (long last = count - 1; last > 0; last--) {
+        double most = values[0];
+        values[0] = values[last];
+        values[last] = most;
+        sift(values, 0, last);
+    }
+}
+
+/* Takes a column's values from rows of the ring that are spread over all that are kept, without those missing. */
+static long sample(const Options *o, const State *s, long j, double *values) {
+    long kept = smaller(*s->appended, o->capacity), rows = smaller(kept, SAMPLED), count = 0;
+    for (long i = 0; i < rows; i++) {
+        double value = row_at(o, s, (*s->appended - kept + i * kept / rows) % o->capacity)[j];
+        if (value == value) values[count++] = value + 0.0; /* -0 becomes 0 */
+    }
+    return count;
+}
+
+static long distinct(const double *values, long count) {
+    long found = 0;
+    for (long i = 0; i < count; i++) found += i == 0 || values[i] != values[i - 1];
+    return found;
+}
+
+/* Writes the knots of sorted values; a column of two values needs none. */
+static void write_knots(const double *values, long count, long most, double *knots) {
+    long all = distinct(values, count) <= most, steps = all ? count : most, found = 0;
+    for (long i = 0; i < steps; i++) {
+        double value = values[all ? i : i * (count - 1) / (most - 1)];
+        if (found == 0 || value != knots[found - 1]) knots[found++] = value;
+    }
+    for (long i = found > 2 ? found : 0; i < most; i++) knots[i] = __builtin_inf();
+}
+
+/* Places the knots if rows appended since `before` make it due; returns whether it was. */
+int place_knots(const Options *o, const State *s, long before, double *work) {
+    if (!o->ramped || placements(before) == placements(*s->appended)) return 0;
+    for (long j = 0; j < o->ramped; j++) {
+        long count = sample(o, s, j, work);
+        sort(work, count);
+        write_knots(work, count, o->ramps + 1, s->knots + j * (o->ramps + 1));
+    }
+    return 1;
+}
+
+/* Lists the ramps between two knots; one whose knots are equal in float32 stays 0. */
+void ramps_of(const Options *o, const State *s, Ramps *ramps) {
+    ramps->columns = ramps->count = 0;
+    for (long j = 0; j < o->ramped; j++) {
+        const double *knots = s->knots + j * (o->ramps + 1), infinite = __builtin_inf();
+        if (knots[0] == infinite) continue;
+        ramps->column[ramps->columns] = (int32_t)j;
+        ramps->starts[ramps->columns++] = (int32_t)ramps->count;
+        for (long i = 0; i < o->ramps && knots[i + 1] != infinite; i++) {
+            float width = (float)(knots[i + 1] - knots[i]);
+            ramps->number[ramps->count] = (int32_t)(j * o->ramps + i);
+            ramps->origins[ramps->count] = knots[i];
+            ramps->widths[ramps->count++] = width == 0.0f ? __builtin_inff() : width;
+        }
+    }
+    if (o->ramped) ramps->starts[ramps->columns] = (int32_t)ramps->count;
+}
+
+/* Writes the ramps z (count) of one row x (columns). */
+void prepare_ramps(const Options *o, const Ramps *ramps, const double *fills, const double *x, float *restrict z) {
+    for (long c = 0; c < ramps->columns; c++) {
+        double value = x[ramps->column[c]];
+        if (o->missing != REFUSE && value != value) value = fills[ramps->column[c]];
+        for (long i = ramps->starts[c]; i < ramps->starts[c + 1]; i++) {
+            float height = (float)(value - ramps->origins[i]) / ramps->widths[i];
+            height = height > 1.0f ? 1.0f : height;
+            z[i] = height < 0.0f ? 0.0f : height;
+        }
+    }
+}
