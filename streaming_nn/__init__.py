@@ -4,7 +4,7 @@
 used, with what it needs: most names need neither Spark nor Kafka, some need an extra of pyproject.toml.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> module and attribute; __init__.pyi has the same, for editors and mypy
 _PUBLIC = {

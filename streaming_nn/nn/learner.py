@@ -78,6 +78,10 @@ class Learner(ABC, Generic[S]):
         skipped.
         """
 
+    def present(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return a version's tensors in the form of this release; by default, as they are."""
+        return tensors
+
     def copy(self, state: S) -> S:
         """Return a state that `learn` may change; by default the same, which it must not change."""
         return state
@@ -170,7 +174,7 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
 
     Errors: ValueError if they do not fit the learner.
     """
-    return grow(learner, unflatten(initial(learner), tensors))
+    return grow(learner, unflatten(initial(learner), learner.present(tensors)))
 
 
 class Predicted(NamedTuple):

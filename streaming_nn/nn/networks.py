@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
-from streaming_nn.core.ensemble import EnsembleState, Model, Rows
+from streaming_nn.core.ensemble import RAMPS, EnsembleState, Model, Rows
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows
@@ -21,6 +21,7 @@ from streaming_nn.nn.learner import Batch, Learner
 from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler
 
 Floats = NDArray[np.float32]
+VECTORS = ("model.theta", "model.first", "model.second")  # tensors with parameters of all members
 
 
 class NetworkLearner(Learner[EnsembleState]):
@@ -70,6 +71,16 @@ class NetworkLearner(Learner[EnsembleState]):
     def init(self) -> EnsembleState:
         """Return an untrained model."""
         return self.core.init(self.initial_parameters)
+
+    def present(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return a version's tensors in the form of this release.
+
+        Arithmetic 1 had no knots, and a row of each vector for each member.
+        """
+        if "model.knots" in tensors:
+            return tensors
+        vectors = {name: tensors[name].ravel() for name in VECTORS if name in tensors}
+        return {**tensors, **vectors, "model.knots": np.zeros((0, RAMPS + 1))}
 
     def copy(self, state: EnsembleState) -> EnsembleState:
         """Return a model that `learn` may change."""

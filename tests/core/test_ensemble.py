@@ -1,6 +1,5 @@
 """Steps of an ensemble: the reference's bits over shapes and options, and what must hold."""
 
-from dataclasses import replace
 from typing import Any
 
 import core_reference as reference
