@@ -54,12 +54,12 @@ def _trainer(kind: Any) -> Any:
 def _ensemble() -> Any:
     ensemble = importlib.import_module("streaming_nn.core.ensemble")
     shape = importlib.import_module("streaming_nn.core.networks").Shape((2, 3))
-    return ensemble.Ensemble(shape, (ensemble.MemberOptions("sgd", 0.01),), 2)
+    return ensemble.Ensemble((ensemble.MemberOptions(shape),), 2)
 
 
 def _core_model(kind: Any) -> Any:
     ensemble = _ensemble()
-    return kind(ensemble, ensemble.init(np.zeros((1, ensemble.shape.parameters), np.float32)))
+    return kind(ensemble, ensemble.init(np.zeros(ensemble.shape.parameters, np.float32)))
 
 
 def _window(kind: Any) -> Any:

@@ -5,6 +5,7 @@ from unittest import mock
 import core_reference
 import numpy as np
 import pytest
+from each_member import thetas, vectors, with_theta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,13 @@ SMALL: dict[str, Any] = {
 }
 CLASSIFIER = Ensemble(3, ("a", "b", "c"), **SMALL)
 REGRESSOR = Ensemble(3, **SMALL)
+WIDTHS = (5, 9, 1, 5)  # of members that differ
+MIXED = Ensemble(
+    3,
+    ("a", "b", "c"),
+    members=[{**each, "hidden": (width,)} for each, width in zip(SMALL["members"], WIDTHS, strict=True)],
+    **{name: value for name, value in SMALL.items() if name not in ("hidden", "members")},
+)
 BOTH = pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR])
 
 
@@ -59,13 +67,6 @@ def learn(learner: Ensemble, model: EnsembleState, batch: Batch) -> tuple[Ensemb
     return after, output
 
 
-def with_member(model: EnsembleState, member: int, theta: Any) -> EnsembleState:
-    """Return the model with other parameters of one member."""
-    every = model.theta.copy()
-    every[member] = theta
-    return model._replace(theta=every)
-
-
 class Slow:
     """A reference ensemble: one member, one row at a time, in float64, by the papers' formulas."""
 
@@ -73,8 +74,7 @@ class Slow:
         self.options, self.draws = learner, 0
         self.rows: list[Any] = []
         self.clusters = np.zeros((4, 7))  # of x and y
-        state = learner.init()
-        self.theta = [theta.astype(np.float64) for theta in state.theta]
+        self.theta = [theta.astype(np.float64) for theta in thetas(learner, learner.init())]
         self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
         self.weights = np.full(len(self.theta), 1 / len(self.theta))
 
@@ -98,13 +98,14 @@ class Slow:
         return np.array(z) * bool(self.rows), t
 
     def predict(self, i: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (V, b), (W, c) = self.options.shape.views(self.theta[i])
+        shape = self.options.core.shapes[i]
+        (V, b), (W, c) = shape.views(self.theta[i])
         h = np.maximum(z @ V + b, 0)
-        out = h @ W + c + z @ self.options.shape.linear_view(self.theta[i])
+        out = h @ W + c + z @ shape.linear_view(self.theta[i])
         return h, np.exp(out) / np.exp(out).sum() if self.options.classes else out
 
     def slope(self, i: int, z: np.ndarray, t: float) -> np.ndarray:
-        shape = self.options.shape
+        shape = self.options.core.shapes[i]
         (_, _), (W, _) = shape.views(self.theta[i])
         h, out = self.predict(i, z)
         error = out - np.eye(len(out))[int(t)] if self.options.classes else np.clip(out - t, -1, 1)
@@ -166,7 +167,7 @@ class Slow:
             self.theta[i] = self.theta[i] - rate * m / (np.sqrt(v) + 1e-8)
 
 
-@BOTH
+@pytest.mark.parametrize("learner", [CLASSIFIER, REGRESSOR, MIXED])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_steps_match_a_slow_reference_implementation(learner: Ensemble, weighted: bool) -> None:
     slow, state, y, wild = Slow(learner), learner.init(), truth(learner), X.copy()
@@ -178,7 +179,7 @@ def test_steps_match_a_slow_reference_implementation(learner: Ensemble, weighted
         expected = slow.step(list(zip(wild[at], y[at], weight, strict=True)))
         np.testing.assert_allclose(output, expected, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(state.weights, slow.weights, rtol=1e-2)
-    np.testing.assert_allclose(state.theta, slow.theta, atol=2e-3)
+    np.testing.assert_allclose(state.theta, np.concatenate(slow.theta), atol=2e-3)
     assert state.weights.max() > 1.2 * state.weights.min()
     assert state.restarts.tolist() == [0, 0, 0, 0]
 
@@ -236,19 +237,20 @@ def test_a_member_that_diverges_restarts_as_a_copy_of_the_best(
     learner: Ensemble, poison: float, member: int
 ) -> None:
     state = after(learner, 100)
-    sick = with_member(state, member, poison)
+    sick = with_theta(learner, state, member, poison)
     well, output = learn(learner, sick, Batch(X[100:108], truth(learner)[100:108]))
     assert np.isfinite(output).all()
     assert well.restarts.tolist() == [int(i == member) for i in range(4)]
     assert all(np.isfinite(array).all() for array in state_dict.flatten(well).values())
     best = np.where(np.arange(4) == member, -1, well.weights).argmax()
-    assert well.theta[member].tobytes() == well.theta[best].tobytes()
+    of_members, firsts, seconds = (vectors(learner, well, name) for name in ("theta", "first", "second"))
+    assert of_members[member].tobytes() == of_members[best].tobytes()
     assert well.weights[member] < state.weights[member]
     if member == 3:
-        assert not well.first[1].any()
-        assert not well.second[1].any()
+        assert not firsts[3].any()
+        assert not seconds[3].any()
         assert well.powers[3].tolist() == [1, 1]
-    assert well.first[0].any()
+    assert firsts[2].any()
     assert (well.powers[2] < 1).all()
     if not np.isfinite(poison) and learner.classes:
         np.testing.assert_allclose(output.sum(axis=1), 1, rtol=1e-5)
@@ -256,7 +258,7 @@ def test_a_member_that_diverges_restarts_as_a_copy_of_the_best(
 
 @BOTH
 def test_a_diverged_member_never_restarts_as_a_copy_of_itself(learner: Ensemble) -> None:
-    state = with_member(after(learner, 100), 0, np.nan)
+    state = with_theta(learner, after(learner, 100), 0, np.nan)
     sick = state._replace(weights=np.array([0.997, 0.001, 0.001, 0.001]))
     well, _ = learn(learner, sick, Batch(X[:1], truth(learner)[:1]))
     assert well.weights.argmax() == 0  # still: one row takes no more than a factor
@@ -267,12 +269,12 @@ def test_a_diverged_member_never_restarts_as_a_copy_of_itself(learner: Ensemble)
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_member_that_is_not_finite_has_weight_0(learner: Ensemble, poison: float) -> None:
     state = after(learner, 100)
-    theta = state.theta[1].copy()
+    theta = thetas(learner, state)[1].copy()
     *_, (_, bias) = learner.shape.views(theta)
     bias[0] = poison
     weights = np.where(np.arange(4) == 1, 0, state.weights)
     expected = learner.predict(state._replace(weights=weights / weights.sum()), X)
-    found = learner.predict(with_member(state, 1, theta), X)
+    found = learner.predict(with_theta(learner, state, 1, theta), X)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -285,7 +287,8 @@ def test_a_row_that_is_not_finite_gets_a_default_prediction() -> None:
 
 def first_layers(learner: Ensemble, state: EnsembleState) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return each member's first weights (inputs, units) and biases (units,)."""
-    return [learner.shape.views(theta)[0] for theta in state.theta]
+    of_members = zip(learner.core.shapes, thetas(learner, state), strict=True)
+    return [shape.views(theta)[0] for shape, theta in of_members]
 
 
 def test_the_first_prediction_is_even_and_units_of_few_inputs_have_different_kinks() -> None:
@@ -470,11 +473,12 @@ def test_a_member_that_one_task_restarted_is_restarted_from_the_merged_ones() ->
     broken = each[0].model._replace(restarts=np.array([0, 0, 0, 1]))
     merged = loop.combine(CLASSIFIER, start, [each[0]._replace(model=broken), each[1]]).model
     assert merged.restarts.tolist() == [0, 0, 0, 1]
-    assert merged.theta[3].tobytes() == merged.theta[:3][merged.weights[:3].argmax()].tobytes()
-    assert not merged.first[1].any()
-    assert not merged.second[1].any()
+    of_members, firsts, seconds = (vectors(CLASSIFIER, merged, name) for name in ("theta", "first", "second"))
+    assert of_members[3].tobytes() == of_members[merged.weights[:3].argmax()].tobytes()
+    assert not firsts[3].any()
+    assert not seconds[3].any()
     assert merged.powers[3].tolist() == [1, 1]
-    assert merged.first[0].any()
+    assert firsts[2].any()
     happened = loop.events(CLASSIFIER, start, start._replace(model=merged))
     assert happened == [{"event": "member restarted", "member": "adam 0.01, replay 8:1"}]
 
@@ -773,10 +777,10 @@ def test_a_stream_of_constant_columns_is_learned(learner: Ensemble) -> None:
 def test_a_member_restarts_with_all_columns_while_some_are_constant(learner: Ensemble, member: int) -> None:
     learner, x, y = with_ten_inputs(learner), partly_constant(300), truth(learner)
     state, _ = learn(learner, learner.init(), Batch(x[:128], y[:128]))
-    theta = state.theta[member].copy()
+    theta = thetas(learner, state)[member].copy()
     (V, _), (_, b) = learner.shape.views(theta)
     V[0] = b[:] = np.nan  # of column 0, which is constant: no prediction depends on it
-    healed, output = learn(learner, with_member(state, member, theta), Batch(x[128:136], y[128:136]))
+    healed, output = learn(learner, with_theta(learner, state, member, theta), Batch(x[128:136], y[128:136]))
     assert np.isfinite(output).all()
     assert healed.restarts.tolist() == [int(i == member) for i in range(4)]
     assert all(np.isfinite(tensor).all() for tensor in state_dict.flatten(healed).values())

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each_member import thetas, vectors
 
-from streaming_nn.core.ensemble import EnsembleState
+from streaming_nn.core.ensemble import RAMPS, EnsembleState
+from streaming_nn.core.networks import Shape
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.factory import learner_from
@@ -48,6 +50,14 @@ def grown(learner: NetworkLearner, state: State[EnsembleState], origin: list[int
     wide = learner_from({**learner.options(), "inputs": len(origin)})
     new = ColumnGrowth(learner.inputs, np.array(origin, np.intp), np.full(len(origin), fill, np.float32))
     return wide, loop.grow_inputs(wide, state, new)
+
+
+def inputs_of(learner: NetworkLearner, shape: Shape, columns: list[int]) -> list[int]:
+    """Return the inputs of columns in a member's network: the columns, their indicators, their ramps."""
+    width, inputs = learner.core.width, list(columns)
+    inputs += [learner.inputs + column for column in columns if width > learner.inputs]
+    sees_ramps = shape.units[0] > width
+    return inputs + [width + column * RAMPS + i for column in columns for i in range(RAMPS) if sees_ramps]
 
 
 def bits(state: Any) -> dict[str, bytes]:
@@ -104,14 +114,12 @@ def test_the_order_of_arrival_decides_the_weights_and_not_the_position(options: 
     one, first = grown(learner, state, [0, 1, 2, -1], fill)
     before, second = grown(one, first, [-1, 0, 1, 2, 3], fill)  # the newest comes first
     after, end = grown(one, first, [0, 1, 2, 3, -1], fill)
-    moves = [4, 0, 1, 2, 3]
-    if options["missing"] == "indicate":
-        moves += [9, 5, 6, 7, 8]
-    ours, theirs = (
-        [learner.shape.views(theta)[0][0] for theta in grown.model.theta]
-        for learner, grown in ((before, second), (after, end))
-    )
-    for W, V in zip(ours, theirs, strict=True):
+    ours, theirs = thetas(before, second.model), thetas(after, end.model)
+    assert [shape.key for shape in before.core.shapes] == [shape.key for shape in after.core.shapes]
+    for shape, here, there in zip(after.core.shapes, ours, theirs, strict=True):
+        (W, _), (V, _) = shape.views(here)[0], shape.views(there)[0]
+        moves = inputs_of(after, shape, [4, 0, 1, 2, 3])
+        assert len(W) == len(moves)
         assert W.tobytes() == V[moves].tobytes()
 
 
@@ -121,25 +129,34 @@ def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does
 ) -> None:
     learner, state = trained(options)
     wide, after = grown(learner, state, [-1, 2, 0, 1, -1], fill_of(options))
-    positions, new = [2, 3, 1], [0, 4]  # of the old columns, and of the new ones
-    if options["missing"] == "indicate":
-        positions, new = [*positions, 7, 8, 6], [*new, 5, 9]
-    fresh = wide.core.init(after.model.theta)
+    moved, new_columns = [2, 3, 1], [0, 4]  # the old columns, and the new ones
+    fresh, found = wide.core.init(after.model.theta), set()
     for name in ("theta", "first", "second"):
-        vectors = zip(*(getattr(each.model, name) for each in (after, state)), strict=True)
-        for row, (vector, old) in enumerate(vectors):
-            layers = zip(wide.shape.views(vector), learner.shape.views(old), strict=True)
+        of_members = (
+            vectors(*each, name) for each in ((wide, after.model), (learner, state.model), (wide, fresh))
+        )
+        shapes = zip(wide.core.shapes, learner.core.shapes, strict=True)
+        for (shape, before), vector, old, start in zip(shapes, *of_members, strict=True):
+            if vector is None or old is None or start is None:
+                assert vector is old is start is None
+                continue
+            found.add(name)
+            positions, new = inputs_of(wide, shape, moved), inputs_of(wide, shape, new_columns)
+            assert len(positions) + len(new) == shape.units[0]
+            layers = zip(shape.views(vector), before.views(old), strict=True)
             for layer, ((W, b), (V, c)) in enumerate(layers):
                 assert b.tobytes() == c.tobytes()
                 assert (W[positions] if layer == 0 else W).tobytes() == V.tobytes()
-            linear, then = wide.shape.linear_view(vector), learner.shape.linear_view(old)
+            linear, then = shape.linear_view(vector), before.linear_view(old)
             assert linear[positions if len(linear) else []].tobytes() == then.tobytes()
             assert not linear[new if len(linear) else []].any()
-            if name != "theta":
-                first, expected = (
-                    wide.shape.views(each)[0][0] for each in (vector, getattr(fresh, name)[row])
-                )
+            first, expected = (shape.views(each)[0][0] for each in (vector, start))
+            if name == "theta":
+                assert first[new[:2]].any(axis=1).all()
+                assert not first[new[2:]].any()  # the new indicators, the new ramps
+            else:
                 assert first[new].tobytes() == expected[new].tobytes()
+    assert found >= {"theta"} | ({"first", "second"} if options["learner"] == "ensemble" else set())
     for name in ("powers", "weights", "restarts", "learned", "boost", "appended", "drawn", "class_rows"):
         assert getattr(after.model, name).tobytes() == getattr(state.model, name).tobytes(), name
 
@@ -161,8 +178,9 @@ def test_a_grown_model_shares_no_memory_with_the_one_before(options: dict[str, A
 
 def test_members_draw_other_weights_for_a_new_column() -> None:
     wide, after = grown(*trained({"learner": "ensemble", "missing": "impute"}), [0, 1, 2, -1], np.nan)
-    rows = {wide.shape.views(theta)[0][0][3].tobytes() for theta in after.model.theta}
-    assert len(rows) == len(after.model.theta) == 9
+    of_members = zip(wide.core.shapes, thetas(wide, after.model), strict=True)
+    rows = {shape.views(theta)[0][0][3].tobytes() for shape, theta in of_members}
+    assert len(rows) == len(wide.core.members) == 11
 
 
 def test_a_grown_model_resumes_from_its_tensors_and_merges() -> None:
@@ -204,7 +222,7 @@ def test_a_buffer_whose_rows_are_wider_keeps_the_newest() -> None:
 def test_two_new_columns_have_different_weights() -> None:
     learner, state = trained({"learner": "mlp", "missing": "impute"})
     wide, after = grown(learner, state, [0, 1, 2, -1, -1], np.nan)
-    W, _ = wide.shape.views(after.model.theta[0])[0]
+    W, _ = wide.shape.views(after.model.theta)[0]
     assert not np.allclose(W[3], W[4])
     assert 0.1 < W[3:].std() < 2
 

@@ -20,10 +20,14 @@ LAYER = Shape((200, 300))
 SMALL = Shape((4, 6, 5, 3), "tanh", skip=True)
 
 
+def thetas(shape: Shape, how: Initial, members: int, seed: int = 1) -> np.ndarray:
+    """Return the parameters of members of one shape (members, parameters)."""
+    return initialize([shape] * members, [how] * members, seed).reshape(members, -1)
+
+
 def drawn(shape: Shape, how: Initial, members: int = 1, seed: int = 1) -> list[list[np.ndarray]]:
     """Return each layer's weights (members, inputs, outputs) and biases (members, outputs)."""
-    thetas = initialize(shape, how, seed, members)
-    layers = zip(*(shape.views(theta) for theta in thetas), strict=True)
+    layers = zip(*(shape.views(theta) for theta in thetas(shape, how, members, seed)), strict=True)
     return [[np.stack(parts) for parts in zip(*layer, strict=True)] for layer in layers]
 
 
@@ -77,16 +81,26 @@ def test_the_last_layer_may_be_another() -> None:
 @pytest.mark.parametrize("name", sorted(INITIALIZERS.keys() - {"zeros"}))
 def test_every_member_and_layer_is_another_draw_and_the_seed_decides(name: str) -> None:
     shape = Shape((6, 6, 6))
-    one, same, other = (initialize(shape, Initial(name, name), seed, 3) for seed in (1, 1, 2**40))
+    one, same, other = (thetas(shape, Initial(name, name), 3, seed) for seed in (1, 1, 2**40))
     assert one.tobytes() == same.tobytes()
-    parts = [part for thetas in (one, other) for theta in thetas for part in shape.views(theta)]
+    parts = [part for each in (one, other) for theta in each for part in shape.views(theta)]
     assert len({W.tobytes() for W, _ in parts}) == len({b.tobytes() for _, b in parts}) == 12
-    few = initialize(shape, Initial(name, name), 1, 2)
+    few = thetas(shape, Initial(name, name), 2)
     assert one[:2].tobytes() == few.tobytes()  # members do not depend on how many there are
 
 
+def test_a_member_is_drawn_by_its_own_shape_and_initializers_whatever_the_others_are() -> None:
+    shapes = [SMALL, Shape((4, 2)), Shape((9, 6, 5, 3), "relu")]
+    hows = [Initial(biases="he_normal"), Initial("orthogonal"), Initial("glorot_uniform", 0.5)]
+    whole = np.split(initialize(shapes, hows, 3), np.cumsum([shape.parameters for shape in shapes]))
+    *each, rest = whole
+    assert not len(rest)
+    for k, (shape, how, theta) in enumerate(zip(shapes, hows, each, strict=True)):
+        assert theta.tobytes() == thetas(shape, how, k + 1, seed=3)[k].tobytes()
+
+
 def test_padding_and_the_linear_part_are_0() -> None:
-    theta = initialize(SMALL, Initial(1.0, 1.0), 0, 2)
+    theta = thetas(SMALL, Initial(1.0, 1.0), 2)
     assert np.count_nonzero(theta[1]) == 4 * 6 + 6 + 6 * 5 + 5 + 5 * 3 + 3
     assert not SMALL.linear_view(theta[1]).any()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each_member import thetas, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,9 +220,9 @@ def test_tasks_are_merged_field_by_field(learner: NetworkLearner) -> None:
     for name in ("theta", "first", "second"):
         mean = 0.25 * getattr(one, name) + 0.75 * getattr(other, name)
         if name == "theta" and optimizers == {"ftrl"}:  # it is computed from the averages of the others
-            z, n = merged.first[0], merged.second[0]
+            z, n = merged.first, merged.second
             far = np.where(bias_mask(learner), np.abs(z), np.maximum(np.abs(z) - 0.01, 0))
-            mean = (-np.sign(z) * far / ((1 + np.sqrt(n)) / 0.1))[None]
+            mean = -np.sign(z) * far / ((1 + np.sqrt(n)) / 0.1)
             assert mean.any()
         np.testing.assert_allclose(getattr(merged, name), mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(merged.powers, one.powers**0.25 * other.powers**0.75, rtol=1e-12)
@@ -319,13 +320,15 @@ def test_the_reaction_to_a_drift(on_drift: str, restarted: list[int]) -> None:
     after = learner.react(model)
     assert float(after.boost) == (on_drift == "raise")
     assert np.flatnonzero(after.restarts).tolist() == restarted
+    before, found, start = (thetas(learner, each) for each in (model, after, learner.init()))
     for member in range(4):
-        source = {"restart": model.theta[1], "fresh": learner.init().theta[member]}
-        expected = source[on_drift] if member in restarted else model.theta[member]
-        assert after.theta[member].tobytes() == expected.tobytes()
+        source = {"restart": before[1], "fresh": start[member]}
+        expected = source[on_drift] if member in restarted else before[member]
+        assert found[member].tobytes() == expected.tobytes()
     assert (after.powers[2] == 1).all() == (2 in restarted)
-    assert after.first[0].any() == (2 not in restarted)
-    assert after.first[1].any()
+    firsts = vectors(learner, after, "first")
+    assert firsts[2].any() == (2 not in restarted)
+    assert firsts[3].any()
     assert after.weights.tolist() == WEIGHTS.tolist()
 
 
@@ -345,8 +348,8 @@ def test_members_that_tasks_restarted_are_copies_of_the_best_other_one() -> None
     parts = [start._replace(restarts=np.array(each)) for each in ([0, 1, 0, 0], [1, 2, 0, 0])]
     merged = FOUR.merge(start, parts, [1, 1])  # member 1 has the largest weight of all, 3 of the others
     assert merged.restarts.tolist() == [1, 1, 0, 0]
-    assert merged.theta[0].tobytes() == merged.theta[1].tobytes() == merged.theta[3].tobytes()
-    assert merged.theta[2].tobytes() != merged.theta[3].tobytes()
+    found = [theta.tobytes() for theta in thetas(FOUR, merged)]
+    assert found[0] == found[1] == found[3] != found[2]
 
 
 def test_weights_of_a_merge_multiply_what_each_task_did() -> None:

@@ -28,13 +28,13 @@ gappy = arrays(
 def through(scaler: Scaler) -> Ensemble:
     """Return a network whose outputs are the prepared columns, up to 6 in size, once its weights are 1."""
     shape = Shape((scaler.width, scaler.width), "identity", "squared")
-    return Ensemble(shape, (MemberOptions("sgd"),), scaler.columns, scaler.scale, scaler.missing, scaler.clip)
+    return Ensemble((MemberOptions(shape),), scaler.columns, scaler.scale, scaler.missing, scaler.clip)
 
 
 def seen(scaler: Scaler, x: np.ndarray, *cuts: int) -> EnsembleState:
     """Return the state after these rows; targets of 0, which it has predicted already, change no weight."""
     network = through(scaler)
-    state = network.init(np.zeros((1, network.shape.parameters), np.float32))
+    state = network.init(np.zeros(network.shape.parameters, np.float32))
     model = network.bind(state)
     for part in np.split(x, cuts):
         _, trained = model.learn(
@@ -48,7 +48,7 @@ def seen(scaler: Scaler, x: np.ndarray, *cuts: int) -> EnsembleState:
 def prepared(scaler: Scaler, state: EnsembleState, x: np.ndarray) -> np.ndarray:
     """Return rows (rows, width) as the core prepares them."""
     network, theta = through(scaler), np.zeros_like(state.theta)
-    ((W, _),) = network.shape.views(theta[0])
+    ((W, _),) = network.shape.views(theta)
     W[...] = np.eye(scaler.width)
     return network.bind(state._replace(theta=theta)).predict(x)
 

@@ -14,8 +14,8 @@ CAPACITIES = st.sampled_from([1, 5, 64, 150])
 
 
 def keeping(capacity: int) -> Ensemble:
-    member = MemberOptions("sgd", 0.01, 1.0)
-    return Ensemble(Shape((2, 1), loss="squared"), (member,), 2, replay_rows=3, capacity=capacity)
+    member = MemberOptions(Shape((2, 1), loss="squared"), emphasis=1.0)
+    return Ensemble((member,), 2, replay_rows=3, capacity=capacity)
 
 
 def numbered(start: int, count: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def append(state: EnsembleState, x: np.ndarray) -> EnsembleState:
 
 def filled(capacity: int, blocks: list[int]) -> EnsembleState:
     ensemble = keeping(capacity)
-    state = ensemble.init(np.zeros((1, ensemble.shape.parameters), np.float32))
+    state = ensemble.init(np.zeros(ensemble.shape.parameters, np.float32))
     for count in blocks:
         state = append(state, numbered(int(state.appended), count))
     return state
