@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from each_member import thetas
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
@@ -186,7 +187,7 @@ def test_coefs_give_the_predictions_of_a_single_member(options: Any) -> None:
 def test_each_member_has_its_own_coefs() -> None:
     estimator = OnlineClassifier(hidden=(9,)).fit(X[:300], DIGITS[:300])
     model = estimator.state_.model
-    for member, theta in enumerate(model.theta):
+    for member, theta in enumerate(thetas(estimator._model.learner, model)):
         estimator.set_params(member=member)
         layers = zip(estimator.coefs_, estimator.intercepts_, strict=True)
         parts = [*(part.ravel() for layer in layers for part in layer), estimator.skip_coef_.ravel()]

@@ -21,7 +21,7 @@ from streaming_nn.nn.preprocessing import target_unit
 
 pytestmark = pytest.mark.commit
 
-MEMBERS = 9
+MEMBERS = 9  # those that see no ramps
 THREE, TWO = ("c", "a", "b"), (7, 3)
 
 
@@ -151,7 +151,8 @@ def test_the_pipeline_shares_no_array_with_the_model() -> None:
 
 
 ENSEMBLE_MEMBERS = (
-    r"^member must be one of 0 \(sgd 0\.003\), 1 \(sgd 0\.01\), .*, 8 \(adam 0\.003, replay 8:1\); got "
+    r"^member must be one of 0 \(sgd 0\.003\), 1 \(sgd 0\.01\), .*, 8 \(adam 0\.003, replay 8:1\), "
+    r"9 \(sgd 0\.03, ramps\), 10 \(adam 0\.003, replay 1:1, ramps\); got "
 )
 
 
@@ -159,7 +160,8 @@ ENSEMBLE_MEMBERS = (
     ("options", "member", "error"),
     [
         ({**ENSEMBLE, "classes": TWO}, None, ENSEMBLE_MEMBERS + "None$"),
-        ({**ENSEMBLE, "classes": TWO}, 9, ENSEMBLE_MEMBERS + "9$"),
+        ({**ENSEMBLE, "classes": TWO}, 11, ENSEMBLE_MEMBERS + "11$"),
+        ({**ENSEMBLE, "classes": TWO}, 9, "^member must see no ramps, which .*; got 9$"),
         ({**ENSEMBLE, "classes": TWO}, "best", ENSEMBLE_MEMBERS + "'best'$"),
         (MLP, 1, r"^member must be one of 0; got 1$"),
         (
@@ -185,7 +187,7 @@ def test_what_scikit_learn_lacks_is_a_one_line_error(options: Any, member: Any, 
 
 def test_a_member_that_is_not_finite_is_refused() -> None:
     model = trained(**ENSEMBLE)
-    model.state.model.theta[1, 3] = np.nan
+    member_network(model, 1)[1][3] = np.nan
     check(model, 0, rows(20, False))
     with pytest.raises(ValueError, match=r"^member must have finite weights; got 1$"):
         to_sklearn(model, 1)
