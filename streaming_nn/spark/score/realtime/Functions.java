@@ -1,8 +1,8 @@
 package streaming_nn;
 
 /**
- * Elementary functions of float64, by + - * / and the bits of a number alone, and activations: the bits are those of
- * core/functions.h and core/losses.c. See docs/arithmetic.md, "Functions" and "Activations".
+ * Elementary functions of float64, by + - * / and the bits of a number alone, activations, and what makes predictions
+ * of the last sums: the bits are those of core/functions.h and core/losses.c. See docs/arithmetic.md, "Functions".
  */
 final class Functions {
   private static final double LOG2E = 0x1.71547652b82fep0;
@@ -10,6 +10,7 @@ final class Functions {
   private static final double LN2_LOW = 0x1.a39ef35793c76p-33;
   private static final double SHIFT = 0x1.8p52;  // added and taken off, it rounds to the nearest integer
   private static final double TWO_BY_ROOT_PI = 0x1.20dd750429b6dp0;  // 2 / sqrt(pi)
+  private static final double STEEP = 30.0;  // Poisson: bound of the sum whose exponential is the mean
   private static final double ROOT_HALF = 0x1.6a09e667f3bcdp-1;  // sqrt(1 / 2)
   private static final long SQRT_HALF = 0x3fe6a09e00000000L;  // bits of about sqrt(1/2)
   private static final long MANTISSA = 0x000fffffffffffffL;
@@ -172,5 +173,25 @@ final class Functions {
     if (activation.equals("softplus")) return softplus(z);
     if (activation.equals("elu")) return z > 0.0 ? z : expm1(z);
     return (0.5 * z) * (1.0 + erf(ROOT_HALF * z));
+  }
+
+  /** Overwrites the last sums with predictions. */
+  static void link(String loss, float[] z, double[] exponentials) {
+    if (loss.equals("softmax")) softmax(z, exponentials);
+    else if (loss.equals("logistic")) for (int j = 0; j < z.length; j++) z[j] = (float) sigmoid(z[j]);
+    else if (loss.equals("poisson")) for (int j = 0; j < z.length; j++) z[j] = (float) exp(bounded(z[j]));
+  }
+
+  private static double bounded(double z) {
+    return z < -STEEP ? -STEEP : z > STEEP ? STEEP : z;
+  }
+
+  private static void softmax(float[] z, double[] exponentials) {
+    float top = z[0];
+    for (int j = 1; j < z.length; j++) top = z[j] > top ? z[j] : top;
+    for (int j = 0; j < z.length; j++) exponentials[j] = exp((double) z[j] - (double) top);
+    double sum = 0.0;
+    for (int j = 0; j < z.length; j++) sum += exponentials[j];
+    for (int j = 0; j < z.length; j++) z[j] = (float) (exponentials[j] / sum);
   }
 }

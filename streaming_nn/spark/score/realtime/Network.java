@@ -6,10 +6,9 @@ import java.util.Arrays;
 
 /** Predicts one row at a time with a version's state, by docs/arithmetic.md: the bits are those of core/. */
 final class Network {
-  private static final int ARITHMETIC = 1;
+  private static final int ARITHMETIC = 2;  // the newest; by arithmetic 1, which had no ramps, predictions are the same
   private static final int PADDING = 8;  // floats: rows of weights are a multiple of it
   private static final float TARGET_CLIP = 6f;  // deviations
-  private static final double STEEP = 30.0;  // Poisson: bound of the sum whose exponential is the mean
   private static final String ACTIVATIONS = "identity sigmoid tanh relu leaky_relu elu gelu softplus";
   private static final String LOSSES = "softmax logistic squared absolute huber quantile poisson";
 
@@ -17,20 +16,14 @@ final class Network {
   final int outputs;  // of a prediction
   final int point;  // the output that is the prediction of a target
   private final Scaling scaling;
-  private final String activation;
   private final String loss;
   private final boolean classes;
   private final boolean multilabel;  // any number of the classes applies to a row
-  private final boolean skip;  // there is a linear part from inputs to outputs
-  private final int[] units;  // from the network's inputs to its outputs
-  private final int last;  // index of the last layer
-  private final int members;
+  private final Member[] members;
   private final double[] shares;  // weight of each member in the mixture
   private final double[] targets;  // count, mean and squared deviations of each target
-  private final int firstRow;  // floats of a row of a member's first layer, those of the linear part included
-  private final float[][] firstWeights;  // input; the members' rows side by side, as all of them have the same inputs
-  private final float[][][][] weights;  // member, layer (not the first), unit that it comes from, unit that it goes to
-  private final float[][][] biases;  // member, layer, unit
+  private final int firstSums;  // of all members' first layers
+  private final float[][] firstWeights;  // input; the rows of the members that have it, side by side
 
   Network(Version version) throws IOException {
     requireArithmetic(version.manifest);
@@ -38,48 +31,39 @@ final class Network {
     this.scaling = new Scaling(version);
     this.inputs = scaling.columns;
     this.classes = !Version.at(options, "classes").isNull();
-    JsonNode listed = Version.at(options, "members");  // of an ensemble: all have one shape, and one loss
+    JsonNode listed = Version.at(options, "members");  // of an ensemble: all have one loss
     JsonNode network = listed.isArray() ? Version.at(listed, 0) : options;
-    this.activation = requireOneOf("activation", Version.at(network, "activation").asText(), ACTIVATIONS);
     this.multilabel = Version.at(options, "multilabel").asBoolean();
     this.loss = requireOneOf("loss", Version.at(network, "loss").asText(), LOSSES);
     double[] quantiles = loss.equals("quantile") ? quantiles(Version.at(network, "quantiles")) : new double[1];
     JsonNode names = Version.at(options, classes ? "classes" : "targets");
     boolean named = multilabel || loss.equals("softmax") || names.isArray() && !classes;
-    this.units = units(Version.at(network, "hidden"), named ? names.size() : quantiles.length);
-    this.last = units.length - 2;
-    this.outputs = loss.equals("logistic") && !multilabel ? 2 : units[last + 1];
+    int last = named ? names.size() : quantiles.length;
+    this.outputs = loss.equals("logistic") && !multilabel ? 2 : last;
     this.point = nearestToMedian(quantiles);
-    this.skip = Version.at(network, "linear").asBoolean();
-    this.shares = version.doubles("model.weights");
-    this.members = shares.length;
+    this.members = new Member[listed.isArray() ? listed.size() : 1];
+    for (int m = 0; m < members.length; m++) {
+      members[m] = new Member(listed.isArray() ? Version.at(listed, m) : options, scaling, last);
+    }
+    this.shares = version.doubles("model.weights", members.length);
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
-    this.firstRow = padded(units[1]) + (skip ? padded(units[last + 1]) : 0);
-    this.firstWeights = new float[units[0]][members * firstRow];
-    this.weights = new float[members][last + 1][][];
-    this.biases = new float[members][last + 1][];
-    float[][] theta = version.floats("model.theta", members);
-    for (int m = 0; m < members; m++) cut(m, theta[m]);
+    int ramped = place(true, 0);
+    this.firstSums = place(false, ramped);
+    this.firstWeights = new float[scaling.inputs + scaling.ramps][];
+    for (int i = 0; i < firstWeights.length; i++) firstWeights[i] = new float[i < scaling.inputs ? firstSums : ramped];
+    cut(version.floats("model.theta"));
   }
 
   private static void requireArithmetic(JsonNode manifest) throws IOException {
     JsonNode got = Version.at(manifest, "arithmetic");
-    if (got.isInt() && got.asInt() == ARITHMETIC) return;
-    throw new IOException("version " + Version.at(manifest, "number") + ": arithmetic must be " + ARITHMETIC + "; got "
+    if (got.isInt() && got.asInt() >= 1 && got.asInt() <= ARITHMETIC) return;
+    throw new IOException("version " + Version.at(manifest, "number") + ": arithmetic must be 1 to " + ARITHMETIC + "; got "
         + (got.isMissingNode() ? "none" : got.toString()) + "; score it with the release that wrote it");
   }
 
   private static String requireOneOf(String what, String got, String allowed) throws IOException {
     if (Arrays.asList(allowed.split(" ")).contains(got)) return got;
     throw new IOException(what + " must be one of " + allowed.replace(" ", ", ") + "; got " + got);
-  }
-
-  private int[] units(JsonNode hidden, int outputs) {
-    int[] units = new int[hidden.size() + 2];
-    units[0] = scaling.inputs;
-    for (int i = 0; i < hidden.size(); i++) units[i + 1] = Version.at(hidden, i).asInt();
-    units[units.length - 1] = outputs;
-    return units;
   }
 
   private static double[] quantiles(JsonNode chosen) {
@@ -101,49 +85,127 @@ final class Network {
     return (columns + PADDING - 1) / PADDING * PADDING;
   }
 
-  /** Cuts a member's parameters into rows of weights, and biases, as `Shape.layers` of core/networks.py. */
-  private void cut(int m, float[] theta) throws IOException {
-    int size = 0;
-    for (int l = 0; l <= last; l++) size += units[l] * row(l) + padded(units[l + 1]);
-    if (size != theta.length) throw new IOException("a member must have " + size + " parameters; got " + theta.length);
-    int at = 0;
-    for (int l = 0; l <= last; l++) {
-      int row = row(l);
-      weights[m][l] = new float[l == 0 ? 0 : units[l]][];
-      for (int i = 0; i < units[l]; i++) {
-        if (l == 0) System.arraycopy(theta, at, firstWeights[i], m * row, row);
-        else weights[m][l][i] = Arrays.copyOfRange(theta, at, at + row);
-        at += row;
-      }
-      biases[m][l] = Arrays.copyOfRange(theta, at, at + units[l + 1]);
-      at += padded(units[l + 1]);
+  /** Places the sums of the first layers of members that see ramps, or of the others, from `start`; returns the end. */
+  private int place(boolean ramps, int start) {
+    for (int m = 0; m < members.length; m++) {
+      if (members[m].ramps != ramps) continue;
+      members[m].start = start;
+      start += members[m].row(0);
     }
+    return start;
   }
 
-  private int row(int l) {
-    return l == 0 ? firstRow : padded(units[l + 1]);
+  /** Cuts the members' parameters, which follow each other, as `Layout` of core/ensemble.py. */
+  private void cut(float[] theta) throws IOException {
+    int size = 0;
+    for (int m = 0; m < members.length; m++) size += members[m].size();
+    if (size != theta.length) throw new IOException("members must have " + size + " parameters; got " + theta.length);
+    int at = 0;
+    for (int m = 0; m < members.length; m++) at = members[m].cut(theta, at, firstWeights);
+  }
+
+  /** One network, whose first layer is computed together with those of all others. */
+  private static final class Member {
+    final boolean ramps;  // it sees them
+    final String activation;
+    final boolean skip;  // there is a linear part from inputs to outputs
+    final int[] units;  // from its inputs to its outputs
+    final int last;  // index of the last layer
+    final float[][][] weights;  // layer (not the first), unit that it comes from, unit that it goes to
+    final float[][] biases;  // layer, unit
+    int start;  // of its sums among those of all first layers
+
+    Member(JsonNode options, Scaling scaling, int outputs) throws IOException {
+      this.activation = requireOneOf("activation", Version.at(options, "activation").asText(), ACTIVATIONS);
+      this.skip = Version.at(options, "linear").asBoolean();
+      this.ramps = Version.at(options, "inputs").asText().equals("ramps");
+      JsonNode hidden = Version.at(options, "hidden");
+      this.last = hidden.size();
+      this.units = new int[last + 2];
+      units[0] = scaling.inputs + (ramps ? scaling.ramps : 0);
+      for (int l = 0; l < last; l++) units[l + 1] = Version.at(hidden, l).asInt();
+      units[last + 1] = outputs;
+      this.weights = new float[last + 1][][];
+      this.biases = new float[last + 1][];
+    }
+
+    /** Returns the floats of a row of weights of a layer, those of the linear part included. */
+    int row(int l) {
+      return padded(units[l + 1]) + (l == 0 && skip ? padded(units[last + 1]) : 0);
+    }
+
+    /** Returns the number of parameters, padding included. */
+    int size() {
+      int size = 0;
+      for (int l = 0; l <= last; l++) size += units[l] * row(l) + padded(units[l + 1]);
+      return size;
+    }
+
+    /** Cuts rows of weights, and biases, from parameters, as `Shape.layers` of core/networks.py; returns the end. */
+    int cut(float[] theta, int at, float[][] firstWeights) {
+      for (int l = 0; l <= last; l++) {
+        int row = row(l);
+        weights[l] = new float[l == 0 ? 0 : units[l]][];
+        for (int i = 0; i < units[l]; i++) {
+          if (l == 0) System.arraycopy(theta, at, firstWeights[i], start, row);
+          else weights[l][i] = Arrays.copyOfRange(theta, at, at + row);
+          at += row;
+        }
+        biases[l] = Arrays.copyOfRange(theta, at, at + units[l + 1]);
+        at += padded(units[l + 1]);
+      }
+      return at;
+    }
+
+    /** Writes the last layer's sums, given those of the first layers. */
+    void forward(float[] first, float[][] sums, float[][] h, int[] used) {
+      float[] z = first;
+      int at = start;
+      for (int l = 0; l < last; l++) {
+        for (int j = 0; j < h[l].length; j++) h[l][j] = z[at + j] + biases[l][j];
+        Functions.activate(activation, h[l]);
+        z = sums[l + 1];
+        at = 0;
+        Arrays.fill(z, 0f);
+        multiply(h[l], 0, h[l].length, weights[l + 1], z, used);
+      }
+      int linear = start + padded(units[1]);
+      for (int j = 0; j < h[last].length; j++) {
+        float sum = skip ? z[at + j] + first[linear + j] : z[at + j];
+        h[last][j] = sum + biases[last][j];
+      }
+    }
   }
 
   /** The arrays that a prediction needs, and the prediction. */
   final class Work {
     final double[] x = new double[inputs];  // the row, filled in by the caller
     final double[] output = new double[outputs];  // probabilities, which are floats, or targets
-    private final float[] z = new float[units[0]];  // the network's inputs
-    private final float[] first = new float[members * firstRow];  // sums of the members' first layers
-    private final float[][] sums = new float[last + 1][];  // of each later layer
-    private final float[][] h = new float[last + 1][];  // values of each layer's units
+    private final float[] z = new float[firstWeights.length];  // the networks' inputs
+    private final float[] first = new float[firstSums];  // sums of the members' first layers
+    private final float[][][] sums = new float[members.length][][];  // of a member's later layers
+    private final float[][][] h = new float[members.length][][];  // member, layer: values of its units
     private final int[] used;  // a layer's inputs that are not 0
-    private final double[] exponentials = new double[units[last + 1]];
-    private final double[] mixture = new double[units[last + 1]];
+    private final double[] exponentials;
+    private final double[] mixture;
 
     Work() {
-      int widest = units[0];
-      for (int l = 0; l <= last; l++) {
-        sums[l] = new float[padded(units[l + 1])];
-        h[l] = new float[units[l + 1]];
-        widest = Math.max(widest, units[l + 1]);
+      int widest = z.length;
+      for (int m = 0; m < members.length; m++) {
+        Member member = members[m];
+        sums[m] = new float[member.last + 1][];
+        h[m] = new float[member.last + 1][];
+        for (int l = 0; l <= member.last; l++) {
+          int units = member.units[l + 1];
+          sums[m][l] = new float[padded(units)];
+          h[m][l] = new float[units];
+          widest = Math.max(widest, units);
+        }
       }
       this.used = new int[widest];
+      int units = members[0].units[members[0].last + 1];
+      this.exponentials = new double[units];
+      this.mixture = new double[units];
     }
   }
 
@@ -154,56 +216,35 @@ final class Network {
   /** Predicts work's row x. A member whose predictions are not finite has weight 0. */
   void predict(Work work) {
     scaling.prepare(work.x, work.z);
-    multiply(work.z, firstWeights, work.first, work.used);
-    float[] p = work.h[last];
+    Arrays.fill(work.first, 0f);
+    multiply(work.z, 0, scaling.inputs, firstWeights, work.first, work.used);
+    multiply(work.z, scaling.inputs, work.z.length, firstWeights, work.first, work.used);
     double[] mixture = work.mixture;
     double total = 0.0;
     Arrays.fill(mixture, 0.0);
-    for (int m = 0; m < members; m++) {
-      forward(m, work);
+    for (int m = 0; m < members.length; m++) {
+      float[] p = work.h[m][members[m].last];
+      members[m].forward(work.first, work.sums[m], work.h[m], work.used);
+      Functions.link(loss, p, work.exponentials);
       if (!finite(p)) continue;
       total += shares[m];
       for (int j = 0; j < p.length; j++) mixture[j] += shares[m] * (double) clipped(p[j]);
     }
-    for (int j = 0; j < p.length; j++) {
-      double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / p.length : 0.0;
+    for (int j = 0; j < mixture.length; j++) {
+      double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / mixture.length : 0.0;
       work.output[j] = classes ? (float) mean : restored(mean, targets.length > 3 ? 3 * j : 0);
     }
     complete(work.output);
   }
 
-  /** Writes a member's predictions, the values of the last layer. */
-  private void forward(int m, Work work) {
-    float[] z = work.first;
-    int start = m * firstRow;
-    for (int l = 0; l < last; l++) {
-      float[] h = work.h[l];
-      float[] bias = biases[m][l];
-      for (int j = 0; j < h.length; j++) h[j] = z[start + j] + bias[j];
-      Functions.activate(activation, h);
-      z = work.sums[l + 1];
-      start = 0;
-      multiply(h, weights[m][l + 1], z, work.used);
-    }
-    float[] p = work.h[last];
-    float[] bias = biases[m][last];
-    int linear = m * firstRow + padded(units[1]);
-    for (int j = 0; j < p.length; j++) {
-      float sum = skip ? z[start + j] + work.first[linear + j] : z[start + j];
-      p[j] = sum + bias[j];
-    }
-    link(p, work.exponentials);
-  }
-
-  /** Writes x W to z: each element is one chain over the inputs that are not 0, beside the others. */
-  private static void multiply(float[] x, float[][] W, float[] z, int[] used) {
+  /** Adds x W of inputs `from` to `to` to z: each element is one chain over those that are not 0, beside the others. */
+  private static void multiply(float[] x, int from, int to, float[][] W, float[] z, int[] used) {
     int count = 0;
-    for (int i = 0; i < x.length; i++) {  // without a branch, which relu's zeros would make unpredictable
+    for (int i = from; i < to; i++) {  // without a branch, which relu's zeros would make unpredictable
       used[count] = i;
       int bits = Float.floatToRawIntBits(x[i]) << 1;
       count += (bits | -bits) >>> 31;
     }
-    Arrays.fill(z, 0f);
     int k = 0;
     for (; k + 4 <= count; k += 4) {
       int a = used[k];
@@ -216,34 +257,15 @@ final class Network {
   }
 
   private static void add(float x, float[] row, float[] z) {
-    for (int j = 0; j < z.length; j++) z[j] = z[j] + x * row[j];
+    for (int j = 0; j < row.length; j++) z[j] = z[j] + x * row[j];
   }
 
   /** Adds four terms to each chain. With the same index for all arrays, the JVM emits vector instructions. */
   private static void add(float x0, float[] row0, float x1, float[] row1, float x2, float[] row2,
       float x3, float[] row3, float[] z) {
-    for (int j = 0; j < z.length; j++) {
+    for (int j = 0; j < row0.length; j++) {
       z[j] = (((z[j] + x0 * row0[j]) + x1 * row1[j]) + x2 * row2[j]) + x3 * row3[j];
     }
-  }
-
-  private void link(float[] z, double[] exponentials) {
-    if (loss.equals("softmax")) softmax(z, exponentials);
-    else if (loss.equals("logistic")) for (int j = 0; j < z.length; j++) z[j] = (float) Functions.sigmoid(z[j]);
-    else if (loss.equals("poisson")) for (int j = 0; j < z.length; j++) z[j] = (float) Functions.exp(bounded(z[j]));
-  }
-
-  private static double bounded(double z) {
-    return z < -STEEP ? -STEEP : z > STEEP ? STEEP : z;
-  }
-
-  private static void softmax(float[] z, double[] exponentials) {
-    float top = z[0];
-    for (int j = 1; j < z.length; j++) top = z[j] > top ? z[j] : top;
-    for (int j = 0; j < z.length; j++) exponentials[j] = Functions.exp((double) z[j] - (double) top);
-    double sum = 0.0;
-    for (int j = 0; j < z.length; j++) sum += exponentials[j];
-    for (int j = 0; j < z.length; j++) z[j] = (float) (exponentials[j] / sum);
   }
 
   private static boolean finite(float[] p) {

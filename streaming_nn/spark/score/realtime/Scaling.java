@@ -4,15 +4,22 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.util.Arrays;
 
-/** Makes a row ready for the network by a version's statistics: docs/arithmetic.md, "Rows". */
+/** Makes a row ready for the networks by a version's statistics: docs/arithmetic.md, "Rows" and "Ramps". */
 final class Scaling {
+  private static final int RAMPS = 15;  // of a column, as in core/ensemble.py
+  private static final int RAMPED = 64;  // columns that have ramps, at most
+
   final int columns;  // of a row as it comes
-  final int inputs;  // of the network
+  final int inputs;  // of a network that sees no ramps
+  final int ramps;  // inputs after them of the networks that do; 0: there are none
   private final boolean missing;  // a NaN is a missing value
   private final double[] fills;  // of each column: they replace missing values
   private final double[] origins;  // subtracted from each column
   private final float[] widths;  // by which the difference is divided
   private final float bound;  // of the quotient
+  private final int[] rises;  // ramps of each column that have knots
+  private final double[] feet;  // of each ramp: the knot where it rises from 0
+  private final float[] steps;  // of each ramp: from there to the knot where it is 1
 
   Scaling(Version version) throws IOException {
     JsonNode options = Version.at(version.manifest, "learner");
@@ -29,6 +36,25 @@ final class Scaling {
     else if (scale.equals("minmax")) span(version);
     else if (scale.equals("sparse")) keepZeros(version);
     else Arrays.fill(widths, 1f);
+    boolean ramped = version.has("model.knots") && version.doubles("model.knots").length > 0;
+    this.rises = new int[ramped ? Math.min(columns, RAMPED) : 0];
+    this.ramps = rises.length * RAMPS;
+    this.feet = new double[ramps];
+    this.steps = new float[ramps];
+    if (ramped) rise(version.doubles("model.knots", rises.length + ramps));
+  }
+
+  /** Places the ramps between the columns' knots, which are ascending; infinite ones are none. */
+  private void rise(double[] knots) {
+    for (int c = 0; c < rises.length; c++) {
+      int knot = c * (RAMPS + 1);
+      for (int i = c * RAMPS; rises[c] < RAMPS && knots[knot + 1] < Double.POSITIVE_INFINITY; i++, knot++) {
+        float step = (float) (knots[knot + 1] - knots[knot]);
+        feet[i] = knots[knot];
+        steps[i] = step == 0f ? Float.POSITIVE_INFINITY : step;
+        rises[c]++;
+      }
+    }
   }
 
   private void standardize(Version version) throws IOException {
@@ -66,7 +92,7 @@ final class Scaling {
     return Math.sqrt(squares / (count < 1.0 ? 1.0 : count));
   }
 
-  /** Writes the network's inputs z from a row x. */
+  /** Writes the networks' inputs z from a row x; those of ramps without knots are left as they are, 0. */
   void prepare(double[] x, float[] z) {
     for (int i = 0; i < columns; i++) {
       double value = missing && x[i] != x[i] ? fills[i] : x[i];
@@ -75,5 +101,13 @@ final class Scaling {
       z[i] = scaled < -bound ? -bound : scaled;
     }
     for (int i = columns; i < inputs; i++) z[i] = x[i - columns] != x[i - columns] ? 1f : 0f;
+    for (int c = 0; c < rises.length; c++) {
+      double value = missing && x[c] != x[c] ? fills[c] : x[c];
+      for (int i = c * RAMPS; i < c * RAMPS + rises[c]; i++) {
+        float height = (float) (value - feet[i]) / steps[i];
+        height = height > 1f ? 1f : height;
+        z[inputs + i] = height < 0f ? 0f : height;
+      }
+    }
   }
 }

@@ -123,15 +123,11 @@ final class Version {
     throw new IOException("tensor " + name + " must have " + count + " numbers; got " + values.length);
   }
 
-  /** Returns the rows of a float32 tensor (rows, columns) that must have so many. */
-  float[][] floats(String name, int rows) throws IOException {
+  /** Returns the numbers of a float32 tensor, whatever its shape. */
+  float[] floats(String name) throws IOException {
     ByteBuffer data = data(name);
-    int found = at(at(at(header, name), "shape"), 0).asInt();
-    if (found != rows) throw new IOException("tensor " + name + " must have " + rows + " rows; got " + found);
-    float[][] values = new float[rows][rows == 0 ? 0 : data.remaining() / 4 / rows];
-    for (int i = 0; i < rows; i++) {
-      for (int j = 0; j < values[i].length; j++) values[i][j] = data.getFloat();
-    }
+    float[] values = new float[data.remaining() / 4];
+    data.asFloatBuffer().get(values);
     return values;
   }
 

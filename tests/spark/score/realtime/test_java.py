@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from each_member import thetas
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
@@ -135,6 +136,14 @@ NETWORKS = {
     "tanh, deep": MLP | {"hidden": [7, 3], "activation": "tanh"},
     "sigmoid, minmax": ENSEMBLE | {"activation": "sigmoid", "scale": "minmax"},
     "linear, unscaled": MLP | {"hidden": [], "scale": "none", "clip_norm": 1.0},
+    "ramps, mixed shapes": {
+        "learner": "ensemble",
+        "members": [
+            {"optimizer": "adam", "learning_rate": 0.01, "inputs": "ramps", "hidden": []},
+            {"optimizer": "sgd", "learning_rate": 0.03, "activation": "tanh", "linear": False},
+            {"optimizer": "sgd", "learning_rate": 0.1, "inputs": "ramps", "hidden": [7, 3]},
+        ],
+    },
 }
 
 
@@ -233,13 +242,13 @@ def test_predictions_of_an_untrained_model_are_equal(
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("members", [[0, 3], list(range(9))], ids=["some", "all"])
+@pytest.mark.parametrize("members", [[0, 3, 10], list(range(11))], ids=["some", "all"])
 def test_a_member_that_is_not_finite_has_weight_0(
     spark: SparkSession, tmp_path: Path, members: list[int], task: str
 ) -> None:
     learner, state = trained(ENSEMBLE | TASKS[task])
     for member in members:
-        state.model.theta[member] = (np.nan, np.inf)[member % 2]
+        thetas(learner, state.model)[member][:] = (np.nan, np.inf)[member % 2]
     schema = Schema(inputs=INPUTS, classes=learner.classes)
     manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = list[bytes | None](encode(replace(schema, label=None), rows(9)))

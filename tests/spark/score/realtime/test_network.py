@@ -16,11 +16,12 @@ from pyspark.sql import SparkSession
 from benchmarks import java_scorer
 from benchmarks.java_scorer import write
 from streaming_nn.core import library, networks, structures
-from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.ensemble import RAMPED, RAMPS, Ensemble, EnsembleState, MemberOptions, Model
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Batch
 from streaming_nn.nn.mlp import MLP
+from streaming_nn.versions.version import Manifest, encode_file, state_digest
 
 pytestmark = pytest.mark.merge
 
@@ -40,52 +41,82 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_bits(java: Any, file: Path, ensemble: Ensemble, state: EnsembleState, x: Array) -> None:
-    predicted, expected = java_scorer.predictions(java, file, ensemble, state, x)
+    write(file, ensemble, state, learner=options_of(ensemble))
+    expected = Model(ensemble, state).predict(x)
+    if ensemble.shape.loss == "logistic" and expected.shape[1] == 1:  # both classes' probabilities
+        expected = np.concatenate([1 - expected, expected], axis=1)
+    expected = expected.astype(np.float64)
+    predicted = np.frombuffer(java.predict(str(file), x.tobytes())).reshape(expected.shape)
     np.testing.assert_array_equal(predicted, expected)
     assert predicted.tobytes() == expected.tobytes(), "zeros have the same signs"
 
 
+def options_of(ensemble: Ensemble) -> dict[str, Any]:
+    """Return the options that a version's manifest has, with the description of each member."""
+    options = java_scorer.options_of(ensemble)
+    of_first = options["members"][0] if "members" in options else options
+    of_all = {key: of_first[key] for key in ("loss", "quantiles")}
+    members = [
+        {
+            "inputs": "ramps" if shape.units[0] > ensemble.width else "plain",
+            "hidden": list(shape.units[1:-1]),
+            "activation": shape.activation,
+            "linear": shape.skip,
+            **of_all,
+        }
+        for shape in ensemble.shapes
+    ]
+    return options | {"members": members}
+
+
 def initial(ensemble: Ensemble, seed: int) -> Array:
-    shape, thetas = ensemble.shape, []
-    for k in range(len(ensemble.members)):
-        theta = np.zeros(shape.parameters, np.float32)
+    whole = np.zeros(ensemble.layout.sizes[0], np.float32)
+    for k, theta in enumerate(ensemble.layout.thetas(whole)):
+        shape = ensemble.shapes[k]
         parts = [each for pair in shape.views(theta) for each in pair] + [shape.linear_view(theta)]
         for i, part in enumerate(parts):
             size = (1, part.size) if part.ndim == 1 else part.shape
             part[:] = networks.draw("normal", 0.5, seed, k, i, 0, size).reshape(part.shape)
-        thetas.append(theta)
-    return np.stack(thetas)
+    return whole
 
 
 def draw_ensemble(data: st.DataObject) -> Ensemble:
     loss = data.draw(st.sampled_from(structures.LOSSES))
     outputs = data.draw(st.integers(1, 10)) if loss in ("softmax", "quantile") else 1
     columns = data.draw(st.integers(1, 13))
-    missing = data.draw(st.sampled_from(structures.MISSING))
-    hidden = data.draw(st.lists(st.integers(1, 19), max_size=3))
-    options: dict[str, Any] = {"skip": data.draw(st.booleans())}
+    missing, scale = (data.draw(st.sampled_from(each)) for each in (structures.MISSING, structures.SCALES))
+    width = columns * (2 if missing == "indicate" else 1)
+    of_loss: dict[str, Any] = {}
     if loss == "quantile":
-        options["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
+        of_loss["quantiles"] = tuple((k + 1) / (outputs + 1) for k in range(outputs))
+
+    def draw_shape() -> Shape:
+        ramps = scale != "sparse" and data.draw(st.booleans(), label="ramps")
+        hidden = data.draw(st.lists(st.integers(1, 19), max_size=3))
+        activation, skip = data.draw(st.sampled_from(structures.ACTIVATIONS)), data.draw(st.booleans())
+        return Shape((width + RAMPS * columns * ramps, *hidden, outputs), activation, loss, skip, **of_loss)
+
+    shapes = [draw_shape() for _ in range(data.draw(st.integers(1, 3)))]
+    members = st.lists(
+        st.builds(MemberOptions, st.sampled_from(shapes), rate=st.just(0.1)), min_size=1, max_size=4
+    )
     return Ensemble(
-        Shape(
-            (columns * (2 if missing == "indicate" else 1), *hidden, outputs),
-            data.draw(st.sampled_from(structures.ACTIVATIONS)),
-            loss,
-            **options,
-        ),
-        (MemberOptions("sgd", 0.1),) * data.draw(st.integers(1, 4)),
+        tuple(data.draw(members)),
         columns,
-        scale=data.draw(st.sampled_from(structures.SCALES)),
+        scale=scale,
         missing=missing,
         clip=data.draw(st.sampled_from([0.1, 3.0, 5.0])),
         eta=2.0,
+        capacity=50,
     )
 
 
 def draw_rows(ensemble: Ensemble, rng: np.random.Generator, rows: int) -> Array:
-    """Draw columns of several scales, some constant, with zeros and missing values."""
+    """Draw columns of several scales, some constant or of few values, with zeros and missing values."""
     scales = rng.choice([0, 1e-3, 1, 1e6], ensemble.columns)
     x = rng.normal(size=(rows, ensemble.columns)) * scales + rng.choice([0, 7, 1e9], ensemble.columns)
+    few = rng.random(ensemble.columns) < 0.2
+    x[:, few] = np.rint(x[:, few])
     x[rng.random(x.shape) < 0.2] = 0
     if ensemble.missing != "refuse":
         x[rng.random(x.shape) < 0.2] = np.nan
@@ -110,9 +141,9 @@ def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObje
     ensemble, rng = draw_ensemble(data), np.random.default_rng(seed)
     state = ensemble.init(initial(ensemble, seed))
     with np.errstate(all="ignore"):
-        if rows := data.draw(st.sampled_from([0, 1, 30])):
+        if rows := data.draw(st.sampled_from([0, 1, 30, 80, 80, 80])):
             learn(ensemble, state, draw_rows(ensemble, rng, rows), rng)
-        for theta in state.theta:
+        for theta in ensemble.layout.thetas(state.theta):
             theta *= data.draw(st.sampled_from([0, 1, 1, 100, 1e30]), label="size of weights")
         x = draw_rows(ensemble, rng, data.draw(st.integers(1, 20)))
         x[rng.random(x.shape) < 0.1] = data.draw(st.sampled_from([1, -1e9, 3e38, 1e-42]), label="wild")
@@ -120,12 +151,22 @@ def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObje
 
 
 @pytest.mark.parametrize("activation", structures.ACTIVATIONS)
-def test_a_network_of_the_usual_size_has_the_bits_of_the_core(java: Any, file: Path, activation: str) -> None:
-    shape = Shape((54, 64, 7), activation, skip=True)
-    ensemble, rng = Ensemble(shape, (MemberOptions(),) * 9, 54), np.random.default_rng(0)
+def test_networks_of_the_usual_size_have_the_bits_of_the_core(java: Any, file: Path, activation: str) -> None:
+    plain, ramped = (Shape((inputs, 64, 7), activation, skip=True) for inputs in (54, 54 + 54 * RAMPS))
+    members = tuple(map(MemberOptions, [plain, plain, ramped, plain, ramped, plain]))
+    ensemble, rng = Ensemble(members, 54, capacity=200), np.random.default_rng(0)
     state, x = ensemble.init(initial(ensemble, 0)), rng.normal(size=(400, 54))
     learn(ensemble, state, x[:200], rng)
+    assert np.isfinite(state.knots).all()
     assert_same_bits(java, file, ensemble, state, x)
+
+
+def test_only_the_first_columns_of_many_have_ramps(java: Any, file: Path) -> None:
+    columns, rng = RAMPED + 6, np.random.default_rng(0)
+    ensemble = Ensemble((MemberOptions(Shape((columns + RAMPS * RAMPED, 5, 3))),), columns, capacity=50)
+    state = ensemble.init(initial(ensemble, 0))
+    learn(ensemble, state, draw_rows(ensemble, rng, 50), rng)
+    assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
 
 
 @pytest.mark.parametrize("loss", structures.LOSSES)
@@ -133,11 +174,26 @@ def test_a_network_of_the_usual_size_has_the_bits_of_the_core(java: Any, file: P
 def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: str, bad: list[int]) -> None:
     outputs = 4 if loss == "softmax" else 1
     options = {"quantiles": (0.5,)} if loss == "quantile" else {}
-    ensemble = Ensemble(Shape((3, 5, outputs), loss=loss, **options), (MemberOptions(),) * 3, 3)
+    ensemble = Ensemble((MemberOptions(Shape((3, 5, outputs), loss=loss, **options)),) * 3, 3)
     state, rng = ensemble.init(initial(ensemble, 1)), np.random.default_rng(1)
     learn(ensemble, state, draw_rows(ensemble, rng, 30), rng)
-    state.theta[bad] = np.array([np.nan, np.inf, -np.inf])[bad, None]
+    for k in bad:
+        ensemble.layout.thetas(state.theta)[k][:] = np.nan
     assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
+
+
+def test_a_version_from_before_there_were_ramps_is_predicted(java: Any, file: Path) -> None:
+    ensemble, rng = Ensemble((MemberOptions(Shape((5, 7, 3), skip=True)),) * 4, 5), np.random.default_rng(2)
+    state = ensemble.init(initial(ensemble, 2))
+    learn(ensemble, state, draw_rows(ensemble, rng, 30), rng)
+    tensors = {f"model.{name}": array for name, array in state._asdict().items() if name != "knots"}
+    tensors["model.theta"] = state.theta.reshape(4, -1)
+    options, x = java_scorer.options_of(ensemble), draw_rows(ensemble, rng, 20)
+    assert not any("inputs" in member for member in options["members"])
+    manifest = Manifest(7, learner=options, digest=state_digest(tensors), arithmetic=1).to_json()
+    file.write_bytes(encode_file(manifest, tensors))
+    expected = Model(ensemble, state).predict(x).astype(np.float64)
+    assert java.predict(str(file), x.tobytes()) == expected.tobytes()
 
 
 LEARNERS: list[dict[str, Any]] = [
@@ -156,6 +212,15 @@ LEARNERS: list[dict[str, Any]] = [
     {"learner": "mlp", "classes": None, "targets": ["a", "b"], "loss": "poisson"},
     *({"learner": "mlp", "classes": None, "loss": loss} for loss in structures.LOSSES[2:]),
     *({"learner": "mlp", "classes": None, "hidden": hidden} for hidden in ([], [1], [9, 8, 7])),
+    {
+        "classes": 5,
+        "members": [
+            {"optimizer": "sgd", "learning_rate": 0.1, "inputs": "ramps", "hidden": []},
+            {"optimizer": "sgd", "learning_rate": 0.1, "activation": "tanh", "linear": False},
+            {"optimizer": "adam", "learning_rate": 0.01, "inputs": "ramps", "hidden": [7, 3]},
+        ],
+        "missing": "indicate",
+    },
 ]
 
 
@@ -213,17 +278,19 @@ def test_functions_have_the_bits_of_the_core(java: Any, name: str) -> None:
 
 
 def small(columns: int = 3) -> tuple[Ensemble, EnsembleState]:
-    ensemble = Ensemble(Shape((columns, 2), skip=True), (MemberOptions(),), columns)
+    ensemble = Ensemble((MemberOptions(Shape((columns, 2), skip=True)),), columns)
     return ensemble, ensemble.init(initial(ensemble, 0))
 
 
 @pytest.mark.parametrize(
-    ("arithmetic", "shown"), [(None, "none"), (0, "0"), (2, "2"), (1.0, "1.0"), ("1", '"1"'), ([1], r"\[1\]")]
+    ("arithmetic", "shown"), [(None, "none"), (0, "0"), (3, "3"), (1.0, "1.0"), ("1", '"1"'), ([1], r"\[1\]")]
 )
 def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: Any, shown: str) -> None:
     ensemble, state = small()
     write(file, ensemble, state, arithmetic=arithmetic)
-    with pytest.raises(Py4JJavaError, match=f"version 7: arithmetic must be 1; got {shown}; score it with"):
+    with pytest.raises(
+        Py4JJavaError, match=f"version 7: arithmetic must be 1 to 2; got {shown}; score it with"
+    ):
         java.predict(str(file), b"")
 
 
@@ -231,8 +298,8 @@ def test_another_arithmetic_is_refused(java: Any, file: Path, arithmetic: Any, s
     ("changes", "message"),
     [
         ({"inputs": 4}, "tensor model.means must have 4 numbers; got 3"),
-        ({"hidden": [5]}, "a member must have 104 parameters; got 56"),
-        ({"linear": False}, "a member must have 32 parameters; got 56"),
+        ({"hidden": [5]}, "members must have 104 parameters; got 56"),
+        ({"linear": False}, "members must have 32 parameters; got 56"),
         ({"classes": None}, "tensor model.targets must have 3 numbers; got 0"),
         ({"activation": "swish"}, "activation must be one of identity, sigmoid, .*; got swish"),
         ({"loss": "hinge"}, "loss must be one of softmax, logistic, .*; got hinge"),
