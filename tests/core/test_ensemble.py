@@ -139,6 +139,8 @@ def default_ensemble(shape: Shape, columns: int, **options: Any) -> Ensemble:
         MemberOptions(shape, "adam", rate, new)
         for rate, new in ((0.001, 1), (0.003, 1), (0.01, 1), (0.003, 8))
     ]
+    seeing_ramps = shape.with_units((shape.units[0] + RAMPS * columns, *shape.units[1:]))
+    members += [MemberOptions(seeing_ramps, "sgd", 0.03), MemberOptions(seeing_ramps, "adam", 0.003, 1)]
     given_options = {"reach": 10.0, "replay_rows": 32, "capacity": 5000} | options
     return Ensemble(tuple(members), columns, **given_options)
 
@@ -431,11 +433,25 @@ def test_a_large_offset_does_not_hide_a_small_spread() -> None:
     assert accuracies[1] > accuracies[0] - 0.02
 
 
+PAIR = MemberOptions(Shape((2, 2)))
+SEEING_RAMPS = MemberOptions(Shape((2 + 2 * RAMPS, 2)))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"columns": 3}, "must have 3 or 48 inputs; got 2"),
         ({"missing": "indicate"}, "must have 4 or 34 inputs; got 2"),
+        ({"members": (PAIR, MemberOptions(Shape((2, 3))))}, "must have 2 outputs and loss 'softmax'; got 3"),
+        (
+            {"members": (PAIR, MemberOptions(Shape((2, 2), loss="logistic")))},
+            "2 outputs and loss 'softmax'; got 2 and 'logistic'",
+        ),
+        ({"members": (SEEING_RAMPS,)}, "need a ring and another scale than 'sparse'; got scale 'standard'"),
+        (
+            {"members": (SEEING_RAMPS,), "scale": "sparse", "capacity": 9},
+            "need a ring .*; got scale 'sparse'",
+        ),
         ({"members": ()}, "at least one"),
         ({"class_weight": (1.0,)}, "one per class"),
         ({"point": 2}, "point must be an output"),
@@ -446,7 +462,7 @@ def test_a_large_offset_does_not_hide_a_small_spread() -> None:
     ],
 )
 def test_other_options_are_refused(options: dict[str, Any], message: str) -> None:
-    usual: dict[str, Any] = {"members": (MemberOptions(Shape((2, 2))),), "columns": 2}
+    usual: dict[str, Any] = {"members": (PAIR,), "columns": 2}
     with pytest.raises(ValueError, match=message):
         Ensemble(**(usual | options))
 
@@ -489,6 +505,75 @@ def test_any_state_is_survived(data: st.DataObject, seed: int, part: float) -> N
         output, trained = learn(ensemble, state, *rows, mini_batch=3, initial=start)
         assert output.shape == predict(ensemble, state, rows[0]).shape
         assert trained.shape == (2,)
+
+
+def differing(optimizers: tuple[str, ...], shapes: tuple[Shape, ...]) -> Ensemble:
+    members = [MemberOptions(*each, 0.1) for each in zip(shapes, optimizers, strict=True)]
+    return Ensemble(tuple(members), 3, capacity=9)
+
+
+NARROW, WIDE, RAMPED = (Shape((inputs, units, 2)) for inputs, units in ((3, 4), (3, 9), (3 + 3 * RAMPS, 4)))
+
+
+def test_members_are_one_after_the_other_in_the_vectors_that_their_optimizers_have() -> None:
+    ensemble = differing(("sgd", "adam", "momentum", "sgd"), (NARROW, WIDE, RAMPED, Shape(NARROW.units)))
+    assert ensemble.shapes[0] is ensemble.shapes[3]  # equal ones are one
+    sizes = [shape.parameters for shape in ensemble.shapes]
+    assert ensemble.layout.sizes == (sum(sizes), sizes[1] + sizes[2], sizes[1])
+    state = ensemble.init(np.arange(sum(sizes), dtype=np.float32))
+    for vector, parts, has in (
+        (state.theta, ensemble.layout.thetas(state.theta), (0, 1, 2, 3)),
+        (state.first, ensemble.layout.firsts(state.first), (1, 2)),
+        (state.second, ensemble.layout.seconds(state.second), (1,)),
+    ):
+        found = [k for k, part in enumerate(parts) if part is not None]
+        assert found == list(has)
+        assert [len(parts[k]) for k in found] == [sizes[k] for k in found]
+        assert np.concatenate([parts[k] for k in found]).tolist() == vector.tolist()
+        assert all(np.shares_memory(parts[k], vector) for k in found)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "ftrl"])
+@pytest.mark.parametrize(
+    ("bad", "sources"),
+    [
+        ([2], {2: 0}),  # the best of its shape, not the best of all
+        ([0, 4], {0: 2, 4: 2}),
+        ([1], {1: None}),  # the only one of its shape
+        ([0, 2, 4], dict.fromkeys((0, 2, 4))),  # all of its shape
+        ([0, 1, 2, 3, 4], dict.fromkeys(range(5))),
+    ],
+)
+def test_a_member_that_diverges_restarts_as_the_best_of_its_shape(
+    bad: list[int], sources: dict[int, int | None], optimizer: str
+) -> None:
+    ensemble, rng = (
+        differing((optimizer,) * 5, (NARROW, WIDE, NARROW, RAMPED, NARROW)),
+        np.random.default_rng(0),
+    )
+    start = initial(ensemble)
+    state = ensemble.init(initial(ensemble, 1))
+    learn(ensemble, state, *draw_rows(ensemble, rng, 40), mini_batch=4, initial=start)
+    state.weights[:] = [0.2, 0.4, 0.05, 0.25, 0.1]
+    for k in bad:
+        ensemble.layout.thetas(state.theta)[k][0] = np.nan
+    before = state.copy()
+    learn(ensemble, state, *draw_rows(ensemble, rng, 2), mini_batch=2, initial=start)
+    assert state.restarts.tolist() == [int(k in bad) for k in range(5)]
+    layout = ensemble.layout
+    thetas, initials = layout.thetas(state.theta), layout.thetas(start)
+    firsts, seconds = layout.firsts(state.first), layout.seconds(state.second)
+    for k in range(5):
+        if k not in sources:
+            assert thetas[k].tobytes() != layout.thetas(before.theta)[k].tobytes()  # it has learned
+            assert np.isfinite(thetas[k]).all()
+            continue
+        best = sources[k]
+        assert thetas[k].tobytes() == (initials[k] if best is None else thetas[best]).tobytes()
+        expected = np.float32(1 / 0.1) * -thetas[k] if optimizer == "ftrl" else np.zeros_like(thetas[k])
+        np.testing.assert_array_equal(firsts[k], expected)
+        assert not np.any(seconds[k])
+        assert state.powers[k].tolist() == [1, 1]
 
 
 def test_no_rows_are_nothing() -> None:
