@@ -125,22 +125,24 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     learner: Any = model.learner
     state: EnsembleState = model.state.model
     loss = "logistic" if learner.multilabel else learner.loss  # the ensemble has none to choose
-    z = _prepare(graph, learner.scaler, state, rows)
     thetas = parameters(model)
     finite = [k for k, theta in enumerate(thetas) if np.isfinite(theta).all()]
     if not finite:
         raise ValueError("cannot export the model: no member has finite weights")
+    values = _fill(graph, learner.scaler, state, rows)
+    z = _prepare(graph, learner.scaler, state, rows, values)
+    seen = {learner.scaler.width: z}  # by its number of columns
     order, sums = list[int](), list[str]()
-    for shape, alike in _by_shape(learner.core.shapes, finite):
-        inputs = (
-            _with_ramps(graph, learner.scaler, state, rows, z) if shape.units[0] > learner.scaler.width else z
-        )
-        sums.append(_sums(graph, shape, [thetas[k] for k in alike], inputs))
+    for shape, alike in _by_shape(learner.core.shapes, finite).items():
+        inputs = shape.units[0]
+        if inputs not in seen:
+            seen[inputs] = _with_ramps(graph, state, values, z)
+        sums.append(_sums(graph, shape, [thetas[k] for k in alike], seen[inputs]))
         order += alike
     every = sums[0] if len(sums) == 1 else graph.add("Concat", *sums, axis=0)
     outputs = _activate_outputs(graph, every, loss, learner.classes)
     if learner.classes is None and loss != "poisson":
-        outputs = _clip(graph, outputs, TARGET_CLIP)
+        outputs = _clip(graph, outputs, -TARGET_CLIP, TARGET_CLIP)
     mixed = _mix(graph, outputs, state.weights[order])
     if learner.classes is None:
         return _restore_unit(graph, mixed, state, loss, learner.shape.units[-1])
@@ -149,50 +151,50 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     return mixed
 
 
-def _prepare(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str) -> str:
-    """Impute missing values, then scale, as the core does: differences in float64, rounded to float32."""
-    z, gaps, filling, affine = rows, "", scaler.filling(state), scaler.affine(state)
-    if filling is not None:
-        gaps = graph.add("IsNaN", rows)
-    if filling is not None or affine is not None:
-        z = graph.add("Cast", z, to=TensorProto.DOUBLE)
-    if filling is not None:
-        z = graph.add("Where", gaps, filling, z)
-    if affine is not None:
+def _fill(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str) -> str:
+    """Return the rows in float64, with missing values imputed."""
+    values, filling = graph.add("Cast", rows, to=TensorProto.DOUBLE), scaler.filling(state)
+    return values if filling is None else graph.add("Where", graph.add("IsNaN", rows), filling, values)
+
+
+def _prepare(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str, values: str) -> str:
+    """Scale as the core does: differences in float64, rounded to float32; and indicate missing values."""
+    affine = scaler.affine(state)
+    if affine is None:
+        z = graph.add("Cast", values, to=TensorProto.FLOAT)
+    else:
         origin, width, far = affine
-        shifted = graph.add("Cast", graph.add("Sub", z, origin), to=TensorProto.FLOAT)
-        z = _clip(graph, graph.add("Div", shifted, width), far)
-    elif filling is not None:
-        z = graph.add("Cast", z, to=TensorProto.FLOAT)
+        z = _clip(graph, _quotient(graph, values, origin, width), -far, far)
     if scaler.missing == "indicate":
-        z = graph.add("Concat", z, graph.add("Cast", gaps, to=TensorProto.FLOAT), axis=1)
+        gaps = graph.add("Cast", graph.add("IsNaN", rows), to=TensorProto.FLOAT)
+        z = graph.add("Concat", z, gaps, axis=1)
     return z
 
 
-def _by_shape(shapes: Sequence[Shape], members: Sequence[int]) -> list[tuple[Shape, list[int]]]:
-    """Return the members of each shape; those of one are computed as one product."""
-    found: dict[int, tuple[Shape, list[int]]] = {}
-    for k in members:
-        found.setdefault(id(shapes[k]), (shapes[k], []))[1].append(k)
-    return list(found.values())
-
-
-def _with_ramps(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str, z: str) -> str:
-    """Add the ramps of the rows' columns after the inputs z; those without knots are 0."""
-    low, high = state.knots[:, :-1].ravel(), state.knots[:, 1:].ravel()
+def _with_ramps(graph: _Graph, state: EnsembleState, values: str, z: str) -> str:
+    """Add the ramps of the values after the inputs z; one without knots is 0."""
+    low, high = state.knots[:, :-1], state.knots[:, 1:]
     rises = np.isfinite(high)
-    widths = np.where(rises, high - np.where(rises, low, 0), np.inf).astype(np.float32)
-    x = graph.add("Cast", rows, to=TensorProto.DOUBLE)
-    if (filling := scaler.filling(state)) is not None:
-        x = graph.add("Where", graph.add("IsNaN", rows), filling, x)
-    columns = np.repeat(np.arange(len(state.knots)), state.knots.shape[1] - 1)
-    shifted = graph.add("Sub", graph.add("Gather", x, columns, axis=1), np.where(rises, low, 0.0))
-    heights = graph.add(
-        "Div",
-        graph.add("Cast", shifted, to=TensorProto.FLOAT),
-        np.where(widths == 0, np.float32(np.inf), widths),
-    )
-    return graph.add("Concat", z, graph.add("Clip", heights, _one(0), _one(1)), axis=1)
+    widths = np.subtract(high, low, where=rises, out=np.full_like(high, np.inf)).astype(np.float32)
+    widths[widths == 0] = np.inf
+    columns = np.repeat(np.arange(len(low)), low.shape[1])
+    of_columns = graph.add("Gather", values, columns, axis=1)
+    heights = _quotient(graph, of_columns, np.where(rises, low, 0).ravel(), widths.ravel())
+    return graph.add("Concat", z, _clip(graph, heights, 0, 1), axis=1)
+
+
+def _quotient(graph: _Graph, values: str, origin: Array, width: Array) -> str:
+    """Divide differences, which are rounded to float32, by widths in float32."""
+    shifted = graph.add("Sub", values, origin)
+    return graph.add("Div", graph.add("Cast", shifted, to=TensorProto.FLOAT), width)
+
+
+def _by_shape(shapes: Sequence[Shape], members: Sequence[int]) -> dict[Shape, list[int]]:
+    """Return the members of each shape; those of one are computed as one product."""
+    found = dict[Shape, list[int]]()
+    for k in members:
+        found.setdefault(shapes[k], []).append(k)
+    return found
 
 
 def _sums(graph: _Graph, shape: Shape, theta: Sequence[Array], z: str) -> str:
@@ -233,7 +235,7 @@ def _gelu(graph: _Graph, z: str) -> str:
 
 def _activate_outputs(graph: _Graph, sums: str, loss: str | None, classes: Any) -> str:
     if loss == "poisson":
-        return graph.add("Exp", _clip(graph, sums, STEEP))
+        return graph.add("Exp", _clip(graph, sums, -STEEP, STEEP))
     if classes is None:
         return sums
     return graph.add("Sigmoid", sums) if loss == "logistic" else graph.add("Softmax", sums, axis=-1)
@@ -268,8 +270,8 @@ def _sort(graph: _Graph, prediction: str, outputs: int) -> str:
     return "sorted"
 
 
-def _clip(graph: _Graph, z: str, far: float) -> str:
-    return graph.add("Clip", z, _one(-far), _one(far))
+def _clip(graph: _Graph, z: str, low: float, high: float) -> str:
+    return graph.add("Clip", z, _one(low), _one(high))
 
 
 def _one(value: float) -> Array:

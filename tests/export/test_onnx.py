@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+from each_member import thetas
 from exported import ENSEMBLE, MLP, rows, rows_to_scale, trained, with_outliers
 from paths import ROOT
 from typer.testing import CliRunner
@@ -97,12 +98,43 @@ def test_every_scaling_with_every_way_to_handle_missing_values(
     check(model, x)
 
 
+SHAPES = [  # of several kinds, whose order is not that of the kinds
+    {"inputs": "ramps", "hidden": (), "linear": False},
+    {"hidden": (6,), "activation": "tanh"},
+    {"inputs": "ramps", "hidden": (5, 3)},
+    {"hidden": (6,), "activation": "tanh"},
+    {"hidden": (4,), "linear": False},
+]
+MIXED = {
+    "learner": "ensemble",
+    "members": [{"optimizer": "adam", "learning_rate": 0.03, **s} for s in SHAPES],
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+@pytest.mark.parametrize(
+    "task", [{"classes": THREE}, {"classes": THREE, "multilabel": True}, {"classes": None}]
+)
+def test_members_of_several_shapes_and_with_ramps(task: dict[str, Any], missing: str) -> None:
+    model = trained(**MIXED, **task, missing=missing)
+    model.state.model.weights[:] = np.arange(1, 6) / 15
+    assert np.isfinite(model.state.model.knots).sum(axis=1).tolist() == [16, 16, 0, 16]
+    check(model, with_outliers(rows(100, missing != "refuse", 5)))
+
+
+def test_knots_that_are_equal_in_float32_make_no_ramp() -> None:
+    model = trained(**MIXED)
+    model.state.model.knots[0] = [0, 1e-50, 2e-50, 0.5, 1, *[np.inf] * 11]
+    check(model, with_outliers(rows(100, False, 5)))
+
+
 def test_a_member_that_is_not_finite_is_not_in_the_graph() -> None:
     model = trained(**ENSEMBLE, classes=THREE)
-    model.state.model.theta[6] = np.nan
+    thetas(model.learner, model.state.model)[6][:] = np.nan
     x = rows(50, False, 5)
     whole, proto = (to_onnx(each, schema_of(each)) for each in (trained(**ENSEMBLE, classes=THREE), model))
-    assert sizes(proto) == {(members - 1, *rest) for members, *rest in sizes(whole)}
+    assert {members for members, *_ in sizes(whole)} == {9, 2, 11}, "without ramps, with ramps, all"
+    assert sizes(proto) == {(members - (members != 2), *rest) for members, *rest in sizes(whole)}
     check(model, x)
     model.state.model.theta[:] = np.inf
     with pytest.raises(ValueError, match=r"^cannot export the model: no member has finite weights$"):
@@ -123,7 +155,7 @@ def test_an_untrained_model(kind: dict[str, Any], classes: Any) -> None:
 
 
 def last_biases(model: Model) -> np.ndarray:
-    _, biases = model.learner.shape.views(model.state.model.theta[0])[-1]
+    _, biases = model.learner.shape.views(model.state.model.theta)[-1]
     return biases
 
 

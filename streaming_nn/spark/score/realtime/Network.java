@@ -47,8 +47,8 @@ final class Network {
     }
     this.shares = version.doubles("model.weights", members.length);
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
-    int ramped = place(true, 0);
-    this.firstSums = place(false, ramped);
+    int ramped = setStarts(true, 0);
+    this.firstSums = setStarts(false, ramped);
     this.firstWeights = new float[scaling.inputs + scaling.ramps][];
     for (int i = 0; i < firstWeights.length; i++) firstWeights[i] = new float[i < scaling.inputs ? firstSums : ramped];
     cut(version.floats("model.theta"));
@@ -85,8 +85,8 @@ final class Network {
     return (columns + PADDING - 1) / PADDING * PADDING;
   }
 
-  /** Places the sums of the first layers of members that see ramps, or of the others, from `start`; returns the end. */
-  private int place(boolean ramps, int start) {
+  /** Sets where the sums of members that see ramps, or of the others, are among those of all; returns their end. */
+  private int setStarts(boolean ramps, int start) {
     for (int m = 0; m < members.length; m++) {
       if (members[m].ramps != ramps) continue;
       members[m].start = start;
