@@ -17,11 +17,12 @@ from streaming_nn.core.structures import MISSING, SCALES
 from streaming_nn.estimators import river, sklearn
 from streaming_nn.export.sklearn import ACTIVATIONS, PASS_THROUGH, to_sklearn
 from streaming_nn.model import Model, member_network, predict
+from streaming_nn.nn.members import default, title
 from streaming_nn.nn.preprocessing import target_unit
 
 pytestmark = pytest.mark.commit
 
-MEMBERS = 9  # those that see no ramps
+PLAIN = len(default(regression=False, ramps=False))  # members that see no ramps; they are the first
 THREE, TWO = ("c", "a", "b"), (7, 3)
 
 
@@ -63,7 +64,7 @@ def check(model: Model, member: int | None, x: np.ndarray) -> Pipeline:
 
 
 @pytest.mark.parametrize("classes", [THREE, TWO, (True, False), None])
-@pytest.mark.parametrize("member", [0, 4, MEMBERS - 1])
+@pytest.mark.parametrize("member", [0, 4, PLAIN - 1])
 def test_a_member_of_the_ensemble(member: int, classes: Any) -> None:
     pipeline = check(trained(**ENSEMBLE, classes=classes), member, with_outliers(rows(100, False, 5)))
     assert [*pipeline.named_steps] == ["scale", "clip", "mlp"]
@@ -150,9 +151,9 @@ def test_the_pipeline_shares_no_array_with_the_model() -> None:
     assert predict(model, x).tobytes() == before.tobytes()
 
 
+TITLES = [title({"replay": 0, "inputs": "plain", **member}) for member in default(regression=False)]
 ENSEMBLE_MEMBERS = (
-    r"^member must be one of 0 \(sgd 0\.003\), 1 \(sgd 0\.01\), .*, 8 \(adam 0\.003, replay 8:1\), "
-    r"9 \(sgd 0\.03, ramps\), 10 \(adam 0\.003, replay 1:1, ramps\); got "
+    f"^member must be one of {re.escape(', '.join(f'{i} ({t})' for i, t in enumerate(TITLES)))}; got "
 )
 
 
@@ -160,8 +161,8 @@ ENSEMBLE_MEMBERS = (
     ("options", "member", "error"),
     [
         ({**ENSEMBLE, "classes": TWO}, None, ENSEMBLE_MEMBERS + "None$"),
-        ({**ENSEMBLE, "classes": TWO}, 11, ENSEMBLE_MEMBERS + "11$"),
-        ({**ENSEMBLE, "classes": TWO}, 9, "^member must see no ramps, which .*; got 9$"),
+        ({**ENSEMBLE, "classes": TWO}, PLAIN + 2, ENSEMBLE_MEMBERS + f"{PLAIN + 2}$"),
+        ({**ENSEMBLE, "classes": TWO}, PLAIN, f"^member must see no ramps, which .*; got {PLAIN}$"),
         ({**ENSEMBLE, "classes": TWO}, "best", ENSEMBLE_MEMBERS + "'best'$"),
         (MLP, 1, r"^member must be one of 0; got 1$"),
         (

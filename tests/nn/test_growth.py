@@ -11,7 +11,9 @@ from streaming_nn.core.networks import Shape
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.factory import learner_from
+from streaming_nn.nn.initializers import draw_input
 from streaming_nn.nn.learner import Batch, Learner, State, initial, test_then_train
+from streaming_nn.nn.members import default
 from streaming_nn.nn.networks import NetworkLearner
 from streaming_nn.nn.preprocessing import ColumnGrowth
 from streaming_nn.nn.state_dict import flatten, unflatten
@@ -25,6 +27,22 @@ CHOICES: list[dict[str, Any]] = [
     {"learner": "ensemble", "missing": "impute"},
     {"learner": "ensemble", "missing": "indicate", "scale": "minmax"},
     {"learner": "ensemble", "missing": "refuse", "buffer_bytes": 3200},
+    {
+        "learner": "ensemble",
+        "missing": "indicate",
+        "hidden": None,
+        "members": [
+            {"optimizer": "ftrl", "learning_rate": 0.1, "hidden": [8], "inputs": "ramps"},
+            {"optimizer": "adam", "learning_rate": 0.01, "hidden": [5, 3], "replay": 1, "activation": "tanh"},
+            {
+                "optimizer": "momentum",
+                "learning_rate": 0.02,
+                "hidden": [4],
+                "inputs": "ramps",
+                "linear": False,
+            },
+        ],
+    },
     {"learner": "mlp", "optimizer": "adam", "learning_rate": 0.01, "missing": "impute"},
     {"learner": "mlp", "optimizer": "ftrl", "learning_rate": 0.1, "missing": "refuse"},
     {
@@ -136,7 +154,7 @@ def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does
             vectors(*each, name) for each in ((wide, after.model), (learner, state.model), (wide, fresh))
         )
         shapes = zip(wide.core.shapes, learner.core.shapes, strict=True)
-        for (shape, before), vector, old, start in zip(shapes, *of_members, strict=True):
+        for member, ((shape, before), vector, old, start) in enumerate(zip(shapes, *of_members, strict=True)):
             if vector is None or old is None or start is None:
                 assert vector is old is start is None
                 continue
@@ -152,10 +170,15 @@ def test_what_was_there_keeps_its_bits_and_the_rest_starts_as_the_optimizer_does
             assert not linear[new if len(linear) else []].any()
             first, expected = (shape.views(each)[0][0] for each in (vector, start))
             if name == "theta":
-                assert first[new[:2]].any(axis=1).all()
-                assert not first[new[2:]].any()  # the new indicators, the new ramps
+                how = wide.initials[member], wide.seed, member
+                drawn = [draw_input(shape, *how, learner.inputs + number) for number in range(2)]
+                assert first[new_columns].tobytes() == np.stack(drawn).tobytes()
+                assert not first[new[2:]].any()  # of the new indicators, of the new ramps
             else:
                 assert first[new].tobytes() == expected[new].tobytes()
+    assert after.model.knots[moved if wide.core.ramped else []].tobytes() == state.model.knots.tobytes()
+    assert np.isinf(after.model.knots[new_columns if wide.core.ramped else []]).all()
+    assert np.isfinite(state.model.knots).all()
     assert found >= {"theta"} | ({"first", "second"} if options["learner"] == "ensemble" else set())
     for name in ("powers", "weights", "restarts", "learned", "boost", "appended", "drawn", "class_rows"):
         assert getattr(after.model, name).tobytes() == getattr(state.model, name).tobytes(), name
@@ -180,7 +203,36 @@ def test_members_draw_other_weights_for_a_new_column() -> None:
     wide, after = grown(*trained({"learner": "ensemble", "missing": "impute"}), [0, 1, 2, -1], np.nan)
     of_members = zip(wide.core.shapes, thetas(wide, after.model), strict=True)
     rows = {shape.views(theta)[0][0][3].tobytes() for shape, theta in of_members}
-    assert len(rows) == len(wide.core.members) == 11
+    assert len(rows) == len(wide.core.members) == len(default(regression=False))
+
+
+def test_ramps_of_a_new_column_change_no_prediction_once_they_have_knots() -> None:
+    learner, state = trained({"learner": "ensemble", "missing": "impute"})
+    wide, after = grown(learner, state, [0, -1, 1, 2], np.nan)
+    x = np.insert(X, 1, np.nan, axis=1)
+    x[::2, 1] = 0.0
+    placed = after.model._replace(knots=after.model.knots.copy())
+    placed.knots[1] = np.linspace(-1, 1, RAMPS + 1)
+    assert wide.predict(placed, x).tobytes() == wide.predict(after.model, x).tobytes()
+
+
+def test_only_columns_that_had_ramps_before_and_have_some_after_keep_theirs() -> None:
+    x = RNG.normal(size=(40, 66)).astype(np.float32)
+    learner, state = trained({"learner": "ensemble", "missing": "impute"}, x, Y[:40])
+    wide, after = grown(learner, state, [65, -1, *range(65)], np.nan)  # 62 and 63 are the 65th and 66th now
+    assert after.model.knots.shape == state.model.knots.shape == (64, RAMPS + 1)
+    assert after.model.knots[2:].tobytes() == state.model.knots[:62].tobytes()
+    assert np.isfinite(state.model.knots).all()
+    assert np.isinf(after.model.knots[:2]).all()
+    seen = 0
+    parts = zip(learner.core.shapes, thetas(learner, state.model), thetas(wide, after.model), strict=True)
+    for shape, theta, found in parts:
+        if shape.units[0] > 66:
+            (W, _), *_ = shape.with_units((67 + 64 * RAMPS, *shape.units[1:])).views(found)
+            ((V, _), *_), seen = shape.views(theta), seen + 1
+            assert not W[67 : 67 + 2 * RAMPS].any()
+            assert W[67 + 2 * RAMPS :].tobytes() == V[66 : 66 + 62 * RAMPS].tobytes()
+    assert seen == 2
 
 
 def test_a_grown_model_resumes_from_its_tensors_and_merges() -> None:

@@ -31,6 +31,8 @@ LABELS = (np.arange(60) % 3).astype(np.int32)
 TARGETS = (X[:, 0] * 10 + 100).astype(np.float32)
 WEIGHT = RNG.uniform(0.5, 2, 60).astype(np.float32)
 SMALL: dict[str, Any] = {"hidden": (5,), "mini_batch": 4}
+SGD = [each for each in default(True) if each["optimizer"] == "sgd" and "inputs" not in each]
+ADAM_AND_RAMPS = [each for each in default(True) if each not in SGD]
 EVERYTHING: list[NetworkLearner] = [
     MLP(4, (0, 1, 2), dropout=0.3, class_weight="effective", schedule="step", schedule_rows=9, clip_norm=1),
     MLP(4, (0, 1), loss="logistic", dropout=0.5, optimizer="nadam", l1=0.01, warmup=20, scale="minmax"),
@@ -38,9 +40,9 @@ EVERYTHING: list[NetworkLearner] = [
     MLP(4, (0, 1, 2), optimizer="ftrl", learning_rate=0.1, l1=0.01),
     MLP(4, loss="poisson", optimizer="sgd", scale="none", clip_value=0.1, hidden=()),
     Ensemble(4, (0, 1, 2), class_weight="balanced", missing="impute", buffer_rows=20, replay_rows=5, **SMALL),
-    Ensemble(4, members=default(True)[:5], scale="minmax", **SMALL),
-    Ensemble(4, members=default(True)[5:], buffer_rows=20, on_drift="raise", drift="adwin", **SMALL),
-    Ensemble(4, (0, 1), members=default(False)[3:4], **SMALL),  # a single member
+    Ensemble(4, members=SGD, scale="minmax", **SMALL),
+    Ensemble(4, members=ADAM_AND_RAMPS, buffer_rows=20, on_drift="raise", drift="adwin", **SMALL),
+    Ensemble(4, (0, 1), members=SGD[-1:], **SMALL),  # a single member
 ]
 EACH = pytest.mark.parametrize("learner", EVERYTHING, ids=lambda each: each.options()["learner"])
 
@@ -307,7 +309,15 @@ def test_a_member_starts_again_as_its_optimizer_does(optimizer: str) -> None:
 
 
 WEIGHTS = np.array([0.1, 0.4, 0.2, 0.3])
-FOUR = Ensemble(4, (0, 1, 2), members=[default(False)[i] for i in (1, 3, 6, 8)], **SMALL)
+FOUR = Ensemble(
+    4,
+    (0, 1, 2),
+    members=[
+        *({"optimizer": "sgd", "learning_rate": rate} for rate in (0.01, 0.1)),
+        *({"optimizer": "adam", "learning_rate": 0.003, "replay": new} for new in (1, 8)),
+    ],
+    **SMALL,
+)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +343,7 @@ def test_the_reaction_to_a_drift(on_drift: str, restarted: list[int]) -> None:
 
 
 def test_a_single_member_is_never_a_copy_of_itself() -> None:
-    one = Ensemble(4, (0, 1), members=default(False)[3:4], on_drift="restart", **SMALL)
+    one = Ensemble(4, (0, 1), members=SGD[-1:], on_drift="restart", **SMALL)
     model = learned(one)
     assert bits(one.react(model)) == bits(model)
     fresh = replace(one, on_drift="fresh")
