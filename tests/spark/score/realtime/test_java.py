@@ -242,13 +242,13 @@ def test_predictions_of_an_untrained_model_are_equal(
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("members", [[0, 3, 10], list(range(11))], ids=["some", "all"])
+@pytest.mark.parametrize("members", [slice(0, None, 3), slice(None)], ids=["some", "all"])
 def test_a_member_that_is_not_finite_has_weight_0(
-    spark: SparkSession, tmp_path: Path, members: list[int], task: str
+    spark: SparkSession, tmp_path: Path, members: slice, task: str
 ) -> None:
     learner, state = trained(ENSEMBLE | TASKS[task])
-    for member in members:
-        thetas(learner, state.model)[member][:] = (np.nan, np.inf)[member % 2]
+    for member, theta in enumerate(thetas(learner, state.model)[members]):
+        theta[:] = (np.nan, np.inf)[member % 2]
     schema = Schema(inputs=INPUTS, classes=learner.classes)
     manifest = commit(VersionLog(tmp_path), learner, state, schema)
     values = list[bytes | None](encode(replace(schema, label=None), rows(9)))

@@ -169,6 +169,15 @@ def test_only_the_first_columns_of_many_have_ramps(java: Any, file: Path) -> Non
     assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
 
 
+def test_a_ramp_between_knots_that_are_equal_in_float32_stays_0(java: Any, file: Path) -> None:
+    ensemble = Ensemble((MemberOptions(Shape((1 + RAMPS, 5, 3))),), 1, capacity=50)
+    state = ensemble.init(initial(ensemble, 0))
+    state.knots[0, :5] = 0, 1e-50, 2e-50, 0.5, 1
+    assert_same_bits(
+        java, file, ensemble, state, np.array([[-1.0], [0], [1e-50], [2e-50], [0.3], [0.7], [2]])
+    )
+
+
 @pytest.mark.parametrize("loss", structures.LOSSES)
 @pytest.mark.parametrize("bad", [[0], [0, 1, 2]], ids=["one", "all"])
 def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: str, bad: list[int]) -> None:
