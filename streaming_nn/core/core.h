@@ -120,7 +120,7 @@ typedef struct {
     const float *x;       /* (rows, row), of which the first `columns` are read */
     long row, columns;
     const int32_t *index; /* (columns) of each column among the network's inputs; null: all of them, in order */
-    const int32_t *present; /* (inputs) those that there are now, ramps without knots left out; null: all of them */
+    const int32_t *present; /* (inputs) those that are there, without the other ramps; null: all of them */
     long inputs;
     const Sparse *sparse; /* instead of these */
 } Rows;
@@ -284,7 +284,7 @@ typedef struct {
     float *widths;
 } Scaling;
 
-/* The ramps that have knots: those of column column[c] are numbers starts[c] to starts[c + 1]. */
+/* The ramps that are there: those of column column[c] are numbers starts[c] to starts[c + 1]. */
 typedef struct {
     long columns, count;
     int32_t *column; /* (columns) */

@@ -20,7 +20,7 @@ typedef struct {
     Member *members;
     const State *state;
     long fresh, rows, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
-    long plain, inputs;             /* of a prepared row: without the ramps, with those that have knots */
+    long plain, inputs;             /* of a prepared row: without the ramps, with those that are there */
     Scaling scaling;
     Ramps ramps;
     double *given;                  /* (rows, targets) as they came */

@@ -77,20 +77,22 @@ int place_knots(const Options *o, const State *s, long before, double *work) {
     return 1;
 }
 
-/* Lists the ramps between two knots; one whose knots are equal in float32 stays 0. */
+/* Lists the ramps whose width is a number above 0: between two knots that differ in float32, and not by too much. */
 void ramps_of(const Options *o, const State *s, Ramps *ramps) {
     ramps->columns = ramps->count = 0;
     for (long j = 0; j < o->ramped; j++) {
-        const double *knots = s->knots + j * (o->ramps + 1), infinite = __builtin_inf();
-        if (knots[0] == infinite) continue;
-        ramps->column[ramps->columns] = (int32_t)j;
-        ramps->starts[ramps->columns++] = (int32_t)ramps->count;
-        for (long i = 0; i < o->ramps && knots[i + 1] != infinite; i++) {
+        const double *knots = s->knots + j * (o->ramps + 1);
+        long first = ramps->count;
+        for (long i = 0; i < o->ramps; i++) {
             float width = (float)(knots[i + 1] - knots[i]);
+            if (!(width > 0.0f && width < __builtin_inff())) continue;
             ramps->number[ramps->count] = (int32_t)(j * o->ramps + i);
             ramps->origins[ramps->count] = knots[i];
-            ramps->widths[ramps->count++] = width == 0.0f ? __builtin_inff() : width;
+            ramps->widths[ramps->count++] = width;
         }
+        if (ramps->count == first) continue;
+        ramps->column[ramps->columns] = (int32_t)j;
+        ramps->starts[ramps->columns++] = (int32_t)first;
     }
     if (o->ramped) ramps->starts[ramps->columns] = (int32_t)ramps->count;
 }

@@ -554,12 +554,13 @@ def resting(shape: Any, z: Array) -> NDArray[np.bool_]:
     return rest
 
 
-def without_knots(options: Any, state: Any, shape: Any) -> NDArray[np.bool_]:
-    """Return which parameters (parameters,) are first weights of ramps that have no knots."""
+def without_ramps(options: Any, state: Any, shape: Any) -> NDArray[np.bool_]:
+    """Return which parameters (parameters,) are first weights of ramps that are not there."""
     first = shape.layers[0]
     rest = np.zeros(shape.parameters, bool)
     rows = rest[first.weights : first.biases].reshape(first.inputs, -1)
-    rows[options.width :][np.isinf(state.knots[:, 1:]).ravel()[: len(rows) - options.width]] = True
+    width = np.diff(state.knots).astype(F4).ravel()[: len(rows) - options.width]
+    rows[options.width :][~((width > 0) & (width < INFINITE))] = True
     return rest
 
 
@@ -665,7 +666,7 @@ def ramps(options: Any, state: Any, x: Array) -> Array:
         missing = np.isnan(x[:, j]) & (options.missing != "refuse")
         value = np.where(missing, state.means[j], x[:, j])
         for low, high in pairwise(knots.tolist()):
-            width = F4(high - low) if high < np.inf else INFINITE
+            width = F4(high - low)
             z = (value - low).astype(F4) / width if 0 < width < INFINITE else np.zeros(len(x), F4)
             z = np.where(z > 1, F4(1), z)
             heights.append(np.where(z < 0, F4(0), z)[:, None])
@@ -956,7 +957,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
     for k, slope in enumerate(steps):
         if not bad[k]:
             shape = options.shapes[k]
-            rest = resting(shape, z) if options.scale == "sparse" else without_knots(options, state, shape)
+            rest = resting(shape, z) if options.scale == "sparse" else without_ramps(options, state, shape)
             update(shape, options.members[k].structure, factor, vectors(options, state, k), slope, rest)
     if len(bad) > 1:
         update_mixture(options, state, member_losses, bad, w[:rows])
