@@ -4,7 +4,7 @@ Dohare et al. (2024) found that networks trained by backprop lose their plastici
 change of a recurring concept is a task. Both learners predict the same rows before they learn them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,17 @@ from rich.table import Table
 from benchmarks.output import Json, print_results
 from benchmarks.threads import one_thread
 from producers.generators import agrawal, hyperplane, sea, sine
+from producers.streams import Stream
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch
 from streaming_nn.versions.environment import describe
 
-STREAMS = {"sea": sea, "sine": sine, "agrawal": agrawal, "hyperplane": hyperplane}
+STREAMS: dict[str, Callable[..., Stream]] = {
+    "sea": sea,
+    "sine": sine,
+    "agrawal": agrawal,
+    "hyperplane": hyperplane,
+}
 
 
 class Marks(NamedTuple):
