@@ -135,6 +135,23 @@ def test_a_ramp_rises_from_0_at_its_knot_to_1_at_the_next_one(missing: str) -> N
     assert np.count_nonzero(heights.any(axis=0)) == 2 * RAMPS + 2
 
 
+def test_a_ramp_whose_width_is_no_number_in_float32_is_0_and_its_weights_rest() -> None:
+    far, near = np.resize([-3e38, 3e38, 3.2e38], 64), np.resize([0.0, 1e-60, 1], 64)
+    x = np.column_stack([far, near])
+    state = after(x, scale="none")
+    assert state.knots[:, :3].tolist() == [[-3e38, 3e38, 3.2e38], [0, 1e-60, 1]]
+    heights = through(state, x).reshape(64, 2, RAMPS)
+    assert not heights[:, :, 0].any()
+    assert heights[:3, 0, 1].tolist() == heights[:3, 1, 1].tolist() == [0, 0, 1]
+    ensemble = seeing(2)
+    state = ensemble.init(np.ones(ensemble.shape.parameters, np.float32))
+    learn(ensemble, state, x, near, mini_batch=8)
+    ((W, _),) = ensemble.shape.views(state.theta)
+    ramps = W[2:].reshape(2, RAMPS)
+    assert (ramps[:, 0] == 1).all()
+    assert (ramps[:, 1] != 1).all()
+
+
 def test_columns_after_the_first_64_have_no_ramps() -> None:
     x = RNG.normal(size=(32, RAMPED + 3))
     state = after(x)

@@ -677,7 +677,7 @@ def placements(rows: int) -> int:
     return sum(rows >= 32 << i for i in range(7)) + rows // 4096
 
 
-def place_knots(options: Any, state: Any, before: int) -> None:
+def set_knots(options: Any, state: Any, before: int) -> None:
     appended = int(state.appended)
     if placements(before) == placements(appended):
         return
@@ -970,7 +970,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         for r in range(rows):
             state.ring[(int(state.appended) + r) % options.capacity] = block[r]
         state.appended[...] += rows
-        place_knots(options, state, int(state.appended) - rows)
+        set_knots(options, state, int(state.appended) - rows)
         state.drawn[...] += np.uint64(len(slots))
     state.learned[...] += rows
     left = float(state.boost) * one(exponential, rows / 500.0 * one(logarithm, 0.5))

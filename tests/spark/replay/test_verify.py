@@ -85,9 +85,9 @@ def test_a_range_starts_from_the_nearest_kept_version(log: VersionLog) -> None:
 def test_versions_of_an_older_arithmetic_name_the_releases_that_have_it(
     log: VersionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = log.read(1)
-    monkeypatch.setattr(library, "ARITHMETIC", 2)
-    monkeypatch.setattr(library, "RELEASES", {1: "0.1.0", 2: "0.3.0"})
+    one, then = log.read(1), library.ARITHMETIC
+    monkeypatch.setattr(library, "ARITHMETIC", then + 1)
+    monkeypatch.setattr(library, "RELEASES", {then: "0.1.0", then + 1: "0.3.0"})
     head = log.read(5)
     learner = learner_from(head.manifest.learner)
     x, y = rows(100)
@@ -98,10 +98,10 @@ def test_versions_of_an_older_arithmetic_name_the_releases_that_have_it(
     with pytest.raises(ValueError) as caught:
         verify(NO_SPARK, {}, log)
     assert str(caught.value) == (
-        "versions 1 to 5 were learned by arithmetic 1, and this release has 2; verify with "
+        f"versions 1 to 5 were learned by arithmetic {then}, and this release has {then + 1}; verify with "
         "streaming_nn>=0.1.0,<0.3.0, and later versions with --from 6"
     )
-    with pytest.raises(ValueError, match="version 2 was learned by arithmetic 1"):
+    with pytest.raises(ValueError, match=f"version 2 was learned by arithmetic {then}"):
         verify(NO_SPARK, {}, log, 2, 2)
     result = verify(NO_SPARK, {}, log, 6)
     assert (result.identical, result.first, result.last) == (True, 6, 6)
