@@ -142,6 +142,12 @@ def test_each_gets_new_classes_as_alone() -> None:
     wider = replace(CLASSIFIER, classes=("a", "b", "c", "d", "e"))
     grown = wider.grow(state, 3)
     assert_parts(wider, grown, [alone(wider, k).grow(part_of(CLASSIFIER, state, k), 3) for k in range(6)])
+    for shape, theta in zip(wider.core.shapes, thetas(wider, grown), strict=True):
+        *_, (W, b) = shape.views(theta)
+        assert b[3:].tolist() == [b[:3].min()] * 2
+        assert b[:3].any()
+        assert not W[:, 3:].any()
+        assert not shape.linear_view(theta)[:, 3:].any()
     x, y = X[:64] + 20, np.full(64, 4, np.int32)
     for _ in range(10):
         grown, _, _ = wider.learn(grown, Batch(x, y))
