@@ -14,7 +14,10 @@ from numpy.typing import DTypeLike, NDArray
 from streaming_nn.core import build_backend
 
 MOST_ROWS = 2**62  # so that no sum of counts overflows
-RELEASES = {1: "0.1.0", 2: "0.2.0"}  # number of docs/arithmetic.md: the first release of streaming_nn that has it
+RELEASES = {
+    1: "0.1.0",
+    2: "0.2.0",
+}  # number of docs/arithmetic.md: the first release of streaming_nn that has it
 ARITHMETIC = max(RELEASES)  # the number that the library must have
 VECTORS = {"baseline": 0, "avx2": 1, "avx512": 2}  # the least that `core_vectors` must return
 BUILD = "pip install -e ."  # in a checkout

@@ -172,14 +172,17 @@ def _prepare(graph: _Graph, scaler: Scaler, state: EnsembleState, rows: str, val
 
 
 def _with_ramps(graph: _Graph, state: EnsembleState, values: str, z: str) -> str:
-    """Add the ramps of the values after the inputs z; one without knots is 0."""
+    """Add the ramps of the values after the inputs z; one that is not there is 0, as its value is."""
     low, high = state.knots[:, :-1], state.knots[:, 1:]
-    rises = np.isfinite(high)
-    widths = np.subtract(high, low, where=rises, out=np.full_like(high, np.inf)).astype(np.float32)
-    widths[widths == 0] = np.inf
+    with np.errstate(invalid="ignore", over="ignore"):
+        widths = (high - low).astype(np.float32)
+    there = (widths > 0) & (widths < np.inf)
     columns = np.repeat(np.arange(len(low)), low.shape[1])
     of_columns = graph.add("Gather", values, columns, axis=1)
-    heights = _quotient(graph, of_columns, np.where(rises, low, 0).ravel(), widths.ravel())
+    of_columns = graph.add("Where", there.ravel(), of_columns, np.zeros(1))
+    heights = _quotient(
+        graph, of_columns, np.where(there, low, 0).ravel(), np.where(there, widths, 1).ravel()
+    )
     return graph.add("Concat", z, _clip(graph, heights, 0, 1), axis=1)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.ensemble import RAMPS, EnsembleState, Model, Rows
+from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows

@@ -17,9 +17,9 @@ final class Scaling {
   private final double[] origins;  // subtracted from each column
   private final float[] widths;  // by which the difference is divided
   private final float bound;  // of the quotient
-  private final int[] rises;  // ramps of each column that have knots
+  private final int[] rises;  // of each column: ramps up to the last one that is there
   private final double[] feet;  // of each ramp: the knot where it rises from 0
-  private final float[] steps;  // of each ramp: from there to the knot where it is 1
+  private final float[] steps;  // of each ramp: from there to the knot where it is 1; 0: it is not there
 
   Scaling(Version version) throws IOException {
     JsonNode options = Version.at(version.manifest, "learner");
@@ -44,15 +44,16 @@ final class Scaling {
     if (ramped) rise(version.doubles("model.knots", rises.length + ramps));
   }
 
-  /** Places the ramps between the columns' knots, which are ascending; infinite ones are none. */
+  /** Places the ramps between the columns' knots; one is there if its width in float32 is above 0 and finite. */
   private void rise(double[] knots) {
     for (int c = 0; c < rises.length; c++) {
-      int knot = c * (RAMPS + 1);
-      for (int i = c * RAMPS; rises[c] < RAMPS && knots[knot + 1] < Double.POSITIVE_INFINITY; i++, knot++) {
+      for (int i = 0; i < RAMPS; i++) {
+        int knot = c * (RAMPS + 1) + i;
         float step = (float) (knots[knot + 1] - knots[knot]);
-        feet[i] = knots[knot];
-        steps[i] = step == 0f ? Float.POSITIVE_INFINITY : step;
-        rises[c]++;
+        if (!(step > 0f && step < Float.POSITIVE_INFINITY)) continue;
+        feet[c * RAMPS + i] = knots[knot];
+        steps[c * RAMPS + i] = step;
+        rises[c] = i + 1;
       }
     }
   }
@@ -92,7 +93,7 @@ final class Scaling {
     return Math.sqrt(squares / (count < 1.0 ? 1.0 : count));
   }
 
-  /** Writes the networks' inputs z from a row x; those of ramps without knots are left as they are, 0. */
+  /** Writes the networks' inputs z from a row x; those of ramps that are not there are left as they are, 0. */
   void prepare(double[] x, float[] z) {
     for (int i = 0; i < columns; i++) {
       double value = missing && x[i] != x[i] ? fills[i] : x[i];
@@ -104,6 +105,7 @@ final class Scaling {
     for (int c = 0; c < rises.length; c++) {
       double value = missing && x[c] != x[c] ? fills[c] : x[c];
       for (int i = c * RAMPS; i < c * RAMPS + rises[c]; i++) {
+        if (steps[i] == 0f) continue;
         float height = (float) (value - feet[i]) / steps[i];
         height = height > 1f ? 1f : height;
         z[inputs + i] = height < 0f ? 0f : height;
