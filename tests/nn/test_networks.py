@@ -13,8 +13,8 @@ from each_member import thetas, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_nn.core.ensemble import EnsembleState
-from streaming_nn.nn import averaging, state_dict
+from streaming_nn.core.ensemble import RAMPS, EnsembleState
+from streaming_nn.nn import averaging, replay_buffer, state_dict
 from streaming_nn.nn import learner as loop
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, initial, load_state, test_then_train
@@ -248,6 +248,36 @@ def test_tasks_are_merged_field_by_field(learner: NetworkLearner) -> None:
         before = getattr(start, name)
         assert (array.dtype, array.shape) == (before.dtype, before.shape), name
     learner.learn(merged, rows_of(learner))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "when"),
+    [
+        (20, 28, 39, "in the merge"),
+        (40, 55, 70, "in the merge"),  # the second time
+        (40, 44, 52, "before"),
+        (10, 50, 60, "by a task too"),
+    ],
+)
+def test_knots_are_placed_from_the_merged_buffer(first: int, second: int, third: int, when: str) -> None:
+    learner = Ensemble(4, (0, 1, 2), buffer_rows=37, missing="impute", **SMALL)
+    x, y, _ = rows_of(learner)
+    x, y = np.concatenate([x, x + 1]), np.concatenate([y, y])
+    start, _, _ = learner.learn(learner.init(), Batch(x[:first], y[:first]))
+    cuts = slice(first, second), slice(second, third)
+    parts = [learner.learn(learner.copy(start), Batch(x[cut], y[cut]))[0] for cut in cuts]
+    merged = learner.merge(start, parts, [second - first, third - second])
+    same = [part.knots.tobytes() == start.knots.tobytes() for part in parts]
+    assert same == [when != "by a task too", True]
+    if when == "before":
+        assert np.isfinite(start.knots).all()
+        assert merged.knots.tobytes() == start.knots.tobytes()
+        return
+    kept = replay_buffer.latest(merged, 37)[:, :4]
+    assert len(kept) == min(37, third)
+    for column, knots in zip(kept.T, merged.knots, strict=True):
+        values = np.sort(column[~np.isnan(column)])
+        assert knots.tolist() == values[np.arange(RAMPS + 1) * (len(values) - 1) // RAMPS].tolist()
 
 
 def bias_mask(learner: NetworkLearner) -> np.ndarray:
