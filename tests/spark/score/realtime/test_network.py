@@ -169,13 +169,18 @@ def test_only_the_first_columns_of_many_have_ramps(java: Any, file: Path) -> Non
     assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
 
 
-def test_a_ramp_between_knots_that_are_equal_in_float32_stays_0(java: Any, file: Path) -> None:
+@pytest.mark.parametrize(
+    "knots", [[0, 1e-50, 2e-50, 0.5, 1], [-3e38, 3e38, 3.1e38, 3.2e38]], ids=["near", "far"]
+)
+def test_a_ramp_whose_width_is_0_or_infinite_in_float32_is_not_there(
+    java: Any, file: Path, knots: list[float]
+) -> None:
     ensemble = Ensemble((MemberOptions(Shape((1 + RAMPS, 5, 3))),), 1, capacity=50)
     state = ensemble.init(initial(ensemble, 0))
-    state.knots[0, :5] = 0, 1e-50, 2e-50, 0.5, 1
-    assert_same_bits(
-        java, file, ensemble, state, np.array([[-1.0], [0], [1e-50], [2e-50], [0.3], [0.7], [2]])
-    )
+    state.knots[0, : len(knots)] = knots
+    x = np.array([*knots, -1, 0.3, 0.7, 2, 3.05e38, 1e300, np.nan])[:, None]
+    with np.errstate(all="ignore"):
+        assert_same_bits(java, file, ensemble, state, x)
 
 
 @pytest.mark.parametrize("loss", structures.LOSSES)
