@@ -349,7 +349,7 @@ INLINE long ramps_at_most(const Options *o) { return (long)o->ramped * o->ramps;
 long knots_bytes(const Options *options);
 void ramps_of(const Options *options, const State *state, Ramps *ramps);
 void prepare_ramps(const Options *options, const Ramps *ramps, const double *fills, const double *x, float *z);
-int place_knots(const Options *options, const State *state, long before, double *work);
+int set_knots(const Options *options, const State *state, long before, double *work);
 
 /* sparse.c */
 long words(long columns);

@@ -357,15 +357,15 @@ class Ensemble:
         vectors = layout.thetas(state.theta), layout.firsts(state.first), layout.seconds(state.second)
         return zip(self.members, *vectors, strict=True)
 
-    def place_knots(self, state: EnsembleState, before: int) -> None:
-        """Place the knots anew, if rows appended to the ring since there were `before` make that due."""
+    def set_knots(self, state: EnsembleState, before: int) -> None:
+        """Set the knots again, if rows appended to the ring since there were `before` make that due."""
         if not self.ramped:
             return
         core = library.load()
         core.core_knots_bytes.restype = ctypes.c_long
         _, fields = self.pointers(state, state.theta)
         work = aligned(int(core.core_knots_bytes(ctypes.byref(self.structure))))
-        core.core_place_knots(
+        core.core_set_knots(
             ctypes.byref(self.structure),
             ctypes.byref(fields),
             ctypes.c_long(before),

@@ -41,7 +41,7 @@ typedef struct {
     double *clusters;               /* (7, targets) with the new rows */
     double *class_rows;             /* (classes) with the new rows */
     float *class_weights;           /* (classes) */
-    double *statistics, *knots;     /* memory of add_rows, of place_knots */
+    double *statistics, *knots;     /* memory of add_rows, of set_knots */
     uint8_t *bad;                   /* (members) */
     void *pass;
 } Step;
@@ -553,7 +553,7 @@ static void commit(Step *s, const double *x, const double *y, const float *weigh
     if (is_counting(o)) copy_bytes(state->class_rows, s->class_rows, s->classes * sizeof(double));
     long before = *state->appended;
     append_rows(s, x, y, weight);
-    if (place_knots(o, state, before, s->knots)) find_ramps(s);
+    if (set_knots(o, state, before, s->knots)) find_ramps(s);
     *state->learned += s->fresh;
     double left = *state->boost * exponential((double)s->fresh / RAISED_ROWS * logarithm(0.5));
     *state->boost = left > 1e-3 ? left : 0.0;
@@ -623,9 +623,9 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
     }
 }
 
-/* Places knots as steps do, after rows were appended to the ring otherwise; `before` is how many there were. */
-EXPORTED void core_place_knots(const Options *options, const State *state, long before, double *work) {
-    place_knots(options, state, before, work);
+/* Sets knots as steps do, after rows were appended to the ring otherwise; `before` is how many there were. */
+EXPORTED void core_set_knots(const Options *options, const State *state, long before, double *work) {
+    set_knots(options, state, before, work);
 }
 
 EXPORTED long core_knots_bytes(const Options *options) { return knots_bytes(options); }

@@ -6,13 +6,13 @@
 #include "functions.h"
 
 #define SAMPLED 1024     /* rows of the ring whose values are sorted */
-#define FIRST 32         /* rows after which knots are placed first; then after twice as many, each time */
+#define FIRST 32         /* rows after which knots are set first; then after twice as many, each time */
 #define MOST_BETWEEN 4096 /* rows between two times */
 
 long knots_bytes(const Options *o) { return o->ramped ? SAMPLED * (long)sizeof(double) : 0; }
 
-/* How often knots are placed until so many rows were appended. */
-static long placements(long rows) {
+/* How often knots are set until so many rows were appended. */
+static long times_set(long rows) {
     if (rows >= MOST_BETWEEN) return rows / MOST_BETWEEN + 7;
     long count = 0;
     while (rows >= FIRST << count) count++;
@@ -66,9 +66,9 @@ static void write_knots(const double *values, long count, long most, double *kno
     for (long i = found > 2 ? found : 0; i < most; i++) knots[i] = __builtin_inf();
 }
 
-/* Places the knots if rows appended since `before` make it due; returns whether it was. */
-int place_knots(const Options *o, const State *s, long before, double *work) {
-    if (!o->ramped || placements(before) == placements(*s->appended)) return 0;
+/* Sets the knots if rows appended since `before` make it due; returns whether it was. */
+int set_knots(const Options *o, const State *s, long before, double *work) {
+    if (!o->ramped || times_set(before) == times_set(*s->appended)) return 0;
     for (long j = 0; j < o->ramped; j++) {
         long count = sample(o, s, j, work);
         sort(work, count);

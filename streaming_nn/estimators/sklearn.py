@@ -16,13 +16,12 @@ from streaming_nn.core.networks import Shape
 from streaming_nn.model import Holder, Model, new_model, to_python
 from streaming_nn.nn import multioutput
 from streaming_nn.nn.factory import difference, given, learner_from
-from streaming_nn.nn.learner import Batch, State, initial, point_prediction
+from streaming_nn.nn.learner import Batch, State, continues, point_prediction
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.labels import integral_to_int
 from streaming_nn.records.reasons import FROM_DATES
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.values import LARGE, bounded, large_columns
-from streaming_nn.versions.rollback import shapes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -234,8 +233,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
             return
         kept = {k: v for k, v in self.learner_.options().items() if k not in self.get_params(deep=False)}
         learner = learner_from({**kept, **options})
-        tensors = flatten(self.state_)
-        if shapes(flatten(initial(learner))) != shapes(tensors):
+        if not continues(learner, self.learner_, flatten(self.state_)):
             changes = difference(self.learner_.options(), learner.options())
             raise ValueError(f"cannot partial_fit with {changes}: call fit, which trains a new model")
         self._model, self._used_options = self._model._replace(learner=learner), options

@@ -14,12 +14,11 @@ from streaming_nn.mllib.params import NAMES, spark_names_in_errors
 from streaming_nn.mllib.persistence import describe_schema
 from streaming_nn.nn import validation
 from streaming_nn.nn.factory import changed, differences, learner_from
-from streaming_nn.nn.learner import Learner, initial, load_state
+from streaming_nn.nn.learner import Learner, continues, initial, load_state
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.spark.sources.spark_source import initial_position, last_batch, position_of, query_id
 from streaming_nn.spark.train.micro_batch import commit_learned
 from streaming_nn.versions.retention import KEEP_BYTES, Retention
-from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import INITIAL, SEQUENTIAL, UPDATES, Manifest, Position, Version
 from streaming_nn.versions.version_log import VersionLog
 
@@ -171,7 +170,7 @@ class StreamingLearner:
         changes = self.estimator._options(only_set=True)
         with spark_names_in_errors():
             learner = learner_from({**changed(recorded, changes), "seed": recorded.get("seed", 0)})
-        if shapes(flatten(initial(learner))) != shapes(head.tensors):
+        if not continues(learner, learner_from(recorded), head.tensors):
             different = _difference(recorded, learner)
             raise ValueError(
                 f"model {self.log.directory} was created with {different}; use a new model directory"

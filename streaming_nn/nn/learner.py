@@ -12,7 +12,7 @@ from streaming_nn.nn import averaging, metrics, multioutput
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.multioutput import Measured
 from streaming_nn.nn.preprocessing import ColumnGrowth
-from streaming_nn.nn.state_dict import unflatten
+from streaming_nn.nn.state_dict import flatten, unflatten
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
 PIECE_BYTES = 256 << 20  # of rows that are learned at once: 4,096 rows of up to 8,192 columns
@@ -92,6 +92,11 @@ class Learner(ABC, Generic[S]):
         if self.multilabel:
             return len(self.classes or ())
         return None if self.targets is None else len(self.targets)
+
+    @property
+    def member_shapes(self) -> tuple[Any, ...]:
+        """What the layout of a model's parameters follows from, for each member; by default, nothing."""
+        return ()
 
     @property
     def detector(self) -> Detector[Any] | None:
@@ -175,6 +180,13 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
     Errors: ValueError if they do not fit the learner.
     """
     return grow(learner, unflatten(initial(learner), learner.present(tensors)))
+
+
+def continues(learner: Learner[Any], before: Learner[Any], tensors: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether a learner can continue from tensors that another one has learned."""
+    needed, found = flatten(initial(learner)), learner.present(tensors)
+    kinds, found_kinds = ({name: (x.shape, x.dtype) for name, x in each.items()} for each in (needed, found))
+    return kinds == found_kinds and learner.member_shapes == before.member_shapes
 
 
 class Predicted(NamedTuple):

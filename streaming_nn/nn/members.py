@@ -38,7 +38,7 @@ Member = dict[str, Any]  # all of KEYS that belong to its optimizer and its loss
 
 
 def default(regression: bool, ramps: bool = True) -> tuple[Member, ...]:
-    """Return what the default members have of their own; those that see ramps only where there are any."""
+    """Return what the default members have of their own; with `ramps` also those that see them."""
     factor = TARGET_RATE if regression else 1
     by_sgd = [{"optimizer": "sgd", "learning_rate": rate * factor} for rate in SGD_RATES]
     by_adam = [{"optimizer": "adam", "learning_rate": r, "replay": weight} for r, weight in REPLAY_RATES]

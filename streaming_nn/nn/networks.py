@@ -59,9 +59,14 @@ class NetworkLearner(Learner[EnsembleState]):
         """The shape of the first member's network; outputs and loss are those of all members."""
         return self.core.shapes[0]
 
+    @property
+    def member_shapes(self) -> tuple[Any, ...]:
+        """Each member's shape, as what is equal for equal ones."""
+        return tuple(shape.key for shape in self.core.shapes)
+
     @cached_property
     def initial_parameters(self) -> Floats:
-        """The parameters (parameters,) of all members of an untrained model, each drawn anew."""
+        """The parameters (parameters,) of all members of an untrained model."""
         return initialize(self.core.shapes, self.initials, self.seed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,7 +217,7 @@ class NetworkLearner(Learner[EnsembleState]):
             boost=drift.decay_boost(start.boost, sum(rows)),
         )
         self.core.settle(merged)
-        self.core.place_knots(merged, int(start.appended))
+        self.core.set_knots(merged, int(start.appended))
         bad = np.any([part.restarts > start.restarts for part in parts], axis=0)
         return self._restart(merged, bad) if bad.any() else merged
 

@@ -6,13 +6,11 @@ from typing import Any
 
 from streaming_nn.core import library
 from streaming_nn.nn.factory import changed, difference, learner_from
-from streaming_nn.nn.learner import Learner, initial, require_averaging
-from streaming_nn.nn.state_dict import flatten
+from streaming_nn.nn.learner import Learner, continues, require_averaging
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark.train.batch_size import AUTO
 from streaming_nn.spark.train.initial_schema import complete_schema, record_options
-from streaming_nn.versions.rollback import shapes
 from streaming_nn.versions.version import AVERAGED, Version
 
 
@@ -64,7 +62,7 @@ def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | No
     learner = learner or make_learner(settings, head.manifest.learner)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
-    if shapes(flatten(initial(learner))) != shapes(head.tensors):
+    if not continues(learner, learner_from(head.manifest.learner), head.tensors):
         changes = difference(head.manifest.learner, learner.options()) or _another_arithmetic(head)
         raise ValueError(f"model {settings.model} was created with {changes}; use a new model directory")
     return learner

@@ -202,9 +202,7 @@ def test_a_state_that_an_older_arithmetic_laid_out_otherwise_names_it(
 @pytest.mark.parametrize(
     "arithmetic",
     [
-        pytest.param(
-            1, marks=pytest.mark.xfail(strict=True, reason="tensors are compared as they are in the file")
-        ),
+        1,
         library.ARITHMETIC,
     ],
 )
@@ -219,7 +217,6 @@ def test_models_of_every_arithmetic_are_resumed(arithmetic: int) -> None:
             assert found.tobytes() == recorded.tobytes(), (path.name, name)
 
 
-@pytest.mark.xfail(strict=True, reason="of vectors, lengths are compared only")
 @pytest.mark.parametrize("changing", [{"hidden": [9]}, {"inputs": "ramps"}, {"linear": False}], ids=str)
 def test_members_whose_shapes_are_swapped_are_refused(changing: dict) -> None:
     plain = {"optimizer": "sgd", "learning_rate": 0.1, "hidden": [5]}
