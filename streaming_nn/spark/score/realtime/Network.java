@@ -162,17 +162,21 @@ final class Network {
       float[] z = first;
       int at = start;
       for (int l = 0; l < last; l++) {
-        for (int j = 0; j < h[l].length; j++) h[l][j] = z[at + j] + biases[l][j];
-        Functions.activate(activation, h[l]);
+        float[] values = h[l];
+        float[] bias = biases[l];
+        for (int j = 0; j < values.length; j++) values[j] = z[at + j] + bias[j];
+        Functions.activate(activation, values);
         z = sums[l + 1];
         at = 0;
         Arrays.fill(z, 0f);
-        multiply(h[l], 0, h[l].length, weights[l + 1], z, used);
+        multiply(values, 0, values.length, weights[l + 1], z, used);
       }
+      float[] p = h[last];
+      float[] bias = biases[last];
       int linear = start + padded(units[1]);
-      for (int j = 0; j < h[last].length; j++) {
+      for (int j = 0; j < p.length; j++) {
         float sum = skip ? z[at + j] + first[linear + j] : z[at + j];
-        h[last][j] = sum + biases[last][j];
+        p[j] = sum + bias[j];
       }
     }
   }
