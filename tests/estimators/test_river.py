@@ -594,7 +594,7 @@ def test_it_beats_rivers_logistic_regression_on_phishing(scaled: bool) -> None:
         river.evaluate.progressive_val_score(stream, model, metric)
         return float(metric.get())
 
-    ours: Any = scaler.clone() | RiverClassifier(hidden=16) if scaled else RiverClassifier(hidden=16)
+    ours: Any = scaler.clone() | RiverClassifier() if scaled else RiverClassifier()
     peer = scaler.clone() | river.linear_model.LogisticRegression()
     assert accuracy(ours) > accuracy(peer) > 0.8
 

@@ -59,10 +59,11 @@ def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | No
 
     `learner` overrides both. Raise ValueError if it needs other tensors than the head has.
     """
+    before = learner or learner_from(head.manifest.learner)  # settings cannot name every learner
     learner = learner or make_learner(settings, head.manifest.learner)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
-    if not continues(learner, learner_from(head.manifest.learner), head.tensors):
+    if not continues(learner, before, head.tensors):
         changes = difference(head.manifest.learner, learner.options()) or _another_arithmetic(head)
         raise ValueError(f"model {settings.model} was created with {changes}; use a new model directory")
     return learner
