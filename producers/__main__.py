@@ -89,7 +89,8 @@ def produce(
         str | None, typer.Option(help="Its mark of thousands, or none (default: detected).")
     ] = None,
     units: Annotated[
-        str | None, typer.Option(help="Signs before or after its numbers: %,$, or none (default: detected).")
+        str | None,
+        typer.Option(help="Signs before or after its numbers: %,k=1000, or none (default: detected)."),
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Its encoding (default: detected).")] = None,
     quote: Annotated[

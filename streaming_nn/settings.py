@@ -133,7 +133,7 @@ class Records(Section):
     na_values: list[str] = []  # words for a gap, such as ["NA", "?"]
     decimal: str = "."  # or ",": the mark of numbers that are strings
     thousands: str = ""  # the mark between their groups of three digits
-    units: list[str] = []  # what may be before or after them, such as ["%", "$"], and is left out
+    units: list[str] = []  # what may be before or after them: ["%", "$"] is left out, "k=1000" multiplies
     missing: bool = False  # true: a null, a NaN or an absent field is a missing value
     sparse: list[str] = []  # number fields that are 0 in a record that lacks them
     categories: dict[str, dict[str, int]] = {}  # field of features: {hash = columns} or {one_hot = columns}

@@ -40,7 +40,7 @@ COMMENTS = {  # by section and setting
     "records.multilabel": "any number of the classes applies to a row",
     "records.missing": "a null or an absent field is a missing value",
     "records.numbers_as_strings": 'a string such as "1.5" is a number',
-    "records.units": "what is before or after a number, and is left out",
+    "records.units": "what is before or after a number: left out, or what it is worth",
     "records.na_values": "words for a missing value",
     "records.framing": "what is around each record",
     "records.explode": "a record has several rows",

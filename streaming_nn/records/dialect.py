@@ -17,7 +17,8 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from streaming_nn.records.recognize import LIBSVM
-from streaming_nn.records.values import BOOLEANS, longest_first, number_pattern, without_unit
+from streaming_nn.records.units import MULTIPLES, Unit, check_units, parse_units, split_number, units_of
+from streaming_nn.records.values import BOOLEANS, number_pattern
 
 SAMPLE = 1 << 20  # bytes from which a dialect is detected
 TRIED = 1000  # rows by which delimiters are compared: all rows of the sample type the columns
@@ -39,7 +40,8 @@ GAPS = frozenset(
         *("NULL", "Null", "null", "None", "none", "nil", "#NULL!", "-", "--", ".", "..", "*"),
     )
 )
-UNITS = ("%", "$", "€", "£", "¥", "₹")  # that are detected, of columns in which each number has it
+SIGNS = ("%", "$", "€", "£", "¥", "₹", "+")  # that are detected, of columns in which each number has it
+UNITS = (*SIGNS, *(f"{name}={worth}" for name, worth in MULTIPLES.items()))  # that are detected
 NUMBER, BOOLEAN, DATE, STRING, EMPTY = KINDS = ("number", "boolean", "date", "string", "empty")
 
 _DIGITS = str.maketrans("23456789", "11111111")  # the shape of a number: 1,234 and 5,678 have the same
@@ -51,9 +53,9 @@ _DATE = re.compile(
     rf"|{_TIME}|\d\d\.\d\d\.\d\d",
     re.ASCII,
 )
-_UNIT = f"[{''.join(UNITS)}]"
-_VALUE = re.compile(  # a number by any marks, with a unit or without
-    rf"[+-]?({_UNIT} ?)?[+-]?(\d+([.,]\d+)*|[.,]\d+)\.?([eE][+-]?\d+)?( ?{_UNIT})?", re.ASCII
+_UNIT = f"[{''.join(SIGNS)}]"
+_VALUE = re.compile(  # a number by any marks, with a unit or without, or in brackets
+    rf"[+-]?({_UNIT} ?)?[+(-]?(\d+([.,]\d+)*|[.,]\d+)\.?([eE][+-]?\d+)?( ?{_UNIT})?\)?", re.ASCII
 )
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's first line
 _PADDED = re.compile(r"  |^ +\S| $", re.MULTILINE)  # a run of blanks, or one at a line's end
@@ -87,7 +89,7 @@ class Dialect:
     header: bool = True  # the first line has the names of the columns
     decimal: str = "."
     thousands: str = ""
-    units: tuple[str, ...] = ()  # what may be before or after a number, the longest first
+    units: tuple[str, ...] = ()  # what may be before or after a number, as "%" and "k=1000"
     na_values: tuple[str, ...] = ()  # words for a gap besides the empty field; a number means all its forms
 
     def __str__(self) -> str:
@@ -151,15 +153,19 @@ class Dialect:
         return others <= FEW * fields.total() and others < fields.total()
 
     def _number(self, field: str) -> int | float | None:
-        text = field.strip()
-        text = without_unit(text, self.units) if self.units else text
+        text, worth, pattern = field.strip(), 1.0, number_pattern(self.decimal, self.thousands)
         if _INTEGER.fullmatch(text):
             return int(text) if len(text) < 4000 else float("inf")  # Python refuses longer ones
-        if number_pattern(self.decimal, self.thousands).fullmatch(text):
-            plain = text.replace(self.thousands, "") if self.thousands else text
-            plain = plain.replace(self.decimal, ".")
-            return int(plain) if _INTEGER.fullmatch(plain) else float(plain)
+        if not pattern.fullmatch(text):
+            text, worth = split_number(text, self._units)
+        if pattern.fullmatch(text):
+            plain = text.replace(self.thousands, "").replace(self.decimal, ".")
+            return int(plain) if _INTEGER.fullmatch(plain) and worth == 1 else float(plain) * worth
         return float(text) if _INFINITE.fullmatch(text) else None
+
+    @cached_property
+    def _units(self) -> tuple[Unit, ...]:
+        return parse_units(self.units)
 
 
 class Sample(NamedTuple):
@@ -256,7 +262,7 @@ def _check_given(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("quote", "thousands"):
         if len(given.get(name, "")) > 1:
             raise ValueError(f"{name} must be one character, or empty for none; got {given[name]!r}")
-    return given | ({"units": longest_first(given["units"])} if "units" in given else {})
+    return given | ({"units": check_units(given["units"])} if "units" in given else {})
 
 
 def _encoding(data: bytes) -> str:
@@ -460,20 +466,20 @@ def _with_marks(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[
 
 
 def _with_units(dialect: Dialect, columns: Sequence[Sequence[str]], given: dict[str, Any]) -> Dialect:
-    """Return the dialect with the units of columns of numbers; not one that some numbers but 0 lack."""
+    """Return the dialect with the units of columns of numbers, as far as it is known what they are worth."""
     if "units" in given:
         return dialect
-    gaps, found, mixed = GAPS.union(given.get("na_values", ())), set[str](), {""}
+    gaps, plain = GAPS.union(given.get("na_values", ())), replace(dialect, units=())
+    found, mixed = set[str](), set[str]()
     for column in columns:
         fields = Counter(field.strip() for field in column if field.strip() not in gaps)
-        if set(map(_unit, fields)) != {""} and dialect.numeric(fields):
-            units = {_unit(field) for field in fields if dialect.parse_number(field) != 0}
-            (mixed if len(units) > 1 else found).update(units)
+        if dialect.numeric(fields) and not plain.numeric(fields):
+            numbers = [field for field in fields if dialect.parse_number(field) is not None]
+            units = units_of(numbers)
+            if units is None:
+                mixed.update(unit for number in numbers for unit in units_of([number]) or ())
+            found.update(units or ())
     return replace(dialect, units=tuple(unit for unit in UNITS if unit in found - mixed))
-
-
-def _unit(number: str) -> str:
-    return next((unit for unit in UNITS if unit in number), "")
 
 
 def _has_header(first: list[str], columns: Sequence[Sequence[str]], dialect: Dialect) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from streaming_nn.records import framing, reasons, recognize
 from streaming_nn.records.decode import Values, decode, inspect
 from streaming_nn.records.explode import explode
+from streaming_nn.records.labels import parse_shown
 from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.recognize import is_text
@@ -22,13 +23,13 @@ from streaming_nn.records.remedies import (
     describe_number,
     guesses,
     has_ambiguous_marks,
-    has_unit,
     is_date,
     is_sparse_vector,
     is_word,
 )
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
+from streaming_nn.records.units import has_unit
 
 CHECKED = 1000  # records that are read with the suggested settings
 TRIED = 50  # records that are read with each guess
@@ -42,6 +43,7 @@ AROUND: Mapping[str, Sequence[str]] = {
     "encoding": ("utf-16", "utf-16-le", "utf-16-be", "utf-32"),
     "format": ("json", "avro"),
 }
+WORTH = 'state what each is worth, such as records.units = ["g=1", "kg=1000"], or send numbers alone'
 FIELDS = 12  # of a record, and of a setting, that are named
 
 Read = Callable[[Schema, Values], Sequence[Rejection]]
@@ -355,8 +357,8 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if rejection.reason in (reasons.NOT_A_NUMBER, reasons.LABEL_NOT_A_NUMBER):
         if note := describe_number(rejection.value):
             return f"{rejection.field} {note}"
-        if has_unit(rejection.value):
-            return f"{rejection.field} is a number with a unit, and not all have the same: send numbers alone"
+        if has_unit(parse_shown(rejection.value)):
+            return f"{rejection.field} is a number with a unit, and not all have the same: {WORTH}"
         if is_date(value):
             return f"{rejection.field} is a date: send a number"
     if rejection.reason not in (reasons.FIELD_MISSING, reasons.NO_FIELD, reasons.LABEL_MISSING):

@@ -29,7 +29,6 @@ from streaming_nn.records.remedies import (
     are_numbers,
     are_packed,
     closest,
-    common_unit,
     encodings_of,
     fields_of,
     is_date,
@@ -37,6 +36,7 @@ from streaming_nn.records.remedies import (
     several_rows,
 )
 from streaming_nn.records.schema import MAX_CLASSES, Schema, schema_from
+from streaming_nn.records.units import units_of
 from streaming_nn.records.values import is_gap
 
 TRIED = 200  # records whose fields are compared
@@ -287,8 +287,8 @@ def _present(values: Sequence[Any], sample: Sample) -> list[Any]:
 
 
 def _categories_among(values: Sequence[Any]) -> list[Any]:
-    """Return the values that are categories; none of numbers that all have the same unit."""
-    return [] if common_unit(values) else [*filter(_is_category, values)]
+    """Return the values that are categories; none of numbers with units."""
+    return [] if units_of(values) else [*filter(_is_category, values)]
 
 
 def _is_category(value: Any) -> bool:

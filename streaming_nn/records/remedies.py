@@ -26,7 +26,8 @@ from streaming_nn.records.reasons import ABSENT, BadRecord
 from streaming_nn.records.recognize import GZIP, are_decimals, is_text
 from streaming_nn.records.schema import ARRAY_END, LINES, Schema, schema_from, width
 from streaming_nn.records.types import Rejection
-from streaming_nn.records.values import Rules, is_gap, longest_first, to_number
+from streaming_nn.records.units import parse_units, units_of
+from streaming_nn.records.values import Rules, is_gap, to_number
 
 Settings = dict[str, Any]  # of [records], by their names
 
@@ -47,10 +48,7 @@ COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DIGIT = re.compile(r"\d")
 _QUANTITY = re.compile(r"\W*\d")
-_UNIT = re.compile(
-    r"[+-]?([^\w\s.,'+-]{1,3})[\d.,'\s+-]*\d|[+-]?\d[\d.,'\s]*?([^\W\d]{1,4}|[^\w\s.,'+-]{1,3})"
-)
-_BEHIND = re.compile(r"\(([\d.,]+)\)|([\d.,]+)-")  # a negative number
+_BEHIND = re.compile(r"([\d.,]+)-")  # a negative number
 _ALIKE = {
     "\u2212": "-",
     "\u2010": "-",
@@ -650,7 +648,7 @@ def are_numbers(values: Sequence[Any]) -> bool:
 def is_number(value: Any, marks: tuple[str, str], units: Sequence[str] = ()) -> bool:
     """Return whether a value is a number, a string of one with these marks and units, or a gap."""
     try:
-        to_number(value, Rules(True, True, frozenset(GAPS), *marks, longest_first(units)))
+        to_number(value, Rules(True, True, frozenset(GAPS), *marks, parse_units(units)))
     except BadRecord:
         return False
     return value is not ABSENT
@@ -681,7 +679,8 @@ def _numbers(sample: Sample) -> Iterator[Settings]:
         plain = {} if schema.rules.numbers_as_strings else {"numbers_as_strings": True}
         bases += [plain, plain | _marks(sample, strings, schema.units)]
         if units := _units(sample):
-            named = [*schema.units, *units]
+            known = {unit.name for unit in parse_units(schema.units)}
+            named = [*schema.units, *(each for each in units if each.partition("=")[0] not in known)]
             with_units = plain | {"units": named}
             bases += [with_units, with_units | _marks(sample, strings, named)]
     yield from filter(None, bases)
@@ -729,29 +728,14 @@ def _may_be_gap(value: Any, schema: Schema) -> bool:
 
 
 def _units(sample: Sample) -> list[str]:
-    """Return the units of numbers, of each field the one that all have; [] if some have another."""
+    """Return the units of numbers; [] if it is not known what those of a field are worth."""
     found, every = dict[str, None](), replace(sample, blobs=[*sample.blobs, *sample.others])
     for values in every.numbers_of.values():
         present = [value for value in values if not _may_be_gap(value, sample.schema)]
-        if (unit := common_unit(present)) is None:
+        if (units := units_of(present)) is None:
             return []
-        found[unit] = None
-    return [*filter(None, found)]
-
-
-def common_unit(values: Sequence[Any]) -> str | None:
-    """Return the unit that all numbers but 0 have, "" for none; None: some have another one."""
-    units = {_unit(value) for value in values if value != 0 and value != "0"} or {""}
-    return units.pop() if len(units) == 1 else None
-
-
-def _unit(value: Any) -> str:
-    """Return the unit before or after the number in a string; "": there is none."""
-    short = isinstance(value, str) and len(value) <= MAX_NAME
-    match = _UNIT.fullmatch(value.strip()) if short else None
-    unit = (match[1] or match[2]) if match else ""
-    known = all(c.isalpha() or c in "%‰°" or unicodedata.category(c) == "Sc" for c in unit)  # Sc: currencies
-    return unit if known else ""
+        found |= dict.fromkeys(units)
+    return [*found]
 
 
 def _marks(sample: Sample, strings: Sequence[str], units: Sequence[str]) -> Settings:
@@ -791,7 +775,7 @@ def _are_known(sample: Sample) -> bool:
 def _words(strings: Sequence[str], dates: Sequence[str], schema: Schema, base: Settings) -> list[str]:
     """Return the usual words for a gap among dates, and among strings that are numbers otherwise."""
     marks = base.get("decimal", schema.decimal), base.get("thousands", schema.thousands)
-    plain = Rules(True, True, frozenset(), *marks, longest_first(base.get("units", schema.units)))
+    plain = Rules(True, True, frozenset(), *marks, parse_units(base.get("units", schema.units)))
     others = dict.fromkeys(text.strip() for text in dates if text.strip() in GAPS)
     for text in strings:
         try:
@@ -812,7 +796,7 @@ def describe_number(shown: str) -> str | None:
     if not isinstance(text, str):
         return None
     if found := _BEHIND.fullmatch(text.strip()):
-        return f"is negative in accounting's notation: send -{found[1] or found[2]}"
+        return f"has its sign behind it: send -{found[1]}"
     plain = "".join(map(_in_ascii, unicodedata.normalize("NFKC", text)))
     if text.isascii() or not any(is_number(plain, marks) for marks in MARKS):
         return None
@@ -823,12 +807,6 @@ def describe_number(shown: str) -> str | None:
 def _in_ascii(c: str) -> str:
     """Return the ASCII character that one looks like in a number; none for an invisible one."""
     return str(unicodedata.decimal(c)) if c.isdecimal() else _ALIKE.get(c, c) if c.isprintable() else ""
-
-
-def has_unit(shown: str) -> bool:
-    """Return whether what is shown is a string of a number and a unit before or after it, such as '$12'."""
-    text = parse_shown(shown)
-    return isinstance(text, str) and bool(_UNIT.fullmatch(text.strip()))
 
 
 def _categories(sample: Sample) -> Iterator[Settings]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
-from unicodedata import category
 from urllib.parse import urlsplit
 
 from streaming_nn.records import avsc, datetimes, framing, where
 from streaming_nn.records.labels import Label, check_distinct, check_labels, label_key, label_to_csv
 from streaming_nn.records.paths import column_name, parse_path, split_length
-from streaming_nn.records.values import UNIT_BLANKS, Rules, is_gap, longest_first, numbers_among
+from streaming_nn.records.units import check_units, parse_units
+from streaming_nn.records.values import Rules, is_gap, numbers_among
 
 FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's default limit of a message
@@ -22,7 +22,6 @@ CSV_MARKS = {"delimiter": ",", "quote": '"'}  # the usual ones
 UNUSABLE_MARKS = ("\r", "\n", "\0")
 ARRAY_END = "[]"  # of a path whose array's elements are rows
 LINES = "lines"  # of a record that are rows
-NUMERIC = "+-.,'_\u2212"  # signs and marks; the last one is the typographic minus
 THOUSANDS = ("", ",", ".", "'", "_", " ", "\u00a0", "\u202f")  # the last two: blanks without a line break
 
 
@@ -71,7 +70,7 @@ class Schema:
     na_values: tuple[str, ...] = ()  # words for a gap, as "NA"
     decimal: str = "."  # mark of a number that is a string
     thousands: str = ""  # mark between its groups of three digits
-    units: tuple[str, ...] = ()  # signs or words before or after it, as "%"
+    units: tuple[str, ...] = ()  # signs or words before or after it, as "%" and "k=1000"
     missing: bool = False
     sparse: tuple[str, ...] = ()  # number fields that are 0 in a record that lacks them
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
@@ -103,7 +102,7 @@ class Schema:
                 raise ValueError(f"{name} must be true or false; got {getattr(self, name)!r}")
         object.__setattr__(self, "na_values", _check_na_values(self.na_values))
         _check_marks(self)
-        object.__setattr__(self, "units", _check_units(self.units))
+        object.__setattr__(self, "units", check_units(self.units))
         object.__setattr__(self, "categories", _check_categories(self))
         object.__setattr__(self, "vocabulary", _check_vocabulary(self))
         object.__setattr__(self, "datetimes", _check_datetimes(self))
@@ -178,7 +177,7 @@ class Schema:
     def rules(self) -> Rules:
         """How values become numbers."""
         strings = self.numbers_as_strings or self.format == "csv"  # CSV has nothing but strings
-        units = longest_first(self.units)
+        units = parse_units(self.units)
         rules = Rules(self.missing, strings, frozenset(self.na_values), self.decimal, self.thousands, units)
         return rules._replace(na_numbers=numbers_among(self.na_values, rules))
 
@@ -385,16 +384,6 @@ def _check_marks(schema: Schema) -> None:
             f"thousands must be one of {_join_names(THOUSANDS)}, and not the decimal mark; "
             f"got {schema.thousands!r}"
         )
-
-
-def _check_units(units: Any) -> tuple[str, ...]:
-    if not isinstance(units, (list, tuple)) or not all(isinstance(unit, str) for unit in units):
-        raise ValueError(f"units must be a list of strings; got {units!r}")
-    for unit in units:
-        visible = unit.isprintable() and unit and unit == unit.strip(UNIT_BLANKS)
-        if not visible or unit[0] in NUMERIC or unit[0].isdigit() or category(unit[0]) == "Pd":  # dashes
-            raise ValueError(f"units must be words or signs that begin no number; got {unit!r}")
-    return tuple(units)
 
 
 def _check_sparse(schema: Schema) -> tuple[str, ...]:

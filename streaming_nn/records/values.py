@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.records.reasons import ABSENT, IS_A_DATE, NOT_A_NUMBER, NOT_FINITE, BadRecord
+from streaming_nn.records.units import Unit, split_number
 
 BLANKS = " \t\r\n"  # allowed around a number that is a string
-UNIT_BLANKS = BLANKS + "\u00a0\u202f"  # between a number and its unit
 BOOLEANS = {word: word[0] in "tT" for word in ("true", "false", "True", "False", "TRUE", "FALSE")}
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)  # the usual forms of ISO 8601
@@ -47,7 +47,7 @@ class Rules(NamedTuple):
     na_values: frozenset[str] = frozenset()  # words for a gap
     decimal: str = "."  # mark of a number that is a string
     thousands: str = ""  # mark between groups of three digits
-    units: tuple[str, ...] = ()  # what may be before or after the number, the longest first
+    units: tuple[Unit, ...] = ()  # what may be before or after the number, the longest first
     na_numbers: frozenset[float] = frozenset()  # those of the words that are numbers, as "-999"
 
 
@@ -158,30 +158,12 @@ def numbers_among(words: Iterable[str], rules: Rules) -> frozenset[float]:
 
 
 def _parse_number(text: str, rules: Rules) -> float | None:
-    text = without_unit(text, rules.units) if rules.units else text
-    if number_pattern(rules.decimal, rules.thousands).fullmatch(text):
-        return float(text.replace(rules.thousands, "").replace(rules.decimal, "."))
-    return None
-
-
-def longest_first(units: Iterable[str]) -> tuple[str, ...]:
-    """Return units in the order in which they are looked for: "US$" before "$"."""
-    return tuple(sorted(units, key=len, reverse=True))
-
-
-def without_unit(text: str, units: Iterable[str]) -> str:
-    """Return a number's text without its unit, as in "$5", "-$5", "5 %"; without a unit, the text.
-
-    The number stays as it is: "5%" is 5.
-    """
-    sign = "" if not text or text[0] not in "+-" else text[0]
-    bare = text[len(sign) :]
-    for unit in units:
-        if bare.startswith(unit):
-            return sign + bare.removeprefix(unit).lstrip(UNIT_BLANKS)
-        if bare.endswith(unit):
-            return sign + bare.removesuffix(unit).rstrip(UNIT_BLANKS)
-    return text
+    pattern, worth = number_pattern(rules.decimal, rules.thousands), 1.0
+    if not pattern.fullmatch(text):
+        text, worth = split_number(text, rules.units)
+        if not pattern.fullmatch(text):
+            return None
+    return float(text.replace(rules.thousands, "").replace(rules.decimal, ".")) * worth
 
 
 def _parse_string(text: str, rules: Rules) -> float | None:

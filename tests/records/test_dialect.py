@@ -120,6 +120,18 @@ def changes(dialect):
         ("a,b\n5%,1\n0.05,2\n", {}, ["a", "b"], "sn"),  # of the same share?
         ("a,b\n5%,1\n0,2\n", {"units": ("%",)}, ["a", "b"], "nn"),
         ("a,b\n5%,$1\n7%,€2\n", {"units": ("%",)}, ["a", "b"], "ns"),
+        ("a,b\n19M,x\n201k,y\n500,z\n", {"units": ("k=1000", "M=1000000")}, ["a", "b"], "ns"),  # Google Play
+        (
+            'a,b\n€110.5M,"10,000+"\n€565K,"5,000+"\n€0,0\n',
+            {"thousands": ",", "units": ("€", "+", "K=1000", "M=1000000")},
+            ["a", "b"],
+            "nn",
+        ),
+        ("a,b\n2+,x\n3,y\n2-,z\n", {}, ["a", "b"], "ss"),  # marks
+        ("a,b\n18-24,1\n50+,2\n", {}, ["a", "b"], "sn"),
+        ("a,b\n5kg,1\n700g,2\n", {}, ["a", "b"], "sn"),
+        ('a,b\n"(1,234.50)",x\n"2,000.00",y\n"($5.00)",z\n', {"thousands": ","}, ["a", "b"], "ss"),
+        ('a,b\n"$(1,234.50)",x\n"$2,000.00",y\n', {"thousands": ",", "units": ("$",)}, ["a", "b"], "ns"),
         ("a;b\n1,234;1.5\n2,500;2.5\n", {"delimiter": ";", "thousands": ","}, None, "nn"),
         ("a;b\n0,234;x\n2,500;y\n", {"delimiter": ";", "decimal": ","}, None, "ns"),  # no group
         ("a;b\n18.00.00;1.5\n19.00.00;2.5\n", {"delimiter": ";"}, None, "dn"),
@@ -195,7 +207,7 @@ def test_what_cannot_be_detected_names_the_option(data, error):
     [
         ("City, ST;txt\nNew York, NY;hi\n", {"delimiter": ";"}, {"delimiter": ";"}),
         ("a;b\n1,500;x\n3,500;y\n", {"decimal": ","}, {"delimiter": ";", "decimal": ","}),
-        ("a,b\n5 kg,x\n7 kg,y\n", {"units": ("g", "kg")}, {"units": ("kg", "g")}),
+        ("a,b\n5 kg,x\n7 kg,y\n", {"units": ("g", "kg=1000")}, {"units": ("g", "kg=1000")}),
         ("a;b\n1,500;x\n3,500;y\n", {"thousands": ","}, {"delimiter": ";", "thousands": ","}),
         ("a,b\nc,d\n", {"header": False}, {"header": False}),
         ("a,b\n-200,x\n-200.0,y\n5,z\n", {"na_values": ("-200",)}, {"na_values": ("-200",)}),

@@ -25,6 +25,7 @@ from streaming_nn.records.decode import decode, inspect
 from streaming_nn.records.json import parse_object
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
+from streaming_nn.records.units import parse_units
 from streaming_nn.records.values import Rules, to_number
 from streaming_nn.spark.sources.prefetch.reader import plain_of
 
@@ -34,7 +35,7 @@ STRINGS = {
     "numbers_as_strings": True,
     "missing": True,
     "na_values": ["NA", "?", "-999"],
-    "units": ["%", "$", "US$"],
+    "units": ["%", "$", "US$", "k=1000"],
 }
 DATES = 'string `"2024-05-01"`, `"2024-05-01T18:30Z"`; a date or timestamp of Avro'
 KINDS = {
@@ -48,8 +49,9 @@ KINDS = {
     'string `"NaN"`': ["NaN", "nan"],
     'string `"NA"`, `"?"` in `na_values`': ["NA", "?"],
     '`-999`, `-999.0` with `"-999"` in `na_values`': [-999, -999.0],
-    'string `"5 %"`, `"-US$5"` in `units`': ["5%", "-5 %", "$5", "-US$ 5", "US$-5", "5\u00a0%"],
-    'string `"1,234.56"`, `"0x1"`, `"n/a"`': ["1,234.56", "0x1", "n/a"],
+    'string `"(1.5)"`, which is -1.5': ["(1.5)", "( 5 )"],  # as spreadsheets write it
+    'string `"5 %"`, `"-US$5k"` in `units`': ["5%", "-5 %", "$5", "-US$ 5k", "US$-5", "5\u00a0%", "($5)"],
+    'string `"1,234.56"`, `"5-"`, `"0x1"`, `"n/a"`': ["1,234.56", "5-", "0x1", "n/a"],
     DATES: ["2024-05-01", "2024-05-01T18:30Z"],
 }
 TYPES = ["null", "boolean", "double", "string"]
@@ -180,7 +182,7 @@ def test_apis_decide_as_json_does(value):
         numbers_as_strings=True,
         na_values=frozenset(("NA", "?")),
         na_numbers=frozenset({-999.0}),
-        units=("US$", "%", "$"),
+        units=parse_units(STRINGS["units"]),
     )
     schema = Schema(2, features=("v", "w"), label=None, **STRINGS)
     decoded = decode(schema, [to_json(value)], labeled=False)
@@ -279,6 +281,26 @@ def test_decimal_and_thousands_marks(name, decimal, thousands, text, number):
         ("€ -1.234,50", -1234.5),
         ("1.234,50 EUR", 1234.5),
         ("% 5", 5),
+        ("€5 %", 5),
+        ("(5)", -5),
+        ("€ (5,5)", -5.5),
+        ("(5 %)", -5),
+        ("0,1k", 100),  # Google Play's sizes and installs, FIFA's wages
+        ("€565k", 565000),
+        ("(€ 1,5M)", -1500000),
+        ("10.000+", 10000),
+        ("-50 g", -0.5),
+        ("1e37k", None),  # beyond float32, as 1e40 is
+        ("-999k", -999000),
+        ("(999)", math.nan),
+        ("(-5)", None),
+        ("-(5)", None),
+        ("(+€5)", None),
+        ("((5))", None),
+        ("(5", None),
+        ("()", None),
+        ("5-", None),  # nearly 5, where marks have a sign
+        ("5 k k", None),
         ("-999 %", math.nan),  # a word for a gap that is a number, however it is written
         ("-$-5", None),
         ("5 % %", None),
@@ -289,9 +311,10 @@ def test_decimal_and_thousands_marks(name, decimal, thousands, text, number):
     ],
 )
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_unit_is_left_out(name, text, number):
+def test_a_unit_is_left_out_or_worth_a_factor(name, text, number):
     schema, encode = FORMATS[name]
-    options = {"decimal": ",", "thousands": ".", "units": ["%", "€", "EUR"], "na_values": ["-999"]}
+    units = ["%", "€", "EUR", "k=1000", "M=1e6", "g=0.01", "+"]
+    options = {"decimal": ",", "thousands": ".", "units": units, "na_values": ["-999"]}
     options |= {"numbers_as_strings": True, "missing": True}
     decoded = decode(Schema(**{**schema.options(), **options}), [encode(text), encode("7")], labeled=False)
     np.testing.assert_array_equal(decoded.x[:, 0], [7] if number is None else [np.float32(number), 7])
@@ -428,9 +451,21 @@ def test_labels_and_categories_of_mongo_s_extended_json():
         ({"na_values": "NA"}, "na_values must be a list of strings; got 'NA'"),
         ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
         ({"units": "%"}, "units must be a list of strings; got '%'"),
+        ({"units": ["g", "g=2"]}, "units must be distinct; got 'g' twice"),
         *(
             ({"units": ["%", unit]}, f"units must be words or signs that begin no number; got {unit!r}")
-            for unit in ("", " ", "% ", "5a", "-", ".x", "\u2212", "\u2013", "\u200b")
+            for unit in ("", " ", "% ", "5a", "-", ".x", "(", "\u2212", "\u2013", "\u200b")
+        ),
+        *(
+            ({"units": [unit]}, f"units must be worth 1e-30 to 1e30, as 'k=1000'; got {unit!r}")
+            for unit in ("g=", "g=0", "g=x", "g=-1", "g=1e31", "a=b=1")
+        ),
+        *(
+            (
+                {"units": [name]},
+                f"units must state what {name} is worth, as '{name}={n}', or '{name}=1'; got '{name}'",
+            )
+            for name, n in (("k", 1000), ("M", 1000000))
         ),
         ({"thousands": "."}, "thousands must be one of .*, and not the decimal mark; got '.'"),
     ],

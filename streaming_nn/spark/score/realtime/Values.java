@@ -6,6 +6,7 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Locale;
 import java.util.Map;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /** What a value is as a number, as records/values.py has it. */
@@ -16,6 +17,7 @@ final class Values {
   private static final Pattern WORD = Pattern.compile("[+-]?(nan|inf|infinity)", Pattern.CASE_INSENSITIVE);
   private static final Pattern BOOLEAN = Pattern.compile("true|True|TRUE|false|False|FALSE");
   private static final Pattern DATE = Pattern.compile("\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d:\\d\\d.*)?", Pattern.UNIX_LINES);
+  private static final Pattern WORTH = Pattern.compile("(.+)=(\\d+(?:\\.\\d*)?(?:[eE][+-]?\\d+)?)", Pattern.DOTALL);
   private static final Pattern EXTENDED = Pattern.compile("\\$number(Int|Long|Double|Decimal)");  // MongoDB's
 
   final boolean missing;
@@ -25,6 +27,7 @@ final class Values {
   private final String decimal;
   private final String thousands;
   private final String[] units;  // what may be before or after a number, the longest first
+  private final double[] worths;  // what a number is multiplied by for each
   private final Pattern number;
   private final Values extended;  // of a number in MongoDB's extended JSON
 
@@ -36,6 +39,12 @@ final class Values {
     this.decimal = Version.at(schema, "decimal").asText();
     this.thousands = Version.at(schema, "thousands").asText();
     this.units = longestFirst(Version.at(schema, "units"));
+    this.worths = new double[units.length];
+    for (int i = 0; i < units.length; i++) {
+      Matcher stated = WORTH.matcher(units[i]);
+      worths[i] = stated.matches() ? Double.parseDouble(stated.group(2)) : 1.0;
+      if (stated.matches()) units[i] = stated.group(1);
+    }
     this.number = pattern(decimal, thousands);
     this.gaps = new HashSet();
     JsonNode words = Version.at(schema, "na_values");
@@ -44,8 +53,8 @@ final class Values {
     for (int i = 0; i < words.size(); i++) {
       String word = Version.at(words, i).asText();
       gaps.add(word);
-      String bare = withoutUnit(strip(word));
-      if (number.matcher(bare).matches()) numbers[count++] = parsed(bare);
+      double found = parsed(strip(word));
+      if (found == found) numbers[count++] = found;
     }
     this.gapNumbers = Arrays.copyOf(numbers, count);
     this.extended = new Values(missing, gaps, gapNumbers);
@@ -60,6 +69,7 @@ final class Values {
     this.decimal = ".";
     this.thousands = "";
     this.units = new String[0];
+    this.worths = new double[0];
     this.number = pattern(decimal, thousands);
     this.extended = this;
   }
@@ -76,7 +86,9 @@ final class Values {
   }
 
   private static int size(String text) {
-    return text.codePointCount(0, text.length());
+    Matcher stated = WORTH.matcher(text);
+    String name = stated.matches() ? stated.group(1) : text;
+    return name.codePointCount(0, name.length());
   }
 
   private static Pattern pattern(String decimal, String thousands) {
@@ -116,9 +128,9 @@ final class Values {
   }
 
   private boolean string(String text, double[] x, int at) {
-    String bare = withoutUnit(text);
-    if (number.matcher(bare).matches()) {
-      x[at] = parsed(bare);
+    double found = parsed(text);
+    if (found == found) {
+      x[at] = found;
     } else if (WORD.matcher(text).matches()) {
       double size = text.toLowerCase(Locale.ROOT).endsWith("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
       x[at] = text.charAt(0) == '-' ? -size : size;
@@ -130,33 +142,59 @@ final class Values {
     return true;
   }
 
-  /** Returns a number's text without its unit, which may be after its sign; without a unit, the text. */
-  private String withoutUnit(String text) {
-    boolean signed = !text.isEmpty() && (text.charAt(0) == '+' || text.charAt(0) == '-');
+  /** Returns the number that a text is, which may have units and be in brackets; NaN: it is none. */
+  private double parsed(String text) {
+    if (number.matcher(text).matches()) return plain(text);
+    double[] worth = {1.0};
+    String bare = withoutUnits(text, worth);
+    if (bare.startsWith("(") && bare.endsWith(")") && bare.length() > 1) {
+      String inner = withoutUnits(stripUnitBlanks(bare.substring(1, bare.length() - 1)), worth);
+      bare = inner.startsWith("+") || inner.startsWith("-") ? "" : "-" + inner;
+    }
+    return number.matcher(bare).matches() ? plain(bare) * worth[0] : Double.NaN;
+  }
+
+  private double plain(String text) {
+    return Double.parseDouble(text.replace(thousands, "").replace(decimal, "."));
+  }
+
+  /** Returns a text without a unit before it, which may be after its sign, and one after it; multiplies their worth. */
+  private String withoutUnits(String text, double[] worth) {
+    boolean signed = text.startsWith("+") || text.startsWith("-");
     String sign = signed ? text.substring(0, 1) : "";
     String bare = text.substring(sign.length());
+    double before = 1.0;
     for (int i = 0; i < units.length; i++) {
-      int start = bare.startsWith(units[i]) ? units[i].length() : 0;
-      int end = bare.length();
-      if (start > 0) {
-        while (start < end && isUnitBlank(bare.charAt(start))) start++;
-      } else if (bare.endsWith(units[i])) {
-        end -= units[i].length();
-        while (end > 0 && isUnitBlank(bare.charAt(end - 1))) end--;
-      } else {
-        continue;
-      }
-      return sign + bare.substring(start, end);
+      if (!bare.startsWith(units[i])) continue;
+      int start = units[i].length();
+      while (start < bare.length() && isUnitBlank(bare.charAt(start))) start++;
+      bare = bare.substring(start);
+      before = worths[i];
+      break;
     }
-    return text;
+    double after = 1.0;
+    for (int i = 0; i < units.length; i++) {
+      if (!bare.endsWith(units[i])) continue;
+      int end = bare.length() - units[i].length();
+      while (end > 0 && isUnitBlank(bare.charAt(end - 1))) end--;
+      bare = bare.substring(0, end);
+      after = worths[i];
+      break;
+    }
+    worth[0] *= before * after;
+    return sign + bare;
+  }
+
+  private static String stripUnitBlanks(String text) {
+    int start = 0;
+    int end = text.length();
+    while (start < end && isUnitBlank(text.charAt(start))) start++;
+    while (start < end && isUnitBlank(text.charAt(end - 1))) end--;
+    return text.substring(start, end);
   }
 
   private static boolean isUnitBlank(char c) {
     return isBlank(c) || c == '\u00a0' || c == '\u202f';
-  }
-
-  private double parsed(String text) {
-    return Double.parseDouble(text.replace(thousands, "").replace(decimal, "."));
   }
 
   boolean hasGaps() {
@@ -175,8 +213,7 @@ final class Values {
     String text = strip((String) value);
     if (gaps.contains(text)) return true;
     if (gapNumbers.length == 0) return false;
-    String bare = withoutUnit(text);
-    return number.matcher(bare).matches() && isGapNumber(Double.valueOf(parsed(bare)));
+    return isGapNumber(Double.valueOf(parsed(text)));
   }
 
   /** Returns whether a number is a gap; an integer is compared exactly. */

@@ -95,7 +95,7 @@ RULES: dict[str, st.SearchStrategy[Any]] = {
     "numbers_as_strings": st.booleans(),
     "na_values": st.sampled_from([(), (), ("NA", "-999", ""), ("1", "9007199254740992", "1e999", "-")]),
     "marks": st.sampled_from(MARKS),
-    "units": st.sampled_from([(), (), ("%", "$", "US$"), ("kg", "\u20ac", "g")]),
+    "units": st.sampled_from([(), (), ("%", "$", "US$"), ("kg=1000", "\u20ac", "g", "+")]),
     "where": st.sampled_from([None, None, None, *FILTERS]),
     "max_bytes": st.sampled_from([1000, 1 << 20]),
     "framing": st.sampled_from(["none", "none", "confluent", "gzip", "json_string"]),
@@ -125,9 +125,12 @@ def marked(rng: random.Random, schema: Schema) -> str:
     text = f"{number:,.{rng.randrange(6)}f}".replace(",", "T").replace(".", schema.decimal)
     text = text.replace("T", schema.thousands)
     if schema.units and rng.random() < 0.5:
-        unit, blank = rng.choice([*schema.units, "k", ""]), rng.choice(["", "", " ", "\u00a0", "\u2009"])
+        names = [unit.partition("=")[0] for unit in schema.units]
+        unit, blank = rng.choice([*names, "k", ""]), rng.choice(["", "", " ", "\u00a0", "\u2009"])
         before = unit + blank + text, f"-{unit}{blank}{text.lstrip('-')}"
         text = rng.choice([text + blank + unit, *before, f"{unit}{text}{unit}", f"{text}{blank}{unit}\u00a0"])
+    if rng.random() < 0.1:
+        text = rng.choice([f"({text})", f"( {text.lstrip('-')} )", f"{'$' if schema.units else ''}({text})"])
     return rng.choice(["", "", " "]) + text
 
 
