@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from streaming_nn.records import avro, json
+from streaming_nn.records import avro, json_text
 from streaming_nn.records.framing import unwrapper
 from streaming_nn.records.paths import get_field, parse_path
 from streaming_nn.records.reasons import BadRecord
@@ -22,7 +22,7 @@ def field_reader(schema: Schema, names: Sequence[str]) -> Callable[[bytes], str]
     """
     if schema.format not in FORMATS:
         raise ValueError(f"score.fields must be empty unless records are JSON or Avro; got {schema.format!r}")
-    parse: Callable[[bytes], Any] = json.parse if schema.format == "json" else avro.record_parser(schema)
+    parse: Callable[[bytes], Any] = json_text.parse if schema.format == "json" else avro.record_parser(schema)
     unwrap = unwrapper(schema.framing, schema.encoding, schema.max_bytes)
     paths = {name: parse_path(name) for name in names}
 

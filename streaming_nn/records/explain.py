@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from streaming_nn.records import framing, reasons, recognize
+from streaming_nn.records import framing, json_text, reasons, recognize
 from streaming_nn.records.decode import Values, decode, inspect
 from streaming_nn.records.explode import explode
 from streaming_nn.records.labels import parse_shown
 from streaming_nn.records.paths import get_field, parse_path
-from streaming_nn.records.reasons import BadRecord
+from streaming_nn.records.reasons import BadRecord, show
 from streaming_nn.records.recognize import is_text
 from streaming_nn.records.remedies import (
     FORMAT_OPTIONS,
@@ -335,10 +335,13 @@ def _describe_fields(sample: Sample, rejection: Rejection) -> str | None:
     if is_sparse_vector(value):
         return f"{name} is a sparse vector: send all its numbers as an array"
     for path, text in sample.richest.items():
-        if type(text) is str and text[:1] in ("{", "[") and recognize.is_json(text.encode()):
-            return f"{path} is JSON in a string: send it as an object"
-        if type(text) is str and recognize.from_base64(text.encode()) == "JSON":
-            return f"{path} is JSON in base64: send it as an object"
+        if type(text) is str and text[:1] == "[" and recognize.is_json(text.encode()):
+            return f"{path} is JSON in a string: send it as an array"
+        kind = record.get(json_text.TYPE)
+        if path == json_text.IN_BASE64 and kind is not None and not json_text.is_json_type(kind):
+            return f"{path} is of type {show(kind)}, which is not read: send JSON in data"
+        if type(text) is str and (inside := recognize.from_base64(text.encode())):
+            return f"{path} is {inside} in base64: send it as an object"
     if isinstance(schema.features, str) and (
         rejection.reason == reasons.IS_A_DATE or any(map(is_word, sample.numbers))
     ):

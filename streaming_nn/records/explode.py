@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from streaming_nn.records import framing, json
+from streaming_nn.records import framing, json_text
 from streaming_nn.records.decode import Values
 from streaming_nn.records.paths import get_field
 from streaming_nn.records.reasons import BadRecord
@@ -93,10 +93,12 @@ def _lines(text: bytes, limit: int) -> list[bytes] | None:
 def _elements(path: tuple[str, ...], text: bytes, limit: int) -> list[bytes] | None:
     """Return the rows of a JSON text; None: it has no array there, or its rows are too large."""
     try:
-        record = json.parse(text)
+        record = json_text.parse(text)
     except ValueError:
         return None
     elements = get_field(record, path)
+    if type(elements) is str:
+        elements = json_text.in_string(elements)
     if type(elements) is not list:
         return None
     around = len(text) - len(to_json(elements)) if path else 0
@@ -110,7 +112,13 @@ def _replaced(record: Any, path: tuple[str, ...], value: Any) -> Any:
     if not path:
         return value
     first, *rest = path
+    if type(record) is str:
+        record = json_text.in_string(record)
     if type(record) is list:
         i = int(first)
         return [*record[:i], _replaced(record[i], tuple(rest), value), *record[i + 1 :]]
+    if first not in record:
+        record = {name: each for name, each in record.items() if name != json_text.IN_BASE64} | {
+            first: json_text.data_of_event(record)
+        }
     return record | {first: _replaced(record[first], tuple(rest), value)}

@@ -1,25 +1,22 @@
 """JSON records: an object with an array of features, or a number field for each, and a label."""
 
-import re
-from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from streaming_nn.records import field_records, reasons, simd
 from streaming_nn.records.field_records import Record
+from streaming_nn.records.json_text import parse
 from streaming_nn.records.paths import format_path, get_field, is_plain
 from streaming_nn.records.reasons import BadRecord
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.simd import ParsedFields
 from streaming_nn.records.types import Blobs, DecodedRows, Inspected
 
-MAX_DIGITS = 4300  # of an integer: Python's own limit
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.?)*"?|-?(\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?', re.DOTALL)  # string or number
 MAX_CHANGES = 64  # of the keys that simdjson expects, in a batch, before all records are left to the decoder
 
 
@@ -103,25 +100,6 @@ def parse_object(blob: bytes) -> Record:
     if type(record) is not dict:
         raise BadRecord(reasons.NOT_AN_OBJECT)
     return record
-
-
-def parse(blob: bytes) -> Any:
-    """Parse a record; an integer beyond MAX_DIGITS is infinity. Raise ValueError if it is not JSON."""
-    blob = blob.removeprefix(BOM_UTF8)
-    try:
-        return from_json(blob)
-    except ValueError as error:
-        if "number out of range" not in str(error):
-            raise
-    return from_json(_TOKEN.sub(_shorten, blob))
-
-
-def _shorten(token: re.Match[bytes]) -> bytes:
-    """Return a token as it is, but a number of too many digits as it is in float64."""
-    digits = token[1]
-    if digits is None or len(digits) <= MAX_DIGITS or digits.startswith(b"0"):
-        return token[0]
-    return repr(float(token[0])).replace("inf", "Infinity").encode()
 
 
 def _write(records: Sequence[Record]) -> list[bytes]:

@@ -1,5 +1,6 @@
 """Paths of fields: `a.b.0` is element 0 of array b of object a; `"a.b"` is one name with a dot.
 
+An object or an array may be in a string, in JSON; `data` of a CloudEvent may be in base64: see `json_text`.
 A feature may also be a whole array, whose length is known: `a.b[0:64]` is 64 numbers, those of array b.
 """
 
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from streaming_nn.records.json_text import DATA, data_of_event, in_string
 from streaming_nn.records.reasons import ABSENT
 
 _NAME = re.compile(r'"((?:[^"]|"")+)"|([^".][^.]*)')  # in quotes, "" is a quote
@@ -66,11 +68,28 @@ def is_index(name: str) -> bool:
 
 def get_field(record: Any, path: tuple[str, ...], default: Any = ABSENT) -> Any:
     """Return the field at a path of an object, or the default."""
+    found = record
     for name in path:
+        if type(found) is list and is_index(name) and int(name) < len(found):
+            found = found[int(name)]
+        elif type(found) is dict and name in found:
+            found = found[name]
+        else:
+            return _get_inside(record, path, default) if len(path) > 1 else default
+    return found
+
+
+def _get_inside(record: Any, path: tuple[str, ...], default: Any) -> Any:
+    """Return the field at a path that may lead into strings."""
+    for i, name in enumerate(path):
+        if type(record) is str:
+            record = in_string(record)
         if type(record) is list and is_index(name) and int(name) < len(record):
             record = record[int(name)]
         elif type(record) is dict and name in record:
             record = record[name]
+        elif type(record) is dict and name == DATA and i + 1 < len(path):
+            record = data_of_event(record)
         else:
             return default
     return record

@@ -9,6 +9,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -34,6 +35,7 @@ GZIP = b"\x1f\x8b"
 JSON = (b"{", b"[", b'"')  # begin it
 FRAMED = {"gzip": "gzip", "confluent": "Confluent's framing", "json_string": "a JSON string"}
 TIMES = {1: "twice", 2: "three times"}  # by the number of strings around it
+UTF16 = ("utf-16", "utf-16-le", "utf-16-be")
 OBJECT = "send the object, not a string of it"
 PROTOBUF = "Protobuf, which is not read"
 MAX_DECIMAL = 16  # bytes of a decimal in base64: 38 digits
@@ -120,7 +122,7 @@ def recognize(blob: bytes) -> str | None:
 
 def framings(blob: bytes) -> tuple[list[str], bytes]:
     """Return the framings around a record, the outermost first, and what is in them."""
-    found, contents = list[str](), [blob.removeprefix(BOM_UTF8)]
+    found, contents = list[str](), [blob]
     while len(found) < MAX_FRAMINGS and (name := _framing(contents[-1])):
         content = _content(name, contents[-1])
         if content is None:
@@ -137,7 +139,9 @@ def _is_framed(name: str, content: bytes) -> bool:
     """Return whether content is in this framing, and neither a mere string nor Avro or Protobuf."""
     if name == "gzip" or is_json(content):
         return True
-    return name == "json_string" and _recognize_bytes(content) is not None
+    if name == "confluent":
+        return _is_zlib(content) or from_base64(content) is not None
+    return _recognize_bytes(content) is not None
 
 
 def is_nested(blob: bytes) -> bool:
@@ -149,12 +153,13 @@ def _framing(blob: bytes) -> str | None:
     """Return the framing that bytes begin with; that of a schema's ID only if text or gzip follows."""
     if blob.startswith(GZIP):
         return "gzip"
-    if blob.lstrip()[:1] == b'"':
+    if blob.removeprefix(BOM_UTF8).lstrip()[:1] == b'"':
         return "json_string"
     content, left = blob, MAX_FRAMINGS
     while left and _has_schema_id(content):
         content, left = content[HEADER:], left - 1
-    return "confluent" if left < MAX_FRAMINGS and content.startswith((GZIP, *JSON)) else None
+    known = content.startswith((GZIP, *JSON)) or _is_zlib(content) or from_base64(content)
+    return "confluent" if left < MAX_FRAMINGS and known else None
 
 
 def _content(name: str, blob: bytes) -> bytes | None:
@@ -200,6 +205,8 @@ def _recognize_text(text: bytes) -> str | None:
 def _recognize_array(value: list[Any]) -> str:
     if value and all(type(row) is dict for row in value):
         return f'an array of {len(value):,} rows in one record: set records.explode = "[]", or {SPLIT}'
+    if value and all(type(row) is str and is_json(row.encode()) for row in value):
+        return f"an array of {len(value):,} strings of JSON in one record: send objects"
     if value and all(type(row) is list for row in value):
         return f"an array of {len(value):,} arrays in one record: {SPLIT}, an object with an array"
     return 'an array without a name: send an object, {"features": [...], "label": ...}, or CSV'
@@ -264,17 +271,20 @@ def _python_value(text: bytes) -> object:
         return None
 
 
+@lru_cache(MAX_FRAMINGS)
 def from_base64(text: bytes) -> str | None:
-    """Return what is encoded in base64; None if nothing is that is known."""
+    """Return what is encoded in base64, with padding or without; None if nothing is that is known."""
     if not _BASE64.fullmatch(text) or len(text) > MAX_BYTES:
         return None
+    plain = text.strip().translate(bytes.maketrans(b"-_", b"+/"))
     try:
-        decoded = base64.b64decode(text.translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+        decoded = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
         return None
-    if is_json(decoded):
+    if is_json(decoded.removeprefix(BOM_UTF8)):
         return "JSON"
-    return (recognize(decoded) or "").partition(":")[0] or None if b"\0" in decoded else None
+    name = (recognize(decoded) or "").partition(":")[0]
+    return name if name and (b"\0" in decoded or "JSON" in name or "gzip" in name) else None
 
 
 def are_decimals(values: Sequence[Any], described: bool) -> bool:
@@ -305,6 +315,12 @@ def _decimal_bytes(value: Any) -> bytes | None:
 
 
 def _recognize_binary(blob: bytes) -> str | None:
+    if blob.startswith(BOM_UTF8) and (framed := recognize(blob.removeprefix(BOM_UTF8))):
+        return f"a byte order mark before {framed.partition(':')[0]}: send it without the mark"
+    for name in UTF16:
+        with suppress(UnicodeDecodeError):
+            if b"\0" in blob and is_json(string_content(blob.decode(name).encode()) or b""):
+                return f"JSON that is encoded twice, in {name.upper()}: {OBJECT}"
     for test, name in _BINARY:
         if test(blob):
             return name
@@ -312,7 +328,7 @@ def _recognize_binary(blob: bytes) -> str | None:
 
 
 def _is_zlib(blob: bytes) -> bool:
-    if blob[0] != 0x78 or int.from_bytes(blob[:2], "big") % 31:
+    if blob[:1] != b"x" or int.from_bytes(blob[:2], "big") % 31:
         return False
     try:
         zlib.decompressobj().decompress(blob, 64)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from streaming_nn.records import avro, framing, json, reasons
+from streaming_nn.records import avro, framing, json, json_text, reasons
 from streaming_nn.records.datetimes import ISO, fitting_formats, set_options
 from streaming_nn.records.dialect import DELIMITERS as ALL_DELIMITERS
 from streaming_nn.records.dialect import GAPS, MARKS
@@ -45,6 +45,7 @@ HASHED = 32  # columns of a category that are suggested
 SIMILAR = 0.75  # how alike two names must be, from 0 to 1, as difflib measures it
 LABELS = ("label", "target", "class", "y", "labels", "classes", "targets", "tags")  # usual names of a label
 COMMA, GROUPS = (",", ""), (".", ",")  # decimal and thousands marks
+BOM = codecs.BOM_UTF8
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DIGIT = re.compile(r"\d")
 _QUANTITY = re.compile(r"\W*\d")
@@ -231,7 +232,10 @@ def _framings(sample: Sample) -> Iterator[Settings]:
     """Yield another framing, alone and with an encoding or a format; then another encoding."""
     schema = sample.schema
     for begin, name in ((GZIP, "gzip"), (b"\0", "confluent"), (b'"', "json_string")):
-        if not any(blob.lstrip().startswith(begin) for blob in sample.blobs) or schema.framing == name:
+        if (
+            not any(blob.removeprefix(BOM).lstrip().startswith(begin) for blob in sample.blobs)
+            or schema.framing == name
+        ):
             continue
         yield {"framing": name}
         with suppress(ValueError):  # a registry excludes one
@@ -276,7 +280,7 @@ def several_rows(sample: Sample) -> Iterator[Settings]:
         yield {"explode": LINES}
     for blob in sample.own[:1]:
         with suppress(ValueError):
-            for path, element in _arrays_of_objects(json.parse(blob)):
+            for path, element in _arrays_of_objects(json_text.parse(blob)):
                 yield {"explode": format_path(path) + ARRAY_END} | _names_below(schema, path, element)
 
 
@@ -284,6 +288,8 @@ def _arrays_of_objects(
     value: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Yield the path of each array of objects in a record, and its first object."""
+    if type(value) is str:
+        value = json_text.in_string(value)
     if type(value) is list and value and type(value[0]) is dict:
         yield path, value[0]
     elif type(value) is dict and len(path) < MAX_DEPTH:
@@ -420,19 +426,22 @@ def _sizes(sample: Sample) -> Iterator[Settings]:
 # Fields
 
 
-def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(record: dict[str, Any]) -> dict[str, Any]:
     """Return an object's fields by their paths, those of nested objects too."""
     return dict(_fields(record))
 
 
-def _fields(record: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+def _fields(record: dict[str, Any], names: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     for name, value in list(record.items())[:MAX_FIELDS]:
         if not 0 < len(name) <= MAX_NAME:  # no path has an empty one
             continue
-        if type(value) is dict and len(names) < MAX_DEPTH:
-            yield from _fields(value, (*names, name))
+        inside = json_text.in_string(value) if type(value) is str else value
+        if type(inside) is dict and len(names) < MAX_DEPTH:
+            yield from _fields(inside, (*names, name))
         else:
             yield format_path((*names, name)), value
+    if json_text.DATA not in record and type(data := json_text.data_of_event(record)) is dict:
+        yield from _fields(data, (*names, json_text.DATA))
 
 
 def _fields_elsewhere(sample: Sample) -> Iterator[Settings]:

@@ -108,7 +108,7 @@ def has_unit(value: Any) -> bool:
 
 
 def _written(value: Any) -> tuple[str, str]:
-    """Return what is before and after the number in a string; "": nothing, or it is no unit."""
+    """Return what is before and after the number in a string; "": nothing, or it is not a unit."""
     short = isinstance(value, str) and len(value) <= MAX_LENGTH
     match = _WRITTEN.fullmatch(value.strip()) if short else None
     if match is None:
@@ -118,5 +118,5 @@ def _written(value: Any) -> tuple[str, str]:
 
 
 def _is_unit(text: str) -> bool:
-    """Return whether a text may be one: letters, a currency's sign or a few others."""
+    """Return whether a string may be a unit: letters, a currency's sign or a few others."""
     return all(c.isalpha() or c in "%‰°+" or category(c) == "Sc" for c in text)  # Sc: currencies

@@ -20,7 +20,9 @@ from streaming_nn.records.dialect import (
     fit,
     read_rows,
 )
-from streaming_nn.records.values import number_pattern
+from streaming_nn.records.reasons import BadRecord
+from streaming_nn.records.units import parse_units
+from streaming_nn.records.values import Rules, number_pattern, to_number
 
 pytestmark = pytest.mark.commit
 
@@ -312,3 +314,24 @@ def test_numbers_with_marks(decimal, thousands):
         assert Dialect(decimal=decimal, thousands=thousands).parse_number(text) == number
     for text in ("1,2,3", "01,234", "1,23", "12,", ",123", "--1", "1,234,5"):
         assert number_pattern(".", ",").fullmatch(text) is None
+
+
+def test_a_number_of_a_file_is_that_of_a_record():
+    """A column that is sent as numbers, and the same fields as strings with the settings of the dialect."""
+    units = ("%", "$", "US$", "k=1000", "M=1e6", "+")
+    form, rules = (
+        Dialect(thousands=",", units=units),
+        Rules(True, True, thousands=",", units=parse_units(units)),
+    )
+    rng = random.Random(0)
+    for _ in range(500):
+        parts = ["", "", "-", "("], ["", "$", "US$", "x"], ["", " "], ["5", "1,234.5", "0", "1e3", "12,34"]
+        before, sign, blank, number, after, end = (
+            rng.choice(each) for each in (*parts, ["", "k", "M", "%", "+", "k%"], ["", ")"])
+        )
+        text = f"{before}{sign}{blank}{number}{blank}{after}{end}"
+        try:
+            expected = to_number(text, rules)
+        except BadRecord:
+            expected = None
+        assert form.parse_number(text) == expected, text

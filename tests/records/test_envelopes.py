@@ -1,5 +1,6 @@
 """Records as Debezium, CloudEvents and Confluent's serializers write them, compressed or encoded twice."""
 
+import base64
 import gzip
 import json
 import struct
@@ -8,9 +9,12 @@ import zlib
 import numpy as np
 import pytest
 
+from streaming_nn.records import json_text
+from streaming_nn.records import reasons as reasons_
 from streaming_nn.records.avro import add_schema_id
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import decode, encode
+from streaming_nn.records.explode import explode
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.spark.sources.prefetch.reader import plain_of
@@ -282,3 +286,95 @@ def test_chosen_fields_of_framed_records():
     read = field_reader(schema_of(framing="gzip"), ["label", '"a.b"'])
     assert read(gzip.compress(b'\xef\xbb\xbf{"label":3,"a.b":4}')) == '{"label":3,"\\"a.b\\"":4}'
     assert json.loads(read(b"?")) == {"label": None, '"a.b"': None}
+
+
+# JSON in fields: Debezium's columns of JSON, the outbox, CloudEvents (spec#835, sdk-java#422) in changes
+
+
+def event(**data):
+    return {"specversion": "1.0", "id": "7", "source": "shop", "type": "sale", **data}
+
+
+def in_base64(value):
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+INSIDE = {
+    "an object": ("after", {"after": SALE}),
+    "a string": ("after", {"after": json.dumps(SALE)}),
+    "a string that begins with a mark and blanks": ("after", {"after": f"\ufeff \n{json.dumps(SALE)}"}),
+    "a string in a string": ("a.b", {"a": json.dumps({"b": json.dumps(SALE)})}),
+    "an array in a string": ("rows.0", {"rows": json.dumps([SALE])}),
+    "an outbox": ("payload", {"schema": {"type": "string"}, "payload": json.dumps(SALE)}),
+    "data in base64": ("data", event(data_base64=in_base64(SALE))),
+    "data in base64 of a type": (
+        "data",
+        event(data_base64=in_base64(SALE), datacontenttype="Application/cloudevents+JSON ; charset=utf-8"),
+    ),
+    "data that is an array": ("data.0", event(data_base64=in_base64([SALE]))),
+    "a string in data in base64": ("data.a", event(data_base64=in_base64({"a": json.dumps(SALE)}))),
+    "data in a string": ("data", event(data=json.dumps(SALE))),
+    "an event in a column of a change": (
+        "payload.after.event.data",
+        {"payload": {"op": "c", "after": {"event": json.dumps(event(data_base64=in_base64(SALE)))}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INSIDE)
+def test_a_path_leads_into_json_in_a_string_and_in_base64(case):
+    path, record = INSIDE[case]
+    names = {"features": [f"{path}.amount", f"{path}.count"], "label": f"{path}.label"}
+    schema = schema_of(**names, where=f"{path}.count >= 3")
+    other = b'{"specversion":"1.0","after":7,"data":"[","data_base64":"e30="}'
+    decoded = decode(schema, [json.dumps(record).encode(), other], True)
+    assert (decoded.x.tolist(), decoded.y.tolist()) == ([[12.5, 3]], [1])
+    assert (decoded.filtered.tolist(), decoded.rejected) == ([1], [])
+    read = field_reader(schema, [f"{path}.count", f"{path}.none"])
+    assert json.loads(read(json.dumps(record).encode())) == {f"{path}.count": 3, f"{path}.none": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "record"),
+    [
+        ("after", {"after": "{"}),
+        ("after", {"after": "1.5"}),
+        ("after", {"after": json.dumps(json.dumps(SALE))}),  # a string alone: send the object
+        ("data", event(data_base64=in_base64(SALE), datacontenttype="application/protobuf")),
+        ("data", event(data_base64=in_base64(SALE), datacontenttype=1)),
+        ("data", event(data_base64=in_base64(SALE)[:-1])),
+        ("data", event(data_base64=f"{in_base64(SALE)[:-4]}===="[:-2])),
+        ("data", event(data_base64=in_base64(7))),
+        ("data", event(data_base64="/w==")),
+        ("data", event(data=None, data_base64=in_base64(SALE))),
+    ],
+)
+def test_other_strings_are_no_objects(path, record):
+    schema = schema_of(features=[f"{path}.amount", f"{path}.count"])
+    assert [reasons_.key(each) for each in decode(schema, [json.dumps(record).encode()], True).rejected] == [
+        f"field missing: {path}.amount"
+    ]
+
+
+def test_rows_of_an_array_in_a_string_or_in_base64():
+    rows = [{**SALE, "label": i} for i in (0, 1)]
+    for record, path in (
+        ({"id": 5, "after": json.dumps({"rows": rows})}, "after.rows"),
+        ({"id": 5, "rows": json.dumps(rows)}, "rows"),
+        (event(id=5, data_base64=in_base64({"rows": rows})), "data.rows"),
+    ):
+        schema = schema_of(features=["id", f"{path}.amount"], label=f"{path}.label", explode=f"{path}[]")
+        values = explode(schema, [json.dumps(record).encode()]).values
+        decoded = decode(schema, values, True)
+        assert (decoded.x.tolist(), decoded.y.tolist(), decoded.rejected) == ([[5, 12.5]] * 2, [0, 1], [])
+        assert decode(schema, explode(schema, values).values, True).y.tolist() == [0, 1], "a redriven row"
+
+
+def test_a_string_with_many_fields_is_parsed_once(monkeypatch):
+    parsed = []
+    original = json_text.parse
+    monkeypatch.setattr(json_text, "parse", lambda blob: parsed.append(blob) or original(blob))
+    schema = Schema(50, (0, 1), tuple(f"a.f{i}" for i in range(50)), "a.label")
+    text = json.dumps({**{f"f{i}": i for i in range(50)}, "label": 1, "now": "once"})
+    assert decode(schema, [json.dumps({"a": text}).encode()], True).y.tolist() == [1]
+    assert len(parsed) == 1

@@ -1,5 +1,6 @@
 """Records that cannot be read end in an explanation: the first one, and settings that do read them."""
 
+import base64
 import gzip
 import json
 import struct
@@ -89,6 +90,36 @@ READ = {
     "gzip": (ARRAY, [*map(gzip.compress, in_json(ROWS))], {"framing": "gzip"}),
     "rows in an array": (ARRAY, in_json([ROWS[:3]] * 9), {"explode": "[]"}),
     "rows one a line": (ARRAY, [b"\n".join(in_json(ROWS[:3]))] * 9, {"explode": "lines"}),
+    "JSON in a string": (
+        NAMED,
+        in_json({"payload": json.dumps(sale)} for sale in SALES),
+        {"features": ["payload.price", "payload.size"], "label": "payload.label"},
+    ),
+    "JSON in a string of a change": (
+        NAMED,
+        in_json(change({"id": 1, "event": json.dumps({"data": json.dumps(s)})}, "c") for s in SALES),
+        {
+            "features": ["payload.after.event.data.price", "payload.after.event.data.size"],
+            "label": "payload.after.event.data.label",
+        },
+    ),
+    "rows of an array in a string": (
+        NAMED,
+        in_json({"rows": json.dumps([each])} for each in SALES),
+        {"explode": "rows[]", "features": ["rows.price", "rows.size"], "label": "rows.label"},
+    ),
+    "data of CloudEvents in base64": (
+        NAMED,
+        in_json(
+            {"specversion": "1.0", "data_base64": base64.b64encode(each).decode()} for each in in_json(SALES)
+        ),
+        {"features": ["data.price", "data.size"], "label": "data.label"},
+    ),
+    "a byte order mark before JSON encoded twice": (
+        ARRAY,
+        [b"\xef\xbb\xbf" + each for each in in_json(map(json.dumps, ROWS))],
+        {"framing": "json_string"},
+    ),
     "gzip by mistake": (Schema(3, (0, 1), framing="gzip"), in_json(ROWS), {"framing": "none"}),
     "CSV in gzip": (
         ARRAY,
@@ -579,11 +610,6 @@ UNREADABLE = {
         f"{LOOKS}Avro after a schema's ID, as Confluent's serializers write it: set records.format = "
         '"avro" and records.registry',
     ),
-    "JSON in a string": (
-        NAMED,
-        in_json({"payload": json.dumps(sale)} for sale in SALES),
-        "payload is JSON in a string: send it as an object",
-    ),
     "other fields": (
         NAMED,
         in_json({"who": "a", "where": {"x": "b", "y": "c"}} for _ in SALES),
@@ -630,10 +656,28 @@ UNREADABLE = {
         [b"17,1.5,2,1"] * 9,
         "a line has 4 fields, and 3 are named: name all in records.csv_columns",
     ),
-    "data in base64": (
+    "data in base64 of another type": (
         NAMED,
-        in_json({"specversion": "1.0", "data_base64": "eyJhIjogMX0="} for _ in SALES),
-        "data_base64 is JSON in base64: send it as an object",
+        in_json(
+            {"specversion": "1.0", "datacontenttype": "application/protobuf", "data_base64": "CgNhYmM="}
+            for _ in SALES
+        ),
+        "data_base64 is of type 'application/protobuf', which is not read: send JSON in data",
+    ),
+    "Pub/Sub's data": (
+        NAMED,
+        in_json({"message": {"data": base64.b64encode(each).decode()}} for each in in_json(SALES)),
+        "message.data is JSON in base64: send it as an object",
+    ),
+    "gzip in base64 in a field": (
+        NAMED,
+        in_json({"body": base64.b64encode(gzip.compress(each)).decode()} for each in in_json(SALES)),
+        "body is gzip around JSON in base64: send it as an object",
+    ),
+    "arrays in a string": (
+        NAMED,
+        in_json({"rows": json.dumps([[1, 2], [3, 4]])} for each in SALES),
+        "rows is JSON in a string: send it as an array",
     ),
     "JSON after Apicurio's ID": (
         ARRAY,

@@ -99,6 +99,26 @@ def bson(name, number):
         (repr((1.5, "a")).encode(), "Python's repr: send json.dumps(record), not str(record)"),
         (b'{"features":[1.5,2', "JSON that ends too early: was it cut?"),
         (base64.b64encode(TEXT), "base64 of JSON: send the bytes as they are"),
+        (base64.urlsafe_b64encode(TEXT).rstrip(b"="), "base64 of JSON: send the bytes as they are"),
+        (base64.b64encode(string(TEXT)), "base64 of JSON that is encoded twice: send the bytes as they are"),
+        (base64.b64encode(base64.b64encode(TEXT)), "base64 of base64 of JSON: send the bytes as they are"),
+        (base64.b64encode(compress(TEXT)), "base64 of gzip around JSON: send the bytes as they are"),
+        (
+            framed(base64.b64encode(TEXT)),
+            "Confluent's framing around base64 of JSON: "
+            'set records.framing = "confluent", and send the bytes as they are',
+        ),
+        (
+            framed(zlib.compress(TEXT)),
+            f'Confluent\'s framing around zlib: set records.framing = "confluent", and {COMPRESSED}',
+        ),
+        (
+            b"\xef\xbb\xbf" + compress(TEXT),
+            "a byte order mark before gzip around JSON: send it without the mark",
+        ),
+        (string(TEXT).decode().encode("utf-16"), f"JSON that is encoded twice, in UTF-16: {OBJECT}"),
+        (b"[" + string(TEXT) + b"]", "an array of 1 strings of JSON in one record: send objects"),
+        (b"abcdefgh", None),
         (
             base64.urlsafe_b64encode(json.dumps({"a": "??>>"}).encode()),
             "base64 of JSON: send the bytes as they are",

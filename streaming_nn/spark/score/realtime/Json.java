@@ -12,8 +12,10 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Pattern;
 
@@ -24,6 +26,8 @@ final class Json {
   private static final Pattern CONSTANT = Pattern.compile("NaN|-?Infinity");  // what Python's parser accepts
   private static final int MAX_DEPTH = 200;  // levels that Python's parser accepts
   private static final int MAX_DIGITS = 4300;  // of an integer
+  private static final JsonFactory FACTORY = factory();  // of strings inside of records
+  private static final ThreadLocal LAST = new ThreadLocal();  // the last one, whether in base64, and its value
 
   private Json() {}
 
@@ -149,18 +153,74 @@ final class Json {
     return token == JsonToken.VALUE_NULL ? null : Boolean.valueOf(token == JsonToken.VALUE_TRUE);
   }
 
-  /** Returns the field at a path of an object, or ABSENT. */
+  /** Returns the field at a path of an object, or ABSENT; the path may lead into strings. */
   static Object at(Object value, String[] path) {
     for (int i = 0; i < path.length; i++) {
       String name = path[i];
+      if (value instanceof String) value = inside((String) value, false);
       if (value instanceof List && INDEX.matcher(name).matches() && Integer.parseInt(name) < ((List) value).size()) {
         value = ((List) value).get(Integer.parseInt(name));
       } else if (value instanceof Map && ((Map) value).containsKey(name)) {
         value = ((Map) value).get(name);
+      } else if (value instanceof Map && name.equals("data") && i + 1 < path.length) {
+        value = dataOfEvent((Map) value);
       } else {
         return ABSENT;
       }
     }
     return value;
+  }
+
+  /** Returns the data of a CloudEvent that has it in base64, as records/json_text.py does; null: it is not JSON. */
+  private static Object dataOfEvent(Map event) {
+    Object text = event.get("data_base64");
+    Object kind = event.get("datacontenttype");
+    boolean known = kind == null || (kind instanceof String && isJsonType((String) kind));
+    return known && text instanceof String ? inside((String) text, true) : null;
+  }
+
+  private static boolean isJsonType(String kind) {
+    int end = kind.indexOf(';') < 0 ? kind.length() : kind.indexOf(';');
+    int start = 0;
+    while (start < end && (kind.charAt(start) == ' ' || kind.charAt(start) == '\t')) start++;
+    while (start < end && (kind.charAt(end - 1) == ' ' || kind.charAt(end - 1) == '\t')) end--;
+    String name = kind.substring(start, end).toLowerCase(Locale.ROOT);
+    return name.equals("application/json") || name.equals("text/json") || name.endsWith("+json");
+  }
+
+  /** Returns the object or array that a string is in JSON, or in base64 of it; null: it is none. */
+  private static Object inside(String text, boolean base64) {
+    Object[] last = (Object[]) LAST.get();  // several fields are in one text
+    if (last != null && last[0] == text && ((Boolean) last[1]).booleanValue() == base64) return last[2];
+    Object value = null;
+    try {
+      if (base64 ? isBase64(text) : begins(text)) {
+        byte[] content = base64 ? Base64.getDecoder().decode(text) : text.getBytes(StandardCharsets.UTF_8);
+        value = read(FACTORY, content);
+      }
+    } catch (IOException notJson) {
+      value = null;
+    }
+    if (!(value instanceof Map) && !(value instanceof List)) value = null;
+    LAST.set(new Object[] {text, Boolean.valueOf(base64), value});
+    return value;
+  }
+
+  private static boolean begins(String text) {
+    int at = text.startsWith("\ufeff") ? 1 : 0;
+    while (at < text.length() && " \t\r\n".indexOf(text.charAt(at)) >= 0) at++;
+    return at < text.length() && (text.charAt(at) == '{' || text.charAt(at) == '[');
+  }
+
+  private static boolean isBase64(String text) {
+    int end = text.length();
+    if (end % 4 != 0) return false;
+    for (int i = 0; i < 2 && end > 0 && text.charAt(end - 1) == '='; i++) end--;
+    for (int i = 0; i < end; i++) {
+      char c = text.charAt(i);
+      boolean letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+      if (!letter && !(c >= '0' && c <= '9') && c != '+' && c != '/') return false;
+    }
+    return true;
   }
 }

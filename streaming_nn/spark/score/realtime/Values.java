@@ -142,7 +142,7 @@ final class Values {
     return true;
   }
 
-  /** Returns the number that a text is, which may have units and be in brackets; NaN: it is none. */
+  /** Returns the number that a string is, which may have units and be in brackets; NaN: it is none. */
   private double parsed(String text) {
     if (number.matcher(text).matches()) return plain(text);
     double[] worth = {1.0};
@@ -158,7 +158,7 @@ final class Values {
     return Double.parseDouble(text.replace(thousands, "").replace(decimal, "."));
   }
 
-  /** Returns a text without a unit before it, which may be after its sign, and one after it; multiplies their worth. */
+  /** Returns a string without a unit before it, which may be after its sign, and one after it; multiplies their worth. */
   private String withoutUnits(String text, double[] worth) {
     boolean signed = text.startsWith("+") || text.startsWith("-");
     String sign = signed ? text.substring(0, 1) : "";

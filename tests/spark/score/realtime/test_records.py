@@ -1,5 +1,6 @@
 """Records.java beside `decode`: the same rows, to the last bit, and the same reasons for bad records."""
 
+import base64
 import gzip
 import itertools
 import json
@@ -108,6 +109,7 @@ FEATURES: list[dict[str, Any]] = [
     {"inputs": 3, "features": ("c", "a", "a]"), "sparse": ("c", "a]")},
     {"inputs": 5, "features": ("a", "n.a", '"n.a"', "v.1", "n.v.0"), "sparse": ("n.a",)},
     {"inputs": 6, "features": ("v[0:3]", "n.v[0:2]", "x[y]")},
+    {"inputs": 3, "features": ("data.a", "data_base64.a", "data.v.1"), "sparse": ("data_base64.a",)},
     {"inputs": 5, "features": "t", "categories": {"t": {"hash": 5}}},
     {"inputs": 5, "features": "n.t", "categories": {"n.t": {"hash": 5}}},
     {
@@ -168,7 +170,12 @@ def json_record(rng: random.Random, schema: Schema, depth: int = 0) -> str:
     if depth:
         fields["v"] = array(2 if isinstance(schema.features, tuple) else 3)
     else:
-        fields["n"] = json_record(rng, schema, 1)
+        inner = json_record(rng, schema, 1)
+        fields["n"] = json.dumps(f" {inner}") if rng.random() < 0.2 else inner  # JSON in a string
+        event = base64.b64encode(json_record(rng, schema, 1).encode()).decode()  # a CloudEvent's data
+        fields["data_base64"] = json.dumps(event[: rng.choice([None, None, None, -1])])
+        kinds = ["null", '"application/json"', '" Application/x+JSON\\t; q=1"', '"text/plain"', "1"]
+        fields["datacontenttype"] = rng.choice(kinds)
     pairs = list(fields.items())
     if rng.random() < 0.3:
         pairs.remove(rng.choice(pairs))
