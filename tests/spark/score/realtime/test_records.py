@@ -316,3 +316,38 @@ def test_a_long_string_is_read_in_time(java: Any, text: str) -> None:
     started = time.monotonic()
     assert_equal(java, schema, [json.dumps({"a": text}).encode()] * 5)
     assert time.monotonic() - started < 20
+
+
+def test_units_and_numbers_in_brackets_are_read_alike(java: Any) -> None:
+    units = ("%", "$", "US$", "k=1000", "M=1e6", "+")
+    schema = Schema(1, None, ("a",), label=None, numbers_as_strings=True, thousands=",", units=units)
+    good = ["5 %", "-US$ 5k", "$1.5M", "(1,234.5)", "($5)", "$(5k)", "( 5 )%", "10,000+", "\u00a05", "% 5"]
+    bad = ["(-5)", "-(5)", "()", "(", "((5))", "5-", "5kk", "k", "(+$5)"]
+    values = [json.dumps({"a": text}).encode() for text in good + bad]
+    kept = decode(schema, values, labeled=False).kept.tolist()
+    assert kept == [i for i, text in enumerate(good) if text[0] != "\u00a0"]
+    assert_equal(java, schema, values)
+
+
+def test_paths_lead_into_strings_alike(java: Any) -> None:
+    schema = Schema(2, None, ("a.x", "data.y"), label=None)
+    inner, event = json.dumps({"x": 1.5}), base64.b64encode(b'{"y":2}').decode()
+    good = {"a": inner, "data_base64": event}
+    records: list[dict[str, Any]] = [
+        *(
+            good,
+            good | {"data": {"y": 3}},
+            good | {"datacontenttype": "x/y+json"},
+            good | {"a": f"\ufeff {inner}"},
+        ),
+        *(good | {"data": None}, good | {"datacontenttype": "x/y"}, good | {"data_base64": event[:-1]}),
+        *(
+            good | {"a": json.dumps(inner)},
+            good | {"a": "{"},
+            good | {"data_base64": "/w=="},
+            good | {"a": "1"},
+        ),
+    ]
+    values = [json.dumps(record).encode() for record in records]
+    assert decode(schema, values, labeled=False).kept.tolist() == [0, 1, 2, 3]
+    assert_equal(java, schema, values)
