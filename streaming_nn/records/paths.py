@@ -75,7 +75,8 @@ def get_field(record: Any, path: tuple[str, ...], default: Any = ABSENT) -> Any:
         elif type(found) is dict and name in found:
             found = found[name]
         else:
-            return _get_inside(record, path, default) if len(path) > 1 else default
+            plain = len(path) == 1 or (type(found) is dict and name != DATA)  # as most fields that are absent
+            return default if plain else _get_inside(record, path, default)
     return found
 
 

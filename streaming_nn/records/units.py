@@ -71,13 +71,13 @@ def split_number(text: str, units: Sequence[Unit]) -> tuple[str, float]:
 def _without_units(text: str, units: Sequence[Unit]) -> tuple[str, float]:
     sign = text[:1] if text[:1] in ("+", "-") else ""
     bare, worth = text[len(sign) :], 1.0
-    for unit in units:
-        if bare.startswith(unit.name):
-            bare, worth = bare.removeprefix(unit.name).lstrip(BLANKS), unit.worth
+    for name, factor in units:
+        if bare.startswith(name):
+            bare, worth = bare[len(name) :].lstrip(BLANKS), factor
             break
-    for unit in units:
-        if bare.endswith(unit.name):
-            bare, worth = bare.removesuffix(unit.name).rstrip(BLANKS), worth * unit.worth
+    for name, factor in units:
+        if bare.endswith(name):
+            bare, worth = bare[: -len(name)].rstrip(BLANKS), worth * factor
             break
     return sign + bare, worth
 
