@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import other_peers
 from benchmarks.datasets import HIDDEN, Dataset, plain_rows
 from benchmarks.learners import Predictions
 
 Array = NDArray[Any]
 CLIP = 3.0  # standard deviations; River's linear regression diverges if its inputs are not clipped
 RATE = 0.003
+WIDEST = 256  # columns for peers whose rows are dicts, or too slow
 FOREST_ROWS = 20_000  # first rows of a stream: more take the forest minutes
 TREES = 10
 SKLEARN_MINI_BATCH = 32
@@ -23,8 +26,11 @@ FOREST = "adaptive forest"
 SKLEARN = "scikit-learn"
 
 
-def required(forest: bool) -> list[str]:
-    """Return the names of the peers; raise ValueError if their packages are missing."""
+def required(forest: bool, trees: bool = False) -> list[str]:
+    """Return the names of the peers; raise ValueError if their packages are missing.
+
+    `forest`: also River's; `trees`: also CapyMOA's ensembles and Vowpal Wabbit.
+    """
     try:
         import river
         import sklearn
@@ -33,7 +39,24 @@ def required(forest: bool) -> list[str]:
             f"cannot run peers: {error.name} is missing; pip install river scikit-learn, or use --no-peers"
         ) from None
     del river, sklearn
-    return [*RIVER, SKLEARN, *([FOREST] if forest else [])]
+    missing = [name for name in ("capymoa", "vowpalwabbit") if trees and find_spec(name) is None]
+    if missing:
+        raise ValueError(f"cannot run --trees: {missing[0]} is missing; pip install capymoa vowpalwabbit")
+    return [
+        *RIVER,
+        SKLEARN,
+        *([FOREST] if forest else []),
+        *([other_peers.VOWPAL_WABBIT, *ENSEMBLES] if trees else []),
+    ]
+
+
+def learns(name: str, data: Dataset) -> bool:
+    """Return whether a peer learns such a stream: its rows are not too wide, and it is made for the task."""
+    if name in ENSEMBLES and name not in (
+        other_peers.CLASSIFIERS if data.classes else other_peers.REGRESSORS
+    ):
+        return False
+    return name == SKLEARN or data.x.shape[1] <= WIDEST
 
 
 def run(name: str, data: Dataset, seed: int) -> Predictions:
@@ -73,6 +96,10 @@ def _river(name: str, rows: int | None = None) -> Callable[[Dataset, int], Predi
         return Predictions(np.array(predictions, float if data.classes is None else int), {}, seconds)
 
     return run
+
+
+def _trees(name: str) -> Callable[[Dataset, int], Predictions]:
+    return lambda data, seed: other_peers.capymoa(name, data, FOREST_ROWS)
 
 
 def _linear(data: Dataset, seed: int) -> Any:
@@ -140,6 +167,8 @@ def _sklearn(data: Dataset, seed: int) -> Predictions:
     return Predictions(np.concatenate(predictions), {}, time.process_time() - started)
 
 
+ENSEMBLES = tuple(dict.fromkeys([*other_peers.CLASSIFIERS, *other_peers.REGRESSORS]))  # CapyMOA's
+OTHERS = (other_peers.VOWPAL_WABBIT, *ENSEMBLES)
 NAMES = (*BASELINES, *RIVER, FOREST, SKLEARN)
 _MODELS: dict[str, Callable[[Dataset, int], Any]] = {
     "river linear": _linear,
@@ -152,4 +181,6 @@ _RUNS: dict[str, Callable[[Dataset, int], Predictions]] = {
     **{name: _river(name) for name in RIVER},
     FOREST: _river(FOREST, FOREST_ROWS),
     SKLEARN: _sklearn,
+    other_peers.VOWPAL_WABBIT: lambda data, seed: other_peers.vowpal_wabbit(data),
+    **{name: _trees(name) for name in ENSEMBLES},
 }

@@ -33,6 +33,9 @@ def measure(
         bool, typer.Option("--peers/--no-peers", help="Also run River and scikit-learn.")
     ] = True,
     arf: Annotated[bool, typer.Option("--arf", help="Also run an adaptive random forest: minutes.")] = False,
+    trees: Annotated[
+        bool, typer.Option("--trees", help="Also run CapyMOA's tree ensembles, and Vowpal Wabbit: hours.")
+    ] = False,
     members: Annotated[bool, typer.Option(help="Also run each member of the ensemble alone.")] = True,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     short: Annotated[bool, typer.Option("--short", help="Two short generated streams, one seed.")] = False,
@@ -46,7 +49,7 @@ def measure(
         names = _listed(streams) or (list(datasets.SHORT) if short else datasets.names(data))
         datasets.check(names, data)
         sizes = [_positive("mini-batches", text) for text in _listed(mini_batches)]
-        others = peers.required(arf and not short) if peers_ else []
+        others = peers.required(arf and not short, trees) if peers_ else []
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -65,7 +68,7 @@ def measure(
     figures = {name: summary(measured, name, about[name]) for name in names}
     figures = {name: each for name, each in figures.items() if learners.DEFAULT in each["learners"]}
     checked = [target for name, each in figures.items() for target in _check(name, each)]
-    tables = [_scores(figures), _targets(checked), _recoveries(figures)]
+    tables = [_scores(figures), _beside_trees(figures), _targets(checked), _recoveries(figures)]
     print_results(
         line(figures, checked, failed, seeds), json_, *(table for table in tables if table.row_count)
     )
@@ -138,7 +141,9 @@ def _check(name: str, figures: dict[str, Any]) -> list[Target]:
         theirs, first = figures["learners"][peers.FOREST][0], ours[min(ours)]
         forest = {"forest": theirs["mean"], "forest_rate": theirs["rows_per_second"]}
         forest |= {"ours": first["head"], "our_rate": first["rows_per_second"]}
-    return targets.check(
+    trees = {other: figures["learners"][other][0] for other in _found(peers.ENSEMBLES, {name: figures})}
+    beside = targets.beside_trees(name, figures["classes"] is None, ours[min(ours)], trees)
+    return beside + targets.check(
         name,
         figures["rows"],
         figures["classes"] is None,
@@ -167,13 +172,36 @@ def line(
 def _scores(figures: dict[str, Any]) -> Table:
     table = Table(title="accuracy, or mean absolute error (MAE): mean over the seeds ± standard deviation")
     sizes = sorted({size for each in figures.values() for size in each["learners"][learners.DEFAULT]})
-    others = [name for name in peers.NAMES if any(name in each["learners"] for each in figures.values())]
+    others = _found(peers.NAMES, figures)
     heads = ["stream", "rows", *(f"at {size}" for size in sizes), "as served 100 / 1,000 / 10,000"]
     for head in [*heads, "best member alone", "one network", *others]:
         table.add_column(head, justify="left" if head == "stream" else "right")
     for name, each in figures.items():
         table.add_row(*_row(name, each, sizes, others))
     return table
+
+
+def _found(names: Iterable[str], figures: dict[str, Any]) -> list[str]:
+    return [name for name in names if any(name in each["learners"] for each in figures.values())]
+
+
+def _beside_trees(figures: dict[str, Any]) -> Table:
+    """Tabulate CapyMOA's ensembles and Vowpal Wabbit, beside ours on the rows that they learned."""
+    title = f"on the first {peers.FOREST_ROWS:,} rows, at mini-batch 1: score, thousand rows per CPU second"
+    others = _found(peers.OTHERS, figures)
+    table = Table("stream", "ours", *others, title=title)
+    for name, each in figures.items():
+        ours = each["learners"][learners.DEFAULT]
+        found = [each["learners"].get(other, {}).get(0) for other in others]
+        shown = [_with_rate(one and one["head"], one) for one in (ours[min(ours)], *found)]
+        table.add_row(f"{name} (MAE)" if each["classes"] is None else name, *shown)
+    return table
+
+
+def _with_rate(score: float | None, figures: dict[str, Any] | None) -> str:
+    if figures is None or score is None:
+        return ""
+    return f"{_number(score)}, {figures['rows_per_second'] / 1000:.1f}"
 
 
 def _row(name: str, figures: dict[str, Any], sizes: Iterable[int], others: Iterable[str]) -> list[str]:

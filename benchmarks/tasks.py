@@ -13,7 +13,6 @@ from benchmarks.datasets import Dataset, dataset
 from benchmarks.scores import curve, recoveries, score_rows
 
 ONLY_MINI_BATCH = {"mnist70k": 32}  # at 1 a pass over images takes an hour
-WIDEST = 256  # columns for River, whose rows are dicts
 FEW_ROWS = 5_000  # up to here the forest runs once per seed: its draw can decide, and a pass takes seconds
 
 
@@ -33,7 +32,7 @@ def plan(data: Dataset, mini_batches: list[int], seeds: int, others: list[str], 
     tasks = [Task(data.name, name, size, seed) for size in sizes for name in ours for seed in range(seeds)]
     tasks += [Task(data.name, name, 0, 0) for name in peers.BASELINES]
     for name in others:
-        if name == peers.SKLEARN or data.x.shape[1] <= WIDEST:
+        if peers.learns(name, data):
             seeded = name == peers.SKLEARN or (name == peers.FOREST and len(data.y) <= FEW_ROWS)
             tasks += [Task(data.name, name, 0, seed) for seed in range(seeds if seeded else 1)]
     return tasks

@@ -1,5 +1,6 @@
 import pytest
 
+from benchmarks import targets
 from benchmarks.targets import best_member, check
 
 pytestmark = pytest.mark.commit
@@ -39,3 +40,13 @@ def test_the_best_member_has_the_best_mean_not_the_best_seed() -> None:
     results = [{"learner": name, "score": score, "mini_batch": 8} for name, score in runs]
     assert best_member(results, regression=False) == {8: ("b", 0.8)}
     assert best_member(results, regression=True) == {8: ("a", 0.7)}
+
+
+def test_beside_trees_the_score_is_on_their_rows_and_the_rate_is_three_times_theirs() -> None:
+    ours = {"head": 0.90, "rows_per_second": 3_000.0}
+    few, many = ({"head": 0.91, "rows_per_second": 1_000.0, "rows": rows} for rows in (1_000, 20_000))
+    found = targets.beside_trees("s", False, ours, {"a": few, "b": many})
+    assert [target.met for target in found] == [False, True, False, True]
+    assert found[0].limit == pytest.approx(0.91 - (0.91 * 0.09 / 1_000) ** 0.5)
+    worse = targets.beside_trees("s", True, {"head": 2.0, "rows_per_second": 2_999.0}, {"a": few})
+    assert [target.met for target in worse] == [False, False]
