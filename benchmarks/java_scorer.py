@@ -51,18 +51,22 @@ def options_of(ensemble: Ensemble) -> dict[str, Any]:
     several = outputs > 1 and shape.loss not in ("softmax", "quantile")
     count = 2 if shape.loss == "logistic" and not several else outputs
     quantiles = shape.options["quantiles"]
-    network = {
-        "hidden": list(shape.units[1:-1]),
-        "activation": shape.activation,
-        "linear": shape.skip,
-        "loss": shape.loss,
-        "quantiles": list(quantiles) or None,
-    }
+    members = [
+        {
+            "inputs": "ramps" if each.units[0] > ensemble.width else "plain",
+            "hidden": list(each.units[1:-1]),
+            "activation": each.activation,
+            "linear": each.skip,
+            "loss": each.loss,
+            "quantiles": list(quantiles) or None,
+        }
+        for each in ensemble.shapes
+    ]
     return {
         "inputs": ensemble.columns,
         "classes": list(range(count)) if shape.loss in CLASSES else None,
         "multilabel": several and shape.loss == "logistic",
         "targets": list(map(str, range(outputs))) if several and shape.loss not in CLASSES else None,
-        **({"members": [network] * len(ensemble.members)} if shape.skip else network),
+        "members": members,
         **{name: getattr(ensemble, name) for name in ("scale", "clip", "missing")},
     }
