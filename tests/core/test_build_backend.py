@@ -12,6 +12,7 @@ import pytest
 from paths import ROOT
 
 from streaming_nn.core import build_backend
+from streaming_nn.core.library import ARITHMETIC
 
 pytestmark = pytest.mark.commit
 
@@ -143,7 +144,7 @@ def test_pip_installs_a_core_that_loads(with_compiler: bool, editable: bool, tmp
         [venv / "bin" / "python", "-c", LOADS], env=environ, cwd=tmp_path, capture_output=True, check=True
     )
     path, arithmetic = loaded.stdout.split()
-    assert arithmetic == b"1"
+    assert int(arithmetic) == ARITHMETIC
     assert Path(path.decode()).is_relative_to(source if editable else venv)
 
 
