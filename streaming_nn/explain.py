@@ -122,7 +122,7 @@ class Explanation(NamedTuple):
     learner: dict[str, list[Any]]  # options that differ, as `versions diff` has them
     schema: dict[str, list[Any]]
     batches: tuple[Batches, Batches]  # as many versions up to the earlier one, and those after it
-    events: list[dict[str, Any]]  # after the earlier version, each with its `version`
+    events: list[dict[str, Any]]  # of the earlier version and of those after it, each with its `version`
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
@@ -143,8 +143,10 @@ def explain(log: VersionLog, later: int, earlier: int | None = None, most: int =
 
     `earlier` None: the newest that had lost at most a quarter of what the later one has lost, since the best
     of the 1,000 versions that are kept before it; where nothing was lost, the nearest one before it. Of a
-    pruned version the nearest kept one is taken. Errors: LookupError: there is no such version, or none is
-    kept; ValueError: the earlier one is not before the later one; DamagedVersionError: one is damaged.
+    pruned version the nearest kept one is taken. The earlier version's own events are among the events: when
+    a drift is detected little is lost yet, so that version is the one to compare with. Errors: LookupError:
+    there is no such version, or none is kept; ValueError: the earlier one is not before the later one;
+    DamagedVersionError: one is damaged.
     """
     notes = list[str]()
     requested = later
@@ -276,7 +278,7 @@ def _explain(log: VersionLog, a: Version, b: Version, notes: list[str], most: in
         changes(a.manifest.learner, b.manifest.learner),
         changes(a.manifest.schema, b.manifest.schema),
         (_sums(until), _sums(manifests)),
-        [{**event, "version": m.number} for m in manifests for event in m.events],
+        [{**event, "version": m.number} for m in [a.manifest, *manifests] for event in m.events],
     )
 
 

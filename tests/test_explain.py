@@ -229,6 +229,20 @@ def test_the_default_is_the_newest_that_was_still_good(tmp_path: Path) -> None:
     assert explain(found.log, 1).versions == (0, 1), "version 0 has no metrics"
 
 
+def test_a_drift_of_the_version_that_is_compared_with_is_among_the_events(tmp_path: Path) -> None:
+    x, y = stream(swapped)
+    found = learn(tmp_path, classifier(), x[: CHANGED * ROWS], y[: CHANGED * ROWS])
+    log, drift = found.log, {"event": "drift", "detected": 1}
+    head = log.read(CHANGED)
+    for events in ([drift], []):
+        described = {"learner": head.manifest.learner, "metrics": head.manifest.metrics}
+        head = log.commit(head, head.tensors, **described, events=events)
+    assert explain(log, CHANGED + 2).versions == (CHANGED + 1, CHANGED + 2)
+    assert explain(log, CHANGED + 2).events == [{**drift, "version": CHANGED + 1}]
+    assert explain(log, CHANGED + 2, CHANGED).events == [{**drift, "version": CHANGED + 1}]
+    assert explain(log, CHANGED).events == []
+
+
 def test_of_pruned_versions_the_nearest_kept_ones_are_compared(tmp_path: Path) -> None:
     fields = {"lag": 7, "record_times": [1_767_225_600_500] * 2, "written_at": "2026-01-01T00:00:02+00:00"}
     fields |= {"rejected_by_reason": {"not JSON": 2}, "seconds": {"learn": 0.5}}
