@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,11 @@ def demo(
     if summary is None:
         raise typer.Exit(130)
     _print(summary, as_json)
+    if directory is None:
+        again = "its directory was temporary; to look at it afterwards: streaming-nn demo --dir DIR, then"
+        logger.info("%s streaming-nn page DIR/model", again)
+    else:
+        logger.info("look at it with: streaming-nn page %s", shlex.quote(str(directory / "model")))
     if not (summary["accounted"] and summary["verify"] == "identical"):
         raise typer.Exit(1)
 

@@ -73,6 +73,7 @@ def run(
             summary = demo.play(seconds, rate, view, progress)
     except KeyboardInterrupt:
         logger.info("\nstopped; resume with: streaming-nn demo --dir %s --stream %s", home, stream)
+        logger.info("look at it with: streaming-nn page %s", home / "model")
         return None
     if directory is None:
         shutil.rmtree(home, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Runs the page's server: until Ctrl-C, or in a thread beside a demo."""
 
+import logging
 import os
 import socket
 import sys
@@ -76,7 +77,15 @@ def _server(directories: Sequence[Path], prefix: str = "", token: str = "") -> "
     from streaming_nn.page.server import application
 
     app = application(directories, prefix, token)
-    return uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await app.state.end()
+            # a request that takes longer is cancelled: the browser knows of the end, so it is not logged
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            await super().shutdown(sockets)
+
+    return Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
 
 
 def open_browser(url: str) -> None:

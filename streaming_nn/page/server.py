@@ -54,6 +54,7 @@ class Page:
     def __init__(self, directories: Sequence[Path]) -> None:
         self.models = shown_models(directories)
         self.changes = 0
+        self.ended = False
         self.changed = asyncio.Condition()
 
     async def follow(self) -> None:
@@ -80,13 +81,28 @@ class Page:
         for model in self.models:
             model.save()
 
+    async def end(self) -> None:
+        """End the streams of events: a server that stops waits for them."""
+        async with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
     async def events(self) -> AsyncIterator[str]:
-        """Yield one server-sent event at once, and one for each change: the newest version of each model."""
+        """Yield one server-sent event at once, and one for each change: the newest version of each model.
+
+        The last one states that the server ends.
+        """
         seen = -1
         while True:
             async with self.changed:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.changed.wait_for(lambda: self.changes != seen), BEAT)  # noqa: B023
+                    await asyncio.wait_for(
+                        self.changed.wait_for(lambda: self.ended or self.changes != seen),  # noqa: B023
+                        BEAT,
+                    )
+            if self.ended:
+                yield "event: ended\ndata: {}\n\n"
+                return
             if self.changes == seen:
                 yield ": still here\n\n"
                 continue
@@ -188,7 +204,7 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         routes = [Mount(prefix, routes=routes)]
     # without a token only requests to this machine's own names: another site's name may resolve to it
     hosts = ["*"] if token else ["127.0.0.1", "localhost", "[::1]"]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[
@@ -198,6 +214,8 @@ def application(directories: Sequence[Path], prefix: str = "", token: str = "") 
         ],
         exception_handlers={HTTPException: _as_json},
     )
+    app.state.end = page.end  # for the server that runs it, when it stops
+    return app
 
 
 def _as_json(request: Request, error: Exception) -> Response:

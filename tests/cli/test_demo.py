@@ -33,3 +33,18 @@ def test_the_exit_code(
     assert app.run(["demo", "--json"]) == code
     out = capsys.readouterr().out
     assert json.loads(out) == summary if summary else out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "last"),
+    [
+        ([], "streaming-nn demo --dir DIR, then streaming-nn page DIR/model"),
+        (["--dir", "a run"], "streaming-nn page 'a run/model'"),
+    ],
+)
+def test_the_last_line_is_how_to_look_at_it_again(
+    flags: list[str], last: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "run", lambda *given, view, progress: SUMMARY)
+    assert app.run(["demo", *flags]) == 0
+    assert capsys.readouterr().err.strip().endswith(last)

@@ -114,6 +114,18 @@ def test_a_version_is_announced_within_a_second(url: str, model: GrowingModel) -
     assert seen == [model.head.number]
 
 
+def test_open_streams_end_with_the_server_without_a_word_in_the_terminal(
+    model: GrowingModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listening = listen(port=0)
+    with serving([model.log.directory], listening):
+        events = get(address(listening), "api/events")
+        next_event(events)
+    with events:
+        assert b"event: ended" in events.read()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_token_is_needed_beyond_this_machine(model: GrowingModel) -> None:
     with pytest.raises(ValueError, match="can be reached from other machines, so it needs --token"):
         listen("0.0.0.0", 0)

@@ -19,7 +19,7 @@ const MORE = [
 ];
 
 const state = { model: 0, from: null, to: null, span: null, version: null, why: null, compare: null }; // version null: live; 1: explained, compared
-let models = [], series = null, moment = null, samples = null, charts = [], pending = false, again = false, last = 0, waiting = 0;
+let models = [], series = null, moment = null, samples = null, charts = [], pending = false, again = false, last = 0, waiting = 0, ended = false;
 
 const element = (id) => document.getElementById(id);
 const shown = (value, digits = 4) => value == null ? "–" : new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits, notation: value && Math.abs(value) < 1e-4 ? "scientific" : "standard" }).format(value);
@@ -117,7 +117,8 @@ async function refresh() {
       draw();
     }
   } catch (error) {
-    offline(error.message);
+    if (error instanceof TypeError && !inside) lost(); // what fetch throws without a connection
+    else offline(error.message);
   }
   last = Date.now();
   pending = false;
@@ -129,7 +130,13 @@ function offline(message) {
   element("state").classList.add("off");
 }
 
+// Without a word from the server it may be the network. An EventSource tries again by itself, as it may be started again.
+function lost() {
+  offline(`${ended ? "The server has ended" : "The server has ended or cannot be reached"}: this page no longer changes. If the directory is kept: streaming-nn page ${models[state.model]?.directory ?? "DIR"}`);
+}
+
 function arrived(event) {
+  ended = false;
   const problem = JSON.parse(event.data).problems[state.model];
   element("state").textContent = problem || "connected";
   element("state").classList.toggle("off", Boolean(problem));
@@ -142,7 +149,8 @@ function listen() {
   if (token) url.searchParams.set("token", token);
   const events = new EventSource(url);
   events.addEventListener("versions", arrived);
-  events.onerror = () => offline("not connected; trying again");
+  events.addEventListener("ended", () => { ended = true; lost(); });
+  events.onerror = lost;
 }
 
 // ---- Several models: one line each, over the rows that they have learned
@@ -403,7 +411,7 @@ function explanation(found) {
     found.mini_batch[0] !== found.mini_batch[1] ? `Mini-batch ${change(found.mini_batch, shown)}.` : null,
     rejected(found),
     behind(found),
-    found.events.length ? `Events: ${[...new Set(found.events.map((each) => each.event))].join(", ")}.` : "No event between them.",
+    found.events.length ? `Events: ${happened(found.events)}.` : "No event in them or between them.",
     ...found.notes.map((note) => `${note}.`),
   ].filter((each) => each).map(sentence);
   const parts = make("div", null, { class: "parts" });
@@ -415,6 +423,10 @@ function explanation(found) {
     tableOf("Members", ["member", "weight", "restarts"], found.members.filter((each) => Math.abs(each.weight[1] - each.weight[0]) > 0.01).map((each) => [each.member, change(each.weight, share), change(each.restarts, shown)])),
   ].filter((each) => each));
   return [make("h2", `What changed from version ${earlier} to ${later}`), ...sentences.map((each) => make("p", each, { class: "note" })), parts];
+}
+
+function happened(events) {
+  return [...Map.groupBy(events, (each) => each.event)].map(([name, of]) => `${name} ${of.length > 1 ? `${of.length} times since` : "in"} version ${of[0].version}`).join(", ");
 }
 
 function rejected({ batches }) {
