@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +47,13 @@ def browser() -> Iterator[Any]:
 class Shown:
     """A page in the browser; what it writes to the console is an error."""
 
-    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+    def __init__(self, browser: Any, url: str, ready: str = ".tile", **options: Any) -> None:
         self.page = browser.new_page(locale="en-GB", timezone_id="Europe/Berlin", **options)
         self.faults: list[str] = []
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.goto(url)
-        self.page.wait_for_selector(".tile", timeout=10 * SECOND)
+        self.page.wait_for_selector(ready, timeout=10 * SECOND)
 
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))
@@ -81,10 +82,10 @@ def shown(browser: Any, model: GrowingModel) -> Iterator[Shown]:
 
 
 @contextmanager
-def shown_page(browser: Any, model: GrowingModel) -> Iterator[Shown]:
+def shown_page(browser: Any, model: GrowingModel, ready: str = ".tile") -> Iterator[Shown]:
     listening = listen(port=0)
     with serving([model.log.directory], listening):
-        page = Shown(browser, address(listening))
+        page = Shown(browser, address(listening), ready)
         yield page
         assert page.faults == []
         page.page.close()
@@ -163,6 +164,33 @@ def test_the_newest_predictions_are_the_versions_own(shown: Shown, model: Growin
         assert ("✗" in predicted) == (row["label"] != row["predicted"])
 
 
+def test_the_headline_states_that_it_fell_and_over_how_many_rows(browser: Any, tmp_path: Path) -> None:
+    falling = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    with shown_page(browser, falling, ready="#moment:has-text('version 0')") as shown:
+        shown.wait_for("#verdict", "Version 0 has learned no rows yet.")
+        falling.learn(1, rows=4)
+        shown.wait_for("#verdict", f"accuracy {figures(falling, 1)[0]} over the last 4 rows,")
+        falling.learn(40)
+        falling.learn(2, changed=True, events=[{"event": "drift", "detected": 1}])
+        windows = [falling.log.manifest(n).metrics["prequential"]["window"]["accuracy"] for n in range(3, 44)]
+        now = f"{figures(falling, 43)[0]} over the last 100 rows, {figures(falling, 43)[1]} as served"
+        best = f"{max(windows):.1%} at its best; drift detected in version 43"
+        shown.wait_for("#verdict", f"Accuracy fell: {now}; {best}; the best baseline")
+
+
+def test_the_page_states_that_its_server_has_ended(browser: Any, model: GrowingModel) -> None:
+    listening = listen(port=0)
+    with serving([model.log.directory], listening):
+        shown = Shown(browser, address(listening))
+        shown.wait_for("#state", "connected")
+    shown.wait_for("#state", "The server has ended: this page no longer changes.")
+    shown.page.locator("#scrubber").fill("3")
+    time.sleep(0.3)
+    again = f"If the directory is kept: streaming-nn page {model.log.directory}"
+    assert shown.text("#state") == f"The server has ended: this page no longer changes. {again}"
+    shown.page.close()
+
+
 def test_lag_and_delay_are_shown(browser: Any, tmp_path: Path) -> None:
     behind = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
     behind.learn(3, lag=123, record_times=[1_767_225_600_000] * 2, written_at="2026-01-01T00:00:02+00:00")
@@ -218,9 +246,12 @@ def test_fields_are_ranked_by_importance_when_their_card_is_open(shown: Shown, m
     assert shown.page.locator("#importance svg polyline").count() == len(rows)
 
 
-def test_events_are_listed_and_marked(shown: Shown) -> None:
+def test_events_are_listed_and_a_click_shows_their_version(shown: Shown) -> None:
     row = shown.text("#events tbody tr:last-child").split("\t")
     assert (row[0], row[1], row[3]) == ("drift", "6", "detected: 1")
+    shown.page.click("#events tbody tr:last-child")
+    shown.wait_for("#moment", "version 6,")
+    assert shown.page.locator("#scrubber").input_value() == "6"
 
 
 def test_what_is_seen_has_a_name(shown: Shown) -> None:
@@ -258,9 +289,11 @@ def test_a_click_on_a_chart_explains_what_changed(shown: Shown, model: GrowingMo
 def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, width: int) -> None:
     listening = listen(port=0)
     with serving([model.log.directory], listening):
-        shown = Shown(
-            browser, address(listening), viewport={"width": width, "height": 700}, color_scheme="dark"
-        )
+        url = f"{address(listening)}#version=20&why=1"
+        shown = Shown(browser, url, viewport={"width": width, "height": 700}, color_scheme="dark")
+        shown.page.wait_for_selector("#explanation td")
+        cut = "all => all.filter((each) => each.scrollWidth > each.clientWidth).length"
+        assert shown.page.locator("#explanation .scroll, #events .scroll").evaluate_all(cut) == 0
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
         shown.page.close()
 

@@ -32,12 +32,22 @@ class GrowingModel:
         self.head: Version = self.log.commit(None, first, learner=self.learner.options())
 
     def learn(
-        self, versions: int, rows: int = 50, rejected: Sequence[dict[str, Any]] = (), **fields: Any
+        self,
+        versions: int,
+        rows: int = 50,
+        rejected: Sequence[dict[str, Any]] = (),
+        changed: bool = False,
+        **fields: Any,
     ) -> Version:
-        """Append versions of random rows whose class, or target, follows from them; return the head."""
+        """Append versions of random rows whose class, or target, follows from them; return the head.
+
+        With `changed`, from the rows with the opposite sign.
+        """
         for _ in range(versions):
             x, kept = self._inputs(rows), NewestRows(self.learner, 16)
-            part = learn_part(self.learner, self.state, [Batch(x, self._targets(x))], kept.add)
+            part = learn_part(
+                self.learner, self.state, [Batch(x, self._targets(-x if changed else x))], kept.add
+            )
             after = combine(self.learner, self.state, [part])
             fields["samples"] = {"rows": kept.rows(), "rejected": list(rejected)}
             learned = commit_learned(

@@ -199,7 +199,7 @@ function plan(names) {
   return [...drawn, ...rest].filter((each) => each.lines.length);
 }
 
-const columns = (names) => [...new Set(plan(names).flatMap((each) => each.lines))];
+const columns = (names) => [...new Set([...plan(names).flatMap((each) => each.lines), ...names.filter((each) => each === "rows")])];
 
 function label(name) {
   if (/^\d+ /.test(name)) return models[parseInt(name)].name;
@@ -270,11 +270,20 @@ function newChart(wanted, position) {
     width: figure.clientWidth - 28, height: 210,
     cursor: { sync: { key: "page" }, drag: { x: true, y: false, setScale: false } },
     scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => range(chart, low, high) } },
-    axes: [axis, { ...axis, size: 54, values: (u, ticks) => ticks.map(format({ share: chart.share })) }],
+    axes: [{ ...axis, space: 80, values: wanted.rows ? undefined : instants }, { ...axis, size: 54, values: (u, ticks) => ticks.map(format({ share: chart.share })) }],
     series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => value == null ? "–" : wanted.rows ? shown(value, 9) : instant(value) }, ...wanted.lines.map(line)],
     hooks: { setSelect: [zoomed], drawClear: [], draw: [drawMarks], ready: [(u) => clicks(u)] },
   }, [[], ...wanted.lines.map(() => [])], figure);
   return chart;
+}
+
+// Ticks of time in the reader's format, with the date below where it changes: uPlot's own are wider than a phone has room for.
+function instants(u, ticks, axis, space, seconds) {
+  const date = new Intl.DateTimeFormat(undefined, { dateStyle: "short" });
+  const time = new Intl.DateTimeFormat(undefined, { timeStyle: seconds < 60 ? "medium" : "short" });
+  const dates = ticks.map((tick) => date.format(tick * 1000));
+  if (seconds >= 86400) return dates;
+  return ticks.map((tick, i) => time.format(tick * 1000) + (dates[i] === dates[i - 1] ? "" : `\n${dates[i]}`));
 }
 
 function range(chart, low, high) {
@@ -345,7 +354,7 @@ function figure(name) {
 function drawTiles() {
   const first = main(series.names);
   const tiles = element("tiles");
-  if (!first || !moment) { tiles.replaceChildren(); return; }
+  if (!first || !moment) { tiles.replaceChildren(); write(unmeasured()); return; }
   const text = first.share ? share : shown;
   const mine = figure(path("prequential", first.name)), served = figure(path("as_served", first.name));
   const others = baselines(series.names, first.name).map((name) => [label(name), figure(name)]);
@@ -366,10 +375,39 @@ function drawTiles() {
     return tile;
   }));
   const best = others.map(([, value]) => value).filter((value) => value != null).reduce((a, b) => first.up ? Math.max(a, b) : Math.min(a, b), first.up ? -Infinity : Infinity);
-  const learns = first.up ? mine > best : mine < best;
-  const verdict = mine == null ? "No row has been measured yet."
-    : `${learns ? "It learns" : "It is no better than a baseline"}: ${first.title.toLowerCase()} ${text(mine)} over the last ${shown(moment.window, 7)} rows, ${text(served)} as served; the best baseline ${text(best)}.`;
+  write(mine == null ? unmeasured() : `${judged(first, mine, served, best, text)}; the best baseline ${text(best)}.`);
+}
+
+function write(verdict) {
   if (element("verdict").textContent !== verdict) element("verdict").textContent = verdict;
+}
+
+const unmeasured = () => moment ? `Version ${moment.number} has learned no rows yet.` : series.numbers.length ? `There is no version ${state.version ?? ""} to show.` : "Waiting for the first version.";
+
+// It has fallen if it has lost more than a quarter of what the best version in view, up to the one that is shown,
+// had gained over the best baseline. As for an explanation, a quarter; a window that is not full yet may be best by chance.
+const LOST = 0.25;
+
+function judged(first, mine, served, baseline, text) {
+  const best = bestInView(first), gain = (from, to) => first.up ? to - from : from - to;
+  const over = moment.window == null ? "the window" : `the last ${shown(Math.min(moment.window, figure("rows") ?? Infinity), 7)} rows`;
+  const now = `${text(mine)} over ${over}, ${text(served)} as served`;
+  if (best && gain(baseline, best.value) > 0 && gain(mine, best.value) > LOST * gain(baseline, best.value)) {
+    const drift = series.marks.findLast((mark) => mark.event.event === "drift" && mark.version > best.version && mark.version <= moment.number);
+    return `${first.title} ${first.up ? "fell" : "rose"}: ${now}; ${text(best.value)} at its best${drift ? `; drift detected in version ${drift.version}` : ""}`;
+  }
+  return `${gain(baseline, mine) > 0 ? "It learns" : "It is no better than a baseline"}: ${first.title.toLowerCase()} ${now}`;
+}
+
+function bestInView(first) {
+  const values = series.columns[path("prequential", first.name)] ?? [], rows = series.columns.rows ?? [];
+  let best = null;
+  series.numbers.forEach((version, i) => {
+    const value = values[i];
+    if (version > moment.number || value == null || rows[i] == null || rows[i] < moment.window) return;
+    if (!best || (first.up ? value >= best.value : value <= best.value)) best = { version, value };
+  });
+  return best;
 }
 
 function drawComparison() {
@@ -492,9 +530,23 @@ function drawTables() {
   fill("members", ["member", "weight", "restarts"], (moment?.members ?? []).map((each) => [each.member, bar(each.weight), shown(each.restarts)]));
   const until = moment?.number ?? Infinity;
   const marks = (series.marks ?? []).filter((mark) => mark.version <= until).slice(-100).reverse();
-  fill("events", ["event", "version", "time", ""], marks.map((mark) => [mark.event.event, shown(mark.version, 12), instant(mark.time), details(mark.event)]), [0, 3]);
-  element("events").querySelector(".note").hidden = marks.length > 0;
+  drawEvents(marks);
   fill("rejected", ["reason", "in this version"], Object.entries(moment?.rejected_by_reason ?? {}).map(([reason, count]) => [reason, shown(count, 12)]));
+}
+
+// A click on an event, or Enter, shows its version. Rows stay while they are the same, so that the keyboard keeps its place.
+function drawEvents(marks) {
+  const article = element("events"), key = JSON.stringify([state.model, marks]);
+  if (article.dataset.key === key) return;
+  article.dataset.key = key;
+  fill("events", ["event", "version", "time", ""], marks.map((mark) => [mark.event.event, shown(mark.version, 12), instant(mark.time), details(mark.event)]), [0, 3]);
+  article.querySelector(".note").hidden = marks.length > 0;
+  article.querySelectorAll("tbody tr").forEach((row, i) => {
+    const go = () => show({ version: marks[i].version });
+    row.tabIndex = 0;
+    row.addEventListener("click", go);
+    row.addEventListener("keydown", (event) => { if (event.key === "Enter") go(); });
+  });
 }
 
 // ---- Importance: computed on the server when its card is open, for it takes seconds
