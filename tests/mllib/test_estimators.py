@@ -596,7 +596,7 @@ def test_layers_are_spark_s(iris: DataFrame) -> None:
     ours = StreamingClassifier(layers=[4, 5, 6, 3], maxIter=1, learner="mlp").fit(iris)
     theirs = MultilayerPerceptronClassifier(layers=[4, 5, 6, 3], maxIter=1, seed=0).fit(iris)
     assert ours._learner.hidden == (5, 6)
-    layers = ours._learner.shape.views(ours._state.model.theta[0])
+    layers = ours._learner.shape.views(ours._state.model.theta)
     assert sum(part.size for layer in layers for part in layer) == theirs.weights.size
 
 
