@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks import emulator, replayed
 from benchmarks.output import Json, print_results
 from streaming_nn.core import build_backend, build_wheels, library, networks, structures
-from streaming_nn.core.ensemble import RAMPS, Ensemble, EnsembleState, MemberOptions
+from streaming_nn.core.ensemble import Ensemble, EnsembleState, MemberOptions, ramp_inputs
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import metrics
 from streaming_nn.nn.state_dict import flatten
@@ -333,7 +333,7 @@ def _stream(
     width = columns * (2 if options.get("missing") == "indicate" else 1)
 
     def with_shape(member: Drawn) -> MemberOptions:
-        inputs = width + RAMPS * columns if member.ramps else width
+        inputs = width + (ramp_inputs(columns) if member.ramps else 0)
         shape = Shape((inputs, *hidden, 3), activation, loss, skip=True, **of_shape)
         return MemberOptions(shape, *member[:4])
 

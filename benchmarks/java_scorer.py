@@ -53,7 +53,7 @@ def options_of(ensemble: Ensemble) -> dict[str, Any]:
     quantiles = shape.options["quantiles"]
     members = [
         {
-            "inputs": "ramps" if each.units[0] > ensemble.width else "plain",
+            "inputs": "ramps" if ensemble.sees_ramps(each) else "plain",
             "hidden": list(each.units[1:-1]),
             "activation": each.activation,
             "linear": each.skip,

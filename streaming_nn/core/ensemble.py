@@ -24,6 +24,11 @@ STATELESS = ("sgd",)  # optimizers without a state; those that have one vector o
 ONE_VECTOR = (*STATELESS, "momentum", "nesterov", "adagrad", "rmsprop")
 
 
+def ramp_inputs(columns: int) -> int:
+    """Return the inputs that a member which sees ramps has more than one which sees none."""
+    return RAMPS * min(columns, RAMPED)
+
+
 @dataclass(frozen=True)
 class MemberOptions:
     """One network that learns: its shape and optimizer, and how many drawn rows a new one weighs.
@@ -159,7 +164,7 @@ class Ensemble:
     def __post_init__(self) -> None:
         if not self.members:
             raise ValueError("members must be at least one; got none")
-        inputs = (self.width, self.width + RAMPS * min(self.columns, RAMPED))
+        inputs = (self.width, self.width + ramp_inputs(self.columns))
         for shape in self.shapes:
             if shape.units[0] not in inputs:
                 raise ValueError(f"a shape must have {inputs[0]} or {inputs[1]} inputs; got {shape.units[0]}")
@@ -199,10 +204,14 @@ class Ensemble:
         """The first member's shape, whose outputs and loss are those of all."""
         return self.shapes[0]
 
+    def sees_ramps(self, shape: Shape) -> bool:
+        """Return whether a member of this shape sees ramps."""
+        return shape.units[0] > self.width
+
     @cached_property
     def ramped(self) -> int:
         """Columns that have ramps; 0 if no member sees them."""
-        return min(self.columns, RAMPED) if any(s.units[0] > self.width for s in self.shapes) else 0
+        return min(self.columns, RAMPED) if any(map(self.sees_ramps, self.shapes)) else 0
 
     @cached_property
     def layout(self) -> "Layout":

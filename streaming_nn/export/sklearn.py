@@ -36,7 +36,7 @@ def to_sklearn(model: Model, member: int | None = None) -> Pipeline:
     learner: Any = model.learner
     (shape, theta), state = member_network(model, member), model.state.model
     validation.one_of("activation of a model for scikit-learn", shape.activation, ACTIVATIONS)
-    if shape.units[0] > learner.scaler.width:
+    if learner.core.sees_ramps(shape):
         raise ValueError(f"member must see no ramps, which scikit-learn's scalers lack; got {member!r}")
     if not np.isfinite(theta).all():
         raise ValueError(f"member must have finite weights; got {member!r}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_nn.core.ensemble import RAMPED, RAMPS, Ensemble, EnsembleState, Layout
+from streaming_nn.core.ensemble import RAMPED, RAMPS, Ensemble, EnsembleState, Layout, ramp_inputs
 from streaming_nn.core.networks import Shape
 from streaming_nn.nn import replay_buffer
 from streaming_nn.nn.initializers import draw_input
@@ -85,11 +85,11 @@ class _Move(NamedTuple):
 
 def _of_inputs(ensemble: Ensemble, shape: Shape, prepared: ColumnGrowth, columns: ColumnGrowth) -> _Move:
     origin, inputs = prepared.origin, prepared.before
-    if shape.units[0] > ensemble.width:
+    if ensemble.sees_ramps(shape):
         ramped = _ramped(ensemble, columns)
         ramps = ramped[:, None] * RAMPS + np.arange(RAMPS) + inputs
         origin = np.append(origin, np.where(ramped[:, None] < 0, -1, ramps))
-        inputs += min(columns.before, RAMPED) * RAMPS
+        inputs += ramp_inputs(columns.before)
     return _Move(shape.with_units((inputs, *shape.units[1:])), shape, origin >= 0, origin[origin >= 0])
 
 

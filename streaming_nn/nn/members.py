@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from streaming_nn.core.ensemble import RAMPED, RAMPS, MemberOptions
+from streaming_nn.core.ensemble import MemberOptions, ramp_inputs
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.structures import ACTIVATIONS
 from streaming_nn.nn import initializers, options, validation
@@ -115,7 +115,7 @@ def in_the_core(member: Member, columns: int, width: int, outputs: int) -> Membe
     """Return what the core reads of a member; `width` are the inputs of one that sees no ramps."""
     of_loss = {key: member[key] for key in options.LOSSES[member["loss"]]}
     of_optimizer = {key: member[key] for key in options.OPTIMIZERS[member["optimizer"]]}
-    inputs = width + (RAMPS * min(columns, RAMPED) if member["inputs"] == "ramps" else 0)
+    inputs = width + (ramp_inputs(columns) if member["inputs"] == "ramps" else 0)
     units = (inputs, *member["hidden"], outputs)
     return MemberOptions(
         Shape(units, member["activation"], member["loss"], skip=member["linear"], **of_loss),
