@@ -61,8 +61,8 @@ class NetworkLearner(Learner[EnsembleState]):
 
     @property
     def member_shapes(self) -> tuple[Any, ...]:
-        """Each member's shape, as what is equal for equal ones."""
-        return tuple(shape.key for shape in self.core.shapes)
+        """Each member's units, and whether it has a linear part: what its layout follows from."""
+        return tuple((shape.units, shape.skip) for shape in self.core.shapes)
 
     @cached_property
     def initial_parameters(self) -> Floats:

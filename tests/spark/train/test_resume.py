@@ -225,3 +225,11 @@ def test_members_whose_shapes_are_swapped_are_refused(changing: dict) -> None:
     assert resume_learner(Settings(learner={"members": two}), head).options() == head.manifest.learner
     with pytest.raises(ValueError, match=r"created with members\[0\].* use a new model directory"):
         resume_learner(Settings(learner={"members": two[::-1]}), head)
+
+
+def test_options_that_no_tensor_depends_on_may_change() -> None:
+    two = [{"optimizer": "sgd", "learning_rate": 0.1, "hidden": [5]}] * 2
+    head = head_of(hidden=None, members=two)
+    for changing in ({"activation": "tanh"}, {"focal_gamma": 2.0}, {"learning_rate": 0.2}):
+        changed = [{**each, **changing} for each in two]
+        assert resume_learner(Settings(learner={"members": changed}), head).options() != head.manifest.learner
