@@ -238,7 +238,7 @@ def _open_log(plan: ReplayPlan, trial: Trial, log: VersionLog, factory: LearnerF
         return
     parent = plan.parent
     learner = factory(trial.options(parent.learner))
-    tensors, start = _initial_tensors(plan, learner)
+    tensors, start = _initial_tensors(plan, learner, factory)
     log.commit(
         None,
         tensors,
@@ -253,15 +253,19 @@ def _open_log(plan: ReplayPlan, trial: Trial, log: VersionLog, factory: LearnerF
     )
 
 
-def _initial_tensors(plan: ReplayPlan, learner: Learner[Any]) -> tuple[Tensors, str]:
+def _initial_tensors(plan: ReplayPlan, learner: Learner[Any], factory: LearnerFactory) -> tuple[Tensors, str]:
     """Return the start's model if it fits the learner, else an untrained one; metrics start from zero."""
     untrained, start = flatten(initial(learner)), plan.start
     if start is None:
         return untrained, "starts with an untrained model"
     counts = {name: tensor for name, tensor in untrained.items() if not name.startswith("model.")}
     model = {name: tensor for name, tensor in start.tensors.items() if name.startswith("model.")}
+    classes = learner.options().get("classes")  # the version may have fewer
+    before = factory({**start.manifest.learner, "classes": classes})
     try:
         state = _load_state(learner, counts | model)
+        if learner.member_shapes != before.member_shapes:
+            raise ValueError("the members' parameters are laid out in another way")
     except ValueError:
         reason = f"the state of version {start.number} does not fit its options"
         return untrained, f"starts with an untrained model: {reason}"

@@ -8,7 +8,7 @@ import kafka_topics
 import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka_topics import fill, labeled, learn, learned_ranges, manifests_of, read, rows_of, seamless
+from kafka_topics import SCHEMA, fill, labeled, learn, learned_ranges, manifests_of, read, rows_of, seamless
 from logs import prune_all_but
 from numbered_records import expected, numbered
 from oracles import Chain
@@ -512,3 +512,32 @@ def test_a_trial_starts_with_a_version_that_records_what_is_learned(log: Version
     assert all(np.array_equal(recorded[n], copied[n]) for n in recorded if n.startswith("model."))
     (resumed,) = [r for r in open_trials(plan, [trial.trial], tmp_path / "x") if r.trial == trial.trial]
     assert resumed.head.sha256 == trial.log.sha256(0), "a second time it is resumed"
+
+
+SGD = {"optimizer": "sgd", "learning_rate": 0.1}
+
+
+@pytest.mark.commit
+@pytest.mark.parametrize(
+    ("change", "starts"),
+    [
+        ({"members": [{**SGD, "hidden": [9]}, {**SGD, "hidden": [5]}]}, "starts with an untrained model: "),
+        ({"activation": "tanh"}, "starts with the model of version 1"),
+        ({"eta": 0.5}, "starts with the model of version 1"),
+    ],
+    ids=str,
+)
+def test_a_trial_of_members_in_another_order_starts_with_an_untrained_model(
+    change: dict[str, Any], starts: str, tmp_path: Path
+) -> None:
+    members = [{**SGD, "hidden": [units]} for units in (5, 9)]
+    learner = learner_from({"inputs": 3, "classes": [0, 1], "members": members})
+    log, tensors = VersionLog(tmp_path / "model"), flatten(initial(learner))
+    options, schema = learner.options(), SCHEMA.options()
+    head = log.commit(None, tensors, learner=options, schema=schema, offsets={"t": {0: 0}})
+    counts = {"received": 1, "trained": 1, "skipped": 0, "rejected": 0, "filtered": 0}
+    for number in (1, 2):
+        ranges = {"t": {0: (number - 1, number)}}
+        head = log.commit(head, tensors, offsets={"t": {0: number}}, ranges=ranges, counts=counts)
+    *_, trial = open_trials(plan_versions(log, 2), [Trial(change, "changed")], tmp_path / "x")
+    assert trial.log.manifest(0).events[0]["start"].startswith(starts)
