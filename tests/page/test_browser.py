@@ -109,6 +109,58 @@ def test_it_draws_the_charts_and_whether_the_model_learns(shown: Shown, model: G
         return new Set(image.data).size;
     })"""
     assert all(colors > 20 for colors in shown.page.evaluate(drawn))
+    lines = shown.page.locator("figure").first.locator(".u-marker")
+    borders = lines.evaluate_all("all => all.map((each) => each.style.borderStyle)")
+    assert borders[1:] == ["solid", "solid", "dashed", "dotted"]
+
+
+LANES = """(figure) => {
+    const canvas = figure.querySelector("canvas");
+    const over = figure.querySelector(".u-over").getBoundingClientRect();
+    const { left, top } = canvas.getBoundingClientRect(), style = getComputedStyle(document.documentElement);
+    const scale = canvas.width / canvas.clientWidth, x = Math.round((over.right - left - 2) * scale);
+    const pixels = canvas.getContext("2d").getImageData(x, 0, 1, canvas.height).data;
+    const at = (lane) => 4 * Math.round((over.top - top + (lane + 1) * over.height / %(lanes)d - 4) * scale);
+    const digits = (name) => style.getPropertyValue(name).match(/[0-9a-f]{2}/g);
+    const hex = (name) => digits(name).map((two) => parseInt(two, 16));
+    const found = [...Array(%(lanes)d).keys()].map((lane) => [...pixels.slice(at(lane), at(lane) + 3)]);
+    return { leads: hex("--s1"), other: hex("--dim"), found };
+}"""
+
+
+def luminance(color: list[int]) -> float:
+    """Return the relative luminance of WCAG 2, which is all that is seen without any hues."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_which_member_leads_is_seen_without_hues(
+    browser: Any, tmp_path: Path, theme: str, width: int
+) -> None:
+    grown = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    grown.learn(9)
+    members = grown.head.manifest.metrics["members"]
+    first, names = max(members, key=lambda each: each["weight"]), sorted(each["member"] for each in members)
+    listening = listen(port=0)
+    with serving([grown.log.directory], listening):
+        shown = Shown(
+            browser, address(listening), viewport={"width": width, "height": 900}, color_scheme=theme
+        )
+        figure = shown.page.locator("figure[data-kind=weights]")
+        shown.wait_for("figure", f"{first['member']} leads with {first['weight']:.1%}")
+        lanes = figure.evaluate(LANES % {"lanes": len(members)})
+        leads = [name for name, found in zip(names, lanes["found"], strict=True) if found == lanes["leads"]]
+        assert leads == [first["member"]]
+        bright, dark = sorted((luminance(lanes["leads"]), luminance(lanes["other"])), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) > 1.9
+        shown.page.locator("#scrubber").fill("2")
+        second = max(grown.log.manifest(2).metrics["members"], key=lambda each: each["weight"])
+        shown.wait_for("figure", f"{second['member']} leads with {second['weight']:.1%}")
+        assert f"Weights of the members: {second['member']} leads" in str(figure.get_attribute("aria-label"))
+        assert shown.faults == []
+        shown.page.close()
 
 
 def test_a_new_version_is_shown_within_a_second(shown: Shown, model: GrowingModel) -> None:

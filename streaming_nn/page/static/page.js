@@ -193,8 +193,8 @@ function plan(names) {
     { title: "Lag", note: "records that waited when a version was written", lines: ["lag"].filter((each) => names.includes(each)) },
     { title: "Seconds from a record to its version", note: "of the oldest record, by its timestamp", lines: ["delay"].filter((each) => names.includes(each)) },
     { title: "Seconds of a micro-batch", note: "by step", lines: names.filter((each) => each.startsWith("seconds.")) },
+    { title: "Weights of the members", lines: weights(names), share: true, kind: "weights" },
     { title: "Mini-batch", note: "rows of an optimizer step", lines: ["mini_batch"].filter((each) => names.includes(each)) },
-    { title: "Weights of the members", note: "in the mixture that predicts", lines: weights(names), share: true, kind: "weights" },
   ];
   return [...drawn, ...rest].filter((each) => each.lines.length);
 }
@@ -241,18 +241,29 @@ function drawCharts() {
   for (const chart of charts) {
     const data = [series.times, ...chart.lines.map((name) => series.columns[name] ?? series.times.map(() => null))];
     chart.plot.setData(data);
-    if (chart.plot.cursor.idx == null) chart.plot.setLegend({ idx: series.times.length - 1 }); // the newest values
+    if (chart.kind === "weights") followCursor(chart.plot);
+    else if (chart.plot.cursor.idx == null) chart.plot.setLegend({ idx: series.times.length - 1 }); // the newest values
     chart.figure.setAttribute("aria-label", described(chart));
   }
 }
 
 function described(chart) {
   const newest = chart.lines.map((name) => `${label(name)} ${format(chart)(lastOf(series.columns[name]))}`);
-  return `${chart.title}: ${newest.join(", ")}`;
+  return `${chart.title}: ${chart.kind === "weights" ? `${leading(chart.plot)}; ` : ""}${newest.join(", ")}`;
 }
 
 const lastOf = (values) => values?.findLast((value) => value != null) ?? null;
 const format = (chart) => (value) => chart.share ? share(value) : shown(value);
+const HUES = 5, DASHES = [{ border: "solid" }, { dash: [7, 3], border: "dashed" }, { dash: [2, 3], border: "dotted" }];
+
+// Few hues, which differ for the colour-blind too; then dashes, on the chart and in its legend.
+function look(name, i) {
+  if (name.startsWith("baselines")) return { stroke: () => color("--baseline"), width: 1.2, ...DASHES[1 + (i % 2)] };
+  return { stroke: () => color(`--s${(i % HUES) + 1}`), width: 1.6, ...DASHES[Math.floor(i / HUES) % DASHES.length] };
+}
+
+const HEIGHT = 210, LANE = 29, NAME = 14; // pixels: of a chart, of a member in the chart of weights, of its name there
+const height = (chart) => chart.kind === "weights" ? Math.max(HEIGHT, LANE * chart.lines.length + 46) : HEIGHT;
 
 function newChart(wanted, position) {
   const figure = make("figure", null, { role: "img", "data-kind": wanted.kind ?? "" });
@@ -260,19 +271,19 @@ function newChart(wanted, position) {
   caption.append(make("small", wanted.note ?? ""));
   figure.append(caption);
   element("charts").append(figure);
-  const chart = { ...wanted, figure };
+  const chart = { ...wanted, figure }, lanes = wanted.kind === "weights";
   const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const line = (name, i) => ({
-    label: label(name), stroke: () => color(`--s${(i % 9) + 1}`), width: i < 2 || !name.startsWith("baselines") ? 1.6 : 1.2,
-    dash: name.startsWith("baselines") ? [5, 4] : undefined, points: { show: false }, spanGaps: Boolean(wanted.rows), value: (u, value) => format(chart)(value),
+    label: label(name), ...look(name, i), points: { show: false }, spanGaps: Boolean(wanted.rows), ...(lanes && { paths: () => null }), value: (u, value) => format(chart)(value),
   });
   chart.plot = new uPlot({
-    width: figure.clientWidth - 28, height: 210,
-    cursor: { sync: { key: "page" }, drag: { x: true, y: false, setScale: false } },
-    scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => range(chart, low, high) } },
-    axes: [{ ...axis, space: 80, values: wanted.rows ? undefined : instants }, { ...axis, size: 54, values: (u, ticks) => ticks.map(format({ share: chart.share })) }],
+    width: figure.clientWidth - 28, height: height(wanted),
+    cursor: { sync: { key: "page" }, drag: { x: true, y: false, setScale: false }, points: { show: !lanes } },
+    legend: { show: !lanes, markers: { dash: (u, i) => u.series[i].border } },
+    scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => lanes ? [0, 1] : range(chart, low, high) } },
+    axes: [{ ...axis, space: 80, values: wanted.rows ? undefined : instants }, { ...axis, size: 54, ...(lanes ? { grid: { show: false }, values: () => [] } : { values: (u, ticks) => ticks.map(format(chart)) }) }],
     series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => value == null ? "–" : wanted.rows ? shown(value, 9) : instant(value) }, ...wanted.lines.map(line)],
-    hooks: { setSelect: [zoomed], drawClear: [], draw: [drawMarks], ready: [(u) => clicks(u)] },
+    hooks: { setSelect: [zoomed], draw: lanes ? [drawLanes, drawMarks, nameLanes] : [drawMarks], setCursor: lanes ? [followCursor] : [], ready: [(u) => clicks(u)] },
   }, [[], ...wanted.lines.map(() => [])], figure);
   return chart;
 }
@@ -290,6 +301,74 @@ function range(chart, low, high) {
   if (low == null || high == null) return [0, 1];
   const pad = (high - low || Math.abs(high) || 1) * 0.08;
   return [chart.share ? Math.max(low - pad, 0) : low - pad, chart.share ? Math.min(high + pad, 1) : high + pad];
+}
+
+// ---- Weights: a lane for each member, as high as its weight and dark where it leads, so that no hues have to be distinguished
+
+const weightAt = (u, lane, i) => u.data[lane + 1][i] ?? 0;
+
+// The lane of the member with the largest weight; -1: none has any yet.
+function leader(u, i) {
+  let best = -1, most = 0;
+  for (let lane = 0; lane < u.data.length - 1; lane++) if (weightAt(u, lane, i) > most) [best, most] = [lane, weightAt(u, lane, i)];
+  return best;
+}
+
+// The point that is read: under the cursor, or the version that is shown.
+function readAt(u) {
+  if (u.cursor.idx != null) return u.cursor.idx;
+  const row = state.version == null ? -1 : series.numbers.findIndex((number) => number >= state.version);
+  return row < 0 ? u.data[0].length - 1 : row;
+}
+
+function leading(u) {
+  const i = readAt(u), lane = leader(u, i);
+  return lane < 0 ? "" : `${u.series[lane + 1].label} leads with ${share(u.data[lane + 1][i])}`;
+}
+
+function followCursor(u) {
+  u.root.closest("figure").querySelector("small").textContent = leading(u);
+  u.redraw(false, false);
+}
+
+function drawLanes(u) {
+  const [times, ...lanes] = u.data, ink = u.ctx, { left, top, width, height } = u.bbox;
+  const pace = height / lanes.length, most = lanes.flat().reduce((a, b) => Math.max(a, b), 1e-12);
+  const across = times.map((time) => u.valToPos(time, "x", true)), leads = times.map((_, i) => leader(u, i));
+  ink.save();
+  ink.beginPath(); ink.rect(left, top, width, height); ink.clip();
+  lanes.forEach((_, lane) => {
+    const base = Math.round(top + pace * (lane + 1)), up = (i) => base - weightAt(u, lane, i) / most * (pace - NAME * devicePixelRatio);
+    const area = (wanted, fill) => {
+      ink.beginPath();
+      for (let i = 0; i < times.length - 1; i++) {
+        if (!wanted(i)) continue;
+        ink.moveTo(across[i], base); ink.lineTo(across[i], up(i));
+        for (; i < times.length - 1 && wanted(i); i++) ink.lineTo(across[i + 1], up(i + 1));
+        ink.lineTo(across[i], base);
+      }
+      ink.fillStyle = fill; ink.fill();
+    };
+    area(() => true, color("--dim"));
+    area((i) => leads[i] === lane, color("--s1"));
+    ink.fillStyle = color("--line"); ink.fillRect(left, base - devicePixelRatio, width, devicePixelRatio);
+  });
+  ink.restore();
+}
+
+function nameLanes(u) {
+  const ink = u.ctx, { left, top, height } = u.bbox, pace = height / (u.data.length - 1), i = readAt(u), first = leader(u, i);
+  ink.save();
+  ink.textBaseline = "middle";
+  for (let lane = 0; lane < u.data.length - 1; lane++) {
+    const leads = lane === first, y = top + pace * lane + (NAME / 2) * devicePixelRatio;
+    ink.font = `${leads ? "bold " : ""}${11 * devicePixelRatio}px system-ui`;
+    ink.fillStyle = color(leads ? "--text" : "--quiet");
+    const write = (text, x, align) => { ink.textAlign = align; ink.fillText(text, x, y); };
+    write(u.series[lane + 1].label, left + 6 * devicePixelRatio, "left");
+    write(share(u.data[lane + 1][i]), left - 6 * devicePixelRatio, "right");
+  }
+  ink.restore();
 }
 
 function drawMarks(u) {
@@ -696,8 +775,8 @@ function connectControls() {
     button.addEventListener("click", () => show({ from: null, to: null, span: button.dataset.range ? Number(button.dataset.range) : null }));
   element("models").addEventListener("change", (event) => show({ model: Number(event.target.value), version: null, from: null, to: null }));
   addEventListener("hashchange", () => { readLink(); refresh(); });
-  new ResizeObserver(() => { for (const { plot, figure } of charts) plot.setSize({ width: figure.clientWidth - 28, height: 210 }); }).observe(element("charts"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const { plot } of charts) plot.redraw(); });
+  new ResizeObserver(() => { for (const chart of charts) chart.plot.setSize({ width: chart.figure.clientWidth - 28, height: height(chart) }); }).observe(element("charts"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { element("charts").dataset.key = ""; refresh(); });
 }
 
 async function start() {
