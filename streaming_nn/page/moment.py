@@ -10,14 +10,16 @@ from streaming_nn.versions.version import Manifest
 SPANS = ("window", "cumulative")
 
 
-def moment(timeline: Timeline, number: int | None) -> dict[str, Any]:
-    """Return a version's figures as JSON-able values; None: the newest one's.
+def moment(timeline: Timeline, number: int | None) -> dict[str, Any] | None:
+    """Return a version's figures as JSON-able values; None: the newest one's, or None before the first one.
 
     A pruned version has those of the timeline's nearest row, of version `figures_of`, without the figures of
     each class. LookupError: there is no such version.
     """
     log = timeline.log
     head = log.head_number()
+    if head is None and number is None:
+        return None  # a new model: a browser would log a 404 as an error
     number = head if number is None else number
     if head is None or number is None or not 0 <= number <= head:
         raise LookupError(

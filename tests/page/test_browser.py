@@ -230,6 +230,37 @@ def test_the_headline_states_that_it_fell_and_over_how_many_rows(browser: Any, t
         shown.wait_for("#verdict", f"Accuracy fell: {now}; {best}; the best baseline")
 
 
+def test_a_directory_without_versions_is_waited_for(browser: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    listening = listen(port=0)
+    with serving([directory], listening):
+        shown = Shown(browser, address(listening), ready="#state:has-text('connected')")
+        shown.wait_for("#verdict", "Waiting for the first version.")
+        shown.page.reload()
+        shown.wait_for("#state", "connected")
+        GrowingModel(directory, classes=["low", "high", "none"]).learn(2)
+        shown.wait_for("#moment", "version 2,")
+        assert shown.faults == []
+        shown.page.close()
+
+
+def test_a_damaged_version_is_named_and_others_are_shown(browser: Any, tmp_path: Path) -> None:
+    damaged = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    damaged.learn(4)
+    damaged.log.path(2).write_bytes(b"damaged")
+    with shown_page(browser, damaged) as shown:
+        shown.wait_for("#moment", "version 4,")
+        shown.page.evaluate("location.hash = 'version=2'")
+        shown.wait_for("#verdict", f"Version 2 cannot be read: {damaged.log.path(2)} is damaged")
+        shown.page.evaluate("location.hash = 'version=3'")
+        shown.wait_for("#moment", "version 3,")
+        damaged.log.path(4).write_bytes(b"damaged")
+        shown.page.reload()
+        shown.page.evaluate("location.hash = ''")
+        shown.wait_for("#verdict", "Version 4 cannot be read:")
+
+
 def test_the_page_states_that_its_server_has_ended(browser: Any, model: GrowingModel) -> None:
     listening = listen(port=0)
     with serving([model.log.directory], listening):

@@ -167,8 +167,9 @@ def test_a_log_that_replaces_another_is_read_from_its_first_version(tmp_path: Pa
 def test_a_version_that_is_not_there_is_refused(tmp_path: Path, number: int) -> None:
     log = VersionLog(tmp_path)
     timeline = Timeline(log)
+    assert moment(timeline, None) is None
     with pytest.raises(LookupError, match="no version yet"):
-        moment(timeline, None)
+        moment(timeline, number)
     commit(log, None, 0.5)
     with pytest.raises(LookupError, match=f"version must be 0 to 0; got {number}"):
         moment(timeline, number)

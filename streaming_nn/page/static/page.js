@@ -418,7 +418,7 @@ function drawScrubber() {
   if (row < 0) row = series.numbers.length - 1;
   if (document.activeElement !== scrubber || state.version == null) scrubber.value = row;
   element("live").setAttribute("aria-pressed", String(state.version == null));
-  const text = moment ? `version ${moment.number}, ${instant(Date.parse(moment.written_at) / 1000)}` : "no version yet";
+  const text = !moment ? "no version yet" : `version ${moment.number}, ${moment.error ? "damaged" : instant(Date.parse(moment.written_at) / 1000)}`;
   element("moment").textContent = text;
   scrubber.setAttribute("aria-valuetext", text);
   for (const button of document.querySelectorAll("[data-range]"))
@@ -433,7 +433,7 @@ function figure(name) {
 function drawTiles() {
   const first = main(series.names);
   const tiles = element("tiles");
-  if (!first || !moment) { tiles.replaceChildren(); write(unmeasured()); return; }
+  if (!first || !moment || moment.error) { tiles.replaceChildren(); write(unmeasured()); return; }
   const text = first.share ? share : shown;
   const mine = figure(path("prequential", first.name)), served = figure(path("as_served", first.name));
   const others = baselines(series.names, first.name).map((name) => [label(name), figure(name)]);
@@ -461,7 +461,7 @@ function write(verdict) {
   if (element("verdict").textContent !== verdict) element("verdict").textContent = verdict;
 }
 
-const unmeasured = () => moment ? `Version ${moment.number} has learned no rows yet.` : series.numbers.length ? `There is no version ${state.version ?? ""} to show.` : "Waiting for the first version.";
+const unmeasured = () => moment?.error ? `Version ${moment.number} cannot be read: ${moment.error}.` : moment ? `Version ${moment.number} has learned no rows yet.` : series.numbers.length ? `There is no version ${state.version ?? ""} to show.` : "Waiting for the first version.";
 
 // It has fallen if it has lost more than a quarter of what the best version in view, up to the one that is shown,
 // had gained over the best baseline. As for an explanation, a quarter; a window that is not full yet may be best by chance.
@@ -503,7 +503,7 @@ function drawComparison() {
 const change = (pair, text) => `${text(pair[0])} → ${text(pair[1])}`;
 
 async function drawExplanation() {
-  const card = element("explanation"), wanted = state.why == null || !moment ? "" : `${state.model} ${moment.number}`;
+  const card = element("explanation"), wanted = state.why == null || !moment || moment.error ? "" : `${state.model} ${moment.number}`;
   element("why").setAttribute("aria-pressed", String(state.why != null));
   if (card.dataset.of === wanted) return;
   card.dataset.of = wanted;
@@ -634,7 +634,7 @@ let computing = false, computed = "", computedAt = 0;
 
 async function drawImportance() {
   const article = element("importance"), wanted = `${state.model} ${moment?.number}`;
-  article.hidden = Boolean(inside) || !moment;
+  article.hidden = Boolean(inside) || !moment || Boolean(moment.error);
   if (computing || article.hidden || !article.querySelector("details").open || wanted === computed) return;
   if (state.version == null && computed.startsWith(`${state.model} `) && Date.now() - computedAt < IMPORTANCE_WAIT) return;
   const note = article.querySelector(".note");
