@@ -381,6 +381,58 @@ def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, wid
         shown.page.close()
 
 
+SIDEWAYS = """() => [...document.querySelectorAll("body, body *")].filter((each) =>
+    each.clientWidth && each.scrollWidth > each.clientWidth + 1 && !each.closest("svg, select, meter, script")
+).map((each) => `${each.closest("[id]")?.id}, ${each.tagName}: ${each.scrollWidth} of ${each.clientWidth}`)"""
+LONG = {**REJECTED, "field": "a_rather.long_path[3].of/fields", "topic": "labeled-records-of-a-long-name"}
+LONG["value"] = '{"' + 60 * "long" + '": "<script>alert(1)</script>"}'
+
+
+def test_nothing_scrolls_sideways_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    grown = {"event": "schema grown", "classes": [f"class{i}" for i in range(12)]}
+    models = [
+        GrowingModel(
+            tmp_path / f"a_model_with_{n}_classes", classes=[f"the_class_of_number_{i}" for i in range(n)]
+        )
+        for n in (3, 10, 20)
+    ]
+    models += [GrowingModel(tmp_path / "regression"), PictureModel(tmp_path / "pictures")]
+    for model in models:
+        model.learn(5, rejected_by_reason={f"not a number: {LONG['field']}": 1})
+        model.learn(2, changed=True, rejected=[LONG], events=[grown], lag=12_345_678)
+    listening = listen(port=0)
+    with serving([model.log.directory for model in models], listening):
+        shown = Shown(browser, address(listening), viewport={"width": 390, "height": 844})
+        for number, model in enumerate(models):
+            shown.page.evaluate(f"location.hash = 'model={number}&version=7&why=1'")
+            shown.wait_for("#moment", "version 7,")
+            shown.page.wait_for_selector("#explanation td")
+            shown.wait_for("#examples", LONG["field"])
+            assert shown.page.evaluate(SIDEWAYS) == [], model.log.directory.name
+        assert shown.faults == []
+        shown.page.close()
+
+
+def test_a_phone_lists_the_mistakes_of_many_classes(browser: Any, tmp_path: Path) -> None:
+    many = GrowingModel(tmp_path / "model", classes=[f"class {i}" for i in range(13)])
+    many.learn(3)
+    confusion = many.head.manifest.metrics["prequential"]["window"]["confusion"]
+    shares = {
+        f"class {i} class {j}": count / sum(row)
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if count and i != j
+    }
+    with shown_page(browser, many) as shown:
+        assert shown.page.locator("#confusion tbody tr").count() == 13
+        shown.page.set_viewport_size({"width": 390, "height": 844})
+        shown.wait_for("#confusion .note", "What is predicted instead most often")
+        rows = shown.page.locator("#confusion tbody tr").all_inner_texts()
+        found = {" ".join(row.split("\t")[:2]): row.split("\t")[2].strip() for row in rows}
+        assert found == {names: f"{share:.1%}" for names, share in shares.items()}
+        assert [*found.values()] == [f"{share:.1%}" for share in sorted(shares.values(), reverse=True)]
+
+
 @pytest.fixture
 def opened(browser: Any, model: GrowingModel, tmp_path: Path) -> Iterator[Shown]:
     file = tmp_path / "report.html"

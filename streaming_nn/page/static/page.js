@@ -574,15 +574,16 @@ function fill(id, titles, rows, texts = [0]) {
   fillTable(article.querySelector("table"), titles, rows, texts);
 }
 
+// Each cell has its column's title, for a phone shows some tables without columns; roles keep them tables for a screen reader.
 function fillTable(table, titles, rows, texts) {
-  const head = make("tr");
-  head.append(...titles.map((title, i) => make("th", title, { scope: "col", ...(texts.includes(i) ? { class: "text" } : {}) })));
+  const head = make("tr", null, { role: "row" });
+  head.append(...titles.map((title, i) => make("th", title, { scope: "col", role: "columnheader", ...(texts.includes(i) ? { class: "text" } : {}) })));
   const body = rows.map((cells) => {
-    const row = make("tr");
+    const row = make("tr", null, { role: "row" });
     row.append(...cells.map((cell, i) => {
-      const made = cell instanceof Node ? make("td") : make(i === 0 ? "th" : "td", cell);
-      if (cell instanceof Node) made.append(cell);
-      if (i === 0) made.setAttribute("scope", "row");
+      const made = i === 0 ? make("th", null, { scope: "row", role: "rowheader" }) : make("td", null, { role: "cell" });
+      made.append(cell ?? "");
+      made.dataset.title = titles[i];
       if (texts.includes(i)) made.classList.add("text");
       return made;
     }));
@@ -595,7 +596,7 @@ function fillTable(table, titles, rows, texts) {
 }
 
 function bar(value) {
-  const made = make("span");
+  const made = make("span", null, { class: "bar-of" });
   made.append(make("meter", null, { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" }), ` ${share(value)}`);
   return made;
 }
@@ -747,8 +748,16 @@ function details(event) {
   return Object.entries(event).filter(([name]) => name !== "event" && name !== "version").map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
 }
 
+const phone = matchMedia("(max-width: 600px)"), NARROW = 12; // classes whose matrix a phone has room for
+
 function drawConfusion(matrix, names) {
-  const few = matrix && names.length === matrix.length && names.length <= 32;
+  const few = matrix && names.length === matrix.length && names.length <= 32, listed = few && phone.matches && names.length > NARROW;
+  element("confusion").querySelector(".note").textContent = listed ? "What is predicted instead most often, of the label's rows." : "Rows: the label. Columns: the prediction. Shares of the label's rows.";
+  element("confusion").classList.toggle("matrix", Boolean(few && !listed));
+  if (listed) {
+    fill("confusion", ["label", "predicted", "share"], mistakes(matrix, names), [0, 1]);
+    return;
+  }
   fill("confusion", few ? ["", ...names] : [], few ? matrix.map((row, i) => {
     const total = row.reduce((a, b) => a + b, 0);
     return [names[i], ...row.map((count) => {
@@ -760,6 +769,11 @@ function drawConfusion(matrix, names) {
   }) : []);
   for (const cell of document.querySelectorAll("#confusion [data-share]"))
     cell.parentElement.style.background = `rgb(${color("--heat")} / ${Math.round(Number(cell.dataset.share) * 60)}%)`;
+}
+
+function mistakes(matrix, names) {
+  const shares = matrix.flatMap((row, i) => row.map((count, j) => ({ i, j, part: i === j ? 0 : count / row.reduce((a, b) => a + b, 0) || 0 })));
+  return shares.filter(({ part }) => part > 0).sort((a, b) => b.part - a.part).slice(0, 2 * NARROW).map(({ i, j, part }) => [names[i], names[j], bar(part)]);
 }
 
 // ---- Controls
@@ -776,6 +790,7 @@ function connectControls() {
   element("models").addEventListener("change", (event) => show({ model: Number(event.target.value), version: null, from: null, to: null }));
   addEventListener("hashchange", () => { readLink(); refresh(); });
   new ResizeObserver(() => { for (const chart of charts) chart.plot.setSize({ width: chart.figure.clientWidth - 28, height: height(chart) }); }).observe(element("charts"));
+  phone.addEventListener("change", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { element("charts").dataset.key = ""; refresh(); });
 }
 
