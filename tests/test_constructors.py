@@ -163,6 +163,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.query.Job": lambda kind: kind(),
     "spark.rejected.NotLearned": lambda kind: kind(None),
     "spark.samples.NewestRows": lambda kind: kind(LEARNER, 16),
+    "spark.clock.Clock": lambda kind: kind(),
     "spark.replay.backtest.Selection": lambda kind: kind(),
     "spark.replay.backtest.TrialRun": lambda kind: kind(SPARK, LOG, HEAD),
     "spark.score.scorer.Scorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),
@@ -178,7 +179,6 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.train.executor.DriverFirstExecutor": lambda kind: kind(SPARK, SPARK, 1),
     "spark.train.executor.TaskExecutor": lambda kind: kind(SPARK),
     "spark.train.trainer.Trainer": _trainer,
-    "spark.train.trainer._Clock": lambda kind: kind(),
     "spark.train.write_rate.WriteRate": lambda kind: kind(),
     "versions.archive.Archive": lambda kind: kind(
         MODEL, {"first": 0, "until": 1, "needed": [], "sha256": {}}, {}

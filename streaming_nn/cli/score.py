@@ -9,7 +9,7 @@ import typer
 from streaming_nn.cli import options
 from streaming_nn.cli.live import Behind, live
 from streaming_nn.cli.progress import draws_table, progress
-from streaming_nn.cli.serving import follow, serving
+from streaming_nn.cli.serving import follow, serving, traces
 from streaming_nn.cli.tables import Scored, ScoreTable
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ def _score(settings: "Settings", server: "Server | None", as_json: bool) -> Any:
 def _show(server: "Server | None", scorer: Any, stack: ExitStack, as_json: bool) -> None:
     """Show a scorer on stderr and to the platform's tools from now on; with `as_json` count for the end."""
     settings, as_table = scorer.settings, draws_table(as_json)
+    # the real-time engine has no steps: Spark reads, predicts and writes all the time
+    if settings.score.engine == "batch" and (exported := traces(settings, stack)):
+        scorer.traced = exported.record_scored
     shown = as_table or as_json
     scorer.counts_latencies = scorer.counts_latencies or shown
     if server is None and not (shown or settings.metrics.group):

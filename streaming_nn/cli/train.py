@@ -12,7 +12,7 @@ import typer
 from streaming_nn.cli import options
 from streaming_nn.cli.live import Behind, live
 from streaming_nn.cli.progress import Lines, draws_table, progress
-from streaming_nn.cli.serving import follow, serving
+from streaming_nn.cli.serving import follow, serving, traces
 from streaming_nn.cli.tables import TrainTable
 from streaming_nn.nn.figures import describe, leading
 
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 SOURCE: Any = {"rich_help_panel": "A source other than Kafka"}
 NEW, END = "\033[1;33m", "\033[0m"  # bold yellow, for a reason that was not logged before
 REASONS = 3  # why records were rejected that a line names
-OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 DRAIN = 10  # seconds that the sinks get at the end to write the last versions
 
 
@@ -171,7 +170,8 @@ def _learn(settings: "Settings", server: "Server | None", as_json: bool) -> None
             shown = _show(server, trainer, stack, draws_table(as_json))
             sinks = Sinks(trainer.log, [*own, *_metrics_sinks(settings), *shown])
             stack.callback(sinks.stop, drain=DRAIN)
-            _trace(trainer, stack)
+            if exported := traces(settings, stack):
+                trainer.traced = exported.record
 
         run(spark, settings, start_sinks)
 
@@ -203,25 +203,6 @@ def _show(server: "Server | None", trainer: Any, stack: ExitStack, as_table: boo
     sink = TrainerMetrics(trainer.head.manifest, lag, with_dead_letters, most)
     server.show(sink)
     return [*sinks, sink]
-
-
-def _trace(trainer: Any, stack: ExitStack) -> None:
-    """Export traces of the micro-batches if OpenTelemetry's variables name an endpoint.
-
-    What a platform sets for all its programs stops none: a reason why it cannot be met is logged.
-    """
-    if not any(os.environ.get(name) for name in OTLP):
-        return
-    try:
-        from streaming_nn.sinks.traces import Traces, endpoint, otlp
-
-        if at := endpoint():
-            traces = Traces(str(trainer.settings.model), otlp())
-            trainer.traced = traces.record
-            stack.callback(traces.close)
-            logger.info("traces of micro-batches to %s", at)
-    except ValueError as error:
-        logger.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but they %s", error)
 
 
 def _metrics_sinks(settings: "Settings") -> list[Any]:

@@ -1,4 +1,4 @@
-"""Traces of a trainer's micro-batches for OpenTelemetry: a span for each, with one for each of its steps.
+"""Traces of a job's micro-batches for OpenTelemetry: a span for each, with one for each of its steps.
 
 Where they are exported to, by OTLP over HTTP, is what the variables of OpenTelemetry's own specification set.
 """
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
 
 from streaming_nn.versions.version import Manifest
 
@@ -20,7 +19,7 @@ try:
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-    from opentelemetry.trace import Link, get_current_span, set_span_in_context
+    from opentelemetry.trace import Link, Span, get_current_span, set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError:
     raise ValueError("needs OpenTelemetry's SDK: pip install 'streaming_nn[opentelemetry]'") from None
@@ -65,7 +64,7 @@ def otlp() -> SpanProcessor:
 
 
 class Traces:
-    """Records the spans of a model's committed micro-batches; `processor` exports them, such as `otlp()`."""
+    """Records the spans of a model's finished micro-batches; `processor` exports them, such as `otlp()`."""
 
     def __init__(self, model: str, processor: SpanProcessor) -> None:
         named = {"service.name": SERVICE, **OTELResourceDetector().detect().attributes}
@@ -77,29 +76,45 @@ class Traces:
     def record(
         self, manifest: Manifest, steps: Mapping[str, tuple[int, int]], headers: Iterable[str | None]
     ) -> None:
-        """Record a micro-batch: its version, the start and end of its steps, in ns since 1970, in order.
+        """Record a trainer's micro-batch: its version, the start and end of its steps, in ns since 1970.
 
-        `headers` are those of its rejected records, as a dead letter has them; the span has links to the
-        traces that they name.
+        The steps are in order. `headers` are those of its rejected records, as a dead letter has them; the
+        span has links to the traces that they name.
         """
-        times = [*steps.values()]
-        span = self._tracer.start_span(
-            "micro_batch",
-            attributes=self._attributes(manifest),
-            links=[*islice(_links(headers), LINKS)],
-            start_time=times[0][0],
-        )
+        links = [*islice(_links(headers), LINKS)]
+        span = self._start("micro_batch", manifest.number, manifest.counts, steps, links)
+        end = [*steps.values()][-1][1]
         for event in manifest.events:
             values = {key: value for key, value in event.items() if isinstance(value, str | int | float)}
-            span.add_event(str(event["event"]), values, times[-1][1])
+            span.add_event(str(event["event"]), values, end)
+        self._end(span, steps)
+
+    def record_scored(
+        self, version: int, counts: Mapping[str, int], steps: Mapping[str, tuple[int, int]]
+    ) -> None:
+        """Record a scorer's micro-batch: the version that predicted, its records, and its steps in order."""
+        self._end(self._start("score", version, counts, steps), steps)
+
+    def _start(
+        self,
+        name: str,
+        version: int,
+        counts: Mapping[str, int],
+        steps: Mapping[str, tuple[int, int]],
+        links: Sequence[Link] = (),
+    ) -> Span:
+        """Start a micro-batch's span when its first step began."""
+        attributes: dict[str, str | int] = {f"{PREFIX}model": self._model, f"{PREFIX}version": version}
+        attributes |= {f"{PREFIX}records.{kind}": number for kind, number in counts.items()}
+        began = next(iter(steps.values()))[0]
+        return self._tracer.start_span(name, attributes=attributes, links=links, start_time=began)
+
+    def _end(self, span: Span, steps: Mapping[str, tuple[int, int]]) -> None:
+        """Record the steps inside a micro-batch's span, and end it with the last one."""
         inside = set_span_in_context(span)
         for step, (start, end) in steps.items():
             self._tracer.start_span(step, inside, start_time=start).end(end)
-        span.end(times[-1][1])
-
-    def _attributes(self, manifest: Manifest) -> dict[str, Any]:
-        counts = {f"{PREFIX}records.{name}": number for name, number in manifest.counts.items()}
-        return {f"{PREFIX}model": self._model, f"{PREFIX}version": manifest.number, **counts}
+        span.end([*steps.values()][-1][1])
 
     def close(self) -> None:
         """Export what is left, for at most 5 seconds."""
@@ -135,7 +150,7 @@ class _Exporter(SpanExporter):
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._failed:
-            logger.warning("traces: cannot export them to %s; retrying, learning continues", endpoint())
+            logger.warning("traces: cannot export them to %s; retrying, the job continues", endpoint())
         elif self._failed and not failed:
             logger.info("traces: resumed")
         self._failed = failed

@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +58,15 @@ def test_a_scorers_outcomes_are_divided_by_what_became_of_a_record() -> None:
     }
     scorer.versions = None  # it has predicted nothing yet
     assert score._for_prometheus(scorer).served is None
+
+
+@pytest.mark.parametrize("engine", ["batch", "realtime"])
+def test_a_scorer_of_micro_batches_is_traced(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    settings = SimpleNamespace(
+        model="m", score=SimpleNamespace(engine=engine), metrics=SimpleNamespace(group=None)
+    )
+    scorer = SimpleNamespace(settings=settings, counts_latencies=False, traced=None)
+    with ExitStack() as stack:
+        score._show(None, scorer, stack, as_json=False)
+        assert (scorer.traced is not None) == (engine == "batch")

@@ -1,4 +1,4 @@
-"""A trainer's traces: in memory by an exporter of OpenTelemetry's SDK, and to a collector that is down."""
+"""A job's traces: in memory by an exporter of OpenTelemetry's SDK, and to a collector that is down."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import format_span_id, format_trace_id
 from waiting import until
 
-from streaming_nn.cli.train import _trace
+from streaming_nn.cli.serving import traces as exported
 from streaming_nn.sinks import traces as module
 from streaming_nn.sinks.traces import Traces, endpoint, otlp
 from streaming_nn.versions.version import Manifest
@@ -65,6 +65,22 @@ def test_a_micro_batch_is_a_span_with_a_span_for_each_step() -> None:
     (event,) = whole.events
     assert (event.name, event.attributes) == ("drift", {"event": "drift", "detected": 2})
     assert whole.resource.attributes["service.name"] == "streaming-nn"
+
+
+def test_a_scorers_micro_batch_is_a_span_with_a_span_for_each_step() -> None:
+    exporter = InMemorySpanExporter()
+    steps = {name: STEPS[of] for name, of in (("load", "plan"), ("plan", "learn"), ("predict", "commit"))}
+    counts = {"predicted": 5, "filtered": 1, "rejected": 0}
+    Traces("model", SimpleSpanProcessor(exporter)).record_scored(7, counts, steps)
+    *inside, whole = exporter.get_finished_spans()
+    assert {span.name: (span.start_time, span.end_time) for span in inside} == steps
+    assert all(span.parent.span_id == whole.context.span_id for span in inside)
+    assert (whole.name, whole.start_time, whole.end_time) == ("score", 10**9, 4 * 10**9 + 5)
+    assert whole.attributes == {
+        "streaming_nn.model": "model",
+        "streaming_nn.version": 7,
+        **{f"streaming_nn.records.{name}": number for name, number in counts.items()},
+    }
 
 
 def test_each_micro_batch_is_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,20 +189,19 @@ def test_an_outage_is_logged_once_and_delays_nothing(
         collector.shutdown()
         assert collector.names == [*STEPS, "micro_batch"]
     assert caplog.messages == [
-        f"traces: cannot export them to http://127.0.0.1:{port}; retrying, learning continues",
+        f"traces: cannot export them to http://127.0.0.1:{port}; retrying, the job continues",
         "traces: resumed",
     ]
 
 
-def test_a_protocol_that_is_not_supported_stops_no_training(
+def test_a_protocol_that_is_not_supported_stops_no_job(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trainer = SimpleNamespace(settings=SimpleNamespace(model="m"), traced=None)
+    settings: Any = SimpleNamespace(model="m")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
     for protocol, is_traced in (("grpc", False), ("http/protobuf", True)):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         with ExitStack() as stack:
-            _trace(trainer, stack)
-        assert (trainer.traced is not None) == is_traced
+            assert (exported(settings, stack) is not None) == is_traced
     (message,) = caplog.messages
     assert message.endswith("is set, but they must be exported by otlp, http/protobuf; got otlp, grpc")

@@ -28,6 +28,7 @@ from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
 from streaming_nn.spark.checks import newest_learned
+from streaming_nn.spark.clock import Clock
 from streaming_nn.spark.query import Job, local, reason, shortened
 from streaming_nn.spark.score.predictions import (
     FILTERED_RECORD,
@@ -53,6 +54,8 @@ MESSAGE = 1 << 20  # bytes of a message, if neither the producer's options nor t
 DRIVER_RECORDS = 5_000  # the most that the driver predicts: tasks do it side by side, and take 100 ms more
 SAMPLE = 200  # records from which a wrong form is found
 FIXED = "a model's schema is fixed: send records in the form of the labeled ones, or train another model"
+# a version's number, its records by what became of them, and the start and end of each step in ns since 1970
+Traced = Callable[[int, Mapping[str, int], Mapping[str, tuple[int, int]]], None]
 DIGEST_PREFIX = 12  # characters of the digest that a prediction carries
 
 
@@ -77,6 +80,7 @@ class Scorer(Job):
         self.versions: tuple[int, int] | None = None  # first and last one that were used for a record
         self.latencies = Counter[str]()  # of the finished micro-batches' predictions, if they are counted
         self.counts_latencies = bool(settings.metrics.prometheus)
+        self.traced: Traced | None = None
         self._accumulators: list[Any] = []
         self._counting: list[Any] = []  # of the micro-batch under way, outcomes and latencies
         self._first: offsets.Offsets = {}  # with which the run begins
@@ -230,13 +234,19 @@ class Scorer(Job):
 
     def micro_batch(self, frame: DataFrame, batch_id: int) -> None:
         """Predict one micro-batch with the version that is the newest when it begins."""
-        version = self._newest()
-        ranges = self._planned(batch_id)
-        if ranges and offsets.count(ranges) <= DRIVER_RECORDS:
-            self._predict_here(ranges, version)
-        else:
-            self._predict_in_tasks(frame, ranges, version)
+        clock = Clock()
+        with clock.time("load"):
+            version = self._newest()
+        with clock.time("plan"):
+            ranges = self._planned(batch_id)
+        with clock.time("predict"):
+            if ranges and offsets.count(ranges) <= DRIVER_RECORDS:
+                self._predict_here(ranges, version)
+            else:
+                self._predict_in_tasks(frame, ranges, version)
         self._count(version.number)
+        if self.traced and (outcomes := self._counting[0].value):
+            self.traced(version.number, by_fate(outcomes), clock.steps)
         failpoints.reach(failpoints.PREDICTIONS_SENT)
         self._explain_first(schema_from(version.manifest.schema), batch_id)
 
@@ -366,6 +376,13 @@ class Scorer(Job):
             "age_seconds": round(age, 3),
             "stale": bool(self.settings.score.max_age and age > self.settings.score.max_age),
         }
+
+
+def by_fate(outcomes: Mapping[str, int]) -> dict[str, int]:
+    """Return how many records were predicted, were filtered, and could not be read."""
+    predicted, filtered = outcomes.get(PREDICTED_RECORD, 0), outcomes.get(FILTERED_RECORD, 0)
+    rejected = sum(outcomes.values()) - predicted - filtered
+    return {"predicted": predicted, "filtered": filtered, "rejected": rejected}
 
 
 def forwarded_headers(names: Iterable[str]) -> frozenset[str]:

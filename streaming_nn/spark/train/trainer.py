@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -22,6 +22,7 @@ from streaming_nn.progress import Progress, no_progress
 from streaming_nn.records.values import LARGE_FEATURE
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints, temporary
+from streaming_nn.spark.clock import Clock
 from streaming_nn.spark.query import Job, describe_jobs, reason, shortened, url
 from streaming_nn.spark.session import LOST, SPARK_ERRORS, STOP_ERRORS
 from streaming_nn.spark.signals import uninterrupted
@@ -193,7 +194,7 @@ class Trainer(Job):
         If the model was rolled back meanwhile, the batch is learned again, from the new head.
         """
         failpoints.reach("batch-started")
-        began, clock = time.monotonic(), _Clock()
+        began, clock = time.monotonic(), Clock()
         with clock.time("plan"):
             plan = self.source.plan(frame, batch_id)  # 1
         if plan is None:
@@ -211,7 +212,7 @@ class Trainer(Job):
                 self._send(learned)  # 4
             failpoints.reach("dead-letters-sent")
             with clock.time("commit"):
-                version = self._commit(plan, work, learned, clock.seconds())  # 5
+                version = self._commit(plan, work, learned, clock.seconds(MEASURED))  # 5
             if version is not None:
                 break
             self._adopt_rollback()
@@ -358,24 +359,6 @@ def _describe(model: Path, head: Manifest) -> str:
     parts = [f"{head.metrics.get('rows', 0):,} rows"]
     parts += figures.describe(head.metrics.get("prequential", {}).get("window", {}))
     return f"train {model} after version {head.number}: {', '.join(parts)}"
-
-
-class _Clock:
-    """When each step of a micro-batch began and ended, in ns since 1970."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, tuple[int, int]] = {}
-
-    @contextmanager
-    def time(self, step: str) -> Iterator[None]:
-        at, began = time.time_ns(), time.perf_counter_ns()  # a system's clock may be set meanwhile
-        yield
-        self.steps[step] = at, at + time.perf_counter_ns() - began
-
-    def seconds(self) -> dict[str, float]:
-        """Return how long the steps took that a version's manifest has."""
-        steps = {step: self.steps[step] for step in MEASURED}
-        return {step: round((end - start) / 1e9, 6) for step, (start, end) in steps.items()}
 
 
 def train(

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka_topics import fill, labeled, learn, read, rows, settings_of, unlabeled
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pyspark.sql import SparkSession
 from scraping import Running, get, scrape
 from waiting import until
@@ -30,12 +32,14 @@ from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import initial
 from streaming_nn.nn.state_dict import unflatten
 from streaming_nn.settings import Metrics, Settings
+from streaming_nn.sinks.traces import Traces
 from streaming_nn.spark.score import scorer as scorer_module
 from streaming_nn.spark.score.scorer import Scorer, score
 from streaming_nn.versions.version_log import VersionLog
 
 pytestmark = pytest.mark.merge
 
+FATES = ("predicted", "filtered", "rejected")
 POSITION = ("topic", "partition", "offset")
 
 
@@ -98,6 +102,8 @@ def test_every_record_is_predicted_once(
         stack.callback(scorer.stop)
         server = stack.enter_context(closing(Running()))
         show(server, scorer, stack, as_json=False)
+        exporter = InMemorySpanExporter()
+        scorer.traced = Traces("model", SimpleSpanProcessor(exporter)).record_scored
         scorer.start()
         scorer.drain()
         before = predictions_of(settings)
@@ -120,6 +126,14 @@ def test_every_record_is_predicted_once(
     assert 0 < found["prediction_latency_seconds_sum", ()] / 81 < 60
     assert found["served_version", ()] == found["head_version", ()] == newest
     assert {key for key in found if key[0] == "lag_offsets"} == {("lag_offsets", (p, topic)) for p in "01"}
+    spans = exporter.get_finished_spans()
+    traced = [span.attributes or {} for span in spans if span.parent is None]
+    assert [span.name for span in spans] == ["load", "plan", "predict", "score"] * len(traced)
+    counts_of = {fate: sum(each[f"streaming_nn.records.{fate}"] for each in traced) for fate in FATES}
+    assert counts_of == {"predicted": 80, "filtered": 0, "rejected": 1}
+    assert {each["streaming_nn.version"] for each in traced} == {first, newest}
+    seconds = {span.name: (span.end_time or 0) - (span.start_time or 0) for span in spans[:4]}
+    assert 0 < seconds["predict"] <= seconds["score"]
 
     records = {(r.topic, r.partition, r.offset): r for r in read(kafka, topic)}
     assert set(after) == set(records)
