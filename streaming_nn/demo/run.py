@@ -174,6 +174,7 @@ class DemoRun:
         """Produce, train and score, then drain, verify and count; return the summary."""
         from streaming_nn.sinks.json_lines import JsonLinesSink
         from streaming_nn.sinks.kafka_topic import KafkaTopicSink
+        from streaming_nn.sinks.position import PositionThread
         from streaming_nn.sinks.sink import Sinks
         from streaming_nn.spark.replay.verify import verify
         from streaming_nn.spark.score.scorer import Scorer
@@ -182,6 +183,10 @@ class DemoRun:
         before = self.produced()
         trainer = Trainer.open(self.spark, self.settings)
         self.parts.append(trainer)
+        position = PositionThread(self.kafka, lambda: trainer.head.manifest.offsets)
+        position.start()
+        self.parts.append(position)
+        trainer.find_lag = lambda reached: position.lag.behind(reached["offsets"])  # for the page
         sinks = Sinks(
             trainer.log,
             [

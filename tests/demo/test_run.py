@@ -122,6 +122,7 @@ def test_this_machine_is_predicted_a_second_ahead(folder: Path) -> None:
     assert last.manifest.learner["classes"] is None
     assert last.manifest.metrics["prequential"]["cumulative"]["rmse"] == values["rmse"]
     assert "cpu.now" in last.manifest.schema["features"]
+    assert last.manifest.lag is not None  # for the page
     wait_until_ended(folder)
 
 
