@@ -232,7 +232,7 @@ def _load(version: Version) -> _Model:
     state = load_state(learner, version.tensors)
     columns: tuple[str, ...] = ()
     if version.manifest.schema:
-        columns = schema_from(version.manifest.schema).columns
+        columns = schema_from(version.manifest.schema).input_columns
     if len(columns) != learner.inputs:
         columns = tuple(f"features[{i}]" for i in range(learner.inputs))
     return _Model(learner, state, columns)

@@ -73,7 +73,8 @@ def _groups(version: Version, learner: Learner[Any]) -> dict[str, slice]:
     """Return the columns of each field; those of one hashed string are fields of their own."""
     fields: dict[str, list[str]] = {}
     if version.manifest.schema:
-        fields = schema_from(version.manifest.schema).columns_of_fields
+        schema = schema_from(version.manifest.schema)
+        fields = schema.columns_of_fields | {column: [column] for column in schema.lag_columns}
     if len(fields) < 2 or sum(map(len, fields.values())) != learner.inputs:
         return {f"features[{i}]": slice(i, i + 1) for i in range(learner.inputs)}
     ends = np.cumsum([len(columns) for columns in fields.values()]).tolist()

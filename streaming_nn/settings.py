@@ -148,6 +148,11 @@ class Records(Section):
     where: str | None = None  # a filter such as "payload.op in ('c', 'r', 'u')"
     explode: str | None = None  # "items[]", "[]" or "lines": a record has several rows
     weight: str | None = None  # the field of a record's weight in learning, a number >= 0
+    lags: list[int] | dict[str, list[int]] = []  # earlier targets that a row has: [1, 24]; or by field
+    lags_as_of: Literal["row", "version"] = "row"  # a row is learned with all before it, or as it is served
+    series: str | None = None  # the field whose values are series of their own; None: all records are one
+    max_series: int = Field(default=10_000, ge=1)  # that are kept; those with the oldest records are dropped
+    series_expiry: float = Field(default=0, ge=0)  # seconds of record time after its newest record; 0: never
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -223,6 +228,8 @@ class Records(Section):
             raise PydanticCustomError("classes", "regression and classes cannot be combined")
         if self.regression and self.multilabel:
             raise PydanticCustomError("multilabel", "regression and multilabel cannot be combined")
+        if self.lags and not (self.regression and isinstance(self.label, str)):
+            raise PydanticCustomError("lags", "lags need regression = true and one label field")
         if isinstance(self.label, list) and not (self.regression or self.multilabel):
             raise PydanticCustomError("label", "several fields need regression or multilabel")
         if isinstance(self.label, list) and self.classes is not None:

@@ -67,6 +67,18 @@ def _window(kind: Any) -> Any:
     return kind(options, options.init())
 
 
+def _histories(kind: Any) -> Any:
+    series = importlib.import_module("streaming_nn.nn.series")
+    lags = series.Lags(((0, 1),), 1, 1)
+    return kind(lags, series.empty(lags))
+
+
+def _record_series(kind: Any) -> Any:
+    schema = Schema(1, None, ("x",), "y", lags=(1,))
+    state = importlib.import_module("streaming_nn.spark.series").initial_state(LEARNER, schema.options())
+    return kind(schema, state)
+
+
 def _demo_values(kind: Any) -> Any:
     return kind(importlib.import_module("streaming_nn.demo.run").DemoRun(SPARK, MODEL), None)
 
@@ -123,6 +135,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "nn.ensemble.Ensemble": lambda kind: kind(2, (0, 1)),
     "nn.mlp.MLP": lambda kind: kind(2, (0, 1)),
     "nn.preprocessing.Scaler": lambda kind: kind(2),
+    "nn.series.Histories": _histories,
     "page.models.Followed": lambda kind: kind(MODEL, "model"),
     "page.server.Page": lambda kind: kind([MODEL]),
     "page.server._Headers": lambda kind: kind(SPARK),
@@ -164,6 +177,7 @@ CONSTRUCTORS: dict[str, Callable[[Any], Any]] = {
     "spark.rejected.NotLearned": lambda kind: kind(None),
     "spark.samples.NewestRows": lambda kind: kind(LEARNER, 16),
     "spark.clock.Clock": lambda kind: kind(),
+    "spark.series.RecordSeries": _record_series,
     "spark.replay.backtest.Selection": lambda kind: kind(),
     "spark.replay.backtest.TrialRun": lambda kind: kind(SPARK, LOG, HEAD),
     "spark.score.scorer.Scorer": lambda kind: kind(SPARK, SETTINGS, SPARK, {}),

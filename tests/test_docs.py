@@ -37,6 +37,7 @@ BENCHMARKS = (
     "outliers",
     "bits",
     "sparse",
+    "lags",
 )
 OTHER_FLAGS = {  # of pip, uv, ruff, pytest, docker compose, spark-submit and Kafka's scripts
     *(

@@ -39,6 +39,6 @@ def export(
         show("exporting", 1, 2)
         put(to, to_onnx(learned, schema).SerializeToString(deterministic=True))
     if as_json:
-        print(json.dumps({"file": str(to), "version": number, "inputs": schema.inputs}))
+        print(json.dumps({"file": str(to), "version": number, "inputs": learned.learner.inputs}))
     else:
-        print(f"{to}: version {number} of {settings.model}, {schema.inputs} inputs")
+        print(f"{to}: version {number} of {settings.model}, {learned.learner.inputs} inputs")

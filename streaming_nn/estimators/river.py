@@ -145,6 +145,8 @@ class _RiverModel(Holder):
         if described.datetimes or described.arrays:
             (name, *_) = [*described.datetimes, *described.arrays]
             raise ValueError(f"cannot read dicts for a model of dates or arrays of records; got {name!r}")
+        if described.lags:
+            raise ValueError("cannot read dicts for a model with lags; use estimators.sklearn, or ONNX")
         options = given(model.learner.options())
         classes, *_ = (options.pop(name, None) for name in ("classes", "inputs", "multilabel", "targets"))
         known = {} if classes is None else {"classes": classes}

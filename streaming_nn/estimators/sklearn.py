@@ -206,7 +206,7 @@ class _OnlineModel(Holder, BaseEstimator):  # type: ignore[misc]  # scikit-learn
         self._set_model(model)
         self._loaded_schema = schema
         if isinstance(schema.features, tuple):
-            self.feature_names_in_ = np.array(schema.columns, object)
+            self.feature_names_in_ = np.array(schema.input_columns, object)
 
     def _set_model(self, model: Model) -> None:
         self._model, self._used_options = model, self._options()

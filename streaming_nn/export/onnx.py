@@ -111,7 +111,7 @@ def _metadata(model: Model, schema: Schema) -> dict[str, str]:
     metadata = {
         "digest": state_digest(flatten(model.state)),
         "learner": json.dumps(model.learner.options()),
-        "columns": json.dumps(schema.columns),
+        "columns": json.dumps(schema.input_columns),
         "classes": json.dumps(model.learner.classes),
         "label": json.dumps(schema.label),
     }

@@ -59,7 +59,7 @@ class StreamingModel(LearnerParams, MLWritable, MLReadable):  # type: ignore[typ
                 f"model {path} must be for {tasks[self.regression]}, as a {type(self).__name__} is; "
                 f"got {tasks[not self.regression]}"
             )
-        self._fitted_learner, self._state = learner, load_state(learner, version.tensors)
+        self._fitted_learner, self._state = learner, load_state(learner, version.tensors)._replace(series=())
         return self
 
     @property

@@ -12,6 +12,7 @@ from streaming_nn.nn import averaging, metrics, multioutput
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.multioutput import Measured
 from streaming_nn.nn.preprocessing import ColumnGrowth
+from streaming_nn.nn.series import Series, split_series
 from streaming_nn.nn.state_dict import flatten, unflatten
 
 MEASURE_ROWS = 4096  # counted at once: bounds the predictions kept, and fixes the order of sums
@@ -28,6 +29,13 @@ class Batch(NamedTuple):
     # (rows,) int32 class index, or float64 target; (rows, labels) int32 0 or 1, or (rows, targets) float64
     y: NDArray[Any]
     weight: NDArray[np.float32] | None = None  # (rows,) None: every row weighs 1
+
+
+class ServedBatch(NamedTuple):
+    """Labeled rows that a scorer has with other inputs: lagged values are older there."""
+
+    batch: Batch
+    x_served: NDArray[np.float64]  # (rows, inputs)
 
 
 class Counts(NamedTuple):
@@ -153,6 +161,7 @@ class State(NamedTuple, Generic[S]):
     model: S
     metrics: Measured
     drift: DriftWatch | tuple[()] = ()  # () where the learner has no detector
+    series: Series | tuple[()] = ()  # () where rows have no lagged values
 
 
 class Part(NamedTuple, Generic[S]):
@@ -162,6 +171,7 @@ class Part(NamedTuple, Generic[S]):
     metrics: Measured
     losses: NDArray[np.float64]  # (2, steps) sum and rows of each mini-batch's loss; no steps: no detector
     counts: Counts
+    series: Series | tuple[()] = ()  # with the task's rows; (): unchanged
 
 
 def initial(learner: Learner[S]) -> State[S]:
@@ -179,12 +189,14 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
 
     Errors: ValueError if they do not fit the learner.
     """
-    return grow(learner, unflatten(initial(learner), learner.present(tensors)))
+    own, histories = split_series(tensors)
+    state = unflatten(initial(learner), learner.present(own))
+    return grow(learner, state._replace(series=histories))
 
 
 def continues(learner: Learner[Any], before: Learner[Any], tensors: Mapping[str, NDArray[Any]]) -> bool:
     """Return whether a learner can continue from tensors that another one has learned."""
-    needed, found = flatten(initial(learner)), learner.present(tensors)
+    needed, found = flatten(initial(learner)), learner.present(split_series(tensors)[0])
     kinds, found_kinds = ({name: (x.shape, x.dtype) for name, x in each.items()} for each in (needed, found))
     return kinds == found_kinds and learner.member_shapes == before.member_shapes
 
@@ -195,6 +207,7 @@ class Predicted(NamedTuple):
     batch: Batch
     output: NDArray[Any]  # (rows, outputs) by the one that had learned all rows before their mini-batch
     as_served: NDArray[Any]  # (rows, outputs) by the one at the micro-batch's start
+    x_served: NDArray[np.float64] | None = None  # (rows, inputs) for that one; None: the batch's
 
 
 OnPredictions = Callable[[Predicted], object]
@@ -230,7 +243,7 @@ test_then_train.__test__ = False  # type: ignore[attr-defined]  # pytest would t
 def learn_part(
     learner: Learner[S],
     state: State[S],
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | ServedBatch],
     on_predictions: OnPredictions = _ignore,
     *,
     in_place: bool = False,
@@ -243,13 +256,16 @@ def learn_part(
     model = served if in_place else learner.copy(served)
     part = Part(model, state.metrics, np.empty((2, 0)), Counts())
     waiting = list[_Point]()
-    for piece in _regroup(learner, batches, piece_rows(learner)):
+    for rows in _regroup(learner, batches, piece_rows(learner)):
+        piece, x_served = rows if isinstance(rows, ServedBatch) else (rows, None)
         alone = part.counts.received == 0 and len(piece.y) <= learner.mini_batch  # predicted as served
-        as_served = None if alone else learner.predict(served, piece.x)
+        as_served = None
+        if x_served is not None or not alone:
+            as_served = learner.predict(served, piece.x if x_served is None else x_served)
         model, output, trained = learner.learn(part.model, piece)
-        predicted = Predicted(piece, output, output if as_served is None else as_served)
+        predicted = Predicted(piece, output, output if as_served is None else as_served, x_served)
         on_predictions(predicted)
-        waiting.append(_Point(piece.y, *(point_prediction(learner, each) for each in predicted[1:])))
+        waiting.append(_Point(piece.y, *(point_prediction(learner, each) for each in predicted[1:3])))
         part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
         if part.counts.received % _block_rows(learner) == 0:
             part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
@@ -294,18 +310,18 @@ def combine(learner: Learner[S], state: State[S], parts: Sequence[Part[S]]) -> S
     parts = [part for part in parts if part.counts.received] or list(parts[:1])
     if not parts:
         return state
-    model, measured = parts[0].model, parts[0].metrics
+    model, measured, histories = parts[0].model, parts[0].metrics, parts[0].series or state.series
     if len(parts) > 1:
         model = learner.merge(
             state.model, [part.model for part in parts], [part.counts.trained for part in parts]
         )
         measured = multioutput.merge(state.metrics, [part.metrics for part in parts])
     if not state.drift:
-        return State(model, measured)
+        return State(model, measured, (), histories)
     drift = _detect(learner, state.drift, _interleave([part.losses for part in parts]))
     if drift.detected > state.drift.detected:
         model = learner.react(model)
-    return State(model, measured, drift)
+    return State(model, measured, drift, histories)
 
 
 def require_averaging(learner: Learner[Any]) -> None:
@@ -425,28 +441,55 @@ def piece_rows(learner: Learner[Any]) -> int:
     return learner.mini_batch * next(some for some in range(min(steps, most), 0, -1) if steps % some == 0)
 
 
-def _regroup(learner: Learner[S], batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+def _regroup(
+    learner: Learner[S], batches: Iterable[Batch | ServedBatch], size: int
+) -> Iterator[Batch | ServedBatch]:
     """Group rows into batches of `size`; only the last is shorter."""
-    waiting: list[Batch] = []
+    waiting: list[Batch | ServedBatch] = []
     lacking = size
     for batch in batches:
-        rest = validate_batch(learner, batch)
-        while len(rest.y) >= lacking:
+        rest = _validate(learner, batch)
+        while _length(rest) >= lacking:
             yield _concatenate([*waiting, _slice(rest, 0, lacking)])
-            rest, waiting, lacking = _slice(rest, lacking, len(rest.y)), [], size
-        if len(rest.y):
+            rest, waiting, lacking = _slice(rest, lacking, _length(rest)), [], size
+        if _length(rest):
             waiting.append(rest)
-            lacking -= len(rest.y)
+            lacking -= _length(rest)
     if waiting:
         yield _concatenate(waiting)
 
 
-def _slice(batch: Batch, start: int, stop: int) -> Batch:
+def _validate(learner: Learner[S], batch: Batch | ServedBatch) -> Batch | ServedBatch:
+    if isinstance(batch, Batch):
+        return validate_batch(learner, batch)
+    x_served = validate_batch(learner, batch.batch._replace(x=batch.x_served)).x
+    return ServedBatch(validate_batch(learner, batch.batch), x_served)
+
+
+def _length(batch: Batch | ServedBatch) -> int:
+    return len(batch.y if isinstance(batch, Batch) else batch.batch.y)
+
+
+def _slice(batch: Batch | ServedBatch, start: int, stop: int) -> Batch | ServedBatch:
+    if isinstance(batch, Batch):
+        return _slice_batch(batch, start, stop)
+    return ServedBatch(_slice_batch(batch.batch, start, stop), batch.x_served[start:stop])
+
+
+def _slice_batch(batch: Batch, start: int, stop: int) -> Batch:
     x, y, weight = batch
     return Batch(x[start:stop], y[start:stop], None if weight is None else weight[start:stop])
 
 
-def _concatenate(parts: list[Batch]) -> Batch:
+def _concatenate(parts: list[Batch | ServedBatch]) -> Batch | ServedBatch:
+    served = [part for part in parts if isinstance(part, ServedBatch)]
+    if not served:
+        return _concatenate_batches([part for part in parts if isinstance(part, Batch)])
+    whole = _concatenate_batches([part.batch for part in served])
+    return ServedBatch(whole, np.concatenate([part.x_served for part in served]))
+
+
+def _concatenate_batches(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     weights = None

@@ -39,7 +39,7 @@ def samples(log: VersionLog, number: int | None, most: int = ROWS) -> dict[str, 
         "classes": learner.get("classes"),
         "targets": learner.get("targets"),
         "multilabel": bool(learner.get("multilabel")),
-        "columns": list(schema.columns) if schema and not _is_array(schema) else None,
+        "columns": list(schema.input_columns) if schema and not _is_array(schema) else None,
         "side": _side(schema, rows),
     }
 

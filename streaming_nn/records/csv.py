@@ -9,7 +9,7 @@ field is missing.
 import csv
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from math import isnan
 from typing import Any
@@ -99,6 +99,20 @@ def inspect(schema: Schema, blobs: Blobs) -> Inspected:
             if not is_gap(label, schema.rules):
                 count_label(labels, parse_label(label))
     return Inspected(widths, labels, rejected)
+
+
+def field_reader(schema: Schema, name: str) -> Callable[[bytes], str]:
+    """Return a function that returns a field of a line that was decoded; of one without labels, too."""
+    layout = _Layout(schema)
+    index, least = layout.index[name], layout.width - len(layout.labels)
+
+    def read(line: bytes) -> str:
+        fields = layout.split(line)
+        if len(fields) == least < layout.width:
+            layout.insert_labels(fields)
+        return fields[index]
+
+    return read
 
 
 def _excluded(schema: Schema, blobs: Blobs, positions: NDArray[np.int64]) -> list[int]:

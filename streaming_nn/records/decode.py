@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streaming_nn.records import avro, csv, framing, json, packed, weights
+from streaming_nn.records import avro, csv, framing, json, packed, series, weights
 from streaming_nn.records.labels import Label
 from streaming_nn.records.reasons import (
     FILTERED,
@@ -42,6 +42,7 @@ class Decoded(NamedTuple):
     unseen: Mapping[str, tuple[Label, ...]] = MappingProxyType({})  # by field; by the label for classes
     filtered: NDArray[np.int64] = np.empty(0, np.int64)  # of tombstones and what `where` excludes, ascending
     w: NDArray[np.float32] | None = None  # (rows,) weights; None: each weighs 1, or labels are not required
+    keys: Sequence[bytes] | None = None  # (rows,) of the rows' series; None: the schema names no field
 
 
 def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
@@ -63,7 +64,9 @@ def decode(schema: Schema, values: Values, labeled: bool) -> Decoded:
     columns = weights.widen(schema) if weighted else schema
     rows: DecodedRows = FORMATS[schema.format].decode_rows(columns, blobs, positions, labeled)
     decoded = _reject_not_finite(columns, rows, labeled, rejected)
-    decoded = _separate_filtered(_split_weight(schema, decoded) if weighted else decoded, tombstones)
+    decoded = _split_weight(schema, decoded) if weighted else decoded
+    decoded = decoded if schema.series is None else _add_keys(schema, blobs, decoded)
+    decoded = _separate_filtered(decoded, tombstones)
     return _separate_unseen(schema, rows, decoded) if schema.grow or rows.unseen else decoded
 
 
@@ -252,6 +255,16 @@ def _split_weight(schema: Schema, decoded: Decoded) -> Decoded:
         x, w, y, kept = x[good], w[good], None if y is None else y[good], kept[good]
     rejected = sorted([*weights.name_field(schema, decoded.rejected), *bad])
     return decoded._replace(x=x, y=y, kept=kept, rejected=rejected, w=w)
+
+
+def _add_keys(schema: Schema, blobs: Blobs, decoded: Decoded) -> Decoded:
+    """Add the keys of the rows' series; rows without one are rejected."""
+    keys, good, bad = series.read_keys(schema, blobs, decoded.kept)
+    if not bad:
+        return decoded._replace(keys=keys)
+    x, y, kept, w = decoded.x[good], decoded.y, decoded.kept[good], decoded.w
+    y, w = None if y is None else y[good], None if w is None else w[good]
+    return decoded._replace(x=x, y=y, kept=kept, w=w, keys=keys, rejected=sorted([*decoded.rejected, *bad]))
 
 
 def _separate_filtered(decoded: Decoded, tombstones: NDArray[np.int64]) -> Decoded:

@@ -40,6 +40,8 @@ OF_LABELS = (LABEL_MISSING, LABEL_NOT_AN_ARRAY, LABEL_NOT_A_NUMBER, LABEL_NOT_A_
 TOO_MANY_CLASSES = "too many classes"
 WEIGHT_MISSING = "weight missing"
 WEIGHT_NEGATIVE = "weight negative"
+SERIES_MISSING = "series missing"
+NOT_A_SERIES = "series not a string or a number"
 FILTERED = "filtered"  # by `where`: no reason to reject a record, but it goes the same way inside a decoder
 
 

@@ -17,6 +17,10 @@ from streaming_nn.records.values import Rules, is_gap, numbers_among
 FORMATS = ("json", "packed", "csv", "avro")
 MAX_BYTES = 1 << 20  # Kafka's default limit of a message
 MAX_CLASSES = 1000  # limit of growing classes
+AS_OF_ROW, AS_OF_VERSION = AS_OF = ("row", "version")  # the series that a row is learned with
+MAX_SERIES = 10_000
+MOST_LAGGED = 8_000_000  # values of all series: 64 MB of each version
+LONGEST_EXPIRY = 1e11  # seconds, 3,000 years: times in ms stay integers
 ENCODINGS = ("hash", "one_hot")
 CSV_MARKS = {"delimiter": ",", "quote": '"'}  # the usual ones
 UNUSABLE_MARKS = ("\r", "\n", "\0")
@@ -58,6 +62,13 @@ class Schema:
     a record that is an array, `lines` are its lines. See `explode.explode`.
 
     `weight` is the field of a labeled record's weight, a number >= 0; None: each weighs 1.
+
+    `lags` are what a row has of the earlier rows of its series, after its own columns: of the target the
+    values that many rows before, or of several fields by name, {"load": (1, 24), "temperature": (1,)}. A
+    series is the records with the same value in the field `series`; None: all records are one. Up to
+    `max_series` are kept, those with the newest records, and each for `series_expiry` seconds of record time
+    (0: always). A row is learned with the series as of the "row" (`lags_as_of`), which all rows before it
+    have joined, or as of the "version" before it, as a scorer has them.
     """
 
     inputs: int
@@ -88,6 +99,11 @@ class Schema:
     explode: str | None = None
     weight: str | None = None
     multilabel: bool = False
+    lags: tuple[int, ...] | Mapping[str, tuple[int, ...]] = field(default=(), hash=False)
+    lags_as_of: str = AS_OF_ROW
+    series: str | None = None
+    max_series: int = MAX_SERIES
+    series_expiry: float = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", _check_features(self.features))
@@ -128,6 +144,8 @@ class Schema:
                 raise ValueError(f"classes must not be in na_values; got {gaps[0]!r}")
             if self.format == "csv":
                 _check_csv_classes(self.classes)
+        _check_series(self)
+        object.__setattr__(self, "lags", _check_lags(self))
 
     def _check_width(self) -> None:
         expected = width(self.features, self.categories, self.datetimes)
@@ -171,7 +189,8 @@ class Schema:
         """The options of a learner that follow from the records."""
         targets = self.label if self.classes is None and isinstance(self.label, tuple) else None
         several = {"multilabel": self.multilabel, "targets": targets}
-        return {"inputs": self.inputs, "classes": self.classes, **several}
+        missing = {"missing": "impute"} if self.missing or self.lags else {}
+        return {"inputs": self.inputs + len(self.lag_columns), "classes": self.classes, **several, **missing}
 
     @cached_property
     def rules(self) -> Rules:
@@ -213,6 +232,24 @@ class Schema:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order: "price", "city=a", and for hashed ones "city#3"."""
         return tuple(column for columns in self.columns_of_fields.values() for column in columns)
+
+    @cached_property
+    def lagged(self) -> dict[str, tuple[int, ...]]:
+        """The lags of each field, the target's first; none without lags."""
+        if not isinstance(self.lags, Mapping):
+            return {str(self.label): self.lags} if self.lags else {}
+        return dict(sorted(self.lags.items(), key=lambda item: item[0] != self.label))
+
+    @property
+    def lag_columns(self) -> tuple[str, ...]:
+        """Names of what the series adds to a row: "load@lag_1", "load@lag_24", and "load@age"."""
+        found = [f"{name}@lag_{lag}" for name, lags in self.lagged.items() for lag in lags]
+        return (*found, f"{self.label}@age") if found else ()
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """Names of a learner's inputs, in order: the record's columns, then those of its series."""
+        return (*self.columns, *self.lag_columns)
 
     @property
     def columns_of_fields(self) -> dict[str, list[str]]:
@@ -548,6 +585,50 @@ def _check_weight(schema: Schema) -> None:
         raise ValueError("weight requires records with named fields; packed records and tokens have none")
     if schema.format == "csv" and schema.weight not in schema.csv_columns:
         raise ValueError(f"csv_columns must include the weight; {schema.weight!r} is missing")
+
+
+def _check_series(schema: Schema) -> None:
+    if schema.lags_as_of not in AS_OF:
+        raise ValueError(f"lags_as_of must be one of {_join_names(AS_OF)}; got {schema.lags_as_of!r}")
+    _check_positive("max_series", schema.max_series)
+    expiry = schema.series_expiry
+    if type(expiry) not in (int, float) or not 0 <= expiry < LONGEST_EXPIRY:
+        raise ValueError(f"series_expiry must be a number of seconds, 0 or more; got {expiry!r}")
+    if schema.series is None:
+        return
+    _check_field_path("series", schema.series)
+    if not schema.lags:
+        raise ValueError(f"series needs lags, the earlier values that a row has of it; got {schema.series!r}")
+    if schema.format == "packed" or (schema.format == "csv" and isinstance(schema.features, str)):
+        raise ValueError(f"series needs records with named fields; got format {schema.format!r}")
+    columns = schema.csv_columns or (*schema.features, *schema.labels)
+    if schema.format == "csv" and schema.series not in columns:
+        raise ValueError(f"csv_columns must include the series; {schema.series!r} is missing")
+
+
+def _check_lags(schema: Schema) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    if not schema.lags:
+        return ()
+    if schema.label is None or schema.classes is not None or isinstance(schema.label, tuple):
+        raise ValueError(f"lags need regression with one target; got label {schema.label!r}")
+    of = schema.lags if isinstance(schema.lags, Mapping) else {schema.label: schema.lags}
+    numbers = {schema.label, *schema.scalars} & {schema.label, *schema.columns}
+    if other := [name for name in of if name not in numbers]:
+        raise ValueError(f"lags must be of the label or of features that are numbers; got {other[0]!r}")
+    found = {name: _check_lags_of(name, lags) for name, lags in of.items()}
+    rows = max(lags[-1] for lags in found.values()) * (1 if schema.series is None else schema.max_series)
+    if rows * len(found) > MOST_LAGGED:
+        raise ValueError(
+            f"max_series times the largest lag must be at most {MOST_LAGGED // len(found):,}; got {rows:,}"
+        )
+    return found if isinstance(schema.lags, Mapping) else found[schema.label]
+
+
+def _check_lags_of(name: str, lags: Any) -> tuple[int, ...]:
+    valid = isinstance(lags, list | tuple) and all(type(lag) is int and lag > 0 for lag in lags)
+    if not valid or not lags or sorted(set(lags)) != list(lags):
+        raise ValueError(f"lags of {name!r} must be integers, 1 or more, in ascending order; got {lags!r}")
+    return tuple(lags)
 
 
 def _check_where(schema: Schema) -> None:

@@ -74,7 +74,7 @@ def _that_fit(inputs: int) -> int:
 
 
 def _rows(learner: Learner[Any], block: Predicted, take: int) -> list[Row]:
-    x = block.batch.x
+    x = block.batch.x if block.x_served is None else block.x_served
     fits = isinstance(x, np.ndarray) and _that_fit(x.shape[1]) > 0
     y = block.batch.y[-take:]
     output = point_prediction(learner, block.as_served[-take:])

@@ -21,7 +21,18 @@ import pyarrow.compute as pc
 import safetensors.numpy
 from pyspark import TaskContext
 
-from streaming_nn.nn.learner import Batch, Counts, Learner, Part, State, initial, learn_part, load_state
+from streaming_nn.nn.learner import (
+    Batch,
+    Counts,
+    Learner,
+    Part,
+    ServedBatch,
+    State,
+    initial,
+    learn_part,
+    load_state,
+)
+from streaming_nn.nn.series import split_series
 from streaming_nn.nn.state_dict import flatten, unflatten
 from streaming_nn.records.decode import Decoded, decode, decode_mixed, large_features
 from streaming_nn.records.explode import explode_batch
@@ -35,6 +46,7 @@ from streaming_nn.spark.rejected import (
     unpack_dead_letters,
 )
 from streaming_nn.spark.samples import NewestRows, Row
+from streaming_nn.spark.series import RecordSeries, series_of
 
 TASK_RESULT = (
     "topic string, partition int, part binary, counts string, rejected string, filtered long, "
@@ -95,7 +107,7 @@ def unpack(learner: Learner[Any], data: bytes) -> State[Any]:
 
 def pack_part(part: Part[Any]) -> bytes:
     """Return a task's part, without its counts, as bytes."""
-    tensors = flatten(State(part.model, part.metrics)) | {"losses": part.losses}
+    tensors = flatten(State(part.model, part.metrics, (), part.series)) | {"losses": part.losses}
     return safetensors.numpy.save(tensors)
 
 
@@ -103,8 +115,9 @@ def unpack_part(learner: Learner[Any], data: bytes, counts: Counts) -> Part[Any]
     """Return a part of this learner from the bytes of `pack_part`."""
     tensors = safetensors.numpy.load(data)
     losses = tensors.pop("losses")
-    state = unflatten(initial(learner)._replace(drift=()), tensors)
-    return Part(state.model, state.metrics, losses, counts)
+    own, series = split_series(tensors)
+    state = unflatten(initial(learner)._replace(drift=()), own)
+    return Part(state.model, state.metrics, losses, counts, series)
 
 
 def decode_batch(batch: pa.RecordBatch, schema: Schema, labeled: bool) -> Decoded:
@@ -120,10 +133,11 @@ def decode_batches(
     schema: Schema,
     not_learned: NotLearned,
     large: set[str] | None = None,
-) -> Iterator[Batch]:
+    series: RecordSeries | None = None,
+) -> Iterator[Batch | ServedBatch]:
     """Decode a task's records. If any value is unseen, yield no more rows, and raise Unseen at the end.
 
-    Columns with large numbers are added to `large`.
+    Columns with large numbers are added to `large`. With `series`, rows have lagged values.
     """
     unseen: list[Mapping[str, tuple[Label, ...]]] = []
     for records in batches:
@@ -137,7 +151,7 @@ def decode_batches(
         if large is not None:
             large.update(large_features(schema, rows.x))
         assert rows.y is not None  # the records are labeled
-        yield Batch(rows.x, rows.y, rows.w)
+        yield Batch(rows.x, rows.y, rows.w) if series is None else series.learn(batch, rows)
     if unseen:
         raise Unseen(merge_unseen(unseen))
 
@@ -221,10 +235,11 @@ def learn_records(
     decodes, and no time counts as waiting. The newest `samples` rows are returned, too.
     """
     not_learned, timed, part, unseen = NotLearned(limit), _Timed(batches), None, NO_VALUES
-    large, kept = set[str](), NewestRows(learner, samples)
+    large, kept, series = set[str](), NewestRows(learner, samples), series_of(schema, state)
     try:
-        rows = decode_batches(timed, schema, not_learned, large)
+        rows = decode_batches(timed, schema, not_learned, large, series)
         part = learn_part(learner, state, ahead(rows) if decode_ahead else rows, kept.add)
+        part = part if series is None else part._replace(series=series.histories.state())
     except Unseen as found:
         not_learned, unseen = NotLearned(limit), found.values
     return TaskResult(

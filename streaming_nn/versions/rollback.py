@@ -14,8 +14,9 @@ def rollback(log: VersionLog, to: int) -> Version:
 
     From `to` come the tensors `model.*` (weights, optimizer, scaler, random state), the learner's options
     and the schema: they belong together. From the head come the offsets, so that no record is learned twice
-    or left out, and the metrics: they measure the predictions on the stream, which continues. Only where the
-    two versions' metrics don't have the same shape (a class was added between) they are those of `to`.
+    or left out, the series, whose newest rows are those before the next ones, and the metrics: they measure
+    the predictions on the stream, which continues. Only where the two versions' metrics don't have the same
+    shape (a class was added between) they are those of `to`.
 
     A trainer that is running gets a VersionConflictError, adopts the version, and learns its batch again.
 
@@ -48,11 +49,27 @@ def _commit(log: VersionLog, old: Version) -> Version:
 
 
 def combine_tensors(old: Tensors, head: Tensors) -> Tensors:
-    """Return `model.*` of `old` and the other tensors of `head`, or of `old` if the shapes differ."""
-    current = {name: tensor for name, tensor in head.items() if not name.startswith("model.")}
-    previous = {name: tensor for name, tensor in old.items() if not name.startswith("model.")}
-    model = {name: tensor for name, tensor in old.items() if name.startswith("model.")}
-    return model | (current if shapes(current) == shapes(previous) else previous)
+    """Return `model.*` of `old`, the series of `head`, and its other tensors, or those of `old`.
+
+    They are those of `old` if their shapes differ; so are the series, if they are of other lags.
+    """
+    model, series, previous = _by_kind(old)
+    _, newest, current = _by_kind(head)
+    series = newest if _lengths(newest) == _lengths(series) else series
+    return model | series | (current if shapes(current) == shapes(previous) else previous)
+
+
+def _by_kind(tensors: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+    """Return the tensors of the model, of the series, and the others."""
+    kinds = ("model.", "series.", "")
+    kind_of = {name: next(kind for kind in kinds if name.startswith(kind)) for name in tensors}
+    model, series, others = ({n: tensors[n] for n, k in kind_of.items() if k == kind} for kind in kinds)
+    return model, series, others
+
+
+def _lengths(series: Tensors) -> dict[str, Any]:
+    """Return shape and dtype of one series by name."""
+    return {name: (tensor.shape[1:], tensor.dtype) for name, tensor in series.items()}
 
 
 def shapes(tensors: Tensors) -> dict[str, Any]:

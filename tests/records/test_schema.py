@@ -55,7 +55,8 @@ def test_options_can_be_stored_as_json(schema):
             "'max_bytes', 'numbers_as_strings', 'na_values', 'decimal', 'thousands', 'units', 'missing', "
             "'sparse', 'categories', 'vocabulary', 'datetimes', 'grow', "
             "'csv_columns', 'delimiter', 'quote', 'avro_schema', 'registry', 'framing', 'encoding', 'where', "
-            "'explode', 'weight', 'multilabel'; got 'lable'",
+            "'explode', 'weight', 'multilabel', 'lags', 'lags_as_of', 'series', 'max_series', "
+            "'series_expiry'; got 'lable'",
         ),
         ({"inputs": 1, "missing": 1}, "missing must be true or false; got 1"),
         ({**ENCODED, "sparse": "a"}, "sparse must be a list of features; got 'a'"),

@@ -16,6 +16,7 @@ from uuid import uuid4
 from streaming_nn.errors import DataLossError
 from streaming_nn.nn.factory import learner_from
 from streaming_nn.nn.learner import Learner, State, events, initial, load_state, report, require_averaging
+from streaming_nn.nn.series import SERIES
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.progress import Progress, no_progress
 from streaming_nn.settings import Settings
@@ -31,6 +32,7 @@ from streaming_nn.spark.replay.plan import (
     sum_counts,
 )
 from streaming_nn.spark.replay.trials import Outcome, Trial, parse_trials
+from streaming_nn.spark.series import initial_state
 from streaming_nn.versions import atomic_files
 from streaming_nn.versions.rollback import combine_tensors, shapes
 from streaming_nn.versions.version import AVERAGED, Manifest, ManifestFields, Tensors, Version, no_counts
@@ -121,7 +123,7 @@ def _start(settings: Settings, stack: ExitStack, progress: Progress) -> "SparkSe
 def _load_state(learner: Learner[Any], tensors: Tensors) -> State[Any]:
     """Return the state of tensors, which may have fewer classes. ValueError: they do not fit the learner."""
     state = load_state(learner, tensors)
-    if shapes(flatten(state)) != shapes(flatten(initial(learner))):
+    if shapes(flatten(state._replace(series=()))) != shapes(flatten(initial(learner))):
         raise ValueError("tensor shapes do not match the learner")
     return state
 
@@ -255,9 +257,11 @@ def _open_log(plan: ReplayPlan, trial: Trial, log: VersionLog, factory: LearnerF
 
 def _initial_tensors(plan: ReplayPlan, learner: Learner[Any], factory: LearnerFactory) -> tuple[Tensors, str]:
     """Return the start's model if it fits the learner, else an untrained one; metrics start from zero."""
-    untrained, start = flatten(initial(learner)), plan.start
+    untrained, start = flatten(initial_state(learner, plan.parent.schema)), plan.start
     if start is None:
         return untrained, "starts with an untrained model"
+    observed = {name: tensor for name, tensor in start.tensors.items() if name.startswith(SERIES)}
+    untrained |= observed  # what was observed does not depend on the learner
     counts = {name: tensor for name, tensor in untrained.items() if not name.startswith("model.")}
     model = {name: tensor for name, tensor in start.tensors.items() if name.startswith("model.")}
     classes = learner.options().get("classes")  # the version may have fewer

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 KINDS = {"csv": "csv", "tsv": "csv", "data": "csv", "npz": "npz", "parquet": "parquet", "jsonl": "jsonl"}
 FILE_BYTES = 256 * 10**6  # of the versions of a trial that is not kept
+OF_SERIES = {"lags", "lags_as_of", "series", "max_series", "series_expiry"}  # settings that stay
 MISUSED = 2  # exit code of the producers for a wrong option or file
 
 
@@ -98,6 +99,7 @@ def backtest_file(
     """
     installation.check(settings.spark)
     parsed, described = parse_trials(trials), file.describe(settings.records.format)
+    _check_lags(settings, described)
     directories = trial_directories(Trial({}, SETTINGS), False, parsed, into or Path())
     for trial, _ in directories:  # a mistake is raised before anything starts
         make_learner(_with_trial(settings, trial), {name: described[name] for name in ("inputs", "classes")})
@@ -121,6 +123,15 @@ def backtest_file(
                 _train(spark, _with_trial(settings, trial), trial, target, into is not None, progress)
             )
         return outcomes
+
+
+def _check_lags(settings: Settings, described: dict[str, Any]) -> None:
+    """Raise ValueError for lags of classes, and for a series that the file's records do not have."""
+    records = settings.records
+    if records.lags and described["classes"] is not None:
+        raise ValueError("records.lags need a target that is a number: use --regression")
+    if records.series is not None and records.series not in described["features"]:
+        raise ValueError(f"records.series must be one of the file's features; got {records.series!r}")
 
 
 def _with_trial(settings: Settings, trial: Trial) -> Settings:
@@ -163,6 +174,7 @@ def _with_file(
         regression=classes is None,
         **{name: described[name] for name in ("inputs", "features", "label", "missing", "categories")},
         csv_columns=described["csv_columns"],
+        **settings.records.model_dump(include=OF_SERIES),
     )
     train = settings.train.model_copy(
         update={

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from streaming_nn.kafka.admin import KafkaAdmin
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Learner, initial
+from streaming_nn.nn.learner import Learner
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings, Source
 from streaming_nn.spark.replay.trials import Outcome, Trial
+from streaming_nn.spark.series import initial_state
 from streaming_nn.spark.sources.offsets import Offsets
 from streaming_nn.spark.train.initial_schema import read_schema
 from streaming_nn.spark.train.resume import make_learner
@@ -109,7 +110,8 @@ def _recorded_outcome(
     log: VersionLog, first: Manifest, manifests: list[Manifest], factory: LearnerFactory
 ) -> Outcome | None:
     """Return the original's metrics, which are over all rows of a new model; None: they are not."""
-    untrained = first.digest == state_digest(flatten(initial(factory(first.learner))))
+    start = initial_state(factory(first.learner), first.schema)
+    untrained = first.digest == state_digest(flatten(start))
     if not untrained or manifests[-1].kind == "damaged":
         return None
     return Outcome(ORIGINAL, {}, log.directory, sum_counts(manifests), manifests[-1].metrics)

@@ -14,6 +14,7 @@ from streaming_nn.nn.learner import Counts, Learner, State
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema
 from streaming_nn.spark.rejected import NotLearned
+from streaming_nn.spark.series import series_of
 from streaming_nn.spark.session import rows_of
 from streaming_nn.spark.tasks import decode_batches, find_runs, freeze_imports, pack, split_tasks, unpack
 from streaming_nn.spark.train.micro_batch import learn_tasks
@@ -62,10 +63,13 @@ class Replay:
                 states = [unpack(learner, state.value) for learner, state in pairs]
             records = (batch for _, batch in pieces)
             tasks = split_tasks(records, self.averaged)
-            batches_of = (decode_batches(task, self.schema, not_learned) for task in tasks)
+            series = series_of(self.schema, states[0])  # those of all are the same
+            batches_of = (decode_batches(task, self.schema, not_learned, series=series) for task in tasks)
             decoded = [list(each) for each in batches_of] if len(learners) > 1 else batches_of
             for index, learner in enumerate(learners):
                 states[index], counts = learn_tasks(learner, states[index], decoded)
+                if series is not None:
+                    states[index] = states[index]._replace(series=series.histories.state())
                 digest = "" if self.digests is None else state_digest(flatten(states[index]))
                 ends = self.digests is None or digest != self.digests[version] or version == max(self.digests)
                 state = pack(states[index]) if ends else None

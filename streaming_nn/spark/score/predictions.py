@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from pyspark.accumulators import AccumulatorParam
 
-from streaming_nn.nn.learner import Learner, point_prediction
+from streaming_nn.nn.learner import Learner, State, point_prediction
 from streaming_nn.records import reasons
 from streaming_nn.records.chosen import field_reader
 from streaming_nn.records.decode import Decoded
@@ -24,6 +24,7 @@ from streaming_nn.records.labels import Label
 from streaming_nn.records.schema import Schema
 from streaming_nn.records.types import Rejection
 from streaming_nn.spark.rejected import count_reason
+from streaming_nn.spark.series import series_of
 from streaming_nn.spark.tasks import decode_batch, freeze_imports, unpack
 
 PREDICT_ROWS = 1024  # rows that are predicted at once: many more would need much memory
@@ -95,18 +96,20 @@ class Predict:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Predict the task's record batches; a bad record's prediction is null, with an error."""
         freeze_imports()
-        yield from self.predict(unpack(self.learner, self.state.value).model, batches)
+        yield from self.predict(unpack(self.learner, self.state.value), batches)
 
-    def predict(self, model: Any, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Predict record batches by the version's model."""
+    def predict(self, state: State[Any], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Predict record batches by the version's state."""
+        series = series_of(self.schema, state)
         read_fields = field_reader(self.schema, self.fields) if self.fields else None
         for records in batches:
             batch = explode_batch(self.schema, records)
             rows = decode_batch(batch, self.schema, labeled=False)
             if self.outcomes is not None:
                 self.outcomes.add(_count_outcomes(rows))
+            x = rows.x if series is None else series.serve(batch, rows)
             texts = pa.concat_arrays(
-                [self._predictions(self._outputs(model, rows.x)), _errors(rows.rejected)]
+                [self._predictions(self._outputs(state.model, x)), _errors(rows.rejected)]
             )
             bad = np.array([each.position for each in rows.rejected], np.int64)
             positions = np.concatenate([rows.kept, bad])

@@ -255,7 +255,7 @@ class Scorer(Job):
         self._counting = [Outcomes(Counter()), Outcomes(Counter())]
         work = self._work(version, None)
         if self._model is None or self._model[0] != version.number:
-            self._model = version.number, load_state(work.learner, version.tensors).model
+            self._model = version.number, load_state(work.learner, version.tensors)
         batches = by_partition(self._reader(work).read_in_driver(ranges))
         for predicted in work.predict(self._model[1], batches):
             self._sender.send(predicted)

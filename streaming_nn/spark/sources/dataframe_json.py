@@ -162,12 +162,12 @@ def _value(frame: DataFrame, shape: Records | Schema, files: Files | None = None
         )
     names = [shape.features] if isinstance(shape.features, str) else shape.features
     labels = [shape.label] if isinstance(shape.label, str | None) else shape.label
-    named = [*(split_length(name)[0] for name in names), *labels, shape.weight]
+    named = [*(split_length(name)[0] for name in names), *labels, shape.weight, shape.series]
     fields = dict.fromkeys(parse_path(name)[0] for name in named if name)
     for name in fields:
         if name not in types:
             raise ValueError(
-                f"records.features, records.label and records.weight must be among the source's columns, "
+                f"records.features, label, weight and series must be among the source's columns, "
                 f"{list(types)}; got {name!r}"
                 + (f"; {files.suggest(labels)}" if isinstance(files, CsvFiles) else "")
             )

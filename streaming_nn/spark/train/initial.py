@@ -3,13 +3,14 @@
 from typing import Any
 
 from streaming_nn.nn.factory import difference
-from streaming_nn.nn.learner import Learner, initial, require_averaging
+from streaming_nn.nn.learner import Learner, require_averaging
 from streaming_nn.nn.state_dict import flatten
 from streaming_nn.records.schema import Schema, schema_from
 from streaming_nn.settings import Settings
+from streaming_nn.spark.series import initial_state
 from streaming_nn.spark.sources.topics import find_other_topics
 from streaming_nn.spark.train.initial_schema import complete_schema
-from streaming_nn.spark.train.resume import automatic_cap, make_learner
+from streaming_nn.spark.train.resume import automatic_cap, make_learner, require_sequential
 from streaming_nn.versions.version import AVERAGED, INITIAL, Manifest, Position, Version
 from streaming_nn.versions.version_log import VersionLog
 
@@ -30,11 +31,12 @@ def commit_initial(
     Raise ValueError for options that do not fit.
     """
     learner = _new_learner(settings, schema, given)
+    require_sequential(schema.lags, settings.train.update)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
     return log.commit(
         after,
-        flatten(initial(learner)),
+        flatten(initial_state(learner, schema.options())),
         kind=INITIAL,
         learner=learner.options(),
         schema=schema.options(),
@@ -78,5 +80,4 @@ def _settings_of(schema: Schema) -> dict[str, Any]:
 
 
 def _new_learner(settings: Settings, schema: Schema, given: Learner[Any] | None) -> Learner[Any]:
-    missing = {"missing": "impute"} if schema.missing else {}
-    return given or make_learner(settings, schema.learner_options | missing)
+    return given or make_learner(settings, schema.learner_options)

@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 RECORDS = 1000  # from which width and classes are inferred
 MIN_RECORDS = 100  # from fewer they never are
-NOT_GIVEN = ("inputs", "classes", "max_bytes")  # options of a schema that inference finds, or needs not
+NOT_GIVEN = (  # options of a schema that inference finds, or needs not
+    *("inputs", "classes", "max_bytes"),
+    *("lags", "lags_as_of", "series", "max_series", "series_expiry"),
+)
 PATIENCE = 10  # seconds of waiting for RECORDS, after which MIN_RECORDS are enough
 
 

@@ -14,6 +14,7 @@ from streaming_nn.nn.learner import (
     Batch,
     Counts,
     Learner,
+    ServedBatch,
     State,
     combine,
     events,
@@ -85,7 +86,7 @@ def combine_results(work: Work, results: Sequence[TaskResult]) -> Learned:
 
 
 def learn_tasks(
-    learner: Learner[Any], state: State[Any], tasks: Iterable[Iterable[Batch]]
+    learner: Learner[Any], state: State[Any], tasks: Iterable[Iterable[Batch | ServedBatch]]
 ) -> tuple[State[Any], Counts]:
     """Learn one micro-batch's rows here, as its tasks did; return the next state and the rows' counts."""
     parts = [learn_part(learner, state, task) for task in tasks]

@@ -25,6 +25,7 @@ def check_settings(settings: Settings, head: Version | None) -> None:
         resume_schema(settings, head)
         return
     records = settings.records
+    require_sequential(records.lags, settings.train.update)
     classes = records.classes if isinstance(records.classes, list) else None
     fields = records.label if isinstance(records.label, list) else None
     labels = None if records.regression else tuple(classes or fields or ("a", "b"))
@@ -32,6 +33,12 @@ def check_settings(settings: Settings, head: Version | None) -> None:
         several = {"multilabel": records.multilabel, "targets": fields if records.regression else None}
         make_learner(settings, {"inputs": 1, "classes": labels, **several})
     complete_schema(settings, 1, labels if records.multilabel else None)
+
+
+def require_sequential(lags: Any, update: str) -> None:
+    """Raise ValueError for lags where several tasks learn: each would have some rows of a series only."""
+    if lags and update == AVERAGED:
+        raise ValueError(f"train.update must be 'sequential' with records.lags; got {update!r}")
 
 
 def make_learner(settings: Settings, recorded: Mapping[str, Any]) -> Learner[Any]:
@@ -61,6 +68,7 @@ def resume_learner(settings: Settings, head: Version, learner: Learner[Any] | No
     """
     before = learner or learner_from(head.manifest.learner)  # settings cannot name every learner
     learner = learner or make_learner(settings, head.manifest.learner)
+    require_sequential(head.manifest.schema.get("lags"), settings.train.update)
     if settings.train.update == AVERAGED:
         require_averaging(learner)
     if not continues(learner, before, head.tensors):

@@ -183,6 +183,48 @@ def test_a_file_that_cannot_be_sent_completely_is_not_learned(broker: Any, tmp_p
         backtest_file(settings_of(broker.options), StreamFile(tmp_path / "stream.csv"), None, [], 90)
 
 
+@pytest.mark.merge
+@pytest.mark.usefixtures("_one_session")
+def test_rows_of_a_file_have_lagged_values(broker: Any, tmp_path: Path) -> None:
+    x, y = rows()
+    pa.csv.write_csv(table(y), tmp_path / "stream.csv")
+    file = StreamFile(tmp_path / "stream.csv", label="verdict", regression=True)
+    records = {"label": "verdict", "regression": True, "lags": [1, 3]}
+    settings = settings_of(broker.options, records=records)
+    (outcome,) = backtest_file(settings, file, tmp_path / "x", [], ROWS)
+    log = VersionLog(tmp_path / "x")
+    assert log.manifest(1).schema["lags"] == [1, 3]
+    lagged = [np.append(np.full(lag, np.nan), y[:-lag]) for lag in (1, 3)]
+    age = np.append(np.nan, np.zeros(ROWS - 1))  # the records have one time
+    learner = learner_from({**MLP, "inputs": 6, "missing": "impute"})
+    state, _ = test_then_train(learner, initial(learner), [Batch(np.column_stack([x, *lagged, age]), y)])
+    assert outcome.metrics["prequential"] == report(learner, state)["prequential"]
+    np.testing.assert_array_equal(log.read(1).tensors["series.values"], y[None, :-4:-1, None])
+
+
+@pytest.mark.parametrize(
+    ("records", "file", "message"),
+    [
+        ({}, {"label": "verdict"}, "records.lags need a target that is a number: use --regression"),
+        (
+            {"series": "d"},
+            {"label": "verdict", "regression": True},
+            "records.series must be one of the file's features; got 'd'",
+        ),
+    ],
+)
+def test_lags_that_a_file_cannot_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Any, file: Any, message: str
+) -> None:
+    monkeypatch.setattr(file_backtest, "running", must_not_start)
+    y = rows()[1]
+    pa.csv.write_csv(table(y if "regression" in file else np.where(y > 0, "a", "b")), tmp_path / "s.csv")
+    lagged = {"label": "verdict", "regression": True, "lags": [1], **records}
+    with pytest.raises(ValueError, match="records") as refused:
+        backtest_file(settings_of({}, records=lagged), StreamFile(tmp_path / "s.csv", **file), None, [], 90)
+    assert str(refused.value) == message
+
+
 def must_not_start(*arguments: Any) -> Any:
     raise AssertionError("neither Spark nor Kafka may start for a mistake")
 

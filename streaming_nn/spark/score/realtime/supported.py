@@ -11,6 +11,7 @@ UNSET: dict[str, Any] = {  # settings of records that it does not have, with the
     "datetimes": {},
     "encoding": "utf-8",
     "explode": None,
+    "lags": [],
 }
 
 

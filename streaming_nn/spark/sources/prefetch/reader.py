@@ -128,7 +128,7 @@ def plain_of(schema: Schema, labeled: bool) -> str:
     keys = [*names, *schema.labels] if labeled else names
     unsupported = schema.encoded or schema.arrays or schema.grow or len(set(keys)) < len(keys)
     unsupported = unsupported or not all(map(is_plain, keys)) or schema.where is not None
-    unsupported = unsupported or schema.explode is not None
+    unsupported = unsupported or schema.explode is not None or schema.series is not None
     unsupported = unsupported or (schema.framing, schema.encoding) != (NONE, UTF8)
     unsupported = unsupported or bool(schema.rules.na_numbers)  # it takes a number as it is
     unsupported = unsupported or schema.columns_of_y is not None or (labeled and not schema.labels)
