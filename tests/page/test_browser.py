@@ -6,8 +6,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from shown_models import GrowingModel, PictureModel
@@ -183,11 +185,75 @@ def test_the_scrubber_changes_all_figures_to_the_versions_own(shown: Shown, mode
         row = shown.text("#classes tbody tr:nth-child(2)").split()
         assert row[0] == "high"
         assert row[2] == ("–" if recall[1] is None else f"{recall[1]:.1%}")
+        legend = shown.page.locator("figure").first.locator(".u-value").all_inner_texts()
+        assert legend[1:3] == [prequential, served]
+        assert shown.page.get_by_role("img", name=f"Accuracy: prequential {prequential}").count() == 1
         rejected = metrics and shown.page.locator("#rejected").is_visible()
         assert rejected == (number == 6)
     shown.page.click("#live")
     shown.wait_for("#moment", f"version {model.head.number},")
     assert shown.page.evaluate("location.hash") == ""
+
+
+def test_a_drag_on_one_chart_zooms_all_of_them_and_the_link_has_it(browser: Any, tmp_path: Path) -> None:
+    grown = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    for _ in range(12):
+        grown.learn(1)
+        time.sleep(0.05)  # the versions are as far from each other
+    written = [grown.log.manifest(number).time or 0.0 for number in range(13)]
+    with shown_page(browser, grown) as shown:
+        zoom(shown, written)
+
+
+def zoom(shown: Shown, written: list[float]) -> None:
+    page, plots = shown.page, shown.page.locator("figure:not([data-kind=weights]) .u-over")
+    shown.wait_for("#moment", in_berlin(written[-1]))  # the reader's time zone
+    x, y, width, height = (plots.first.bounding_box() or {}).values()
+    page.mouse.move(x + width * 0.3, y + height / 2)
+    page.mouse.down()
+    page.mouse.move(x + width * 0.8, y + height / 2, steps=4)
+    page.mouse.up()
+    page.wait_for_url(re.compile("#from="))
+    start, end = (float(each) for each in re.findall(r"=([\d.]+)", page.url))
+    inside = [each for each in written if start <= each <= end]
+    assert 2 < len(inside) < len(written)
+    page.wait_for_selector(f"#scrubber[max='{len(inside) - 1}']")
+    for plot in plots.all():
+        plot.hover(position={"x": 1, "y": 50})
+        figure = plot.locator("xpath=ancestor::figure")
+        assert figure.locator(".u-value").first.inner_text() == in_berlin(inside[0])
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_selector(f"#scrubber[max='{len(inside) - 1}']")
+    plots.first.dblclick()
+    page.wait_for_selector(f"#scrubber[max='{len(written) - 1}']")
+    assert "#" not in page.url
+
+
+def in_berlin(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, ZoneInfo('Europe/Berlin')):%d/%m/%Y, %H:%M:%S}"
+
+
+def test_the_keyboard_is_enough(shown: Shown, model: GrowingModel) -> None:
+    page, head = shown.page, model.head.number
+    page.keyboard.press("Tab")
+    seen = []
+    for _ in range(8):
+        seen.append(page.evaluate("document.activeElement.innerText || document.activeElement.id"))
+        page.keyboard.press("Tab")
+    assert seen[:7] == ["5 min", "1 h", "1 day", "all", "Live", "scrubber", "Why?"]
+    page.focus("#scrubber")
+    page.keyboard.press("ArrowLeft")
+    shown.wait_for("#moment", f"version {head - 1},")
+    page.keyboard.press("Home")
+    shown.wait_for("#moment", "version 0,")
+    page.focus("#live")
+    page.keyboard.press("Enter")
+    shown.wait_for("#moment", f"version {head},")
+    page.focus("#events tbody tr:last-child")
+    page.keyboard.press("Enter")
+    shown.wait_for("#moment", "version 6,")
 
 
 def test_text_from_a_topic_is_never_html(shown: Shown) -> None:

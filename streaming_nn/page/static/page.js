@@ -2,6 +2,7 @@
 
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
+const DOUBLE = 250; // milliseconds in which a second click makes a double one, which shows no version
 const WAIT = 400; // milliseconds between two refreshes while versions arrive
 const IMPORTANCE_WAIT = 10_000; // milliseconds between two computations of a live model
 const NAMES = { prequential: "prequential", as_served: "as served", majority_class: "majority class", no_change: "no change", mean: "mean" };
@@ -241,15 +242,31 @@ function drawCharts() {
   for (const chart of charts) {
     const data = [series.times, ...chart.lines.map((name) => series.columns[name] ?? series.times.map(() => null))];
     chart.plot.setData(data);
-    if (chart.kind === "weights") followCursor(chart.plot);
-    else if (chart.plot.cursor.idx == null) chart.plot.setLegend({ idx: series.times.length - 1 }); // the newest values
+    followCursor(chart.plot);
     chart.figure.setAttribute("aria-label", described(chart));
   }
 }
 
 function described(chart) {
-  const newest = chart.lines.map((name) => `${label(name)} ${format(chart)(lastOf(series.columns[name]))}`);
-  return `${chart.title}: ${chart.kind === "weights" ? `${leading(chart.plot)}; ` : ""}${newest.join(", ")}`;
+  const i = atMoment(), values = chart.lines.map((name) => `${label(name)} ${format(chart)(series.columns[name]?.[i])}`);
+  return `${chart.title}: ${chart.kind === "weights" ? `${leading(chart.plot)}; ` : ""}${values.join(", ")}`;
+}
+
+// The point of the version that is shown.
+function atMoment() {
+  const row = state.version == null ? -1 : series.numbers.findIndex((number) => number >= state.version);
+  return row < 0 ? series.times.length - 1 : row;
+}
+
+// What a chart writes is of the point under the cursor, or else of the version that is shown.
+const readAt = (u) => u.cursor.idx ?? atMoment();
+
+function followCursor(u) {
+  const figure = u.root.closest("figure");
+  if (figure.dataset.kind === "weights") {
+    figure.querySelector("small").textContent = leading(u);
+    u.redraw(false, false);
+  } else if (u.cursor.idx == null && u.data[0].length) u.setLegend({ idx: atMoment() });
 }
 
 const lastOf = (values) => values?.findLast((value) => value != null) ?? null;
@@ -283,7 +300,7 @@ function newChart(wanted, position) {
     scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => lanes ? [0, 1] : range(chart, low, high) } },
     axes: [{ ...axis, space: 80, values: wanted.rows ? undefined : instants }, { ...axis, size: 54, ...(lanes ? { grid: { show: false }, values: () => [] } : { values: (u, ticks) => ticks.map(format(chart)) }) }],
     series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => value == null ? "–" : wanted.rows ? shown(value, 9) : instant(value) }, ...wanted.lines.map(line)],
-    hooks: { setSelect: [zoomed], draw: lanes ? [drawLanes, drawMarks, nameLanes] : [drawMarks], setCursor: lanes ? [followCursor] : [], ready: [(u) => clicks(u)] },
+    hooks: { setSelect: [zoomed], draw: lanes ? [drawLanes, drawMarks, nameLanes] : [drawMarks], setCursor: [followCursor], ready: [(u) => clicks(u)] },
   }, [[], ...wanted.lines.map(() => [])], figure);
   return chart;
 }
@@ -314,21 +331,9 @@ function leader(u, i) {
   return best;
 }
 
-// The point that is read: under the cursor, or the version that is shown.
-function readAt(u) {
-  if (u.cursor.idx != null) return u.cursor.idx;
-  const row = state.version == null ? -1 : series.numbers.findIndex((number) => number >= state.version);
-  return row < 0 ? u.data[0].length - 1 : row;
-}
-
 function leading(u) {
   const i = readAt(u), lane = leader(u, i);
   return lane < 0 ? "" : `${u.series[lane + 1].label} leads with ${share(u.data[lane + 1][i])}`;
-}
-
-function followCursor(u) {
-  u.root.closest("figure").querySelector("small").textContent = leading(u);
-  u.redraw(false, false);
 }
 
 function drawLanes(u) {
@@ -401,13 +406,15 @@ function zoomed(u) {
 }
 
 function clicks(u) {
-  let pressed = null;
+  let pressed = null, single = 0;
   u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
   u.over.addEventListener("click", (event) => {
     if (state.compare != null || pressed == null || Math.abs(event.clientX - pressed) > 4 || u.cursor.idx == null) return;
-    show({ version: series.numbers[u.cursor.idx], why: inside ? null : 1 });
+    const version = series.numbers[u.cursor.idx];
+    clearTimeout(single);
+    single = setTimeout(() => show({ version, why: inside ? null : 1 }), DOUBLE);
   });
-  u.over.addEventListener("dblclick", () => show({ from: null, to: null, span: null }));
+  u.over.addEventListener("dblclick", () => { clearTimeout(single); show({ from: null, to: null, span: null }); });
 }
 
 function drawScrubber() {
