@@ -238,7 +238,8 @@ typedef struct {
 
 /* What changes besides the members; all is written in place. */
 typedef struct {
-    double *weights;   /* (members) of the mixture */
+    double *weights;   /* (members) of the linear mixture */
+    double *exponents; /* (members) of the geometric mixture; null: there is only the linear one */
     int64_t *restarts; /* (members) */
     double *rows, *means, *squares; /* (columns) counts, means and sums of squared deviations that scale the inputs */
     double *clusters;               /* (7, columns) count, mean, squares of near and of far values; votes */

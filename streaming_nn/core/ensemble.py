@@ -101,7 +101,8 @@ class _Arrays(NamedTuple):
     first: Floats  # (parameters of those with an optimizer's state,) velocities, squares or first moments
     second: Floats  # (parameters of those with two vectors of state,)
     powers: NDArray[np.float64]  # (members, 2) Adam's betas to the number of steps
-    weights: NDArray[np.float64]  # (members,) of the mixture
+    weights: NDArray[np.float64]  # (members,) of the linear mixture
+    exponents: NDArray[np.float64]  # (members,) of the geometric mixture; (0,): there is only the linear one
     restarts: NDArray[np.int64]  # (members,)
     rows: NDArray[np.float64]  # (columns,) values of each input that scale it
     means: NDArray[np.float64]  # (columns,)
@@ -274,6 +275,7 @@ class Ensemble:
             second=np.zeros(second, np.float32),
             powers=np.ones((members, 2)),
             weights=np.full(members, 1 / members),
+            exponents=np.full(members if self.is_classification and members > 1 else 0, 1 / members),
             restarts=np.zeros(members, np.int64),
             rows=np.zeros(columns),
             means=np.zeros(columns),
@@ -330,7 +332,7 @@ class Ensemble:
         """Return the addresses of a state's arrays, after checking each of them. Errors: ValueError."""
         arrays: tuple[NDArray[Any], ...] = state
         for array, (dtype, shape) in zip(arrays, self._layout, strict=True):
-            address(array, dtype, shape)
+            address(array, dtype, (0,) if array is state.exponents and not len(array) else shape)
         for name in ("appended", "learned"):
             if not 0 <= getattr(state, name) < MOST_ROWS:
                 raise ValueError(f"{name} must be in [0, {MOST_ROWS}); got {getattr(state, name)}")
@@ -338,6 +340,8 @@ class Ensemble:
         members = (structures.Member * len(self.members))(*self._member_structures(state, initial))
         names = (each[0] for each in structures.State._fields_)
         fields = {name: getattr(state, name).ctypes.data for name in names}
+        if not len(state.exponents):
+            fields["exponents"] = None
         return members, structures.State(**fields)
 
     def _member_structures(self, state: EnsembleState, initial: Floats) -> Sequence[structures.Member]:

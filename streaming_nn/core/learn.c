@@ -4,7 +4,9 @@
 #include "core.h"
 #include "functions.h"
 
-static const double LEAST_MIXED = 1e-4;  /* below it a row's log loss in the mixture stops growing */
+static const double LEAST_MIXED = 1e-4;  /* below it a probability's logarithm in a mixture stops falling */
+static const double EXPONENT_RATE = 0.004; /* of the steps of the exponents, by a row of weight 1 */
+static const double MOST_STEPS = 32.0;   /* rows of weight 1 whose steps are taken whole, by a mini-batch */
 static const double MOST_ACTIVE = 0.8;   /* part of the columns up to which leaving out the others pays */
 static const double MOST_LOSS = 10.0;    /* of a row for a member that diverged; of an absolute error too */
 static const double MOST_GRADIENT = 1e4; /* norm above which a member of several has diverged, for weights up to 1 */
@@ -35,7 +37,10 @@ typedef struct {
     double *values;                 /* (fresh) entries of one column */
     Sparse sparse;                  /* instead of z */
     float *predictions;             /* (members, fresh, outputs) */
-    double *sums;                   /* (outputs) of one row's mixture */
+    double *sums;                   /* (outputs) of one row's linear mixture; then the prediction */
+    double *geometric;              /* (outputs) of one row's geometric mixture */
+    double *logs;                   /* (members, outputs) of one row's probabilities */
+    double *slopes;                 /* (members) of the geometric mixture's loss by the exponents */
     double *member_losses;          /* (members) in the mixture */
     double *moments;                /* (targets, 3) with the new rows */
     double *clusters;               /* (7, targets) with the new rows */
@@ -117,6 +122,9 @@ static void divide(Step *s, long most, Block *block) {
     s->scaled = take(block, rows * f);
     s->predictions = take(block, members * most * s->outputs * f);
     s->sums = take(block, s->outputs * d);
+    s->geometric = take(block, s->outputs * d);
+    s->logs = take(block, members * s->outputs * d);
+    s->slopes = take(block, members * d);
     s->member_losses = take(block, members * d);
     s->moments = take(block, s->targets * 3 * d);
     s->clusters = take(block, s->targets * 7 * d);
@@ -162,19 +170,50 @@ static double clipped(const Options *o, float p) {
     return p < -TARGET_CLIP ? -TARGET_CLIP : p;
 }
 
-/* Mixes the members' predictions of one row into the sums; one that is not finite has weight 0. */
+/* Whether members' probabilities are mixed in two ways: a weighted mean, and a weighted geometric mean. */
+static int has_exponents(const Step *s) { return s->state->exponents != 0; }
+
+static double bounded_logarithm(double p) { return logarithm(p < LEAST_MIXED ? LEAST_MIXED : p); }
+
+/* Adds a member's probabilities of one row to the geometric mixture: of labels, their odds. */
+static void add_logs(const Step *s, long k, const float *p) {
+    double *logs = s->logs + k * s->outputs, exponent = s->state->exponents[k];
+    for (long j = 0; j < s->outputs; j++) {
+        logs[j] = bounded_logarithm((double)p[j]);
+        if (loss_of(s->options) == LOGISTIC) logs[j] -= bounded_logarithm((double)(1.0f - p[j]));
+        s->geometric[j] += exponent * logs[j];
+    }
+}
+
+/* Makes probabilities of the geometric mixture's sums of logarithms. */
+static void normalize_geometric(const Step *s) {
+    double *p = s->geometric, most = p[0], total = 0.0;
+    if (loss_of(s->options) == LOGISTIC) {
+        for (long j = 0; j < s->outputs; j++) p[j] = sigmoid(p[j]);
+        return;
+    }
+    for (long j = 1; j < s->outputs; j++) most = p[j] > most ? p[j] : most;
+    for (long j = 0; j < s->outputs; j++) total += p[j] = exponential(p[j] - most);
+    for (long j = 0; j < s->outputs; j++) p[j] = p[j] / total;
+}
+
+/* Mixes the members' predictions of one row into the sums; one that is not finite is left out. */
 static void mix(const Step *s, long r) {
     const Options *o = s->options;
     long m = s->outputs, all = s->fresh * m;
     double total = 0.0, *sums = s->sums;
-    for (long j = 0; j < m; j++) sums[j] = 0.0;
+    int two = has_exponents(s);
+    for (long j = 0; j < m; j++) sums[j] = s->geometric[j] = 0.0;
     for (long k = 0; k < o->members; k++) {
         const float *p = s->predictions + k * all + r * m;
         double weight = s->state->weights[k];
+        if (two) fill_bytes(s->logs + k * m, 0, m * sizeof(double));
         if (!row_is_finite(p, m)) continue;
         total += weight;
         for (long j = 0; j < m; j++) sums[j] += weight * clipped(o, p[j]);
+        if (two) add_logs(s, k, p);
     }
+    if (two) normalize_geometric(s);
     for (long j = 0; j < m; j++) {
         double value = total > 0.0 ? sums[j] / total : is_classes(o) ? 1.0 / (double)m : 0.0;
         if (!is_classes(o)) {
@@ -182,7 +221,7 @@ static void mix(const Step *s, long r) {
             int counts = loss_of(o) == POISSON;
             value = value * unit_of(moments, counts) + (counts ? 0.0 : moments[1]);
         }
-        sums[j] = value;
+        sums[j] = two ? 0.5 * (value + s->geometric[j]) : value;
     }
     if (loss_of(o) == QUANTILE) sort(sums, m);
 }
@@ -256,8 +295,21 @@ static void prepare_fresh(Step *s, Given x, long start) {
                         &s->sparse.inputs, r);
 }
 
+/* Adds how the geometric mixture's log loss of one row, which is mixed, changes with each exponent. */
+static void add_slopes(const Step *s, long r) {
+    const float *y = s->y + r * s->targets;
+    double weight = (double)s->weight[r];
+    for (long j = 0; j < s->outputs; j++) {
+        double truth = loss_of(s->options) == LOGISTIC ? (double)y[j] : j == (long)y[0] ? 1.0 : 0.0;
+        s->geometric[j] = weight * (s->geometric[j] - truth);
+    }
+    for (long k = 0; k < s->options->members; k++)
+        for (long j = 0; j < s->outputs; j++) s->slopes[k] += s->geometric[j] * s->logs[k * s->outputs + j];
+}
+
 /* Writes predictions of the new rows from `start` on: probabilities in float32, targets in float64. */
-static void write_output(const Step *s, void *output, long start) {
+static void write_output(const Step *s, void *output, long start, int learns) {
+    fill_bytes(s->slopes, 0, s->options->members * sizeof(double));
     for (long r = 0; r < s->fresh; r++) {
         long at = (start + r) * s->outputs;
         mix(s, r);
@@ -266,6 +318,7 @@ static void write_output(const Step *s, void *output, long start) {
                 ((float *)output)[at + j] = (float)s->sums[j];
             else
                 ((double *)output)[at + j] = s->sums[j];
+        if (learns && has_exponents(s)) add_slopes(s, r);
     }
 }
 
@@ -495,6 +548,8 @@ static void update_mixture(const Step *s) {
     }
     double spread = 1.0 - integer_power(1.0 - o->share, (uint64_t)s->fresh), kept = (1.0 - spread) / sum;
     for (long k = 0; k < o->members; k++) weights[k] = weights[k] * kept + spread / (double)o->members;
+    double step = rows > MOST_STEPS ? EXPONENT_RATE * (MOST_STEPS / rows) : EXPONENT_RATE;
+    for (long k = 0; has_exponents(s) && k < o->members; k++) s->state->exponents[k] -= step * s->slopes[k];
 }
 
 /* Starts an optimizer's state from the member's parameters. */
@@ -572,7 +627,7 @@ static int learn_fresh(Step *s, Given given, const double *y, const float *weigh
     if (!is_learnable(s, x, y, weight) || !draw_rows(s)) {
         select_columns(s, s->fresh);
         for (long k = 0; k < o->members; k++) predict_fresh(s, k);
-        write_output(s, output, start);
+        write_output(s, output, start, 0);
         return 0;
     }
     standardize_targets(s);
@@ -583,7 +638,7 @@ static int learn_fresh(Step *s, Given given, const double *y, const float *weigh
         learn_member(s, k, factor, limit);
         any_bad |= s->bad[k];
     }
-    write_output(s, output, start);
+    write_output(s, output, start, 1);
     if (any_bad && o->members == 1) return 0;
     if (o->members > 1) update_mixture(s);
     if (any_bad) restart_members(s);
@@ -619,7 +674,7 @@ EXPORTED void core_predict(const Options *options, Member *members, const State 
         prepare_fresh(&step, *x, start);
         select_columns(&step, step.fresh);
         for (long k = 0; k < options->members; k++) predict_fresh(&step, k);
-        write_output(&step, output, start);
+        write_output(&step, output, start, 0);
     }
 }
 

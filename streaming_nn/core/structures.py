@@ -85,8 +85,18 @@ class State(Structure):
     _fields_ = tuple(
         (name, c_void_p)
         for name in (
-            *("weights", "restarts", "rows", "means", "squares", "clusters", "low", "high", "knots"),
-            *("targets", "target_clusters", "class_rows", "learned", "boost", "ring", "appended", "drawn"),
+            *("weights", "exponents", "restarts", "rows", "means", "squares", "clusters", "low", "high"),
+            *(
+                "knots",
+                "targets",
+                "target_clusters",
+                "class_rows",
+                "learned",
+                "boost",
+                "ring",
+                "appended",
+                "drawn",
+            ),
         )
     )
 

@@ -28,6 +28,7 @@ TARGET_CLIP, STEEP = (
     30.0,
 )  # bounds of a regression's outputs, and of the sums of counts: docs/arithmetic.md
 SLOPE = 0.01  # of leaky relu
+LEAST_MIXED = 1e-4  # least probability in the geometric mixture
 OPSET, IR = 13, 7  # of ONNX 1.8, 2020: nothing newer is needed, and all runtimes since then support it
 INPUT_DOC = "numbers, in the columns that the metadata names; categories must be encoded before"
 
@@ -144,6 +145,9 @@ def _predict(graph: _Graph, model: Model, rows: str) -> str:
     if learner.classes is None and loss != "poisson":
         outputs = _clip(graph, outputs, -TARGET_CLIP, TARGET_CLIP)
     mixed = _mix(graph, outputs, state.weights[order])
+    if len(state.exponents):
+        geometric = _geometric_mixture(graph, outputs, state.exponents[order], loss)
+        mixed = graph.add("Mul", graph.add("Add", mixed, geometric), _one(0.5))
     if learner.classes is None:
         return _restore_unit(graph, mixed, state, loss, learner.shape.units[-1])
     if loss == "logistic" and not learner.multilabel:  # one output, and the probabilities of both classes
@@ -241,6 +245,10 @@ def _activate_outputs(graph: _Graph, sums: str, loss: str | None, classes: Any) 
         return graph.add("Exp", _clip(graph, sums, -STEEP, STEEP))
     if classes is None:
         return sums
+    return _probabilities(graph, sums, loss)
+
+
+def _probabilities(graph: _Graph, sums: str, loss: str | None) -> str:
     return graph.add("Sigmoid", sums) if loss == "logistic" else graph.add("Softmax", sums, axis=-1)
 
 
@@ -251,6 +259,20 @@ def _mix(graph: _Graph, outputs: str, weight: Array) -> str:
         return graph.add("Squeeze", outputs, first)
     shares = (weight / weight.sum()).astype(np.float32)[:, None, None]
     return graph.add("ReduceSum", graph.add("Mul", outputs, shares), first, keepdims=0)
+
+
+def _geometric_mixture(graph: _Graph, outputs: str, exponents: Array, loss: str) -> str:
+    """Add the weighted geometric mean of probabilities (members, rows, outputs), of labels that of odds."""
+
+    def logs(p: str) -> str:
+        return graph.add("Log", graph.add("Max", p, _one(LEAST_MIXED)))
+
+    of_members = logs(outputs)
+    if loss == "logistic":
+        of_members = graph.add("Sub", of_members, logs(graph.add("Sub", _one(1), outputs)))
+    powers = graph.add("Mul", of_members, exponents.astype(np.float32)[:, None, None])
+    sums = graph.add("ReduceSum", powers, np.zeros(1, np.int64), keepdims=0)
+    return _probabilities(graph, sums, loss)
 
 
 def _restore_unit(graph: _Graph, z: str, state: EnsembleState, loss: str | None, outputs: int) -> str:

@@ -115,7 +115,7 @@ def count_features(first: Any, columns: Columns) -> int:
 
 
 class StreamingClassifier(StreamingEstimator, ProbabilisticClassifier, DefaultParamsReadable):  # type: ignore[type-arg]
-    """A classifier; by default nine networks that need no tuning, `maxIter` (10) passes.
+    """A classifier; by default eight networks that need no tuning, `maxIter` (10) passes.
 
     `featuresCol` has vectors, or arrays of numbers; `labelCol` integers: StringIndexer makes them. The
     classes are `classes`, or those that StringIndexer left in the column's metadata, or the distinct labels.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,13 @@ class Ensemble(NetworkLearner):
             object.__setattr__(self, "hidden", validation.widths("hidden", self.hidden))
         if self.activation is not None:
             validation.one_of("activation", self.activation, ACTIVATIONS)
+        if self.members is None:
+            return
         found = self.described
-        of_all = {name: found[0][name] for name in ("hidden", "activation")}
-        if self.members is None or found == self._complete(self._default_members, of_all):
-            given: dict[str, Any] = {**of_all, "members": None}
-        else:
-            given = {"hidden": None, "activation": None, "members": found}
+        alike = product((None, found[0]["hidden"]), (None, found[0]["activation"]))
+        of_all = [{"hidden": hidden, "activation": activation} for hidden, activation in alike]
+        default = [each for each in of_all if found == self._complete(self._default_members, each)]
+        given = {**default[0], "members": None} if default else {**of_all[0], "members": found}
         for name, value in given.items():
             object.__setattr__(self, name, value)
 
@@ -146,8 +148,11 @@ class Ensemble(NetworkLearner):
         return {name: value for name, value in options.items() if name not in ("hidden", "activation")}
 
     def describe_members(self, state: EnsembleState) -> list[dict[str, Any]]:
-        """Describe each member: its optimizer, its weight in the mixture, how often it was restarted."""
-        return [
+        """Describe each member: its optimizer, its weight and exponent in the mixtures, its restarts."""
+        described = [
             {"member": members.title(member), "weight": round(float(weight), 6), "restarts": int(restarts)}
             for member, weight, restarts in zip(self.described, state.weights, state.restarts, strict=True)
         ]
+        for member, exponent in zip(described, state.exponents, strict=False):  # a regression has none
+            member["exponent"] = round(float(exponent), 6)
+        return described

@@ -80,12 +80,13 @@ class NetworkLearner(Learner[EnsembleState]):
     def present(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return a version's tensors in the form of this release.
 
-        Arithmetic 1 had no knots, and a row of each vector for each member.
+        Arithmetic 1 had no knots, only the linear mixture, and a row of each vector for each member.
         """
         if "model.knots" in tensors:
             return tensors
         vectors = {name: tensors[name].ravel() for name in VECTORS if name in tensors}
-        return {**tensors, **vectors, "model.knots": np.zeros((0, RAMPS + 1))}
+        new = {"model.knots": np.zeros((0, RAMPS + 1)), "model.exponents": np.zeros(0)}
+        return {**tensors, **vectors, **new}
 
     def copy(self, state: EnsembleState) -> EnsembleState:
         """Return a model that `learn` may change."""
@@ -204,6 +205,7 @@ class NetworkLearner(Learner[EnsembleState]):
             second=mean("second"),
             powers=averaging.average_powers([part.powers for part in parts], share),
             weights=self._merged_weights(start, parts),
+            exponents=mean("exponents"),
             rows=inputs.rows,
             means=inputs.mean,
             squares=inputs.m2,

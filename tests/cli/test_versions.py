@@ -95,9 +95,9 @@ def test_show_names_the_members_with_their_weights(tmp_path: Path) -> None:
     shared = "activation relu, bias_initializer lecun_normal, focal_gamma 0.000, hidden 4"
     assert f"members 2, each with {shared}" in table
     own = "learning_rate 0.100, optimizer sgd, replay 0"
-    assert f"member 0, sgd 0.1 {own}, restarts 0, weight 0.500" in table
+    assert f"member 0, sgd 0.1 {own}, exponent 0.500, restarts 0, weight 0.500" in table
     own = "beta1 0.900, beta2 0.999, epsilon 1e-08, learning_rate 0.01, optimizer adam, replay 1"
-    assert f"member 1, adam 0.01, replay 1:1 {own}, restarts 0, weight 0.500" in table
+    assert f"member 1, adam 0.01, replay 1:1 {own}, exponent 0.500, restarts 0, weight 0.500" in table
 
 
 def test_show_prints_a_table(model: Path) -> None:

@@ -77,6 +77,7 @@ class Slow:
         self.theta = [theta.astype(np.float64) for theta in thetas(learner, learner.init())]
         self.m, self.v, self.steps = ([0.0] * len(self.theta) for _ in range(3))
         self.weights = np.full(len(self.theta), 1 / len(self.theta))
+        self.exponents = self.weights.copy()
 
     def moments(self, column: int, new: list[Any] | None = None) -> tuple[float, float]:
         clusters = self.clusters[column].copy()
@@ -135,7 +136,12 @@ class Slow:
             mean, sd = self.moments(3) if self.rows else (0.0, 1.0)
             mixed = mean + sd * mixed
         else:
-            mixed = np.tensordot(self.weights, predictions, 1)
+            powers = np.maximum(predictions, 1e-4) ** self.exponents[:, None, None]
+            geometric = powers.prod(axis=0) / powers.prod(axis=0).sum(axis=1, keepdims=True)
+            mixed = (np.tensordot(self.weights, predictions, 1) + geometric) / 2
+            for p, q, (_, t, w) in zip(geometric, predictions.swapaxes(0, 1), new, strict=True):
+                error = p - np.eye(len(p))[int(t)]
+                self.exponents = self.exponents - 0.004 * w * (np.log(np.maximum(q, 1e-4)) @ error)
         loss = np.zeros(len(self.theta))
         for i, own in enumerate(predictions):
             for (_, t, w), out in zip(new, own, strict=True):
@@ -181,6 +187,9 @@ def test_steps_match_a_slow_reference_implementation(learner: Ensemble, weighted
     np.testing.assert_allclose(state.weights, slow.weights, rtol=1e-2)
     np.testing.assert_allclose(state.theta, np.concatenate(slow.theta), atol=2e-3)
     assert state.weights.max() > 1.2 * state.weights.min()
+    if learner.classes:
+        np.testing.assert_allclose(state.exponents, slow.exponents, atol=1e-4)
+        assert np.ptp(state.exponents) > 0.01
     assert state.restarts.tolist() == [0, 0, 0, 0]
 
 
@@ -273,9 +282,41 @@ def test_a_member_that_is_not_finite_has_weight_0(learner: Ensemble, poison: flo
     *_, (_, bias) = learner.shape.views(theta)
     bias[0] = poison
     weights = np.where(np.arange(4) == 1, 0, state.weights)
-    expected = learner.predict(state._replace(weights=weights / weights.sum()), X)
+    without = state._replace(weights=weights / weights.sum(), exponents=state.exponents.copy())
+    without.exponents[1:2] = 0  # a regression has none
+    expected = learner.predict(without, X)
     found = learner.predict(with_theta(learner, state, 1, theta), X)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_exponents_descend_the_geometric_mixtures_log_loss() -> None:
+    """The step of one row is -0.004 times the slope that finite differences of the log loss have."""
+    before = after(CLASSIFIER, 100)
+
+    def loss(exponents: np.ndarray) -> float:
+        mixed = CLASSIFIER.predict(before._replace(exponents=exponents), X[100:101]).astype(np.float64)
+        linear = CLASSIFIER.predict(before._replace(exponents=np.zeros(0)), X[100:101])
+        return float(-np.log((2 * mixed - linear)[0, Y[100]]))
+
+    learned, _ = learn(CLASSIFIER, before, Batch(X[100:101], Y[100:101]))
+    step = 0.05  # predictions are float32
+    slopes = [
+        (loss(before.exponents + step * one) - loss(before.exponents - step * one)) / (2 * step)
+        for one in np.eye(4)
+    ]
+    np.testing.assert_allclose(learned.exponents, before.exponents - 0.004 * np.array(slopes), atol=2e-6)
+    assert np.abs(learned.exponents - before.exponents).max() > 1e-4
+
+
+@pytest.mark.parametrize("rows", [32, 64, 100])
+def test_steps_of_the_exponents_by_many_rows_are_those_of_32(rows: int) -> None:
+    before, batch = after(CLASSIFIER, 50), Batch(np.repeat(X[50:51], rows, 0), np.repeat(Y[50:51], rows))
+    learned, _ = learn(replace(CLASSIFIER, mini_batch=rows), before, batch)
+    fewer = Batch(batch.x[:16], batch.y[:16])
+    half, _ = learn(replace(CLASSIFIER, mini_batch=16), before, fewer)
+    moved, half_moved = learned.exponents - before.exponents, half.exponents - before.exponents
+    np.testing.assert_allclose(moved, 2 * half_moved, rtol=1e-9, atol=1e-12)
+    assert np.abs(moved).max() > 1e-3
 
 
 def test_a_row_that_is_not_finite_gets_a_default_prediction() -> None:
@@ -441,7 +482,7 @@ def test_each_field_of_the_state_is_merged_by_its_rule(learner: Ensemble) -> Non
     each = parts(learner, start, 4)
     merged = loop.combine(learner, start, each).model
     models, share = [part.model for part in each], [part.counts.trained / 100 for part in each]
-    for name in ("theta", "first", "second"):
+    for name in ("theta", "first", "second", "exponents"):
         mean = sum(s * getattr(m, name).astype(float) for s, m in zip(share, models, strict=True))
         np.testing.assert_allclose(getattr(merged, name), mean, rtol=1e-5, atol=1e-8)
     steps = np.log(merged.powers[2:]) / np.log([0.9, 0.999])

@@ -91,7 +91,8 @@ def test_a_manifest_lists_the_members() -> None:
     assert first | expected == first
     assert (first["learning_rate"], first["loss"], first["huber_delta"]) == (0.0009, "huber", 1.0)
     assert (replaying["optimizer"], replaying["beta2"], replaying["replay"]) == ("adam", 0.999, 8)
-    assert (last["optimizer"], last["replay"], last["inputs"]) == ("adam", 1, "ramps")
+    assert (last["optimizer"], last["replay"], last["inputs"]) == ("adam", 4, "ramps")
+    assert (last["hidden"], replaying["hidden"]) == ([64, 32], [64])
     assert "beta2" not in first
 
 
@@ -102,17 +103,21 @@ def test_what_is_given_for_all_members_holds_for_all() -> None:
 
 def test_default_members_are_not_given_again() -> None:
     recorded = Ensemble(3, (0, 1), hidden=(8,)).options()
-    assert given(recorded).keys() & {"members", "hidden", "activation"} == {"hidden", "activation"}
+    assert given(recorded).keys() & {"members", "hidden", "activation"} == {"hidden"}
     assert given(recorded)["hidden"] == [8]
+    assert not given(Ensemble(3, (0, 1)).options()).keys() & {"members", "hidden", "activation"}
+    of_tanh = given(Ensemble(3, (0, 1), activation="tanh").options())
+    assert of_tanh.keys() & {"members", "hidden", "activation"} == {"activation"}
     assert given(Ensemble(3, members=[SGD]).options()).keys() & {"members", "hidden"} == {"members"}
 
 
 def test_a_difference_names_the_member() -> None:
-    nine, wide = Ensemble(3).options(), Ensemble(3, hidden=(9,)).options()
-    assert difference(nine, wide) == "hidden = [64], now [9]"
+    default, wide = Ensemble(3).options(), Ensemble(3, hidden=(9,)).options()
+    assert difference(default, wide) == "members[0].hidden = [64], now [9]"
+    assert difference(Ensemble(3, hidden=(8,)).options(), wide) == "hidden = [8], now [9]"
     two, other = (Ensemble(3, members=[SGD, {**SGD, "replay": n}]).options() for n in (1, 2))
     assert difference(two, other) == "members[1].replay = 1, now 2"
-    assert difference(nine, two).startswith("members = [{")
+    assert difference(default, two).startswith("members = [{")
 
 
 @pytest.mark.parametrize(

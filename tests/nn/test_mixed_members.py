@@ -58,6 +58,7 @@ def part_of(learner: Ensemble, state: EnsembleState, member: int) -> EnsembleSta
         powers=state.powers[[member]],
         restarts=state.restarts[[member]],
         weights=np.ones(1),
+        exponents=np.zeros(0),
         knots=state.knots if sees_ramps else state.knots[:0],
     ).copy()
 
@@ -74,11 +75,16 @@ def test_each_learns_as_it_does_alone_and_predictions_are_mixed_by_weights(learn
     state, singles = learner.init(), [alone(learner, k) for k in range(6)]
     each = [part_of(learner, state, k) for k in range(6)]
     for start in range(0, 140, 4):
-        batch, weights = rows(learner, slice(start, start + 4)), state.weights.copy()
+        batch = rows(learner, slice(start, start + 4))
+        weights, exponents = state.weights.copy(), state.exponents.copy()
         state, output, _ = learner.learn(state, batch)
         found = [single.learn(one, batch) for single, one in zip(singles, each, strict=True)]
         each = [one for one, _, _ in found]
-        mixed = np.tensordot(weights, np.stack([own for _, own, _ in found]), 1)
+        owns = np.stack([own for _, own, _ in found])
+        mixed = np.tensordot(weights, owns, 1)
+        if learner.classes:
+            powers = (np.maximum(owns, 1e-4) ** exponents[:, None, None]).prod(axis=0)
+            mixed = (mixed + powers / powers.sum(axis=1, keepdims=True)) / 2
         np.testing.assert_allclose(output, mixed, rtol=1e-4, atol=1e-6)
     assert_parts(learner, state, each)
     assert np.isfinite(state.knots).all()
@@ -201,7 +207,7 @@ def test_the_default_members_see_ramps_but_of_sparse_rows() -> None:
     assert [member["inputs"] for member in dense.described] == ["plain"] * plain + ["ramps"] * 2
     assert dense.described[:plain] == sparse.described
     names = [each["member"] for each in dense.describe_members(dense.init())]
-    assert names[plain:] == ["sgd 0.03, ramps", "adam 0.003, replay 1:1, ramps"]
+    assert names[plain:] == ["sgd 0.03, ramps", "adam 0.003, replay 4:1, ramps"]
     assert [shape.units[0] for shape in dense.core.shapes] == [3] * plain + [3 + 3 * RAMPS] * 2
     for learner in (dense, sparse):
         assert "members" not in given(learner.options())

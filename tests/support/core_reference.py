@@ -812,10 +812,56 @@ def clipped(options: Any, p: Array) -> Array:
     return np.where(p < -TARGET_CLIP, -TARGET_CLIP, p)
 
 
+def logs(options: Any, predictions: Array) -> Array:
+    """Return the logarithms of predictions (members, rows, outputs), of labels of their odds."""
+
+    def bounded(p: Array) -> Array:
+        wide = p.astype(np.float64)
+        return logarithm(np.where(wide < 1e-4, 1e-4, wide))
+
+    found = bounded(predictions)
+    if options.shape.loss == "logistic":
+        found = found - bounded(F4(1) - predictions)
+    found[~np.isfinite(predictions).all(axis=2)] = 0.0
+    return found
+
+
+def geometric_mixture(options: Any, state: Any, of_members: Array) -> Array:
+    """Return the probabilities (rows, outputs) of logarithms (members, rows, outputs), in float64."""
+    sums = np.zeros(of_members.shape[1:])
+    for k, each in enumerate(of_members):
+        sums = sums + float(state.exponents[k]) * each
+    if options.shape.loss == "logistic":
+        return sigmoid(sums)
+    mixed = np.zeros(sums.shape)
+    for r, row in enumerate(sums):
+        e, total = exponential(row - max(row.tolist())), 0.0
+        for each in e.tolist():
+            total = total + each
+        mixed[r] = e / total
+    return mixed
+
+
+def update_exponents(options: Any, state: Any, predictions: Array, y: Array, w: Array) -> None:
+    of_members = logs(options, predictions)
+    mixed, slopes, rows = geometric_mixture(options, state, of_members), [0.0] * len(predictions), 0.0
+    for r, weight in enumerate(w.astype(np.float64).tolist()):
+        rows = rows + weight
+        for k in range(len(slopes)):
+            for j in range(mixed.shape[1]):
+                one_hot = 1.0 if j == int(y[r, 0]) else 0.0
+                truth = float(y[r, j]) if options.shape.loss == "logistic" else one_hot
+                slopes[k] = slopes[k] + (weight * (mixed[r, j] - truth)) * float(of_members[k, r, j])
+    step = 0.004 * (32.0 / rows) if rows > 32.0 else 0.004
+    state.exponents[:] = state.exponents - step * np.array(slopes)
+
+
 def mix(options: Any, state: Any, predictions: Array) -> Array:
     """Return the mixture (rows, outputs) of predictions (members, rows, outputs)."""
     counts, outputs = options.shape.loss == "poisson", predictions.shape[2]
     mixed = np.zeros(predictions.shape[1:], F4 if is_classes(options) else np.float64)
+    both = len(state.exponents) > 0
+    geometric = geometric_mixture(options, state, logs(options, predictions)) if both else mixed
     for r in range(predictions.shape[1]):
         finite = np.isfinite(predictions[:, r]).all(axis=1)
         total, sums = 0.0, np.zeros(outputs)
@@ -828,7 +874,7 @@ def mix(options: Any, state: Any, predictions: Array) -> Array:
             moments = [state.targets[0 if len(state.targets) == 1 else j] for j in range(outputs)]
             units = np.array([unit_of(each, counts) for each in moments])
             value = value * units + np.array([0.0 if counts else each[1] for each in moments])
-        mixed[r] = value
+        mixed[r] = 0.5 * (value + geometric[r]) if both else value
     return np.sort(mixed, axis=1) if options.shape.loss == "quantile" else mixed
 
 
@@ -961,6 +1007,8 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
             update(shape, options.members[k].structure, factor, vectors(options, state, k), slope, rest)
     if len(bad) > 1:
         update_mixture(options, state, member_losses, bad, w[:rows])
+    if len(state.exponents):
+        update_exponents(options, state, np.stack(predictions), both_y[:rows], w[:rows])
     restart(options, state, bad, initial)
     add_rows(options, state, x)
     state.targets[:], state.target_clusters[:], state.class_rows[:] = moments, clusters, class_rows

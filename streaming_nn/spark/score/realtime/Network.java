@@ -6,8 +6,9 @@ import java.util.Arrays;
 
 /** Predicts one row at a time with a version's state, by docs/arithmetic.md: the bits are those of core/. */
 final class Network {
-  private static final int ARITHMETIC = 2;  // the newest; by arithmetic 1, which had no ramps, predictions are the same
+  private static final int ARITHMETIC = 2;  // the newest; arithmetic 1 had no ramps, and only the linear mixture
   private static final int PADDING = 8;  // floats: rows of weights are a multiple of it
+  private static final double LEAST_MIXED = 1e-4;  // least probability in the geometric mixture
   private static final float TARGET_CLIP = 6f;  // deviations
   private static final String ACTIVATIONS = "identity sigmoid tanh relu leaky_relu elu gelu softplus";
   private static final String LOSSES = "softmax logistic squared absolute huber quantile poisson";
@@ -20,7 +21,8 @@ final class Network {
   private final boolean classes;
   private final boolean multilabel;  // any number of the classes applies to a row
   private final Member[] members;
-  private final double[] shares;  // weight of each member in the mixture
+  private final double[] shares;  // weight of each member in the linear mixture
+  private final double[] exponents;  // of each member in the geometric mixture; empty: there is none
   private final double[] targets;  // count, mean and squared deviations of each target
   private final int firstSums;  // of all members' first layers
   private final float[][] firstWeights;  // input; the rows of the members that have it, side by side
@@ -46,6 +48,8 @@ final class Network {
       members[m] = new Member(listed.isArray() ? Version.at(listed, m) : options, scaling, last);
     }
     this.shares = version.doubles("model.weights", members.length);
+    boolean linearOnly = !classes || members.length == 1 || Version.at(version.manifest, "arithmetic").asInt() == 1;
+    this.exponents = linearOnly ? new double[0] : version.doubles("model.exponents", members.length);
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
     int ramped = setStarts(true, 0);
     this.firstSums = setStarts(false, ramped);
@@ -191,7 +195,8 @@ final class Network {
     private final float[][][] h = new float[members.length][][];  // member, layer: values of its units
     private final int[] used;  // a layer's inputs that are not 0
     private final double[] exponentials;
-    private final double[] mixture;
+    private final double[] mixture;  // the linear one
+    private final double[] geometric;
 
     Work() {
       int widest = z.length;
@@ -210,6 +215,7 @@ final class Network {
       int units = members[0].units[members[0].last + 1];
       this.exponentials = new double[units];
       this.mixture = new double[units];
+      this.geometric = new double[units];
     }
   }
 
@@ -226,6 +232,7 @@ final class Network {
     double[] mixture = work.mixture;
     double total = 0.0;
     Arrays.fill(mixture, 0.0);
+    Arrays.fill(work.geometric, 0.0);
     for (int m = 0; m < members.length; m++) {
       float[] p = work.h[m][members[m].last];
       members[m].forward(work.first, work.sums[m], work.h[m], work.used);
@@ -233,12 +240,44 @@ final class Network {
       if (!finite(p)) continue;
       total += shares[m];
       for (int j = 0; j < p.length; j++) mixture[j] += shares[m] * (double) clipped(p[j]);
+      if (exponents.length > 0) addLogs(exponents[m], p, work.geometric);
     }
+    if (exponents.length > 0) normalize(work.geometric);
     for (int j = 0; j < mixture.length; j++) {
       double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / mixture.length : 0.0;
+      if (exponents.length > 0) mean = 0.5 * (mean + work.geometric[j]);
       work.output[j] = classes ? (float) mean : restored(mean, targets.length > 3 ? 3 * j : 0);
     }
     complete(work.output);
+  }
+
+  private static double boundedLog(double p) {
+    return Functions.log(p < LEAST_MIXED ? LEAST_MIXED : p);
+  }
+
+  /** Adds a member's probabilities to the geometric mixture: of labels, their odds. */
+  private void addLogs(double exponent, float[] p, double[] geometric) {
+    for (int j = 0; j < p.length; j++) {
+      double log = boundedLog((double) p[j]);
+      if (loss.equals("logistic")) log -= boundedLog((double) (1f - p[j]));
+      geometric[j] += exponent * log;
+    }
+  }
+
+  /** Makes probabilities of the geometric mixture's sums of logarithms. */
+  private void normalize(double[] sums) {
+    if (loss.equals("logistic")) {
+      for (int j = 0; j < sums.length; j++) sums[j] = Functions.sigmoid(sums[j]);
+      return;
+    }
+    double most = sums[0];
+    double total = 0.0;
+    for (int j = 1; j < sums.length; j++) most = sums[j] > most ? sums[j] : most;
+    for (int j = 0; j < sums.length; j++) {
+      sums[j] = Functions.exp(sums[j] - most);
+      total += sums[j];
+    }
+    for (int j = 0; j < sums.length; j++) sums[j] = sums[j] / total;
   }
 
   /** Adds x W of inputs `from` to `to` to z: each element is one chain over those that are not 0, beside the others. */

@@ -173,18 +173,19 @@ def test_a_member_that_is_not_finite_has_weight_0(java: Any, file: Path, loss: s
     assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
 
 
-def test_a_version_from_before_there_were_ramps_is_predicted(java: Any, file: Path) -> None:
+def test_a_version_from_before_there_were_ramps_and_exponents_is_predicted(java: Any, file: Path) -> None:
     ensemble, rng = Ensemble((MemberOptions(Shape((5, 7, 3), skip=True)),) * 4, 5), np.random.default_rng(2)
     state = ensemble.init(initial(ensemble, 2))
     learn(ensemble, state, draw_rows(ensemble, rng, 30), rng)
-    tensors = {f"model.{name}": array for name, array in state._asdict().items() if name != "knots"}
+    new = ("knots", "exponents")
+    tensors = {f"model.{name}": array for name, array in state._asdict().items() if name not in new}
     tensors["model.theta"] = state.theta.reshape(4, -1)
     options, x = java_scorer.options_of(ensemble), draw_rows(ensemble, rng, 20)
     for member in options["members"]:
         del member["inputs"]
     manifest = Manifest(7, learner=options, digest=state_digest(tensors), arithmetic=1).to_json()
     file.write_bytes(encode_file(manifest, tensors))
-    expected = Model(ensemble, state).predict(x).astype(np.float64)
+    expected = Model(ensemble, state._replace(exponents=np.zeros(0))).predict(x).astype(np.float64)
     assert java.predict(str(file), x.tobytes()) == expected.tobytes()
 
 
