@@ -193,6 +193,14 @@ class Records(Section):
                 raise PydanticCustomError("categories", "must be {hash = n} or {one_hot = n} for each field")
         return value
 
+    @field_validator("lags", mode="before")
+    @classmethod
+    def _check_lags(cls, value: Any) -> Any:
+        lists = value.values() if isinstance(value, dict) else [value]
+        if not all(isinstance(lags, list) and all(type(lag) is int for lag in lags) for lags in lists):
+            raise PydanticCustomError("lags", "must be a list of integers, or a table of such lists by field")
+        return value
+
     @field_validator("datetimes")
     @classmethod
     def _all_options(cls, value: dict[str, Any]) -> dict[str, Any]:

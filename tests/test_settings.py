@@ -159,6 +159,10 @@ def test_variables_that_are_read_elsewhere_are_not_settings(monkeypatch: pytest.
         ("[records]\nregression = true\nclasses = [0, 1]", r"regression and classes cannot be combined"),
         ("[records]\nregression = true\nmultilabel = true", "regression and multilabel cannot be combined"),
         ("[records]\nlabel = ['a', 'b']", "several fields need regression or multilabel"),
+        ("[records]\nlags = [1]", "lags need regression = true and one label field"),
+        ("[records]\nlags = 'a'", "lags: must be a list of integers, or a table of .* by field; got 'a'"),
+        ("[records]\nlags = {y = [1.5]}", r"lags: must be a list of integers, .*; got {'y': \[1.5\]}"),
+        ("[records]\nmax_series = 0", r"records\.max_series: .*; got 0"),
         (
             "[records]\nlabel = ['a', 'b']\nmultilabel = true\nclasses = [0, 1]",
             "classes and several label fields cannot be combined",

@@ -13,7 +13,8 @@ from numpy.testing import assert_array_equal
 from pyspark.sql import SparkSession
 
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import load_state
+from streaming_nn.nn.learner import Batch, initial, load_state, test_then_train
+from streaming_nn.nn.state_dict import flatten
 from streaming_nn.settings import Settings
 from streaming_nn.spark import failpoints
 from streaming_nn.spark.replay.backtest import open_trials, run_trials
@@ -154,3 +155,21 @@ def test_a_scorer_predicts_as_of_the_version(
     values = [json.loads(r.value) for r in read(broker.options, score["predictions"])]
     found = {each["offset"]: each["prediction"] for each in values}
     assert [found[offset] for offset in sorted(found)] == expected.tolist()
+
+
+def test_rows_of_files_have_the_times_of_their_column(spark: SparkSession, tmp_path: Path) -> None:
+    frame = readings(200)
+    timed = frame.drop(columns="at").assign(timestamp=pd.to_datetime(frame["at"], unit="ms", utc=True))
+    (tmp_path / "in").mkdir()
+    timed.to_parquet(tmp_path / "in" / "a.parquet", coerce_timestamps="ms")
+    source = {"format": "parquet", "options": {"path": str(tmp_path / "in")}}
+    learner = {"learner": "mlp", "hidden": [8], "mini_batch": 8}
+    model = tmp_path / "model"
+    learn(spark, Settings(model=model, records=RECORDS, learner=learner, source=source, train={"once": True}))
+    head = VersionLog(model).head()
+    assert head is not None
+    by_hand = learner_from(head.manifest.learner)
+    state, _ = test_then_train(by_hand, initial(by_hand), [Batch(inputs(frame), frame.load.to_numpy())])
+    for name, tensor in flatten(state.model).items():
+        assert_array_equal(head.tensors[f"model.{name}"], tensor, err_msg=name)
+    assert sorted(head.tensors["series.times"]) == sorted(frame.groupby("meter")["at"].max())
