@@ -7,7 +7,7 @@
 | `offsets` | the sum of all next offsets: how far the version is in its topics; NaN if it is from none |
 | `rejected_by_reason.…` | records rejected for this reason |
 | `prequential.window.accuracy`, … | the metrics that are numbers, by the names that `versions diff` has |
-| `members.0 (sgd 0.003).weight`, `.restarts` | those of each member of an ensemble |
+| `members.0 (sgd 0.003).weight`, `.exponent`, `.restarts` | those of each member; exponents, of classes |
 | `seconds.learn`, … | the duration of each step of the micro-batch |
 | `lag` | offsets that followed the batch when it was committed, as `Manifest.lag` |
 | `delay` | seconds from the batch's oldest record to its version |
@@ -119,6 +119,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     metrics = values.get("metrics", {})
     found |= flat_numbers(metrics)
     for i, member in enumerate(metrics.get("members", ())):
-        for name in ("weight", "restarts"):
-            found[f"members.{i} ({member['member']}).{name}"] = member[name]
+        for name in ("weight", "exponent", "restarts"):
+            if name in member:
+                found[f"members.{i} ({member['member']}).{name}"] = member[name]
     return found

@@ -23,7 +23,9 @@ def batch(number: int) -> dict[str, Any]:
         "metrics": {
             "rows": 3 * number,
             "prequential": {"window": {"accuracy": number / 100, "confusion": [[1]], "kappa": None}},
-            "members": [{"member": "sgd 0.1", "weight": number / 200, "restarts": number}],
+            "members": [
+                {"member": "sgd 0.1", "weight": number / 200, "exponent": -number, "restarts": number}
+            ],
         },
         "seconds": {"learn": number / 10},
         "events": [{"event": "drift", "detected": 1}, {"event": "learner changed"}] if number == 4 else [],
@@ -48,6 +50,7 @@ def test_a_row_has_what_its_version_has(tmp_path: Path) -> None:
         "rows": [np.nan, 3, 6, 9, 12, 15],
         "prequential.window.accuracy": [np.nan, 0.01, 0.02, 0.03, 0.04, 0.05],
         "members.0 (sgd 0.1).weight": [np.nan, *(n / 200 for n in range(1, 6))],
+        "members.0 (sgd 0.1).exponent": [np.nan, *range(-1, -6, -1)],
         "seconds.learn": [np.nan, *(n / 10 for n in range(1, 6))],
         "events": ["", "", "", "", "drift, learner changed", ""],
     }

@@ -614,7 +614,7 @@ function drawTables() {
   const per = window_?.per_class;
   fill("classes", ["class", "precision", "recall", "F1"], per ? names.map((name, i) => [name, bar(per.precision[i]), bar(per.recall[i]), bar(per.f1[i])]) : []);
   drawConfusion(window_?.confusion, names);
-  fill("members", ["member", "weight", "restarts"], (moment?.members ?? []).map((each) => [each.member, bar(each.weight), shown(each.restarts)]));
+  fill("members", ["member", "weight", "exponent", "restarts"], (moment?.members ?? []).map((each) => [each.member, bar(each.weight), shown(each.exponent), shown(each.restarts)]));
   const until = moment?.number ?? Infinity;
   const marks = (series.marks ?? []).filter((mark) => mark.version <= until).slice(-100).reverse();
   drawEvents(marks);
