@@ -84,10 +84,10 @@ def shown(browser: Any, model: GrowingModel) -> Iterator[Shown]:
 
 
 @contextmanager
-def shown_page(browser: Any, model: GrowingModel, ready: str = ".tile") -> Iterator[Shown]:
+def shown_page(browser: Any, model: GrowingModel, ready: str = ".tile", **options: Any) -> Iterator[Shown]:
     listening = listen(port=0)
     with serving([model.log.directory], listening):
-        page = Shown(browser, address(listening), ready)
+        page = Shown(browser, address(listening), ready, **options)
         yield page
         assert page.faults == []
         page.page.close()
@@ -229,6 +229,23 @@ def zoom(shown: Shown, written: list[float]) -> None:
     plots.first.dblclick()
     page.wait_for_selector(f"#scrubber[max='{len(written) - 1}']")
     assert "#" not in page.url
+
+
+def test_of_a_long_log_the_charts_write_the_shown_versions_figures(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its points are the least and the largest values of each interval of time."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    grown = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
+    grown.learn(620, rows=4)  # a page of 390 pixels has 600 points
+    with shown_page(browser, grown, viewport={"width": 390, "height": 844}) as shown:
+        for number in (620, 301, 77):
+            shown.page.evaluate(f"location.hash = 'version={number}'")
+            shown.wait_for("#moment", f"version {number},")
+            legend = shown.page.locator("figure").first.locator(".u-value").all_inner_texts()
+            assert legend[:3] == [in_berlin(grown.log.manifest(number).time or 0), *figures(grown, number)]
+            first = max(grown.log.manifest(number).metrics["members"], key=lambda each: each["weight"])
+            shown.wait_for("figure", f"{first['member']} leads with {first['weight']:.1%}")
 
 
 def in_berlin(seconds: float) -> str:
@@ -450,6 +467,7 @@ def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, wid
 SIDEWAYS = """() => [...document.querySelectorAll("body, body *")].filter((each) =>
     each.clientWidth && each.scrollWidth > each.clientWidth + 1 && !each.closest("svg, select, meter, script")
 ).map((each) => `${each.closest("[id]")?.id}, ${each.tagName}: ${each.scrollWidth} of ${each.clientWidth}`)"""
+HEIGHTS = """() => [...document.querySelectorAll("#confusion td span")].map((each) => each.offsetHeight)"""
 LONG = {**REJECTED, "field": "a_rather.long_path[3].of/fields", "topic": "labeled-records-of-a-long-name"}
 LONG["value"] = '{"' + 60 * "long" + '": "<script>alert(1)</script>"}'
 
@@ -475,6 +493,7 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Any, tmp_path: Path) -> No
             shown.page.wait_for_selector("#explanation td")
             shown.wait_for("#examples", LONG["field"])
             assert shown.page.evaluate(SIDEWAYS) == [], model.log.directory.name
+            assert max(shown.page.evaluate(HEIGHTS), default=0) < 30, "a share is one line"
         assert shown.faults == []
         shown.page.close()
 

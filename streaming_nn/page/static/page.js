@@ -104,7 +104,7 @@ async function refresh() {
     const now = inside ? lastOf(inside.models[state.model].timeline.times) : Date.now() / 1000;
     const names = columns(series?.names ?? []);
     const from = state.span == null ? state.from : now - state.span;
-    const width = Math.round(Math.min(document.body.clientWidth, 1500) / 2);
+    const width = Math.round(Math.min(Math.max(document.body.clientWidth, 600), 1500) / 2); // a tab that is not shown yet may have no width
     document.body.classList.toggle("compared", state.compare != null);
     if (state.compare != null) {
       [series, moment] = [await compared(width), null];
@@ -248,7 +248,7 @@ function drawCharts() {
 }
 
 function described(chart) {
-  const i = atMoment(), values = chart.lines.map((name) => `${label(name)} ${format(chart)(series.columns[name]?.[i])}`);
+  const i = atMoment(), values = chart.lines.map((name) => `${label(name)} ${format(chart)(ofMoment(name) ?? series.columns[name]?.[i])}`);
   return `${chart.title}: ${chart.kind === "weights" ? `${leading(chart.plot)}; ` : ""}${values.join(", ")}`;
 }
 
@@ -258,8 +258,17 @@ function atMoment() {
   return row < 0 ? series.times.length - 1 : row;
 }
 
+// A figure of the version that is shown: of a long log a chart's points are the least and the largest of many versions.
+function ofMoment(name) {
+  if (!moment || state.compare != null) return null;
+  if (moment.figures) return figure(name);
+  if (name.startsWith("weight.")) return moment.members?.find((each) => name === `weight.${each.member}`)?.weight ?? null;
+  return ["lag", "delay", "mini_batch"].includes(name) ? moment[name] : figure(name);
+}
+
 // What a chart writes is of the point under the cursor, or else of the version that is shown.
 const readAt = (u) => u.cursor.idx ?? atMoment();
+const read = (u, name, value) => (u.cursor.idx == null ? ofMoment(name) : null) ?? value;
 
 function followCursor(u) {
   const figure = u.root.closest("figure");
@@ -279,7 +288,7 @@ function look(name, i) {
   return { stroke: () => color(`--s${(i % HUES) + 1}`), width: 1.6, ...DASHES[Math.floor(i / HUES) % DASHES.length] };
 }
 
-const HEIGHT = 210, LANE = 29, NAME = 14; // pixels: of a chart, of a member in the chart of weights, of its name there
+const HEIGHT = 210, LANE = 34, NAME = 14; // pixels: of a chart, of a member in the chart of weights, of its name there
 const height = (chart) => chart.kind === "weights" ? Math.max(HEIGHT, LANE * chart.lines.length + 46) : HEIGHT;
 
 function newChart(wanted, position) {
@@ -291,7 +300,7 @@ function newChart(wanted, position) {
   const chart = { ...wanted, figure }, lanes = wanted.kind === "weights";
   const axis = { stroke: () => color("--quiet"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const line = (name, i) => ({
-    label: label(name), ...look(name, i), points: { show: false }, spanGaps: Boolean(wanted.rows), ...(lanes && { paths: () => null }), value: (u, value) => format(chart)(value),
+    label: label(name), ...look(name, i), points: { show: false }, spanGaps: Boolean(wanted.rows), ...(lanes && { paths: () => null }), value: (u, value) => format(chart)(read(u, name, value)),
   });
   chart.plot = new uPlot({
     width: figure.clientWidth - 28, height: height(wanted),
@@ -299,7 +308,7 @@ function newChart(wanted, position) {
     legend: { show: !lanes, markers: { dash: (u, i) => u.series[i].border } },
     scales: { x: { time: !wanted.rows }, y: { range: (u, low, high) => lanes ? [0, 1] : range(chart, low, high) } },
     axes: [{ ...axis, space: 80, values: wanted.rows ? undefined : instants }, { ...axis, size: 54, ...(lanes ? { grid: { show: false }, values: () => [] } : { values: (u, ticks) => ticks.map(format(chart)) }) }],
-    series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => value == null ? "–" : wanted.rows ? shown(value, 9) : instant(value) }, ...wanted.lines.map(line)],
+    series: [{ label: wanted.rows ? "rows" : "time", value: (u, value) => wanted.rows ? shown(value, 9) : value == null ? "–" : instant(u.cursor.idx == null && moment?.written_at ? Date.parse(moment.written_at) / 1000 : value) }, ...wanted.lines.map(line)],
     hooks: { setSelect: [zoomed], draw: lanes ? [drawLanes, drawMarks, nameLanes] : [drawMarks], setCursor: [followCursor], ready: [(u) => clicks(u)] },
   }, [[], ...wanted.lines.map(() => [])], figure);
   return chart;
@@ -331,9 +340,17 @@ function leader(u, i) {
   return best;
 }
 
+// The members' weights that are written, and the lane of the largest.
+function weightsRead(u) {
+  const i = readAt(u), names = u.series.slice(1).map((each) => each.label);
+  const values = names.map((name, lane) => read(u, `weight.${name}`, u.data[lane + 1][i]));
+  const most = Math.max(...values.map((value) => value ?? 0));
+  return { names, values, first: most > 0 ? values.indexOf(most) : -1 };
+}
+
 function leading(u) {
-  const i = readAt(u), lane = leader(u, i);
-  return lane < 0 ? "" : `${u.series[lane + 1].label} leads with ${share(u.data[lane + 1][i])}`;
+  const { names, values, first } = weightsRead(u);
+  return first < 0 ? "" : `${names[first]} leads with ${share(values[first])}`;
 }
 
 function drawLanes(u) {
@@ -362,16 +379,16 @@ function drawLanes(u) {
 }
 
 function nameLanes(u) {
-  const ink = u.ctx, { left, top, height } = u.bbox, pace = height / (u.data.length - 1), i = readAt(u), first = leader(u, i);
+  const ink = u.ctx, { left, top, height } = u.bbox, { names, values, first } = weightsRead(u), pace = height / names.length;
   ink.save();
   ink.textBaseline = "middle";
-  for (let lane = 0; lane < u.data.length - 1; lane++) {
+  for (let lane = 0; lane < names.length; lane++) {
     const leads = lane === first, y = top + pace * lane + (NAME / 2) * devicePixelRatio;
     ink.font = `${leads ? "bold " : ""}${11 * devicePixelRatio}px system-ui`;
     ink.fillStyle = color(leads ? "--text" : "--quiet");
     const write = (text, x, align) => { ink.textAlign = align; ink.fillText(text, x, y); };
-    write(u.series[lane + 1].label, left + 6 * devicePixelRatio, "left");
-    write(share(u.data[lane + 1][i]), left - 6 * devicePixelRatio, "right");
+    write(names[lane], left + 6 * devicePixelRatio, "left");
+    write(share(values[lane]), left - 6 * devicePixelRatio, "right");
   }
   ink.restore();
 }
@@ -761,6 +778,7 @@ function drawConfusion(matrix, names) {
   const few = matrix && names.length === matrix.length && names.length <= 32, listed = few && phone.matches && names.length > NARROW;
   element("confusion").querySelector(".note").textContent = listed ? "What is predicted instead most often, of the label's rows." : "Rows: the label. Columns: the prediction. Shares of the label's rows.";
   element("confusion").classList.toggle("matrix", Boolean(few && !listed));
+  element("confusion").classList.toggle("upright", names.some((name) => name.length > 2));
   if (listed) {
     fill("confusion", ["label", "predicted", "share"], mistakes(matrix, names), [0, 1]);
     return;
