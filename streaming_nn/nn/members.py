@@ -15,7 +15,7 @@ TARGETS = ("level",)  # what it learns: the class or the target itself
 HIDDEN, ACTIVATION = (64,), "relu"
 SGD_RATES = (0.003, 0.03, 0.1, 0.2)
 TARGET_RATE = 0.3  # factor of SGD's rates for regression
-REPLAY_RATES = ((0.01, 1), (0.003, 8))  # Adam's rate, and how much a new row weighs
+REPLAY_RATES = (0.001, 0.01)  # Adam's
 BIASES = "lecun_normal"  # with few inputs, all units' kinks would start at the mean else
 OUTPUTS = "zeros"  # so that predictions start at the mixture's prior
 OF_SHAPES = ("hidden", "activation", "linear", "loss", "huber_delta", "focal_gamma")
@@ -41,7 +41,7 @@ def default(regression: bool, ramps: bool = True) -> tuple[Member, ...]:
     """Return what the default members have of their own; with `ramps` also those that see them."""
     factor = TARGET_RATE if regression else 1
     by_sgd = [{"optimizer": "sgd", "learning_rate": rate * factor} for rate in SGD_RATES]
-    by_adam = [{"optimizer": "adam", "learning_rate": r, "replay": weight} for r, weight in REPLAY_RATES]
+    by_adam = [{"optimizer": "adam", "learning_rate": rate, "replay": 1} for rate in REPLAY_RATES]
     with_ramps: list[Member] = [
         {"optimizer": "sgd", "learning_rate": 0.03 * factor, "inputs": "ramps"},
         {"optimizer": "adam", "learning_rate": 0.003, "replay": 4, "inputs": "ramps", "hidden": (64, 32)},

@@ -45,7 +45,7 @@ def other_defaults() -> Iterator[None]:
         "HIDDEN": (2,),
         "ACTIVATION": "tanh",
         "SGD_RATES": (0.5, 0.4, 0.3),
-        "REPLAY_RATES": ((0.2, 2), (0.4, 3)),
+        "REPLAY_RATES": (0.2, 0.4),
         "BIASES": 1.0,
         "OUTPUTS": 0.5,
     }
@@ -90,7 +90,7 @@ def test_a_manifest_lists_the_members() -> None:
     expected = {"inputs": "plain", "hidden": [64], "optimizer": "sgd", "replay": 0, "target": "level"}
     assert first | expected == first
     assert (first["learning_rate"], first["loss"], first["huber_delta"]) == (0.0009, "huber", 1.0)
-    assert (replaying["optimizer"], replaying["beta2"], replaying["replay"]) == ("adam", 0.999, 8)
+    assert (replaying["optimizer"], replaying["beta2"], replaying["replay"]) == ("adam", 0.999, 1)
     assert (last["optimizer"], last["replay"], last["inputs"]) == ("adam", 4, "ramps")
     assert (last["hidden"], replaying["hidden"]) == ([64, 32], [64])
     assert "beta2" not in first
