@@ -21,6 +21,7 @@ from streaming_nn.records.decode import decode
 from streaming_nn.records.infer_schema import infer_schema
 from streaming_nn.records.schema import schema_from, width
 from streaming_nn.settings import load
+from streaming_nn.spark.train.initial_schema import NOT_GIVEN
 
 pytestmark = pytest.mark.commit
 
@@ -149,7 +150,8 @@ def learned(schema, plan, values):
     sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     records = load(None, {"records": {"regression": True if "--regression" in words else None}}, sets).records
     options = records.model_dump(exclude={"regression", "inputs", "classes", "max_bytes"})
-    inferred = infer_schema(values, regression=records.regression, **options)
+    given = {name: value for name, value in options.items() if name not in NOT_GIVEN}
+    inferred = infer_schema(values, regression=records.regression, **given)
     assert inferred.inputs == (
         width(records.features, records.categories, records.datetimes) or inferred.inputs
     )
