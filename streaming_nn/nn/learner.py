@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,7 @@ class Learner(ABC, Generic[S]):
     fading: float  # factor of a row's weight in the fading metrics at each later row
     missing: str = "refuse"  # what a NaN in a row is; see `preprocessing.Scaler`
     loss: str | None = None  # name of the loss, where it is an option
+    optional: ClassVar[tuple[str, ...]] = ()  # tensors that may be empty instead: older versions lack them
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -197,6 +198,9 @@ def load_state(learner: Learner[S], tensors: Mapping[str, NDArray[Any]]) -> Stat
 def continues(learner: Learner[Any], before: Learner[Any], tensors: Mapping[str, NDArray[Any]]) -> bool:
     """Return whether a learner can continue from tensors that another one has learned."""
     needed, found = flatten(initial(learner)), learner.present(split_series(tensors)[0])
+    for name in learner.optional:
+        if name in found and not found[name].size:
+            needed[name] = found[name]
     kinds, found_kinds = ({name: (x.shape, x.dtype) for name, x in each.items()} for each in (needed, found))
     return kinds == found_kinds and learner.member_shapes == before.member_shapes
 

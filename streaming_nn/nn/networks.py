@@ -27,6 +27,7 @@ VECTORS = ("model.theta", "model.first", "model.second")  # tensors with paramet
 class NetworkLearner(Learner[EnsembleState]):
     """A learner whose model is an ensemble of networks; one network is an ensemble of one member."""
 
+    optional = ("model.exponents",)
     class_weight: ClassWeight
     scale: str
     clip: float

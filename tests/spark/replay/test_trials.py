@@ -98,7 +98,7 @@ def test_another_learner_keeps_the_options_that_it_has() -> None:
     learner = learner_from(parse_trials(["learner=ensemble,eta=0.5"])[0].options(MLP))
     options = learner.options()
     assert (options["learner"], options["eta"], options["seed"]) == ("ensemble", 0.5, 7)
-    assert [member["hidden"] for member in options["members"]] == [[8]] * 9
+    assert [member["hidden"] for member in options["members"]] == [[8]] * 8
     assert "optimizer" not in options
 
 
