@@ -48,8 +48,9 @@ final class Network {
       members[m] = new Member(listed.isArray() ? Version.at(listed, m) : options, scaling, last);
     }
     this.shares = version.doubles("model.weights", members.length);
-    boolean linearOnly = !classes || members.length == 1 || Version.at(version.manifest, "arithmetic").asInt() == 1;
-    this.exponents = linearOnly ? new double[0] : version.doubles("model.exponents", members.length);
+    // none, too, of a model that began by arithmetic 1
+    boolean isMixedTwice = version.has("model.exponents") && version.doubles("model.exponents").length > 0;
+    this.exponents = isMixedTwice ? version.doubles("model.exponents", members.length) : new double[0];
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
     int ramped = setStarts(true, 0);
     this.firstSums = setStarts(false, ramped);

@@ -189,6 +189,13 @@ def test_a_version_from_before_there_were_ramps_and_exponents_is_predicted(java:
     assert java.predict(str(file), x.tobytes()) == expected.tobytes()
 
 
+def test_a_version_that_continues_one_without_exponents_is_predicted(java: Any, file: Path) -> None:
+    ensemble, rng = Ensemble((MemberOptions(Shape((5, 7, 3), skip=True)),) * 4, 5), np.random.default_rng(2)
+    state = ensemble.init(initial(ensemble, 2))._replace(exponents=np.zeros(0))
+    learn(ensemble, state, draw_rows(ensemble, rng, 30), rng)
+    assert_same_bits(java, file, ensemble, state, draw_rows(ensemble, rng, 20))
+
+
 LEARNERS: list[dict[str, Any]] = [
     *({"activation": activation, "classes": 5} for activation in structures.ACTIVATIONS),
     {"classes": 5, "members": [{"optimizer": "sgd", "learning_rate": 0.1}]},
