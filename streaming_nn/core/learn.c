@@ -475,7 +475,7 @@ static double mixture_loss(const Step *s, const float *p, const float *y) {
     if (is_classes(o)) {
         for (long j = 0; j < (loss_of(o) == SOFTMAX ? 1 : s->outputs); j++) {
             double right = loss_of(o) == SOFTMAX ? p[(long)y[0]] : y[j] == 1.0f ? p[j] : 1.0f - p[j];
-            loss += -logarithm(right < LEAST_MIXED ? LEAST_MIXED : right);
+            loss += -bounded_logarithm(right);
         }
         return loss;
     }
