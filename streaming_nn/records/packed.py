@@ -52,11 +52,11 @@ def decode_rows(
     kept, sizes = positions[allowed], sizes[allowed]
     words = _read_words(blobs, kept, sizes, full if labeled else bare, word)
     if not labeled:
-        return DecodedRows(words.astype(np.float64), None, kept, rejected)
-    x = words[:, columns:].astype(np.float64)
+        return DecodedRows(_widen(words), None, kept, rejected)
+    x = _widen(words[:, columns:])
     first = np.ascontiguousarray(words[:, :columns] if schema.columns_of_y else words[:, 0])
     if schema.classes is None:
-        return DecodedRows(x, first.astype(np.float64), kept, rejected)
+        return DecodedRows(x, _widen(first), kept, rejected)
     y = first.view(f"<i{word}").astype(np.int32)
     if schema.multilabel:
         return _multilabel(schema, DecodedRows(x, y, kept, rejected))
@@ -67,6 +67,12 @@ def decode_rows(
         rejected.append(Rejection(i, reason, str(schema.label), str(index)))
     x = x[known] if not known.all() else x
     return DecodedRows(x, y[known], kept[known], rejected, range(limit))
+
+
+def _widen(words: NDArray[Any]) -> NDArray[np.float64]:
+    """Return numbers as float64; of a signaling NaN, a NaN like any other is made without a warning."""
+    with np.errstate(invalid="ignore"):
+        return words.astype(np.float64)
 
 
 def encode(

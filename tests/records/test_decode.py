@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 from record_values import SMALL, blobs, keys_of, texts
@@ -326,6 +326,8 @@ def test_any_bytes_are_kept_or_rejected_alike_alone_and_in_a_batch(values):
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=6), st.booleans())
+@example([b"\0\0\0\0\0\0\x81\x7f"], False)  # a signaling NaN
+@example([b"\0\0\0\0\0\0\x81\x7f\0\0\0\0"], True)
 @settings(max_examples=80, deadline=None)
 def test_any_bytes_as_packed_are_kept_or_rejected(values, labeled):
     for classes in ((0, 1), None):
