@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from streaming_nn.cli.app import run
 from streaming_nn.explain import explain
 from streaming_nn.importance import importance
 from streaming_nn.page.run import address, listen, serving
+from streaming_nn.versions import version_log
 
 pytestmark = [pytest.mark.merge, pytest.mark.timeout(120)]
 
@@ -139,8 +141,10 @@ def luminance(color: list[int]) -> float:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_which_member_leads_is_seen_without_hues(
-    browser: Any, tmp_path: Path, theme: str, width: int
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theme: str, width: int
 ) -> None:
+    seconds = count()  # so that the last version has pixels of its own, however long each took
+    monkeypatch.setattr(version_log, "now", lambda: f"2026-01-01T00:00:{next(seconds):02}.000+00:00")
     grown = GrowingModel(tmp_path / "model", classes=["low", "high", "none"])
     grown.learn(9)
     members = grown.head.manifest.metrics["members"]
