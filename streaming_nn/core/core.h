@@ -115,13 +115,28 @@ typedef struct {
     float *values; /* (entries) by column */
 } Sparse;
 
+/* The ramps that are there: those of column column[c] are starts[c] to starts[c + 1]. A row has one number per column:
+   its ramps before `at` are 1, and those after it 0. */
+typedef struct {
+    long columns, count;
+    int32_t *column; /* (columns) */
+    int32_t *starts; /* (columns + 1) */
+    int32_t *number; /* (count) among all that there could be */
+    double *origins; /* (count) the knot where it rises from 0 */
+    double *tops;    /* (count) the knot where it is 1 */
+    float *widths;   /* (count) from one to the other */
+    int32_t *at;     /* (rows, columns) the first ramp that is not 1; the column's end: all are */
+    float *heights;  /* (rows, columns) of that one; at the column's end 0 */
+    float *sums;     /* (2, most ramps of a column + 1, widest first row) memory */
+} Ramps;
+
 /* Rows of a network's inputs; of mostly zeros, only the columns that are not 0 in all of them. */
 typedef struct {
     const float *x;       /* (rows, row), of which the first `columns` are read */
     long row, columns;
     const int32_t *index; /* (columns) of each column among the network's inputs; null: all of them, in order */
-    const int32_t *present; /* (inputs) those that are there, without the other ramps; null: all of them */
-    long inputs;
+    long inputs;          /* of the network, without ramps */
+    const Ramps *ramps;   /* what it sees after these; null: nothing */
     const Sparse *sparse; /* instead of these */
 } Rows;
 
@@ -285,16 +300,6 @@ typedef struct {
     float *widths;
 } Scaling;
 
-/* The ramps that are there: those of column column[c] are numbers starts[c] to starts[c + 1]. */
-typedef struct {
-    long columns, count;
-    int32_t *column; /* (columns) */
-    int32_t *starts; /* (columns + 1) */
-    int32_t *number; /* (count) among all that there could be */
-    double *origins; /* (count) the knot where it rises from 0 */
-    float *widths;   /* (count) from there to the knot where it is 1 */
-} Ramps;
-
 /* Weighted counts of classified rows. */
 typedef struct {
     int64_t classes;
@@ -349,7 +354,10 @@ double unit_of(const double *moments, int counts);
 INLINE long ramps_at_most(const Options *o) { return (long)o->ramped * o->ramps; }
 long knots_bytes(const Options *options);
 void ramps_of(const Options *options, const State *state, Ramps *ramps);
-void prepare_ramps(const Options *options, const Ramps *ramps, const double *fills, const double *x, float *z);
+void prepare_ramps(const Options *options, const Ramps *ramps, const double *fills, const double *x, long row);
+void add_ramps(const Ramps *ramps, const float *weights, long row, float *z, long rows);
+float *ramps_gradient(const Ramps *ramps, long column, const float *delta, long row, long rows);
+double ramps_squares_at_most(const Ramps *ramps, long rows);
 int set_knots(const Options *options, const State *state, long before, double *work);
 
 /* sparse.c */

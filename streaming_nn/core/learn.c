@@ -22,15 +22,14 @@ typedef struct {
     Member *members;
     const State *state;
     long fresh, rows, outputs, targets, classes; /* new rows, all rows; values per row; classes with weights */
-    long plain, inputs;             /* of a prepared row: without the ramps, with those that are there */
+    long inputs;                    /* of a prepared row, without ramps */
     Scaling scaling;
     Ramps ramps;
     double *given;                  /* (rows, targets) as they came */
     float *z, *y, *weight, *scaled; /* (rows, ...) prepared, in units; weights, and those of one member */
-    int32_t *present;               /* (inputs) of each input of z, that of a network which sees the ramps */
     float *active;                  /* (rows, active columns) of z */
-    int32_t *from, *index;          /* (active columns) in z; among a network's inputs */
-    long columns, plain_columns;    /* of them, and of those without the ramps; all: z is used */
+    int32_t *index;                 /* (active columns) in z */
+    long columns;                   /* of them; all: z is used */
     RingIndex ring;                 /* with SPARSE, as what follows is */
     Entries entries, slot;          /* of the new rows as they came, of one drawn row */
     ByColumn by;                    /* the order of the new rows' entries */
@@ -77,34 +76,36 @@ static void divide_sparse(Step *s, long most, long rows, Block *block) {
     s->slot = (Entries){0, take(block, n * i), take(block, n * d)};
     s->by = take_order(block, most * n, n);
     s->values = take(block, most * d);
-    s->sparse.inputs = (Inputs){take(block, (rows + 1) * d), take(block, rows * s->plain * i), take(block, rows * s->plain * f)};
-    s->sparse.by = take_order(block, rows * s->plain, s->plain);
-    s->sparse.values = take(block, rows * s->plain * f);
+    s->sparse.inputs = (Inputs){take(block, (rows + 1) * d), take(block, rows * s->inputs * i), take(block, rows * s->inputs * f)};
+    s->sparse.by = take_order(block, rows * s->inputs, s->inputs);
+    s->sparse.values = take(block, rows * s->inputs * f);
 }
 
 /* Memory of rows with all of their values. */
 static void divide_dense(Step *s, long rows, Block *block) {
     const Options *o = s->options;
-    long f = sizeof(float), d = sizeof(double), i = sizeof(int32_t), n = o->columns, ramps = ramps_at_most(o);
-    long inputs = s->plain + ramps;
+    long f = sizeof(float), d = sizeof(double), i = sizeof(int32_t), n = o->columns, ramps = ramps_at_most(o), widest = 0;
+    for (long k = 0; k < o->members; k++) widest = larger(widest, layer_of(o->networks[k], 0).row);
     s->scaling = (Scaling){take(block, n * d), take(block, n * d), take(block, n * f)};
-    s->z = take(block, rows * inputs * f);
-    s->present = take(block, inputs * i);
-    s->active = take(block, rows * inputs * f);
-    s->from = take(block, inputs * i);
-    s->index = take(block, inputs * i);
+    s->z = take(block, rows * s->inputs * f);
+    s->active = take(block, rows * s->inputs * f);
+    s->index = take(block, s->inputs * i);
     s->ramps.column = take(block, o->ramped * i);
     s->ramps.starts = take(block, (o->ramped + 1) * i);
     s->ramps.number = take(block, ramps * i);
     s->ramps.origins = take(block, ramps * d);
+    s->ramps.tops = take(block, ramps * d);
     s->ramps.widths = take(block, ramps * f);
+    s->ramps.at = take(block, rows * o->ramped * i);
+    s->ramps.heights = take(block, rows * o->ramped * f);
+    s->ramps.sums = take(block, o->ramped ? 2 * (o->ramps + 1) * widest * f : 0);
     s->knots = take(block, knots_bytes(o));
 }
 
 static void divide(Step *s, long most, Block *block) {
     const Options *o = s->options;
     const Network *network = o->networks[0];
-    s->plain = s->inputs = o->missing == INDICATE ? 2 * o->columns : o->columns;
+    s->inputs = o->missing == INDICATE ? 2 * o->columns : o->columns;
     s->outputs = network->units[network->layers];
     s->targets = targets_of(network);
     s->classes = network->loss == LOGISTIC ? 2 : s->outputs;
@@ -139,11 +140,7 @@ static void divide(Step *s, long most, Block *block) {
 
 /* Reads which ramps have knots. */
 static void find_ramps(Step *s) {
-    if (is_sparse(s->options)) return;
-    ramps_of(s->options, s->state, &s->ramps);
-    s->inputs = s->plain + s->ramps.count;
-    for (long j = 0; j < s->plain; j++) s->present[j] = (int32_t)j;
-    for (long i = 0; i < s->ramps.count; i++) s->present[s->plain + i] = (int32_t)(s->plain + s->ramps.number[i]);
+    if (!is_sparse(s->options)) ramps_of(s->options, s->state, &s->ramps);
 }
 
 /* --- Predictions */
@@ -230,7 +227,7 @@ static void mix(const Step *s, long r) {
 static void select_columns(Step *s, long rows) {
     if (is_sparse(s->options)) {
         Sparse *x = &s->sparse;
-        sort_entries(x->inputs.starts, x->inputs.columns, rows, s->plain, &x->by);
+        sort_entries(x->inputs.starts, x->inputs.columns, rows, s->inputs, &x->by);
         for (long i = 0; i < x->inputs.starts[rows]; i++) x->values[i] = x->inputs.values[x->by.from[i]];
         return;
     }
@@ -239,30 +236,24 @@ static void select_columns(Step *s, long rows) {
     fill_bytes(used, 0, n * sizeof(float));
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < n; j++) used[j] = s->z[r * n + j] != 0.0f ? 1.0f : used[j];
-    s->plain_columns = 0;
-    for (long j = 0; j < n; j++) {
-        if (used[j] == 0.0f) continue;
-        if (j < s->plain) s->plain_columns++;
-        s->index[columns] = s->present[j];
-        s->from[columns++] = (int32_t)j;
-    }
+    for (long j = 0; j < n; j++)
+        if (used[j] != 0.0f) s->index[columns++] = (int32_t)j;
     s->columns = columns > MOST_ACTIVE * (double)n ? n : columns;
     if (s->columns == n) return;
     for (long r = 0; r < rows; r++)
-        for (long k = 0; k < columns; k++) s->active[r * columns + k] = s->z[r * n + s->from[k]];
+        for (long k = 0; k < columns; k++) s->active[r * columns + k] = s->z[r * n + s->index[k]];
 }
 
 /* The rows as a member sees them: without the ramps, or with them. */
 static Rows rows_of(const Step *s, long k) {
-    Rows rows = {.x = s->z, .row = s->inputs, .columns = s->plain};
-    int sees_ramps = s->options->networks[k]->units[0] > s->plain, all = s->columns == s->inputs;
-    if (is_sparse(s->options)) return (Rows){.sparse = &s->sparse};
-    if (!all) rows = (Rows){.x = s->active, .row = s->columns, .columns = s->plain_columns, .index = s->index};
-    if (!sees_ramps) return rows;
-    rows.columns = s->columns;
-    rows.index = all ? s->present : s->index;
-    rows.present = s->present;
-    rows.inputs = s->inputs;
+    if (is_sparse(s->options)) return (Rows){.sparse = &s->sparse, .inputs = s->inputs};
+    Rows rows = {.x = s->z, .row = s->inputs, .columns = s->columns, .inputs = s->inputs};
+    if (s->columns < s->inputs) {
+        rows.x = s->active;
+        rows.row = s->columns;
+        rows.index = s->index;
+    }
+    if (s->options->networks[k]->units[0] > s->inputs) rows.ramps = &s->ramps;
     return rows;
 }
 
@@ -274,9 +265,8 @@ static void predict_fresh(const Step *s, long k) {
 
 /* Writes one row of z. */
 static void prepare(const Step *s, const double *x, long r) {
-    float *z = s->z + r * s->inputs;
-    prepare_row(s->options, s->scaling, x, z);
-    if (s->ramps.count) prepare_ramps(s->options, &s->ramps, s->scaling.fills, x, z + s->plain);
+    prepare_row(s->options, s->scaling, x, s->z + r * s->inputs);
+    prepare_ramps(s->options, &s->ramps, s->scaling.fills, x, r);
 }
 
 /* Prepares the new rows: those of x from `start` on. */

@@ -109,7 +109,7 @@ static void activate_layer(Pass *pass, Layer layer, int32_t l, const float *thet
 static Rows inputs_of(const Pass *pass, Rows x, int32_t l) {
     if (l == 0) return x;
     long row = layer_of(pass->network, l - 1).row, columns = layer_of(pass->network, l).inputs;
-    Rows inputs = {.x = part(pass, pass->hidden, l - 1), .row = row, .columns = columns};
+    Rows inputs = {.x = part(pass, pass->hidden, l - 1), .row = row, .columns = columns, .inputs = columns};
     return inputs;
 }
 
@@ -138,6 +138,7 @@ void forward(Pass *pass, const float *theta, Rows x, int with_dropout) {
         else
             product(inputs.x, inputs.row, 1, theta + layer.weights, layer.row, inputs.index, z, layer.row,
                     pass->rows, inputs.columns, layer.row, pass->panels);
+        if (inputs.ramps) add_ramps(inputs.ramps, theta + layer.weights + inputs.inputs * layer.row, layer.row, z, pass->rows);
         if (l == 0 && network->skip) linear = z + padded(layer.outputs);
         if (l < last) activate_layer(pass, layer, l, theta, with_dropout);
     }
@@ -216,27 +217,35 @@ static int is_plain(const Update *update) {
     return update->kind == SGD && update->decay == 0.0f && !adjusted;
 }
 
-/* SGD of one row. */
-static void descend_row(Rows inputs, const float *restrict delta, Layer layer, const Update *update) {
-    for (long k = 0; k < inputs.columns; k++) {
-        if (inputs.x[k] == 0.0f) continue;
-        long i = inputs.index ? inputs.index[k] : k;
-        float *restrict theta = update->theta + layer.weights + i * layer.row;
-        float a = inputs.x[k], rate = update->rate;
-        for (long j = 0; j < layer.row; j++) {
-            float t = theta[j] - rate * (0.0f + a * delta[j]);
-            t = t > 0x1p64f ? 0x1p64f : t;
-            theta[j] = t < -0x1p64f ? -0x1p64f : t;
-        }
+/* SGD of one input of one row. */
+static void descend_input(float a, long i, const float *restrict delta, Layer layer, const Update *update) {
+    if (a == 0.0f) return;
+    float *restrict theta = update->theta + layer.weights + i * layer.row, rate = update->rate;
+    for (long j = 0; j < layer.row; j++) {
+        float t = theta[j] - rate * (0.0f + a * delta[j]);
+        t = t > 0x1p64f ? 0x1p64f : t;
+        theta[j] = t < -0x1p64f ? -0x1p64f : t;
     }
 }
 
-/* Takes the step for the weights of inputs that are 0 in all rows: of those present that have no column. */
+/* SGD of one row. */
+static void descend_row(Rows inputs, const float *delta, Layer layer, const Update *update) {
+    const Ramps *ramps = inputs.ramps;
+    for (long k = 0; k < inputs.columns; k++)
+        descend_input(inputs.x[k], inputs.index ? inputs.index[k] : k, delta, layer, update);
+    for (long c = 0; ramps && c < ramps->columns; c++) {
+        long at = ramps->at[c];
+        for (long i = ramps->starts[c]; i < at; i++)
+            descend_input(1.0f, inputs.inputs + ramps->number[i], delta, layer, update);
+        if (at < ramps->starts[c + 1])
+            descend_input(ramps->heights[c], inputs.inputs + ramps->number[at], delta, layer, update);
+    }
+}
+
+/* Takes the step for the weights of inputs that are 0 in all rows: they have no column. */
 static void descend_zeros(Pass *pass, Rows inputs, Layer layer, Update *update) {
     if (is_plain(update)) return;
-    long all = inputs.present ? inputs.inputs : layer.inputs, next = 0;
-    for (long k = 0; k < all; k++) {
-        long i = inputs.present ? inputs.present[k] : k;
+    for (long i = 0, next = 0; i < inputs.inputs; i++) {
         if (next < inputs.columns && inputs.index[next] == i) {
             next++;
             continue;
@@ -271,9 +280,21 @@ static void descend_entries(Pass *pass, const Sparse *x, const float *delta, Lay
     }
 }
 
+/* Takes the step for the weights of ramps; those of the ones that are not there are left as they are. */
+static void descend_ramps(const Pass *pass, Rows inputs, const float *delta, Layer layer, const Update *update) {
+    const Ramps *ramps = inputs.ramps;
+    for (long c = 0; c < ramps->columns; c++) {
+        float *gradient = ramps_gradient(ramps, c, delta, layer.row, pass->rows);
+        for (long i = ramps->starts[c], count; i < ramps->starts[c + 1]; i += count, gradient += count * layer.row) {
+            for (count = 1; i + count < ramps->starts[c + 1] && ramps->number[i + count] == ramps->number[i] + count;) count++;
+            apply(update, gradient, layer.weights + (inputs.inputs + ramps->number[i]) * layer.row, count * layer.row, 0);
+        }
+    }
+}
+
 static void descend_weights(Pass *pass, Rows inputs, const float *delta, Layer layer, Update *update) {
     long x_row = inputs.row;
-    if (inputs.present && update->kind == GRADIENT)
+    if (inputs.ramps && update->kind == GRADIENT)
         fill_bytes(update->first + layer.weights, 0, layer.inputs * layer.row * sizeof(float));
     if (inputs.sparse) {
         descend_entries(pass, inputs.sparse, delta, layer, update);
@@ -298,6 +319,7 @@ static void descend_weights(Pass *pass, Rows inputs, const float *delta, Layer l
         descend_columns(pass, inputs.index, i, count, layer, update);
     }
     if (inputs.index) descend_zeros(pass, inputs, layer, update);
+    if (inputs.ramps) descend_ramps(pass, inputs, delta, layer, update);
 }
 
 static void descend_biases(Pass *pass, const float *delta, Layer layer, Update *update) {
@@ -354,12 +376,19 @@ double gradient_squares(Pass *pass, Rows x, double limit) {
         const Inputs *some = given.sparse ? &given.sparse->inputs : 0;
         double inputs = some ? squares_at_most(some->values, 0, 1, some->starts[pass->rows])
                              : squares_at_most(given.x, given.row, pass->rows, given.columns);
+        if (given.ramps) inputs += ramps_squares_at_most(given.ramps, pass->rows);
         bound += (inputs + (double)pass->rows) * squares_at_most(part(pass, pass->deltas, l), layer.row, pass->rows, layer.row);
     }
     if (bound * 1.02 < limit && pass->rows < 65536) return 0.0;
     Update update = {.kind = GRADIENT, .scale = 1.0f, .first = pass->whole};
     backward(pass, x, &update);
     return sum_of_squares(pass->whole, parameters(network));
+}
+
+/* Takes the step for the weights of one input, whose gradient is in `whole`. */
+static void apply_row(const Update *update, Pass *pass, Layer layer, long input) {
+    long at = layer.weights + input * layer.row;
+    apply(update, pass->whole + at, at, layer.row, 0);
 }
 
 /* After `propagate`, takes a step whose gradient's length is bounded first. */
@@ -375,13 +404,12 @@ void backward_clipped(Pass *pass, Rows x, Update *update, double most) {
     clipped.scale = length > most ? (float)(most / length) : 1.0f;
     for (int32_t l = 0; l < pass->network->layers; l++) {
         Layer layer = layer_of(pass->network, l);
-        const int32_t *some = l ? 0 : x.sparse ? x.sparse->by.index : x.present;
-        for (long k = 0; some && k < (x.sparse ? x.sparse->by.active : x.inputs); k++) {
-            long at = layer.weights + some[k] * layer.row;
-            apply(&clipped, pass->whole + at, at, layer.row, 0);
-        }
-        if (!some)
-            apply(&clipped, pass->whole + layer.weights, layer.weights, layer.inputs * layer.row, 0);
+        Rows inputs = inputs_of(pass, x, l);
+        const ByColumn *by = inputs.sparse ? &inputs.sparse->by : 0;
+        for (long k = 0; by && k < by->active; k++) apply_row(&clipped, pass, layer, by->index[k]);
+        if (!by) apply(&clipped, pass->whole + layer.weights, layer.weights, inputs.inputs * layer.row, 0);
+        for (long i = 0; inputs.ramps && i < inputs.ramps->count; i++)
+            apply_row(&clipped, pass, layer, inputs.inputs + inputs.ramps->number[i]);
         apply(&clipped, pass->whole + layer.biases, layer.biases, padded(layer.outputs), 1);
     }
 }
@@ -392,7 +420,7 @@ EXPORTED void core_gradient(const Network *network, const float *theta, const fl
                             float *gradient, void *work) {
     Pass pass = pass_in(network, rows, dropout, work);
     pass.key = key;
-    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0]};
+    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0], .inputs = network->units[0]};
     forward(&pass, theta, all, 1);
     long m = network->units[network->layers];
     weigh_slopes(&pass, y, weight, losses);
@@ -406,7 +434,7 @@ EXPORTED void core_gradient(const Network *network, const float *theta, const fl
 EXPORTED void core_outputs(const Network *network, const float *theta, const float *x, long rows, float *outputs,
                            void *work) {
     Pass pass = pass_in(network, rows, 0.0, work);
-    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0]};
+    Rows all = {.x = x, .row = network->units[0], .columns = network->units[0], .inputs = network->units[0]};
     forward(&pass, theta, all, 0);
     copy_bytes(outputs, pass.outputs, rows * network->units[network->layers] * sizeof(float));
 }

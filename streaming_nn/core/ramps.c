@@ -88,6 +88,7 @@ void ramps_of(const Options *o, const State *s, Ramps *ramps) {
             if (!(width > 0.0f && width < __builtin_inff())) continue;
             ramps->number[ramps->count] = (int32_t)(j * o->ramps + i);
             ramps->origins[ramps->count] = knots[i];
+            ramps->tops[ramps->count] = knots[i + 1];
             ramps->widths[ramps->count++] = width;
         }
         if (ramps->count == first) continue;
@@ -97,15 +98,74 @@ void ramps_of(const Options *o, const State *s, Ramps *ramps) {
     if (o->ramped) ramps->starts[ramps->columns] = (int32_t)ramps->count;
 }
 
-/* Writes the ramps z (count) of one row x (columns). */
-void prepare_ramps(const Options *o, const Ramps *ramps, const double *fills, const double *x, float *restrict z) {
+/* Writes where the numbers of row x (columns) are among the ramps. */
+void prepare_ramps(const Options *o, const Ramps *ramps, const double *fills, const double *x, long row) {
     for (long c = 0; c < ramps->columns; c++) {
         double value = x[ramps->column[c]];
         if (o->missing != REFUSE && value != value) value = fills[ramps->column[c]];
-        for (long i = ramps->starts[c]; i < ramps->starts[c + 1]; i++) {
-            float height = (float)(value - ramps->origins[i]) / ramps->widths[i];
-            height = height > 1.0f ? 1.0f : height;
-            z[i] = height < 0.0f ? 0.0f : height;
+        long start = ramps->starts[c], end = ramps->starts[c + 1], at = start;
+        for (long i = start; i < end; i++) at += value >= ramps->tops[i];
+        float height = at < end ? (float)(value - ramps->origins[at]) / ramps->widths[at] : 0.0f;
+        if (height >= 1.0f) { /* rounded to the top */
+            height = 0.0f;
+            at++;
+        }
+        ramps->at[row * ramps->columns + c] = (int32_t)at;
+        ramps->heights[row * ramps->columns + c] = height < 0.0f ? 0.0f : height;
+    }
+}
+
+/* Adds to each row's sums z (rows, row) those of its ramps: one chain for each column.
+
+   The sums of a column's first ramps are the same for all rows: each row takes one of them, and adds one term. */
+void add_ramps(const Ramps *ramps, const float *weights, long row, float *restrict z, long rows) {
+    float *restrict sums = ramps->sums;
+    for (long c = 0; c < ramps->columns; c++) {
+        long start = ramps->starts[c], end = ramps->starts[c + 1], most = start;
+        const int32_t *at = ramps->at + c;
+        for (long r = 0; r < rows; r++) most = larger(most, at[r * ramps->columns]);
+        fill_bytes(sums, 0, row * sizeof(float));
+        for (long i = start; i < most; i++) {
+            const float *w = weights + ramps->number[i] * row;
+            float *from = sums + (i - start) * row, *to = from + row;
+            for (long j = 0; j < row; j++) to[j] = from[j] + w[j];
+        }
+        for (long r = 0; r < rows; r++) {
+            long i = at[r * ramps->columns];
+            float height = ramps->heights[r * ramps->columns + c];
+            const float *full = sums + (i - start) * row, *w = weights + ramps->number[i < end ? i : start] * row;
+            for (long j = 0; j < row; j++) z[r * row + j] += full[j] + height * w[j];
         }
     }
+}
+
+/* Returns the gradient (ramps of the column, row) by the weights of a column's ramps, given that by the sums. */
+float *ramps_gradient(const Ramps *ramps, long c, const float *restrict delta, long row, long rows) {
+    long start = ramps->starts[c], count = ramps->starts[c + 1] - start;
+    float *restrict rising = ramps->sums, *restrict full = rising + (count + 1) * row; /* of rows whose `at` it is */
+    fill_bytes(rising, 0, 2 * (count + 1) * row * (long)sizeof(float));
+    for (long r = 0; r < rows; r++) {
+        long i = ramps->at[r * ramps->columns + c] - start;
+        float height = ramps->heights[r * ramps->columns + c];
+        for (long j = 0; j < row; j++) {
+            rising[i * row + j] += height * delta[r * row + j];
+            full[i * row + j] += delta[r * row + j];
+        }
+    }
+    float *restrict after = full + count * row; /* of rows in which the ramp is 1 */
+    for (long i = count - 1; i >= 0; i--)
+        for (long j = 0; j < row; j++) {
+            rising[i * row + j] += after[j];
+            after[j] += full[i * row + j];
+        }
+    return rising;
+}
+
+/* An upper bound of the sum of all ramps' squares. */
+double ramps_squares_at_most(const Ramps *ramps, long rows) {
+    double total = 0.0;
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < ramps->columns; c++)
+            total += (double)(ramps->at[r * ramps->columns + c] - ramps->starts[c] + 1);
+    return total;
 }

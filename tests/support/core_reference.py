@@ -4,8 +4,7 @@ Only + - * /, square roots, comparisons and the bits of numbers are used, each o
 reduction, no product of matrices, no function of NumPy's that another machine computes otherwise.
 """
 
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -361,18 +360,59 @@ def loss_and_slope(shape: Any, output: Array, y: Array) -> tuple[float, Array]:
 # --- Networks
 
 
-def forward(shape: Any, theta: Array, x: Array, kept: list[Array] | None = None) -> Any:
+class Ramps(NamedTuple):
+    """What a member sees after the other inputs of some rows."""
+
+    heights: Array  # (rows, columns, ramps) 0 of those that are not there
+    there: NDArray[np.bool_]  # (columns, ramps)
+
+
+def first_sums(x: Array, ramps: Ramps | None, W: Array) -> Array:
+    z = product(x, W[: x.shape[1]])
+    if ramps is not None:
+        columns = W[x.shape[1] :].reshape(*ramps.there.shape, -1)
+        for c, weights in enumerate(columns):
+            z = z + product(ramps.heights[:, c], weights)
+    return z
+
+
+def first_gradient(x: Array, ramps: Ramps | None, delta: Array) -> Array:
+    parts = [product(x.T, delta)]
+    for c, there in enumerate([] if ramps is None else ramps.there):
+        parts.append(ramps_gradient(ramps.heights[:, c], there, delta))  # type: ignore[union-attr]
+    return np.concatenate(parts)
+
+
+def ramps_gradient(heights: Array, there: NDArray[np.bool_], delta: Array) -> Array:
+    slopes, after = np.zeros((len(there), delta.shape[1]), F4), np.zeros(delta.shape[1], F4)
+    listed = np.flatnonzero(there)
+    ones = (heights[:, listed] == 1).sum(axis=1)
+    for i in range(len(listed), -1, -1):
+        rising, full = np.zeros_like(after), np.zeros_like(after)
+        for r in np.flatnonzero(ones == i):
+            full = full + delta[r]
+            if i < len(listed):
+                rising = rising + heights[r, listed[i]] * delta[r]
+        if i < len(listed):
+            slopes[listed[i]] = after + rising
+        after = after + full
+    return slopes
+
+
+def forward(
+    shape: Any, theta: Array, x: Array, kept: list[Array] | None = None, ramps: Ramps | None = None
+) -> Any:
     """Return outputs, each layer's inputs, and what each activation's derivative needs."""
     inputs, saved = [x], []
     *hidden, (W, b) = shape.views(theta)
     for layer, (V, c) in enumerate(hidden):
-        z = product(inputs[-1], V) + c
+        z = (product(inputs[-1], V) if layer else first_sums(x, ramps, V)) + c
         h = ACTIVATE[shape.activation](z)
         saved.append(z if shape.activation == "gelu" else h)
         inputs.append(h if kept is None else h * kept[layer])
-    z = product(inputs[-1], W)
+    z = product(inputs[-1], W) if hidden else first_sums(x, ramps, W)
     if shape.skip:
-        z = z + product(x, shape.linear_view(theta))
+        z = z + first_sums(x, ramps, shape.linear_view(theta))
     return np.stack([link(shape, row) for row in z + b]), inputs, saved
 
 
@@ -384,6 +424,7 @@ def gradient(
     weight: Array | None = None,
     dropout: float = 0.0,
     key: int = 0,
+    ramps: Ramps | None = None,
 ) -> tuple[Array, Array, Array]:
     rows = len(x)
     kept = None
@@ -391,7 +432,7 @@ def gradient(
         keys = [draw_key(key, layer, 0) for layer in range(len(shape.units) - 2)]
         sizes = shape.units[1:-1]
         kept = [keep_units(k, dropout, rows, units) for k, units in zip(keys, sizes, strict=True)]
-    outputs, inputs, saved = forward(shape, theta, x, kept)
+    outputs, inputs, saved = forward(shape, theta, x, kept, ramps)
     weight = np.ones(rows, F4) if weight is None else weight
     results = [loss_and_slope(shape, output, truth) for output, truth in zip(outputs, y, strict=True)]
     part = F4(1.0 / rows)
@@ -401,7 +442,7 @@ def gradient(
     views, delta = shape.views(theta), slopes
     for layer in range(len(views) - 1, -1, -1):
         W, b = shape.views(whole)[layer]
-        W[:] = product(inputs[layer].T, delta)
+        W[:] = product(inputs[layer].T, delta) if layer else first_gradient(x, ramps, delta)
         b[:] = product(np.ones((1, rows), F4), delta)[0]
         if layer:
             delta = product(delta, views[layer][0].T)
@@ -409,7 +450,7 @@ def gradient(
                 delta = delta * kept[layer - 1]
             delta = DIFFERENTIATE[shape.activation](delta, saved[layer - 1])
     if shape.skip:
-        shape.linear_view(whole)[:] = product(x.T, slopes)
+        shape.linear_view(whole)[:] = first_gradient(x, ramps, slopes)
     return outputs, np.array([loss for loss, _ in results]), whole
 
 
@@ -559,9 +600,15 @@ def without_ramps(options: Any, state: Any, shape: Any) -> NDArray[np.bool_]:
     first = shape.layers[0]
     rest = np.zeros(shape.parameters, bool)
     rows = rest[first.weights : first.biases].reshape(first.inputs, -1)
-    width = np.diff(state.knots).astype(F4).ravel()[: len(rows) - options.width]
-    rows[options.width :][~((width > 0) & (width < INFINITE))] = True
+    there = are_there(state).ravel()[: len(rows) - options.width]
+    rows[options.width :][~there] = True
     return rest
+
+
+def are_there(state: Any) -> NDArray[np.bool_]:
+    """Return which ramps (columns, ramps) are there."""
+    width = np.diff(state.knots).astype(F4)
+    return (width > 0) & (width < INFINITE)
 
 
 def weights_and_biases(layer: Any) -> list[tuple[slice, bool]]:
@@ -659,18 +706,22 @@ def prepare(options: Any, state: Any, x: Array) -> Array:
 # --- Ramps
 
 
-def ramps(options: Any, state: Any, x: Array) -> Array:
-    """Return each ramp's height (rows, columns with ramps * RAMPS); without knots, 0."""
-    heights = [np.zeros((len(x), 0), F4)]
+def ramps(options: Any, state: Any, x: Array) -> Ramps:
+    """Return each ramp's height; without knots, 0."""
+    heights = np.zeros((len(x), *are_there(state).shape), F4)
     for j, knots in enumerate(state.knots):
         missing = np.isnan(x[:, j]) & (options.missing != "refuse")
         value = np.where(missing, state.means[j], x[:, j])
-        for low, high in pairwise(knots.tolist()):
-            width = F4(high - low)
-            z = (value - low).astype(F4) / width if 0 < width < INFINITE else np.zeros(len(x), F4)
+        for i in np.flatnonzero(are_there(state)[j]):
+            z = (value - knots[i]).astype(F4) / F4(knots[i + 1] - knots[i])
             z = np.where(z > 1, F4(1), z)
-            heights.append(np.where(z < 0, F4(0), z)[:, None])
-    return np.concatenate(heights, axis=1)
+            heights[:, j, i] = np.where(z < 0, F4(0), z)
+    return Ramps(heights, are_there(state))
+
+
+def seen_by(options: Any, shape: Any, ramps: Ramps, rows: int) -> Ramps | None:
+    """Return what a member of this shape sees of the first rows' ramps."""
+    return Ramps(ramps.heights[:rows], ramps.there) if options.sees_ramps(shape) else None
 
 
 def placements(rows: int) -> int:
@@ -880,13 +931,12 @@ def mix(options: Any, state: Any, predictions: Array) -> Array:
 
 def predict(options: Any, state: Any, x: Array) -> Array:
     z = prepare(options, state, x)
-    wide = np.concatenate([z, ramps(options, state, x)], axis=1)
+    rising = ramps(options, state, x)
     each = zip(options.shapes, options.layout.thetas(state.theta), strict=True)
-    return mix(
-        options,
-        state,
-        np.stack([forward(shape, theta, wide[:, : shape.units[0]])[0] for shape, theta in each]),
-    )
+    predictions = [
+        forward(shape, theta, z, ramps=seen_by(options, shape, rising, len(z)))[0] for shape, theta in each
+    ]
+    return mix(options, state, np.stack(predictions))
 
 
 def valid_targets(options: Any, y: Array) -> bool:
@@ -954,7 +1004,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         return predict(options, state, x), False
     both = np.concatenate([x, drawn[:, :columns]])
     z = prepare(options, state, both)
-    wide = np.concatenate([z, ramps(options, state, both)], axis=1)
+    rising = ramps(options, state, both)
     w = np.concatenate([given, drawn[:, -1].astype(F4)])
     moments, clusters = state.targets.copy(), state.target_clusters.copy()
     if not is_classes(options):
@@ -976,8 +1026,7 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
         zip(options.members, options.shapes, options.layout.thetas(state.theta), strict=True)
     ):
         count = len(z) if member.emphasis > 0 else rows
-        seen = wide[:, : shape.units[0]]
-        p = forward(shape, theta, seen[:rows])[0]
+        p = forward(shape, theta, z[:rows], ramps=seen_by(options, shape, rising, rows))[0]
         loss = 0.0
         for r in range(rows):
             loss = loss + mixture_loss(options, p[r], both_y[r]) * float(w[r])
@@ -987,9 +1036,8 @@ def learn(options: Any, state: Any, x: Array, y: Array, weight: Array | None, in
             fresh, old = F4(member.emphasis / mean), F4(1.0 / mean)
         emphasis = np.array([fresh if r < rows else old for r in range(count)], F4)
         key = draw_key(options.seed, int(state.learned), k)
-        slope = gradient(
-            shape, theta, seen[:count], both_y[:count], emphasis * w[:count], options.dropout, key
-        )[2]
+        seen, weighted = seen_by(options, shape, rising, count), emphasis * w[:count]
+        slope = gradient(shape, theta, z[:count], both_y[:count], weighted, options.dropout, key, seen)[2]
         squares = sum_of_squares(slope)
         predictions.append(p)
         member_losses.append(loss)

@@ -25,6 +25,7 @@ final class Network {
   private final double[] exponents;  // of each member in the geometric mixture; empty: there is none
   private final double[] targets;  // count, mean and squared deviations of each target
   private final int firstSums;  // of all members' first layers
+  private final int rampedSums;  // of those that see ramps, which are the first ones
   private final float[][] firstWeights;  // input; the rows of the members that have it, side by side
 
   Network(Version version) throws IOException {
@@ -52,10 +53,10 @@ final class Network {
     boolean isMixedTwice = version.has("model.exponents") && version.doubles("model.exponents").length > 0;
     this.exponents = isMixedTwice ? version.doubles("model.exponents", members.length) : new double[0];
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
-    int ramped = setStarts(true, 0);
-    this.firstSums = setStarts(false, ramped);
+    this.rampedSums = setStarts(true, 0);
+    this.firstSums = setStarts(false, rampedSums);
     this.firstWeights = new float[scaling.inputs + scaling.ramps][];
-    for (int i = 0; i < firstWeights.length; i++) firstWeights[i] = new float[i < scaling.inputs ? firstSums : ramped];
+    for (int i = 0; i < firstWeights.length; i++) firstWeights[i] = new float[i < scaling.inputs ? firstSums : rampedSums];
     cut(version.floats("model.theta"));
   }
 
@@ -192,6 +193,7 @@ final class Network {
     final double[] output = new double[outputs];  // probabilities, which are floats, or targets
     private final float[] z = new float[firstWeights.length];  // the networks' inputs
     private final float[] first = new float[firstSums];  // sums of the members' first layers
+    private final float[] ofColumn = new float[rampedSums];  // those of one column's ramps
     private final float[][][] sums = new float[members.length][][];  // of a member's later layers
     private final float[][][] h = new float[members.length][][];  // member, layer: values of its units
     private final int[] used;  // a layer's inputs that are not 0
@@ -229,7 +231,7 @@ final class Network {
     scaling.prepare(work.x, work.z);
     Arrays.fill(work.first, 0f);
     multiply(work.z, 0, scaling.inputs, firstWeights, work.first, work.used);
-    multiply(work.z, scaling.inputs, work.z.length, firstWeights, work.first, work.used);
+    for (int i = scaling.inputs; i < work.z.length; i += scaling.rampsOfColumn) addRamps(work, i);
     double[] mixture = work.mixture;
     double total = 0.0;
     Arrays.fill(mixture, 0.0);
@@ -250,6 +252,13 @@ final class Network {
       work.output[j] = classes ? (float) mean : restored(mean, targets.length > 3 ? 3 * j : 0);
     }
     complete(work.output);
+  }
+
+  /** Adds the sums of a column's ramps, which begin at input i: a chain of their own. */
+  private void addRamps(Work work, int i) {
+    Arrays.fill(work.ofColumn, 0f);
+    multiply(work.z, i, i + scaling.rampsOfColumn, firstWeights, work.ofColumn, work.used);
+    for (int j = 0; j < work.ofColumn.length; j++) work.first[j] += work.ofColumn[j];
   }
 
   private static double boundedLog(double p) {

@@ -11,6 +11,7 @@ final class Scaling {
 
   final int columns;  // of a row as it comes
   final int inputs;  // of a network that sees no ramps
+  final int rampsOfColumn = RAMPS;
   final int ramps;  // inputs after them of the networks that do; 0: there are none
   private final boolean missing;  // a NaN is a missing value
   private final double[] fills;  // of each column: they replace missing values
