@@ -15,8 +15,8 @@ from streaming_nn.core.library import MOST_ROWS, address
 from streaming_nn.core.networks import Floats, Shape, aligned
 from streaming_nn.core.sparse import SparseRows
 
-RAMPS = 15  # of a column: inputs of the members that see them
-RAMPED = 64  # columns that have ramps, at most: bounds what wide rows cost
+RAMPS = 23  # of a column, at most: inputs of the members that see them; 24 hours have so many between them
+RAMPED = 48  # columns that have ramps, at most: bounds the bytes of wide rows
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Rows = NDArray[np.float64]

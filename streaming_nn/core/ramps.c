@@ -6,6 +6,7 @@
 #include "functions.h"
 
 #define SAMPLED 1024     /* rows of the ring whose values are sorted */
+#define QUANTILES 16 /* knots of a column that has more values than there can be knots */
 #define FIRST 32         /* rows after which knots are set first; then after twice as many, each time */
 #define MOST_BETWEEN 4096 /* rows between two times */
 
@@ -58,9 +59,9 @@ static long distinct(const double *values, long count) {
 
 /* Writes the knots of sorted values; a column of two values needs none. */
 static void write_knots(const double *values, long count, long most, double *knots) {
-    long all = distinct(values, count) <= most, steps = all ? count : most, found = 0;
+    long all = distinct(values, count) <= most, steps = all ? count : smaller(QUANTILES, most), found = 0;
     for (long i = 0; i < steps; i++) {
-        double value = values[all ? i : i * (count - 1) / (most - 1)];
+        double value = values[all ? i : i * (count - 1) / (steps - 1)];
         if (found == 0 || value != knots[found - 1]) knots[found++] = value;
     }
     for (long i = found > 2 ? found : 0; i < most; i++) knots[i] = __builtin_inf();

@@ -101,17 +101,23 @@ class Initial(NamedTuple):
         return self.last if is_last and self.last is not None else self.biases
 
 
-def initialize(shapes: Sequence[Shape], hows: Sequence[Initial], seed: int) -> Floats:
-    """Draw initial parameters (parameters,) of members, one after the other; those of linear parts are 0."""
+def initialize(
+    shapes: Sequence[Shape], hows: Sequence[Initial], seed: int, width: int | None = None
+) -> Floats:
+    """Draw initial parameters (parameters,) of members, one after the other; those of linear parts are 0.
+
+    Inputs after the first `width` are ramps, of which half count as inputs: so many are 1 in the mean.
+    """
     return np.concatenate(
-        [_initialize(*each, seed, k) for k, each in enumerate(zip(shapes, hows, strict=True))]
+        [_initialize(*each, seed, k, width) for k, each in enumerate(zip(shapes, hows, strict=True))]
     )
 
 
-def _initialize(shape: Shape, how: Initial, seed: int, member: int) -> Floats:
+def _initialize(shape: Shape, how: Initial, seed: int, member: int, width: int | None) -> Floats:
     theta = np.zeros(shape.parameters, np.float32)
     for layer, (W, b) in enumerate(shape.views(theta)):
-        fans = W.shape
+        ramps = 0 if layer or width is None else len(W) - width
+        fans = len(W) - ramps + ramps // 2, W.shape[1]
         W[:] = _draw(how.of_weights(shape, layer), seed, 2 * layer, member, 0, W.shape, fans)
         b[:] = _draw(how.of_biases(shape, layer), seed, 2 * layer + 1, member, 0, (1, len(b)), fans)[0]
     return theta

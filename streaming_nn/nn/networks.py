@@ -68,7 +68,7 @@ class NetworkLearner(Learner[EnsembleState]):
     @cached_property
     def initial_parameters(self) -> Floats:
         """The parameters (parameters,) of all members of an untrained model."""
-        return initialize(self.core.shapes, self.initials, self.seed)
+        return initialize(self.core.shapes, self.initials, self.seed, self.core.width)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options only."""

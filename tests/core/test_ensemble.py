@@ -440,8 +440,8 @@ SEEING_RAMPS = MemberOptions(Shape((2 + 2 * RAMPS, 2)))
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"columns": 3}, "must have 3 or 48 inputs; got 2"),
-        ({"missing": "indicate"}, "must have 4 or 34 inputs; got 2"),
+        ({"columns": 3}, f"must have 3 or {3 + 3 * RAMPS} inputs; got 2"),
+        ({"missing": "indicate"}, f"must have 4 or {4 + 2 * RAMPS} inputs; got 2"),
         ({"members": (PAIR, MemberOptions(Shape((2, 3))))}, "must have 2 outputs and loss 'softmax'; got 3"),
         (
             {"members": (PAIR, MemberOptions(Shape((2, 2), loss="logistic")))},

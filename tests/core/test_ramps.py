@@ -15,6 +15,7 @@ pytestmark = pytest.mark.commit
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
+QUANTILES = 16  # knots of a column with more values than there can be knots
 PLACED = [32, 64, 128, 256, 512, 1024, 2048, *range(4096, 13_000, 4096)]  # rows appended when knots are
 
 
@@ -35,8 +36,8 @@ def after(x: Array, mini_batch: int = 32, **options: Any) -> EnsembleState:
 
 
 def at_each_fifteenth(values: Array) -> list[float]:
-    quantiles: list[float] = np.sort(values)[np.arange(RAMPS + 1) * (len(values) - 1) // RAMPS].tolist()
-    return quantiles
+    quantiles: list[float] = np.sort(values)[np.arange(QUANTILES) * (len(values) - 1) // 15].tolist()
+    return padded(quantiles)
 
 
 def padded(knots: list[float]) -> list[float]:
@@ -46,13 +47,15 @@ def padded(knots: list[float]) -> list[float]:
 @pytest.mark.parametrize("rows", [32, 128])
 def test_knots_are_quantiles_of_the_column(rows: int) -> None:
     x = RNG.normal(3, [1, 1e-3, 1e9], (rows, 3))
-    quantiles = np.quantile(x, np.linspace(0, 1, RAMPS + 1), axis=0, method="lower")
-    assert after(x).knots.tolist() == quantiles.T.tolist()
+    quantiles = np.quantile(x, np.linspace(0, 1, QUANTILES), axis=0, method="lower")
+    assert after(x).knots.tolist() == list(map(padded, quantiles.T.tolist()))
 
 
 def test_there_are_none_before_there_are_rows_enough() -> None:
     assert np.isinf(after(RNG.normal(size=(31, 2)), mini_batch=1).knots).all()
-    assert np.isfinite(after(RNG.normal(size=(33, 2)), mini_batch=33).knots).all()  # at the end of a step
+    assert np.isfinite(
+        after(RNG.normal(size=(33, 2)), mini_batch=33).knots[:, :QUANTILES]
+    ).all()  # at the end of a step
 
 
 def test_knots_are_placed_after_twice_as_many_rows_each_time_and_then_after_each_4096() -> None:
@@ -77,16 +80,16 @@ def test_of_many_rows_each_of_a_thousand_that_are_spread_over_the_buffer_counts(
 GAP = np.nan
 FEW: dict[str, tuple[Array, list[float]]] = {
     "all of three": (np.resize([7.0, -1, 3], 64), [-1, 3, 7]),
-    "all of sixteen": (np.resize(np.arange(16.0) ** 2, 64), (np.arange(16.0) ** 2).tolist()),
-    "quantiles of seventeen": (np.resize(np.arange(17.0), 64), []),
+    "all of twenty-four": (np.resize(np.arange(24.0) ** 2, 64), (np.arange(24.0) ** 2).tolist()),
+    "quantiles of twenty-five": (np.resize(np.arange(25.0), 64), []),
     "none of two": (np.resize([0.0, 1], 64), []),
     "none of one": (np.full(64, 5.0), []),
     "none of what is missing": (np.full(64, GAP), []),
     "both zeros are one": (np.resize([0.0, -0.0, 1], 64), []),
     "with gaps between them": (np.resize([3.0, GAP, 1, 2, GAP], 64), [1, 2, 3]),
     "quantiles that are equal are one": (
-        np.append(np.zeros(44), np.arange(20.0) + 1),
-        [0, 3, 7, 11, 15, 20],
+        np.append(np.zeros(39), np.arange(25.0) + 1),
+        [0, 4, 8, 12, 16, 20, 25],
     ),
 }
 
@@ -94,12 +97,12 @@ FEW: dict[str, tuple[Array, list[float]]] = {
 @pytest.mark.parametrize("name", FEW)
 def test_knots_of_columns_with_few_values(name: str) -> None:
     column, expected = FEW[name]
-    if name == "quantiles of seventeen":
+    if name == "quantiles of twenty-five":
         expected = at_each_fifteenth(column)
-        assert len(set(expected)) == 16
+        assert len(set(expected)) == QUANTILES + 1  # and infinity
     state = after(np.column_stack([np.arange(64.0), column]), missing="impute")
-    assert state.knots[1].tolist() == padded(expected)
-    assert np.isfinite(state.knots[0]).all()
+    assert state.knots[1].tolist() == padded(expected[: RAMPS + 1])
+    assert np.isfinite(state.knots[0, :QUANTILES]).all()
     assert not np.signbit(state.knots[1][state.knots[1] == 0]).any()
 
 
@@ -131,8 +134,8 @@ def test_a_ramp_rises_from_0_at_its_knot_to_1_at_the_next_one(missing: str) -> N
         for i, (low, high) in enumerate(pairwise(state.knots[j])):
             expected = np.clip((given[:, j] - low) / (high - low), 0, 1) if np.isfinite(high) else 0
             np.testing.assert_allclose(heights[:, j, i], expected, rtol=1e-6, atol=1e-6)
-    assert heights[:, 0].any(axis=0).all()
-    assert np.count_nonzero(heights.any(axis=0)) == 2 * RAMPS + 2
+    assert heights[:, 0, : QUANTILES - 1].any(axis=0).all()
+    assert np.count_nonzero(heights.any(axis=0)) == 2 * (QUANTILES - 1) + 2
 
 
 def test_a_ramp_whose_width_is_no_number_in_float32_is_0_and_its_weights_rest() -> None:
@@ -152,11 +155,11 @@ def test_a_ramp_whose_width_is_no_number_in_float32_is_0_and_its_weights_rest() 
     assert (ramps[:, 1] != 1).all()
 
 
-def test_columns_after_the_first_64_have_no_ramps() -> None:
+def test_columns_after_the_first_48_have_no_ramps() -> None:
     x = RNG.normal(size=(32, RAMPED + 3))
     state = after(x)
-    assert state.knots.shape == (RAMPED, RAMPS + 1)
-    assert np.isfinite(state.knots).all()
+    assert state.knots.shape == (RAMPED, RAMPS + 1) == (48, 24)
+    assert np.isfinite(state.knots[:, :QUANTILES]).all()
     moved = x.copy()
     moved[:, RAMPED:] += 9
     assert through(state, moved).tobytes() == through(state, x).tobytes()
@@ -177,7 +180,8 @@ def test_weights_of_ramps_without_knots_rest() -> None:
         ramps = np.concatenate([W, shape.linear_view(vector)], axis=1)[3:].reshape(3, RAMPS, -1)
         assert (ramps[1] == rest).all()  # of two values
         assert (ramps[2, 2:] == rest).all()
-        assert (ramps[0] != rest).all()
+        assert (ramps[0, : QUANTILES - 1] != rest).all()
+        assert (ramps[0, QUANTILES - 1 :] == rest).all()
         assert (ramps[2, :2] != rest).all()
 
 

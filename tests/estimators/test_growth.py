@@ -329,19 +329,19 @@ def test_new_names_one_at_a_time_copy_the_model_a_few_times_only() -> None:
 
 
 def test_growth_is_bounded_in_bytes_by_an_option_that_the_error_names() -> None:
-    model = RiverClassifier(hidden=8, max_bytes=60_000)
+    model = RiverClassifier(hidden=8, max_bytes=80_000)
     with pytest.raises(ValueError, match=r"^max_bytes must be ") as refused:
         learn(model, [{f"w{i}": 1} for i in range(1000)])
     kept = model._model.learner.inputs
     assert kept > 9
-    assert weights_bytes(model) == models.weight_bytes(model._model, kept) <= 60_000
+    assert weights_bytes(model) == models.weight_bytes(model._model, kept) <= 80_000
     more = models.weight_bytes(model._model, kept + 1)
     assert str(refused.value).startswith(
         f"max_bytes must be {more:,} or more for the weights of {kept + 1} columns; "
     )
     before, columns = digest(model), model._columns
     with pytest.raises(
-        ValueError, match=r"got 60,000: raise it, hash the names of the features, or set extra"
+        ValueError, match=r"got 80,000: raise it, hash the names of the features, or set extra"
     ):
         model.learn_one({"one more": 1}, 1)
     assert digest(model) == before

@@ -99,6 +99,15 @@ def test_a_member_is_drawn_by_its_own_shape_and_initializers_whatever_the_others
         assert theta.tobytes() == thetas(shape, how, k + 1, seed=3)[k].tobytes()
 
 
+def test_half_of_the_ramps_count_as_inputs() -> None:
+    shape, how = Shape((7 + 393, 300, 200)), Initial("he_normal", "he_normal", "lecun_normal")
+    theta = initialize([shape], [how], 1, 7)
+    (W, b), (V, _) = shape.views(theta)
+    assert W.var() == pytest.approx(2 / (7 + 196), rel=0.03)
+    assert b.var() == pytest.approx(2 / (7 + 196), rel=0.3)
+    assert V.var() == pytest.approx(1 / 300, rel=0.03)  # of the other layers, all do
+
+
 def test_padding_and_the_linear_part_are_0() -> None:
     theta = thetas(SMALL, Initial(1.0, 1.0), 2)
     assert np.count_nonzero(theta[1]) == 4 * 6 + 6 + 6 * 5 + 5 + 5 * 3 + 3

@@ -87,7 +87,7 @@ def test_each_learns_as_it_does_alone_and_predictions_are_mixed_by_weights(learn
             mixed = (mixed + powers / powers.sum(axis=1, keepdims=True)) / 2
         np.testing.assert_allclose(output, mixed, rtol=1e-4, atol=1e-6)
     assert_parts(learner, state, each)
-    assert np.isfinite(state.knots).all()
+    assert np.isfinite(state.knots[:, :16]).all()
     assert len({theta.tobytes() for theta in thetas(learner, state)}) == 6
     assert len(set(state.weights.tolist())) == 6
 

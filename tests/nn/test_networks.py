@@ -270,14 +270,16 @@ def test_knots_are_placed_from_the_merged_buffer(first: int, second: int, third:
     same = [part.knots.tobytes() == start.knots.tobytes() for part in parts]
     assert same == [when != "by a task too", True]
     if when == "before":
-        assert np.isfinite(start.knots).all()
+        assert np.isfinite(start.knots[:, :16]).all()
         assert merged.knots.tobytes() == start.knots.tobytes()
         return
     kept = replay_buffer.latest(merged, 37)[:, :4]
     assert len(kept) == min(37, third)
     for column, knots in zip(kept.T, merged.knots, strict=True):
         values = np.sort(column[~np.isnan(column)])
-        assert knots.tolist() == values[np.arange(RAMPS + 1) * (len(values) - 1) // RAMPS].tolist()
+        if len(values) > RAMPS + 1:  # all different
+            values = values[np.arange(16) * (len(values) - 1) // 15]
+        assert knots[np.isfinite(knots)].tolist() == values.tolist()
 
 
 def bias_mask(learner: NetworkLearner) -> np.ndarray:

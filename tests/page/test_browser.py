@@ -459,7 +459,7 @@ def test_a_click_on_a_chart_explains_what_changed(shown: Shown, model: GrowingMo
 def test_nothing_is_wider_than_the_screen(browser: Any, model: GrowingModel, width: int) -> None:
     listening = listen(port=0)
     with serving([model.log.directory], listening):
-        url = f"{address(listening)}#version=20&why=1"
+        url = f"{address(listening)}#version=6&why=1"
         shown = Shown(browser, url, viewport={"width": width, "height": 700}, color_scheme="dark")
         shown.page.wait_for_selector("#explanation td")
         cut = "all => all.filter((each) => each.scrollWidth > each.clientWidth).length"

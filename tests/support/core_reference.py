@@ -739,8 +739,7 @@ def set_knots(options: Any, state: Any, before: int) -> None:
         sample = sorted((values[~np.isnan(values)] + 0.0).tolist())
         found = sorted(set(sample))
         if len(found) > len(knots):
-            last = len(knots) - 1
-            found = sorted({sample[i * (len(sample) - 1) // last] for i in range(len(knots))})
+            found = sorted({sample[i * (len(sample) - 1) // 15] for i in range(16)})
         knots[:] = np.inf
         if len(found) > 2:
             knots[: len(found)] = found

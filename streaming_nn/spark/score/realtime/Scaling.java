@@ -6,8 +6,8 @@ import java.util.Arrays;
 
 /** Makes a row ready for the networks by a version's statistics: docs/arithmetic.md, "Rows" and "Ramps". */
 final class Scaling {
-  private static final int RAMPS = 15;  // of a column, as in core/ensemble.py
-  private static final int RAMPED = 64;  // columns that have ramps, at most
+  private static final int RAMPS = 23;  // of a column, at most, as in core/ensemble.py
+  private static final int RAMPED = 48;  // columns that have ramps, at most
 
   final int columns;  // of a row as it comes
   final int inputs;  // of a network that sees no ramps

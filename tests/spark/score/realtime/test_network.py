@@ -129,12 +129,12 @@ def test_the_bits_are_those_of_the_core(java: Any, file: Path, data: st.DataObje
 
 @pytest.mark.parametrize("activation", structures.ACTIVATIONS)
 def test_networks_of_the_usual_size_have_the_bits_of_the_core(java: Any, file: Path, activation: str) -> None:
-    plain, ramped = (Shape((inputs, 64, 7), activation, skip=True) for inputs in (54, 54 + 54 * RAMPS))
+    plain, ramped = (Shape((inputs, 64, 7), activation, skip=True) for inputs in (54, 54 + RAMPED * RAMPS))
     members = tuple(map(MemberOptions, [plain, plain, ramped, plain, ramped, plain]))
     ensemble, rng = Ensemble(members, 54, capacity=200), np.random.default_rng(0)
     state, x = ensemble.init(initial(ensemble, 0)), rng.normal(size=(400, 54))
     learn(ensemble, state, x[:200], rng)
-    assert np.isfinite(state.knots).all()
+    assert np.isfinite(state.knots[:, :16]).all()
     assert_same_bits(java, file, ensemble, state, x)
 
 
