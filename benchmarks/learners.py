@@ -1,6 +1,8 @@
 """Our learners on a stream: each mini-batch is predicted before it is learned, and also as served."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ class Predictions(NamedTuple):
     prequential: Array  # (rows,) class indices or targets
     as_served: dict[int, Array]  # rows of a micro-batch: (rows,) predictions of the version at its start
     seconds: float  # of CPU for predicting and learning, without the predictions as served
+    led: Mapping[str, int] = {}  # member: rows of the blocks after which it had the largest weight
 
 
 def learner_for(data: Dataset, name: str, mini_batch: int, seed: int) -> Learner[Any]:
@@ -74,6 +77,7 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
     versions = dict.fromkeys(micro_batches, learner.copy(model))
     prequential: list[Array] = []
     as_served: dict[int, list[Array]] = {size: [] for size in micro_batches}
+    led = Counter[str]()
     for start, stop in cut(len(data.y), min(micro_batches, default=len(data.y)), learner.mini_batch):
         batch = Batch(data.x[start:stop], data.y[start:stop])
         for size in micro_batches:
@@ -84,8 +88,10 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
         model, output, _ = learner.learn(model, batch)
         seconds += time.process_time() - started
         prequential.append(predictions_of(learner, output))
+        if described := learner.describe_members(model):
+            led[max(described, key=lambda member: member["weight"])["member"]] += stop - start
     whole = {size: np.concatenate(parts) for size, parts in as_served.items()}
-    return Predictions(np.concatenate(prequential), whole, seconds)
+    return Predictions(np.concatenate(prequential), whole, seconds, led)
 
 
 def cut(rows: int, micro_batch: int, mini_batch: int) -> list[tuple[int, int]]:

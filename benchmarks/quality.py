@@ -68,7 +68,8 @@ def measure(
     figures = {name: summary(measured, name, about[name]) for name in names}
     figures = {name: each for name, each in figures.items() if learners.DEFAULT in each["learners"]}
     checked = [target for name, each in figures.items() for target in _check(name, each)]
-    tables = [_scores(figures), _beside_trees(figures), _targets(checked), _recoveries(figures)]
+    tables = [_scores(figures), _leaders(figures), _beside_trees(figures)]
+    tables += [_targets(checked), _recoveries(figures)]
     print_results(
         line(figures, checked, failed, seeds), json_, *(table for table in tables if table.row_count)
     )
@@ -122,6 +123,7 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
     scores = [run["score"] for run in runs]
     rates = [run["rows_per_second"] for run in runs if run["rows_per_second"]]
     drifts = zip(*(run["recovery"] for run in runs), strict=True)
+    led = {name: fmean(run["led"].get(name, 0.0) for run in runs) for each in runs for name in each["led"]}
     return {
         "mean": fmean(scores),
         "spread": stdev(scores) if len(scores) > 1 else 0.0,
@@ -131,6 +133,7 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "rows": runs[0]["rows"],
         "rows_per_second": fmean(rates) if rates else None,
         "recovery": [fmean(rows) for rows in drifts],
+        "led": dict(sorted(led.items(), key=lambda each: -each[1])),
     }
 
 
@@ -178,6 +181,16 @@ def _scores(figures: dict[str, Any]) -> Table:
         table.add_column(head, justify="left" if head == "stream" else "right")
     for name, each in figures.items():
         table.add_row(*_row(name, each, sizes, others))
+    return table
+
+
+def _leaders(figures: dict[str, Any]) -> Table:
+    title = "which member had the largest weight, on how many of the rows, at the smallest mini-batch"
+    table = Table("stream", "members", title=title)
+    for name, each in figures.items():
+        ours = each["learners"][learners.DEFAULT]
+        shown = [f"{member} {share:.0%}" for member, share in ours[min(ours)]["led"].items() if share >= 0.05]
+        table.add_row(name, "; ".join(shown))
     return table
 
 

@@ -58,6 +58,7 @@ def measure(task: Task, folder: Path) -> dict[str, Any]:
         "head": float(np.mean(scores[: peers.FOREST_ROWS])),
         "rows_per_second": len(scores) / predictions.seconds if predictions.seconds else None,
         "recovery": recoveries(scores, data.drift_at) if data.classes else [],
+        "led": {name: rows / len(scores) for name, rows in predictions.led.items()},
         "curve": curve(scores) if task.seed == 0 else [],
     }
 

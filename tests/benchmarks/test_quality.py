@@ -26,6 +26,10 @@ def test_the_short_form_prints_tables_and_a_line(tmp_path: Path) -> None:
         baselines = (sea["no-change"]["0"]["mean"], sea["majority class"]["0"]["mean"])
         assert sea["ensemble"][size]["mean"] > max(baselines)
         assert list(sea["ensemble"][size]["as_served"]) == ["100", "1000", "10000"]
+    led = sea["ensemble"]["8"]["led"]
+    assert sum(led.values()) == pytest.approx(1)
+    assert any(f"{next(iter(led))} {next(iter(led.values())):.0%}" in line for line in tables)
+    assert sea["mlp"]["8"]["led"] == {}
 
 
 @pytest.mark.nightly
