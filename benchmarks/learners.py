@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import HIDDEN, Dataset
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Learner
+from streaming_nn.nn.learner import Batch, Learner, combine, initial, learn_part
 
 Array = NDArray[Any]
 MICRO_BATCHES = (100, 1_000, 10_000)  # rows between two versions, as a scorer gets them
@@ -71,7 +71,8 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
     """Predict and learn all rows once.
 
     A version ends after the last whole mini-batch that fits into the micro-batch, so that one pass serves
-    all sizes; it is up to one mini-batch older than in a stream.
+    all sizes; it is up to one mini-batch older than in a stream. Of targets, whose versions correct their
+    predictions, there is a pass for each size, and the prequential ones are of a version per mini-batch.
     """
     model, seconds = learner.init(), 0.0
     versions = dict.fromkeys(micro_batches, learner.copy(model))
@@ -91,7 +92,20 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
         if described := learner.describe_members(model):
             led[max(described, key=lambda member: member["weight"])["member"]] += stop - start
     whole = {size: np.concatenate(parts) for size, parts in as_served.items()}
+    if learner.classes is None:  # a version corrects its predictions by its last error
+        whole = {size: by_versions(learner, data, size) for size in micro_batches}
+        prequential = [by_versions(learner, data, learner.mini_batch)]
     return Predictions(np.concatenate(prequential), whole, seconds, led)
+
+
+def by_versions(learner: Learner[Any], data: Dataset, rows: int) -> Array:
+    """Return what versions of so many rows each predict for the rows of the next one."""
+    state, found = initial(learner), list[Array]()
+    for start in range(0, len(data.y), rows):
+        batch = Batch(data.x[start : start + rows], data.y[start : start + rows])
+        part = learn_part(learner, state, [batch], lambda predicted: found.append(predicted.as_served))
+        state = combine(learner, state, [part])
+    return np.concatenate(found)[:, 0]
 
 
 def cut(rows: int, micro_batch: int, mini_batch: int) -> list[tuple[int, int]]:

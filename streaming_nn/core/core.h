@@ -260,6 +260,7 @@ typedef struct {
     double *clusters;               /* (7, columns) count, mean, squares of near and of far values; votes */
     double *low, *high; /* (columns) of MINMAX */
     double *knots;     /* (ramped, ramps + 1) between which the ramps rise; infinite: none */
+    double *correction; /* (4, targets) the first ones are added to predictions; null: none are */
     double *targets;   /* (targets, 3) count, mean and sum of squared deviations of a regression's targets */
     double *target_clusters; /* (7, targets) */
     double *class_rows; /* (classes) rows learned of each class, of BALANCED and EFFECTIVE */

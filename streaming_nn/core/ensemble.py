@@ -20,6 +20,7 @@ RAMPED = 48  # columns that have ramps, at most: bounds the bytes of wide rows
 PREDICTED = 48  # rows predicted at once: their sums stay in the cache
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Rows = NDArray[np.float64]
+OPTIONAL = ("exponents", "correction")  # arrays of a state without elements where a model goes without
 STATELESS = ("sgd",)  # optimizers without a state; those that have one vector of it, at most
 ONE_VECTOR = (*STATELESS, "momentum", "nesterov", "adagrad", "rmsprop")
 
@@ -111,6 +112,9 @@ class _Arrays(NamedTuple):
     low: Rows  # (columns,) least values, of "minmax"
     high: Rows  # (columns,) largest values, of "minmax"
     knots: Rows  # (ramped, RAMPS + 1) between which each column's ramps rise; infinite: none
+    correction: (
+        Rows  # (4, targets) of an ensemble: what is added to predictions, and what that follows from; (0,)
+    )
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
     target_clusters: NDArray[np.float64]  # (7, targets)
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes
@@ -231,6 +235,11 @@ class Ensemble:
         """Whether predictions are probabilities."""
         return self.shape.loss in ("softmax", "logistic")
 
+    @property
+    def is_corrected(self) -> bool:
+        """Whether predictions are corrected by the last error."""
+        return len(self.members) > 1 and self.shape.loss in ("squared", "absolute", "huber")
+
     def output(self, rows: int) -> NDArray[Any]:
         """Return memory for predictions: probabilities in float32, targets in float64."""
         return np.empty((rows, self.shape.units[-1]), np.float32 if self.is_classification else np.float64)
@@ -284,6 +293,7 @@ class Ensemble:
             low=np.full(spans, np.inf),
             high=np.full(spans, -np.inf),
             knots=np.full((self.ramped, RAMPS + 1), np.inf),
+            correction=np.zeros((4, targets) if self.is_corrected else 0),
             targets=np.zeros((0 if self.is_classification else targets, 3)),
             target_clusters=np.zeros((7, 0 if self.is_classification else targets)),
             class_rows=np.zeros(self.classes if isinstance(self.class_weight, str) else 0),
@@ -331,17 +341,16 @@ class Ensemble:
     def pointers(self, state: EnsembleState, initial: Floats) -> tuple[Any, structures.State]:
         """Return the addresses of a state's arrays, after checking each of them. Errors: ValueError."""
         arrays: tuple[NDArray[Any], ...] = state
-        for array, (dtype, shape) in zip(arrays, self._layout, strict=True):
-            address(array, dtype, (0,) if array is state.exponents and not len(array) else shape)
+        without = [name for name in OPTIONAL if not len(getattr(state, name))]
+        for name, array, (dtype, shape) in zip(state._fields, arrays, self._layout, strict=True):
+            address(array, dtype, (0,) if name in without else shape)
         for name in ("appended", "learned"):
             if not 0 <= getattr(state, name) < MOST_ROWS:
                 raise ValueError(f"{name} must be in [0, {MOST_ROWS}); got {getattr(state, name)}")
         address(initial, "f4", state.theta.shape)
         members = (structures.Member * len(self.members))(*self._member_structures(state, initial))
         names = (each[0] for each in structures.State._fields_)
-        fields = {name: getattr(state, name).ctypes.data for name in names}
-        if not len(state.exponents):
-            fields["exponents"] = None
+        fields = {name: None if name in without else getattr(state, name).ctypes.data for name in names}
         return members, structures.State(**fields)
 
     def _member_structures(self, state: EnsembleState, initial: Floats) -> Sequence[structures.Member]:

@@ -214,9 +214,11 @@ static void mix(const Step *s, long r) {
     for (long j = 0; j < m; j++) {
         double value = total > 0.0 ? sums[j] / total : is_classes(o) ? 1.0 / (double)m : 0.0;
         if (!is_classes(o)) {
-            const double *moments = s->state->targets + 3 * (s->targets == 1 ? 0 : j);
+            long t = s->targets == 1 ? 0 : j;
+            const double *moments = s->state->targets + 3 * t;
             int counts = loss_of(o) == POISSON;
             value = value * unit_of(moments, counts) + (counts ? 0.0 : moments[1]);
+            if (s->state->correction) value += s->state->correction[t];
         }
         sums[j] = two ? 0.5 * (value + s->geometric[j]) : value;
     }

@@ -86,8 +86,8 @@ class State(Structure):
         (name, c_void_p)
         for name in (
             *("weights", "exponents", "restarts", "rows", "means", "squares", "clusters", "low", "high"),
-            *("knots", "targets", "target_clusters", "class_rows", "learned", "boost", "ring"),
-            *("appended", "drawn"),
+            *("knots", "correction", "targets", "target_clusters", "class_rows", "learned", "boost"),
+            *("ring", "appended", "drawn"),
         )
     )
 

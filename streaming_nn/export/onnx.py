@@ -281,6 +281,8 @@ def _restore_unit(graph: _Graph, z: str, state: EnsembleState, loss: str | None,
     wide = graph.add("Mul", graph.add("Cast", z, to=TensorProto.DOUBLE), unit)
     if loss != "poisson":
         wide = graph.add("Add", wide, state.targets[:, 1])
+    if len(state.correction):
+        wide = graph.add("Add", wide, state.correction[0])
     prediction = graph.add("Cast", wide, to=TensorProto.FLOAT)
     return _sort(graph, prediction, outputs) if loss == "quantile" and outputs > 1 else prediction
 

@@ -14,11 +14,12 @@ from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows
-from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer, validation
+from streaming_nn.nn import averaging, correction, drift, growth, moments, replay_buffer, validation
 from streaming_nn.nn.class_weight import ClassWeight
+from streaming_nn.nn.correction import Errors
 from streaming_nn.nn.initializers import Initial, initialize
 from streaming_nn.nn.learner import Batch, Learner
-from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler
+from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler, target_unit
 
 Floats = NDArray[np.float32]
 VECTORS = ("model.theta", "model.first", "model.second")  # tensors with parameters of all members
@@ -27,7 +28,7 @@ VECTORS = ("model.theta", "model.first", "model.second")  # tensors with paramet
 class NetworkLearner(Learner[EnsembleState]):
     """A learner whose model is an ensemble of networks; one network is an ensemble of one member."""
 
-    optional = ("model.exponents",)
+    optional = ("model.exponents", "model.correction")
     class_weight: ClassWeight
     scale: str
     clip: float
@@ -81,13 +82,13 @@ class NetworkLearner(Learner[EnsembleState]):
     def present(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return a version's tensors in the form of this release.
 
-        Arithmetic 1 had no knots, only the linear mixture, and a row of each vector for each member.
+        Arithmetic 1 had no knots, no geometric mixture, no correction, and a row of each vector per member.
         """
         if "model.knots" in tensors:
             return tensors
         vectors = {name: tensors[name].ravel() for name in VECTORS if name in tensors}
-        new = {"model.knots": np.zeros((0, RAMPS + 1)), "model.exponents": np.zeros(0)}
-        return {**tensors, **vectors, **new}
+        without = {"model.knots": np.zeros((0, RAMPS + 1)), **dict.fromkeys(self.optional, np.zeros(0))}
+        return {**tensors, **vectors, **without}
 
     def copy(self, state: EnsembleState) -> EnsembleState:
         """Return a model that `learn` may change."""
@@ -111,6 +112,26 @@ class NetworkLearner(Learner[EnsembleState]):
         output, trained = self._bound(state).learn(_contiguous(x), y, given, mini_batch=self.mini_batch)
         count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
         return state, self._of_classes(output), count
+
+    def add_errors(
+        self,
+        errors: Errors,
+        start: EnsembleState,
+        y: NDArray[Any],
+        output: NDArray[Any],
+        as_served: NDArray[Any],
+    ) -> Errors:
+        """Return a micro-batch's errors with those of more rows, served by `start`."""
+        if not len(start.correction):
+            return errors
+        unit = target_unit(start, counts=False)
+        return correction.add(errors, start.correction, unit, y.reshape(output.shape), output, as_served)
+
+    def correct(self, state: EnsembleState, start: EnsembleState, errors: Errors) -> EnsembleState:
+        """Learn from a micro-batch's errors what to add to predictions; it changes the state."""
+        if errors.rows:
+            state.correction[:] = correction.after(start.correction, errors, target_unit(state, counts=False))
+        return state
 
     def _bound(self, state: EnsembleState) -> Model:
         return self.core.bind(state, self.initial_parameters)
@@ -207,6 +228,7 @@ class NetworkLearner(Learner[EnsembleState]):
             powers=averaging.average_powers([part.powers for part in parts], share),
             weights=self._merged_weights(start, parts),
             exponents=mean("exponents"),
+            correction=correction.without_last(start.correction),
             rows=inputs.rows,
             means=inputs.mean,
             squares=inputs.m2,

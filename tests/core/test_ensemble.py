@@ -128,6 +128,7 @@ def test_the_bits_are_those_of_the_reference(data: st.DataObject, seed: int, wil
             x[0, 0] = wild
         steps.append((x, y, weight if rng.random() < 0.5 else None))
     state = ensemble.init(initial(ensemble))
+    state.correction[:1] = rng.normal(size=state.correction[:1].shape)
     state.boost[...] = data.draw(st.sampled_from([0.0, 1.0]))
     state.appended[...] = data.draw(st.sampled_from([0, 30, 4090])) if ensemble.capacity else 0
     learn_both(ensemble, steps, state)

@@ -129,6 +129,15 @@ def test_knots_that_are_equal_in_float32_make_no_ramp() -> None:
     check(model, with_outliers(rows(100, False, 5)))
 
 
+def test_what_a_version_adds_is_in_the_graph() -> None:
+    model = trained(**MIXED)
+    x = rows(100, False, 5)
+    before = predict(model, x)
+    model.state.model.correction[0] = 3 * before.std()
+    assert (predict(model, x) > before + 2 * before.std()).all()
+    check(model, x)
+
+
 def test_a_member_that_is_not_finite_is_not_in_the_graph() -> None:
     model, x = trained(**MIXED, classes=THREE), rows(50, False, 5)
     whole = sizes(to_onnx(model, schema_of(model)))

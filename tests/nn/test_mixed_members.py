@@ -59,6 +59,7 @@ def part_of(learner: Ensemble, state: EnsembleState, member: int) -> EnsembleSta
         restarts=state.restarts[[member]],
         weights=np.ones(1),
         exponents=np.zeros(0),
+        correction=np.zeros(0),
         knots=state.knots if sees_ramps else state.knots[:0],
     ).copy()
 

@@ -175,8 +175,8 @@ def test_a_model_resumes_from_its_tensors_with_the_same_bits(learner: Any, cut: 
     """Dropout, schedules and counts are in the state, and nowhere else."""
     learner = replace(learner, mini_batch=mini_batch)
     cut -= cut % mini_batch
-    whole, _ = test_then_train(learner, initial(learner), [rows_of(learner)])
     part, _ = test_then_train(learner, initial(learner), [rows_of(learner, slice(cut))])
+    whole, _ = test_then_train(learner, part, [rows_of(learner, slice(cut, 60))])
     again = replace(learner)
     read = load_state(again, {name: array.copy() for name, array in state_dict.flatten(part).items()})
     rest, _ = test_then_train(again, read, [rows_of(learner, slice(cut, 60))])

@@ -209,5 +209,5 @@ def test_one_huge_weight_does_not_wreck_the_default_model(at: int) -> None:
     state, _ = test_then_train(learner, initial(learner), [Batch(X, Y, weights)])
     assert report(learner, state)["prequential"]["window"]["accuracy"] > 0.95
     tensors = flatten(state)
-    assert np.isinf(tensors.pop("model.knots")).any()  # where there are none
+    assert np.isinf(tensors.pop("model.knots")).any()  # if there is none
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())

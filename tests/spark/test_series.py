@@ -103,14 +103,18 @@ def states() -> list[State[Any]]:
 def test_a_model_is_that_of_the_rows_that_pandas_shifts() -> None:
     x, y = inputs(FRAME), FRAME.load.to_numpy()
     state = by_hand = initial_state(LEARNER, SCHEMA.options())
+    products = list[tuple[float, float]]()
     for rows in CUTS:
         result = learn(state, rows)
         assert result.counts == Counts(len(y[rows]) + 1, len(y[rows]), 0, 1)
         assert result.rejected == {"series missing: meter": 1}
         state = after(state, result)
         by_hand, _ = test_then_train(LEARNER, by_hand, [Batch(x[rows], y[rows])])
+        products.append((float(state.model.correction[2, 0]), float(by_hand.model.correction[2, 0])))
+        by_hand.model.correction[2] = state.model.correction[2]
         for name, tensor in flatten(by_hand.model).items():
             assert_array_equal(flatten(state.model)[name], tensor, err_msg=name)
+    assert len(set(products[-1])) == 2  # with the errors as served, whose lags are older
 
 
 def served(state: State[Any], rows: slice) -> list[Predicted]:

@@ -924,6 +924,7 @@ def mix(options: Any, state: Any, predictions: Array) -> Array:
             moments = [state.targets[0 if len(state.targets) == 1 else j] for j in range(outputs)]
             units = np.array([unit_of(each, counts) for each in moments])
             value = value * units + np.array([0.0 if counts else each[1] for each in moments])
+            value = value + state.correction[0] if len(state.correction) else value
         mixed[r] = 0.5 * (value + geometric[r]) if both else value
     return np.sort(mixed, axis=1) if options.shape.loss == "quantile" else mixed
 

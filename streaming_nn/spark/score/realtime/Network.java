@@ -23,6 +23,7 @@ final class Network {
   private final Member[] members;
   private final double[] shares;  // weight of each member in the linear mixture
   private final double[] exponents;  // of each member in the geometric mixture; empty: there is none
+  private final double[] corrections;  // added to each target's predictions; empty: nothing is
   private final double[] targets;  // count, mean and squared deviations of each target
   private final int firstSums;  // of all members' first layers
   private final int rampedSums;  // of those that see ramps, which are the first ones
@@ -52,6 +53,7 @@ final class Network {
     // none, too, of a model that began by arithmetic 1
     boolean isMixedTwice = version.has("model.exponents") && version.doubles("model.exponents").length > 0;
     this.exponents = isMixedTwice ? version.doubles("model.exponents", members.length) : new double[0];
+    this.corrections = version.has("model.correction") ? version.doubles("model.correction") : new double[0];
     this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
     this.rampedSums = setStarts(true, 0);
     this.firstSums = setStarts(false, rampedSums);
@@ -250,6 +252,7 @@ final class Network {
       double mean = total > 0.0 ? mixture[j] / total : classes ? 1.0 / mixture.length : 0.0;
       if (exponents.length > 0) mean = 0.5 * (mean + work.geometric[j]);
       work.output[j] = classes ? (float) mean : restored(mean, targets.length > 3 ? 3 * j : 0);
+      if (corrections.length > 0) work.output[j] += corrections[j];
     }
     complete(work.output);
   }
