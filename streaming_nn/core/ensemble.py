@@ -112,9 +112,7 @@ class _Arrays(NamedTuple):
     low: Rows  # (columns,) least values, of "minmax"
     high: Rows  # (columns,) largest values, of "minmax"
     knots: Rows  # (ramped, RAMPS + 1) between which each column's ramps rise; infinite: none
-    correction: (
-        Rows  # (4, targets) of an ensemble: what is added to predictions, and what that follows from; (0,)
-    )
+    correction: Rows  # (4, targets) what is added to predictions, and its sums; (0,): nothing is
     targets: NDArray[np.float64]  # (targets, 3) count, mean, squared deviations of a regression's targets
     target_clusters: NDArray[np.float64]  # (7, targets)
     class_rows: NDArray[np.float64]  # (classes,) rows learned of each class, where they weigh classes

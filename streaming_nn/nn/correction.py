@@ -17,39 +17,41 @@ PRIOR = 10.0  # squares that are added to the sum: the part of a model with few 
 
 
 class Errors(NamedTuple):
-    """Errors of a micro-batch without the correction, each bounded to 1 unit of its target."""
+    """Errors of a micro-batch as they are without the correction, each bounded to 1 unit of its target."""
 
-    rows: int = 0
-    as_served: Doubles = np.zeros(0)  # (targets,) sums over the rows
-    last: Doubles = np.zeros(0)  # (targets,) of the last row, from before it was learned
+    correction: Doubles  # (4, targets) of the version at the start
+    unit: Doubles  # (targets,) its targets' deviations
+    rows: int
+    as_served: Doubles  # (targets,) sums over the rows
+    last: Doubles  # (targets,) of the last row, from before it was learned
 
 
-def add(
-    errors: Errors, correction: Doubles, unit: Doubles, y: Doubles, output: Doubles, as_served: Doubles
-) -> Errors:
-    """Add the errors of rows y (rows, targets), served by a version with this correction.
+def begin(correction: Doubles, unit: Doubles) -> Errors:
+    """Return the errors of no rows; `correction` (4, targets) and `unit` (targets,) are the version's."""
+    return Errors(correction, unit, 0, np.zeros(len(unit)), np.zeros(len(unit)))
 
-    `unit` (targets,) are the targets' deviations in it. An error that is not finite counts as 0.
-    """
+
+def add(errors: Errors, y: Doubles, output: Doubles, as_served: Doubles) -> Errors:
+    """Add the errors of rows, y (rows,) or (rows, targets). One that is not finite counts as 0."""
 
     def of(y: Doubles, predictions: Doubles) -> Doubles:
         with np.errstate(invalid="ignore", over="ignore"):
-            error = ((y - predictions) + correction[0]) / unit
+            error = ((y - predictions) + errors.correction[0]) / errors.unit
         return np.where(np.isfinite(error), np.clip(error, -1.0, 1.0), 0.0)
 
-    before = errors.as_served[None] if errors.rows else np.zeros((1, len(unit)))
-    total = chain_sum(np.concatenate([before, of(y, as_served)]), axis=0)
-    return Errors(errors.rows + len(y), total, of(y[-1:], output[-1:])[0])
+    y = y.reshape(output.shape)
+    total = chain_sum(np.concatenate([errors.as_served[None], of(y, as_served)]), axis=0)
+    return errors._replace(rows=errors.rows + len(y), as_served=total, last=of(y[-1:], output[-1:])[0])
 
 
-def after(correction: Doubles, errors: Errors, unit: Doubles) -> Doubles:
-    """Return the correction (4, targets) of the version after a micro-batch.
+def after(errors: Errors, unit: Doubles) -> Doubles:
+    """Return the correction (4, targets) of the version after a micro-batch; `unit` is that version's.
 
     Its rows are what is added; sums of the last errors' squares, and of their products with the errors as
-    served; the last error. `unit` (targets,) are the targets' deviations with it. The part is the
-    slope, without a constant, of the errors as served by the last error of the version that served them.
+    served; the last error. The part that is added is the slope, without a constant, of the errors as served
+    by the last error of the version that served them.
     """
-    _, squares, products, last = correction
+    _, squares, products, last = errors.correction
     squares = KEPT * squares + last * last
     products = KEPT * products + last * (errors.as_served / errors.rows)
     part = products / (squares + PRIOR)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.sparse import SparseRows, concatenate
-from streaming_nn.nn import averaging, metrics, multioutput
+from streaming_nn.nn import averaging, correction, metrics, multioutput
 from streaming_nn.nn.correction import Errors
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.multioutput import Measured
@@ -125,15 +125,12 @@ class Learner(ABC, Generic[S]):
         """
         raise ValueError(_not_averageable(self))
 
-    def add_errors(
-        self, errors: Errors, start: S, y: NDArray[Any], output: NDArray[Any], as_served: NDArray[Any]
-    ) -> Errors:
-        """Return a micro-batch's errors with those of more rows, served by `start`; by default, none."""
-        return errors
+    def begin_errors(self, state: S) -> Errors | None:
+        """Return the errors of no rows, where a model corrects its predictions by them; by default, None."""
+        return None
 
-    def correct(self, state: S, start: S, errors: Errors) -> S:
-        """Return the model after a micro-batch with these errors; by default, the same."""
-        return state
+    def correct(self, state: S, errors: Errors) -> None:
+        """Learn how to correct predictions from a micro-batch's errors; it changes the state."""
 
     def react(self, state: S) -> S:
         """Return the model to continue with after a drift was detected; by default, the same."""
@@ -270,7 +267,7 @@ def learn_part(
     served = state.model
     model = served if in_place else learner.copy(served)
     part = Part(model, state.metrics, np.empty((2, 0)), Counts())
-    waiting, errors = list[_Point](), Errors()
+    waiting, errors = list[_Point](), learner.begin_errors(served)
     for rows in _regroup(learner, batches, piece_rows(learner)):
         piece, x_served = rows if isinstance(rows, ServedBatch) else (rows, None)
         alone = part.counts.received == 0 and len(piece.y) <= learner.mini_batch  # predicted as served
@@ -280,12 +277,13 @@ def learn_part(
         model, output, trained = learner.learn(part.model, piece)
         predicted = Predicted(piece, output, output if as_served is None else as_served, x_served)
         on_predictions(predicted)
-        errors = learner.add_errors(errors, served, piece.y, *predicted[1:3])
+        errors = errors and correction.add(errors, piece.y, *predicted[1:3])
         waiting.append(_Point(piece.y, *(point_prediction(learner, each) for each in predicted[1:3])))
         part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
         if part.counts.received % _block_rows(learner) == 0:
             part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
-    part = part._replace(model=learner.correct(part.model, served, errors))
+    if errors and errors.rows:
+        learner.correct(part.model, errors)
     return _measure(learner, part, waiting, bool(state.drift)) if waiting else part
 
 

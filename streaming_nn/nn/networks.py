@@ -113,25 +113,15 @@ class NetworkLearner(Learner[EnsembleState]):
         count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
         return state, self._of_classes(output), count
 
-    def add_errors(
-        self,
-        errors: Errors,
-        start: EnsembleState,
-        y: NDArray[Any],
-        output: NDArray[Any],
-        as_served: NDArray[Any],
-    ) -> Errors:
-        """Return a micro-batch's errors with those of more rows, served by `start`."""
-        if not len(start.correction):
-            return errors
-        unit = target_unit(start, counts=False)
-        return correction.add(errors, start.correction, unit, y.reshape(output.shape), output, as_served)
+    def begin_errors(self, state: EnsembleState) -> Errors | None:
+        """Return the errors of no rows, where the model corrects its predictions by them."""
+        if not len(state.correction):
+            return None
+        return correction.begin(state.correction, target_unit(state, counts=False))
 
-    def correct(self, state: EnsembleState, start: EnsembleState, errors: Errors) -> EnsembleState:
-        """Learn from a micro-batch's errors what to add to predictions; it changes the state."""
-        if errors.rows:
-            state.correction[:] = correction.after(start.correction, errors, target_unit(state, counts=False))
-        return state
+    def correct(self, state: EnsembleState, errors: Errors) -> None:
+        """Learn how to correct predictions from a micro-batch's errors; it changes the state."""
+        state.correction[:] = correction.after(errors, target_unit(state, counts=False))
 
     def _bound(self, state: EnsembleState) -> Model:
         return self.core.bind(state, self.initial_parameters)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streaming_nn.nn.correction import Errors, add, after, without_last
+from streaming_nn.nn.correction import add, after, begin, without_last
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.learner import Batch, State, combine, initial, learn_part, test_then_train
 from streaming_nn.nn.mlp import MLP
@@ -134,6 +134,18 @@ def test_classes_and_one_network_have_none(learner: Any) -> None:
     assert learner.init().correction.size == 0
 
 
+def test_in_place_it_is_the_same() -> None:
+    x, y = lasting(50, 0.9)
+    one = other = initial(ONE)
+    for at in range(50):
+        batch = Batch(x[at : at + 1], y[at : at + 1])
+        one, _ = test_then_train(ONE, one, [batch])
+        other, _ = test_then_train(ONE, other, [batch], in_place=True)
+    assert one.model.correction.tobytes() == other.model.correction.tobytes()
+    assert one.model.correction.all()
+
+
 def test_zeros_have_one_sign() -> None:
-    errors = add(Errors(), np.zeros((4, 1)), np.ones(1), np.zeros((2, 1)), np.zeros((2, 1)), np.ones((2, 1)))
-    assert not np.signbit(after(np.zeros((4, 1)), errors, np.ones(1))[0]).any()
+    errors = add(begin(np.zeros((4, 1)), np.ones(1)), np.zeros(2), np.zeros((2, 1)), np.ones((2, 1)))
+    assert errors.as_served.tolist() == [-2]
+    assert not np.signbit(after(errors, np.ones(1))[0]).any()

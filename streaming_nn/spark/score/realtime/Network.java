@@ -23,7 +23,7 @@ final class Network {
   private final Member[] members;
   private final double[] shares;  // weight of each member in the linear mixture
   private final double[] exponents;  // of each member in the geometric mixture; empty: there is none
-  private final double[] corrections;  // added to each target's predictions; empty: nothing is
+  private final double[] corrections;  // the first are added to the targets' predictions; empty: nothing is
   private final double[] targets;  // count, mean and squared deviations of each target
   private final int firstSums;  // of all members' first layers
   private final int rampedSums;  // of those that see ramps, which are the first ones
