@@ -468,6 +468,28 @@ class Model:
         )
         return output, trained
 
+    def begin_errors(self) -> Rows:
+        """Return the errors (3, targets) of a micro-batch that begins with this state."""
+        errors = np.empty((3, self.ensemble.shape.targets))
+        self._core.core_begin_errors(self._options, self._state, ctypes.c_void_p(errors.ctypes.data))
+        return errors
+
+    def add_errors(self, errors: Rows, y: Rows, output: Rows, as_served: Rows) -> None:
+        """Add errors of rows y, predicted before they were learned, and as served: (rows, targets) each."""
+        shape = (len(output), self.ensemble.shape.targets)
+        self._core.core_add_errors(
+            self._options,
+            self._state,
+            *(address(each, FLOAT64, shape) for each in (y.reshape(shape), output, as_served)),
+            ctypes.c_long(len(y)),
+            address(errors, FLOAT64, (3, shape[1])),
+        )
+
+    def correct(self, errors: Rows, rows: int) -> None:
+        """Set the correction after a micro-batch of so many rows; the state is changed in place."""
+        at = address(errors, FLOAT64, (3, self.ensemble.shape.targets))
+        self._core.core_correct(self._options, self._state, at, ctypes.c_long(rows))
+
     def _given(self, x: Rows | SparseRows) -> structures.Given:
         columns = self.ensemble.columns
         if not isinstance(x, SparseRows):

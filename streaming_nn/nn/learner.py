@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_nn.core.sparse import SparseRows, concatenate
-from streaming_nn.nn import averaging, correction, metrics, multioutput
-from streaming_nn.nn.correction import Errors
+from streaming_nn.nn import averaging, metrics, multioutput
 from streaming_nn.nn.drift import Detector
 from streaming_nn.nn.multioutput import Measured
 from streaming_nn.nn.preprocessing import ColumnGrowth
@@ -125,12 +124,15 @@ class Learner(ABC, Generic[S]):
         """
         raise ValueError(_not_averageable(self))
 
-    def begin_errors(self, state: S) -> Errors | None:
-        """Return the errors of no rows, where a model corrects its predictions by them; by default, None."""
+    def begin_errors(self, state: S) -> NDArray[np.float64] | None:
+        """Return a micro-batch's errors before its first row; None, the default: it needs none."""
         return None
 
-    def correct(self, state: S, errors: Errors) -> None:
-        """Learn how to correct predictions from a micro-batch's errors; it changes the state."""
+    def add_errors(self, state: S, errors: NDArray[np.float64], predicted: "Predicted") -> None:
+        """Add the errors of rows to those of the micro-batch; `state` has learned the rows."""
+
+    def correct(self, state: S, errors: NDArray[np.float64], rows: int) -> None:
+        """Learn from a micro-batch's errors how to correct predictions; it changes the state."""
 
     def react(self, state: S) -> S:
         """Return the model to continue with after a drift was detected; by default, the same."""
@@ -267,7 +269,7 @@ def learn_part(
     served = state.model
     model = served if in_place else learner.copy(served)
     part = Part(model, state.metrics, np.empty((2, 0)), Counts())
-    waiting, errors = list[_Point](), learner.begin_errors(served)
+    waiting, errors = list[_Point](), learner.begin_errors(model)
     for rows in _regroup(learner, batches, piece_rows(learner)):
         piece, x_served = rows if isinstance(rows, ServedBatch) else (rows, None)
         alone = part.counts.received == 0 and len(piece.y) <= learner.mini_batch  # predicted as served
@@ -277,13 +279,14 @@ def learn_part(
         model, output, trained = learner.learn(part.model, piece)
         predicted = Predicted(piece, output, output if as_served is None else as_served, x_served)
         on_predictions(predicted)
-        errors = errors and correction.add(errors, piece.y, *predicted[1:3])
+        if errors is not None:
+            learner.add_errors(model, errors, predicted)
         waiting.append(_Point(piece.y, *(point_prediction(learner, each) for each in predicted[1:3])))
         part = part._replace(model=model, counts=_count(part.counts, len(piece.y), trained))
         if part.counts.received % _block_rows(learner) == 0:
             part, waiting = _measure(learner, part, waiting, bool(state.drift)), []
-    if errors and errors.rows:
-        learner.correct(part.model, errors)
+    if errors is not None and part.counts.received:
+        learner.correct(part.model, errors, part.counts.received)
     return _measure(learner, part, waiting, bool(state.drift)) if waiting else part
 
 

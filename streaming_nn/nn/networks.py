@@ -14,12 +14,11 @@ from streaming_nn.core.ensemble import Ensemble as CoreEnsemble
 from streaming_nn.core.functions import chain_sum, exponential, logarithm
 from streaming_nn.core.networks import Shape
 from streaming_nn.core.sparse import SparseRows
-from streaming_nn.nn import averaging, correction, drift, growth, moments, replay_buffer, validation
+from streaming_nn.nn import averaging, drift, growth, moments, replay_buffer, validation
 from streaming_nn.nn.class_weight import ClassWeight
-from streaming_nn.nn.correction import Errors
 from streaming_nn.nn.initializers import Initial, initialize
-from streaming_nn.nn.learner import Batch, Learner
-from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler, target_unit
+from streaming_nn.nn.learner import Batch, Learner, Predicted
+from streaming_nn.nn.preprocessing import ColumnGrowth, Scaler
 
 Floats = NDArray[np.float32]
 VECTORS = ("model.theta", "model.first", "model.second")  # tensors with parameters of all members
@@ -113,15 +112,17 @@ class NetworkLearner(Learner[EnsembleState]):
         count = len(y) if trained.all() else _trained_rows(trained, self.mini_batch, len(y))
         return state, self._of_classes(output), count
 
-    def begin_errors(self, state: EnsembleState) -> Errors | None:
-        """Return the errors of no rows, where the model corrects its predictions by them."""
-        if not len(state.correction):
-            return None
-        return correction.begin(state.correction, target_unit(state, counts=False))
+    def begin_errors(self, state: EnsembleState) -> Rows | None:
+        """Return a micro-batch's errors before its first row; None: predictions are not corrected."""
+        return self._bound(state).begin_errors() if len(state.correction) else None
 
-    def correct(self, state: EnsembleState, errors: Errors) -> None:
-        """Learn how to correct predictions from a micro-batch's errors; it changes the state."""
-        state.correction[:] = correction.after(errors, target_unit(state, counts=False))
+    def add_errors(self, state: EnsembleState, errors: Rows, predicted: Predicted) -> None:
+        """Add the errors of rows to those of the micro-batch."""
+        self._bound(state).add_errors(errors, predicted.batch.y, predicted.output, predicted.as_served)
+
+    def correct(self, state: EnsembleState, errors: Rows, rows: int) -> None:
+        """Learn from a micro-batch's errors how to correct predictions; it changes the state."""
+        self._bound(state).correct(errors, rows)
 
     def _bound(self, state: EnsembleState) -> Model:
         return self.core.bind(state, self.initial_parameters)
@@ -218,7 +219,7 @@ class NetworkLearner(Learner[EnsembleState]):
             powers=averaging.average_powers([part.powers for part in parts], share),
             weights=self._merged_weights(start, parts),
             exponents=mean("exponents"),
-            correction=correction.without_last(start.correction),
+            correction=_without_last(start.correction),
             rows=inputs.rows,
             means=inputs.mean,
             squares=inputs.m2,
@@ -258,6 +259,13 @@ class NetworkLearner(Learner[EnsembleState]):
 def _least(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the lesser numbers, of equal ones the first: NumPy's minimum of 0 and -0 depends on the CPU."""
     return np.where(b < a, b, a)
+
+
+def _without_last(correction: Rows) -> Rows:
+    """Return a correction after which nothing is added: of several tasks, no row is the last one."""
+    found = correction.copy()
+    found[::3] = 0.0
+    return found
 
 
 def _contiguous(x: Any) -> Rows | SparseRows:

@@ -745,6 +745,32 @@ def set_knots(options: Any, state: Any, before: int) -> None:
             knots[: len(found)] = found
 
 
+def correct(
+    correction: Array, before: Array, targets: Array, y: Array, output: Array, as_served: Array
+) -> None:
+    """Set the correction (4, targets) after rows; `before` and `targets` are the moments around them."""
+    rows = list(zip(y.tolist(), output.tolist(), as_served.tolist(), strict=True))
+    for t, (added, squares, products, last) in enumerate(correction.T.tolist()):
+        unit, total, error = unit_of(before[t], False), 0.0, 0.0
+        for truth, predicted, served in rows:
+            total = total + bounded_error(truth[t], served[t], added, unit)
+            error = bounded_error(truth[t], predicted[t], added, unit)
+        squares = 0.999 * squares + last * last
+        products = 0.999 * products + last * (total / len(rows))
+        part = products / (squares + 10.0)
+        part = part if part < 1.0 else 1.0
+        part = part if part > 0.0 else 0.0
+        correction[:, t] = part * error * unit_of(targets[t], False), squares, products, error
+
+
+def bounded_error(y: float, prediction: float, added: float, unit: float) -> float:
+    error = ((y - prediction) + added) / unit
+    if not np.isfinite(error):
+        return 0.0
+    error = 1.0 if error > 1.0 else error
+    return -1.0 if error < -1.0 else error
+
+
 class Moments:
     """Count, mean and sum of squared deviations of some values, one by one."""
 
