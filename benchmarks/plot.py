@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks import learners, peers
 
 COLUMNS = 3
+MOST = 6  # times our largest error that a frame shows: one of a peer can be a thousand times as large
 PEERS = (*peers.RIVER, peers.FOREST, peers.SKLEARN)
 
 
@@ -18,17 +19,21 @@ def plot(results: list[dict[str, Any]], streams: dict[str, dict[str, Any]], file
     figure = Figure(figsize=(6 * columns, 3.5 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, (name, about) in zip(axes.flat, streams.items(), strict=False):
-        for result in results:
-            if result["stream"] == name and result["curve"]:
-                _line(axis, result)
+        curves = [each for each in results if each["stream"] == name and each["curve"]]
+        for result in curves:
+            _line(axis, result)
         for row in about["drift_at"]:
             axis.axvline(row, color="black", linewidth=0.5, linestyle=":")
+        if about["classes"] is None:
+            ours = [each["curve"] for each in curves if each["learner"] == learners.DEFAULT]
+            most = MOST * max(mean for curve in ours for _, mean in curve)
+            axis.set_ylim(0, min(most, axis.get_ylim()[1]))
         axis.set_title(f"{name} (MAE)" if about["classes"] is None else name)
         axis.legend(fontsize=6)
     for axis in axes.flat[len(streams) :]:
         axis.set_axis_off()
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=80)
 
 
 def _line(axis: Any, result: dict[str, Any]) -> None:
