@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import HIDDEN, Dataset
 from streaming_nn.nn.ensemble import Ensemble
 from streaming_nn.nn.factory import learner_from
-from streaming_nn.nn.learner import Batch, Learner, combine, initial, learn_part
+from streaming_nn.nn.learner import Batch, Learner, initial, test_then_train
 
 Array = NDArray[Any]
 MICRO_BATCHES = (100, 1_000, 10_000)  # rows between two versions, as a scorer gets them
@@ -92,7 +92,7 @@ def run(learner: Learner[Any], data: Dataset, micro_batches: tuple[int, ...] = M
         if described := learner.describe_members(model):
             led[max(described, key=lambda member: member["weight"])["member"]] += stop - start
     whole = {size: np.concatenate(parts) for size, parts in as_served.items()}
-    if learner.classes is None:  # a version corrects its predictions by its last error
+    if learner.begin_errors(model) is not None:  # versions correct their predictions
         whole = {size: by_versions(learner, data, size) for size in micro_batches}
         prequential = [by_versions(learner, data, learner.mini_batch)]
     return Predictions(np.concatenate(prequential), whole, seconds, led)
@@ -103,9 +103,10 @@ def by_versions(learner: Learner[Any], data: Dataset, rows: int) -> Array:
     state, found = initial(learner), list[Array]()
     for start in range(0, len(data.y), rows):
         batch = Batch(data.x[start : start + rows], data.y[start : start + rows])
-        part = learn_part(learner, state, [batch], lambda predicted: found.append(predicted.as_served))
-        state = combine(learner, state, [part])
-    return np.concatenate(found)[:, 0]
+        state, _ = test_then_train(
+            learner, state, [batch], lambda predicted: found.append(predicted.as_served)
+        )
+    return predictions_of(learner, np.concatenate(found))
 
 
 def cut(rows: int, micro_batch: int, mini_batch: int) -> list[tuple[int, int]]:

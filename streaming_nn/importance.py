@@ -51,7 +51,7 @@ def importance(version: Version, most: int | None = None) -> Importance:
     groups = _groups(version, learner)
     if len(groups) > FIELDS:
         raise ValueError(f"fields must be at most {FIELDS} for their importance; got {len(groups)}")
-    model: Any = load_state(learner, version.tensors).model
+    model: Any = learner.without_correction(load_state(learner, version.tensors).model)
     rows = latest(model, min(ROWS, max(PREDICTIONS // len(groups), 1)))
     if len(rows) < 2:
         raise ValueError(f"version {version.number} has learned too few rows: {len(rows)}")

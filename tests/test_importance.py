@@ -69,6 +69,14 @@ def test_it_is_scikit_learns_within_its_error(kind: str) -> None:
         assert abs(means[name]) < 0.1 * means["features[1]"]
 
 
+def test_a_correction_by_the_last_error_is_not_part_of_it() -> None:
+    version, _, model = learned("regression")
+    expected = importance(version)
+    model.correction[0] = 1e6
+    tensors = version.tensors | {"model.correction": model.correction}
+    assert importance(Version(version.manifest, tensors)) == expected
+
+
 def test_the_columns_of_a_field_are_exchanged_together() -> None:
     schema = Schema(
         5,

@@ -134,6 +134,10 @@ class Learner(ABC, Generic[S]):
     def correct(self, state: S, errors: NDArray[np.float64], rows: int) -> None:
         """Learn from a micro-batch's errors how to correct predictions; it changes the state."""
 
+    def without_correction(self, state: S) -> S:
+        """Return a model that predicts other rows than the next ones; by default, the same."""
+        return state
+
     def react(self, state: S) -> S:
         """Return the model to continue with after a drift was detected; by default, the same."""
         return state

@@ -124,6 +124,10 @@ class NetworkLearner(Learner[EnsembleState]):
         """Learn from a micro-batch's errors how to correct predictions; it changes the state."""
         self._bound(state).correct(errors, rows)
 
+    def without_correction(self, state: EnsembleState) -> EnsembleState:
+        """Return a model that adds nothing to its predictions, for other rows than the next ones."""
+        return state._replace(correction=_without_last(state.correction))
+
     def _bound(self, state: EnsembleState) -> Model:
         return self.core.bind(state, self.initial_parameters)
 

@@ -50,11 +50,10 @@ final class Network {
       members[m] = new Member(listed.isArray() ? Version.at(listed, m) : options, scaling, last);
     }
     this.shares = version.doubles("model.weights", members.length);
-    // none, too, of a model that began by arithmetic 1
-    boolean isMixedTwice = version.has("model.exponents") && version.doubles("model.exponents").length > 0;
-    this.exponents = isMixedTwice ? version.doubles("model.exponents", members.length) : new double[0];
-    this.corrections = version.has("model.correction") ? version.doubles("model.correction") : new double[0];
-    this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * (names.isArray() ? names.size() : 1));
+    int columns = classes ? 0 : names.isArray() ? names.size() : 1;  // of targets
+    this.exponents = doublesOrNone(version, "model.exponents", members.length);
+    this.corrections = doublesOrNone(version, "model.correction", 4 * columns);
+    this.targets = classes ? new double[0] : version.doubles("model.targets", 3 * columns);
     this.rampedSums = setStarts(true, 0);
     this.firstSums = setStarts(false, rampedSums);
     this.firstWeights = new float[scaling.inputs + scaling.ramps][];
@@ -67,6 +66,12 @@ final class Network {
     if (got.isInt() && got.asInt() >= 1 && got.asInt() <= ARITHMETIC) return;
     throw new IOException("version " + Version.at(manifest, "number") + ": arithmetic must be 1 to " + ARITHMETIC + "; got "
         + (got.isMissingNode() ? "none" : got.toString()) + "; score it with the release that wrote it");
+  }
+
+  /** Returns the numbers of a tensor that a model which began by arithmetic 1 lacks, or has without any. */
+  private static double[] doublesOrNone(Version version, String name, int count) throws IOException {
+    boolean any = version.has(name) && version.doubles(name).length > 0;
+    return any ? version.doubles(name, count) : new double[0];
   }
 
   private static String requireOneOf(String what, String got, String allowed) throws IOException {
