@@ -13,7 +13,8 @@ def test_the_short_form_prints_its_line() -> None:
     assert len(cases) == 9
     figures = {key: (case["prequential"], case["as_served"]) for key, case in cases.items()}
     assert figures[1, "row"] == figures[1, "version"]
-    assert len({case["prequential"] for (_, kind), case in cases.items() if kind == "row"}) == 1
+    of_rows = [case["prequential"] for (_, kind), case in cases.items() if kind == "row"]
+    assert min(of_rows) < max(of_rows) < 1.05 * min(of_rows)  # they differ by what each version adds
     for kind in ("none", "row", "version"):
         prequential, as_served = figures[1, kind]
         assert prequential == as_served > 0
