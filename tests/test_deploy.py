@@ -110,5 +110,5 @@ def test_spark_submit_learns(broker: Any, tmp_path: Path) -> None:
     assert head.manifest.offsets == admin.ends(broker.options, [topic])
     assert head.manifest.metrics["rows"] == 1200
     assert ends(learn, "--hidden 9") == 2, "another structure takes another model directory"
-    said = (tmp_path / "said").read_text()
-    assert "streaming-nn: model model was created with members[0].hidden = [64], now [9]" in said
+    printed = (tmp_path / "said").read_text()
+    assert "streaming-nn: model model was created with members[0].hidden = [64], now [9]" in printed
